@@ -1,0 +1,36 @@
+#ifndef CCLD_BASE_DTYPE_H
+#define CCLD_BASE_DTYPE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+
+/* Element types, as safetensors names them. */
+enum dtype {
+    DTYPE_F32,
+    DTYPE_F16,
+    DTYPE_BF16,
+    DTYPE_F64,
+    DTYPE_I64,
+    DTYPE_I32,
+    DTYPE_I16,
+    DTYPE_I8,
+    DTYPE_U8,
+    DTYPE_BOOL,
+    DTYPE_COUNT
+};
+
+size_t dtype_size(enum dtype d);       /* bytes of one element */
+const char *dtype_name(enum dtype d);  /* "F32", "BF16", "BOOL" ... */
+bool dtype_parse(enum dtype *d, const char *name); /* of safetensors' names */
+
+float f16_to_f32(uint16_t h);
+uint16_t f32_to_f16(float f);   /* round to nearest even; overflow gives infinity */
+float bf16_to_f32(uint16_t b);
+uint16_t f32_to_bf16(float f);  /* round to nearest even; NaN stays NaN */
+
+/* n contiguous elements, any dtype to float and float to F32, F16 or BF16. */
+void dtype_to_f32(float *dst, enum dtype d, const void *src, size_t n);
+void dtype_from_f32(enum dtype d, void *dst, const float *src, size_t n);
+
+#endif

@@ -1,0 +1,24 @@
+#ifndef CCLD_BASE_PROGRESS_H
+#define CCLD_BASE_PROGRESS_H
+
+#include <stdint.h>
+
+/* One line on stderr, only when stderr is a terminal and not with -q, redrawn at most ten times a
+ * second: label, done of total, rate, time left, then the caller's own text. */
+struct progress;
+
+/* total < 0: not known, so no time left is shown. unit: plural noun, e.g. "images". */
+struct progress *progress_start(const char *label, const char *unit, int64_t total);
+void progress_set_total(struct progress *p, int64_t total);
+/* done: absolute count. detail may be NULL. Cheap enough to call for every item. NULL p is fine. */
+void progress_update(struct progress *p, int64_t done, const char *detail);
+/* Erases the line and frees p. */
+void progress_finish(struct progress *p);
+
+/* "1 h 02 min", "3 min 20 s", "12.3 s" into buf; returns buf. */
+const char *format_duration(char buf[32], double seconds);
+/* "4.7 GB" style, powers of 1000. */
+const char *format_bytes(char buf[32], double bytes);
+double seconds_now(void); /* monotonic clock */
+
+#endif

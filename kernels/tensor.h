@@ -1,0 +1,63 @@
+#ifndef CCLD_KERNELS_TENSOR_H
+#define CCLD_KERNELS_TENSOR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/base/dtype.h"
+
+struct device;
+
+#define TENSOR_MAX_DIMS 4
+
+/* A dense, row-major array on one device. Pictures between ops are [n, h, w, c] (channels last),
+ * sequences [n, s, d]; weights keep the shapes and order of the checkpoints, e.g. [co, ci, kh, kw].
+ *
+ * Ownership: counted references. An op returns a tensor with one reference, the caller's, and never
+ * takes the caller's references to its inputs; tensor_release gives one back. While a tape records,
+ * it holds references of its own. */
+struct tensor {
+    struct device *device;
+    enum dtype dtype;
+    int ndim;
+    int64_t shape[TENSOR_MAX_DIMS];
+    void *data;
+    size_t bytes; /* of the block behind data, when it is from the device's pool */
+    int references;
+    bool borrowed;       /* data belongs to somebody else (a mapped file, the caller) */
+    struct tensor *base; /* of a view: the tensor whose data this shows; holds a reference */
+};
+
+int64_t tensor_count(const struct tensor *t); /* elements */
+int64_t tensor_rows(const struct tensor *t);  /* product of all dimensions but the last */
+static inline int64_t tensor_last(const struct tensor *t)
+{
+    return t->shape[t->ndim - 1];
+}
+bool tensor_same_shape(const struct tensor *a, const struct tensor *b);
+
+/* Uninitialised memory from the device's pool. */
+struct tensor *tensor_new(struct device *d, enum dtype dtype, int ndim, const int64_t *shape);
+/* A tensor over memory that outlives it; on the CPU nothing is copied. */
+struct tensor *tensor_borrow(struct device *d, enum dtype dtype, int ndim, const int64_t *shape,
+                             const void *data);
+/* The same elements under another shape of equal count. */
+struct tensor *tensor_reshape(struct tensor *t, int ndim, const int64_t *shape);
+/* Rows begin .. begin+count of the first dimension, as a view. */
+struct tensor *tensor_slice(struct tensor *t, int64_t begin, int64_t count);
+
+struct tensor *tensor_retain(struct tensor *t);
+void tensor_release(struct tensor *t); /* NULL is fine */
+/* Releases *slot and puts `with` there: `tensor_replace(&h, relu(tape, h))`. */
+void tensor_replace(struct tensor **slot, struct tensor *with);
+
+/* Host memory to and from a tensor of any device; count elements as F32, converting. */
+struct tensor *tensor_from_f32(struct device *d, int ndim, const int64_t *shape, const float *src);
+void tensor_to_f32(const struct tensor *t, float *dst);
+
+/* Shorthand for shapes: tensor_new(d, DTYPE_F32, DIMS(n, h, w, c)). */
+#define DIMS(...)                                                                                  \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
+
+#endif
