@@ -1,0 +1,57 @@
+#include "kernels/ref/ref.h"
+
+struct moments {
+    double mean, variance;
+};
+
+/* Two passes: the spread of a near-constant group survives. x is the group's first channel of the
+ * first pixel; pixels are c floats apart. */
+static struct moments moments(const float *x, int64_t pixels, int64_t c, int64_t channels)
+{
+    double count = (double)pixels * (double)channels, sum = 0, squares = 0;
+    for (int64_t p = 0; p < pixels; p++)
+        for (int64_t j = 0; j < channels; j++)
+            sum += x[p * c + j];
+    double mean = sum / count;
+    for (int64_t p = 0; p < pixels; p++) {
+        for (int64_t j = 0; j < channels; j++) {
+            double deviation = x[p * c + j] - mean;
+            squares += deviation * deviation;
+        }
+    }
+    return (struct moments){mean, squares / count};
+}
+
+static void groups(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct group_norm_args *a = arg;
+    int64_t n = a->x->shape[0], c = tensor_last(a->x);
+    int64_t pixels = tensor_count(a->x) / (n * c), channels = c / a->groups;
+    const float *gamma = a->gamma ? ref_f32(a->gamma) : NULL;
+    const float *beta = a->beta ? ref_f32(a->beta) : NULL;
+    for (int64_t g = begin; g < end; g++) {
+        int64_t image = g / a->groups, first = g % a->groups * channels;
+        const float *x = ref_f32(a->x) + image * pixels * c;
+        float *y = ref_f32(a->y) + image * pixels * c;
+        const float *modulation = a->modulation ? ref_f32(a->modulation) + image * 2 * c : NULL;
+        struct moments m = moments(x + first, pixels, c, channels);
+        double inverse = 1 / sqrt(m.variance + a->eps);
+        for (int64_t p = 0; p < pixels; p++) {
+            for (int64_t j = first; j < first + channels; j++) {
+                double z = (x[p * c + j] - m.mean) * inverse;
+                if (gamma)
+                    z = z * gamma[j] + beta[j];
+                if (modulation)
+                    z = z * (1 + (double)modulation[j]) + modulation[c + j];
+                y[p * c + j] = (float)ref_activate(a->act, z);
+            }
+        }
+    }
+}
+
+void ref_group_norm(struct device *d, const struct group_norm_args *a)
+{
+    (void)d;
+    parallel_for(a->x->shape[0] * a->groups, 1, groups, (void *)a);
+}
