@@ -1,0 +1,23 @@
+#ifndef CCLD_DIFFUSION_GUIDANCE_H
+#define CCLD_DIFFUSION_GUIDANCE_H
+
+#include "kernels/tape.h"
+
+/* Classifier-free guidance (Ho & Salimans, arXiv 2207.12598) with any number of conditions: the
+ * prediction is a sum over [unconditional, prompt 1, prompt 2, ...] with weights
+ * [1 - sum w, w_1, w_2, ...]. */
+
+/* Fills weights[0 .. prompts] from prompt_weights[0 .. prompts-1]. */
+void guidance_weights(float *weights, const double *prompt_weights, int prompts);
+
+/* sum_i weights[i] * v[i], i < count: a new tensor. All of one shape; count >= 1, no upper limit.
+ * Entries whose weight is 0 are not read and may be NULL: a prompt of weight 1 alone needs no
+ * unconditional prediction. */
+struct tensor *guidance_combine(struct tape *t, int count, struct tensor *const *v,
+                                const float *weights);
+
+/* The same for predictions that come stacked, v = [count * n, ...], condition after condition. */
+struct tensor *guidance_combine_stacked(struct tape *t, int count, struct tensor *v,
+                                        const float *weights);
+
+#endif
