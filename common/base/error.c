@@ -1,0 +1,51 @@
+#include "common/base/error.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+int error_set(struct error *e, const char *format, ...)
+{
+    if (e) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(e->text, sizeof e->text, format, args);
+        va_end(args);
+    }
+    return -1;
+}
+
+int error_errno(struct error *e, const char *format, ...)
+{
+    int number = errno;
+    if (e) {
+        va_list args;
+        va_start(args, format);
+        int n = vsnprintf(e->text, sizeof e->text, format, args);
+        va_end(args);
+        if (n >= 0 && (size_t)n < sizeof e->text) {
+            char reason[128]; /* GNU strerror_r may return a string of its own */
+            snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s",
+                     strerror_r(number, reason, sizeof reason));
+        }
+    }
+    errno = number;
+    return -1;
+}
+
+int error_prefix(struct error *e, const char *format, ...)
+{
+    if (e) {
+        struct error old = *e;
+        va_list args;
+        va_start(args, format);
+        int n = vsnprintf(e->text, sizeof e->text, format, args);
+        va_end(args);
+        if (n >= 0 && (size_t)n + 3 < sizeof e->text) { /* what does not fit is cut off */
+            memcpy(e->text + n, ": ", 3);
+            strncat(e->text, old.text, sizeof e->text - (size_t)n - 3);
+        }
+    }
+    return -1;
+}

@@ -1,0 +1,231 @@
+#include "common/base/files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/message.h"
+
+int file_map(struct mapped_file *m, const char *path, struct error *e)
+{
+    *m = (struct mapped_file){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    if (fd < 0)
+        return error_set(e, "%s", strerror(errno));
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        error_set(e, "%s", strerror(errno));
+        close(fd);
+        return -1;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        close(fd);
+        return error_set(e, S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file");
+    }
+    if (st.st_size > 0) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) {
+            error_set(e, "cannot map: %s", strerror(errno));
+            close(fd);
+            return -1;
+        }
+        m->data = p;
+        m->size = (size_t)st.st_size;
+    }
+    close(fd);
+    m->path = xstrdup(path);
+    return 0;
+}
+
+void file_unmap(struct mapped_file *m)
+{
+    if (m->data)
+        munmap((void *)(uintptr_t)m->data, m->size);
+    free(m->path);
+    *m = (struct mapped_file){0};
+}
+
+static int read_all(uint8_t **data, size_t *size, int fd, size_t limit, size_t expected,
+                    struct error *e)
+{
+    size_t capacity = (expected < limit ? expected : limit) + 2, n = 0;
+    uint8_t *buffer = xmalloc(capacity);
+    for (;;) {
+        if (n + 1 == capacity) {
+            capacity += capacity / 2 + 4096;
+            buffer = xrealloc(buffer, capacity);
+        }
+        ssize_t got = read(fd, buffer + n, capacity - n - 1);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            error_set(e, "%s", strerror(errno));
+            free(buffer);
+            return -1;
+        }
+        if (got == 0)
+            break;
+        n += (size_t)got;
+        if (n > limit) {
+            free(buffer);
+            return error_set(e, "larger than %zu bytes", limit);
+        }
+    }
+    buffer[n] = 0;
+    *data = buffer;
+    *size = n;
+    return 0;
+}
+
+int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, struct error *e)
+{
+    *data = NULL;
+    *size = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(e, "%s", strerror(errno));
+    struct stat st;
+    int result;
+    if (fstat(fd, &st) < 0)
+        result = error_set(e, "%s", strerror(errno));
+    else if (S_ISDIR(st.st_mode))
+        result = error_set(e, "is a directory");
+    else if (S_ISREG(st.st_mode) && (uintmax_t)st.st_size > limit)
+        result = error_set(e, "larger than %zu bytes", limit);
+    else
+        result =
+            read_all(data, size, fd, limit, S_ISREG(st.st_mode) ? (size_t)st.st_size : 65536, e);
+    close(fd);
+    return result;
+}
+
+int write_all(int fd, const void *buf, size_t size, struct error *e)
+{
+    const uint8_t *p = buf;
+    while (size > 0) {
+        ssize_t n = write(fd, p, size);
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            return error_set(e, "%s", strerror(errno));
+        }
+        p += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        return xstrdup(".");
+    if (slash == path)
+        return xstrdup("/");
+    return xasprintf("%.*s", (int)(slash - path), path);
+}
+
+int atomic_file_open(struct atomic_file *f, const char *path, struct error *e)
+{
+    *f = (struct atomic_file){.fd = -1};
+    f->path = xstrdup(path);
+    f->temporary = xasprintf("%s.XXXXXX", path);
+    f->fd = mkostemp(f->temporary, O_CLOEXEC);
+    if (f->fd < 0) {
+        error_set(e, "%s", strerror(errno));
+        free(f->temporary);
+        f->temporary = NULL;
+        atomic_file_abandon(f);
+        return -1;
+    }
+    mode_t mask = umask(0); /* mkstemp gives 0600 whatever the umask says */
+    umask(mask);
+    fchmod(f->fd, 0666 & ~mask);
+    return 0;
+}
+
+int atomic_file_commit(struct atomic_file *f, struct error *e)
+{
+    CHECK(f->temporary);
+    int fd = f->fd;
+    f->fd = -1;
+    int failed = fsync(fd) < 0 && errno != EINVAL && errno != EROFS;
+    int number = errno;
+    if (close(fd) < 0 && !failed) {
+        failed = 1;
+        number = errno;
+    }
+    if (!failed && rename(f->temporary, f->path) < 0) {
+        failed = 1;
+        number = errno;
+    }
+    if (failed) {
+        atomic_file_abandon(f);
+        return error_set(e, "%s", strerror(number));
+    }
+    char *folder = folder_of(f->path);
+    int folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (folder_fd >= 0) {
+        fsync(folder_fd); /* some file systems cannot; the file itself is safe */
+        close(folder_fd);
+    }
+    free(folder);
+    free(f->temporary);
+    free(f->path);
+    *f = (struct atomic_file){.fd = -1};
+    return 0;
+}
+
+void atomic_file_abandon(struct atomic_file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    if (f->temporary)
+        unlink(f->temporary);
+    free(f->temporary);
+    free(f->path);
+    *f = (struct atomic_file){.fd = -1};
+}
+
+int make_directories(const char *path, struct error *e)
+{
+    char *copy = xstrdup(path);
+    int result = 0;
+    for (char *p = copy;; p++) {
+        if (*p != '/' && *p != '\0')
+            continue;
+        char separator = *p;
+        *p = '\0';
+        if (p > copy && p[-1] != '/' && mkdir(copy, 0777) < 0) {
+            int number = errno;
+            struct stat st;
+            if (stat(copy, &st) < 0)
+                result = error_set(e, "%s", strerror(number));
+            else if (!S_ISDIR(st.st_mode))
+                result = error_set(e, "'%s' is not a directory", copy);
+        }
+        *p = separator;
+        if (separator == '\0' || result < 0)
+            break;
+    }
+    free(copy);
+    return result;
+}
+
+char *path_join(const char *folder, const char *name)
+{
+    size_t n = strlen(folder);
+    bool bare = n == 0 || folder[n - 1] == '/';
+    return xasprintf("%s%s%s", folder, bare ? "" : "/", name);
+}
+
+bool file_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0;
+}

@@ -1,0 +1,208 @@
+#include "common/base/message.h"
+
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/terminal.h"
+
+static const char *program_name = "ccld";
+static enum verbosity verbosity = VERBOSITY_NORMAL;
+static pthread_mutex_t terminal_mutex = PTHREAD_MUTEX_INITIALIZER;
+static const char *bottom_line;
+
+#define ERASE_LINE "\r\033[K"
+
+void message_init(const char *argv0)
+{
+    const char *slash = strrchr(argv0, '/');
+    program_name = slash ? slash + 1 : argv0;
+}
+
+const char *message_program(void)
+{
+    return program_name;
+}
+
+void message_set_verbosity(enum verbosity v)
+{
+    verbosity = v;
+}
+
+enum verbosity message_verbosity(void)
+{
+    return verbosity;
+}
+
+void terminal_lock(void)
+{
+    pthread_mutex_lock(&terminal_mutex);
+}
+
+void terminal_unlock(void)
+{
+    pthread_mutex_unlock(&terminal_mutex);
+}
+
+static void put(const char *s)
+{
+    write_all(2, s, strlen(s), NULL);
+}
+
+void terminal_set_line(const char *line)
+{
+    if (bottom_line)
+        put(ERASE_LINE);
+    bottom_line = line && *line ? line : NULL;
+    if (bottom_line)
+        put(bottom_line);
+}
+
+/* One write per message, so that lines of several processes on one stderr stay whole. */
+static void print_line(const char *format, va_list args)
+{
+    char stack[1024], *line = stack;
+    va_list again;
+    va_copy(again, args);
+    int prefix = snprintf(stack, sizeof stack, "%s: ", program_name);
+    if (prefix < 0 || (size_t)prefix >= sizeof stack)
+        prefix = 0;
+    int n = vsnprintf(stack + prefix, sizeof stack - (size_t)prefix, format, args);
+    if (n < 0)
+        n = 0;
+    size_t length = (size_t)prefix + (size_t)n;
+    if (length + 2 > sizeof stack) {
+        char *big = malloc(length + 2);
+        if (big) {
+            memcpy(big, stack, (size_t)prefix);
+            vsnprintf(big + prefix, (size_t)n + 1, format, again);
+            line = big;
+        } else {
+            length = sizeof stack - 2;
+        }
+    }
+    va_end(again);
+    line[length] = '\n';
+
+    terminal_lock();
+    const char *below = bottom_line;
+    if (below)
+        put(ERASE_LINE);
+    write_all(2, line, length + 1, NULL);
+    if (below)
+        put(below);
+    terminal_unlock();
+    if (line != stack)
+        free(line);
+}
+
+void warn(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    print_line(format, args);
+    va_end(args);
+}
+
+void inform(const char *format, ...)
+{
+    if (verbosity < VERBOSITY_NORMAL)
+        return;
+    va_list args;
+    va_start(args, format);
+    print_line(format, args);
+    va_end(args);
+}
+
+void note(const char *format, ...)
+{
+    if (verbosity < VERBOSITY_VERBOSE)
+        return;
+    va_list args;
+    va_start(args, format);
+    print_line(format, args);
+    va_end(args);
+}
+
+static void drop_line(void)
+{
+    terminal_lock();
+    terminal_set_line(NULL);
+    terminal_unlock();
+}
+
+void die(const char *format, ...)
+{
+    drop_line();
+    va_list args;
+    va_start(args, format);
+    print_line(format, args);
+    va_end(args);
+    exit(1);
+}
+
+void die_usage(const char *format, ...)
+{
+    drop_line();
+    va_list args;
+    va_start(args, format);
+    print_line(format, args);
+    va_end(args);
+    char hint[256];
+    snprintf(hint, sizeof hint, "try '%s --help'\n", program_name);
+    put(hint);
+    exit(2);
+}
+
+void check_failed(const char *file, int line, const char *what)
+{
+    warn("%s:%d: internal error: %s", file, line, what);
+    abort();
+}
+
+static void *or_die(void *p, size_t size)
+{
+    if (!p)
+        die("out of memory (%zu bytes wanted)", size);
+    return p;
+}
+
+void *xmalloc(size_t size)
+{
+    return or_die(malloc(size ? size : 1), size);
+}
+
+void *xcalloc(size_t count, size_t size)
+{
+    if (count == 0 || size == 0)
+        count = size = 1;
+    return or_die(calloc(count, size), count * size);
+}
+
+void *xrealloc(void *p, size_t size)
+{
+    return or_die(realloc(p, size ? size : 1), size);
+}
+
+char *xstrdup(const char *s)
+{
+    size_t size = strlen(s) + 1;
+    return memcpy(xmalloc(size), s, size);
+}
+
+char *xasprintf(const char *format, ...)
+{
+    va_list args, again;
+    va_start(args, format);
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    CHECK(n >= 0);
+    char *s = xmalloc((size_t)n + 1);
+    vsnprintf(s, (size_t)n + 1, format, again);
+    va_end(again);
+    va_end(args);
+    return s;
+}

@@ -1,0 +1,393 @@
+#include "common/base/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+
+struct common_options common_options = {.device = "auto", .threads = 0, .precision = "auto"};
+
+static bool want_help, want_version, want_quiet, want_verbose;
+
+static const struct option common_table[] = {
+    {.name = "device",
+     .kind = OPTION_STRING,
+     .value = &common_options.device,
+     .argument = "DEVICE",
+     .help = "where to compute: auto, cpu, cuda or cuda:N"},
+    {.name = "threads",
+     .kind = OPTION_INT,
+     .value = &common_options.threads,
+     .argument = "N",
+     .help = "threads to compute with, 0 for one per core",
+     .min = 0,
+     .max = 1024},
+    {.name = "precision",
+     .kind = OPTION_STRING,
+     .value = &common_options.precision,
+     .argument = "TYPE",
+     .help = "arithmetic: auto, fp32, bf16 or fp16"},
+    {.name = "quiet",
+     .letter = 'q',
+     .kind = OPTION_FLAG,
+     .value = &want_quiet,
+     .help = "print warnings and errors only"},
+    {.name = "verbose",
+     .letter = 'v',
+     .kind = OPTION_FLAG,
+     .value = &want_verbose,
+     .help = "say more about what is done"},
+    {.name = "help", .kind = OPTION_FLAG, .value = &want_help, .help = "print this and exit"},
+    {.name = "version",
+     .kind = OPTION_FLAG,
+     .value = &want_version,
+     .help = "print the version and exit"},
+    {0},
+};
+
+/* "--name" or "-x", as the user wrote it. */
+struct spelling {
+    char text[80];
+};
+
+static struct spelling spell(const struct option *o, bool is_long)
+{
+    struct spelling s;
+    if (is_long)
+        snprintf(s.text, sizeof s.text, "--%s", o->name);
+    else
+        snprintf(s.text, sizeof s.text, "-%c", o->letter);
+    return s;
+}
+
+static const struct option *find_in(const struct option *table, const char *name, size_t n,
+                                    char letter)
+{
+    for (const struct option *o = table; o && o->name; o++) {
+        if (letter ? o->letter == letter : strlen(o->name) == n && !strncmp(o->name, name, n))
+            return o;
+    }
+    return NULL;
+}
+
+static const struct option *find(const struct program *p, const char *name, size_t n, char letter)
+{
+    const struct option *o = find_in(p->options, name, n, letter);
+    return o ? o : find_in(common_table, name, n, letter);
+}
+
+static bool checked(const struct option *o)
+{
+    return o->min != 0 || o->max != 0;
+}
+
+static void check_range(const struct option *o, const char *as, const char *text, double v)
+{
+    if (checked(o) && !(v >= o->min && v <= o->max))
+        die_usage("option '%s': '%s' is not between %.15g and %.15g", as, text, o->min, o->max);
+}
+
+static int64_t parse_int(const struct option *o, const char *as, const char *text)
+{
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    bool bad = end == text || isspace((unsigned char)text[0]);
+    int64_t unit = 1;
+    if (*end == 'k' || *end == 'K')
+        unit = 1000;
+    else if (*end == 'M')
+        unit = 1000000;
+    else if (*end == 'G')
+        unit = 1000000000;
+    if (unit > 1)
+        end++;
+    if (bad || *end)
+        die_usage("option '%s': '%s' is not a whole number", as, text);
+    int64_t result;
+    if (errno == ERANGE || __builtin_mul_overflow((int64_t)v, unit, &result))
+        die_usage("option '%s': '%s' is too large", as, text);
+    check_range(o, as, text, (double)result);
+    return result;
+}
+
+static uint64_t parse_seed(const char *as, const char *text)
+{
+    char *end;
+    errno = 0;
+    unsigned long long v = strtoull(text, &end, 10);
+    if (!isdigit((unsigned char)text[0]) || *end)
+        die_usage("option '%s': '%s' is not a whole number from 0", as, text);
+    if (errno == ERANGE)
+        die_usage("option '%s': '%s' is too large", as, text);
+    return v;
+}
+
+static double parse_float(const struct option *o, const char *as, const char *text)
+{
+    char *end;
+    double v = strtod(text, &end);
+    if (end == text || *end || isspace((unsigned char)text[0]) || !isfinite(v))
+        die_usage("option '%s': '%s' is not a number", as, text);
+    check_range(o, as, text, v);
+    return v;
+}
+
+static int parse_choice(const struct option *o, const char *as, const char *text)
+{
+    char list[300] = "";
+    size_t used = 0;
+    for (int i = 0; o->choices[i]; i++) {
+        if (!strcmp(o->choices[i], text))
+            return i;
+        int n = snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", o->choices[i]);
+        used += (size_t)n;
+        if (used >= sizeof list)
+            used = sizeof list - 1;
+    }
+    die_usage("option '%s': '%s' is not one of %s", as, text, list);
+}
+
+static int parse_side(const struct option *o, const char *as, const char *text, const char **rest)
+{
+    char *end;
+    errno = 0;
+    long v = strtol(*rest, &end, 10);
+    if (!isdigit((unsigned char)**rest) || errno == ERANGE || v > INT32_MAX)
+        die_usage("option '%s': '%s' is not a size (N or HxW)", as, text);
+    check_range(o, as, text, (double)v);
+    *rest = end;
+    return (int)v;
+}
+
+static struct size2d parse_size(const struct option *o, const char *as, const char *text)
+{
+    struct size2d size;
+    const char *rest = text;
+    size.height = size.width = parse_side(o, as, text, &rest);
+    if (*rest == 'x') {
+        rest++;
+        size.width = parse_side(o, as, text, &rest);
+    }
+    if (*rest)
+        die_usage("option '%s': '%s' is not a size (N or HxW)", as, text);
+    return size;
+}
+
+static void assign(const struct option *o, const char *as, const char *text)
+{
+    switch (o->kind) {
+    case OPTION_FLAG:
+        *(bool *)o->value = true;
+        return;
+    case OPTION_INT:
+        *(int64_t *)o->value = parse_int(o, as, text);
+        return;
+    case OPTION_SEED:
+        *(uint64_t *)o->value = parse_seed(as, text);
+        return;
+    case OPTION_FLOAT:
+        *(double *)o->value = parse_float(o, as, text);
+        return;
+    case OPTION_STRING:
+        *(const char **)o->value = text;
+        return;
+    case OPTION_LIST: {
+        struct string_list *list = o->value;
+        list->items = xrealloc(list->items, (size_t)(list->count + 1) * sizeof *list->items);
+        list->items[list->count++] = text;
+        return;
+    }
+    case OPTION_CHOICE:
+        *(int *)o->value = parse_choice(o, as, text);
+        return;
+    case OPTION_SIZE:
+        *(struct size2d *)o->value = parse_size(o, as, text);
+        return;
+    }
+}
+
+static void format_default(const struct option *o, char *buf, size_t size)
+{
+    buf[0] = '\0';
+    switch (o->kind) {
+    case OPTION_INT:
+        snprintf(buf, size, "%lld", (long long)*(int64_t *)o->value);
+        return;
+    case OPTION_SEED:
+        snprintf(buf, size, "%llu", (unsigned long long)*(uint64_t *)o->value);
+        return;
+    case OPTION_FLOAT:
+        snprintf(buf, size, "%.15g", *(double *)o->value);
+        return;
+    case OPTION_STRING:
+        if (*(const char **)o->value)
+            snprintf(buf, size, "%s", *(const char **)o->value);
+        return;
+    case OPTION_CHOICE:
+        if (*(int *)o->value >= 0)
+            snprintf(buf, size, "%s", o->choices[*(int *)o->value]);
+        return;
+    case OPTION_SIZE: {
+        const struct size2d *s = o->value;
+        if (s->height == s->width)
+            snprintf(buf, size, "%d", s->height);
+        else
+            snprintf(buf, size, "%dx%d", s->height, s->width);
+        return;
+    }
+    case OPTION_FLAG:
+    case OPTION_LIST:
+        return;
+    }
+}
+
+#define HELP_COLUMN 28
+
+static void print_option(const struct option *o)
+{
+    char left[120], preset[200];
+    int n = o->letter ? snprintf(left, sizeof left, "  -%c, --%s", o->letter, o->name)
+                      : snprintf(left, sizeof left, "      --%s", o->name);
+    if (o->argument)
+        snprintf(left + n, sizeof left - (size_t)n, " %s", o->argument);
+    if (strlen(left) + 1 < HELP_COLUMN)
+        printf("%-*s%s", HELP_COLUMN, left, o->help);
+    else
+        printf("%s\n%*s%s", left, HELP_COLUMN, "", o->help);
+    if (o->kind == OPTION_CHOICE)
+        for (int i = 0; o->choices[i]; i++)
+            printf("%s%s", i ? ", " : ": ", o->choices[i]);
+    format_default(o, preset, sizeof preset);
+    if (preset[0])
+        printf(" [%s]", preset);
+    printf("\n");
+}
+
+static void print_help(const struct program *p)
+{
+    printf("usage: %s %s\n%s\n\n", p->name, p->usage, p->summary);
+    for (const struct option *o = p->options; o && o->name; o++)
+        print_option(o);
+    for (const struct option *o = common_table; o->name; o++)
+        print_option(o);
+}
+
+static void finish_stdout(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        die("cannot write to standard output: %s", strerror(errno));
+    exit(0);
+}
+
+static bool next_is_missing(int i, int argc)
+{
+    return i + 1 >= argc;
+}
+
+/* Parses argv[*i], which starts with "--", and steps over a separate argument. */
+static void parse_long(const struct program *p, int argc, char **argv, int *i)
+{
+    const char *name = argv[*i] + 2, *equals = strchr(name, '=');
+    size_t n = equals ? (size_t)(equals - name) : strlen(name);
+    const struct option *o = find(p, name, n, 0);
+    if (!o)
+        die_usage("unknown option '--%.*s'", (int)n, name);
+    struct spelling as = spell(o, true);
+    if (o->kind == OPTION_FLAG) {
+        if (equals)
+            die_usage("option '%s' takes no argument", as.text);
+        assign(o, as.text, NULL);
+    } else if (equals) {
+        assign(o, as.text, equals + 1);
+    } else {
+        if (next_is_missing(*i, argc))
+            die_usage("option '%s' needs an argument", as.text);
+        assign(o, as.text, argv[++*i]);
+    }
+}
+
+/* Parses argv[*i] = "-abc": flags, the last of which may take the rest or the next word. */
+static void parse_short(const struct program *p, int argc, char **argv, int *i)
+{
+    for (const char *c = argv[*i] + 1; *c; c++) {
+        const struct option *o = find(p, NULL, 0, *c);
+        if (!o)
+            die_usage("unknown option '-%c'", *c);
+        struct spelling as = spell(o, false);
+        if (o->kind == OPTION_FLAG) {
+            assign(o, as.text, NULL);
+            continue;
+        }
+        if (c[1])
+            assign(o, as.text, c + 1);
+        else if (next_is_missing(*i, argc))
+            die_usage("option '%s' needs an argument", as.text);
+        else
+            assign(o, as.text, argv[++*i]);
+        return;
+    }
+}
+
+static bool valid_device(const char *s)
+{
+    if (!strcmp(s, "auto") || !strcmp(s, "cpu") || !strcmp(s, "cuda"))
+        return true;
+    if (strncmp(s, "cuda:", 5))
+        return false;
+    size_t digits = strspn(s + 5, "0123456789");
+    return digits >= 1 && digits <= 4 && s[5 + digits] == '\0';
+}
+
+static void apply_common(void)
+{
+    static const char *const precisions[] = {"auto", "fp32", "bf16", "fp16"};
+    if (want_verbose)
+        message_set_verbosity(VERBOSITY_VERBOSE);
+    if (want_quiet)
+        message_set_verbosity(VERBOSITY_QUIET);
+    if (!valid_device(common_options.device))
+        die_usage("option '--device': '%s' is not one of auto, cpu, cuda, cuda:N",
+                  common_options.device);
+    bool known = false;
+    for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++)
+        known |= !strcmp(common_options.precision, precisions[i]);
+    if (!known)
+        die_usage("option '--precision': '%s' is not one of auto, fp32, bf16, fp16",
+                  common_options.precision);
+    threads_init((int)common_options.threads);
+}
+
+int options_parse(const struct program *p, int argc, char **argv)
+{
+    message_init(p->name);
+    int operands = 0;
+    bool options_over = false;
+    for (int i = 1; i < argc; i++) {
+        char *arg = argv[i];
+        if (options_over || arg[0] != '-' || arg[1] == '\0') {
+            argv[++operands] = arg;
+        } else if (!strcmp(arg, "--")) {
+            options_over = true;
+        } else if (arg[1] == '-') {
+            parse_long(p, argc, argv, &i);
+        } else {
+            parse_short(p, argc, argv, &i);
+        }
+        if (want_help) {
+            print_help(p);
+            finish_stdout();
+        }
+        if (want_version) {
+            printf("%s %s\n", p->name, CCLD_VERSION);
+            finish_stdout();
+        }
+    }
+    apply_common();
+    return operands;
+}
