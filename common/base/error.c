@@ -43,8 +43,10 @@ int error_prefix(struct error *e, const char *format, ...)
         int n = vsnprintf(e->text, sizeof e->text, format, args);
         va_end(args);
         if (n >= 0 && (size_t)n + 3 < sizeof e->text) { /* what does not fit is cut off */
-            memcpy(e->text + n, ": ", 3);
-            strncat(e->text, old.text, sizeof e->text - (size_t)n - 3);
+            size_t room = sizeof e->text - (size_t)n - 3, length = strnlen(old.text, room);
+            memcpy(e->text + n, ": ", 2);
+            memcpy(e->text + n + 2, old.text, length);
+            e->text[(size_t)n + 2 + length] = '\0';
         }
     }
     return -1;
