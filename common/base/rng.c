@@ -23,8 +23,8 @@ void philox4x32_10(uint32_t out[4], const uint32_t counter[4], const uint32_t ke
 }
 
 /* Two words to two normals with the float rounding of cuRAND's Box-Muller: u = (x + 1/2) / 2^32 and
- * the angle (y + 1/2) 2 pi / 2^32, both from words rounded to float first; sine comes first. u never
- * is 0, so that the largest magnitude is sqrt(66 ln 2). */
+ * the angle (y + 1/2) 2 pi / 2^32, both from words rounded to float first; sine comes first. u
+ * never is 0, so that the largest magnitude is sqrt(66 ln 2). */
 static void box_muller(float *first, float *second, uint32_t x, uint32_t y)
 {
     const float turn = 2.3283064e-10f * 6.2831855f;
