@@ -32,15 +32,17 @@ struct sampler_model {
 
 struct sampler_options {
     enum sampler_method method;
-    const float *steps; /* decreasing times (schedule_steps); 0 is appended where a method needs it */
+    const float
+        *steps; /* decreasing times (schedule_steps); 0 is appended where a method needs it */
     int count;
     double eta; /* SAMPLER_DDIM only: 0 is deterministic, 1 is DDPM */
 
-    /* From an image to its noise: steps increase, nothing is appended, the state at the last of them
-     * is returned. Any method but DDPM, DPM2M and DDIM with eta. */
+    /* From an image to its noise: steps increase, nothing is appended, the state at the last of
+     * them is returned. Any method but DDPM, DPM2M and DDIM with eta. */
     bool reverse;
 
-    /* Noise to add, a new tensor of x's shape; call = 0, 1, ... Needed for DDPM and DDIM with eta. */
+    /* Noise to add, a new tensor of x's shape; call = 0, 1, ... Needed for DDPM and DDIM with eta.
+     */
     struct tensor *(*noise)(void *context, struct tape *t, const struct tensor *x, int call);
     void *noise_context;
 

@@ -23,12 +23,12 @@ extern const char *const schedule_names[];
 /* The time at position u in [0, 1]; u = 1 is the noisy end. */
 double schedule_time(enum schedule s, double u);
 
-/* steps[i] = schedule_time(1 - i / n) for i < n: decreasing times that end above 0; samplers go from
- * the last one to a clean image. */
+/* steps[i] = schedule_time(1 - i / n) for i < n: decreasing times that end above 0; samplers go
+ * from the last one to a clean image. */
 void schedule_steps(enum schedule s, int n, float *steps);
 
-/* For a start from an image: drops the leading steps that are not below `starting_time`. Returns how
- * many are left (0: the time is too small for this many steps); they move to steps[0...]. The
+/* For a start from an image: drops the leading steps that are not below `starting_time`. Returns
+ * how many are left (0: the time is too small for this many steps); they move to steps[0...]. The
  * latent to start from is image * alpha + noise * sigma at the time steps[0]. */
 int schedule_cut(float *steps, int n, double starting_time);
 
