@@ -1,0 +1,162 @@
+/* Sheets of images: layout, mixed kinds, sizes that differ, and the text for web UIs. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/grid.h"
+#include "tests/support/tap.h"
+
+static struct image plain(int width, int height, int channels, int depth, unsigned value)
+{
+    struct image image = {0};
+    struct error e;
+    if (image_new(&image, width, height, channels, depth, &e) != 0) {
+        tap_ok(false, "image_new: %s", e.text);
+        exit(tap_done());
+    }
+    size_t n = (size_t)width * (size_t)height * (size_t)channels;
+    for (size_t i = 0; i < n; i++) {
+        if (depth == 16)
+            ((uint16_t *)image.pixels)[i] = (uint16_t)value;
+        else
+            image.pixels[i] = (uint8_t)value;
+    }
+    return image;
+}
+
+static int add(struct grid *g, struct image image, struct error *e)
+{
+    struct image_remarks none = {0};
+    return grid_add(g, &image, &none, "the image", e);
+}
+
+static unsigned at(const struct image *sheet, int x, int y, int c)
+{
+    size_t i = ((size_t)y * (size_t)sheet->width + (size_t)x) * (size_t)sheet->channels + (size_t)c;
+    return sheet->depth == 16 ? ((uint16_t *)sheet->pixels)[i] : sheet->pixels[i];
+}
+
+static void test_columns(void)
+{
+    static const int expected[][2] = {{1, 1}, {2, 2},  {4, 2},         {5, 3},
+                                      {9, 3}, {10, 4}, {1000000, 1000}};
+    for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
+        tap_ok(grid_default_columns(expected[i][0]) == expected[i][1], "%d images in %d columns",
+               expected[i][0], expected[i][1]);
+}
+
+static void test_layout(void)
+{
+    struct grid g = {0};
+    struct image sheet = {0};
+    struct error e;
+    for (unsigned i = 0; i < 5; i++)
+        add(&g, plain(4, 2, 3, 8, 10 * (i + 1)), &e);
+    tap_ok(grid_draw(&sheet, &g, 3, 1, &e) == 0, "five images in three columns");
+    tap_ok(sheet.width == 16 && sheet.height == 7 && sheet.channels == 3 && sheet.depth == 8,
+           "the sheet is 16x7 RGB");
+    int wrong = 0;
+    for (int y = 0; y < 7; y++) {
+        for (int x = 0; x < 16; x++) {
+            int column = (x - 1) / 5, row = (y - 1) / 3, index = row * 3 + column;
+            bool padding = x % 5 == 0 || y % 3 == 0 || index >= 5;
+            for (int c = 0; c < 3; c++)
+                wrong += at(&sheet, x, y, c) != (padding ? 0u : 10u * (unsigned)(index + 1));
+        }
+    }
+    tap_ok(wrong == 0, "every pixel is in its place (%d wrong)", wrong);
+    image_release(&sheet);
+    tap_ok(grid_draw(&sheet, &g, 100, 0, &e) == 0 && sheet.width == 20 && sheet.height == 2,
+           "no more columns than images");
+    image_release(&sheet);
+    tap_ok(grid_draw(&sheet, &g, 1, INT32_MAX / 2, &e) == -1, "a sheet too large: %s", e.text);
+    tap_ok(add(&g, plain(4, 3, 3, 8, 0), &e) == -1 && g.count == 5 &&
+               strcmp(e.text, "the image is 4x3 pixels, the first image is 4x2") == 0,
+           "another size: %s", e.text);
+    grid_release(&g);
+}
+
+static void test_kinds(void)
+{
+    struct grid g = {0};
+    struct image sheet = {0};
+    struct error e;
+    add(&g, plain(1, 1, 1, 8, 100), &e);
+    tap_ok(grid_draw(&sheet, &g, 1, 0, &e) == 0 && sheet.channels == 1 && sheet.depth == 8 &&
+               at(&sheet, 0, 0, 0) == 100,
+           "gray stays gray");
+    image_release(&sheet);
+    add(&g, plain(1, 1, 3, 16, 0x1234), &e);
+    tap_ok(grid_draw(&sheet, &g, 2, 0, &e) == 0 && sheet.channels == 3 && sheet.depth == 16 &&
+               at(&sheet, 0, 0, 0) == 100 * 257 && at(&sheet, 0, 0, 2) == 100 * 257 &&
+               at(&sheet, 1, 0, 1) == 0x1234,
+           "8-bit gray beside 16-bit RGB");
+    image_release(&sheet);
+    add(&g, plain(1, 1, 2, 8, 50), &e);
+    tap_ok(grid_draw(&sheet, &g, 2, 0, &e) == 0 && sheet.channels == 4 &&
+               at(&sheet, 0, 0, 3) == 65535 && at(&sheet, 0, 1, 2) == 50 * 257 &&
+               at(&sheet, 0, 1, 3) == 50 * 257 && at(&sheet, 1, 1, 3) == 0,
+           "alpha of one image: the others opaque, the empty cell transparent");
+    image_release(&sheet);
+    grid_release(&g);
+}
+
+static void add_remarks(struct grid *g, const char *prompt, const char *method, const char *seed,
+                        const char *model)
+{
+    struct image image = plain(8, 4, 3, 8, 0);
+    struct image_remarks r = {0};
+    struct error e;
+    if (prompt)
+        image_remarks_set(&r, "prompt", prompt);
+    image_remarks_set(&r, "seed", seed);
+    image_remarks_set(&r, "steps", "50");
+    image_remarks_set(&r, "method", method);
+    image_remarks_set(&r, "guidance", "3");
+    image_remarks_set(&r, "model", model);
+    grid_add(g, &image, &r, "the image", &e);
+}
+
+static void expect_parameters(struct grid *g, const char *expected, const char *what)
+{
+    char *got = grid_parameters(g);
+    bool same = got && expected ? strcmp(got, expected) == 0 : got == expected;
+    if (!tap_ok(same, "%s", what))
+        tap_diag("got: %s", got ? got : "(nothing)");
+    free(got);
+    grid_release(g);
+}
+
+static void test_parameters(void)
+{
+    struct grid g = {0};
+    struct error e;
+    add_remarks(&g, "a cat", "plms", "0", "yfcc");
+    add_remarks(&g, "a cat", "plms", "0", "yfcc");
+    expect_parameters(&g,
+                      "a cat\nSteps: 50, Sampler: PLMS, CFG scale: 3, Seed: 0, Size: 8x4, "
+                      "Model: yfcc",
+                      "one prompt");
+    add_remarks(&g, "a cat", "dpm2m", "7", "a, \"b\"");
+    add_remarks(&g, "dog, blue", "dpm2m", "8", "a, \"b\"");
+    add_remarks(&g, "a cat", "dpm2m", "7", "a, \"b\"");
+    expect_parameters(&g,
+                      "a cat\ndog, blue\nSteps: 50, Sampler: DPM++ 2M, CFG scale: 3, "
+                      "Seed: \"7, 8\", Size: 8x4, Model: \"a, \\\"b\\\"\"",
+                      "prompts and seeds that differ, a model to be quoted");
+    add_remarks(&g, NULL, "ddim", "1", "c:\\m");
+    expect_parameters(&g,
+                      "Steps: 50, Sampler: DDIM, CFG scale: 3, Seed: 1, Size: 8x4, "
+                      "Model: \"c:\\\\m\"",
+                      "no prompt");
+    add(&g, plain(8, 4, 3, 8, 0), &e);
+    expect_parameters(&g, NULL, "nothing known: no text");
+}
+
+int main(void)
+{
+    test_columns();
+    test_layout();
+    test_kinds();
+    test_parameters();
+    return tap_done();
+}

@@ -1,0 +1,118 @@
+/* Puts the images of a stream or of files on one sheet and writes it as PNG. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/options.h"
+#include "common/grid.h"
+#include "common/output.h"
+
+static struct {
+    int64_t columns, padding, max_pixels;
+    const char *output;
+} options = {.max_pixels = IMAGE_DEFAULT_MAX_PIXELS};
+
+static const struct option option_table[] = {
+    {.name = "columns",
+     .letter = 'c',
+     .kind = OPTION_INT,
+     .value = &options.columns,
+     .argument = "N",
+     .help = "images in a row, 0 for a sheet about as high as wide",
+     .max = GRID_MAX_IMAGES},
+    {.name = "padding",
+     .letter = 'p',
+     .kind = OPTION_INT,
+     .value = &options.padding,
+     .argument = "PIXELS",
+     .help = "black space around every image",
+     .max = 10000},
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_STRING,
+     .value = &options.output,
+     .argument = "FILE",
+     .help = "write the PNG there instead of to standard output"},
+    {.name = "max-pixels",
+     .kind = OPTION_INT,
+     .value = &options.max_pixels,
+     .argument = "N",
+     .help = "refuse an image of more pixels",
+     .min = 1,
+     .max = 1e12},
+    {0},
+};
+
+static const struct program program = {
+    .name = "ccld-grid",
+    .summary = "Puts images on one sheet and writes it as PNG.",
+    .usage = "[OPTION]... [FILE]...",
+    .options = option_table,
+};
+
+static void read_images(struct grid *g, int files, char **paths)
+{
+    struct error e;
+    if (files == 0 && isatty(STDIN_FILENO))
+        die_usage(
+            "no images: standard input is a terminal; name files, or pipe an image stream in");
+    for (int i = 0; i < (files ? files : 1); i++) {
+        bool from_stdin = files == 0 || strcmp(paths[i], "-") == 0;
+        int status = from_stdin
+                         ? grid_add_stream(g, stdin, "standard input", options.max_pixels, &e)
+                         : grid_add_file(g, paths[i], options.max_pixels, &e);
+        if (status != 0)
+            die("%s", e.text);
+    }
+    if (g->count == 0)
+        die("no images: %s", files ? "the files hold none" : "standard input is empty");
+}
+
+static void write_file(const struct image *sheet, const struct image_text *text, int texts)
+{
+    struct error e;
+    struct atomic_file file;
+    if (atomic_file_open(&file, options.output, &e) != 0)
+        die("cannot write '%s': %s", options.output, e.text);
+    int fd = dup(file.fd);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
+    int status = f ? png_write(f, sheet, text, texts, -1, &e) : error_errno(&e, "cannot open it");
+    if (f)
+        fclose(f); /* png_write has flushed it */
+    if (status != 0)
+        atomic_file_abandon(&file);
+    else
+        status = atomic_file_commit(&file, &e);
+    if (status != 0)
+        die("cannot write '%s': %s", options.output, e.text);
+}
+
+int main(int argc, char **argv)
+{
+    int files = options_parse(&program, argc, argv);
+    if (!options.output)
+        output_begin_binary("redirect it, or name a file with -o");
+    struct grid g = {0};
+    read_images(&g, files, argv + 1);
+
+    struct error e;
+    struct image sheet = {0};
+    int columns = options.columns ? (int)options.columns : grid_default_columns(g.count);
+    if (grid_draw(&sheet, &g, columns, (int)options.padding, &e) != 0)
+        die("cannot draw the sheet: %s", e.text);
+    struct image_text text = {"parameters", grid_parameters(&g)};
+    int texts = text.value ? 1 : 0;
+    if (options.output)
+        write_file(&sheet, &text, texts);
+    else if (png_write(stdout, &sheet, &text, texts, -1, &e) != 0)
+        output_failed(&e);
+    inform("%d image%s of %dx%d on a sheet of %dx%d", g.count, g.count == 1 ? "" : "s",
+           g.images[0].width, g.images[0].height, sheet.width, sheet.height);
+    free(text.value);
+    image_release(&sheet);
+    grid_release(&g);
+    return 0;
+}
