@@ -79,26 +79,65 @@ static struct tensor *combine2(struct run *r, struct tensor *a, double ca, struc
                               (float[]){(float)ca, (float)cb});
 }
 
+/* Arithmetic in eps space rounds after each operation, in the reference's order. Predictions there
+ * are divided by alpha on their way to the next state, which near t = 1 makes their last digit the
+ * fifth of a sample of few steps: so such a sample, too, agrees with the reference to five digits.
+ */
+static struct tensor *product(struct run *r, double factor, struct tensor *x)
+{
+    return linear_combination(r->tape, 1, &x, (float[]){(float)factor});
+}
+
+/* The reciprocal is two coefficients: a single float would be off by up to half a last digit. */
+static struct tensor *quotient(struct run *r, struct tensor *x, float divisor)
+{
+    double reciprocal = 1 / (double)divisor;
+    return combine2(r, x, reciprocal - (float)reciprocal, x, reciprocal);
+}
+
+/* a x + b y */
+static struct tensor *sum_of_products(struct run *r, double a, struct tensor *x, double b,
+                                      struct tensor *y)
+{
+    struct tensor *ax = product(r, a, x), *by = product(r, b, y), *sum = combine2(r, ax, 1, by, 1);
+    tensor_release(ax);
+    tensor_release(by);
+    return sum;
+}
+
 static struct tensor *predict_eps(struct run *r, struct tensor *x, float time)
 {
     struct tensor *v = predict_v(r, x, time);
     if (!v)
         return NULL;
     struct alpha_sigma at = alpha_sigma_of_time(time);
-    struct tensor *eps = combine2(r, x, at.sigma, v, at.alpha);
+    struct tensor *eps = sum_of_products(r, at.sigma, x, at.alpha, v);
     tensor_release(v);
     return eps;
 }
 
 /* The state at time `to` if eps were the noise in x at time `from`: with x_0 = (x - sigma eps) /
- * alpha, x' = alpha' x_0 + sigma' eps. The factor of eps is sin of the difference of the two angles
- * over alpha, so that nothing cancels. */
+ * alpha, x' = alpha' x_0 + sigma' eps. */
 static struct tensor *transfer(struct run *r, struct tensor *x, struct tensor *eps, float from,
                                float to)
 {
     struct alpha_sigma a = alpha_sigma_of_time(from), b = alpha_sigma_of_time(to);
-    double turn = sin(((double)to - from) * M_PI_2);
-    return combine2(r, x, b.alpha / a.alpha, eps, turn / a.alpha);
+    struct tensor *noise = product(r, a.sigma, eps), *clean = combine2(r, x, 1, noise, -1);
+    tensor_replace(&clean, quotient(r, clean, (float)a.alpha));
+    struct tensor *next = sum_of_products(r, b.alpha, clean, b.sigma, eps);
+    tensor_release(noise);
+    tensor_release(clean);
+    return next;
+}
+
+/* (eps[0] + 2 eps[1] + 2 eps[2] + eps[3]) / 6 */
+static struct tensor *mean_prk(struct run *r, struct tensor *const *eps)
+{
+    struct tensor *sum = combine2(r, eps[0], 1, eps[1], 2);
+    tensor_replace(&sum, combine2(r, sum, 1, eps[2], 2));
+    tensor_replace(&sum, combine2(r, sum, 1, eps[3], 1));
+    tensor_replace(&sum, quotient(r, sum, 6));
+    return sum;
 }
 
 /* Pseudo Runge-Kutta: the mean prediction of four evaluations from `from` to `to`. */
@@ -114,7 +153,7 @@ static struct tensor *eps_prk(struct run *r, struct tensor *x, float from, float
             break;
     }
     if (eps[3])
-        mean = linear_combination(r->tape, 4, eps, (float[]){1 / 6.f, 2 / 6.f, 2 / 6.f, 1 / 6.f});
+        mean = mean_prk(r, eps);
     for (int i = 0; i < 4; i++)
         tensor_release(eps[i]);
     return mean;
@@ -198,16 +237,23 @@ static struct tensor *run_eps(struct run *r, struct tensor *start)
     return x;
 }
 
+/* (sigma' / sigma) sqrt(1 - alpha^2 / alpha'^2), in single precision as in the reference: little is
+ * left of the difference where steps are small, and runs of many steps add that up. */
+static float added_noise(struct alpha_sigma from, struct alpha_sigma to)
+{
+    float a = (float)from.alpha, b = (float)to.alpha;
+    float s = (float)from.sigma, z = (float)to.sigma;
+    return sqrtf(z * z / (s * s)) * sqrtf(fmaxf(0, 1 - a * a / (b * b)));
+}
+
 /* DDIM from `from` to `to`, with v: x' = alpha' x_0 + sqrt(sigma'^2 - s^2) eps + s noise, where
  * s = eta (sigma' / sigma) sqrt(1 - alpha^2 / alpha'^2) (eq. 12 and 16 of the paper). */
 static struct tensor *ddim_step(struct run *r, struct tensor *x, struct tensor *v, float from,
                                 float to, double eta, int call)
 {
     struct alpha_sigma a = alpha_sigma_of_time(from), b = alpha_sigma_of_time(to);
-    double s = 0;
-    if (eta > 0)
-        s = eta * b.sigma / a.sigma * sqrt(fmax(0, 1 - a.alpha * a.alpha / (b.alpha * b.alpha)));
-    double kept = sqrt(fmax(0, b.sigma * b.sigma - s * s));
+    double s = eta > 0 ? eta * added_noise(a, b) : 0;
+    double kept = eta > 0 ? sqrt(fmax(0, b.sigma * b.sigma - s * s)) : b.sigma;
     struct tensor *parts[3] = {x, v};
     float coefficients[3] = {(float)(a.alpha * b.alpha + a.sigma * kept),
                              (float)(a.alpha * kept - a.sigma * b.alpha), (float)s};
@@ -265,7 +311,7 @@ static struct tensor *run_dpm2m(struct run *r, struct tensor *start)
         struct alpha_sigma b = alpha_sigma_of_time(o->steps[i + 1]);
         double lambda = log(a.alpha / a.sigma), h = log(b.alpha / b.sigma) - lambda;
         double extrapolated = before ? h / (2 * (lambda - lambda_before)) : 0;
-        double factor = sin(((double)o->steps[i] - o->steps[i + 1]) * M_PI_2) / a.sigma;
+        double factor = sin(angle_of_time(o->steps[i]) - angle_of_time(o->steps[i + 1])) / a.sigma;
         struct tensor *parts[3] = {x, data, before};
         float coefficients[3] = {(float)(b.sigma / a.sigma), (float)(factor * (1 + extrapolated)),
                                  (float)(-factor * extrapolated)};

@@ -5,24 +5,39 @@
 
 const char *const schedule_names[] = {"spliced", "ddpm", "log", NULL};
 
-struct alpha_sigma alpha_sigma_of_time(double t)
+double angle_of_time(float t)
 {
-    return (struct alpha_sigma){cos(t * M_PI_2), sin(t * M_PI_2)};
+    return t * (float)M_PI / 2;
 }
 
-double time_of_alpha_sigma(double alpha, double sigma)
+struct alpha_sigma alpha_sigma_of_time(float t)
 {
-    return atan2(sigma, alpha) * M_2_PI;
+    double angle = angle_of_time(t);
+    return (struct alpha_sigma){cos(angle), sin(angle)};
 }
 
-double time_of_log_snr(double log_snr)
+/* Times are computed in single precision, one rounding after another, as the reference does: they
+ * are inputs of the network, and few-step samples are sensitive to their last digit. Functions go
+ * through double, so that they are rounded correctly whatever the C library. */
+float time_of_alpha_sigma(float alpha, float sigma)
 {
-    return atan(exp(-log_snr / 2)) * M_2_PI;
+    return (float)atan2(sigma, alpha) / (float)M_PI * 2;
 }
 
-static double ddpm_time(double u)
+static float sigmoid(float x)
 {
-    return time_of_log_snr(-log(expm1(1e-4 + 10 * u * u)));
+    return 1 / (1 + (float)exp(-x));
+}
+
+float time_of_log_snr(float log_snr)
+{
+    return time_of_alpha_sigma(sqrtf(sigmoid(log_snr)), sqrtf(sigmoid(-log_snr)));
+}
+
+static float ddpm_time(float u)
+{
+    float noise_to_signal = (float)expm1(1e-4f + 10 * (u * u));
+    return time_of_log_snr(-(float)log(noise_to_signal));
 }
 
 /* Where DDPM's schedule has the slope of the identity, and its time there: from that point on
@@ -30,31 +45,40 @@ static double ddpm_time(double u)
 #define DDPM_CROSSOVER   0.48536712
 #define COSINE_CROSSOVER 0.80074257
 
-static double spliced_time(double u)
+static float spliced_time(float u)
 {
-    double t = u * (1 + COSINE_CROSSOVER - DDPM_CROSSOVER);
-    return t < COSINE_CROSSOVER ? t : ddpm_time(t + DDPM_CROSSOVER - COSINE_CROSSOVER);
+    float t = u * (float)(1 + COSINE_CROSSOVER - DDPM_CROSSOVER);
+    if (t < (float)COSINE_CROSSOVER)
+        return t;
+    return ddpm_time(t + (float)DDPM_CROSSOVER - (float)COSINE_CROSSOVER);
 }
 
 #define LOG_SNR_MAX 10
 
-double schedule_time(enum schedule s, double u)
+float schedule_time(enum schedule s, float u)
 {
     switch (s) {
     case SCHEDULE_DDPM:
         return ddpm_time(u);
     case SCHEDULE_LOG:
-        return time_of_log_snr(LOG_SNR_MAX - 2 * LOG_SNR_MAX * u);
+        return time_of_log_snr(u * (-2 * LOG_SNR_MAX) + LOG_SNR_MAX);
     case SCHEDULE_SPLICED:
         break;
     }
     return spliced_time(u);
 }
 
+/* torch.linspace(1, 0, n + 1) counts from the nearer end. */
+static float linspace_to_zero(int n, int i)
+{
+    float step = -1.0f / (float)n;
+    return i < (n + 1) / 2 ? 1 + step * (float)i : -step * (float)(n - i);
+}
+
 void schedule_steps(enum schedule s, int n, float *steps)
 {
     for (int i = 0; i < n; i++)
-        steps[i] = (float)schedule_time(s, 1 - (double)i / n);
+        steps[i] = schedule_time(s, linspace_to_zero(n, i));
 }
 
 int schedule_cut(float *steps, int n, double starting_time)

@@ -7,10 +7,13 @@
 struct alpha_sigma {
     double alpha, sigma;
 };
-struct alpha_sigma alpha_sigma_of_time(double t);
-double time_of_alpha_sigma(double alpha, double sigma);
+struct alpha_sigma alpha_sigma_of_time(float t);
+/* pi t / 2 in the reference's single precision: near t = 1, where alpha is small, its last digits
+ * decide the fifth digit of alpha and of a few-step sample. */
+double angle_of_time(float t);
+float time_of_alpha_sigma(float alpha, float sigma);
 /* alpha^2 = sigmoid(log_snr), log_snr = log(alpha^2 / sigma^2). */
-double time_of_log_snr(double log_snr);
+float time_of_log_snr(float log_snr);
 
 enum schedule {
     SCHEDULE_SPLICED, /* DDPM's while noisy, cosine (the identity) below their crossing */
@@ -21,7 +24,7 @@ enum schedule {
 extern const char *const schedule_names[];
 
 /* The time at position u in [0, 1]; u = 1 is the noisy end. */
-double schedule_time(enum schedule s, double u);
+float schedule_time(enum schedule s, float u);
 
 /* steps[i] = schedule_time(1 - i / n) for i < n: decreasing times that end above 0; samplers go
  * from the last one to a clean image. */

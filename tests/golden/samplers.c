@@ -17,24 +17,26 @@ static struct tape tape;
 static uint64_t seed;
 static const struct weight *start;
 
+/* In single precision throughout, as the reference's, because samples of few steps show it. */
+#define PI 3.14159265f
+
 /* Data N(0.3, 0.7^2): v of the exact posterior mean. */
-static float gauss(double x, double t)
+static float gauss(float x, float t)
 {
-    const double mean = 0.3, deviation = 0.7;
-    double alpha = cos(t * M_PI / 2), sigma = sin(t * M_PI / 2);
-    double variance = alpha * alpha * deviation * deviation + sigma * sigma;
-    return (float)((x - alpha * mean) * alpha * sigma * (1 - deviation * deviation) / variance -
-                   sigma * mean);
+    const float mean = 0.3f, square = 0.7f * 0.7f;
+    float angle = t * PI / 2, alpha = cosf(angle), sigma = sinf(angle);
+    float variance = alpha * alpha * square + sigma * sigma;
+    return (x - alpha * mean) * alpha * sigma * (1 - square) / variance - sigma * mean;
 }
 
-static float wavy(double x, double t)
+static float wavy(float x, float t)
 {
-    return (float)(0.7 * sin(3 * x + 2 * t) + 0.3 * x * cos(t));
+    return 0.7f * sinf(3 * x + 2 * t) + 0.3f * x * cosf(t);
 }
 
 static struct tensor *predict(void *context, struct tape *t, struct tensor *x, float time)
 {
-    float (*v)(double, double) = *(float (**)(double, double))context;
+    float (*v)(float, float) = *(float (**)(float, float))context;
     size_t n = (size_t)tensor_count(x);
     float *values = xmalloc(n * sizeof *values);
     tensor_to_f32(x, values);
@@ -105,7 +107,7 @@ static bool count_evaluation(void *context, int done)
 /* `MODEL.METHOD.STEPS` */
 static void check_sampler(const struct weight *w, const char *model_name, const char *method, int n)
 {
-    float (*v)(double, double) = !strcmp(model_name, "gauss") ? gauss : wavy;
+    float (*v)(float, float) = !strcmp(model_name, "gauss") ? gauss : wavy;
     struct sampler_model model = {predict, &v};
     int done = 0;
     struct sampler_options o = {
