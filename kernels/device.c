@@ -5,8 +5,9 @@
 
 #include "common/base/message.h"
 
-/* The pool keeps idle blocks sorted by size. A request takes the smallest block that is large enough
- * and not wastefully larger; sizes are rounded up so that nearly equal requests share blocks. */
+/* The pool keeps idle blocks sorted by size. A request takes the smallest block that is large
+ * enough and not wastefully larger; sizes are rounded up so that nearly equal requests share
+ * blocks. */
 struct block {
     void *data;
     size_t bytes;
@@ -16,6 +17,8 @@ struct pool {
     size_t count, capacity;
     struct device_memory memory;
 };
+
+#define IDLE_SLACK ((size_t)256 << 20)
 
 static size_t round_up(size_t bytes)
 {
@@ -49,8 +52,8 @@ void *device_allocate(struct device *d, size_t bytes, size_t *granted)
         p->count--;
         p->memory.idle -= bytes;
     } else {
-        /* Before the total grows past its peak, idle blocks of other sizes make room. */
-        if (p->memory.in_use + p->memory.idle + bytes > p->memory.peak)
+        /* Idle blocks of other sizes make room before the total grows far past what was needed. */
+        if (p->memory.in_use + p->memory.idle + bytes > p->memory.peak + IDLE_SLACK)
             device_trim(d);
         data = d->backend->allocate(d, bytes);
         if (!data) {

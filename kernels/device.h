@@ -7,20 +7,21 @@
 #include "common/base/error.h"
 #include "kernels/ops.h"
 
-/* A table of functions, one per op, filled with ref/ and overwritten where a backend does better. */
+/* A table of functions, one per op, filled with ref/ and overwritten where a backend does better.
+ */
 struct backend {
     const char *name;
     void *(*allocate)(struct device *d, size_t bytes); /* NULL when there is no memory left */
     void (*deallocate)(struct device *d, void *p);
     void (*upload)(struct device *d, void *dst, const void *host_src, size_t bytes);
     void (*download)(struct device *d, void *host_dst, const void *src, size_t bytes);
-#define OP(name) void (*name)(struct device *d, const struct name##_args *a);
+#define OP(name) void (*name)(struct device * d, const struct name##_args *a);
 #include "kernels/ops.def"
 #undef OP
 };
 
-/* A place that runs ops. Blocks that tensors give back are kept in a pool and handed out again in an
- * order that only depends on the requests, so that a repeated step gets the same addresses. */
+/* A place that runs ops. Blocks that tensors give back are kept in a pool and handed out again in
+ * an order that only depends on the requests, so that a repeated step gets the same addresses. */
 struct device {
     const struct backend *backend;
     struct pool *pool;
@@ -38,7 +39,8 @@ struct device_memory {
 struct device_memory device_memory(const struct device *d);
 void device_trim(struct device *d); /* gives idle blocks back to the system */
 
-void *device_allocate(struct device *d, size_t bytes, size_t *granted); /* dies when out of memory */
+void *device_allocate(struct device *d, size_t bytes,
+                      size_t *granted); /* dies when out of memory */
 void device_release(struct device *d, void *p, size_t granted);
 
 /* Backends fill their table here: ref_backend_init all of it, the others only what they have. */

@@ -46,8 +46,8 @@ struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, s
     int64_t height = x->shape[1] + pad_begin + pad_end - weight->shape[2];
     int64_t width = x->shape[2] + pad_begin + pad_end - weight->shape[3];
     CHECK(height >= 0 && width >= 0);
-    struct tensor *y = output(
-        t, DIMS(x->shape[0], height / stride + 1, width / stride + 1, weight->shape[0]));
+    struct tensor *y =
+        output(t, DIMS(x->shape[0], height / stride + 1, width / stride + 1, weight->shape[0]));
     RUN(t, conv2d, x, weight, bias, y, stride, pad_begin, pad_end);
     return y;
 }
@@ -161,8 +161,8 @@ struct tensor *concat(struct tape *t, struct tensor *a, struct tensor *b)
 struct tensor *append_planes(struct tape *t, struct tensor *x, struct tensor *features)
 {
     CHECK(is_f32(x, 4) && is_f32(features, 2) && features->shape[0] == x->shape[0]);
-    struct tensor *y = output(
-        t, DIMS(x->shape[0], x->shape[1], x->shape[2], x->shape[3] + features->shape[1]));
+    struct tensor *y =
+        output(t, DIMS(x->shape[0], x->shape[1], x->shape[2], x->shape[3] + features->shape[1]));
     RUN(t, append_planes, x, features, y);
     return y;
 }
@@ -211,8 +211,7 @@ struct tensor *l2_normalize(struct tape *t, struct tensor *x, float eps, float s
 struct tensor *avg_pool2x2(struct tape *t, struct tensor *x)
 {
     CHECK(is_f32(x, 4) && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0);
-    struct tensor *y =
-        output(t, DIMS(x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3]));
+    struct tensor *y = output(t, DIMS(x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3]));
     RUN(t, avg_pool2x2, x, y);
     return y;
 }

@@ -10,8 +10,8 @@
  *                        inputs, every output element to be written;
  *   NAME(tape, ...)      what networks call: checks shapes, allocates, runs, and when the tape
  *                        records, remembers the args for the backward direction.
- * Activations are F32 on the CPU. Weights (conv2d, linear, embedding tables) may be F32, F16 or BF16
- * on the CPU too: they are used as they lie in the checkpoint. Everything else is F32 there.
+ * Activations are F32 on the CPU. Weights (conv2d, linear, embedding tables) may be F32, F16 or
+ * BF16 on the CPU too: they are used as they lie in the checkpoint. Everything else is F32 there.
  * Pictures are [n, h, w, c]. Shapes that do not fit are a bug of the caller: CHECK fails. */
 
 struct tape; /* kernels/tape.h */
@@ -69,8 +69,8 @@ struct layer_norm_args {
 struct tensor *layer_norm(struct tape *t, struct tensor *x, float eps, struct tensor *gamma,
                           struct tensor *beta);
 
-/* Scaled dot-product attention. Head j of q, k, v are columns [j*d, (j+1)*d) of their rows; rows are
- * ld_q, ld_k, ld_v floats apart, images s rows apart. y[n, i, j*d + e] = sum_m p[i,m] v[m, e],
+/* Scaled dot-product attention. Head j of q, k, v are columns [j*d, (j+1)*d) of their rows; rows
+ * are ld_q, ld_k, ld_v floats apart, images s rows apart. y[n, i, j*d + e] = sum_m p[i,m] v[m, e],
  * p[i,:] = softmax over m of (q_i . k_m) / sqrt(d). Where uniform (I32 [n, s], may be NULL) is
  * non-zero for row i, p[i,:] = 1/s instead: what CLOOB's text tower does to padding rows. */
 struct attention_args {

@@ -24,8 +24,7 @@ int64_t tensor_rows(const struct tensor *t)
 
 bool tensor_same_shape(const struct tensor *a, const struct tensor *b)
 {
-    return a->ndim == b->ndim &&
-           !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof a->shape[0]);
+    return a->ndim == b->ndim && !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof a->shape[0]);
 }
 
 static struct tensor *tensor_header(struct device *d, enum dtype dtype, int ndim,

@@ -58,6 +58,9 @@ void tensor_to_f32(const struct tensor *t, float *dst);
 
 /* Shorthand for shapes: tensor_new(d, DTYPE_F32, DIMS(n, h, w, c)). */
 #define DIMS(...)                                                                                  \
-    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__}
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                   \
+    {                                                                                              \
+        __VA_ARGS__                                                                                \
+    }
 
 #endif

@@ -1,0 +1,36 @@
+#ifndef CCLD_NETS_KL_H
+#define CCLD_NETS_KL_H
+
+#include <stdbool.h>
+
+#include "common/base/error.h"
+#include "common/nets/names.h"
+#include "kernels/tape.h"
+
+/* The KL autoencoder of CompVis latent-diffusion (ldm/modules/diffusionmodules/model.py, Encoder
+ * and Decoder): pictures to the moments of a Gaussian over latents, and latents to pictures.
+ * Widths, levels and blocks are read from names and shapes; a file may hold only one of the two
+ * halves. */
+struct kl;
+
+struct kl_sizes {
+    int64_t image_channels; /* 3 */
+    int64_t z_channels;     /* of a latent: 4 */
+    int factor;             /* pixels per latent, each way: 8 */
+    int64_t parameters;
+    bool has_encoder, has_decoder;
+};
+
+/* names must outlive k. */
+int kl_load(struct kl **k, const struct named_weights *names, struct device *d, struct error *e);
+void kl_free(struct kl *k);
+const struct kl_sizes *kl_sizes(const struct kl *k);
+
+/* image: [n, 3, h, w] in [-1, 1], h and w multiples of factor. Returns moments [n, 2z, h/f, w/f]:
+ * means, then log-variances, as quant_conv gives them. */
+struct tensor *kl_encode(struct tape *t, const struct kl *k, struct tensor *image);
+
+/* z: [n, z, h, w], unscaled. Returns a picture [n, 3, h*f, w*f], about [-1, 1], not clamped. */
+struct tensor *kl_decode(struct tape *t, const struct kl *k, struct tensor *z);
+
+#endif

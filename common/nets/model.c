@@ -1,0 +1,144 @@
+#include "common/nets/model.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+
+/* Where `make install` puts the small model; the build sets it. */
+#ifndef CCLD_MODELS_FOLDER
+#define CCLD_MODELS_FOLDER "/usr/local/share/ccld/models"
+#endif
+
+static const char *const endings[] = {"safetensors", "ckpt", "pth", "pt", "zip", "pkl"};
+
+/* The folder of model files, or NULL with the reason. */
+static char *model_folder(const struct model_paths *p, struct error *e)
+{
+    const char *named = p->model ? p->model : getenv("CCLD_MODEL");
+    if (named && *named) {
+        if (file_exists(named))
+            return xstrdup(named);
+        error_set(e, "cannot open model folder '%s': no such folder", named);
+        return NULL;
+    }
+    char *shipped = path_join(CCLD_MODELS_FOLDER, "small");
+    if (file_exists(shipped))
+        return shipped;
+    free(shipped);
+    error_set(e, "no model: name one with -m DIR or $CCLD_MODEL");
+    return NULL;
+}
+
+static char *find_part(const struct model_paths *p, const char *file, const char *stem,
+                       struct error *e)
+{
+    if (file)
+        return xstrdup(file);
+    char *folder = model_folder(p, e);
+    if (!folder)
+        return NULL;
+    char *path = NULL;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings && !path; i++) {
+        char *name = xasprintf("%s.%s", stem, endings[i]);
+        path = path_join(folder, name);
+        free(name);
+        if (!file_exists(path)) {
+            free(path);
+            path = NULL;
+        }
+    }
+    if (!path)
+        error_set(
+            e, "there is no %s.safetensors (nor .ckpt, .pth, .pt, .zip, .pkl) in model folder '%s'",
+            stem, folder);
+    free(folder);
+    return path;
+}
+
+static void part_release(struct model_part *part)
+{
+    if (part->weights)
+        names_release(&part->names);
+    weights_close(part->weights);
+    free(part->path);
+    *part = (struct model_part){0};
+}
+
+static int part_open(struct model_part *part, const struct model_paths *p, const char *file,
+                     const char *stem, enum net net, struct error *e)
+{
+    part->path = find_part(p, file, stem, e);
+    if (!part->path)
+        return -1;
+    struct weights *w = NULL;
+    if (weights_open(&w, part->path, e))
+        return error_prefix(e, "cannot read '%s'", part->path);
+    if (names_resolve(&part->names, w, net, p->pick, e)) {
+        weights_close(w);
+        return error_prefix(e, "cannot use '%s'", part->path);
+    }
+    part->weights = w;
+    note("%s: '%s', %s, %s", stem, part->path, weights_format(w), part->names.description);
+    return 0;
+}
+
+int model_open(struct model **out, const struct model_paths *p, unsigned which, struct device *d,
+               struct error *e)
+{
+    struct model *m = xcalloc(1, sizeof *m);
+    const struct model_part *loading = NULL;
+    int failed = 0;
+    if (which & MODEL_AUTOENCODER) {
+        loading = &m->autoencoder_part;
+        failed = part_open(&m->autoencoder_part, p, p->autoencoder, "autoencoder", NET_KL, e);
+        if (!failed && kl_load(&m->kl, &m->autoencoder_part.names, d, e))
+            failed = error_prefix(e, "cannot use '%s'", loading->path);
+    }
+    if (!failed && (which & MODEL_CLOOB)) {
+        loading = &m->cloob_part;
+        failed = part_open(&m->cloob_part, p, p->cloob, "cloob", NET_CLOOB, e);
+        if (!failed && cloob_load(&m->cloob, &m->cloob_part.names, d, e))
+            failed = error_prefix(e, "cannot use '%s'", loading->path);
+    }
+    if (!failed && (which & MODEL_UNET)) {
+        loading = &m->unet_part;
+        failed = part_open(&m->unet_part, p, p->checkpoint, "diffusion", NET_UNET, e);
+        if (!failed && unet_load(&m->unet, &m->unet_part.names, d, e))
+            failed = error_prefix(e, "cannot use '%s'", loading->path);
+    }
+    if (failed) {
+        model_close(m);
+        return -1;
+    }
+    *out = m;
+    return 0;
+}
+
+void model_drop(struct model *m, unsigned which)
+{
+    if (which & MODEL_AUTOENCODER) {
+        kl_free(m->kl);
+        m->kl = NULL;
+        part_release(&m->autoencoder_part);
+    }
+    if (which & MODEL_CLOOB) {
+        cloob_free(m->cloob);
+        m->cloob = NULL;
+        part_release(&m->cloob_part);
+    }
+    if (which & MODEL_UNET) {
+        unet_free(m->unet);
+        m->unet = NULL;
+        part_release(&m->unet_part);
+    }
+}
+
+void model_close(struct model *m)
+{
+    if (!m)
+        return;
+    model_drop(m, MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET);
+    free(m);
+}

@@ -1,0 +1,20 @@
+#include "kernels/cpu/cpu.h"
+
+void cpu_backend_init(struct backend *b)
+{
+    b->name = "cpu";
+    b->conv2d = cpu_conv2d;
+    b->linear = cpu_linear;
+    b->group_norm = cpu_group_norm;
+    b->layer_norm = cpu_layer_norm;
+    b->attention = cpu_attention;
+    b->activation = cpu_activation;
+    b->add = cpu_add;
+    b->concat = cpu_concat;
+    b->avg_pool2x2 = cpu_avg_pool2x2;
+    b->upsample_nearest2x = cpu_upsample_nearest2x;
+    b->upsample_bilinear2x = cpu_upsample_bilinear2x;
+    b->to_nhwc = cpu_to_nhwc;
+    b->to_nchw = cpu_to_nchw;
+    b->linear_combination = cpu_linear_combination;
+}

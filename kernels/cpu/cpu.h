@@ -1,0 +1,26 @@
+#ifndef CCLD_KERNELS_CPU_CPU_H
+#define CCLD_KERNELS_CPU_CPU_H
+
+#include "kernels/cpu/isa.h"
+#include "kernels/device.h"
+
+/* The ops that this backend takes over from ref/, one file each. */
+void cpu_conv2d(struct device *d, const struct conv2d_args *a);
+void cpu_linear(struct device *d, const struct linear_args *a);
+void cpu_group_norm(struct device *d, const struct group_norm_args *a);
+void cpu_layer_norm(struct device *d, const struct layer_norm_args *a);
+void cpu_attention(struct device *d, const struct attention_args *a);
+void cpu_activation(struct device *d, const struct activation_args *a);
+void cpu_add(struct device *d, const struct add_args *a);
+void cpu_concat(struct device *d, const struct concat_args *a);
+void cpu_avg_pool2x2(struct device *d, const struct avg_pool2x2_args *a);
+void cpu_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_args *a);
+void cpu_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_args *a);
+void cpu_to_nhwc(struct device *d, const struct to_nhwc_args *a);
+void cpu_to_nchw(struct device *d, const struct to_nchw_args *a);
+void cpu_linear_combination(struct device *d, const struct linear_combination_args *a);
+
+/* conv2d.c's fast way for 3x3, stride 1, padding 1 (winograd.c). */
+void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a);
+
+#endif

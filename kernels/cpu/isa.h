@@ -1,0 +1,86 @@
+#ifndef CCLD_KERNELS_CPU_ISA_H
+#define CCLD_KERNELS_CPU_ISA_H
+
+#include <stdint.h>
+
+#include "kernels/ops.h"
+
+/* The inner loops of the CPU backend. isa_template.h is compiled once per instruction set, each
+ * giving one of these tables; cpu_isa() is the best that this processor runs. */
+
+#define ISA_MAX_ROWS    8  /* rows of a matrix-product tile */
+#define ISA_MAX_VECTORS 3  /* vectors across a tile */
+#define ISA_MAX_LANES   16 /* floats per vector */
+#define ISA_MAX_COLUMNS (ISA_MAX_VECTORS * ISA_MAX_LANES)
+
+/* Winograd F(4x4, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+ * arXiv 1509.09308): 4x4 outputs from 6x6 inputs with 36 products instead of 144. */
+#define WINOGRAD_OUT       4
+#define WINOGRAD_IN        6
+#define WINOGRAD_POSITIONS 36
+
+struct cpu_isa {
+    const char *name;
+    int lanes;   /* floats per vector */
+    int rows;    /* rows of a tile */
+    int vectors; /* most vectors across a tile */
+
+    /* c[i][0 .. vectors*lanes) = start + sum over tap, k of a[tap*rows + i][k] * b[tap][k][...] for
+     * i in [0, rows). start: `init` (one vector row for all i), or what c holds when it is NULL.
+     * ldc: floats between rows of c. */
+    void (*tile)(int vectors, int taps, const float *const *a, int64_t k, const float *b, float *c,
+                 int64_t ldc, const float *init);
+
+    /* Transposes src[rows][columns] (rows ld apart) for a tile's b: column j goes to
+     * dst[order(j)*width ...], row i at offset i; rows .. width are zeros. With taps = 1 order(j) =
+     * j; else j = channel*taps + tap, as convolution weights lie, goes to tap*(columns/taps) +
+     * channel. width is a multiple of lanes. */
+    void (*pack)(float *dst, int width, const float *src, int64_t ld, int rows, int64_t columns,
+                 int taps);
+
+    /* y[m][o] = bias[o] + x[m] . w[o] for m < rows, o < columns: few rows, weights read once. */
+    void (*dot)(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const float *w,
+                int64_t ldw, int columns, int64_t k, const float *bias);
+
+    /* One 6x6 patch (36 pointers to `channels` floats) to 36 vectors, position p at dst[p*stride].
+     */
+    void (*winograd_input)(float *dst, int64_t stride, const float *const *pixels,
+                           int64_t channels);
+    /* g: [channels][9][lanes] as pack() with taps = 1 leaves it; u: position p, channel i at
+     * u[p*stride + i*width]. */
+    void (*winograd_weight)(float *u, int64_t stride, int width, const float *g, int64_t channels);
+    /* 36 products (p at m[p*stride]) to 16 pixels of `channels` floats; NULL pixels are skipped. */
+    void (*winograd_output)(float *const *pixels, const float *m, int64_t stride, int64_t channels,
+                            const float *bias);
+
+    /* Sum and sum of squares of x - center over n floats; partial sums are short and end in double.
+     */
+    void (*moments)(const float *x, int64_t n, float center, double *sum, double *sum_squares);
+    /* The same per channel over pixels of c floats, added to sum[c] and sum_squares[c]. */
+    void (*channel_moments)(const float *x, int64_t pixels, int64_t c, const float *center,
+                            double *sum, double *sum_squares);
+    /* y[i] = act((x[i] - center[i]) * scale[i] + shift[i]): the difference is exact where it
+     * matters, so near-constant inputs keep their digits. */
+    void (*normalize)(float *y, const float *x, const float *center, const float *scale,
+                      const float *shift, int64_t n, enum activation_kind act);
+    /* y[i] = ((x[i] - center) * scale + shift) * gamma[i] + beta[i] */
+    void (*normalize_row)(float *y, const float *x, float center, float scale, float shift,
+                          const float *gamma, const float *beta, int64_t n);
+    void (*activation)(float *y, const float *x, int64_t n, enum activation_kind act);
+    /* In place: x = exp(x*scale - max) / sum */
+    void (*softmax)(float *x, int64_t n, float scale);
+    void (*add)(float *y, const float *a, const float *b, int64_t n);
+    /* y = sum of coefficients[i] * x[i] */
+    void (*combine)(float *y, int count, const float *const *x, const float *coefficients,
+                    int64_t n);
+};
+
+extern const struct cpu_isa cpu_isa_generic;
+#if defined(__x86_64__)
+extern const struct cpu_isa cpu_isa_avx2, cpu_isa_avx512;
+#endif
+
+/* $CCLD_CPU (generic, avx2, avx512) may ask for less than the processor has, for tests. */
+const struct cpu_isa *cpu_isa(void);
+
+#endif

@@ -1,0 +1,9 @@
+#if defined(__x86_64__)
+#pragma GCC target("avx2,fma")
+#define ISA     avx2
+#define LANES   8
+#define ROWS    6
+#define VECTORS 2
+#include "kernels/cpu/isa_template.h"
+#endif
+typedef int translation_unit_not_empty;

@@ -1,0 +1,9 @@
+#if defined(__x86_64__)
+#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,prefer-vector-width=512")
+#define ISA     avx512
+#define LANES   16
+#define ROWS    8
+#define VECTORS 3
+#include "kernels/cpu/isa_template.h"
+#endif
+typedef int translation_unit_not_empty;

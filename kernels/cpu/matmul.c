@@ -1,0 +1,185 @@
+#include "kernels/cpu/matmul.h"
+
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+
+#define UNIT_PANELS   2   /* panels of one unit of work: a row of the left side is used for both */
+#define UNIT_ROWS     512 /* so that a unit's results stay in the cache between blocks of channels */
+#define BLOCK_PRODUCT 576 /* about channels * taps of a block: packed weights fill half an L2 */
+
+int panels_cut(const struct cpu_isa *isa, int64_t begin, int64_t columns, struct panel *out,
+               int max)
+{
+    int64_t vectors = (columns + isa->lanes - 1) / isa->lanes;
+    int count = (int)((vectors + isa->vectors - 1) / isa->vectors);
+    CHECK(count <= max);
+    int64_t done = 0;
+    for (int i = 0; i < count; i++) {
+        int64_t next = vectors * (i + 1) / count;
+        int64_t column = done * isa->lanes, end = next * isa->lanes;
+        out[i].column = begin + column;
+        out[i].columns = (int)((end < columns ? end : columns) - column);
+        out[i].vectors = (int)(next - done);
+        done = next;
+    }
+    return count;
+}
+
+const float *weights_as_f32(enum dtype dtype, const void *weight, int64_t first, int count,
+                            int64_t ld, int64_t offset, int64_t length, float *scratch,
+                            int64_t *ld_out)
+{
+    if (dtype == DTYPE_F32) {
+        *ld_out = ld;
+        return (const float *)weight + first * ld + offset;
+    }
+    size_t size = dtype_size(dtype);
+    for (int i = 0; i < count; i++)
+        dtype_to_f32(scratch + i * length, dtype,
+                     (const char *)weight + (size_t)((first + i) * ld + offset) * size,
+                     (size_t)length);
+    *ld_out = length;
+    return scratch;
+}
+
+struct job {
+    const struct matmul *m;
+    const struct cpu_isa *isa;
+    int64_t block_channels, unit_columns, unit_rows;
+    int64_t column_units, row_units;
+    float *scratch;
+    size_t per_worker; /* floats */
+    const float *zeros;
+};
+
+/* Scratch of a worker: packed weights, converted weights, an edge tile, a padded bias. */
+static void pack_panel(const struct job *j, const struct panel *p, int64_t c0, int64_t channels,
+                       float *packed, float *converted)
+{
+    const struct matmul *m = j->m;
+    int64_t ld;
+    const float *w =
+        weights_as_f32(m->weight_dtype, m->weight, p->column, p->columns, m->channels * m->taps,
+                       c0 * m->taps, channels * m->taps, converted, &ld);
+    j->isa->pack(packed, p->vectors * j->isa->lanes, w, ld, p->columns, channels * m->taps,
+                 m->taps);
+}
+
+static void run_tile(const struct job *j, const struct panel *p, const float *const *a,
+                     int64_t channels, const float *packed, int64_t m0, int rows, float *edge,
+                     const float *init)
+{
+    const struct matmul *m = j->m;
+    int width = p->vectors * j->isa->lanes;
+    float *c = m->c + m0 * m->ldc + p->column;
+    if (rows == j->isa->rows && p->columns == width) {
+        j->isa->tile(p->vectors, m->taps, a, channels, packed, c, m->ldc, init);
+        return;
+    }
+    size_t bytes = (size_t)p->columns * sizeof(float);
+    if (!init)
+        for (int i = 0; i < rows; i++)
+            memcpy(edge + i * width, c + i * m->ldc, bytes);
+    j->isa->tile(p->vectors, m->taps, a, channels, packed, edge, width, init);
+    for (int i = 0; i < rows; i++)
+        memcpy(c + i * m->ldc, edge + i * width, bytes);
+}
+
+static void run_unit(const struct job *j, int64_t unit, float *scratch)
+{
+    const struct matmul *m = j->m;
+    const struct cpu_isa *isa = j->isa;
+    int64_t n0 = unit % j->column_units * j->unit_columns;
+    int64_t n1 = n0 + j->unit_columns < m->columns ? n0 + j->unit_columns : m->columns;
+    int64_t m0 = unit / j->column_units * j->unit_rows;
+    int64_t m1 = m0 + j->unit_rows < m->rows ? m0 + j->unit_rows : m->rows;
+    struct panel panels[UNIT_PANELS];
+    int count = panels_cut(isa, n0, n1 - n0, panels, UNIT_PANELS);
+
+    size_t block = (size_t)(j->block_channels * m->taps) * ISA_MAX_COLUMNS;
+    float *packed[UNIT_PANELS], *converted = scratch + UNIT_PANELS * block;
+    float *edge = converted + (m->weight_dtype == DTYPE_F32 ? 0 : block);
+    float *bias[UNIT_PANELS];
+    for (int i = 0; i < count; i++) {
+        packed[i] = scratch + (size_t)i * block;
+        bias[i] = edge + (ISA_MAX_ROWS + i) * ISA_MAX_COLUMNS;
+        memset(bias[i], 0, ISA_MAX_COLUMNS * sizeof(float));
+        if (m->bias)
+            memcpy(bias[i], m->bias + panels[i].column, (size_t)panels[i].columns * sizeof(float));
+    }
+    for (int64_t c0 = 0; c0 < m->channels; c0 += j->block_channels) {
+        int64_t channels =
+            m->channels - c0 < j->block_channels ? m->channels - c0 : j->block_channels;
+        for (int i = 0; i < count; i++)
+            pack_panel(j, &panels[i], c0, channels, packed[i], converted);
+        for (int64_t r = m0; r < m1; r += isa->rows) {
+            int rows = (int)(m1 - r < isa->rows ? m1 - r : isa->rows);
+            const float *a[m->taps * isa->rows];
+            for (int tap = 0; tap < m->taps; tap++)
+                for (int i = 0; i < isa->rows; i++) {
+                    const float *p = m->row(m->context, r + (i < rows ? i : rows - 1), tap);
+                    a[tap * isa->rows + i] = p ? p + c0 : j->zeros;
+                }
+            for (int i = 0; i < count; i++)
+                run_tile(j, &panels[i], a, channels, packed[i], r, rows, edge,
+                         c0 == 0 ? bias[i] : NULL);
+        }
+    }
+    if (m->act != ACTIVATION_NONE)
+        for (int64_t r = m0; r < m1; r++)
+            isa->activation(m->c + r * m->ldc + n0, m->c + r * m->ldc + n0, n1 - n0, m->act);
+}
+
+static void run_units(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    for (int64_t unit = begin; unit < end; unit++)
+        run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
+}
+
+static int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+void matmul(struct device *d, const struct matmul *m)
+{
+    if (m->rows == 0 || m->columns == 0)
+        return;
+    const struct cpu_isa *isa = cpu_isa();
+    struct job j = {.m = m, .isa = isa};
+    j.block_channels = m->taps == 1 ? 384 : BLOCK_PRODUCT / m->taps / 16 * 16;
+    if (j.block_channels < 16)
+        j.block_channels = 16;
+    if (j.block_channels > m->channels)
+        j.block_channels = m->channels;
+
+    int64_t vectors = divide_up(m->columns, isa->lanes);
+    j.column_units = divide_up(vectors, UNIT_PANELS * isa->vectors);
+    j.unit_columns = divide_up(vectors, j.column_units) * isa->lanes;
+    j.column_units = divide_up(m->columns, j.unit_columns);
+    /* Rows are cut for the cache, and further where there are too few units to share out. */
+    int64_t wanted = divide_up(3 * threads_count(), j.column_units);
+    j.unit_rows = divide_up(m->rows, wanted);
+    if (threads_count() == 1 || j.column_units % threads_count() == 0 || j.unit_rows < 32)
+        j.unit_rows = m->rows < 32 ? m->rows : j.unit_rows < 32 ? 32 : m->rows;
+    if (j.unit_rows > UNIT_ROWS)
+        j.unit_rows = UNIT_ROWS;
+    j.unit_rows = divide_up(j.unit_rows, isa->rows) * isa->rows;
+    j.row_units = divide_up(m->rows, j.unit_rows);
+
+    size_t block = (size_t)(j.block_channels * m->taps) * ISA_MAX_COLUMNS;
+    j.per_worker = UNIT_PANELS * block + (m->weight_dtype == DTYPE_F32 ? 0 : block) +
+                   (ISA_MAX_ROWS + UNIT_PANELS) * ISA_MAX_COLUMNS;
+    size_t zeros = (size_t)j.block_channels;
+    size_t granted;
+    float *memory = device_allocate(
+        d, (j.per_worker * (size_t)threads_count() + zeros) * sizeof(float), &granted);
+    memset(memory, 0, zeros * sizeof(float));
+    j.zeros = memory;
+    j.scratch = memory + zeros;
+    parallel_for(j.column_units * j.row_units, 1, run_units, &j);
+    device_release(d, memory, granted);
+}

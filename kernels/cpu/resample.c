@@ -1,0 +1,109 @@
+#include <string.h>
+
+#include "common/base/threads.h"
+#include "kernels/cpu/cpu.h"
+
+static const float *pixel(const struct tensor *x, int64_t n, int64_t y, int64_t column)
+{
+    return (const float *)x->data + ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
+}
+
+/* Each function writes rows [begin, end) of all images' output rows. */
+static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct avg_pool2x2_args *a = arg;
+    int64_t h = a->y->shape[1], w = a->y->shape[2], c = a->y->shape[3];
+    for (int64_t row = begin; row < end; row++)
+        for (int64_t i = 0; i < w; i++) {
+            const float *top = pixel(a->x, row / h, row % h * 2, i * 2), *bottom = top + 2 * w * c;
+            float *y = (float *)a->y->data + (row * w + i) * c;
+            for (int64_t j = 0; j < c; j++)
+                y[j] = (top[j] + top[c + j] + bottom[j] + bottom[c + j]) * 0.25f;
+        }
+}
+
+void cpu_avg_pool2x2(struct device *d, const struct avg_pool2x2_args *a)
+{
+    parallel_for(a->y->shape[0] * a->y->shape[1], 4, pool_rows, (void *)a);
+}
+
+static void nearest_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct upsample_nearest2x_args *a = arg;
+    int64_t h = a->y->shape[1], w = a->y->shape[2], c = a->y->shape[3];
+    for (int64_t row = begin; row < end; row++)
+        for (int64_t i = 0; i < w; i++)
+            memcpy((float *)a->y->data + (row * w + i) * c,
+                   pixel(a->x, row / h, row % h / 2, i / 2), (size_t)c * sizeof(float));
+}
+
+void cpu_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_args *a)
+{
+    parallel_for(a->y->shape[0] * a->y->shape[1], 4, nearest_rows, (void *)a);
+}
+
+/* Output i lies a quarter pixel beside input i/2: 3/4 of the nearer, 1/4 of the farther. */
+static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct upsample_bilinear2x_args *a = arg;
+    int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
+    for (int64_t row = begin; row < end; row++) {
+        int64_t n = row / (2 * h), oy = row % (2 * h), near_y = oy / 2;
+        int64_t far_y = oy % 2 ? near_y + 1 : near_y - 1;
+        far_y = far_y < 0 ? 0 : far_y >= h ? h - 1 : far_y;
+        for (int64_t ox = 0; ox < 2 * w; ox++) {
+            int64_t near_x = ox / 2, far_x = ox % 2 ? near_x + 1 : near_x - 1;
+            far_x = far_x < 0 ? 0 : far_x >= w ? w - 1 : far_x;
+            const float *p00 = pixel(a->x, n, near_y, near_x);
+            const float *p01 = pixel(a->x, n, near_y, far_x);
+            const float *p10 = pixel(a->x, n, far_y, near_x);
+            const float *p11 = pixel(a->x, n, far_y, far_x);
+            float *y = (float *)a->y->data + (row * 2 * w + ox) * c;
+            for (int64_t j = 0; j < c; j++)
+                y[j] = 0.75f * (0.75f * p00[j] + 0.25f * p01[j]) +
+                       0.25f * (0.75f * p10[j] + 0.25f * p11[j]);
+        }
+    }
+}
+
+void cpu_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_args *a)
+{
+    parallel_for(a->y->shape[0] * a->y->shape[1], 4, bilinear_rows, (void *)a);
+}
+
+static void to_nhwc_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct to_nhwc_args *a = arg;
+    int64_t h = a->y->shape[1], w = a->y->shape[2], c = a->y->shape[3];
+    for (int64_t row = begin; row < end; row++)
+        for (int64_t k = 0; k < c; k++) {
+            const float *x = (const float *)a->x->data + ((row / h * c + k) * h + row % h) * w;
+            float *y = (float *)a->y->data + row * w * c + k;
+            float scale = a->scale ? a->scale[k] : 1, shift = a->scale ? a->shift[k] : 0;
+            for (int64_t i = 0; i < w; i++)
+                y[i * c] = x[i] * scale + shift;
+        }
+}
+
+void cpu_to_nhwc(struct device *d, const struct to_nhwc_args *a)
+{
+    parallel_for(a->y->shape[0] * a->y->shape[1], 8, to_nhwc_rows, (void *)a);
+}
+
+static void to_nchw_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct to_nchw_args *a = arg;
+    int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
+    for (int64_t row = begin; row < end; row++)
+        for (int64_t k = 0; k < c; k++) {
+            const float *x = (const float *)a->x->data + row * w * c + k;
+            float *y = (float *)a->y->data + ((row / h * c + k) * h + row % h) * w;
+            for (int64_t i = 0; i < w; i++)
+                y[i] = x[i * c];
+        }
+}
+
+void cpu_to_nchw(struct device *d, const struct to_nchw_args *a)
+{
+    parallel_for(a->x->shape[0] * a->x->shape[1], 8, to_nchw_rows, (void *)a);
+}
