@@ -89,6 +89,8 @@ $(BUILD)/libccld.a: $(LIB_OBJ)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' >$@
+# The fast kernels contract to FMA; everything else rounds every step, as written.
+$(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo compile $<)
