@@ -195,14 +195,11 @@ char *xstrdup(const char *s)
 
 char *xasprintf(const char *format, ...)
 {
-    va_list args, again;
+    va_list args;
+    char *s;
     va_start(args, format);
-    va_copy(again, args);
-    int n = vsnprintf(NULL, 0, format, args);
-    CHECK(n >= 0);
-    char *s = xmalloc((size_t)n + 1);
-    vsnprintf(s, (size_t)n + 1, format, again);
-    va_end(again);
+    if (vasprintf(&s, format, args) < 0)
+        die("out of memory");
     va_end(args);
     return s;
 }
