@@ -185,6 +185,7 @@ int shard_writer_put(struct shard_writer *w, const struct shard_item *items, int
                      struct error *e);
 /* Marks the store as finished (the run's list came to its end). */
 int shard_writer_finish(struct shard_writer *w, struct error *e);
+const struct shard_info *shard_writer_info(const struct shard_writer *w);
 int64_t shard_writer_count(struct shard_writer *w); /* records in the store */
 struct latent_statistics shard_writer_statistics(struct shard_writer *w);
 void shard_writer_close(struct shard_writer *w); /* NULL is fine */

@@ -395,6 +395,11 @@ int shard_writer_finish(struct shard_writer *w, struct error *e)
     return rc;
 }
 
+const struct shard_info *shard_writer_info(const struct shard_writer *w)
+{
+    return &w->info;
+}
+
 int64_t shard_writer_count(struct shard_writer *w)
 {
     int64_t count = 0;

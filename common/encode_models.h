@@ -1,0 +1,27 @@
+#ifndef CCLD_COMMON_ENCODE_MODELS_H
+#define CCLD_COMMON_ENCODE_MODELS_H
+
+#include "common/encode.h"
+#include "common/nets/model.h"
+#include "common/prep.h"
+
+/* The encoder of encode.h made of the real thing: image files, the autoencoder's encoder and
+ * CLOOB's image tower. */
+struct encode_models {
+    struct model *model;
+    struct tape tape;
+    enum prep_color color;
+    int height, width; /* pixels of what the autoencoder sees */
+    int64_t max_pixels;
+    enum dtype embed_dtype;
+};
+
+/* Checks that networks and size go together and fills what the store says of its records (hashes
+ * take one read of both files). models must have model, height and width set; it is borrowed. */
+int encode_models_describe(struct shard_info *info, const struct encode_models *models,
+                           struct error *e);
+/* info: as described. encoder borrows models. */
+void encode_models_encoder(struct encoder *encoder, struct encode_models *models,
+                           const struct shard_info *info);
+
+#endif
