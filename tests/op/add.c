@@ -1,0 +1,42 @@
+#include "tests/op/checker.h"
+
+enum { N, H, W, C };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 1, 1, 1}, {1, 1, 1, 17}, {2, 3, 5, 7}, {1, 8, 8, 64}, {3, 16, 16, 130}, {1, 64, 64, 33},
+};
+
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {1, 32, 32, 768},
+    {1, 256, 256, 128},
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[N] = between(c, 1, 4);
+    p[H] = between(c, 1, 20);
+    p[W] = between(c, 1, 20);
+    p[C] = between(c, 1, coin(c) ? 9 : 140);
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    struct operand *a = activations(c, "a", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *b = activations(c, "b", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[C]));
+    work(c, 0, 3 * (double)y->bytes);
+    RUN(c, add, on(a, side), on(b, side), on(y, side));
+    finish(c, add(c->tape, on(a, DEVICE), on(b, DEVICE)));
+}
+
+const struct op_test test_add = {
+    .name = "add",
+    .tolerance = 0,
+    .parameters = {"n", "h", "w", "c"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};

@@ -1,0 +1,208 @@
+#include "tests/op/checker.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "tests/support/tap.h"
+
+/* Kernels with one mistake each, and the checker's verdict on them. */
+
+static void conv2d_shifted(struct device *d, const struct conv2d_args *a)
+{
+    struct conv2d_args shifted = *a;
+    shifted.pad_begin--;
+    ref_conv2d(d, &shifted);
+}
+
+static void conv2d_wrong_half(struct device *d, const struct conv2d_args *a)
+{
+    struct tensor weight = *a->weight;
+    weight.dtype = weight.dtype == DTYPE_BF16 ? DTYPE_F16 : DTYPE_BF16;
+    struct conv2d_args wrong = *a;
+    wrong.weight = &weight;
+    ref_conv2d(d, &wrong);
+}
+
+static void add_unwritten(struct device *d, const struct add_args *a)
+{
+    float *last = (float *)a->y->data + tensor_count(a->y) - 1, kept = *last;
+    ref_add(d, a);
+    *last = kept;
+}
+
+static void add_writes_past(struct device *d, const struct add_args *a)
+{
+    ref_add(d, a);
+    ((volatile float *)a->y->data)[tensor_count(a->y)] = 0;
+}
+
+static void add_writes_before(struct device *d, const struct add_args *a)
+{
+    ref_add(d, a);
+    ((volatile float *)a->y->data)[-1] = 0;
+}
+
+static void add_reads_past(struct device *d, const struct add_args *a)
+{
+    ref_add(d, a);
+    ((float *)a->y->data)[0] += 0 * ((volatile float *)a->b->data)[tensor_count(a->b)];
+}
+
+static void add_in_place(struct device *d, const struct add_args *a)
+{
+    ref_add(d, a);
+    memcpy(a->a->data, a->y->data, (size_t)tensor_count(a->y) * sizeof(float));
+}
+
+static void group_norm_nan(struct device *d, const struct group_norm_args *a)
+{
+    ref_group_norm(d, a);
+    ((float *)a->y->data)[tensor_count(a->y) / 2] = NAN;
+}
+
+static void group_norm_wrong_eps(struct device *d, const struct group_norm_args *a)
+{
+    struct group_norm_args wrong = *a;
+    wrong.eps = 1e-5f;
+    ref_group_norm(d, &wrong);
+}
+
+/* One group, no parameters: E[x^2] - E[x]^2 in float. */
+static void group_norm_cancels(struct device *d, const struct group_norm_args *a)
+{
+    (void)d;
+    int64_t count = tensor_count(a->x) / a->x->shape[0];
+    for (int64_t n = 0; n < a->x->shape[0]; n++) {
+        const float *x = (const float *)a->x->data + n * count;
+        float sum = 0, squares = 0;
+        for (int64_t i = 0; i < count; i++) {
+            sum += x[i];
+            squares += x[i] * x[i];
+        }
+        float mean = sum / (float)count, variance = squares / (float)count - mean * mean;
+        for (int64_t i = 0; i < count; i++)
+            ((float *)a->y->data)[n * count + i] =
+                (x[i] - mean) / sqrtf(fmaxf(variance, 0) + a->eps);
+    }
+}
+
+static void l2_normalize_no_eps(struct device *d, const struct l2_normalize_args *a)
+{
+    struct l2_normalize_args wrong = *a;
+    wrong.eps = 0;
+    ref_l2_normalize(d, &wrong);
+}
+
+static void attention_ignores_uniform(struct device *d, const struct attention_args *a)
+{
+    struct attention_args wrong = *a;
+    wrong.uniform = NULL;
+    ref_attention(d, &wrong);
+}
+
+static void linear_one_percent_off(struct device *d, const struct linear_args *a)
+{
+    ref_linear(d, a);
+    ((float *)a->y->data)[tensor_count(a->y) - 1] *= 1.01f;
+}
+
+/* A check whose device is ref with its own table of kernels. */
+struct broken_check {
+    struct check check;
+    struct device device;
+    struct backend backend;
+    struct tape tape;
+};
+
+static void copy_ref(struct broken_check *b, const struct check *c)
+{
+    b->check = *c;
+    b->device = *c->device[REF];
+    b->backend = *b->device.backend;
+    b->device.backend = &b->backend;
+    tape_init(&b->tape, &b->device);
+    b->check.device[DEVICE] = &b->device;
+    b->check.tape = &b->tape;
+    b->check.weight_dtype = DTYPE_BF16;
+}
+
+/* Every seed must fail; memory lies differently with each, so the reasons may differ. */
+static void expect_caught(struct broken_check *b, const struct op_test *test, const char *mistake,
+                          const char *parameters, const char *reason, const char *other_reason)
+{
+    int64_t p[MAX_PARAMETERS] = {0};
+    CHECK(parse_parameters(test, parameters, p));
+    b->check.test = test;
+    bool caught = true;
+    for (uint64_t seed = 1; seed <= 8 && caught; seed++) {
+        fault_expected = true;
+        bool passed = check_case(&b->check, p, seed);
+        fault_expected = false;
+        caught = !passed && (strstr(b->check.failure, reason) ||
+                             (other_reason && strstr(b->check.failure, other_reason)));
+    }
+    if (!tap_ok(caught, "broken kernel is caught: %s %s", test->name, mistake))
+        tap_diag("%s", b->check.failure[0] ? b->check.failure : "it passed");
+}
+
+#define EXPECT_CAUGHT(c, op, kernel, parameters, reason, other_reason)                             \
+    do {                                                                                           \
+        struct broken_check b_;                                                                    \
+        copy_ref(&b_, c);                                                                          \
+        b_.backend.op = kernel;                                                                    \
+        expect_caught(&b_, &test_##op, #kernel, parameters, reason, other_reason);                 \
+    } while (0)
+
+static void expect_unbroken(const struct check *c)
+{
+    static const struct {
+        const struct op_test *test;
+        const char *parameters;
+    } cases[] = {
+        {&test_add, "n=2 h=3 w=5 c=7"},
+        {&test_conv2d, "n=1 h=5 w=6 ci=4 co=3 k=3 stride=1 pad_begin=1 pad_end=1 bias=1 fill=0"},
+        {&test_group_norm, "n=2 h=8 w=8 c=16 groups=1 eps_exponent=6 affine=0 modulation=0 act=0 "
+                           "fill=1"},
+    };
+    struct broken_check b;
+    copy_ref(&b, c);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t p[MAX_PARAMETERS] = {0};
+        CHECK(parse_parameters(cases[i].test, cases[i].parameters, p));
+        b.check.test = cases[i].test;
+        if (!tap_ok(check_case(&b.check, p, 1), "the same %s unbroken passes", cases[i].test->name))
+            tap_diag("%s", b.check.failure);
+    }
+}
+
+void check_broken_kernels(const struct check *c)
+{
+    const char *conv = "n=1 h=5 w=6 ci=4 co=3 k=3 stride=1 pad_begin=1 pad_end=1 bias=1 fill=0";
+    const char *sum = "n=2 h=3 w=5 c=7";
+    const char *outside = "touched memory outside";
+    expect_unbroken(c);
+    EXPECT_CAUGHT(c, conv2d, conv2d_shifted, conv, "relative error", NULL);
+    EXPECT_CAUGHT(c, conv2d, conv2d_wrong_half, conv, "relative error", NULL);
+    EXPECT_CAUGHT(c, add, add_unwritten, sum, "is nan", NULL);
+    EXPECT_CAUGHT(c, add, add_writes_past, sum, "past the end of y", outside);
+    EXPECT_CAUGHT(c, add, add_writes_before, sum, "before the begin of y", outside);
+    EXPECT_CAUGHT(c, add, add_reads_past, sum, "is nan", outside);
+    EXPECT_CAUGHT(c, add, add_in_place, sum, "changed its input a", NULL);
+    EXPECT_CAUGHT(c, group_norm, group_norm_nan,
+                  "n=1 h=4 w=4 c=8 groups=2 eps_exponent=6 affine=1 modulation=0 act=0 fill=0",
+                  "is nan", NULL);
+    EXPECT_CAUGHT(c, group_norm, group_norm_wrong_eps,
+                  "n=1 h=4 w=4 c=64 groups=32 eps_exponent=6 affine=1 modulation=0 act=2 fill=3",
+                  "relative error", NULL);
+    EXPECT_CAUGHT(c, group_norm, group_norm_cancels,
+                  "n=2 h=8 w=8 c=16 groups=1 eps_exponent=6 affine=0 modulation=0 act=0 fill=1",
+                  "relative error", NULL);
+    EXPECT_CAUGHT(c, l2_normalize, l2_normalize_no_eps, "n=2 d=9 eps_exponent=12 fill=5", "is",
+                  "relative error");
+    EXPECT_CAUGHT(c, attention, attention_ignores_uniform,
+                  "n=2 s=6 heads=2 d=8 packed=0 uniform=1 fill=0", "relative error", NULL);
+    EXPECT_CAUGHT(c, linear, linear_one_percent_off,
+                  "n=2 s=3 in=20 out=30 dims=3 wdims=2 bias=1 act=0 fill=0", "relative error",
+                  NULL);
+}

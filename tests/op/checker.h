@@ -1,0 +1,151 @@
+#ifndef CCLD_TESTS_OP_CHECKER_H
+#define CCLD_TESTS_OP_CHECKER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "formats/weights.h"
+#include "kernels/device.h"
+#include "kernels/tape.h"
+
+/* Every op on a device against the plain C of kernels/ref, and both against PyTorch's results.
+ * tests/op/NAME.c describes op NAME: which parameters a case has, which cases to try, and how one
+ * case is run. Memory of operands lies between pages that cannot be touched, and what is left of
+ * their own pages is filled with NaN: reads and writes outside are seen. */
+
+enum side { REF, DEVICE, SIDES };
+enum { MAX_PARAMETERS = 16, MAX_OPERANDS = 16 };
+
+/* What activations look like. */
+enum fill {
+    FILL_NORMAL,        /* mean 0, standard deviation 1 */
+    FILL_NEAR_CONSTANT, /* mean 1000, standard deviation 0.1 */
+    FILL_LARGE,         /* standard deviation 1e4 */
+    FILL_SMALL,         /* standard deviation 1e-3: epsilons matter */
+    FILL_WIDE,          /* standard deviation 10: softmax overflows unless it is shifted */
+    FILL_ZERO_ROWS,     /* normal, but every second row of the last dimension is zero */
+    FILL_COUNT
+};
+
+struct check;
+
+struct op_test {
+    const char *name;
+    double tolerance;   /* relative L2 of device against ref; run may set a case's own */
+    bool weight_dtypes; /* weights come as F32, F16 and BF16 */
+    const char *parameters[MAX_PARAMETERS];
+    const int64_t (*sweep)[MAX_PARAMETERS]; /* cases tried every time */
+    int sweep_count;
+    void (*draw)(struct check *c, int64_t *p); /* makes one more, at random */
+    const int64_t (*bench)[MAX_PARAMETERS];    /* of the published networks; timed by --bench */
+    int bench_count;
+    void (*run)(struct check *c, const int64_t *p);
+};
+#define OP(name) extern const struct op_test test_##name;
+#include "kernels/ops.def"
+#undef OP
+
+/* One tensor of a case, the same on both sides. */
+struct operand {
+    const char *name;
+    bool output;
+    size_t bytes; /* of its elements; the memory checked around them is larger */
+    struct tensor *on[SIDES];
+    struct place {
+        struct tensor *block; /* the device's own memory, where the CPU cannot guard it */
+        uint8_t *map;         /* or a mapping between two guard pages */
+        size_t map_bytes;
+        uint8_t *start; /* in map: memory that may be touched, `size` bytes */
+        size_t size, before;
+        uint8_t *original; /* its content before the op ran */
+    } place[SIDES];
+};
+
+enum check_mode { MODE_COMPARE, MODE_BENCH, MODE_GOLDEN };
+
+struct check {
+    enum check_mode mode;
+    struct device *device[SIDES];
+    struct tape *tape; /* runs on device[DEVICE] */
+    const struct op_test *test;
+    enum dtype weight_dtype;
+    double tolerance;
+    double magnitude; /* what outputs made of cancelling terms are small beside; 0: nothing */
+    uint64_t random;  /* state of the case's random numbers */
+    struct operand operands[MAX_OPERANDS];
+    int operand_count;
+    char failure[400]; /* empty: all well */
+
+    const struct weights *golden; /* MODE_GOLDEN: where operands come from */
+    const char *golden_case;      /* "conv2d/stride2": the prefix of their names */
+    enum side judged;             /* which side is held against the golden output */
+
+    bool started; /* of the side being run */
+    double seconds, begun;
+    double samples[64];
+    int sample_count;
+    double flops, bytes_moved;
+};
+
+/* Random numbers of the case: the same for the same seed on any machine. */
+int64_t between(struct check *c, int64_t low, int64_t high); /* inclusive */
+bool coin(struct check *c);
+void normals(struct check *c, float *out, size_t n, double mean, double deviation);
+
+double fill_magnitude(enum fill fill); /* root mean square */
+
+/* Operands. With a golden file, values are read from it instead of being drawn. */
+struct operand *activations(struct check *c, const char *name, enum fill fill, int ndim,
+                            const int64_t *shape);
+struct operand *parameter(struct check *c, const char *name, double mean, double deviation,
+                          int64_t count); /* F32 vector */
+struct operand *weight(struct check *c, const char *name, int ndim,
+                       const int64_t *shape); /* c->weight_dtype, variance 1/fan_in */
+struct operand *integers(struct check *c, const char *name, int64_t limit, int ndim,
+                         const int64_t *shape);                          /* I32 in [0, limit) */
+struct operand *output(struct check *c, int ndim, const int64_t *shape); /* named "y", poisoned */
+
+/* The operand's tensor on a side; NULL for an operand left out. */
+static inline struct tensor *on(const struct operand *o, enum side side)
+{
+    return o ? o->on[side] : NULL;
+}
+
+/* Calls both backends' op directly: RUN(c, add, on(a, side), on(b, side), on(y, side)); `side` is
+ * the variable that the arguments are written with. When timing, ref is left out and the device
+ * runs again and again. */
+#define RUN(c, op, ...)                                                                            \
+    for (enum side side = REF; side < SIDES; side++)                                               \
+        for (struct op##_args args_ = {__VA_ARGS__}; run_again(c, side);)                          \
+    (c)->device[side]->backend->op((c)->device[side], &args_)
+bool run_again(struct check *c, enum side side);
+
+/* Judges the case: inputs and surroundings untouched, every output element written, finite and near
+ * to ref's (or the golden one). `result` is what the public op returned on the device for the same
+ * inputs: it must agree too; released here. */
+void finish(struct check *c, struct tensor *result);
+/* Slice i of the batch alone must give the bits that it gave in y with its batch. `result` is what
+ * the public op returned for it; released here. */
+void finish_alone(struct check *c, const struct operand *y, int64_t i, struct tensor *result);
+/* The work of one run, for rates: floating point operations and bytes read and written. */
+void work(struct check *c, double flops, double bytes);
+
+void check_failure(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Runs one case from its seed; false and c->failure when it failed. */
+bool check_case(struct check *c, const int64_t *p, uint64_t seed);
+/* A case's parameters, "n=1 h=5": writes and reads them. */
+void describe(char *text, size_t size, const struct op_test *test, const int64_t *p);
+bool parse_parameters(const struct op_test *test, const char *text, int64_t *p);
+
+/* Results that PyTorch computed (tests/op/golden/make-goldens.py); a TAP line for each case and
+ * side. only_op may be NULL. */
+void check_goldens(struct check *c, const char *path, const char *only_op);
+/* The golden case's operand; dies when the file has none of that size. */
+const struct weight *golden_operand(const struct check *c, const char *name, int64_t count);
+
+/* Asserts that broken kernels are caught: each a TAP line. */
+void check_broken_kernels(const struct check *c);
+/* A fault in the calling thread while this is armed ends check_case with a failure. */
+extern volatile bool fault_expected;
+
+#endif

@@ -1,0 +1,102 @@
+#include "tests/op/checker.h"
+
+enum { N, H, W, CI, CO, K, STRIDE, PAD_BEGIN, PAD_END, BIAS, FILL };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 1, 1, 1, 1, 1, 1, 0, 0, 1, FILL_NORMAL},
+    {1, 1, 1, 1, 1, 3, 1, 1, 1, 0, FILL_NORMAL},
+    {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 8, 8, 4, 128, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 8, 8, 128, 4, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {3, 4, 4, 64, 64, 3, 1, 1, 1, 0, FILL_NORMAL},
+    {1, 9, 7, 33, 31, 3, 1, 1, 1, 1, FILL_NEAR_CONSTANT},
+    {1, 8, 12, 16, 24, 3, 1, 1, 1, 1, FILL_LARGE},
+    {1, 1, 17, 20, 20, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 17, 1, 20, 20, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {2, 8, 8, 16, 16, 3, 2, 0, 1, 1, FILL_NORMAL},
+    {1, 10, 6, 32, 40, 3, 2, 0, 1, 1, FILL_NORMAL},
+    {1, 7, 9, 12, 20, 3, 2, 1, 1, 1, FILL_NORMAL},
+    {1, 64, 48, 3, 96, 16, 16, 0, 0, 0, FILL_NORMAL},
+    {2, 8, 8, 5, 17, 4, 4, 0, 0, 1, FILL_NORMAL},
+    {1, 6, 6, 40, 24, 1, 1, 0, 0, 1, FILL_NORMAL},
+    {1, 6, 6, 8, 8, 1, 2, 0, 0, 0, FILL_NORMAL},
+    {1, 5, 6, 8, 9, 2, 1, 1, 0, 1, FILL_NORMAL},
+    {1, 6, 7, 10, 11, 5, 1, 2, 2, 1, FILL_NORMAL},
+    {1, 5, 5, 6, 7, 3, 1, 0, 0, 1, FILL_NORMAL},
+    {1, 32, 32, 96, 100, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {4, 16, 16, 130, 66, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 40, 24, 48, 160, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 4, 4, 512, 512, 3, 1, 1, 1, 0, FILL_NORMAL},
+};
+
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {1, 32, 32, 768, 768, 3, 1, 1, 1, 1, FILL_NORMAL}, /* U-Net 192 */
+    {1, 16, 16, 768, 768, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 8, 8, 1536, 1536, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 4, 4, 1536, 1536, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {4, 4, 4, 1536, 1536, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 256, 256, 128, 128, 3, 1, 1, 1, 1, FILL_NORMAL}, /* KL-f8 */
+    {1, 128, 128, 256, 256, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 64, 64, 512, 512, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 256, 256, 128, 128, 3, 2, 0, 1, 1, FILL_NORMAL},
+    {1, 256, 256, 3, 128, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 256, 256, 128, 3, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {4, 224, 224, 3, 768, 16, 16, 0, 0, 0, FILL_NORMAL}, /* CLOOB ViT-B/16 */
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[N] = between(c, 1, 3);
+    p[K] = between(c, 1, 4);
+    p[K] = coin(c) ? 3 : p[K];
+    p[H] = between(c, p[K], 20);
+    p[W] = between(c, p[K], 20);
+    p[CI] = between(c, 1, coin(c) ? 9 : 80);
+    p[CO] = between(c, 1, coin(c) ? 9 : 80);
+    p[STRIDE] = coin(c) ? 1 : between(c, 1, 4);
+    p[PAD_BEGIN] = coin(c) ? p[K] / 2 : between(c, 0, p[K] - 1);
+    p[PAD_END] = coin(c) ? p[K] / 2 : between(c, 0, p[K] - 1);
+    p[BIAS] = coin(c);
+    p[FILL] = between(c, FILL_NORMAL, FILL_LARGE);
+}
+
+static int64_t out_size(int64_t in, const int64_t *p)
+{
+    return (in + p[PAD_BEGIN] + p[PAD_END] - p[K]) / p[STRIDE] + 1;
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    int64_t oh = out_size(p[H], p), ow = out_size(p[W], p);
+    int stride = (int)p[STRIDE], begin = (int)p[PAD_BEGIN], end = (int)p[PAD_END];
+    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[CI]));
+    struct operand *w = weight(c, "weight", DIMS(p[CO], p[CI], p[K], p[K]));
+    struct operand *b = p[BIAS] ? parameter(c, "bias", 0, 0.5, p[CO]) : NULL;
+    struct operand *y = output(c, DIMS(p[N], oh, ow, p[CO]));
+    if (p[K] == 3 && stride == 1)
+        c->tolerance = 3e-5; /* Winograd's F(4x4, 3x3) is allowed */
+    c->magnitude = fill_magnitude((enum fill)p[FILL]);
+    work(c, 2.0 * (double)(p[N] * oh * ow) * (double)(p[CO] * p[CI] * p[K] * p[K]), 0);
+    RUN(c, conv2d, on(x, side), on(w, side), on(b, side), on(y, side), stride, begin, end);
+    finish(c, conv2d(c->tape, on(x, DEVICE), on(w, DEVICE), on(b, DEVICE), stride, begin, end));
+    for (int64_t i = 0; i < p[N] && c->mode == MODE_COMPARE; i++) {
+        struct tensor *one = tensor_slice(on(x, DEVICE), i, 1);
+        finish_alone(c, y, i,
+                     conv2d(c->tape, one, on(w, DEVICE), on(b, DEVICE), stride, begin, end));
+        tensor_release(one);
+    }
+}
+
+const struct op_test test_conv2d = {
+    .name = "conv2d",
+    .tolerance = 3e-6,
+    .weight_dtypes = true,
+    .parameters = {"n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias",
+                   "fill"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};

@@ -1,0 +1,13 @@
+#ifndef CCLD_TESTS_OP_OPERAND_H
+#define CCLD_TESTS_OP_OPERAND_H
+
+#include "tests/op/checker.h"
+
+uint64_t draw_bits(struct check *c);
+/* Fails the case when something outside the elements changed, or an input. */
+void operand_check_memory(struct check *c, enum side side, const struct operand *o);
+/* A malloc'ed copy of an F32 operand's elements. */
+float *operand_floats(struct check *c, enum side side, const struct operand *o);
+void operands_release(struct check *c);
+
+#endif

@@ -1,0 +1,41 @@
+#include "tests/op/checker.h"
+
+enum { N, H, W, C };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 1, 1, 1}, {1, 1, 4, 3}, {2, 4, 1, 5}, {2, 3, 5, 7}, {1, 8, 8, 64}, {2, 8, 4, 130},
+};
+
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {1, 64, 64, 512},
+    {1, 128, 128, 256},
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[N] = between(c, 1, 4);
+    p[H] = between(c, 1, 20);
+    p[W] = between(c, 1, 20);
+    p[C] = between(c, 1, coin(c) ? 9 : 140);
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *y = output(c, DIMS(p[N], 2 * p[H], 2 * p[W], p[C]));
+    work(c, 0, (double)x->bytes + (double)y->bytes);
+    RUN(c, upsample_nearest2x, on(x, side), on(y, side));
+    finish(c, upsample_nearest2x(c->tape, on(x, DEVICE)));
+}
+
+const struct op_test test_upsample_nearest2x = {
+    .name = "upsample_nearest2x",
+    .tolerance = 0,
+    .parameters = {"n", "h", "w", "c"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};
