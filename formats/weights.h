@@ -60,6 +60,10 @@ int weights_count(const struct weights *w);
 const struct weight *weights_at(const struct weights *w, int i);
 const struct weight *weights_find(const struct weights *w, const char *name); /* NULL: none */
 
+/* Lets the system drop the pages behind a tensor that will not be read again soon, so that passing
+ * over a big file keeps little of it in memory. Only a hint: t stays readable. */
+void weights_forget(const struct weights *w, const struct weight *t);
+
 /* A string of safetensors' __metadata__; numbers and strings at the top of a pickled dictionary
  * (`epoch`, `global_step`) as text. NULL when there is none. */
 const char *weights_metadata(const struct weights *w, const char *key);
