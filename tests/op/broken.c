@@ -107,6 +107,14 @@ static void linear_one_percent_off(struct device *d, const struct linear_args *a
     ((float *)a->y->data)[tensor_count(a->y) - 1] *= 1.01f;
 }
 
+static void linear_depends_on_batch(struct device *d, const struct linear_args *a)
+{
+    ref_linear(d, a);
+    float *y = a->y->data;
+    if (tensor_rows(a->y) > 3)
+        y[0] = nextafterf(y[0], 2);
+}
+
 /* A check whose device is ref with its own table of kernels. */
 struct broken_check {
     struct check check;
@@ -205,4 +213,6 @@ void check_broken_kernels(const struct check *c)
     EXPECT_CAUGHT(c, linear, linear_one_percent_off,
                   "n=2 s=3 in=20 out=30 dims=3 wdims=2 bias=1 act=0 fill=0", "relative error",
                   NULL);
+    EXPECT_CAUGHT(c, linear, linear_depends_on_batch,
+                  "n=2 s=3 in=20 out=30 dims=3 wdims=2 bias=1 act=0 fill=0", "image 0 alone", NULL);
 }
