@@ -105,6 +105,9 @@ $(CHECKER): $(OP_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
+# What it takes in with .incbin.
+$(BUILD)/formats/embedded.o: formats/clip_bpe_merges.txt.zst formats/html_entities.txt
+
 # Second invocations of make below see what deps has installed by then.
 deps:
 	@missing=; for p in $(DEBIAN_PACKAGES); do \

@@ -61,9 +61,9 @@ static const struct option option_table[] = {
 
 static const struct program program = {
     .name = "ccld-encode",
-    .summary = "Encodes images into a shard store of latents and CLOOB embeds.",
-    .usage = "[OPTION]... -o STORE [PATH]...\n"
-             "Without PATH, reads a list of paths from standard input.",
+    .summary = "Encodes images into a shard store of latents and CLOOB embeds.\n"
+               "Without PATH, reads a list of paths from standard input.",
+    .usage = "[OPTION]... -o STORE [PATH]...",
     .options = option_table,
 };
 

@@ -271,7 +271,13 @@ static void print_option(const struct option *o)
 
 static void print_help(const struct program *p)
 {
-    printf("usage: %s %s\n%s\n\n", p->name, p->usage, p->summary);
+    const char *lead = "usage:";
+    for (const char *form = p->usage; form; lead = "      ") {
+        const char *end = strchrnul(form, '\n');
+        printf("%s %s %.*s\n", lead, p->name, (int)(end - form), form);
+        form = *end ? end + 1 : NULL;
+    }
+    printf("%s\n\n", p->summary);
     for (const struct option *o = p->options; o && o->name; o++)
         print_option(o);
     for (const struct option *o = common_table; o->name; o++)

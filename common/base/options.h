@@ -34,17 +34,18 @@ struct option {
     const char *name; /* long name without dashes */
     char letter;      /* short name, or 0 */
     enum option_kind kind;
-    void *value;          /* holds the default before parsing; printed by --help */
-    const char *argument; /* placeholder in --help, e.g. "DIR"; NULL for flags */
-    const char *help;     /* one line, no full stop */
-    double min, max;      /* both 0: unchecked */
+    void *value;                /* holds the default before parsing; printed by --help */
+    const char *argument;       /* placeholder in --help, e.g. "DIR"; NULL for flags */
+    const char *help;           /* one line, no full stop */
+    double min, max;            /* both 0: unchecked */
     const char *const *choices; /* NULL-terminated, OPTION_CHOICE only */
 };
 
 struct program {
     const char *name;    /* "ccld-encode" */
-    const char *summary; /* one line, for --help */
-    const char *usage;   /* after the name, e.g. "[OPTION]... -o STORE [PATH]..." */
+    const char *summary; /* for --help, usually one line */
+    const char *usage;   /* after the name, e.g. "[OPTION]... -o STORE [PATH]..."; each further line
+                            is another way to call the program */
     const struct option *options; /* ends with a NULL name; the common ones are added */
 };
 

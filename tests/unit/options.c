@@ -37,7 +37,8 @@ static const struct option table[] = {
     {"size", 's', OPTION_SIZE, &v.size, "HxW", "of the picture", 8, 4096, NULL},
     {0},
 };
-static const struct program program = {"test-tool", "does nothing", "[OPTION]... [FILE]...", table};
+static const struct program program = {"test-tool", "does nothing",
+                                       "[OPTION]... [FILE]...\nlist FILE", table};
 
 /* What a parse in a child left: everything as one line, or what it printed when it ended. */
 struct outcome {
@@ -200,7 +201,7 @@ static void test_help(void)
     struct outcome o = parse("-f|--help|--nosuch");
     bool all = o.status == 0 && !*o.err;
     static const char *const lines[] = {
-        "usage: test-tool [OPTION]... [FILE]...\n",
+        "usage: test-tool [OPTION]... [FILE]...\n       test-tool list FILE\n",
         "does nothing\n",
         "  -n, --count N             pictures [4]\n",
         "      --colour NAME         paint: red, green [red]\n",

@@ -1,0 +1,39 @@
+#!/bin/sh
+# Every option of a program is in its man page and the other way round, with the same argument. TAP.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+build=${BUILD:-build}
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+
+set -- tools/ccld-*.c
+echo "1..$(($# * 3 + $(ls man/*.[15] | wc -l)))"
+number=0 failed=0
+report() { # NAME OFFENDERS
+    number=$((number + 1))
+    if [ -z "$2" ]; then
+        echo "ok $number - $1"
+    else
+        failed=$((failed + 1))
+        echo "not ok $number - $1"
+        echo "$2" | sed 's/^/# /'
+    fi
+}
+
+for tool; do
+    name=${tool##*/} name=${name%.c} page=man/$name.1
+    # Lines `  -n, --count N   ...` become `-n, --count N`; the argument ends at two spaces.
+    "$build/$name" --help >"$work/help" || echo "--help failed" >"$work/help"
+    sed -n 's/^ *\(\(-., \)\{0,1\}--[a-z]\)/\1/p' "$work/help" | sed 's/   *.*//' | sort >"$work/in-help"
+    # `.It Fl n , Fl -count Ar N` becomes the same.
+    sed -n 's/^\.It \(Fl [^-] , \)\{0,1\}Fl -/&/p' "$page" 2>/dev/null | sed 's/^\.It //
+        s/Fl \([^ -]\) , /-\1, /; s/Fl -/--/; s/ Ar / /' | sort >"$work/in-man"
+    report "$name --help lists options, as its man page does" "$([ -s "$work/in-help" ] &&
+        [ -s "$work/in-man" ] || echo "none were found")"
+    report "$name: all of --help is in $page" "$(comm -23 "$work/in-help" "$work/in-man")"
+    report "$name: all of $page is in --help" "$(comm -13 "$work/in-help" "$work/in-man")"
+done
+for page in man/*.[15]; do
+    report "$page is well formed" "$(mandoc -T lint -W warning "$page" 2>&1)"
+done
+[ $failed = 0 ]
