@@ -15,8 +15,8 @@ struct clip_bpe;
 
 #define CLIP_BPE_VOCABULARY_MAX 49408
 
-/* vocabulary: rows V of the model's embedding; the first V - 514 merges are used, the start token is
- * V - 2 and the end token V - 1. Fails when V is not in 514 .. CLIP_BPE_VOCABULARY_MAX. */
+/* vocabulary: rows V of the model's embedding; the first V - 514 merges are used, the start token
+ * is V - 2 and the end token V - 1. Fails when V is not in 514 .. CLIP_BPE_VOCABULARY_MAX. */
 int clip_bpe_new(struct clip_bpe **b, int64_t vocabulary, struct error *e);
 void clip_bpe_free(struct clip_bpe *b); /* NULL is fine */
 int32_t clip_bpe_start(const struct clip_bpe *b);
