@@ -218,7 +218,9 @@ int pickle_flatten(struct pickle_source *s, const struct pickle_value *root, str
     }
     int rc = walk(k, start, 0, 0);
     free(k);
-    if (rc == 0 && s->w->count == 0 && root->kind == PICKLE_OBJECT && !as_mapping(root, &m))
-        return error_set(e, "a pickled object, not a dictionary of tensors");
+    if (rc == 0 && s->w->count == 0)
+        return error_set(e, root->kind == PICKLE_OBJECT && !as_mapping(root, &m)
+                                ? "a pickled object, not a dictionary of tensors"
+                                : "a pickle without tensors");
     return rc;
 }

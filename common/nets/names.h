@@ -1,6 +1,7 @@
 #ifndef CCLD_NETS_NAMES_H
 #define CCLD_NETS_NAMES_H
 
+#include "formats/arena.h"
 #include "formats/weights.h"
 
 /* Our tensor names (those of the reference's PyTorch modules) found in a file of any naming:
@@ -20,7 +21,9 @@ struct named_weights {
     int count;
     char description[96]; /* for -v: "Lightning names, EMA weights" */
     bool ema;             /* whether EMA weights were there and taken */
-    char *names;          /* storage behind items' names */
+    bool foreign;         /* the file's own names differ by more than a prefix */
+    double scale_factor;  /* of a latent diffusion checkpoint; 0: none */
+    struct arena arena;   /* storage behind items' names */
 };
 
 /* Which network a file holds: 0, or -1 when its names are none of the above. */
@@ -43,37 +46,9 @@ bool names_scalar(const struct named_weights *n, const char *name, double *value
  * the same for the same tensors in whatever container, order and naming. Reads all data once. */
 void names_hash(char hex[33], const struct named_weights *n);
 
-/* Sizes that shapes tell. Fails with the name of the tensor that is missing or does not fit. */
-struct unet_architecture {
-    int64_t channels[4];                         /* of the four resolutions */
-    int64_t latent_channels;                     /* 4 */
-    int64_t embed_width;                         /* of the conditioning embed, 512 */
-    int64_t cond_width;                          /* 1024 */
-    int64_t mapping_features, timestep_features; /* Fourier features: 128, 16 */
-};
-struct kl_architecture {
-    int64_t channels; /* "ch" */
-    int levels;       /* resolutions; each but the last halves the side */
-    int64_t multipliers[8];
-    int residual_blocks; /* per level of the encoder; the decoder has one more */
-    int64_t image_channels, z_channels, embed_channels;
-};
-struct transformer_architecture {
-    int layers;
-    int64_t width, heads, positions; /* heads = width / 64; image: class token included */
-};
-struct cloob_architecture {
-    int64_t embed_width;
-    struct transformer_architecture image, text;
-    int64_t image_size, patch_size, image_channels, vocabulary;
-};
-int unet_architecture(struct unet_architecture *a, const struct named_weights *n, struct error *e);
-int kl_architecture(struct kl_architecture *a, const struct named_weights *n, struct error *e);
-int cloob_architecture(struct cloob_architecture *a, const struct named_weights *n,
-                       struct error *e);
-
-/* One line of the above with the number of parameters: "U-Net, base 192, multipliers 4,4,8,8,
- * 1,174,321,228 parameters". */
+/* One line about the sizes that shapes tell, with the number of parameters: "U-Net, base 192,
+ * multipliers 4,4,8,8, 1,174,321,228 parameters". Fails with the name of a tensor that is missing.
+ */
 int names_describe(char *line, size_t size, const struct named_weights *n, struct error *e);
 
 #endif

@@ -1,0 +1,157 @@
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/nets/names.h"
+
+/* A line of text that fills up. */
+struct line {
+    char *text;
+    size_t size, used;
+};
+
+__attribute__((format(printf, 2, 3))) static void put(struct line *l, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(l->text + l->used, l->size - l->used, format, args);
+    va_end(args);
+    l->used += n > 0 ? (size_t)n : 0;
+    if (l->used >= l->size)
+        l->used = l->size - 1;
+}
+
+/* With commas between thousands. */
+static void put_count(struct line *l, int64_t n)
+{
+    char digits[24];
+    int size = snprintf(digits, sizeof digits, "%" PRId64, n);
+    for (int i = 0; i < size; i++)
+        put(l, "%s%c", i > 0 && (size - i) % 3 == 0 ? "," : "", digits[i]);
+}
+
+__attribute__((format(printf, 2, 3))) static const struct weight *
+find(const struct named_weights *n, const char *format, ...)
+{
+    char name[256];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    return names_find(n, name);
+}
+
+static int64_t parameters(const struct named_weights *n)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < n->count; i++) /* autoencoder_scale is a buffer, not a parameter */
+        if (strcmp(n->items[i].name, "autoencoder_scale") != 0)
+            sum += weight_count(&n->items[i]);
+    return sum;
+}
+
+#define CHANNELS_MAX 16
+
+/* The network is nested: each resolution is a block among the blocks of the one above. */
+static int describe_unet(struct line *l, const struct named_weights *n, struct error *e)
+{
+    char path[200] = "net.";
+    int64_t channels[CHANNELS_MAX];
+    int levels = 0;
+    bool divisible = true;
+    while (levels < CHANNELS_MAX) {
+        const struct weight *first = find(n, "%s%d.main.0.weight", path, levels > 0);
+        if (!first || first->ndim != 4)
+            break;
+        channels[levels] = first->shape[0];
+        divisible &= 4 * channels[levels] % channels[0] == 0;
+        strcat(path, levels == 0 ? "4.main." : "9.main.");
+        levels++;
+    }
+    if (levels == 0 || channels[0] == 0)
+        return error_set(e, "tensor 'net.0.main.0.weight' is missing or empty");
+    /* Shapes only tell products; published models start with multiplier 4. */
+    if (divisible && channels[0] % 4 == 0) {
+        put(l, "U-Net, base %" PRId64 ", multipliers ", channels[0] / 4);
+        for (int i = 0; i < levels; i++)
+            put(l, "%s%" PRId64, i ? "," : "", 4 * channels[i] / channels[0]);
+    } else {
+        put(l, "U-Net, channels ");
+        for (int i = 0; i < levels; i++)
+            put(l, "%s%" PRId64, i ? "," : "", channels[i]);
+    }
+    return 0;
+}
+
+static int describe_kl(struct line *l, const struct named_weights *n, struct error *e)
+{
+    bool has_encoder = find(n, "encoder.conv_in.weight");
+    const char *side = has_encoder ? "encoder.down" : "decoder.up";
+    const struct weight *z = find(n, has_encoder ? "quant_conv.weight" : "post_quant_conv.weight");
+    const struct weight *first =
+        find(n, has_encoder ? "encoder.conv_in.weight" : "decoder.norm_out.weight");
+    if (!z || !first || z->ndim < 2 || first->ndim < 1 || first->shape[0] == 0)
+        return error_set(e, "tensor '%s' is missing or empty",
+                         !z ? "quant_conv.weight" : "encoder.conv_in.weight");
+    put(l, "KL autoencoder, ch %" PRId64 ", multipliers ", first->shape[0]);
+    const struct weight *t;
+    int blocks = 0;
+    for (int i = 0; (t = find(n, "%s.%d.block.0.conv1.weight", side, i)); i++)
+        put(l, "%s%" PRId64, i ? "," : "", t->shape[0] / first->shape[0]);
+    while (find(n, "%s.0.block.%d.conv1.weight", side, blocks))
+        blocks++;
+    put(l, ", %d blocks a level, z %" PRId64, has_encoder ? blocks : blocks - 1,
+        has_encoder ? z->shape[0] / 2 : z->shape[1]);
+    if (!has_encoder || !find(n, "decoder.conv_in.weight"))
+        put(l, ", %s only", has_encoder ? "encoder" : "decoder");
+    return 0;
+}
+
+static int count_layers(const struct named_weights *n, const char *tower)
+{
+    int layers = 0;
+    while (find(n, "%s.layers.%d.attn.query.weight", tower, layers))
+        layers++;
+    return layers;
+}
+
+static int describe_cloob(struct line *l, const struct named_weights *n, struct error *e)
+{
+    const struct weight *patch = find(n, "image_encoder.embed.weight"),
+                        *positions = find(n, "image_encoder.pos_embed.weight"),
+                        *table = find(n, "text_encoder.embed.weight"),
+                        *context = find(n, "text_encoder.pos_embed.weight"),
+                        *out = find(n, "%s_encoder.proj.weight", patch ? "image" : "text");
+    bool image = patch && positions && patch->ndim == 4 && positions->ndim == 2;
+    bool text = table && context && table->ndim == 2 && context->ndim == 2;
+    if ((!image && !text) || !out || out->ndim != 2)
+        return error_set(e, "embeddings, positions or the projection are missing");
+    put(l, "CLOOB, embed %" PRId64, out->shape[0]);
+    if (image) {
+        int64_t side = 0;
+        while ((side + 1) * (side + 1) < positions->shape[0])
+            side++; /* of the grid of patches; one position more is the class token's */
+        put(l, ", images %" PRId64 "/%" PRId64 " %d layers of %" PRId64, side * patch->shape[2],
+            patch->shape[2], count_layers(n, "image_encoder"), patch->shape[0]);
+    }
+    if (text)
+        put(l, ", text %" PRId64 " of %" PRId64 " tokens %d layers of %" PRId64, context->shape[0],
+            table->shape[0], count_layers(n, "text_encoder"), table->shape[1]);
+    return 0;
+}
+
+int names_describe(char *text, size_t size, const struct named_weights *n, struct error *e)
+{
+    struct line l = {text, size, 0};
+    text[0] = 0;
+    int rc = n->net == NET_UNET ? describe_unet(&l, n, e)
+             : n->net == NET_KL ? describe_kl(&l, n, e)
+                                : describe_cloob(&l, n, e);
+    if (rc)
+        return -1;
+    put(&l, ", ");
+    put_count(&l, parameters(n));
+    put(&l, " parameters");
+    return 0;
+}
