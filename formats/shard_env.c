@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <cjson/cJSON.h>
@@ -114,8 +115,16 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
     return 0;
 }
 
+/* LMDB calls a write that the full disk cut short an input/output error. */
+static bool disk_is_full(const struct shard *s)
+{
+    struct statvfs st;
+    return s->file && statvfs(s->file, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize < 1 << 20;
+}
+
 int shard_error(struct error *e, const struct shard *s, const char *what, int rc)
 {
+    rc = rc == EIO && disk_is_full(s) ? ENOSPC : rc;
     const char *why = rc == MDB_INVALID            ? "not an LMDB file"
                       : rc == MDB_CORRUPTED        ? "damaged LMDB file"
                       : rc == MDB_VERSION_MISMATCH ? "LMDB file of another version"

@@ -1,0 +1,156 @@
+#include "tests/support/shards.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "tests/support/synth.h"
+#include "tests/support/tap.h"
+
+const struct shard_info shards_info = {
+    .latent_channels = SHARDS_Z,
+    .latent_height = SHARDS_SIDE,
+    .latent_width = SHARDS_SIDE,
+    .embed_size = SHARDS_EMBED,
+    .embed_dtype = DTYPE_F32,
+    .image_height = 8 * SHARDS_SIDE,
+    .image_width = 8 * SHARDS_SIDE,
+    .preprocessing = "display",
+    .autoencoder = {"autoencoder.ckpt", "0123456789abcdef0123456789abcdef"},
+    .cloob = {"cloob.pkl", "fedcba9876543210fedcba9876543210"},
+};
+
+void shards_sample(struct shards_sample *s, int k, int generation)
+{
+    char name[64];
+    snprintf(s->path, sizeof s->path, "photos/%d.jpg", k);
+    snprintf(name, sizeof name, "moments.%d.%d", k, generation);
+    synth_uniform(s->moments, 2 * SHARDS_LATENT, name, 1);
+    for (int i = 0; i < SHARDS_LATENT; i++) {
+        s->moments[i] = 8 * s->moments[i] + (float)generation;
+        s->moments[SHARDS_LATENT + i] = 40 * s->moments[SHARDS_LATENT + i]; /* some are clamped */
+    }
+    synth_uniform(s->embed, SHARDS_EMBED, name, 2);
+    double square = 0;
+    for (int i = 0; i < SHARDS_EMBED; i++) {
+        square += s->embed[i] * s->embed[i];
+    }
+    for (int i = 0; i < SHARDS_EMBED; i++) {
+        s->embed[i] /= (float)sqrt(square);
+    }
+}
+
+struct shard_item shards_item(const struct shards_sample *s, int k, int generation)
+{
+    return (struct shard_item){.path = s->path,
+                               .size = 1000 + k,
+                               .mtime_ns = 1700000000123456789 + generation,
+                               .width = 100 + k,
+                               .height = 200 + k,
+                               .moments = s->moments,
+                               .embed = s->embed};
+}
+
+int shards_put(struct shard_writer *w, int first, int n, int generation, struct error *e)
+{
+    struct shards_sample *samples = xcalloc((size_t)n, sizeof *samples);
+    struct shard_item *items = xcalloc((size_t)n, sizeof *items);
+    for (int i = 0; i < n; i++) {
+        shards_sample(&samples[i], first + i, generation);
+        items[i] = shards_item(&samples[i], first + i, generation);
+    }
+    int rc = shard_writer_put(w, items, n, e);
+    free(samples);
+    free(items);
+    return rc;
+}
+
+const char *shards_folder(const char *name)
+{
+    static char path[4200];
+    snprintf(path, sizeof path, "%s/%s", test_folder(), name);
+    return path;
+}
+
+struct shard_writer *shards_open(const char *name, int64_t shard_size, size_t map_size)
+{
+    struct shard_writer *w;
+    struct error e;
+    struct shard_writer_options o = {.shard_size = shard_size, .map_size = map_size};
+    if (shard_writer_open(&w, shards_folder(name), &shards_info, &o, &e)) {
+        tap_diag("%s", e.text);
+        return NULL;
+    }
+    return w;
+}
+
+/* A finished store of n records in batches of `batch`. */
+bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t map_size)
+{
+    struct error e;
+    struct shard_writer *w = shards_open(name, shard_size, map_size);
+    int rc = w ? 0 : -1;
+    for (int i = 0; rc == 0 && i < n; i += batch) {
+        rc = shards_put(w, i, n - i < batch ? n - i : batch, 0, &e);
+    }
+    rc = rc ? rc : shard_writer_finish(w, &e);
+    shard_writer_close(w);
+    if (rc && w) {
+        tap_diag("%s", e.text);
+    }
+    return rc == 0;
+}
+
+bool shards_record_is(struct shard_store *s, int64_t index, int k, int generation)
+{
+    struct shards_sample expected;
+    shards_sample(&expected, k, generation);
+    struct shard_record r;
+    struct error e;
+    shard_record_init(&r);
+    bool same = shard_store_read(s, index, &r, &e) == 0;
+    if (!same) {
+        tap_diag("%s", e.text);
+    } else {
+        uint16_t f16[2 * SHARDS_LATENT];
+        dtype_from_f32(DTYPE_F16, f16, expected.moments, 2 * SHARDS_LATENT);
+        same = !strcmp(r.path, expected.path) && !memcmp(r.moments, f16, sizeof f16) &&
+               !memcmp(r.embed, expected.embed, sizeof expected.embed) && r.width == 100 + k &&
+               r.height == 200 + k && shard_record_check_values(&r, &shards_info, &e) == 0;
+    }
+    shard_record_release(&r);
+    return same;
+}
+
+static char problems[8192];
+
+static void note_problem(void *arg, const char *text)
+{
+    (void)arg;
+    size_t used = strlen(problems);
+    snprintf(problems + used, sizeof problems - used, "%s\n", text);
+}
+
+static int64_t verify(const char *name)
+{
+    int64_t records;
+    problems[0] = 0;
+    return shard_store_verify(shards_folder(name), note_problem, NULL, NULL, &records);
+}
+
+void shards_ok_clean(const char *name, const char *what)
+{
+    if (!tap_ok(verify(name) == 0, "%s: verify is clean", what)) {
+        tap_diag("%s", problems);
+    }
+}
+
+void shards_ok_problem(const char *name, const char *expected, const char *what)
+{
+    int64_t n = verify(name);
+    if (!tap_ok(n > 0 && strstr(problems, expected), "verify finds %s", what)) {
+        tap_diag("%lld problems: %s", (long long)n, problems);
+    }
+}

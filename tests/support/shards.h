@@ -1,0 +1,36 @@
+#ifndef CCLD_TESTS_SHARDS_H
+#define CCLD_TESTS_SHARDS_H
+
+#include "formats/shard_store.h"
+
+/* Small shard stores for tests, in test_folder(): record k of generation g is a pure function of
+ * both. */
+
+#define SHARDS_Z      4
+#define SHARDS_SIDE   16
+#define SHARDS_LATENT (SHARDS_Z * SHARDS_SIDE * SHARDS_SIDE)
+#define SHARDS_EMBED  16
+
+extern const struct shard_info shards_info;
+
+struct shards_sample {
+    char path[64];
+    float moments[2 * SHARDS_LATENT], embed[SHARDS_EMBED];
+};
+void shards_sample(struct shards_sample *s, int k, int generation);
+/* Size 1000 + k, mtime 1700000000123456789 + generation, 100 + k by 200 + k pixels. */
+struct shard_item shards_item(const struct shards_sample *s, int k, int generation);
+int shards_put(struct shard_writer *w, int first, int n, int generation, struct error *e);
+
+const char *shards_folder(const char *name); /* until the next call */
+/* NULL, with the reason as a diagnostic, when that fails. */
+struct shard_writer *shards_open(const char *name, int64_t shard_size, size_t map_size);
+/* A finished store of n records, written in batches. */
+bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t map_size);
+bool shards_record_is(struct shard_store *s, int64_t index, int k, int generation);
+
+/* Checks that verify has nothing to say, or that it says, among others, `expected`. */
+void shards_ok_clean(const char *name, const char *what);
+void shards_ok_problem(const char *name, const char *expected, const char *what);
+
+#endif
