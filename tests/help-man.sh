@@ -23,7 +23,7 @@ report() { # NAME OFFENDERS
 for tool; do
     name=${tool##*/} name=${name%.c} page=man/$name.1
     # Lines `  -n, --count N   ...` become `-n, --count N`; the argument ends at two spaces.
-    "$build/$name" --help >"$work/help" || echo "--help failed" >"$work/help"
+    "$build/$name" --help >"$work/help" || : >"$work/help"
     sed -n 's/^ *\(\(-., \)\{0,1\}--[a-z]\)/\1/p' "$work/help" | sed 's/   *.*//' | sort >"$work/in-help"
     # `.It Fl n , Fl -count Ar N` becomes the same.
     sed -n 's/^\.It \(Fl [^-] , \)\{0,1\}Fl -/&/p' "$page" 2>/dev/null | sed 's/^\.It //

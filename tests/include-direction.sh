@@ -53,11 +53,13 @@ only 'common/nets include kernels, formats and base' 'common/nets/' \
     'common/nets/|kernels/[^/]*$|formats/|common/base/'
 only 'common/diffusion includes kernels, formats and base' 'common/diffusion/' \
     'common/diffusion/|kernels/[^/]*$|formats/|common/base/'
-only 'the rest of common includes kernels, formats and base' 'common/[^/ ]*\.[ch] ' \
-    'common/[^/]*$|kernels/[^/]*$|formats/|common/base/'
+only 'common/prep includes kernels, formats and base' 'common/prep[^/ ]* ' \
+    'common/prep|kernels/[^/]*$|formats/|common/base/'
+only 'what joins them in common stays above the backends' 'common/[^/ ]*\.[ch] ' \
+    'common/|kernels/[^/]*$|formats/'
 only 'tools do not look into backends or tests' 'tools/' 'common/|kernels/[^/]*$|formats/|tools/'
-report 'only kernels know BLAS, CUDA and vector instructions' "$(sources | grep -v '^kernels/' |
-    xargs grep -nE '#[[:space:]]*include[[:space:]]*<([a-z]*cblas|dnnl|oneapi|cuda|cublas|cudnn|[a-z]*mmintrin|arm_neon)' |
+report 'only kernels know BLAS, oneDNN and CUDA' "$(sources | grep -v '^kernels/' |
+    xargs grep -nE '#[[:space:]]*include[[:space:]]*<([a-z]*cblas|dnnl|oneapi|cuda|cublas|cudnn)' |
     grep -v '^tests/bench/')"
 report 'no include goes up or out' "$(echo "$ours" | grep -E ' (\.|/)')"
 
