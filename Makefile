@@ -14,8 +14,8 @@ NVCC ?= nvcc
 # A Python with current PyTorch, for bench-torch only.
 PYTHON ?= python3
 GOLDEN ?= tests/golden/data
-# Seconds per fuzzer.
-FUZZ_SECONDS ?= 60
+# Inputs per fuzzer.
+FUZZ_ROUNDS ?= 100000
 -include config.mk
 
 comma := ,
@@ -131,11 +131,11 @@ check: deps
 
 PROVE = BUILD=$(BUILD) prove --timer --exec ''
 prove: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(PARITY) $(SCRIPTS)
+	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(FUZZERS) $(PARITY) $(SCRIPTS)
 
 # Unit tests and command lines only: what a sanitizer build can run in good time.
 prove-quick: all tests
-	$(PROVE) -j 2 $(UNIT) $(SCRIPTS)
+	$(PROVE) -j 2 $(UNIT) $(FUZZERS) $(SCRIPTS)
 
 check-golden: $(PARITY)
 	$(PROVE) $(PARITY) :: $(GOLDEN)
@@ -152,7 +152,7 @@ bench-torch:
 	$(PYTHON) tests/bench/torch_bench.py
 
 fuzz: $(FUZZERS)
-	@for f in $(FUZZERS); do $$f $(FUZZ_SECONDS) || exit 1; done
+	$(PROVE) $(FUZZERS) :: $(FUZZ_ROUNDS)
 
 lint:
 	@command -v clang-format >/dev/null || { echo "lint: clang-format is missing (Debian package clang-format)" >&2; exit 1; }
@@ -177,7 +177,7 @@ help:
 	    'make check-golden GOLDEN=DIR   hold the networks against another folder of golden numbers' \
 	    'make check-gpu     tests of the GPU backend' \
 	    'make bench         time the networks; make bench-torch times PyTorch on the same' \
-	    'make fuzz          run the fuzzers for FUZZ_SECONDS each' \
+	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
 	    'make lint          formatting, man pages, directions of includes' \
 	    'make install       programs and man pages under DESTDIR and PREFIX' \
 	    'make clean         remove $(BUILD)/'
