@@ -304,7 +304,14 @@ static size_t contraction(const uint32_t *text, size_t count)
     return count > 1 && text[0] == '\'' && text[1] == 0x17F ? 2 : 0;
 }
 
-/* The length of the word at text[0], which is no space. */
+/* Blanks, and by accident U+0345: a mark, but one whose other case, the iota, is a letter, so that
+ * neither of the original's classes has it. */
+static bool is_between_words(uint32_t c)
+{
+    return codepoint_is_space(c) || c == 0x345;
+}
+
+/* The length of the word at text[0], which is not between words. */
 static size_t word_length(const uint32_t *text, size_t count)
 {
     size_t n = contraction(text, count);
@@ -316,8 +323,7 @@ static size_t word_length(const uint32_t *text, size_t count)
         return n;
     }
     for (n = 1;
-         n < count && !codepoint_is_space(text[n]) && !is_letter(text[n]) && !is_number(text[n]);
-         n++)
+         n < count && !is_between_words(text[n]) && !is_letter(text[n]) && !is_number(text[n]); n++)
         ;
     return n;
 }
@@ -331,7 +337,7 @@ size_t clip_bpe_encode(const struct clip_bpe *b, const char *text, size_t size, 
     for (size_t i = 0, used; i < clean.count; i += used) {
         const uint32_t *rest = clean.at + i;
         size_t count = clean.count - i;
-        if (codepoint_is_space(*rest)) {
+        if (is_between_words(*rest)) {
             used = 1;
         } else if (starts_with(rest, count, start)) {
             push_token(&t, clip_bpe_start(b));
