@@ -1,0 +1,419 @@
+#include "common/encode.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "tests/support/shards.h"
+#include "tests/support/tap.h"
+
+/* An encoder without images or networks: a file holds a number k, its latents are shards_sample's
+ * of k. Files take very unlike times, so that they are done out of order. */
+struct fake {
+    _Atomic int prepared, encoded;
+    int stop_fd, stop_at; /* writes a byte there when that many were prepared */
+    int fail_batch;       /* the networks fail at this batch, 0: never */
+    int batches;
+    int nan_from, nan_to; /* k whose latents are not finite */
+};
+
+static int prepare(void *context, const char *path, float *picture, float *square, int *width,
+                   int *height, char note[128], struct error *e)
+{
+    struct fake *f = context;
+    uint8_t *data;
+    size_t size;
+    if (file_read(&data, &size, path, 1000, e)) {
+        return -1;
+    }
+    int k = atoi((const char *)data);
+    free(data);
+    if (k < 0) {
+        return error_set(e, "truncated JPEG");
+    }
+    nanosleep(&(struct timespec){.tv_nsec = k * 7919 % 13 * 100000}, NULL);
+    if (atomic_fetch_add(&f->prepared, 1) + 1 == f->stop_at) {
+        CHECK(write(f->stop_fd, "", 1) == 1);
+    }
+    *picture = *square = (float)k;
+    *width = 100 + k;
+    *height = 200 + k;
+    return 0;
+}
+
+static int encode(void *context, int n, const float *pictures, const float *squares, float *moments,
+                  float *embeds, struct error *e)
+{
+    struct fake *f = context;
+    if (++f->batches == f->fail_batch) {
+        return error_set(e, "out of memory");
+    }
+    for (int i = 0; i < n; i++) {
+        int k = (int)pictures[i];
+        struct shards_sample x;
+        shards_sample(&x, k, 0);
+        CHECK(squares[i] == pictures[i]);
+        memcpy(moments + i * 2 * SHARDS_LATENT, x.moments, sizeof x.moments);
+        memcpy(embeds + i * SHARDS_EMBED, x.embed, sizeof x.embed);
+        if (k >= f->nan_from && k < f->nan_to) {
+            moments[i * 2 * SHARDS_LATENT + 9] = NAN;
+        }
+    }
+    f->encoded += n;
+    return 0;
+}
+
+/* shards_sample's paths are "photos/K.jpg": tests run within test_folder(). */
+static void write_photo(int k, const char *text)
+{
+    char path[64];
+    snprintf(path, sizeof path, "photos/%d.jpg", k);
+    FILE *f = fopen(path, "w");
+    CHECK(f && fputs(text, f) >= 0 && fclose(f) == 0);
+}
+
+static void write_photos(int first, int n)
+{
+    for (int k = first; k < first + n; k++) {
+        char text[16];
+        snprintf(text, sizeof text, "%d\n", k);
+        write_photo(k, text);
+    }
+}
+
+/* The list of photos first .. first+n as arguments. */
+struct list {
+    char **items;
+    int n;
+};
+
+static struct list list_photos(int first, int n)
+{
+    struct list l = {.items = xcalloc((size_t)n, sizeof *l.items), .n = n};
+    for (int i = 0; i < n; i++) {
+        l.items[i] = xasprintf("photos/%d.jpg", first + i);
+    }
+    return l;
+}
+
+static void list_free(struct list *l)
+{
+    for (int i = 0; i < l->n; i++) {
+        free(l->items[i]);
+    }
+    free(l->items);
+}
+
+struct outcome {
+    int rc;
+    struct encode_counts counts;
+    struct error error;
+};
+
+static struct outcome run_source(const char *store, struct path_source *s, struct fake *f,
+                                 const struct encode_options *options)
+{
+    struct outcome o = {.rc = -2};
+    struct encoder en = {.context = f,
+                         .picture_count = 1,
+                         .square_count = 1,
+                         .moments_count = 2 * SHARDS_LATENT,
+                         .embed_count = SHARDS_EMBED,
+                         .prepare = prepare,
+                         .encode = encode};
+    struct shard_writer *w = shards_open(store, 25, 1);
+    if (w) {
+        o.rc = encode_run(&en, s, w, options, &o.counts, &o.error);
+    }
+    shard_writer_close(w);
+    return o;
+}
+
+static struct encode_options options_of(int batch, int threads)
+{
+    return (struct encode_options){
+        .batch_size = batch, .decode_threads = threads, .stop_fd = -1, .rejects_separator = '\n'};
+}
+
+static struct outcome run_photos(const char *store, int first, int n, struct fake *f, int batch,
+                                 int threads)
+{
+    struct path_source s;
+    struct encode_options options = options_of(batch, threads);
+    struct list l = list_photos(first, n);
+    path_source_arguments(&s, l.n, l.items);
+    struct outcome o = run_source(store, &s, f, &options);
+    path_source_release(&s);
+    list_free(&l);
+    return o;
+}
+
+/* The store holds photos first .. first+n in order, and nothing else. */
+static bool holds(const char *store, int first, int n, bool finished)
+{
+    struct shard_store *s;
+    struct error e;
+    if (shard_store_open(&s, shards_folder(store), &e)) {
+        tap_diag("%s", e.text);
+        return false;
+    }
+    bool good = shard_store_count(s) == n && shard_store_finished(s) == finished;
+    for (int i = 0; good && i < n; i++) {
+        good = shards_record_is(s, i, first + i, 0);
+    }
+    if (!good) {
+        tap_diag("%lld records, finished %d", (long long)shard_store_count(s),
+                 shard_store_finished(s));
+    }
+    shard_store_close(s);
+    return good;
+}
+
+static void test_order(void)
+{
+    const struct {
+        int batch, threads;
+    } cases[] = {{1, 1}, {8, 1}, {7, 4}, {64, 8}, {200, 3}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char store[32];
+        struct fake f = {0};
+        snprintf(store, sizeof store, "order%zu", i);
+        struct outcome o = run_photos(store, 0, 100, &f, cases[i].batch, cases[i].threads);
+        tap_ok(o.rc == 0 && o.counts.encoded == 100 && o.counts.listed == 100 &&
+                   holds(store, 0, 100, true),
+               "batches of %d, %d threads: output in input order", cases[i].batch,
+               cases[i].threads);
+        shards_ok_clean(store, "after encoding");
+    }
+}
+
+static void test_rerun(void)
+{
+    struct fake f = {0};
+    struct outcome o = run_photos("order0", 0, 100, &f, 8, 2);
+    tap_ok(o.rc == 0 && o.counts.skipped == 100 && o.counts.encoded == 0 && f.prepared == 0 &&
+               f.encoded == 0,
+           "a rerun skips all and touches no file");
+    o = run_photos("order0", 50, 100, &f, 8, 2);
+    tap_ok(o.rc == 0 && o.counts.skipped == 50 && o.counts.encoded == 50 &&
+               holds("order0", 0, 150, true),
+           "an overlapping list adds what is new");
+    write_photo(20, "20  \n"); /* another size */
+    f = (struct fake){0};
+    o = run_photos("order0", 0, 150, &f, 8, 2);
+    tap_ok(o.rc == 0 && o.counts.encoded == 1 && f.encoded == 1 && holds("order0", 0, 150, true),
+           "a changed file is encoded again, into its place");
+    shards_ok_clean("order0", "after three runs");
+}
+
+static void test_duplicates(void)
+{
+    struct list l = list_photos(0, 30);
+    for (int i = 10; i < 30; i++) {
+        free(l.items[i]);
+        l.items[i] = xstrdup(l.items[i % 10]);
+    }
+    struct fake f = {0};
+    struct path_source s;
+    struct encode_options options = options_of(4, 3);
+    path_source_arguments(&s, l.n, l.items);
+    struct outcome o = run_source("twice", &s, &f, &options);
+    tap_ok(o.rc == 0 && o.counts.duplicates == 20 && o.counts.encoded == 10 &&
+               holds("twice", 0, 10, true),
+           "a path that is in the list three times is encoded once");
+    list_free(&l);
+}
+
+static void test_bad_files(void)
+{
+    write_photos(300, 20);
+    write_photo(303, "-1\n");
+    write_photo(307, "");
+    unlink("photos/308.jpg");
+    unlink("photos/311.jpg");
+    mkdir("photos/311.jpg", 0777);
+    unlink("photos/319.jpg");
+    CHECK(mkfifo("photos/319.jpg", 0666) == 0);
+    struct fake f = {0};
+    struct path_source s;
+    struct encode_options options = options_of(4, 3);
+    options.rejects = fopen("rejects", "w");
+    struct list l = list_photos(300, 20);
+    path_source_arguments(&s, l.n, l.items);
+    struct outcome o = run_source("bad", &s, &f, &options);
+    fclose(options.rejects);
+    tap_ok(o.rc == 0 && o.counts.failed == 5 && o.counts.encoded == 15,
+           "five bad files of twenty: the rest goes on");
+    uint8_t *data;
+    size_t size;
+    CHECK(file_read(&data, &size, "rejects", 10000, &o.error) == 0);
+    tap_ok(!strcmp((const char *)data, "photos/303.jpg\nphotos/307.jpg\nphotos/308.jpg\n"
+                                       "photos/311.jpg\nphotos/319.jpg\n"),
+           "their paths are among the rejects, in order");
+    free(data);
+    shards_ok_clean("bad", "with bad files left out");
+    list_free(&l);
+
+    f = (struct fake){.nan_from = 5, .nan_to = 8};
+    o = run_photos("nan", 0, 20, &f, 4, 2);
+    tap_ok(o.rc == 0 && o.counts.failed == 3 && o.counts.bad_latents == 3 && o.counts.encoded == 17,
+           "files whose latents are not finite fail, others of their batch do not");
+    shards_ok_clean("nan", "with them left out");
+
+    options = options_of(4, 2);
+    options.rejects = fopen("/dev/full", "w");
+    l = list_photos(303, 30);
+    path_source_arguments(&s, l.n, l.items);
+    f = (struct fake){0};
+    o = run_source("devfull", &s, &f, &options);
+    tap_ok(o.rc == -1 && strstr(o.error.text, "rejects"), "a full rejects file ends the run: %s",
+           o.error.text);
+    fclose(options.rejects);
+    list_free(&l);
+}
+
+static void test_stop(void)
+{
+    int stop[2];
+    CHECK(pipe(stop) == 0);
+    struct fake f = {.stop_fd = stop[1], .stop_at = 40};
+    struct path_source s;
+    struct encode_options options = options_of(4, 2);
+    options.stop_fd = stop[0];
+    struct list l = list_photos(0, 100);
+    path_source_arguments(&s, l.n, l.items);
+    struct outcome o = run_source("stop", &s, &f, &options);
+    int n = (int)o.counts.encoded;
+    tap_ok(o.rc == 0 && o.counts.interrupted && n > 0 && n < 100 && f.encoded == n,
+           "stopped after %d files; what the networks did is stored", n);
+    tap_ok(holds("stop", 0, n, false), "the store has the beginning of the list, not finished");
+    f = (struct fake){0};
+    options.stop_fd = -1;
+    path_source_arguments(&s, l.n, l.items);
+    o = run_source("stop", &s, &f, &options);
+    tap_ok(o.rc == 0 && o.counts.skipped == n && holds("stop", 0, 100, true),
+           "a rerun does the rest");
+    list_free(&l);
+
+    /* stop[0] is still readable: a list that never comes must not be waited for. */
+    int silent[2];
+    CHECK(pipe(silent) == 0);
+    options.stop_fd = stop[0];
+    path_source_stream(&s, silent[0], '\n');
+    o = run_source("stop", &s, &f, &options);
+    tap_ok(o.rc == 0 && o.counts.interrupted && o.counts.listed == 0,
+           "a stop while waiting for the list ends the run");
+    path_source_release(&s);
+}
+
+static void test_failures(void)
+{
+    struct fake f = {.fail_batch = 4};
+    struct outcome o = run_photos("oom", 0, 100, &f, 5, 3);
+    tap_ok(o.rc == -1 && !strcmp(o.error.text, "out of memory") && o.counts.encoded == 15 &&
+               holds("oom", 0, 15, false),
+           "when the networks fail, the batches before are kept");
+
+    struct rlimit old, small;
+    getrlimit(RLIMIT_FSIZE, &old);
+    small = (struct rlimit){100000, old.rlim_max};
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    f = (struct fake){0};
+    write_photos(0, 200);
+    o = run_photos("fulldisk", 0, 200, &f, 100, 3);
+    setrlimit(RLIMIT_FSIZE, &old);
+    tap_ok(o.rc == -1 && o.counts.encoded < 200, "a full disk ends the run: %s", o.error.text);
+}
+
+static const char *joined(const char *list, size_t size, char separator, int64_t *count,
+                          struct error *e)
+{
+    static char text[1000];
+    struct path_source s;
+    const char *path;
+    FILE *f = fopen("list", "w+");
+    CHECK(f && fwrite(list, 1, size, f) == size && fflush(f) == 0);
+    CHECK(lseek(fileno(f), 0, SEEK_SET) == 0);
+    path_source_stream(&s, fileno(f), separator);
+    *count = path_source_count(&s);
+    text[0] = 0;
+    int rc;
+    while ((rc = path_source_next(&s, -1, &path, e)) > 0) {
+        strcat(strcat(text, path), "|");
+    }
+    path_source_release(&s);
+    fclose(f);
+    return rc ? NULL : text;
+}
+
+static void test_path_source(void)
+{
+    int64_t count;
+    struct error e = {""};
+    const char *text = joined("a\n\nb c\nd", 8, '\n', &count, &e);
+    tap_ok(text && !strcmp(text, "a|b c|d|") && count == 3,
+           "lines; empty ones are none; the last needs no end");
+    text = joined("a\nb\0c\0\0", 7, 0, &count, &e);
+    tap_ok(text && !strcmp(text, "a\nb|c|") && count == 2, "NUL-separated paths");
+    text = joined("", 0, '\n', &count, &e);
+    tap_ok(text && !*text && count == 0, "an empty list");
+    text = joined("a\0b\n", 4, '\n', &count, &e);
+    tap_ok(!text && strstr(e.text, "-0"), "a NUL among lines: %s", e.text);
+    char *junk = xmalloc(300000);
+    memset(junk, 'x', 300000);
+    text = joined(junk, 300000, '\n', &count, &e);
+    tap_ok(!text && strstr(e.text, "not a list of paths"), "one endless line: %s", e.text);
+    for (int i = 1; i < 150; i++) {
+        junk[2000 * i] = '\n';
+    }
+    struct path_source s;
+    const char *path;
+    int fds[2], n = 0;
+    CHECK(pipe(fds) == 0 && fcntl(fds[1], F_SETPIPE_SZ, 1 << 19) > 0);
+    CHECK(write(fds[1], junk, 300000) == 300000 && close(fds[1]) == 0);
+    path_source_stream(&s, fds[0], '\n');
+    bool good = path_source_count(&s) == -1;
+    while (path_source_next(&s, -1, &path, &e) > 0) {
+        good &= strlen(path) == (n == 0 ? 2000u : 1999u);
+        n++;
+    }
+    tap_ok(good && n == 150, "150 lines through a pipe, whole across reads");
+    path_source_release(&s);
+    close(fds[0]);
+    free(junk);
+
+    struct outcome o;
+    struct fake f = {0};
+    struct encode_options options = options_of(4, 2);
+    path_source_arguments(&s, 0, (char *[]){NULL});
+    o = run_source("empty", &s, &f, &options);
+    tap_ok(o.rc == 0 && o.counts.listed == 0, "an empty list encodes nothing");
+}
+
+int main(void)
+{
+    message_init("encode");
+    CHECK(chdir(test_folder()) == 0 && mkdir("photos", 0777) == 0);
+    CHECK(freopen("warnings", "w", stderr));
+    write_photos(0, 150);
+    test_order();
+    test_rerun();
+    test_duplicates();
+    test_bad_files();
+    test_stop();
+    test_failures();
+    test_path_source();
+    return tap_done();
+}
