@@ -5,7 +5,9 @@
 #include <stddef.h>
 
 #include "common/base/error.h"
+#include "kernels/backward.h"
 #include "kernels/ops.h"
+#include "kernels/training.h"
 
 /* A table of functions, one per op, filled with ref/ and overwritten where a backend does better.
  */
@@ -15,9 +17,12 @@ struct backend {
     void (*deallocate)(struct device *d, void *p);
     void (*upload)(struct device *d, void *dst, const void *host_src, size_t bytes);
     void (*download)(struct device *d, void *host_dst, const void *src, size_t bytes);
-#define OP(name) void (*name)(struct device * d, const struct name##_args *a);
+/* clang-format off */
+#define OP(name)          void (*name)(struct device *d, const struct name##_args *a);
+#define OP_TRAINING(name) void (*name)(struct device *d, const struct name##_args *a);
+#define OP_BACKWARD(name) void (*name##_backward)(struct device *d, const struct name##_backward_args *a);
 #include "kernels/ops.def"
-#undef OP
+    /* clang-format on */
 };
 
 /* A place that runs ops. Blocks that tensors give back are kept in a pool and handed out again in

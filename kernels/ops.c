@@ -1,15 +1,23 @@
 #include "kernels/ops.h"
 
-#include "common/base/message.h"
-#include "kernels/tape.h"
+#include <string.h>
 
-/* The public side of every op: shapes are checked once here, so that backends may rely on them.
- * RUN is the one place through which every op call goes. */
+#include "common/base/message.h"
+#include "kernels/record.h"
+
+/* The public side of every op: shapes are checked once here, so that backends may rely on them, the
+ * backend runs, and what the backward direction will read is recorded. */
 #define RUN(tape, name, ...)                                                                       \
     do {                                                                                           \
         struct name##_args args_ = {__VA_ARGS__};                                                  \
         (tape)->device->backend->name((tape)->device, &args_);                                     \
     } while (0)
+
+/* RECORD(tape, y, name, inputs ...): the new record or NULL. */
+#define RECORD(tape, y, name, ...)                                                                 \
+    record_new(tape, y, backward_##name,                                                           \
+               (int)(sizeof((struct tensor *[]){__VA_ARGS__}) / sizeof(struct tensor *)),          \
+               (struct tensor *[]){__VA_ARGS__})
 
 static struct tensor *output(struct tape *t, int ndim, const int64_t *shape)
 {
@@ -49,6 +57,12 @@ struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, s
     struct tensor *y =
         output(t, DIMS(x->shape[0], height / stride + 1, width / stride + 1, weight->shape[0]));
     RUN(t, conv2d, x, weight, bias, y, stride, pad_begin, pad_end);
+    struct record *r = RECORD(t, y, conv2d, x, weight, bias);
+    if (r) {
+        r->forward.conv2d = (struct conv2d_args){x, weight, bias, NULL, stride, pad_begin, pad_end};
+        record_keep(r, x);
+        record_keep(r, weight);
+    }
     return y;
 }
 
@@ -63,8 +77,24 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
     for (int i = 0; i < x->ndim; i++)
         shape[i] = x->shape[i];
     shape[x->ndim - 1] = weight->shape[0];
+    /* The backward direction knows no activation but ReLU: others become an op of their own. */
+    enum activation_kind apart = t->recording && act != ACTIVATION_RELU ? act : ACTIVATION_NONE;
+    if (apart != ACTIVATION_NONE)
+        act = ACTIVATION_NONE;
     struct tensor *y = output(t, x->ndim, shape);
     RUN(t, linear, x, weight, bias, y, act);
+    struct record *r = RECORD(t, y, linear, x, weight, bias);
+    if (r) {
+        r->forward.linear = (struct linear_args){x, weight, bias, NULL, act};
+        record_keep(r, x);
+        record_keep(r, weight);
+        if (act == ACTIVATION_RELU) {
+            r->forward.linear.y = y;
+            record_keep(r, y);
+        }
+    }
+    if (apart != ACTIVATION_NONE)
+        tensor_replace(&y, activation(t, y, apart));
     return y;
 }
 
@@ -79,6 +109,16 @@ struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float ep
     CHECK(!modulation || is_vector(modulation, x->shape[0] * 2 * c));
     struct tensor *y = output_like(t, x);
     RUN(t, group_norm, x, gamma, beta, modulation, y, groups, eps, act);
+    struct record *r = RECORD(t, y, group_norm, x, gamma, beta, modulation);
+    if (r) {
+        r->forward.group_norm =
+            (struct group_norm_args){x, gamma, beta, modulation, y, groups, eps, act};
+        record_keep(r, x);
+        record_keep(r, gamma);
+        record_keep(r, beta);
+        record_keep(r, modulation);
+        record_keep(r, y);
+    }
     return y;
 }
 
@@ -89,6 +129,12 @@ struct tensor *layer_norm(struct tape *t, struct tensor *x, float eps, struct te
     CHECK(is_vector(gamma, tensor_last(x)) && is_vector(beta, tensor_last(x)));
     struct tensor *y = output_like(t, x);
     RUN(t, layer_norm, x, gamma, beta, y, eps);
+    struct record *r = RECORD(t, y, layer_norm, x, gamma, beta);
+    if (r) {
+        r->forward.layer_norm = (struct layer_norm_args){x, gamma, beta, NULL, eps};
+        record_keep(r, x);
+        record_keep(r, gamma);
+    }
     return y;
 }
 
@@ -102,6 +148,15 @@ struct tensor *attention(struct tape *t, struct tensor *q, struct tensor *k, str
     CHECK(!uniform || (uniform->dtype == DTYPE_I32 && tensor_count(uniform) == n * s));
     struct tensor *y = output_like(t, q);
     RUN(t, attention, q->data, k->data, v->data, c, c, c, n, s, heads, c / heads, uniform, y);
+    struct record *r = RECORD(t, y, attention, q, k, v);
+    if (r) {
+        r->forward.attention = (struct attention_args){q->data, k->data,   v->data, c,   c, c, n, s,
+                                                       heads,   c / heads, uniform, NULL};
+        record_keep(r, q);
+        record_keep(r, k);
+        record_keep(r, v);
+        record_keep(r, uniform);
+    }
     return y;
 }
 
@@ -117,6 +172,19 @@ struct tensor *attention_qkv(struct tape *t, struct tensor *qkv, int heads)
     struct tensor *y = output(t, qkv->ndim, shape);
     const float *q = qkv->data;
     RUN(t, attention, q, q + c, q + 2 * c, 3 * c, 3 * c, 3 * c, n, s, heads, c / heads, NULL, y);
+    struct record *r = RECORD(t, y, attention_qkv, qkv);
+    if (r) {
+        r->forward.attention = (struct attention_args){q, q + c, q + 2 * c, 3 * c,     3 * c, 3 * c,
+                                                       n, s,     heads,     c / heads, NULL,  NULL};
+        record_keep(r, qkv);
+    }
+    return y;
+}
+
+struct tensor *reshape(struct tape *t, struct tensor *x, int ndim, const int64_t *shape)
+{
+    struct tensor *y = tensor_reshape(x, ndim, shape);
+    RECORD(t, y, reshape, x);
     return y;
 }
 
@@ -125,6 +193,11 @@ struct tensor *activation(struct tape *t, struct tensor *x, enum activation_kind
     CHECK(x->dtype == DTYPE_F32);
     struct tensor *y = output_like(t, x);
     RUN(t, activation, x, y, kind);
+    struct record *r = RECORD(t, y, activation, x);
+    if (r) {
+        r->forward.activation = (struct activation_args){x, NULL, kind};
+        record_keep(r, x);
+    }
     return y;
 }
 
@@ -133,6 +206,7 @@ struct tensor *add(struct tape *t, struct tensor *a, struct tensor *b)
     CHECK(a->dtype == DTYPE_F32 && b->dtype == DTYPE_F32 && tensor_same_shape(a, b));
     struct tensor *y = output_like(t, a);
     RUN(t, add, a, b, y);
+    RECORD(t, y, add, a, b);
     return y;
 }
 
@@ -141,6 +215,7 @@ struct tensor *add_rows(struct tape *t, struct tensor *x, struct tensor *rows)
     CHECK(is_f32(x, 3) && is_vector(rows, x->shape[1] * x->shape[2]));
     struct tensor *y = output_like(t, x);
     RUN(t, add_rows, x, rows, y);
+    RECORD(t, y, add_rows, x, rows);
     return y;
 }
 
@@ -155,6 +230,11 @@ struct tensor *concat(struct tape *t, struct tensor *a, struct tensor *b)
     shape[a->ndim - 1] += tensor_last(b);
     struct tensor *y = output(t, a->ndim, shape);
     RUN(t, concat, a, b, y);
+    struct record *r = RECORD(t, y, concat, a, b);
+    if (r) {
+        r->last[0] = tensor_last(a);
+        r->last[1] = tensor_last(b);
+    }
     return y;
 }
 
@@ -164,6 +244,8 @@ struct tensor *append_planes(struct tape *t, struct tensor *x, struct tensor *fe
     struct tensor *y =
         output(t, DIMS(x->shape[0], x->shape[1], x->shape[2], x->shape[3] + features->shape[1]));
     RUN(t, append_planes, x, features, y);
+    CHECK(!t->recording || !features->gradient);
+    RECORD(t, y, append_planes, x);
     return y;
 }
 
@@ -172,6 +254,7 @@ struct tensor *prepend_row(struct tape *t, struct tensor *x, struct tensor *row)
     CHECK(is_f32(x, 3) && is_vector(row, x->shape[2]));
     struct tensor *y = output(t, DIMS(x->shape[0], x->shape[1] + 1, x->shape[2]));
     RUN(t, prepend_row, x, row, y);
+    RECORD(t, y, prepend_row, x, row);
     return y;
 }
 
@@ -180,6 +263,9 @@ struct tensor *take_row(struct tape *t, struct tensor *x, int64_t index)
     CHECK(is_f32(x, 3) && index >= 0 && index < x->shape[1]);
     struct tensor *y = output(t, DIMS(x->shape[0], x->shape[2]));
     RUN(t, take_row, x, y, index);
+    struct record *r = RECORD(t, y, take_row, x);
+    if (r)
+        r->forward.take_row.index = index;
     return y;
 }
 
@@ -189,6 +275,12 @@ struct tensor *embedding(struct tape *t, struct tensor *tokens, struct tensor *t
     CHECK(table->ndim == 2 && is_weight(table));
     struct tensor *y = output(t, DIMS(tokens->shape[0], tokens->shape[1], table->shape[1]));
     RUN(t, embedding, tokens, table, y);
+    struct record *r = RECORD(t, y, embedding, table);
+    if (r) {
+        r->forward.embedding = (struct embedding_args){tokens, table, NULL};
+        record_keep(r, tokens);
+        record_keep(r, table);
+    }
     return y;
 }
 
@@ -205,6 +297,11 @@ struct tensor *l2_normalize(struct tape *t, struct tensor *x, float eps, float s
     CHECK(x->dtype == DTYPE_F32 && eps > 0);
     struct tensor *y = output_like(t, x);
     RUN(t, l2_normalize, x, y, eps, scale);
+    struct record *r = RECORD(t, y, l2_normalize, x);
+    if (r) {
+        r->forward.l2_normalize = (struct l2_normalize_args){x, NULL, eps, scale};
+        record_keep(r, x);
+    }
     return y;
 }
 
@@ -213,6 +310,7 @@ struct tensor *avg_pool2x2(struct tape *t, struct tensor *x)
     CHECK(is_f32(x, 4) && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0);
     struct tensor *y = output(t, DIMS(x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3]));
     RUN(t, avg_pool2x2, x, y);
+    RECORD(t, y, avg_pool2x2, x);
     return y;
 }
 
@@ -226,6 +324,7 @@ struct tensor *upsample_nearest2x(struct tape *t, struct tensor *x)
 {
     struct tensor *y = output_doubled(t, x);
     RUN(t, upsample_nearest2x, x, y);
+    RECORD(t, y, upsample_nearest2x, x);
     return y;
 }
 
@@ -233,6 +332,7 @@ struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x)
 {
     struct tensor *y = output_doubled(t, x);
     RUN(t, upsample_bilinear2x, x, y);
+    RECORD(t, y, upsample_bilinear2x, x);
     return y;
 }
 
@@ -241,6 +341,12 @@ struct tensor *to_nhwc(struct tape *t, struct tensor *x, const float *scale, con
     CHECK(is_f32(x, 4) && !scale == !shift);
     struct tensor *y = output(t, DIMS(x->shape[0], x->shape[2], x->shape[3], x->shape[1]));
     RUN(t, to_nhwc, x, y, scale, shift);
+    struct record *r = RECORD(t, y, to_nhwc, x);
+    if (r && scale) {
+        CHECK(x->shape[1] <= (int64_t)(sizeof r->scale / sizeof *r->scale));
+        memcpy(r->scale, scale, (size_t)x->shape[1] * sizeof *scale);
+        r->forward.to_nhwc.scale = r->scale;
+    }
     return y;
 }
 
@@ -249,6 +355,7 @@ struct tensor *to_nchw(struct tape *t, struct tensor *x)
     CHECK(is_f32(x, 4));
     struct tensor *y = output(t, DIMS(x->shape[0], x->shape[3], x->shape[1], x->shape[2]));
     RUN(t, to_nchw, x, y);
+    RECORD(t, y, to_nchw, x);
     return y;
 }
 
@@ -264,5 +371,8 @@ struct tensor *linear_combination(struct tape *t, int count, struct tensor *cons
     }
     args.y = output_like(t, x[0]);
     t->device->backend->linear_combination(t->device, &args);
+    struct record *r = record_new(t, args.y, backward_linear_combination, count, x);
+    if (r)
+        r->forward.linear_combination = args;
     return args.y;
 }

@@ -86,6 +86,9 @@ struct tensor *attention(struct tape *t, struct tensor *q, struct tensor *k, str
 /* qkv: [n, h, w, 3*c] or [n, s, 3*c], all q heads, then k, then v; returns [.., c]. */
 struct tensor *attention_qkv(struct tape *t, struct tensor *qkv, int heads);
 
+/* The same elements under another shape: a view that gradients flow through. */
+struct tensor *reshape(struct tape *t, struct tensor *x, int ndim, const int64_t *shape);
+
 struct activation_args {
     const struct tensor *x;
     struct tensor *y;
@@ -206,6 +209,5 @@ struct tensor *linear_combination(struct tape *t, int count, struct tensor *cons
 /* Declares ref's function of every op, for backends that take some of them over. */
 #define OP(name) void ref_##name(struct device *d, const struct name##_args *a);
 #include "kernels/ops.def"
-#undef OP
 
 #endif

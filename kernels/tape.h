@@ -3,16 +3,29 @@
 
 #include "kernels/device.h"
 
-/* Where ops run and what is remembered of them. Networks get one and pass it on; they never ask
- * which device is behind it. An op call runs now; all calls go through one place (tape.c), which is
- * where a recording tape keeps the args and holds references to the tensors that the op's backward
- * direction reads. Without recording nothing is kept, and a tensor's memory goes back to the pool
- * with its last reference. */
+/* Where ops run and what is remembered of them. Networks get a tape and pass it on; they never ask
+ * which device is behind it. An op call runs now. While the tape records, ops through which a
+ * wanted gradient flows leave a record: what their backward direction reads is held, everything
+ * else goes back to the pool with its last reference, recording or not. */
 struct tape {
     struct device *device;
+    bool recording;
+    struct record *records;
+    int count, capacity;
 };
 
 void tape_init(struct tape *t, struct device *d);
-void tape_release(struct tape *t);
+void tape_release(struct tape *t); /* drops all records */
+
+/* Sends dy, the gradient of a scalar by y (same shape), back through the records, newest first, and
+ * drops them. Gradients by inputs are left in tensor->gradient->value, parameters' are added to. */
+void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy);
+
+/* y = f(tape, context, x, extra), forgetting everything inside: the backward direction runs f
+ * again. Memory of one call instead of all, for the time of one more forward. extra may be NULL. */
+typedef struct tensor *tape_function(struct tape *t, const void *context, struct tensor *x,
+                                     struct tensor *extra);
+struct tensor *tape_recompute(struct tape *t, tape_function *f, const void *context,
+                              struct tensor *x, struct tensor *extra);
 
 #endif

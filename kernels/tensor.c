@@ -102,6 +102,7 @@ void tensor_release(struct tensor *t)
     if (!t->borrowed)
         device_release(t->device, t->data, t->bytes);
     tensor_release(t->base);
+    gradient_release(t->gradient);
     free(t);
 }
 
@@ -109,6 +110,39 @@ void tensor_replace(struct tensor **slot, struct tensor *with)
 {
     tensor_release(*slot);
     *slot = with;
+}
+
+void tensor_require_gradient(struct tensor *t)
+{
+    if (t->gradient)
+        return;
+    t->gradient = xcalloc(1, sizeof *t->gradient);
+    t->gradient->references = 1;
+}
+
+void tensor_set_parameter(struct tensor *t, struct tensor *gradient)
+{
+    CHECK(t->dtype == DTYPE_F32 && gradient->dtype == DTYPE_F32);
+    CHECK(tensor_count(t) == tensor_count(gradient));
+    tensor_require_gradient(t);
+    tensor_release(t->gradient->value);
+    t->gradient->value = tensor_retain(gradient);
+    t->gradient->parameter = true;
+}
+
+struct gradient *gradient_retain(struct gradient *g)
+{
+    if (g)
+        g->references++;
+    return g;
+}
+
+void gradient_release(struct gradient *g)
+{
+    if (!g || --g->references > 0)
+        return;
+    tensor_release(g->value);
+    free(g);
 }
 
 struct tensor *tensor_from_f32(struct device *d, int ndim, const int64_t *shape, const float *src)

@@ -17,6 +17,15 @@ struct device;
  * Ownership: counted references. An op returns a tensor with one reference, the caller's, and never
  * takes the caller's references to its inputs; tensor_release gives one back. While a tape records,
  * it holds references of its own. */
+struct tensor;
+
+/* Where the gradient of some scalar by a tensor is collected. Outlives the tensor's data. */
+struct gradient {
+    int references;
+    struct tensor *value; /* NULL: nothing has flowed here yet */
+    bool parameter;       /* value is the caller's memory, added to and never replaced */
+};
+
 struct tensor {
     struct device *device;
     enum dtype dtype;
@@ -25,8 +34,9 @@ struct tensor {
     void *data;
     size_t bytes; /* of the block behind data, when it is from the device's pool */
     int references;
-    bool borrowed;       /* data belongs to somebody else (a mapped file, the caller) */
-    struct tensor *base; /* of a view: the tensor whose data this shows; holds a reference */
+    bool borrowed;             /* data belongs to somebody else (a mapped file, the caller) */
+    struct tensor *base;       /* of a view: the tensor whose data this shows; holds a reference */
+    struct gradient *gradient; /* NULL: none is wanted */
 };
 
 int64_t tensor_count(const struct tensor *t); /* elements */
@@ -51,6 +61,14 @@ struct tensor *tensor_retain(struct tensor *t);
 void tensor_release(struct tensor *t); /* NULL is fine */
 /* Releases *slot and puts `with` there: `tensor_replace(&h, relu(tape, h))`. */
 void tensor_replace(struct tensor **slot, struct tensor *with);
+
+/* Asks for the gradient by a tensor that no op made (an input); it is found in t->gradient->value
+ * after tape_backward. */
+void tensor_require_gradient(struct tensor *t);
+/* The same for a parameter: gradients are added to `gradient`, F32 of t's shape. */
+void tensor_set_parameter(struct tensor *t, struct tensor *gradient);
+struct gradient *gradient_retain(struct gradient *g); /* NULL is fine */
+void gradient_release(struct gradient *g);
 
 /* Host memory to and from a tensor of any device; count elements as F32, converting. */
 struct tensor *tensor_from_f32(struct device *d, int ndim, const int64_t *shape, const float *src);

@@ -241,7 +241,7 @@ struct tensor *cloob_image(struct tape *t, const struct cloob *c, struct tensor 
     }
     struct tensor *x = to_nhwc(t, rgb, scale, shift);
     tensor_replace(&x, conv2d(t, x, tower->embed, NULL, (int)patch, 0, 0));
-    tensor_replace(&x, tensor_reshape(x, DIMS(rgb->shape[0], side * side, tower->embed->shape[0])));
+    tensor_replace(&x, reshape(t, x, DIMS(rgb->shape[0], side * side, tower->embed->shape[0])));
     tensor_replace(&x, prepend_row(t, x, tower->class_embed));
     return run_tower(t, tower, x, NULL);
 }

@@ -256,7 +256,7 @@ static struct tensor *run_attention(struct tape *t, const struct attention_block
         return x;
     int64_t n = x->shape[0], s = x->shape[1] * x->shape[2], c = x->shape[3];
     struct tensor *h = norm(t, x, &a->norm, ACTIVATION_NONE);
-    tensor_replace(&h, tensor_reshape(h, DIMS(n, s, c)));
+    tensor_replace(&h, reshape(t, h, DIMS(n, s, c)));
     struct tensor *q = linear(t, h, a->q.weight, a->q.bias, ACTIVATION_NONE);
     struct tensor *k = linear(t, h, a->k.weight, a->k.bias, ACTIVATION_NONE);
     struct tensor *v = linear(t, h, a->v.weight, a->v.bias, ACTIVATION_NONE);
@@ -265,7 +265,7 @@ static struct tensor *run_attention(struct tape *t, const struct attention_block
     tensor_release(k);
     tensor_release(v);
     h = run_conv1x1(t, &a->out, h);
-    tensor_replace(&h, tensor_reshape(h, x->ndim, x->shape));
+    tensor_replace(&h, reshape(t, h, x->ndim, x->shape));
     tensor_replace(&h, add(t, x, h));
     tensor_release(x);
     return h;

@@ -1,0 +1,211 @@
+#include "kernels/backward.h"
+
+#include "common/base/message.h"
+#include "kernels/record.h"
+
+/* From a record and the gradient by its output to the gradients by its inputs. Those by parameters
+ * are added in place by the backend; those by activations are new tensors, added to their slot. */
+
+static struct tensor *parameter_gradient(const struct gradient *slot)
+{
+    return slot && slot->parameter ? slot->value : NULL;
+}
+
+/* A new tensor for an activation's gradient, or NULL where none is wanted. */
+static struct tensor *wanted(struct tape *t, const struct gradient *slot, int ndim,
+                             const int64_t *shape)
+{
+    return slot ? tensor_new(t->device, DTYPE_F32, ndim, shape) : NULL;
+}
+
+static struct tensor *wanted_first(struct tape *t, const struct record *r)
+{
+    return wanted(t, r->inputs[0], r->ndim, r->shape);
+}
+
+static void give(struct tape *t, struct gradient *slot, struct tensor *g)
+{
+    if (g)
+        gradient_add(t, slot, g);
+}
+
+#define RUN(t, name, ...)                                                                          \
+    do {                                                                                           \
+        struct name##_backward_args args_ = {__VA_ARGS__};                                         \
+        (t)->device->backend->name##_backward((t)->device, &args_);                                \
+    } while (0)
+
+void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    r->forward.conv2d.y = dy; /* for its shape */
+    RUN(t, conv2d, r->forward.conv2d, dy, dx, parameter_gradient(r->inputs[1]),
+        parameter_gradient(r->inputs[2]));
+    give(t, r->inputs[0], dx);
+}
+
+void backward_linear(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    if (!r->forward.linear.y)
+        r->forward.linear.y = dy;
+    RUN(t, linear, r->forward.linear, dy, dx, parameter_gradient(r->inputs[1]),
+        parameter_gradient(r->inputs[2]));
+    give(t, r->inputs[0], dx);
+}
+
+void backward_group_norm(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    const struct tensor *m = r->forward.group_norm.modulation;
+    struct tensor *dmodulation = m ? wanted(t, r->inputs[3], m->ndim, m->shape) : NULL;
+    RUN(t, group_norm, r->forward.group_norm, dy, dx, parameter_gradient(r->inputs[1]),
+        parameter_gradient(r->inputs[2]), dmodulation);
+    give(t, r->inputs[0], dx);
+    give(t, r->inputs[3], dmodulation);
+}
+
+void backward_layer_norm(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    r->forward.layer_norm.y = dy;
+    RUN(t, layer_norm, r->forward.layer_norm, dy, dx, parameter_gradient(r->inputs[1]),
+        parameter_gradient(r->inputs[2]));
+    give(t, r->inputs[0], dx);
+}
+
+void backward_attention(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *d[3];
+    r->forward.attention.y = dy;
+    for (int i = 0; i < 3; i++)
+        d[i] = tensor_new(t->device, DTYPE_F32, r->ndim, r->shape);
+    RUN(t, attention, r->forward.attention, dy, d[0]->data, d[1]->data, d[2]->data);
+    for (int i = 0; i < 3; i++) {
+        if (r->inputs[i])
+            gradient_add(t, r->inputs[i], d[i]);
+        else
+            tensor_release(d[i]);
+    }
+}
+
+void backward_attention_qkv(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dqkv = wanted_first(t, r);
+    int64_t c = tensor_last(dqkv) / 3;
+    float *dq = dqkv->data;
+    r->forward.attention.y = dy;
+    RUN(t, attention, r->forward.attention, dy, dq, dq + c, dq + 2 * c);
+    give(t, r->inputs[0], dqkv);
+}
+
+void backward_reshape(struct tape *t, struct record *r, struct tensor *dy)
+{
+    gradient_add(t, r->inputs[0], tensor_reshape(dy, r->ndim, r->shape));
+}
+
+void backward_activation(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    r->forward.activation.y = dy;
+    RUN(t, activation, r->forward.activation, dy, dx);
+    give(t, r->inputs[0], dx);
+}
+
+void backward_add(struct tape *t, struct record *r, struct tensor *dy)
+{
+    for (int i = 0; i < 2; i++)
+        if (r->inputs[i])
+            gradient_add(t, r->inputs[i], tensor_retain(dy));
+}
+
+void backward_add_rows(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *drows = parameter_gradient(r->inputs[1]);
+    if (drows)
+        RUN(t, add_rows, dy, drows);
+    if (r->inputs[0])
+        gradient_add(t, r->inputs[0], tensor_retain(dy));
+}
+
+void backward_concat(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *d[2];
+    int64_t shape[TENSOR_MAX_DIMS];
+    for (int i = 0; i < r->ndim; i++)
+        shape[i] = r->shape[i];
+    for (int i = 0; i < 2; i++) {
+        shape[r->ndim - 1] = r->last[i];
+        d[i] = wanted(t, r->inputs[i], r->ndim, shape);
+    }
+    RUN(t, concat, dy, d[0], d[1]);
+    for (int i = 0; i < 2; i++)
+        give(t, r->inputs[i], d[i]);
+}
+
+void backward_append_planes(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    RUN(t, append_planes, dy, dx);
+    give(t, r->inputs[0], dx);
+}
+
+void backward_prepend_row(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    RUN(t, prepend_row, dy, dx, parameter_gradient(r->inputs[1]));
+    give(t, r->inputs[0], dx);
+}
+
+void backward_take_row(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    RUN(t, take_row, dy, dx, r->forward.take_row.index);
+    give(t, r->inputs[0], dx);
+}
+
+void backward_embedding(struct tape *t, struct record *r, struct tensor *dy)
+{
+    r->forward.embedding.y = dy;
+    RUN(t, embedding, r->forward.embedding, dy, parameter_gradient(r->inputs[0]));
+}
+
+void backward_fourier_features(struct tape *t, struct record *r, struct tensor *dy)
+{
+    CHECK(!"gradients through fourier_features"); /* its weight is fixed, time is no variable */
+}
+
+void backward_l2_normalize(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    r->forward.l2_normalize.y = dy;
+    RUN(t, l2_normalize, r->forward.l2_normalize, dy, dx);
+    give(t, r->inputs[0], dx);
+}
+
+#define BACKWARD_OF_SHAPE(name)                                                                    \
+    void backward_##name(struct tape *t, struct record *r, struct tensor *dy)                      \
+    {                                                                                              \
+        struct tensor *dx = wanted_first(t, r);                                                    \
+        RUN(t, name, dy, dx);                                                                      \
+        give(t, r->inputs[0], dx);                                                                 \
+    }
+BACKWARD_OF_SHAPE(avg_pool2x2)
+BACKWARD_OF_SHAPE(upsample_nearest2x)
+BACKWARD_OF_SHAPE(upsample_bilinear2x)
+BACKWARD_OF_SHAPE(to_nchw)
+
+void backward_to_nhwc(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    RUN(t, to_nhwc, dy, dx, r->forward.to_nhwc.scale ? r->scale : NULL);
+    give(t, r->inputs[0], dx);
+}
+
+void backward_linear_combination(struct tape *t, struct record *r, struct tensor *dy)
+{
+    const struct linear_combination_args *f = &r->forward.linear_combination;
+    for (int i = 0; i < f->count; i++)
+        if (r->inputs[i])
+            gradient_add(t, r->inputs[i], linear_combination(t, 1, &dy, &f->coefficients[i]));
+}
