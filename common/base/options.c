@@ -260,9 +260,11 @@ static void print_option(const struct option *o)
         printf("%-*s%s", HELP_COLUMN, left, o->help);
     else
         printf("%s\n%*s%s", left, HELP_COLUMN, "", o->help);
-    if (o->kind == OPTION_CHOICE)
+    if (o->kind == OPTION_CHOICE) {
         for (int i = 0; o->choices[i]; i++)
-            printf("%s%s", i ? ", " : ": ", o->choices[i]);
+            printf("%s%s", i ? ", " : " (", o->choices[i]);
+        printf(")");
+    }
     format_default(o, preset, sizeof preset);
     if (preset[0])
         printf(" [%s]", preset);

@@ -204,7 +204,7 @@ static void test_help(void)
         "usage: test-tool [OPTION]... [FILE]...\n       test-tool list FILE\n",
         "does nothing\n",
         "  -n, --count N             pictures [4]\n",
-        "      --colour NAME         paint: red, green [red]\n",
+        "      --colour NAME         paint (red, green) [red]\n",
         "  -s, --size HxW            of the picture [256]\n",
         "  -f, --force               overwrite\n",
         "      --device DEVICE ",
