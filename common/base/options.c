@@ -368,6 +368,9 @@ static void apply_common(void)
     if (!known)
         die_usage("option '--precision': '%s' is not one of auto, fp32, bf16, fp16",
                   common_options.precision);
+    if (!strcmp(common_options.precision, "bf16") || !strcmp(common_options.precision, "fp16"))
+        die("cannot compute in %s: there is no GPU backend yet, and the CPU computes in fp32",
+            common_options.precision);
     threads_init((int)common_options.threads);
 }
 

@@ -139,8 +139,8 @@ static void test_spellings(void)
     accepts("-pone|--prompt|two words|--prompt=a=b", "f0 00 n4 S0 X3 o- c0 s256x256 pone ptwo "
                                                      "words pa=b auto");
     accepts("-n1|-n2", "f0 00 n2");
-    accepts("--threads|3|--device=cuda:1|--precision|bf16|-v",
-            "f0 00 n4 S0 X3 o- c0 s256x256 cuda:1 3 bf16 1");
+    accepts("--threads|3|--device=cuda:1|--precision|fp32|-v",
+            "f0 00 n4 S0 X3 o- c0 s256x256 cuda:1 3 fp32 1");
     accepts("-q|--device|cpu|--threads=1", "f0 00 n4 S0 X3 o- c0 s256x256 cpu 1 auto -1");
 }
 
@@ -196,6 +196,13 @@ static void test_mistakes(void)
     refuses("--threads=-1", "option '--threads': '-1' is not between 0 and 1024");
 }
 
+static void test_precision(void)
+{
+    struct outcome o = parse("--precision=bf16");
+    tap_ok(o.status == 1 && !strncmp(o.err, "test-tool: cannot compute in bf16: ", 35),
+           "a precision that cannot be had is not passed over");
+}
+
 static void test_help(void)
 {
     struct outcome o = parse("-f|--help|--nosuch");
@@ -225,6 +232,7 @@ int main(void)
     test_spellings();
     test_values();
     test_mistakes();
+    test_precision();
     test_help();
     return tap_done();
 }
