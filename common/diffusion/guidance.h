@@ -11,8 +11,8 @@
 void guidance_weights(float *weights, const double *prompt_weights, int prompts);
 
 /* sum_i weights[i] * v[i], i < count: a new tensor. All of one shape; count >= 1, no upper limit.
- * Entries whose weight is 0 are not read and may be NULL: a prompt of weight 1 alone needs no
- * unconditional prediction. */
+ * Not all weights are 0; where one is, v[i] is not read and may be NULL: a prompt of weight 1 alone
+ * needs no unconditional prediction. */
 struct tensor *guidance_combine(struct tape *t, int count, struct tensor *const *v,
                                 const float *weights);
 

@@ -11,14 +11,16 @@
  * layout, and lies on the tape's device. */
 
 enum sampler_method {
-    SAMPLER_DDPM,  /* DDIM with eta 1 */
-    SAMPLER_DDIM,  /* Song et al., arXiv 2010.02502 */
-    SAMPLER_PRK,   /* pseudo Runge-Kutta, fourth order: Liu et al. (PNDM), arXiv 2202.09778 */
-    SAMPLER_PLMS,  /* pseudo linear multistep, fourth order, started by three steps of prk */
-    SAMPLER_PIE,   /* pseudo improved Euler, second order */
-    SAMPLER_PLMS2, /* pseudo linear multistep, second order, started by one step of pie */
-    SAMPLER_IPLMS, /* plms whose start grows the order: one evaluation in every step */
-    SAMPLER_DPM2M, /* DPM-Solver++(2M): Lu et al., arXiv 2211.01095 */
+    SAMPLER_DDPM, /* DDIM with eta 1 */
+    SAMPLER_DDIM, /* Song et al., arXiv 2010.02502; first order */
+    /* Pseudo numerical methods (PNDM): Liu et al., arXiv 2202.09778. All converge with second
+     * order, the first two with the smaller error. */
+    SAMPLER_PRK,   /* Runge-Kutta's four evaluations in every step */
+    SAMPLER_PLMS,  /* linear multistep over four predictions, started by three steps of prk */
+    SAMPLER_PIE,   /* improved Euler: two evaluations in every step */
+    SAMPLER_PLMS2, /* linear multistep over two predictions, started by one step of pie */
+    SAMPLER_IPLMS, /* plms that starts with what predictions it has: one evaluation in every step */
+    SAMPLER_DPM2M, /* DPM-Solver++(2M): Lu et al., arXiv 2211.01095; second order */
     SAMPLER_METHOD_COUNT
 };
 /* For option tables: in the order of the enum, then NULL. */

@@ -1,0 +1,101 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "tests/support/tap.h"
+
+/* Random123's kat_vectors for philox4x32 with 10 rounds. */
+static void test_known_answers(void)
+{
+    static const struct {
+        uint32_t counter[4], key[2], expected[4];
+    } known[] = {
+        {{0, 0, 0, 0}, {0, 0}, {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}},
+        {{0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff},
+         {0xffffffff, 0xffffffff},
+         {0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}},
+        {{0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344},
+         {0xa4093822, 0x299f31d0},
+         {0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        uint32_t out[4];
+        philox4x32_10(out, known[i].counter, known[i].key);
+        tap_ok(!memcmp(out, known[i].expected, sizeof out), "known answer %zu", i);
+    }
+}
+
+enum { N = 200003 };
+
+static void check_moments(const float *x, size_t n, const char *what)
+{
+    double sum[5] = {0}, lag = 0;
+    for (size_t i = 0; i < n; i++)
+        for (int k = 1; k < 5; k++)
+            sum[k] += pow(x[i], k) / (double)n;
+    for (size_t i = 1; i < n; i++)
+        lag += (double)x[i] * x[i - 1] / (double)n;
+    double unit = 1 / sqrt((double)n); /* five standard errors of each */
+    tap_ok(fabs(sum[1]) <= 5 * unit && fabs(sum[2] - 1) <= 5 * sqrt(2) * unit &&
+               fabs(sum[3]) <= 5 * sqrt(15) * unit && fabs(sum[4] - 3) <= 5 * sqrt(96) * unit &&
+               fabs(lag) <= 5 * unit,
+           "%s: normal in four moments, neighbours uncorrelated (%.4f %.4f %.4f %.4f, %.4f)", what,
+           sum[1], sum[2], sum[3], sum[4], lag);
+}
+
+/* Any range of elements is the same as that part of a longer one. */
+static void test_ranges(const float *all)
+{
+    float part[64];
+    bool same = true;
+    for (size_t first = 0; first < 9; first++)
+        for (size_t n = 0; n < 9; n++) {
+            part[n] = 77;
+            rng_normal(part, n, 5, RNG_POSTERIOR, 3, 1, first);
+            same = same && !memcmp(part, all + first, n * sizeof *part) && part[n] == 77;
+        }
+    rng_normal(part, 50, 5, RNG_POSTERIOR, 3, 1, N - 50);
+    tap_ok(same && !memcmp(part, all + N - 50, 50 * sizeof *part), "ranges of a stream");
+    float a[6], b[6];
+    rng_torch_normal(a, 6, 9, UINT64_C(0xFFFFFFFD));
+    rng_torch_normal(b, 3, 9, UINT64_C(0x100000000));
+    tap_ok(!memcmp(a + 3, b, sizeof b / 2), "ranges beyond 2^32");
+}
+
+static bool differs(const float *all, uint64_t seed, enum rng_purpose p, uint32_t step, uint64_t s)
+{
+    float part[16];
+    rng_normal(part, 16, seed, p, step, s, 0);
+    return memcmp(part, all, sizeof part) != 0;
+}
+
+static void test_streams(const float *all)
+{
+    tap_ok(!differs(all, 5, RNG_POSTERIOR, 3, 1), "the same stream again");
+    tap_ok(differs(all, 6, RNG_POSTERIOR, 3, 1) &&
+               differs(all, 5 + (UINT64_C(1) << 32), RNG_POSTERIOR, 3, 1),
+           "another seed");
+    tap_ok(differs(all, 5, RNG_SAMPLER_NOISE, 3, 1), "another purpose");
+    tap_ok(differs(all, 5, RNG_POSTERIOR, 4, 1) && differs(all, 5, RNG_POSTERIOR, 3 + (1 << 25), 1),
+           "another step");
+    tap_ok(differs(all, 5, RNG_POSTERIOR, 3, 2) &&
+               differs(all, 5, RNG_POSTERIOR, 3, 1 + (UINT64_C(1) << 32)),
+           "another sample");
+}
+
+int main(int argc, char **argv)
+{
+    message_init(argv[0]);
+    float *x = xmalloc(N * sizeof *x);
+    test_known_answers();
+    rng_torch_normal(x, N, 1, 0);
+    check_moments(x, N, "torch's normals");
+    rng_normal(x, N, 5, RNG_POSTERIOR, 3, 1, 0);
+    check_moments(x, N, "normals");
+    test_ranges(x);
+    test_streams(x);
+    free(x);
+    return tap_done();
+}
