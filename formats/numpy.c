@@ -180,7 +180,9 @@ int numpy_pickle_read(struct weights *w, const uint8_t *data, size_t size, struc
 {
     struct pickle p;
     if (pickle_read(&p, &w->arena, data, size, e))
-        return error_set(e, "not a weights file of a known kind");
+        return size >= 2 && data[0] == 0x80 && data[1] <= 5
+                   ? -1 /* a pickle, beyond doubt */
+                   : error_set(e, "not a weights file of a known kind");
     struct pickle_source s = {.w = w, .copy_budget = size};
     strcpy(w->format, "pickle");
     return pickle_flatten(&s, p.root, e);

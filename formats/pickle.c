@@ -302,6 +302,19 @@ static int read_int_line(struct reader *r)
     return take_decimal(r, &value) ? -1 : push_int(r, PICKLE_INT, value);
 }
 
+static int read_long_line(struct reader *r)
+{
+    struct pickle_string line;
+    int64_t value;
+    const uint8_t *start = r->at;
+    if (take_line(r, &line))
+        return -1;
+    if (line.size > 19) /* more than some 64-bit number has digits and a sign */
+        return push_string(r, PICKLE_LONG, line.bytes, line.size);
+    r->at = start;
+    return take_decimal(r, &value) ? -1 : push_int(r, PICKLE_INT, value);
+}
+
 static int read_float_line(struct reader *r)
 {
     char text[LINE_MAX], *end;
@@ -627,10 +640,8 @@ static int step(struct reader *r, uint8_t opcode)
         return push_int(r, PICKLE_BOOL, 0);
     case 'I': /* INT */
         return read_int_line(r);
-    case 'L': { /* LONG */
-        int64_t value;
-        return take_decimal(r, &value) ? -1 : push_int(r, PICKLE_INT, value);
-    }
+    case 'L': /* LONG */
+        return read_long_line(r);
     case 'J': /* BININT */
         return signed_int(r);
     case 'K': /* BININT1 */

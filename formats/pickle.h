@@ -21,7 +21,7 @@ enum pickle_kind {
     PICKLE_NONE,
     PICKLE_BOOL,
     PICKLE_INT,
-    PICKLE_LONG, /* too big for 64 bits: string holds little-endian two's complement */
+    PICKLE_LONG, /* too big for 64 bits; string: as the file writes it, in binary or decimal */
     PICKLE_FLOAT,
     PICKLE_TEXT,  /* UTF-8, not checked */
     PICKLE_BYTES, /* bytes, bytearray, and Python 2's str */

@@ -9,12 +9,12 @@
  * a 64-bit count of elements and the elements. How big those are only the object's persistent ids
  * tell. */
 
-static const uint8_t magic[] = {0x80, 2,    0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46,
-                                0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
+static const uint8_t magic[] = {0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46, 0xf9,
+                                0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
 
 struct storage {
     struct pickle_string key;
-    enum dtype dtype;
+    size_t element;      /* bytes */
     const uint8_t *data; /* NULL until the file's end is read */
     size_t size;
 };
@@ -27,8 +27,10 @@ struct legacy {
 
 bool torch_legacy_recognise(const uint8_t *data, size_t size)
 {
-    /* The protocol differs between writers; the number does not. */
-    return size >= sizeof magic && data[0] == 0x80 && memcmp(data + 2, magic + 2, 12) == 0;
+    /* Behind the protocol, and from protocol 4 on behind the length of a frame. */
+    size_t at = size > 2 && data[2] == 0x95 ? 11 : 2;
+    return size >= at + sizeof magic && data[0] == 0x80 &&
+           memcmp(data + at, magic, sizeof magic) == 0;
 }
 
 static int compare_keys(struct pickle_string a, struct pickle_string b)
@@ -64,7 +66,7 @@ static int collect_storages(struct legacy *l, struct arena *arena, const struct 
         if (!pickle_is_text(pickle_item(id, 0), "storage") || !key ||
             (key->kind != PICKLE_TEXT && key->kind != PICKLE_BYTES))
             continue;
-        if (!torch_storage_dtype(pickle_item(id, 1), &s.dtype))
+        if ((s.element = torch_storage_element(pickle_item(id, 1))) == 0)
             return error_set(e, "a storage of unknown element type");
         s.key = key->string;
         l->storages[l->count++] = s;
@@ -74,7 +76,7 @@ static int collect_storages(struct legacy *l, struct arena *arena, const struct 
     for (size_t i = 0; i < l->count; i++) {
         if (unique == 0 || compare_storages(&l->storages[unique - 1], &l->storages[i]) != 0)
             l->storages[unique++] = l->storages[i];
-        else if (l->storages[unique - 1].dtype != l->storages[i].dtype)
+        else if (l->storages[unique - 1].element != l->storages[i].element)
             return error_set(e, "a storage with two element types");
     }
     l->count = unique;
@@ -94,19 +96,19 @@ static int place_storages(struct pickle_source *s, const struct pickle_value *ke
         uint64_t count;
         if (!found || found->data)
             return error_set(e, "a storage that no tensor uses, or one listed twice");
-        size_t element = dtype_size(found->dtype);
         if (size < 8)
             return error_set(e, "truncated torch checkpoint");
         memcpy(&count, data, 8);
         if (l->big_endian)
             count = __builtin_bswap64(count);
         data += 8, size -= 8;
-        if (count > size / element)
+        if (count > size / found->element)
             return error_set(e, "truncated torch checkpoint");
         found->data = data;
-        found->size = (size_t)count * element;
+        found->size = (size_t)count * found->element;
         data += found->size, size -= found->size;
-        if (l->big_endian && !(found->data = byte_swapped(s, found->data, (size_t)count, element)))
+        if (l->big_endian &&
+            !(found->data = byte_swapped(s, found->data, (size_t)count, found->element)))
             return error_set(e, "too big to swap its bytes");
     }
     return 0;
@@ -116,7 +118,7 @@ static int find_storage(struct pickle_source *s, struct pickle_string key, enum 
                         const uint8_t **data, size_t *size, struct error *e)
 {
     struct storage *found = find(s->container, key);
-    if (!found || !found->data || found->dtype != dtype)
+    if (!found || !found->data || found->element != dtype_size(dtype))
         return error_set(e, "its storage is missing from the file");
     *data = found->data;
     *size = found->size;

@@ -19,11 +19,25 @@ static const struct {
     {"UntypedStorage", NULL, DTYPE_U8},
 };
 
+/* Types that there is no dtype for here; their tensors are left out, but must be skipped over. */
+static const struct {
+    const char *storage;
+    size_t element;
+} others[] = {
+    {"ComplexFloatStorage", 8}, {"ComplexDoubleStorage", 16}, {"QInt8Storage", 1},
+    {"QUInt8Storage", 1},       {"QInt32Storage", 4},
+};
+
 /* Classes of the CPU and of "torch.cuda" share names; UntypedStorage is of "torch.storage". */
+static bool is_torch(const struct pickle_value *global)
+{
+    return global && global->kind == PICKLE_GLOBAL && global->global.module.size >= 5 &&
+           memcmp(global->global.module.bytes, "torch", 5) == 0;
+}
+
 bool torch_storage_dtype(const struct pickle_value *global, enum dtype *dtype)
 {
-    if (!global || global->kind != PICKLE_GLOBAL || global->global.module.size < 5 ||
-        memcmp(global->global.module.bytes, "torch", 5) != 0)
+    if (!is_torch(global))
         return false;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (text_is(global->global.name, types[i].storage)) {
@@ -32,6 +46,17 @@ bool torch_storage_dtype(const struct pickle_value *global, enum dtype *dtype)
         }
     }
     return false;
+}
+
+size_t torch_storage_element(const struct pickle_value *global)
+{
+    enum dtype dtype;
+    if (torch_storage_dtype(global, &dtype))
+        return dtype_size(dtype);
+    for (size_t i = 0; is_torch(global) && i < sizeof others / sizeof *others; i++)
+        if (text_is(global->global.name, others[i].storage))
+            return others[i].element;
+    return 0;
 }
 
 static bool torch_dtype(const struct pickle_value *v, enum dtype *dtype)

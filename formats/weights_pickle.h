@@ -28,6 +28,8 @@ enum tensor_result numpy_tensor(struct pickle_source *s, struct pickle_value *v,
 
 /* "torch FloatStorage" and the like; false when there is no such dtype here. */
 bool torch_storage_dtype(const struct pickle_value *global, enum dtype *dtype);
+/* Bytes of an element of such a class, of those without a dtype here too; 0: an unknown class. */
+size_t torch_storage_element(const struct pickle_value *global);
 /* A tuple or list of whole numbers, none negative. False when v is something else or too long. */
 bool pickle_sizes(const struct pickle_value *v, int64_t sizes[WEIGHT_MAX_DIMS], int *count);
 /* A copy of n elements in the other byte order, from the arena; NULL over the budget. */
