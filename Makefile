@@ -37,7 +37,7 @@ LIBRARIES = libturbojpeg:libturbojpeg0-dev libjpeg:libjpeg62-turbo-dev libpng:li
 DEBIAN_PACKAGES = gcc libc6-dev make pkg-config perl netpbm mandoc $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
-NO_BUILD = help deps demo check check-gpu install-man lint clean
+NO_BUILD = help deps demo check check-gpu bench-torch install-man lint clean
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell command -v pkg-config),)
 $(error pkg-config is missing (Debian package pkg-config): run 'make deps')
@@ -109,6 +109,7 @@ $(CHECKER): $(OP_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 $(BUILD)/formats/embedded.o: formats/clip_bpe_merges.txt.zst formats/html_entities.txt
 
 # Second invocations of make below see what deps has installed by then.
+AGAIN = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j $(shell nproc))
 deps:
 	@missing=; for p in $(DEBIAN_PACKAGES); do \
 	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' ok installed' || missing="$$missing $$p"; done; \
@@ -122,12 +123,12 @@ deps:
 	$$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing
 
 demo: deps
-	@$(MAKE) --no-print-directory $(BUILD)/tests/synth/synth-model all
+	@$(AGAIN) $(BUILD)/tests/synth/synth-model all
 	@$(MAKE) --no-print-directory -f pipelines/demo.mk BIN=$(BUILD) OUT=$(BUILD)/demo
 
 # Everything that needs no GPU.
 check: deps
-	@$(MAKE) --no-print-directory prove
+	@$(AGAIN) prove
 
 PROVE = BUILD=$(BUILD) prove --timer --exec ''
 prove: all tests
