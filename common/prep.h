@@ -26,7 +26,8 @@ int prep_color(struct image *image, enum prep_color how, struct error *e);
 
 /* These three take what prep_color left and fill *out (release it) with an 8-bit image of the same
  * number of channels. Lanczos as Pillow has it: antialiased, support 3, coefficients in 22-bit
- * fixed point, the horizontal pass first with an 8-bit result between. */
+ * fixed point, the horizontal pass first with an 8-bit result between. (Pillow 13 and later does
+ * the passes in the other order for some tall images; the reference's had not that.) */
 
 /* Resized to resized_width x resized_height, of which only the window at left, top is computed;
  * where the window reaches outside (left or top negative, or too wide) there is black. */

@@ -4,7 +4,7 @@
 
 #include "common/prep.h"
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(PREP_PLAIN)
 #include <immintrin.h>
 #define HAVE_AVX2_CODE 1
 #endif

@@ -131,6 +131,7 @@ static int decode(struct jpeg_reader *r, const uint8_t *data, size_t size, int64
             rows[i] = image->pixels + (cinfo->output_scanline + i) * stride;
         jpeg_read_scanlines(cinfo, rows, n);
     }
+    jpeg_finish_decompress(cinfo); /* as far as the end marker */
     /* CMYK JPEGs hold their inks inverted, as Adobe does it; viewers agree on that. */
     if (channels == 4)
         for (size_t i = 0, n = image_bytes(image); i < n; i++)

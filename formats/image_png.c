@@ -28,10 +28,9 @@ static void fail(png_structp png, png_const_charp text)
     longjmp(r->failed, 1);
 }
 
-static void keep_warning(png_structp png, png_const_charp text)
+/* libpng warns about what stands beside the pixels: damaged pixels are errors. */
+static void ignore_warning(png_structp png, png_const_charp text)
 {
-    struct png_reader *r = png_get_error_ptr(png);
-    image_set_warning(r->image, text);
 }
 
 static void read_bytes(png_structp png, png_bytep out, size_t n)
@@ -120,7 +119,7 @@ int image_png_decode(struct image *image, const uint8_t *data, size_t size, int6
 {
     struct png_reader r = {.data = data, .size = size, .image = image};
     image->format = IMAGE_PNG;
-    r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, fail, keep_warning);
+    r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, fail, ignore_warning);
     if (r.png)
         r.info = png_create_info_struct(r.png);
     int result = r.info ? guarded(&r, max_pixels, e) : error_set(e, "libpng cannot be set up");
