@@ -237,26 +237,29 @@ static struct tensor *run_eps(struct run *r, struct tensor *start)
     return x;
 }
 
-/* (sigma' / sigma) sqrt(1 - alpha^2 / alpha'^2), in single precision as in the reference: little is
- * left of the difference where steps are small, and runs of many steps add that up. */
-static float added_noise(struct alpha_sigma from, struct alpha_sigma to)
+/* How much noise a step of DDIM adds and how much of the predicted one it keeps: s = eta (sigma' /
+ * sigma) sqrt(1 - alpha^2 / alpha'^2) and sqrt(sigma'^2 - s^2) (eq. 12 and 16 of the paper). In
+ * single precision as in the reference: little is left of these differences where steps are small,
+ * and many steps add that up. */
+static void split_noise(float *added, float *kept, struct alpha_sigma from, struct alpha_sigma to,
+                        double eta)
 {
     float a = (float)from.alpha, b = (float)to.alpha;
     float s = (float)from.sigma, z = (float)to.sigma;
-    return sqrtf(z * z / (s * s)) * sqrtf(fmaxf(0, 1 - a * a / (b * b)));
+    *added = (float)eta * sqrtf(z * z / (s * s)) * sqrtf(fmaxf(0, 1 - a * a / (b * b)));
+    *kept = sqrtf(fmaxf(0, z * z - *added * *added));
 }
 
-/* DDIM from `from` to `to`, with v: x' = alpha' x_0 + sqrt(sigma'^2 - s^2) eps + s noise, where
- * s = eta (sigma' / sigma) sqrt(1 - alpha^2 / alpha'^2) (eq. 12 and 16 of the paper). */
+/* DDIM from `from` to `to`, with v: x' = alpha' x_0 + kept eps + added noise. */
 static struct tensor *ddim_step(struct run *r, struct tensor *x, struct tensor *v, float from,
                                 float to, double eta, int call)
 {
     struct alpha_sigma a = alpha_sigma_of_time(from), b = alpha_sigma_of_time(to);
-    double s = eta > 0 ? eta * added_noise(a, b) : 0;
-    double kept = eta > 0 ? sqrt(fmax(0, b.sigma * b.sigma - s * s)) : b.sigma;
+    float added, kept;
+    split_noise(&added, &kept, a, b, eta);
     struct tensor *parts[3] = {x, v};
     float coefficients[3] = {(float)(a.alpha * b.alpha + a.sigma * kept),
-                             (float)(a.alpha * kept - a.sigma * b.alpha), (float)s};
+                             (float)(a.alpha * kept - a.sigma * b.alpha), added};
     if (eta > 0)
         parts[2] = r->options->noise(r->options->noise_context, r->tape, x, call);
     struct tensor *next = linear_combination(r->tape, eta > 0 ? 3 : 2, parts, coefficients);
