@@ -37,7 +37,7 @@ LIBRARIES = libturbojpeg:libturbojpeg0-dev libjpeg:libjpeg62-turbo-dev libpng:li
 DEBIAN_PACKAGES = gcc libc6-dev make pkg-config perl netpbm mandoc $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
-NO_BUILD = help deps demo check check-gpu bench-torch install-man lint clean
+NO_BUILD = help deps demo check check-gpu install-man lint clean
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell command -v pkg-config),)
 $(error pkg-config is missing (Debian package pkg-config): run 'make deps')
@@ -147,10 +147,10 @@ check-gpu:
 bench: $(BENCHES) all
 	@for b in $(BENCHES); do $$b || exit 1; done
 
-bench-torch:
+bench-torch: $(BUILD)/tests/bench/bench-nets
 	@$(PYTHON) -c 'import torch' 2>/dev/null || { echo "bench-torch: '$(PYTHON)' has no torch; try: \
 	    python3 -m venv build/venv && build/venv/bin/pip install torch numpy && make bench-torch PYTHON=build/venv/bin/python" >&2; exit 1; }
-	$(PYTHON) tests/bench/torch_bench.py
+	$(PYTHON) tests/bench/bench-torch.py --bench $(BUILD)/tests/bench/bench-nets
 
 fuzz: $(FUZZERS)
 	$(PROVE) $(FUZZERS) :: $(FUZZ_ROUNDS)

@@ -37,5 +37,4 @@ void ref_backend_init(struct backend *b)
     b->download = download;
 #define OP(name) b->name = ref_##name;
 #include "kernels/ops.def"
-#undef OP
 }

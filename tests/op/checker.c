@@ -12,7 +12,6 @@
 static const struct op_test *const tests[] = {
 #define OP(name) &test_##name,
 #include "kernels/ops.def"
-#undef OP
 };
 enum { TEST_COUNT = sizeof tests / sizeof *tests };
 

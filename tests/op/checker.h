@@ -43,7 +43,6 @@ struct op_test {
 };
 #define OP(name) extern const struct op_test test_##name;
 #include "kernels/ops.def"
-#undef OP
 
 /* One tensor of a case, the same on both sides. */
 struct operand {

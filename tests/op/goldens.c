@@ -12,7 +12,6 @@ static const struct op_test *find_test(const char *name, size_t length)
     static const struct op_test *const tests[] = {
 #define OP(name) &test_##name,
 #include "kernels/ops.def"
-#undef OP
     };
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
         if (strlen(tests[i]->name) == length && !memcmp(tests[i]->name, name, length))
