@@ -26,7 +26,7 @@ static struct arena_block *new_block(struct arena *a, size_t size)
 void *arena_allocate(struct arena *a, size_t size)
 {
     CHECK(size <= SIZE_MAX - ALIGNMENT);
-    size = (size + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    size = (size / ALIGNMENT + (size % ALIGNMENT > 0 || size == 0)) * ALIGNMENT;
     if (size > BLOCK_BYTES / 4)
         return new_block(a, size)->bytes;
     if (size > a->left) {

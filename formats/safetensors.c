@@ -277,7 +277,8 @@ static int place(struct weights *w, struct span *spans, const uint8_t *data, siz
         t->data = data + spans[i].begin;
         weight_set_row_major(t);
     }
-    qsort(spans, (size_t)w->count, sizeof *spans, compare_spans);
+    if (w->count > 0)
+        qsort(spans, (size_t)w->count, sizeof *spans, compare_spans);
     int64_t at = 0;
     for (int i = 0; i < w->count; i++) {
         if (spans[i].begin != at)

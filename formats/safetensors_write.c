@@ -154,7 +154,8 @@ static int compare_strings(const void *a, const void *b)
 
 static int check_names(struct safetensors_writer *s, struct error *e)
 {
-    qsort(s->names, s->count, sizeof *s->names, compare_strings);
+    if (s->count > 0)
+        qsort(s->names, s->count, sizeof *s->names, compare_strings);
     for (size_t i = 0; i < s->count; i++)
         if ((i > 0 && strcmp(s->names[i - 1], s->names[i]) == 0) ||
             strcmp(s->names[i], "__metadata__") == 0)
