@@ -83,7 +83,7 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
     *foreign = NULL;
     DIR *d = opendir(folder);
     if (!d) {
-        return error_errno(e, "cannot open folder '%s'", folder);
+        return error_errno(e, "cannot open the folder");
     }
     int last = -1;
     errno = 0;
@@ -100,7 +100,7 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
     closedir(d);
     if (failed) {
         errno = failed;
-        return error_errno(e, "cannot read folder '%s'", folder);
+        return error_errno(e, "cannot read the folder");
     }
     for (int i = 0; i <= last; i++) {
         char name[24];
@@ -309,6 +309,21 @@ static int read_meta(struct shard *s, const MDB_val *value, struct error *e)
     return rc;
 }
 
+int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e)
+{
+    MDB_val key = {.mv_size = 5, .mv_data = "store"}, value;
+    MDB_stat stat;
+    int rc = mdb_get(txn, s->meta, &key, &value);
+    if (rc == MDB_NOTFOUND) {
+        return error_set(e, "%s: not a shard: it has no meta record", s->name);
+    }
+    if (rc || (rc = mdb_stat(txn, s->samples, &stat))) {
+        return shard_error(e, s, "cannot read", rc);
+    }
+    s->count = (int64_t)stat.ms_entries;
+    return read_meta(s, &value, e);
+}
+
 /* Opens databases and reads meta in one transaction: handles live as long as the environment. */
 static int open_databases(struct shard *s, struct error *e)
 {
@@ -317,19 +332,15 @@ static int open_databases(struct shard *s, struct error *e)
     if (rc) {
         return shard_error(e, s, "cannot read", rc);
     }
-    MDB_val key = {.mv_size = 5, .mv_data = "store"}, value;
-    MDB_stat stat;
     if ((rc = mdb_dbi_open(txn, "samples", 0, &s->samples)) ||
         (rc = mdb_dbi_open(txn, "paths", 0, &s->paths)) ||
-        (rc = mdb_dbi_open(txn, "meta", 0, &s->meta)) ||
-        (rc = mdb_get(txn, s->meta, &key, &value)) || (rc = mdb_stat(txn, s->samples, &stat))) {
+        (rc = mdb_dbi_open(txn, "meta", 0, &s->meta))) {
         mdb_txn_abort(txn);
         return rc == MDB_NOTFOUND
                    ? error_set(e, "%s: an LMDB file, but not a shard: it lacks databases", s->name)
                    : shard_error(e, s, "cannot read", rc);
     }
-    s->count = (int64_t)stat.ms_entries;
-    if (read_meta(s, &value, e)) {
+    if (shard_read_state(s, txn, e)) {
         mdb_txn_abort(txn);
         return -1;
     }

@@ -36,6 +36,8 @@ int shard_create(const char *folder, int number, const struct shard_info *info, 
 
 /* Begins a transaction, following a map that another process has grown. Returns LMDB's code. */
 int shard_txn_begin(struct shard *s, bool write, MDB_txn **txn);
+/* Fills info, count, statistics and finished with what the transaction sees. */
+int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e);
 int shard_grow_map(struct shard *s, struct error *e); /* doubles it; no transaction may be open */
 /* Puts the meta record. Returns LMDB's code. */
 int shard_put_meta(struct shard *s, MDB_txn *txn, const struct latent_statistics *statistics,

@@ -136,9 +136,11 @@ static void check_shard(struct verifier *v, struct shard *s)
         return;
     }
     struct latent_statistics statistics = {0};
+    struct error e;
     v->unread = false;
-    rc = mdb_cursor_open(txn, s->samples, &cursor);
-    if (rc) {
+    if (shard_read_state(s, txn, &e)) { /* again: a writer may have gone on since opening */
+        report(v, "%s", e.text);
+    } else if ((rc = mdb_cursor_open(txn, s->samples, &cursor))) {
         report(v, "%s: cannot read: %s", s->name, mdb_strerror(rc));
     } else {
         check_samples(v, s, txn, cursor, &statistics);

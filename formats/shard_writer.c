@@ -85,7 +85,7 @@ static int open_existing(struct shard_writer *w, struct error *e)
         }
         w->count++;
         if (shard_info_check(&s->info, &w->info, e)) {
-            return error_prefix(e, "%s cannot be added to: it was", s->name);
+            return error_prefix(e, "%s", s->name);
         }
     }
     return 0;

@@ -141,15 +141,18 @@ static FILE *open_rejects(void)
 
 static void summarize(const struct encode_counts *c, struct shard_writer *store, double seconds)
 {
-    char duration[32];
+    char duration[32], scale[48] = "";
     struct latent_statistics statistics = shard_writer_statistics(store);
+    if (statistics.count > 0) {
+        snprintf(scale, sizeof scale, ", scale factor %.4f", latent_statistics_scale(&statistics));
+    }
+    long long records = shard_writer_count(store);
     inform("%s%lld encoded, %lld skipped, %lld failed in %s (%.2f images/s); '%s' has %lld "
-           "records, scale factor %.4f",
+           "record%s%s",
            c->interrupted ? "interrupted: " : "", (long long)c->encoded,
            (long long)(c->skipped + c->duplicates), (long long)c->failed,
            format_duration(duration, seconds), seconds > 0 ? (double)c->encoded / seconds : 0.0,
-           options.store, (long long)shard_writer_count(store),
-           latent_statistics_scale(&statistics));
+           options.store, records, records == 1 ? "" : "s", scale);
 }
 
 /* 0, or 1 with the reason printed. */

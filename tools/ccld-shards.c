@@ -1,4 +1,5 @@
 /* Looks into shard stores. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +38,7 @@ static void finish_output(void)
 {
     struct error e;
     if (fflush(stdout) || ferror(stdout)) {
-        error_errno(&e, "cannot write");
+        error_set(&e, "%s", strerror(errno));
         output_failed(&e);
     }
 }
@@ -107,7 +108,8 @@ static int do_verify(const char *folder)
              problems == 1 ? "" : "s", (long long)records);
         return 1;
     }
-    inform("store '%s': %lld records, no problem", folder, (long long)records);
+    inform("store '%s': %lld record%s, no problem", folder, (long long)records,
+           records == 1 ? "" : "s");
     return 0;
 }
 
