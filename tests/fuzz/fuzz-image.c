@@ -1,0 +1,162 @@
+#include <glob.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/prep.h"
+#include "formats/image_stream.h"
+#include "tests/support/tap.h"
+
+/* Damaged images: each is read and prepared, or refused with a reason, without a read or write out
+ * of bounds (built with sanitizers). `fuzz-image [ROUNDS [SEED [FILE]...]]` mutates the golden
+ * images or the files named; ROUNDS 0 takes the files as they are. With libFuzzer, build with
+ * -DLIBFUZZER. */
+
+enum { MAX_PIXELS = 1 << 20 };
+
+static void prepare(struct image *image, enum prep_color how)
+{
+    struct image out;
+    struct error e;
+    if (prep_color(image, how, &e) == 0) {
+        CHECK(image->depth == 8 && !image->alpha && (image->channels == 1 || image->channels == 3));
+        if (prep_square(&out, image, 16, &e) == 0) {
+            float x[3 * 16 * 16];
+            prep_to_float(x, &out);
+            for (size_t i = 0; i < sizeof x / sizeof *x; i++)
+                CHECK(x[i] >= 0 && x[i] <= 1);
+            image_release(&out);
+        }
+    }
+    image_release(image);
+}
+
+static void read_stream(const uint8_t *data, size_t size)
+{
+    FILE *f = fmemopen((void *)(uintptr_t)data, size, "r");
+    struct image_stream s;
+    struct image image;
+    struct image_remarks remarks;
+    struct error e;
+    CHECK(f);
+    image_stream_init(&s, f, MAX_PIXELS);
+    while (image_stream_read(&s, &image, &remarks, &e) == 1) {
+        image_release(&image);
+        image_remarks_release(&remarks);
+    }
+    fclose(f);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct image image;
+    struct error e = {""};
+    if (size == 0)
+        return 0;
+    for (int how = 0; how < 2; how++) {
+        if (image_decode(&image, data, size, MAX_PIXELS, &e) == 0)
+            prepare(&image, how ? PREP_PIL : PREP_DISPLAY);
+        else
+            CHECK(e.text[0] && !image.pixels && !image.icc);
+    }
+    if (data[0] == 'P' || data[0] == '\n')
+        read_stream(data, size);
+    return 0;
+}
+
+#ifndef LIBFUZZER
+static const char *const streams[] = {
+    "P2 3 2 255 # no\n1 2 3 4 5 6\nP1 4 1 0110",
+    "P6\n# prompt=a\\nb\\x07\\\\\n# prompt+=c\n2 1\n255\nabcdefP5 1 1 65535\nab",
+    "P7\n# seed=1\nWIDTH 1\nHEIGHT 2\nDEPTH 4\nMAXVAL 255\nTUPLTYPE RGB_ALPHA\nENDHDR\nabcdefgh",
+    "P4 17 2\nabcdefP3 1 1 7 1 2 9",
+};
+
+static uint32_t draw(uint64_t seed, uint64_t round, uint32_t i)
+{
+    uint32_t out[4];
+    philox4x32_10(out, (uint32_t[4]){i, (uint32_t)round, (uint32_t)(round >> 32), 11},
+                  (uint32_t[2]){(uint32_t)seed, (uint32_t)(seed >> 32)});
+    return out[0];
+}
+
+/* Headers sit in front, so half of the damage is done there. */
+static size_t mutate(uint8_t *data, size_t size, uint64_t seed, uint64_t round)
+{
+    static const uint8_t telling[] = {0, 1, 0x7f, 0x80, 0xff, '0', '9', ' ', '\n', '#'};
+    uint32_t changes = 1 + draw(seed, round, 1) % 12;
+    for (uint32_t i = 0; i < changes; i++) {
+        uint32_t r = draw(seed, round, 10 + 3 * i), s = draw(seed, round, 11 + 3 * i);
+        size_t at = (r & 1 && size > 200 ? r >> 1 & 127 : r >> 1) % size;
+        size_t length = 1 + (s >> 8) % 8;
+        switch (s % 4) {
+        case 0:
+            data[at] ^= (uint8_t)(1u << (s >> 4 & 7));
+            break;
+        case 1:
+            data[at] = telling[(s >> 4) % sizeof telling];
+            break;
+        case 2:
+            data[at] = (uint8_t)(s >> 8);
+            break;
+        default: /* a few bytes from elsewhere */
+            if (at + length <= size)
+                memmove(data + at, data + draw(seed, round, 12 + 3 * i) % (size - length + 1),
+                        length);
+        }
+    }
+    return draw(seed, round, 2) % 4 ? size : 1 + draw(seed, round, 3) % size;
+}
+
+static uint64_t run(const uint8_t *data, size_t size, uint64_t rounds, uint64_t seed,
+                    uint64_t first)
+{
+    for (uint64_t round = first; round < first + rounds; round++) {
+        uint8_t *copy = xmalloc(size); /* exact, so that reading on is seen */
+        memcpy(copy, data, size);
+        size_t left = mutate(copy, size, seed, round);
+        uint8_t *exact = xmalloc(left);
+        memcpy(exact, copy, left);
+        LLVMFuzzerTestOneInput(exact, left);
+        free(exact);
+        free(copy);
+    }
+    LLVMFuzzerTestOneInput(data, size);
+    return rounds + 1;
+}
+
+int main(int argc, char **argv)
+{
+    message_init(argv[0]);
+    uint64_t rounds = argc > 1 ? strtoull(argv[1], NULL, 10) : 40, done = 0;
+    uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
+    glob_t found = {0};
+    int n = argc > 3 ? argc - 3 : 0;
+    char **paths = argv + 3;
+    if (n == 0 && glob("tests/golden/data/images/*.*", 0, NULL, &found) == 0) {
+        paths = found.gl_pathv;
+        n = (int)found.gl_pathc;
+    }
+    for (int i = 0; i < n; i++) {
+        uint8_t *data;
+        size_t size;
+        struct error e;
+        if (file_read(&data, &size, paths[i], SIZE_MAX / 2, &e) < 0)
+            die("cannot read '%s': %s", paths[i], e.text);
+        if (size > 0)
+            done += run(data, size, rounds, seed, (uint64_t)i * rounds);
+        free(data);
+    }
+    for (size_t i = 0; argc <= 3 && i < sizeof streams / sizeof *streams; i++)
+        done += run((const uint8_t *)streams[i], strlen(streams[i]), rounds * 5, seed, i * rounds);
+    globfree(&found);
+    tap_ok(n > 0 && done > 0, "%llu images, damaged and whole", (unsigned long long)done);
+    return tap_done();
+}
+#endif
