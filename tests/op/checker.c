@@ -95,6 +95,7 @@ static bool run_case(struct check *c, uint64_t sweep_seed, int64_t number)
 static void check_op(struct check *c)
 {
     int64_t run = 0, failed = 0;
+    c->worst_error = 0;
     for (int i = 0; i < c->test->bench_count && settings.published; i++, run++)
         failed += !run_case(c, settings.seed, ~(int64_t)i);
     for (int64_t sweep = 0; sweep < settings.iterations; sweep++) {
@@ -107,8 +108,10 @@ static void check_op(struct check *c)
         for (int64_t number = begin; number < end; number++, run++)
             failed += !run_case(c, settings.seed + (uint64_t)sweep, number);
     }
-    tap_ok(failed == 0, "%s, weights %s: %lld of %lld cases agree with ref", c->test->name,
-           dtype_name(c->weight_dtype), (long long)(run - failed), (long long)run);
+    tap_ok(failed == 0,
+           "%s, weights %s: %lld of %lld cases agree with ref, to %.2f of the tolerance",
+           c->test->name, dtype_name(c->weight_dtype), (long long)(run - failed), (long long)run,
+           c->worst_error);
 }
 
 static int by_value(const void *a, const void *b)

@@ -73,7 +73,8 @@ struct check {
     uint64_t random;  /* state of the case's random numbers */
     struct operand operands[MAX_OPERANDS];
     int operand_count;
-    char failure[400]; /* empty: all well */
+    char failure[400];  /* empty: all well */
+    double worst_error; /* of cases since it was last cleared: greatest part of the tolerance */
 
     const struct weights *golden; /* MODE_GOLDEN: where operands come from */
     const char *golden_case;      /* "conv2d/stride2": the prefix of their names */

@@ -107,6 +107,8 @@ static void check_values(struct check *c, const char *whose, const float *got, c
     }
     norm = fmax(norm, (double)n * c->magnitude * c->magnitude);
     double error = difference > 0 ? sqrt(difference / norm) : 0;
+    if (tolerance > 0)
+        c->worst_error = fmax(c->worst_error, error / tolerance);
     if (!(error <= tolerance))
         check_failure(c,
                       "%s: relative error %.3g > %.3g; worst is element %zu of %zu: %.9g, "
