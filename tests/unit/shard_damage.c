@@ -292,7 +292,19 @@ static void test_damaged_records(void)
     }
     mkdir(shards_folder("lmdb"), 0777);
     change("lmdb", no_change);
-    ok_refused("lmdb", "00000.mdb: an LMDB file, but not a shard", "somebody else's LMDB file");
+    ok_refused("lmdb", "00000.mdb: not a shard: it has no meta record", "databases of these names");
+    mkdir(shards_folder("plain"), 0777);
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi main_database;
+    CHECK(mdb_env_create(&env) == 0 &&
+          mdb_env_open(env, file_of("plain", "00000.mdb"), MDB_NOSUBDIR, 0666) == 0 &&
+          mdb_txn_begin(env, NULL, 0, &txn) == 0 &&
+          mdb_dbi_open(txn, NULL, 0, &main_database) == 0);
+    no_change(txn, main_database, 0, 0);
+    CHECK(mdb_txn_commit(txn) == 0);
+    mdb_env_close(env);
+    ok_refused("plain", "00000.mdb: an LMDB file, but not a shard", "somebody else's LMDB file");
 }
 
 /* Flips one bit in each frame's data in turn: every one must be noticed, by read and by verify. */
