@@ -33,6 +33,8 @@ __attribute__((noreturn)) static void fail(j_common_ptr cinfo)
     if (cinfo->err->msg_code == JERR_INPUT_EOF || cinfo->err->msg_code == JERR_INPUT_EMPTY ||
         cinfo->err->msg_code == JWRN_JPEG_EOF) {
         snprintf(r->reason, sizeof r->reason, "truncated JPEG");
+    } else if (cinfo->err->msg_code == JWRN_HIT_MARKER) {
+        snprintf(r->reason, sizeof r->reason, "truncated JPEG: a marker amid the pixels");
     } else {
         cinfo->err->format_message(cinfo, text);
         snprintf(r->reason, sizeof r->reason, "bad JPEG: %s", text);
