@@ -20,14 +20,14 @@ enum dtype {
     DTYPE_COUNT
 };
 
-size_t dtype_size(enum dtype d);       /* bytes of one element */
-const char *dtype_name(enum dtype d);  /* "F32", "BF16", "BOOL" ... */
+size_t dtype_size(enum dtype d);                   /* bytes of one element */
+const char *dtype_name(enum dtype d);              /* "F32", "BF16", "BOOL" ... */
 bool dtype_parse(enum dtype *d, const char *name); /* of safetensors' names */
 
 float f16_to_f32(uint16_t h);
-uint16_t f32_to_f16(float f);   /* round to nearest even; overflow gives infinity */
+uint16_t f32_to_f16(float f); /* round to nearest even; overflow gives infinity */
 float bf16_to_f32(uint16_t b);
-uint16_t f32_to_bf16(float f);  /* round to nearest even; NaN stays NaN */
+uint16_t f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
 
 /* n contiguous elements, any dtype to float and float to F32, F16 or BF16. */
 void dtype_to_f32(float *dst, enum dtype d, const void *src, size_t n);
