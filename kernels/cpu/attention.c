@@ -25,17 +25,6 @@ struct buffers {
     int key_count, value_count;
 };
 
-/* Values lie as the product wants them already: rows of the sum, columns across. */
-static void pack_values(const struct panel *p, int lanes, const float *v, int64_t ld, int64_t rows,
-                        float *packed)
-{
-    int width = p->vectors * lanes;
-    for (int64_t i = 0; i < rows; i++) {
-        memcpy(packed + i * width, v + i * ld + p->column, (size_t)p->columns * sizeof(float));
-        memset(packed + i * width + p->columns, 0, (size_t)(width - p->columns) * sizeof(float));
-    }
-}
-
 static void attend_rows(const struct job *j, const struct buffers *b, int64_t image, int64_t head,
                         int64_t first, int rows)
 {
@@ -99,8 +88,9 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
                           k + b.key_panels[p].column * a->ld_k, a->ld_k, b.key_panels[p].columns,
                           a->d, 1);
             for (int p = 0; p < b.value_count; p++)
-                pack_values(&b.value_panels[p], isa->lanes, v, a->ld_v, a->s,
-                            b.values + b.value_panels[p].column * a->s);
+                pack_rows(b.values + b.value_panels[p].column * a->s,
+                          b.value_panels[p].vectors * isa->lanes, v + b.value_panels[p].column,
+                          a->ld_v, a->s, b.value_panels[p].columns);
             packed = which;
         }
         int64_t row = unit % j->row_units * UNIT_ROWS;

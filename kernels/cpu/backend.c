@@ -17,4 +17,16 @@ void cpu_backend_init(struct backend *b)
     b->to_nhwc = cpu_to_nhwc;
     b->to_nchw = cpu_to_nchw;
     b->linear_combination = cpu_linear_combination;
+    b->conv2d_backward = cpu_conv2d_backward;
+    b->linear_backward = cpu_linear_backward;
+    b->group_norm_backward = cpu_group_norm_backward;
+    b->layer_norm_backward = cpu_layer_norm_backward;
+    b->attention_backward = cpu_attention_backward;
+    b->activation_backward = cpu_activation_backward;
+    b->concat_backward = cpu_concat_backward;
+    b->avg_pool2x2_backward = cpu_avg_pool2x2_backward;
+    b->upsample_nearest2x_backward = cpu_upsample_nearest2x_backward;
+    b->upsample_bilinear2x_backward = cpu_upsample_bilinear2x_backward;
+    b->adamw = cpu_adamw;
+    b->sum_squares = cpu_sum_squares;
 }

@@ -20,6 +20,24 @@ void cpu_to_nhwc(struct device *d, const struct to_nhwc_args *a);
 void cpu_to_nchw(struct device *d, const struct to_nchw_args *a);
 void cpu_linear_combination(struct device *d, const struct linear_combination_args *a);
 
+void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a);
+void cpu_linear_backward(struct device *d, const struct linear_backward_args *a);
+void cpu_group_norm_backward(struct device *d, const struct group_norm_backward_args *a);
+void cpu_layer_norm_backward(struct device *d, const struct layer_norm_backward_args *a);
+void cpu_attention_backward(struct device *d, const struct attention_backward_args *a);
+void cpu_activation_backward(struct device *d, const struct activation_backward_args *a);
+void cpu_concat_backward(struct device *d, const struct concat_backward_args *a);
+void cpu_avg_pool2x2_backward(struct device *d, const struct avg_pool2x2_backward_args *a);
+void cpu_upsample_nearest2x_backward(struct device *d,
+                                     const struct upsample_nearest2x_backward_args *a);
+void cpu_upsample_bilinear2x_backward(struct device *d,
+                                      const struct upsample_bilinear2x_backward_args *a);
+void cpu_adamw(struct device *d, const struct adamw_args *a);
+void cpu_sum_squares(struct device *d, const struct sum_squares_args *a);
+
+/* conv2d_backward.c's fast way, for the weights (winograd_backward.c). */
+void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a);
+
 /* conv2d.c's fast way for 3x3, stride 1, padding 1 (winograd.c). */
 void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a);
 

@@ -1,3 +1,5 @@
+#include "kernels/cpu/group_norm.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -6,107 +8,121 @@
 
 #define CHUNK_ELEMENTS 65536
 
-struct job {
-    const struct group_norm_args *a;
-    int64_t pixels, c, chunk_pixels, chunks; /* of one image */
-    double *sums;                            /* [n][chunks][2][c]: differences, their squares */
-    float *center, *scale, *shift;           /* [n][c] */
-};
-
 /* Sums are taken about the image's first pixel, so that a large common offset costs no digits. */
 static void chunk_sums(void *arg, int64_t begin, int64_t end, int worker)
 {
-    const struct job *j = arg;
+    const struct group_norm_plan *p = arg;
     for (int64_t i = begin; i < end; i++) {
-        const float *image = (const float *)j->a->x->data + i / j->chunks * j->pixels * j->c;
-        int64_t first = i % j->chunks * j->chunk_pixels;
-        int64_t count = j->pixels - first < j->chunk_pixels ? j->pixels - first : j->chunk_pixels;
-        double *sums = j->sums + i * 2 * j->c;
-        memset(sums, 0, (size_t)(2 * j->c) * sizeof *sums);
-        cpu_isa()->channel_moments(image + first * j->c, count, j->c, image, sums, sums + j->c);
+        int64_t count, first = group_norm_chunk(p, i, &count);
+        const float *x = p->a->x->data, *image = x + i / p->chunks * p->pixels * p->c;
+        double *sums = p->sums + i * 2 * p->c;
+        memset(sums, 0, (size_t)(2 * p->c) * sizeof *sums);
+        cpu_isa()->channel_moments(x + first * p->c, count, p->c, image, sums, sums + p->c);
     }
 }
 
-/* Joins the channels of each group (Chan, Golub and LeVeque's parallel variance) and prepares one
- * multiplication and addition per element. */
+/* Joins the channels of a group (Chan, Golub and LeVeque's parallel variance). */
+static void group_coefficients(const struct group_norm_plan *p, int64_t n, int64_t g,
+                               const double *total)
+{
+    const struct group_norm_args *a = p->a;
+    int64_t c = p->c, width = c / a->groups, begin = g * width, end = begin + width;
+    const float *first = (const float *)a->x->data + n * p->pixels * c;
+    const float *gamma = a->gamma ? a->gamma->data : NULL, *beta = a->beta ? a->beta->data : NULL;
+    const float *modulation = a->modulation ? (const float *)a->modulation->data + n * 2 * c : NULL;
+    double mean = 0, squares = 0, count = (double)p->pixels;
+    for (int64_t i = begin; i < end; i++)
+        mean += first[i] + total[i] / count;
+    mean /= (double)width;
+    for (int64_t i = begin; i < end; i++) {
+        double shift = total[i] / count, difference = first[i] + shift - mean;
+        squares += total[c + i] - shift * total[i] + count * difference * difference;
+    }
+    double variance = squares / (count * (double)width);
+    if (variance < 0) /* by rounding; a NaN stays */
+        variance = 0;
+    double inverse = 1.0 / sqrt(variance + a->eps);
+    float center = (float)mean;
+    p->inverse[n * a->groups + g] = inverse;
+    p->offset[n * a->groups + g] = center - mean;
+    for (int64_t i = begin; i < end; i++) {
+        double scale = inverse, shift = (center - mean) * inverse;
+        if (gamma) {
+            scale *= gamma[i];
+            shift = shift * gamma[i] + beta[i];
+        }
+        if (modulation) {
+            double factor = 1.0 + modulation[i];
+            scale *= factor;
+            shift = shift * factor + modulation[c + i];
+        }
+        p->center[n * c + i] = center;
+        p->scale[n * c + i] = (float)scale;
+        p->shift[n * c + i] = (float)shift;
+    }
+}
+
 static void image_coefficients(void *arg, int64_t begin, int64_t end, int worker)
 {
-    const struct job *j = arg;
-    const struct group_norm_args *a = j->a;
-    int64_t c = j->c, width = c / a->groups;
-    const float *gamma = a->gamma ? a->gamma->data : NULL, *beta = a->beta ? a->beta->data : NULL;
+    const struct group_norm_plan *p = arg;
     for (int64_t n = begin; n < end; n++) {
-        const float *first = (const float *)a->x->data + n * j->pixels * c;
-        double *total = j->sums + n * j->chunks * 2 * c;
-        for (int64_t k = 1; k < j->chunks; k++)
-            for (int64_t i = 0; i < 2 * c; i++)
-                total[i] += total[k * 2 * c + i];
-        const float *modulation =
-            a->modulation ? (const float *)a->modulation->data + n * 2 * c : NULL;
-        for (int64_t g = 0; g < a->groups; g++) {
-            double mean = 0, squares = 0, count = (double)j->pixels;
-            for (int64_t i = g * width; i < (g + 1) * width; i++)
-                mean += first[i] + total[i] / count;
-            mean /= (double)width;
-            for (int64_t i = g * width; i < (g + 1) * width; i++) {
-                double shift = total[i] / count, difference = first[i] + shift - mean;
-                squares += total[c + i] - shift * total[i] + count * difference * difference;
-            }
-            double variance = squares / (count * (double)width);
-            double inverse = 1.0 / sqrt((variance > 0 ? variance : 0) + a->eps);
-            if (isnan(variance))
-                inverse = NAN;
-            float center = (float)mean;
-            for (int64_t i = g * width; i < (g + 1) * width; i++) {
-                double scale = inverse, shift = (center - mean) * inverse;
-                if (gamma) {
-                    scale *= gamma[i];
-                    shift = shift * gamma[i] + beta[i];
-                }
-                if (modulation) {
-                    double factor = 1.0 + modulation[i];
-                    scale *= factor;
-                    shift = shift * factor + modulation[c + i];
-                }
-                j->center[n * c + i] = center;
-                j->scale[n * c + i] = (float)scale;
-                j->shift[n * c + i] = (float)shift;
-            }
-        }
+        double *total = p->sums + n * p->chunks * 2 * p->c;
+        for (int64_t k = 1; k < p->chunks; k++)
+            for (int64_t i = 0; i < 2 * p->c; i++)
+                total[i] += total[k * 2 * p->c + i];
+        for (int64_t g = 0; g < p->a->groups; g++)
+            group_coefficients(p, n, g, total);
     }
+}
+
+void group_norm_plan_init(struct group_norm_plan *p, struct device *d,
+                          const struct group_norm_args *a)
+{
+    *p = (struct group_norm_plan){.a = a,
+                                  .n = a->x->shape[0],
+                                  .pixels = a->x->shape[1] * a->x->shape[2],
+                                  .c = a->x->shape[3]};
+    if (p->n * p->pixels * p->c == 0)
+        return;
+    p->chunk_pixels = (CHUNK_ELEMENTS + p->c - 1) / p->c;
+    p->chunks = (p->pixels + p->chunk_pixels - 1) / p->chunk_pixels;
+    size_t sums = (size_t)(p->n * p->chunks * 2 * p->c), each = (size_t)(p->n * p->c);
+    size_t groups = (size_t)(p->n * a->groups);
+    p->memory = device_allocate(d, (sums + 2 * groups) * sizeof(double) + 3 * each * sizeof(float),
+                                &p->granted);
+    p->sums = p->memory;
+    p->inverse = p->sums + sums;
+    p->offset = p->inverse + groups;
+    p->center = (float *)(p->offset + groups);
+    p->scale = p->center + each;
+    p->shift = p->scale + each;
+    parallel_for(p->n * p->chunks, 1, chunk_sums, p);
+    parallel_for(p->n, 1, image_coefficients, p);
+}
+
+void group_norm_plan_release(struct group_norm_plan *p, struct device *d)
+{
+    if (p->memory)
+        device_release(d, p->memory, p->granted);
 }
 
 static void normalize_chunks(void *arg, int64_t begin, int64_t end, int worker)
 {
-    const struct job *j = arg;
+    const struct group_norm_plan *p = arg;
     const struct cpu_isa *isa = cpu_isa();
     for (int64_t i = begin; i < end; i++) {
-        int64_t n = i / j->chunks, first = i % j->chunks * j->chunk_pixels;
-        int64_t last = first + j->chunk_pixels < j->pixels ? first + j->chunk_pixels : j->pixels;
-        for (int64_t p = first; p < last; p++) {
-            int64_t at = (n * j->pixels + p) * j->c;
-            isa->normalize((float *)j->a->y->data + at, (const float *)j->a->x->data + at,
-                           j->center + n * j->c, j->scale + n * j->c, j->shift + n * j->c, j->c,
-                           j->a->act);
-        }
+        int64_t count, first = group_norm_chunk(p, i, &count), of = i / p->chunks * p->c;
+        for (int64_t pixel = first; pixel < first + count; pixel++)
+            isa->normalize((float *)p->a->y->data + pixel * p->c,
+                           (const float *)p->a->x->data + pixel * p->c, p->center + of,
+                           p->scale + of, p->shift + of, p->c, p->a->act);
     }
 }
 
 void cpu_group_norm(struct device *d, const struct group_norm_args *a)
 {
-    int64_t n = a->x->shape[0];
-    struct job j = {.a = a, .pixels = a->x->shape[1] * a->x->shape[2], .c = a->x->shape[3]};
-    if (n * j.pixels * j.c == 0)
-        return;
-    j.chunk_pixels = (CHUNK_ELEMENTS + j.c - 1) / j.c;
-    j.chunks = (j.pixels + j.chunk_pixels - 1) / j.chunk_pixels;
-    size_t granted, sums = (size_t)(n * j.chunks * 2 * j.c), each = (size_t)(n * j.c);
-    j.sums = device_allocate(d, sums * sizeof(double) + 3 * each * sizeof(float), &granted);
-    j.center = (float *)(j.sums + sums);
-    j.scale = j.center + each;
-    j.shift = j.scale + each;
-    parallel_for(n * j.chunks, 1, chunk_sums, &j);
-    parallel_for(n, 1, image_coefficients, &j);
-    parallel_for(n * j.chunks, 1, normalize_chunks, &j);
-    device_release(d, j.sums, granted);
+    struct group_norm_plan p;
+    group_norm_plan_init(&p, d, a);
+    parallel_for(p.n * p.chunks, 1, normalize_chunks, &p);
+    group_norm_plan_release(&p, d);
 }

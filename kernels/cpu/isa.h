@@ -1,9 +1,11 @@
 #ifndef CCLD_KERNELS_CPU_ISA_H
 #define CCLD_KERNELS_CPU_ISA_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "kernels/ops.h"
+#include "kernels/training.h"
 
 /* The inner loops of the CPU backend. isa_template.h is compiled once per instruction set, each
  * giving one of these tables; cpu_isa() is the best that this processor runs. */
@@ -31,6 +33,11 @@ struct cpu_isa {
     void (*tile)(int vectors, int taps, const float *const *a, int64_t k, const float *b, float *c,
                  int64_t ldc, const float *init);
 
+    /* The same for a left side of any strides, element (i, k) at a[i*a_row + k*a_step], one tap.
+     * The rows read are all of [0, rows). accumulate: start from what c holds, else from 0. */
+    void (*tile_strided)(int vectors, const float *a, int64_t a_row, int64_t a_step, int64_t k,
+                         const float *b, float *c, int64_t ldc, bool accumulate);
+
     /* Transposes src[rows][columns] (rows ld apart) for a tile's b: column j goes to
      * dst[order(j)*width ...], row i at offset i; rows .. width are zeros. With taps = 1 order(j) =
      * j; else j = channel*taps + tap, as convolution weights lie, goes to tap*(columns/taps) +
@@ -53,6 +60,12 @@ struct cpu_isa {
     void (*winograd_output)(float *const *pixels, const float *m, int64_t stride, int64_t channels,
                             const float *bias);
 
+    /* The backward direction: gradients by 16 output pixels (NULL: zeros) to those by 36 products,
+     * and gradients by 36 transformed weights (p at u[p*stride], lanes of them) to those by 9. */
+    void (*winograd_output_backward)(float *dst, int64_t stride, const float *const *pixels,
+                                     int64_t channels);
+    void (*winograd_weight_backward)(float *g, const float *u, int64_t stride);
+
     /* Sum and sum of squares of x - center over n floats; partial sums are short and end in double.
      */
     void (*moments)(const float *x, int64_t n, float center, double *sum, double *sum_squares);
@@ -66,10 +79,26 @@ struct cpu_isa {
     /* y[i] = ((x[i] - center) * scale + shift) * gamma[i] + beta[i] */
     void (*normalize_row)(float *y, const float *x, float center, float scale, float shift,
                           const float *gamma, const float *beta, int64_t n);
+    /* dz = dy * act'(z) for normalize's z, over pixels of c floats; adds dz to p[c] and
+     * dz * (x - center) to q[c]. */
+    void (*normalize_sums)(const float *x, const float *dy, int64_t pixels, int64_t c,
+                           const float *center, const float *scale, const float *shift,
+                           enum activation_kind act, double *p, double *q);
+    /* dx[i] = dz[i]*by_dz[i] - constant[i] - (x[i] - center[i])*by_x[i] */
+    void (*normalize_backward)(float *dx, const float *x, const float *dy, const float *center,
+                               const float *scale, const float *shift, const float *by_dz,
+                               const float *constant, const float *by_x, int64_t n,
+                               enum activation_kind act);
     void (*activation)(float *y, const float *x, int64_t n, enum activation_kind act);
+    void (*activation_backward)(float *dx, const float *x, const float *dy, int64_t n,
+                                enum activation_kind act);
     /* In place: x = exp(x*scale - max) / sum */
     void (*softmax)(float *x, int64_t n, float scale);
     void (*add)(float *y, const float *a, const float *b, int64_t n);
+    /* In place: dp = p * (dp - sum of p*dp) * scale */
+    void (*softmax_backward)(float *dp, const float *p, int64_t n, float scale);
+    void (*adamw)(const struct adamw_args *a, int64_t begin, int64_t end);
+    double (*sum_squares)(const float *x, int64_t n);
     /* y = sum of coefficients[i] * x[i] */
     void (*combine)(float *y, int count, const float *const *x, const float *coefficients,
                     int64_t n);

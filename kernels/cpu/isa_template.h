@@ -159,6 +159,57 @@ static void tile(int vectors, int taps, const float *const *a, int64_t k, const 
     }
 }
 
+INLINE void tile_strided_of(const int vectors, const float *a, int64_t a_row, int64_t a_step,
+                            int64_t k, const float *b, float *c, int64_t ldc, bool accumulate)
+{
+    vec sum[ROWS][VECTORS];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = accumulate ? load(c + i * ldc + j * LANES) : splat(0);
+    const float *row[ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+        row[i] = a + i * a_row;
+    for (int64_t m = 0, at = 0; m < k; m++, at += a_step, b += vectors * LANES) {
+        vec right[VECTORS];
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            right[j] = load(b + j * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++) {
+            vec left = splat(row[i][at]);
+#pragma GCC unroll 3
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] += left * right[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            store(c + i * ldc + j * LANES, sum[i][j]);
+}
+
+static void tile_strided(int vectors, const float *a, int64_t a_row, int64_t a_step, int64_t k,
+                         const float *b, float *c, int64_t ldc, bool accumulate)
+{
+    switch (vectors) {
+    case 1:
+        tile_strided_of(1, a, a_row, a_step, k, b, c, ldc, accumulate);
+        break;
+    case 2:
+        tile_strided_of(2, a, a_row, a_step, k, b, c, ldc, accumulate);
+        break;
+#if VECTORS >= 3
+    case 3:
+        tile_strided_of(3, a, a_row, a_step, k, b, c, ldc, accumulate);
+        break;
+#endif
+    }
+}
+
 /* In-register transpose of LANES vectors: stage s swaps the blocks of s lanes between rows s apart.
  */
 INLINE void transpose(vec v[LANES])
@@ -397,6 +448,84 @@ static void winograd_output(float *const *pixels, const float *m, int64_t stride
     }
 }
 
+/* Transposes of output_transform and weight_transform. */
+INLINE void output_transform_backward(vec m[6], const vec y[4])
+{
+    vec even = y[0] + y[2], odd = y[1] + y[3];
+    vec even2 = y[0] + 4.0f * y[2], odd2 = 2.0f * y[1] + 8.0f * y[3];
+    m[0] = y[0];
+    m[1] = even + odd;
+    m[2] = even - odd;
+    m[3] = even2 + odd2;
+    m[4] = even2 - odd2;
+    m[5] = y[3];
+}
+
+INLINE void weight_transform_backward(vec g[3], const vec u[6])
+{
+    vec a = (u[1] + u[2]) * (1.0f / 6), b = u[3] + u[4];
+    g[0] = u[0] * 0.25f - a + b * (1.0f / 24);
+    g[1] = (u[2] - u[1]) * (1.0f / 6) + (u[3] - u[4]) * (1.0f / 12);
+    g[2] = b * (1.0f / 6) - a + u[5];
+}
+
+static void winograd_output_backward(float *dst, int64_t stride, const float *const *pixels,
+                                     int64_t channels)
+{
+    for (int64_t c = 0; c < channels; c += LANES) {
+        int64_t some = channels - c < LANES ? channels - c : LANES;
+        vec rows[4][6];
+        for (int i = 0; i < 4; i++) {
+            vec y[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                const float *pixel = pixels[i * 4 + j];
+                y[j] = !pixel          ? splat(0)
+                       : some == LANES ? load(pixel + c)
+                                       : load_some(pixel + c, some);
+            }
+            output_transform_backward(rows[i], y);
+        }
+        for (int j = 0; j < 6; j++) {
+            vec y[4], m[6];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++)
+                y[i] = rows[i][j];
+            output_transform_backward(m, y);
+            for (int i = 0; i < 6; i++) {
+                if (some == LANES)
+                    store(dst + (i * 6 + j) * stride + c, m[i]);
+                else
+                    memcpy(dst + (i * 6 + j) * stride + c, &m[i], (size_t)some * 4);
+            }
+        }
+    }
+}
+
+static void winograd_weight_backward(float *g, const float *u, int64_t stride)
+{
+    vec rows[6][3];
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; i++) {
+        vec d[6];
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++)
+            d[j] = load(u + (i * 6 + j) * stride);
+        weight_transform_backward(rows[i], d);
+    }
+#pragma GCC unroll 3
+    for (int j = 0; j < 3; j++) {
+        vec d[6], y[3];
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++)
+            d[i] = rows[i][j];
+        weight_transform_backward(y, d);
+#pragma GCC unroll 3
+        for (int i = 0; i < 3; i++)
+            store(g + (i * 3 + j) * LANES, y[i]);
+    }
+}
+
 static void moments(const float *x, int64_t n, float center, double *sum, double *sum_squares)
 {
     double s = 0, q = 0;
@@ -483,6 +612,120 @@ static void normalize(float *y, const float *x, const float *center, const float
     }
 }
 
+/* act'(z) * dy */
+INLINE vec activate_backward(vec z, vec dy, const enum activation_kind act)
+{
+    switch (act) {
+    case ACTIVATION_RELU:
+        return select(z <= 0, splat(0), dy);
+    case ACTIVATION_SILU: {
+        vec s = 1.0f / (1.0f + exp_vec(-z));
+        return dy * (s + z * s * (1.0f - s));
+    }
+    case ACTIVATION_GELU: {
+        vec cdf = 0.5f * (1.0f + erf_vec(z * 0.70710678118654752f));
+        return dy * (cdf + z * exp_vec(-0.5f * z * z) * 0.39894228040143268f);
+    }
+    default:
+        return dy;
+    }
+}
+
+INLINE void normalize_sums_of(const float *x, const float *dy, int64_t pixels, int64_t c,
+                              const float *center, const float *scale, const float *shift,
+                              const enum activation_kind act, double *p, double *q)
+{
+    for (int64_t begin = 0; begin < pixels; begin += 256) {
+        int64_t end = begin + 256 < pixels ? begin + 256 : pixels;
+        for (int64_t i = 0; i < c; i += LANES) {
+            int64_t some = c - i < LANES ? c - i : LANES;
+            vec mid = load_some(center + i, some), factor = load_some(scale + i, some);
+            vec offset = load_some(shift + i, some), sp = splat(0), sq = splat(0);
+            for (int64_t n = begin; n < end; n++) {
+                int64_t at = n * c + i;
+                bool whole = some == LANES;
+                vec difference = (whole ? load(x + at) : load_some(x + at, some)) - mid;
+                vec dz = whole ? load(dy + at) : load_some(dy + at, some);
+                dz = activate_backward(difference * factor + offset, dz, act);
+                sp += dz;
+                sq += dz * difference;
+            }
+            for (int64_t j = 0; j < some; j++) {
+                p[i + j] += sp[j];
+                q[i + j] += sq[j];
+            }
+        }
+    }
+}
+
+static void normalize_sums(const float *x, const float *dy, int64_t pixels, int64_t c,
+                           const float *center, const float *scale, const float *shift,
+                           enum activation_kind act, double *p, double *q)
+{
+    switch (act) {
+    case ACTIVATION_NONE:
+        normalize_sums_of(x, dy, pixels, c, center, scale, shift, ACTIVATION_NONE, p, q);
+        break;
+    case ACTIVATION_RELU:
+        normalize_sums_of(x, dy, pixels, c, center, scale, shift, ACTIVATION_RELU, p, q);
+        break;
+    case ACTIVATION_SILU:
+        normalize_sums_of(x, dy, pixels, c, center, scale, shift, ACTIVATION_SILU, p, q);
+        break;
+    case ACTIVATION_GELU:
+        normalize_sums_of(x, dy, pixels, c, center, scale, shift, ACTIVATION_GELU, p, q);
+        break;
+    }
+}
+
+INLINE void normalize_backward_of(float *dx, const float *x, const float *dy, const float *center,
+                                  const float *scale, const float *shift, const float *by_dz,
+                                  const float *constant, const float *by_x, int64_t n,
+                                  const enum activation_kind act)
+{
+    for (int64_t i = 0; i < n; i += LANES) {
+        int64_t some = n - i < LANES ? n - i : LANES;
+        if (some == LANES) {
+            vec difference = load(x + i) - load(center + i);
+            vec dz = activate_backward(difference * load(scale + i) + load(shift + i), load(dy + i),
+                                       act);
+            store(dx + i, dz * load(by_dz + i) - load(constant + i) - difference * load(by_x + i));
+        } else {
+            vec difference = load_some(x + i, some) - load_some(center + i, some);
+            vec z = difference * load_some(scale + i, some) + load_some(shift + i, some);
+            vec dz = activate_backward(z, load_some(dy + i, some), act);
+            vec v = dz * load_some(by_dz + i, some) - load_some(constant + i, some) -
+                    difference * load_some(by_x + i, some);
+            memcpy(dx + i, &v, (size_t)some * 4);
+        }
+    }
+}
+
+static void normalize_backward(float *dx, const float *x, const float *dy, const float *center,
+                               const float *scale, const float *shift, const float *by_dz,
+                               const float *constant, const float *by_x, int64_t n,
+                               enum activation_kind act)
+{
+    switch (act) {
+    case ACTIVATION_NONE:
+        normalize_backward_of(dx, x, dy, center, scale, shift, by_dz, constant, by_x, n,
+                              ACTIVATION_NONE);
+        break;
+    case ACTIVATION_RELU:
+        normalize_backward_of(dx, x, dy, center, scale, shift, by_dz, constant, by_x, n,
+                              ACTIVATION_RELU);
+        break;
+    case ACTIVATION_SILU:
+        normalize_backward_of(dx, x, dy, center, scale, shift, by_dz, constant, by_x, n,
+                              ACTIVATION_SILU);
+        break;
+    case ACTIVATION_GELU:
+        normalize_backward_of(dx, x, dy, center, scale, shift, by_dz, constant, by_x, n,
+                              ACTIVATION_GELU);
+        break;
+    }
+}
+
 static void normalize_row(float *y, const float *x, float center, float scale, float shift,
                           const float *gamma, const float *beta, int64_t n)
 {
@@ -519,6 +762,37 @@ static void activation_all(float *y, const float *x, int64_t n, enum activation_
     }
 }
 
+INLINE void activation_backward_of(float *dx, const float *x, const float *dy, int64_t n,
+                                   const enum activation_kind act)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(dx + i, activate_backward(load(x + i), load(dy + i), act));
+    if (i < n) {
+        vec v = activate_backward(load_some(x + i, n - i), load_some(dy + i, n - i), act);
+        memcpy(dx + i, &v, (size_t)(n - i) * 4);
+    }
+}
+
+static void activation_backward_all(float *dx, const float *x, const float *dy, int64_t n,
+                                    enum activation_kind act)
+{
+    switch (act) {
+    case ACTIVATION_NONE:
+        activation_backward_of(dx, x, dy, n, ACTIVATION_NONE);
+        break;
+    case ACTIVATION_RELU:
+        activation_backward_of(dx, x, dy, n, ACTIVATION_RELU);
+        break;
+    case ACTIVATION_SILU:
+        activation_backward_of(dx, x, dy, n, ACTIVATION_SILU);
+        break;
+    case ACTIVATION_GELU:
+        activation_backward_of(dx, x, dy, n, ACTIVATION_GELU);
+        break;
+    }
+}
+
 static void softmax(float *x, int64_t n, float scale)
 {
     int64_t i = 0;
@@ -544,6 +818,65 @@ static void softmax(float *x, int64_t n, float scale)
     float inverse = 1.0f / sum;
     for (i = 0; i < n; i++)
         x[i] *= inverse;
+}
+
+static void softmax_backward(float *dp, const float *p, int64_t n, float scale)
+{
+    vec sums = splat(0);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        sums += load(dp + i) * load(p + i);
+    float sum = sum_lanes(sums);
+    for (; i < n; i++)
+        sum += dp[i] * p[i];
+    for (i = 0; i < n; i++)
+        dp[i] = p[i] * (dp[i] - sum) * scale;
+}
+
+/* torch.optim.AdamW's order of operations. */
+static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
+{
+    double correction1 = 1 - pow(a->beta1, (double)a->step);
+    double correction2 = 1 - pow(a->beta2, (double)a->step);
+    const float gradient_scale = (float)a->gradient_scale;
+    const float keep = (float)(1 - a->learning_rate * a->weight_decay);
+    const float beta1 = (float)a->beta1, rest1 = (float)(1 - a->beta1);
+    const float beta2 = (float)a->beta2, rest2 = (float)(1 - a->beta2);
+    const float step_size = (float)(a->learning_rate / correction1);
+    const float root2 = (float)sqrt(correction2), epsilon = (float)a->epsilon;
+    const float decay = (float)a->ema_decay, fresh = (float)(1 - a->ema_decay);
+    float *restrict p = a->parameter, *restrict m = a->m, *restrict v = a->v;
+    float *restrict ema = a->ema;
+    const float *restrict g = a->gradient;
+    for (int64_t i = begin; i < end; i++) {
+        float gradient = g[i] * gradient_scale;
+        float first = m[i] * beta1 + gradient * rest1;
+        float second = v[i] * beta2 + gradient * gradient * rest2;
+        m[i] = first;
+        v[i] = second;
+        p[i] = p[i] * keep - step_size * (first / (__builtin_sqrtf(second) / root2 + epsilon));
+    }
+    if (ema)
+        for (int64_t i = begin; i < end; i++)
+            ema[i] = ema[i] * decay + p[i] * fresh;
+}
+
+static double sum_squares(const float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t begin = 0; begin < n; begin += 1024) {
+        int64_t end = begin + 1024 < n ? begin + 1024 : n, i = begin;
+        vec s = splat(0);
+        for (; i + LANES <= end; i += LANES)
+            s += load(x + i) * load(x + i);
+        float rest = 0;
+        for (; i < end; i++)
+            rest += x[i] * x[i];
+        for (int j = 0; j < LANES; j++)
+            sum += s[j];
+        sum += rest;
+    }
+    return sum;
 }
 
 static void add_all(float *y, const float *a, const float *b, int64_t n)
@@ -575,17 +908,26 @@ const struct cpu_isa TABLE(ISA) = {
     .rows = ROWS,
     .vectors = VECTORS,
     .tile = tile,
+    .tile_strided = tile_strided,
     .pack = pack,
     .dot = dot,
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
     .winograd_output = winograd_output,
+    .winograd_output_backward = winograd_output_backward,
+    .winograd_weight_backward = winograd_weight_backward,
     .moments = moments,
     .channel_moments = channel_moments,
     .normalize = normalize,
     .normalize_row = normalize_row,
+    .normalize_sums = normalize_sums,
+    .normalize_backward = normalize_backward,
     .activation = activation_all,
     .softmax = softmax,
+    .softmax_backward = softmax_backward,
+    .activation_backward = activation_backward_all,
+    .adamw = adamw,
+    .sum_squares = sum_squares,
     .add = add_all,
     .combine = combine,
 };

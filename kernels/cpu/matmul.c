@@ -44,6 +44,15 @@ const float *weights_as_f32(enum dtype dtype, const void *weight, int64_t first,
     return scratch;
 }
 
+void pack_rows(float *dst, int width, const float *src, int64_t ld, int64_t count, int columns)
+{
+    for (int64_t i = 0; i < count; i++) {
+        memcpy(dst + i * width, src + i * ld, (size_t)columns * sizeof *dst);
+        if (columns < width)
+            memset(dst + i * width + columns, 0, (size_t)(width - columns) * sizeof *dst);
+    }
+}
+
 struct job {
     const struct matmul *m;
     const struct cpu_isa *isa;
@@ -60,6 +69,12 @@ static void pack_panel(const struct job *j, const struct panel *p, int64_t c0, i
 {
     const struct matmul *m = j->m;
     int64_t ld;
+    if (m->weight_rows) {
+        pack_rows(packed, p->vectors * j->isa->lanes,
+                  (const float *)m->weight + c0 * m->columns + p->column, m->columns, channels,
+                  p->columns);
+        return;
+    }
     const float *w =
         weights_as_f32(m->weight_dtype, m->weight, p->column, p->columns, m->channels * m->taps,
                        c0 * m->taps, channels * m->taps, converted, &ld);
@@ -182,4 +197,81 @@ void matmul(struct device *d, const struct matmul *m)
     j.scratch = memory + zeros;
     parallel_for(j.column_units * j.row_units, 1, run_units, &j);
     device_release(d, memory, granted);
+}
+
+#define OUTER_ROWS  64  /* of a unit */
+#define OUTER_BLOCK 256 /* of k: both packed sides of a unit stay in the cache */
+
+struct outer_job {
+    const struct cpu_isa *isa;
+    int64_t rows, columns, k, lda, ldb, ldc;
+    const float *a, *b;
+    float *c;
+    int64_t unit_columns, column_units;
+    float *scratch;
+    size_t per_worker;
+};
+
+static void outer_unit(const struct outer_job *j, int64_t unit, float *scratch)
+{
+    const struct cpu_isa *isa = j->isa;
+    int64_t n0 = unit % j->column_units * j->unit_columns;
+    int64_t n1 = n0 + j->unit_columns < j->columns ? n0 + j->unit_columns : j->columns;
+    int64_t m0 = unit / j->column_units * OUTER_ROWS;
+    int rows = (int)(j->rows - m0 < OUTER_ROWS ? j->rows - m0 : OUTER_ROWS);
+    int left_width = (rows + isa->rows - 1) / isa->rows * isa->rows;
+    struct panel panels[UNIT_PANELS];
+    int count = panels_cut(isa, n0, n1 - n0, panels, UNIT_PANELS);
+    float *left = scratch, *right = left + (OUTER_ROWS + ISA_MAX_ROWS) * OUTER_BLOCK;
+    float *sums = right + ISA_MAX_COLUMNS * OUTER_BLOCK;
+    size_t panel_sums = (size_t)left_width * ISA_MAX_COLUMNS;
+    for (int64_t k0 = 0; k0 < j->k; k0 += OUTER_BLOCK) {
+        int64_t k = j->k - k0 < OUTER_BLOCK ? j->k - k0 : OUTER_BLOCK;
+        pack_rows(left, left_width, j->a + k0 * j->lda + m0, j->lda, k, rows);
+        for (int p = 0; p < count; p++) {
+            int width = panels[p].vectors * isa->lanes;
+            pack_rows(right, width, j->b + k0 * j->ldb + panels[p].column, j->ldb, k,
+                      panels[p].columns);
+            for (int i = 0; i < rows; i += isa->rows)
+                isa->tile_strided(panels[p].vectors, left + i, 1, left_width, k, right,
+                                  sums + (size_t)p * panel_sums + (size_t)i * (size_t)width, width,
+                                  k0 > 0);
+        }
+    }
+    for (int p = 0; p < count; p++)
+        for (int i = 0; i < rows; i++) {
+            float *c = j->c + (m0 + i) * j->ldc + panels[p].column;
+            isa->add(c, c,
+                     sums + (size_t)p * panel_sums +
+                         (size_t)i * (size_t)(panels[p].vectors * isa->lanes),
+                     panels[p].columns);
+        }
+}
+
+static void outer_units(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct outer_job *j = arg;
+    for (int64_t unit = begin; unit < end; unit++)
+        outer_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
+}
+
+void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, const float *a,
+                  int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc)
+{
+    if (rows == 0 || columns == 0 || k == 0)
+        return;
+    const struct cpu_isa *isa = cpu_isa();
+    struct outer_job j = {isa, rows, columns, k, lda, ldb, ldc, a, b, c, 0, 0, NULL, 0};
+    int64_t vectors = divide_up(columns, isa->lanes);
+    j.column_units = divide_up(vectors, UNIT_PANELS * isa->vectors);
+    j.unit_columns = divide_up(vectors, j.column_units) * isa->lanes;
+    j.column_units = divide_up(columns, j.unit_columns);
+    size_t block_rows = OUTER_ROWS + ISA_MAX_ROWS;
+    j.per_worker =
+        (block_rows + ISA_MAX_COLUMNS) * OUTER_BLOCK + UNIT_PANELS * block_rows * ISA_MAX_COLUMNS;
+    size_t granted;
+    j.scratch =
+        device_allocate(d, j.per_worker * (size_t)threads_count() * sizeof(float), &granted);
+    parallel_for(j.column_units * divide_up(rows, OUTER_ROWS), 1, outer_units, &j);
+    device_release(d, j.scratch, granted);
 }

@@ -19,12 +19,22 @@ struct matmul {
     const void *context;
     enum dtype weight_dtype;
     const void *weight; /* [columns][channels][taps] */
+    bool weight_rows;   /* weight is F32 [channels][columns] instead; taps = 1 */
     const float *bias;  /* may be NULL */
     enum activation_kind act;
     float *c;
     int64_t ldc;
 };
 void matmul(struct device *d, const struct matmul *m);
+
+/* c[i][j] += sum over k of a[k*lda + i] * b[k*ldb + j], i < rows, j < columns: gradients of
+ * weights. Both sides lie as activations do. The order of summation does not depend on the threads.
+ */
+void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, const float *a,
+                  int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc);
+
+/* count rows of `columns` floats, ld apart, as a tile's b of `width` floats a row, zeros behind. */
+void pack_rows(float *dst, int width, const float *src, int64_t ld, int64_t count, int columns);
 
 /* How `columns` are cut into tiles: widths in vectors, as even as possible. */
 struct panel {

@@ -5,6 +5,7 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/winograd.h"
 
 /* 3x3 convolution by F(4x4, 3x3): the input becomes 36 matrices of [tiles, channels], each is
  * multiplied with a matrix of transformed weights, and 36 products become 4x4 output pixels.
@@ -18,8 +19,8 @@
 struct job {
     const struct conv2d_args *a;
     const struct cpu_isa *isa;
-    int64_t n, h, w, in, out;
-    int64_t tiles_y, tiles_x;
+    struct winograd_tiles tiles;
+    int64_t in, out;
     int64_t first_tile, group_tiles; /* of the group being computed */
     int64_t blocks;                  /* of input channels */
     float *transformed;              /* [blocks][36][group_tiles][BLOCK_CHANNELS] */
@@ -31,33 +32,18 @@ struct job {
     size_t per_worker;
 };
 
-struct place {
-    int64_t n, y, x;
-};
-
-static struct place tile_place(const struct job *j, int64_t tile)
-{
-    int64_t per_image = j->tiles_y * j->tiles_x, at = tile % per_image;
-    return (struct place){tile / per_image, at / j->tiles_x * WINOGRAD_OUT,
-                          at % j->tiles_x * WINOGRAD_OUT};
-}
-
 static void transform_input(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct job *j = arg;
     const float *x = j->a->x->data;
     int64_t stride = j->group_tiles * BLOCK_CHANNELS;
     for (int64_t t = begin; t < end; t++) {
-        struct place p = tile_place(j, j->first_tile + t);
+        struct winograd_place p = winograd_place(&j->tiles, j->first_tile + t);
         for (int64_t b = 0; b < j->blocks; b++) {
             int64_t c0 = b * BLOCK_CHANNELS;
             int64_t channels = j->in - c0 < BLOCK_CHANNELS ? j->in - c0 : BLOCK_CHANNELS;
             const float *pixels[WINOGRAD_POSITIONS];
-            for (int i = 0; i < WINOGRAD_POSITIONS; i++) {
-                int64_t y = p.y + i / WINOGRAD_IN - 1, xx = p.x + i % WINOGRAD_IN - 1;
-                bool inside = y >= 0 && y < j->h && xx >= 0 && xx < j->w;
-                pixels[i] = inside ? x + ((p.n * j->h + y) * j->w + xx) * j->in + c0 : j->zeros;
-            }
+            winograd_patch(&j->tiles, p, x + c0, j->in, j->zeros, pixels);
             j->isa->winograd_input(j->transformed + b * WINOGRAD_POSITIONS * stride +
                                        t * BLOCK_CHANNELS,
                                    stride, pixels, channels);
@@ -88,13 +74,10 @@ static void write_output(const struct job *j, const struct panel *p, int64_t t0,
     float *y = j->a->y->data;
     int width = p->vectors * j->isa->lanes;
     for (int64_t t = 0; t < tiles; t++) {
-        struct place at = tile_place(j, j->first_tile + t0 + t);
+        struct winograd_place at = winograd_place(&j->tiles, j->first_tile + t0 + t);
         float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
-        for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++) {
-            int64_t py = at.y + i / WINOGRAD_OUT, px = at.x + i % WINOGRAD_OUT;
-            bool inside = py < j->h && px < j->w;
-            pixels[i] = inside ? y + ((at.n * j->h + py) * j->w + px) * j->out + p->column : NULL;
-        }
+        for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++)
+            pixels[i] = winograd_pixel(&j->tiles, at, i, y + p->column, j->out);
         j->isa->winograd_output(pixels, products + t * width, stride, p->columns, bias);
     }
 }
@@ -153,16 +136,12 @@ void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a)
     struct job j = {
         .a = a,
         .isa = cpu_isa(),
-        .n = a->x->shape[0],
-        .h = a->x->shape[1],
-        .w = a->x->shape[2],
         .in = a->x->shape[3],
         .out = a->y->shape[3],
     };
-    j.tiles_y = divide_up(j.h, WINOGRAD_OUT);
-    j.tiles_x = divide_up(j.w, WINOGRAD_OUT);
+    winograd_tiles_init(&j.tiles, a->x);
     j.blocks = divide_up(j.in, BLOCK_CHANNELS);
-    int64_t tiles = j.n * j.tiles_y * j.tiles_x;
+    int64_t tiles = j.tiles.count;
     if (tiles == 0)
         return;
     int64_t padded_channels = j.blocks * BLOCK_CHANNELS;

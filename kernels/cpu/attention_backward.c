@@ -1,0 +1,154 @@
+#include <math.h>
+#include <string.h>
+
+#include "common/base/threads.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/matmul.h"
+
+/* A unit is one head of one image: its scores p and their gradients are kept whole, [s, s].
+ *   dv = p^T dy; dp = dy v^T; ds = softmax'(dp) / sqrt(d); dq = ds k; dk = ds^T q */
+struct job {
+    const struct attention_backward_args *a;
+    const struct cpu_isa *isa;
+    int64_t padded_rows;               /* s in whole tiles */
+    int64_t padded_keys, padded_width; /* s, d in whole vectors */
+    float *scratch;
+    size_t per_worker;
+};
+
+struct buffers {
+    float *right;  /* a packed right side */
+    float *left;   /* rows of a left side, padded to whole tiles */
+    float *p, *ds; /* [padded_rows][padded_keys] */
+    float *result; /* [padded_rows][padded_width] */
+    struct panel *panels;
+};
+
+/* c[rows][padded columns] = a b, b packed in panels of k rows each. */
+static void multiply(const struct job *j, const struct panel *panels, int count, const float *a,
+                     int64_t a_row, int64_t a_step, int64_t k, const float *b, float *c,
+                     int64_t ldc)
+{
+    for (int p = 0; p < count; p++)
+        for (int64_t i = 0; i < j->padded_rows; i += j->isa->rows)
+            j->isa->tile_strided(panels[p].vectors, a + i * a_row, a_row, a_step, k,
+                                 b + panels[p].column * k, c + i * ldc + panels[p].column, ldc,
+                                 false);
+}
+
+static void copy_rows(float *dst, int64_t padded, const float *src, int64_t ld, int64_t rows,
+                      int64_t width)
+{
+    for (int64_t i = 0; i < padded; i++) {
+        if (i < rows)
+            memcpy(dst + i * width, src + i * ld, (size_t)width * sizeof *dst);
+        else
+            memset(dst + i * width, 0, (size_t)width * sizeof *dst);
+    }
+}
+
+/* out[rows][d] = left times the packed rows src[s][d]. left: element (i, k) by strides. */
+static void times_rows(const struct job *j, const struct buffers *b, const float *left,
+                       int64_t a_row, int64_t a_step, const float *src, int64_t ld, float *out,
+                       int64_t ld_out)
+{
+    const struct attention_args *f = &j->a->forward;
+    int count = panels_cut(j->isa, 0, f->d, b->panels, (int)(j->padded_width / j->isa->lanes));
+    for (int p = 0; p < count; p++)
+        pack_rows(b->right + b->panels[p].column * f->s, b->panels[p].vectors * j->isa->lanes,
+                  src + b->panels[p].column, ld, f->s, b->panels[p].columns);
+    multiply(j, b->panels, count, left, a_row, a_step, f->s, b->right, b->result, j->padded_width);
+    for (int64_t i = 0; i < f->s; i++)
+        memcpy(out + i * ld_out, b->result + i * j->padded_width, (size_t)f->d * sizeof *out);
+}
+
+/* out[rows][s] = left rows times src[s][d] transposed. */
+static void times_transposed(const struct job *j, const struct buffers *b, const float *left,
+                             int64_t ld_left, const float *src, int64_t ld, float *out)
+{
+    const struct attention_args *f = &j->a->forward;
+    int count = panels_cut(j->isa, 0, f->s, b->panels, (int)(j->padded_keys / j->isa->lanes));
+    for (int p = 0; p < count; p++)
+        j->isa->pack(b->right + b->panels[p].column * f->d, b->panels[p].vectors * j->isa->lanes,
+                     src + b->panels[p].column * ld, ld, b->panels[p].columns, f->d, 1);
+    copy_rows(b->left, j->padded_rows, left, ld_left, f->s, f->d);
+    multiply(j, b->panels, count, b->left, f->d, 1, f->d, b->right, out, j->padded_keys);
+}
+
+static void run_head(const struct job *j, int64_t image, int64_t head, const struct buffers *b)
+{
+    const struct attention_args *f = &j->a->forward;
+    int64_t s = f->s, d = f->d, ld_y = f->heads * d;
+    int64_t at_q = image * s * f->ld_q + head * d, at_k = image * s * f->ld_k + head * d;
+    int64_t at_v = image * s * f->ld_v + head * d;
+    const float *dy = (const float *)j->a->dy->data + image * s * ld_y + head * d;
+    const int32_t *uniform = f->uniform ? (const int32_t *)f->uniform->data + image * s : NULL;
+    float scale = 1.0f / sqrtf((float)d);
+
+    times_transposed(j, b, f->q + at_q, f->ld_q, f->k + at_k, f->ld_k, b->p);
+    times_transposed(j, b, dy, ld_y, f->v + at_v, f->ld_v, b->ds);
+    for (int64_t i = 0; i < s; i++) {
+        float *p = b->p + i * j->padded_keys, *ds = b->ds + i * j->padded_keys;
+        if (uniform && uniform[i]) {
+            for (int64_t m = 0; m < s; m++) {
+                p[m] = 1.0f / (float)s;
+                ds[m] = 0;
+            }
+        } else {
+            j->isa->softmax(p, s, scale);
+            j->isa->softmax_backward(ds, p, s, scale);
+        }
+    }
+    /* Padding rows are read as left sides of the transposed products: they must add nothing. */
+    size_t rest = (size_t)((j->padded_rows - s) * j->padded_keys) * sizeof(float);
+    memset(b->p + s * j->padded_keys, 0, rest);
+    memset(b->ds + s * j->padded_keys, 0, rest);
+    times_rows(j, b, b->p, 1, j->padded_keys, dy, ld_y, j->a->dv + at_v, f->ld_v);
+    times_rows(j, b, b->ds, j->padded_keys, 1, f->k + at_k, f->ld_k, j->a->dq + at_q, f->ld_q);
+    times_rows(j, b, b->ds, 1, j->padded_keys, f->q + at_q, f->ld_q, j->a->dk + at_k, f->ld_k);
+}
+
+static void run_heads(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    const struct attention_args *f = &j->a->forward;
+    float *scratch = j->scratch + (size_t)worker * j->per_worker;
+    int64_t wide = j->padded_keys > j->padded_width ? j->padded_keys : j->padded_width;
+    struct buffers b = {.right = scratch};
+    b.left = b.right + wide * (f->s > f->d ? f->s : f->d);
+    b.p = b.left + j->padded_rows * f->d;
+    b.ds = b.p + j->padded_rows * j->padded_keys;
+    b.result = b.ds + j->padded_rows * j->padded_keys;
+    b.panels = (struct panel *)(b.result + j->padded_rows * j->padded_width);
+    for (int64_t unit = begin; unit < end; unit++)
+        run_head(j, unit / f->heads, unit % f->heads, &b);
+}
+
+static int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+void cpu_attention_backward(struct device *d, const struct attention_backward_args *a)
+{
+    const struct attention_args *f = &a->forward;
+    struct job j = {.a = a, .isa = cpu_isa()};
+    if (f->n * f->s * f->heads * f->d == 0)
+        return;
+    j.padded_keys = round_up(f->s, j.isa->lanes);
+    /* Left sides are read through columns too: as many rows as padded columns, in whole tiles. */
+    j.padded_rows = round_up(f->s, j.isa->rows);
+    if (j.padded_rows > j.padded_keys)
+        j.padded_keys = round_up(j.padded_rows, j.isa->lanes);
+    j.padded_width = round_up(f->d, j.isa->lanes);
+    int64_t wide = j.padded_keys > j.padded_width ? j.padded_keys : j.padded_width;
+    j.per_worker = (size_t)(wide * (f->s > f->d ? f->s : f->d) + j.padded_rows * f->d +
+                            2 * j.padded_rows * j.padded_keys + j.padded_rows * j.padded_width) +
+                   (size_t)(wide / j.isa->lanes) * sizeof(struct panel) / sizeof(float);
+    j.per_worker = (size_t)round_up((int64_t)j.per_worker, 16);
+    size_t granted;
+    j.scratch =
+        device_allocate(d, j.per_worker * (size_t)threads_count() * sizeof(float), &granted);
+    parallel_for(f->n * f->heads, 1, run_heads, &j);
+    device_release(d, j.scratch, granted);
+}

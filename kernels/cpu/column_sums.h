@@ -1,0 +1,9 @@
+#ifndef CCLD_KERNELS_CPU_COLUMN_SUMS_H
+#define CCLD_KERNELS_CPU_COLUMN_SUMS_H
+
+#include "kernels/device.h"
+
+/* sums[j] += sum over rows of x[rows][columns]: gradients of biases. */
+void cpu_column_sums(struct device *d, float *sums, const float *x, int64_t rows, int64_t columns);
+
+#endif

@@ -1,0 +1,170 @@
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+#include "kernels/cpu/column_sums.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/matmul.h"
+
+/* By the input: a convolution of dy with the kernels turned by 180 degrees, input and output
+ * channels exchanged; with a stride, dy is spread out with zeros first. */
+
+#define FLIP_CHANNELS 16
+
+struct flip_job {
+    const struct tensor *weight;
+    float *flipped; /* [ci][co][kh][kw] */
+};
+
+static void flip_channels(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct flip_job *j = arg;
+    const struct tensor *w = j->weight;
+    int64_t out = w->shape[0], in = w->shape[1], taps = w->shape[2] * w->shape[3];
+    for (int64_t o = 0; o < out; o++)
+        for (int64_t i = begin; i < end; i++) {
+            const float *from = (const float *)w->data + (o * in + i) * taps;
+            float *to = j->flipped + (i * out + o) * taps;
+            for (int64_t t = 0; t < taps; t++)
+                to[t] = from[taps - 1 - t];
+        }
+}
+
+struct spread_job {
+    const struct tensor *dy;
+    struct tensor *spread;
+    int stride;
+};
+
+static void spread_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct spread_job *j = arg;
+    int64_t h = j->spread->shape[1], w = j->spread->shape[2], c = j->spread->shape[3];
+    int64_t from_h = j->dy->shape[1], from_w = j->dy->shape[2];
+    for (int64_t row = begin; row < end; row++) {
+        float *to = (float *)j->spread->data + row * w * c;
+        memset(to, 0, (size_t)(w * c) * sizeof *to);
+        if (row % h % j->stride)
+            continue;
+        const float *from =
+            (const float *)j->dy->data + (row / h * from_h + row % h / j->stride) * from_w * c;
+        for (int64_t x = 0; x < from_w; x++)
+            memcpy(to + x * j->stride * c, from + x * c, (size_t)c * sizeof *to);
+    }
+}
+
+static void by_input(struct device *d, const struct conv2d_backward_args *a)
+{
+    const struct conv2d_args *f = &a->forward;
+    const int64_t *w = f->weight->shape;
+    CHECK(w[2] == w[3] && f->pad_begin < w[2]);
+    struct tensor *flipped = tensor_new(d, DTYPE_F32, DIMS(w[1], w[0], w[2], w[3]));
+    struct flip_job flip = {f->weight, flipped->data};
+    parallel_for(w[1], FLIP_CHANNELS, flip_channels, &flip);
+    const struct tensor *dy = a->dy;
+    struct tensor *spread = NULL;
+    if (f->stride > 1) {
+        spread = tensor_new(d, DTYPE_F32,
+                            DIMS(dy->shape[0], (dy->shape[1] - 1) * f->stride + 1,
+                                 (dy->shape[2] - 1) * f->stride + 1, dy->shape[3]));
+        struct spread_job j = {dy, spread, f->stride};
+        parallel_for(spread->shape[0] * spread->shape[1], 4, spread_rows, &j);
+        dy = spread;
+    }
+    /* The far padding is whatever makes dx as large as x; the ops never read it. */
+    int pad = (int)w[2] - 1 - f->pad_begin;
+    struct conv2d_args back = {dy, flipped, NULL, a->dx, 1, pad, pad};
+    if (f->stride > 1)
+        back.pad_end = (int)(a->dx->shape[1] + w[2] - 1 - dy->shape[1] - pad);
+    cpu_conv2d(d, &back);
+    tensor_release(spread);
+    tensor_release(flipped);
+}
+
+/* By the weights: for every tap, dy times the input pixels under the tap. These are gathered a slab
+ * of output pixels at a time. */
+#define SLAB_BYTES ((int64_t)16 << 20)
+
+struct gather_job {
+    const struct conv2d_args *f;
+    int64_t first;
+    float *columns; /* [pixels][taps][ci] */
+};
+
+static void gather_pixels(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct gather_job *j = arg;
+    const struct conv2d_args *f = j->f;
+    int64_t c = f->x->shape[3], h = f->x->shape[1], w = f->x->shape[2];
+    int64_t out_h = f->y->shape[1], out_w = f->y->shape[2];
+    int taps = (int)(f->weight->shape[2] * f->weight->shape[3]), side = (int)f->weight->shape[3];
+    for (int64_t p = begin; p < end; p++) {
+        int64_t at = j->first + p, n = at / (out_h * out_w), pixel = at % (out_h * out_w);
+        for (int t = 0; t < taps; t++) {
+            int64_t y = pixel / out_w * f->stride + t / side - f->pad_begin;
+            int64_t x = pixel % out_w * f->stride + t % side - f->pad_begin;
+            float *to = j->columns + (p * taps + t) * c;
+            if (y < 0 || y >= h || x < 0 || x >= w)
+                memset(to, 0, (size_t)c * sizeof *to);
+            else
+                memcpy(to, (const float *)f->x->data + ((n * h + y) * w + x) * c,
+                       (size_t)c * sizeof *to);
+        }
+    }
+}
+
+struct scatter_job {
+    const struct tensor *weight;
+    const float *sums; /* [co][taps][ci] */
+    float *dweight;    /* [co][ci][taps] */
+};
+
+static void add_weights(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct scatter_job *j = arg;
+    int64_t in = j->weight->shape[1], taps = j->weight->shape[2] * j->weight->shape[3];
+    for (int64_t o = begin; o < end; o++)
+        for (int64_t i = 0; i < in; i++)
+            for (int64_t t = 0; t < taps; t++)
+                j->dweight[(o * in + i) * taps + t] += j->sums[(o * taps + t) * in + i];
+}
+
+static void by_weights(struct device *d, const struct conv2d_backward_args *a)
+{
+    const struct conv2d_args *f = &a->forward;
+    int64_t out = f->weight->shape[0], in = f->weight->shape[1];
+    int64_t width = in * f->weight->shape[2] * f->weight->shape[3], pixels = tensor_rows(a->dy);
+    int64_t slab = SLAB_BYTES / (width * (int64_t)sizeof(float));
+    slab = slab < 256 ? 256 : slab;
+    slab = slab < pixels ? slab : pixels;
+    struct tensor *columns = tensor_new(d, DTYPE_F32, DIMS(slab, width));
+    struct tensor *sums = tensor_new(d, DTYPE_F32, DIMS(out, width));
+    memset(sums->data, 0, (size_t)(out * width) * sizeof(float));
+    for (int64_t first = 0; first < pixels; first += slab) {
+        struct gather_job g = {f, first, columns->data};
+        int64_t count = pixels - first < slab ? pixels - first : slab;
+        parallel_for(count, 16, gather_pixels, &g);
+        matmul_outer(d, out, width, count, (const float *)a->dy->data + first * out, out,
+                     columns->data, width, sums->data, width);
+    }
+    struct scatter_job s = {f->weight, sums->data, a->dweight->data};
+    parallel_for(out, 4, add_weights, &s);
+    tensor_release(columns);
+    tensor_release(sums);
+}
+
+void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
+{
+    const struct conv2d_args *f = &a->forward;
+    if (a->dx)
+        by_input(d, a);
+    if (a->dweight) {
+        if (f->weight->shape[2] == 3 && f->weight->shape[3] == 3 && f->stride == 1 &&
+            f->pad_begin == 1 && f->pad_end == 1 && f->weight->shape[1] >= 16)
+            cpu_conv2d_winograd_by_weights(d, a);
+        else
+            by_weights(d, a);
+    }
+    if (a->dbias)
+        cpu_column_sums(d, a->dbias->data, a->dy->data, tensor_rows(a->dy), tensor_last(a->dy));
+}

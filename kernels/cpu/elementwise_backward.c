@@ -1,0 +1,76 @@
+#include <string.h>
+
+#include "common/base/threads.h"
+#include "kernels/cpu/cpu.h"
+
+#define CHUNK 16384
+
+static void activation_chunk(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct activation_backward_args *a = arg;
+    cpu_isa()->activation_backward(
+        (float *)a->dx->data + begin, (const float *)a->forward.x->data + begin,
+        (const float *)a->dy->data + begin, end - begin, a->forward.kind);
+}
+
+void cpu_activation_backward(struct device *d, const struct activation_backward_args *a)
+{
+    parallel_for(tensor_count(a->dy), CHUNK, activation_chunk, (void *)a);
+}
+
+static void concat_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct concat_backward_args *a = arg;
+    int64_t width = tensor_last(a->dy), right = a->db ? tensor_last(a->db) : 0;
+    int64_t left = a->da ? tensor_last(a->da) : width - right;
+    right = width - left;
+    for (int64_t row = begin; row < end; row++) {
+        const float *dy = (const float *)a->dy->data + row * width;
+        if (a->da)
+            memcpy((float *)a->da->data + row * left, dy, (size_t)left * sizeof *dy);
+        if (a->db)
+            memcpy((float *)a->db->data + row * right, dy + left, (size_t)right * sizeof *dy);
+    }
+}
+
+void cpu_concat_backward(struct device *d, const struct concat_backward_args *a)
+{
+    parallel_for(tensor_rows(a->dy), 64, concat_rows, (void *)a);
+}
+
+#define STEP_CHUNK 65536
+
+static void adamw_chunk(void *arg, int64_t begin, int64_t end, int worker)
+{
+    cpu_isa()->adamw(arg, begin, end);
+}
+
+void cpu_adamw(struct device *d, const struct adamw_args *a)
+{
+    parallel_for(a->count, STEP_CHUNK, adamw_chunk, (void *)a);
+}
+
+struct squares_job {
+    const float *x;
+    double *partial;
+};
+
+static void squares_chunk(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct squares_job *j = arg;
+    j->partial[begin / STEP_CHUNK] = cpu_isa()->sum_squares(j->x + begin, end - begin);
+}
+
+void cpu_sum_squares(struct device *d, const struct sum_squares_args *a)
+{
+    int64_t chunks = (a->count + STEP_CHUNK - 1) / STEP_CHUNK;
+    size_t granted;
+    struct squares_job j = {a->x, NULL};
+    j.partial = device_allocate(d, (size_t)chunks * sizeof(double), &granted);
+    parallel_for(a->count, STEP_CHUNK, squares_chunk, &j);
+    double sum = 0;
+    for (int64_t i = 0; i < chunks; i++)
+        sum += j.partial[i];
+    *a->sum = sum;
+    device_release(d, j.partial, granted);
+}

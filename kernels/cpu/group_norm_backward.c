@@ -1,0 +1,129 @@
+#include <string.h>
+
+#include "common/base/threads.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/group_norm.h"
+
+/* With t = (x - mean)*inverse, z = t*k + ... per channel (k: gamma and modulation), dz =
+ * dy*act'(z), P = sum of dz, Q = sum of dz*t over an image's pixels, N elements a group: dx =
+ * inverse * (k*dz - (sum of k*P)/N - t*(sum of k*Q)/N), sums over the group's channels. */
+struct job {
+    struct group_norm_plan plan;
+    const struct group_norm_backward_args *a;
+    double *sums;                   /* [n][chunks][2][c]: P, and Q with x - center in place of t */
+    float *by_dz, *constant, *by_x; /* [n][c] */
+};
+
+static void chunk_sums(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    const struct group_norm_plan *p = &j->plan;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t count, first = group_norm_chunk(p, i, &count), of = i / p->chunks * p->c;
+        double *sums = j->sums + i * 2 * p->c;
+        memset(sums, 0, (size_t)(2 * p->c) * sizeof *sums);
+        cpu_isa()->normalize_sums((const float *)p->a->x->data + first * p->c,
+                                  (const float *)j->a->dy->data + first * p->c, count, p->c,
+                                  p->center + of, p->scale + of, p->shift + of, p->a->act, sums,
+                                  sums + p->c);
+    }
+}
+
+/* Leaves P and Q of an image in the sums of its first chunk. */
+static void image_coefficients(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    const struct group_norm_plan *p = &j->plan;
+    int64_t c = p->c, groups = p->a->groups, width = c / groups;
+    for (int64_t n = begin; n < end; n++) {
+        double *total = j->sums + n * p->chunks * 2 * c;
+        for (int64_t k = 1; k < p->chunks; k++)
+            for (int64_t i = 0; i < 2 * c; i++)
+                total[i] += total[k * 2 * c + i];
+        for (int64_t g = 0; g < groups; g++) {
+            double inverse = p->inverse[n * groups + g], offset = p->offset[n * groups + g];
+            double sum_p = 0, sum_q = 0, count = (double)(p->pixels * width);
+            for (int64_t i = g * width; i < (g + 1) * width; i++) {
+                total[c + i] = (total[c + i] + offset * total[i]) * inverse;
+                sum_p += p->scale[n * c + i] * total[i];
+                sum_q += p->scale[n * c + i] * total[c + i];
+            }
+            for (int64_t i = g * width; i < (g + 1) * width; i++) {
+                double slope = sum_q / count * inverse;
+                j->by_dz[n * c + i] = p->scale[n * c + i];
+                j->by_x[n * c + i] = (float)slope;
+                j->constant[n * c + i] = (float)(sum_p / count + slope * offset);
+            }
+        }
+    }
+}
+
+static void gradient_chunks(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    const struct group_norm_plan *p = &j->plan;
+    const struct cpu_isa *isa = cpu_isa();
+    for (int64_t i = begin; i < end; i++) {
+        int64_t count, first = group_norm_chunk(p, i, &count), of = i / p->chunks * p->c;
+        for (int64_t pixel = first; pixel < first + count; pixel++) {
+            int64_t at = pixel * p->c;
+            isa->normalize_backward((float *)j->a->dx->data + at, (const float *)p->a->x->data + at,
+                                    (const float *)j->a->dy->data + at, p->center + of,
+                                    p->scale + of, p->shift + of, j->by_dz + of, j->constant + of,
+                                    j->by_x + of, p->c, p->a->act);
+        }
+    }
+}
+
+/* scale here is inverse*k, so P and Q of the parameters come from the same sums. */
+static void parameter_gradients(const struct job *j)
+{
+    const struct group_norm_plan *p = &j->plan;
+    const struct group_norm_args *f = p->a;
+    int64_t c = p->c;
+    const float *gamma = f->gamma ? f->gamma->data : NULL, *beta = f->beta ? f->beta->data : NULL;
+    float *dgamma = j->a->dgamma ? j->a->dgamma->data : NULL;
+    float *dbeta = j->a->dbeta ? j->a->dbeta->data : NULL;
+    float *dmodulation = j->a->dmodulation ? j->a->dmodulation->data : NULL;
+    for (int64_t i = 0; i < c; i++) {
+        double sum_gamma = 0, sum_beta = 0;
+        for (int64_t n = 0; n < p->n; n++) {
+            const double *total = j->sums + n * p->chunks * 2 * c;
+            double factor =
+                f->modulation ? 1.0 + ((const float *)f->modulation->data)[n * 2 * c + i] : 1.0;
+            sum_gamma += factor * total[c + i];
+            sum_beta += factor * total[i];
+            if (dmodulation) {
+                double by_scale =
+                    gamma ? gamma[i] * total[c + i] + beta[i] * total[i] : total[c + i];
+                dmodulation[n * 2 * c + i] = (float)by_scale;
+                dmodulation[n * 2 * c + c + i] = (float)total[i];
+            }
+        }
+        if (dgamma)
+            dgamma[i] += (float)sum_gamma;
+        if (dbeta)
+            dbeta[i] += (float)sum_beta;
+    }
+}
+
+void cpu_group_norm_backward(struct device *d, const struct group_norm_backward_args *a)
+{
+    struct job j = {.a = a};
+    group_norm_plan_init(&j.plan, d, &a->forward);
+    const struct group_norm_plan *p = &j.plan;
+    if (!p->memory)
+        return;
+    size_t sums = (size_t)(p->n * p->chunks * 2 * p->c), each = (size_t)(p->n * p->c), granted;
+    j.sums = device_allocate(d, sums * sizeof(double) + 3 * each * sizeof(float), &granted);
+    j.by_dz = (float *)(j.sums + sums);
+    j.constant = j.by_dz + each;
+    j.by_x = j.constant + each;
+    parallel_for(p->n * p->chunks, 1, chunk_sums, &j);
+    parallel_for(p->n, 1, image_coefficients, &j);
+    if (a->dx)
+        parallel_for(p->n * p->chunks, 1, gradient_chunks, &j);
+    parameter_gradients(&j);
+    device_release(d, j.sums, granted);
+    group_norm_plan_release(&j.plan, d);
+}

@@ -1,0 +1,73 @@
+#include <math.h>
+#include <string.h>
+
+#include "common/base/threads.h"
+#include "kernels/cpu/cpu.h"
+
+#define CHUNK_ROWS 64
+
+struct job {
+    const struct layer_norm_backward_args *a;
+    double *partial; /* [chunks][2][n]: gradients by gamma, beta */
+};
+
+/* t = (x - mean)*inverse; dx = inverse * (g - mean of g - t * mean of g*t), g = gamma*dy. */
+static void backward_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    const struct layer_norm_args *f = &j->a->forward;
+    int64_t n = tensor_last(f->x);
+    const float *gamma = f->gamma->data;
+    double *by_gamma = j->partial + begin / CHUNK_ROWS * 2 * n, *by_beta = by_gamma + n;
+    memset(by_gamma, 0, (size_t)(2 * n) * sizeof *by_gamma);
+    for (int64_t row = begin; row < end; row++) {
+        const float *x = (const float *)f->x->data + row * n;
+        const float *dy = (const float *)j->a->dy->data + row * n;
+        double sum, squares;
+        cpu_isa()->moments(x, n, x[0], &sum, &squares);
+        float center = (float)(x[0] + sum / (double)n);
+        cpu_isa()->moments(x, n, center, &sum, &squares);
+        double offset = sum / (double)n;
+        float inverse = (float)(1.0 / sqrt(squares / (double)n - offset * offset + f->eps));
+        float shift = (float)offset;
+        double sum_g = 0, sum_gt = 0;
+        for (int64_t i = 0; i < n; i++) {
+            float t = (x[i] - center - shift) * inverse, g = gamma[i] * dy[i];
+            sum_g += g;
+            sum_gt += g * t;
+            by_gamma[i] += dy[i] * t;
+            by_beta[i] += dy[i];
+        }
+        if (!j->a->dx)
+            continue;
+        float *dx = (float *)j->a->dx->data + row * n;
+        float mean_g = (float)(sum_g / (double)n), mean_gt = (float)(sum_gt / (double)n);
+        for (int64_t i = 0; i < n; i++) {
+            float t = (x[i] - center - shift) * inverse;
+            dx[i] = inverse * (gamma[i] * dy[i] - mean_g - t * mean_gt);
+        }
+    }
+}
+
+void cpu_layer_norm_backward(struct device *d, const struct layer_norm_backward_args *a)
+{
+    struct job j = {.a = a};
+    int64_t rows = tensor_rows(a->dy), n = tensor_last(a->dy);
+    int64_t chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
+    size_t granted;
+    j.partial = device_allocate(d, (size_t)(chunks * 2 * n) * sizeof(double), &granted);
+    parallel_for(rows, CHUNK_ROWS, backward_rows, &j);
+    float *dgamma = a->dgamma ? a->dgamma->data : NULL, *dbeta = a->dbeta ? a->dbeta->data : NULL;
+    for (int64_t i = 0; i < n; i++) {
+        double by_gamma = 0, by_beta = 0;
+        for (int64_t k = 0; k < chunks; k++) {
+            by_gamma += j.partial[k * 2 * n + i];
+            by_beta += j.partial[k * 2 * n + n + i];
+        }
+        if (dgamma)
+            dgamma[i] += (float)by_gamma;
+        if (dbeta)
+            dbeta[i] += (float)by_beta;
+    }
+    device_release(d, j.partial, granted);
+}

@@ -1,0 +1,134 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/threads.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/winograd.h"
+
+/* Gradients of 3x3 weights by the transpose of F(4x4, 3x3): input patches and output gradients both
+ * become 36 matrices over tiles, whose 36 outer products [co, ci] are the gradients of transformed
+ * weights. A unit keeps its piece of all 36 in the cache and adds its part of dweight. */
+
+#define UNIT_OUT    64
+#define UNIT_BLOCK  128                 /* tiles packed at a time */
+#define GROUP_BYTES ((int64_t)96 << 20) /* most transformed data at a time */
+
+struct job {
+    const struct conv2d_backward_args *a;
+    const struct cpu_isa *isa;
+    struct winograd_tiles tiles;
+    int64_t in, out;
+    int64_t first_tile, group_tiles;
+    float *inputs;    /* [36][group_tiles][ci] */
+    float *gradients; /* [36][group_tiles][co] */
+    const float *zeros;
+    struct panel *panels; /* of ci */
+    int panel_count;
+    float *scratch;
+    size_t per_worker;
+};
+
+static void transform_tiles(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    const struct tensor *x = j->a->forward.x, *dy = j->a->dy;
+    for (int64_t t = begin; t < end; t++) {
+        struct winograd_place p = winograd_place(&j->tiles, j->first_tile + t);
+        const float *patch[WINOGRAD_POSITIONS], *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
+        winograd_patch(&j->tiles, p, x->data, j->in, j->zeros, patch);
+        j->isa->winograd_input(j->inputs + t * j->in, j->group_tiles * j->in, patch, j->in);
+        for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++)
+            pixels[i] = winograd_pixel(&j->tiles, p, i, dy->data, j->out);
+        j->isa->winograd_output_backward(j->gradients + t * j->out, j->group_tiles * j->out, pixels,
+                                         j->out);
+    }
+}
+
+/* dweight[o][i][tap] += for the lanes of one vector of input channels. */
+static void add_weights(const struct job *j, int64_t o, int64_t i0, int count, const float *g)
+{
+    float *dweight = (float *)j->a->dweight->data + (o * j->in + i0) * 9;
+    for (int i = 0; i < count; i++)
+        for (int tap = 0; tap < 9; tap++)
+            dweight[i * 9 + tap] += g[tap * j->isa->lanes + i];
+}
+
+static void run_unit(const struct job *j, int64_t unit, float *scratch)
+{
+    const struct cpu_isa *isa = j->isa;
+    const struct panel *p = &j->panels[unit % j->panel_count];
+    int64_t o0 = unit / j->panel_count * UNIT_OUT;
+    int rows = (int)(j->out - o0 < UNIT_OUT ? j->out - o0 : UNIT_OUT);
+    int left_width = (rows + isa->rows - 1) / isa->rows * isa->rows;
+    int width = p->vectors * isa->lanes;
+    float *left = scratch, *right = left + (UNIT_OUT + ISA_MAX_ROWS) * UNIT_BLOCK;
+    float *sums = right + ISA_MAX_COLUMNS * UNIT_BLOCK;
+    int64_t position_sums = (int64_t)left_width * width;
+    for (int position = 0; position < WINOGRAD_POSITIONS; position++)
+        for (int64_t t0 = 0; t0 < j->group_tiles; t0 += UNIT_BLOCK) {
+            int64_t k = j->group_tiles - t0 < UNIT_BLOCK ? j->group_tiles - t0 : UNIT_BLOCK;
+            int64_t at = position * j->group_tiles + t0;
+            pack_rows(left, left_width, j->gradients + at * j->out + o0, j->out, k, rows);
+            pack_rows(right, width, j->inputs + at * j->in + p->column, j->in, k, p->columns);
+            for (int i = 0; i < rows; i += isa->rows)
+                isa->tile_strided(p->vectors, left + i, 1, left_width, k, right,
+                                  sums + position * position_sums + (int64_t)i * width, width,
+                                  t0 > 0);
+        }
+    float g[9 * ISA_MAX_LANES];
+    for (int i = 0; i < rows; i++)
+        for (int v = 0; v < p->vectors; v++) {
+            int count =
+                p->columns - v * isa->lanes < isa->lanes ? p->columns - v * isa->lanes : isa->lanes;
+            isa->winograd_weight_backward(g, sums + (int64_t)i * width + v * isa->lanes,
+                                          position_sums);
+            add_weights(j, o0 + i, p->column + v * isa->lanes, count, g);
+        }
+}
+
+static void run_units(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    for (int64_t unit = begin; unit < end; unit++)
+        run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
+}
+
+void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a)
+{
+    const struct conv2d_args *f = &a->forward;
+    struct job j = {.a = a, .isa = cpu_isa(), .in = f->x->shape[3], .out = a->dy->shape[3]};
+    winograd_tiles_init(&j.tiles, f->x);
+    int64_t tiles = j.tiles.count;
+    if (tiles == 0)
+        return;
+    int64_t tile_bytes = WINOGRAD_POSITIONS * (j.in + j.out) * (int64_t)sizeof(float);
+    int64_t group = GROUP_BYTES / tile_bytes;
+    group = group < UNIT_BLOCK ? UNIT_BLOCK : group;
+    group = group < tiles ? group : tiles;
+    int max_panels = (int)((j.in + j.isa->lanes - 1) / j.isa->lanes);
+    j.panels = xmalloc((size_t)max_panels * sizeof *j.panels);
+    j.panel_count = panels_cut(j.isa, 0, j.in, j.panels, max_panels);
+    size_t rows = UNIT_OUT + ISA_MAX_ROWS;
+    j.per_worker =
+        (rows + ISA_MAX_COLUMNS) * UNIT_BLOCK + WINOGRAD_POSITIONS * rows * ISA_MAX_COLUMNS;
+    size_t inputs = (size_t)(WINOGRAD_POSITIONS * group * j.in), granted;
+    size_t gradients = (size_t)(WINOGRAD_POSITIONS * group * j.out);
+    float *memory = device_allocate(
+        d,
+        (inputs + gradients + (size_t)j.in + j.per_worker * (size_t)threads_count()) *
+            sizeof(float),
+        &granted);
+    memset(memory, 0, (size_t)j.in * sizeof(float));
+    j.zeros = memory;
+    j.inputs = memory + j.in;
+    j.gradients = j.inputs + inputs;
+    j.scratch = j.gradients + gradients;
+    for (j.first_tile = 0; j.first_tile < tiles; j.first_tile += group) {
+        j.group_tiles = tiles - j.first_tile < group ? tiles - j.first_tile : group;
+        parallel_for(j.group_tiles, 4, transform_tiles, &j);
+        parallel_for(j.panel_count * ((j.out + UNIT_OUT - 1) / UNIT_OUT), 1, run_units, &j);
+    }
+    device_release(d, memory, granted);
+    free(j.panels);
+}
