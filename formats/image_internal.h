@@ -3,8 +3,8 @@
 
 #include "formats/image.h"
 
-/* Shared by the readers of image formats; nothing outside formats/image*.c includes this. Each reader
- * fills a zeroed *image or returns -1, in which case its caller releases what is there. */
+/* Shared by the readers of image formats; nothing outside formats/image*.c includes this. Each
+ * reader fills a zeroed *image or returns -1, in which case its caller releases what is there. */
 int image_jpeg_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
                       struct error *e);
 int image_png_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
@@ -22,8 +22,8 @@ int image_check_pixels(int64_t width, int64_t height, int64_t max_pixels, struct
 /* image_new without zeroing the pixels (the padding behind them is zeroed). */
 int image_allocate(struct image *image, int width, int height, int channels, int depth,
                    struct error *e);
-/* Orientation 1 to 8 of a TIFF-structured EXIF block, with or without "Exif\0\0" before it; 1 when it
- * says none. */
+/* Orientation 1 to 8 of a TIFF-structured EXIF block, with or without "Exif\0\0" before it; 1 when
+ * it says none. */
 int image_exif_orientation(const uint8_t *exif, size_t size);
 int image_set_icc(struct image *image, const void *icc, size_t size, struct error *e);
 void image_set_warning(struct image *image, const char *text); /* keeps the first */

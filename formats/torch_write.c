@@ -108,7 +108,8 @@ static void pickle_tensor(struct bytes *b, size_t key, enum dtype dtype, int ndi
 {
     struct weight t = {.dtype = dtype, .ndim = ndim};
     char text[32];
-    memcpy(t.shape, shape, (size_t)ndim * sizeof *shape);
+    if (ndim > 0)
+        memcpy(t.shape, shape, (size_t)ndim * sizeof *shape);
     weight_set_row_major(&t);
     put_text(b, "ctorch._utils\n_rebuild_tensor_v2\n((");
     pickle_text(b, "storage");

@@ -6,7 +6,8 @@
 #include <string.h>
 
 #define DEPTH_MAX    24
-#define STEPS_MAX    ((size_t)4 << 20)
+#define STEPS_MAX    ((size_t)1 << 20)
+#define TENSORS_MAX  100000
 #define NAME_MAX_    ((size_t)1000)
 #define METADATA_MAX 256
 
@@ -140,6 +141,8 @@ static int add_tensor(struct walk *k, struct pickle_value *v, size_t length)
         k->s->w->opaque++;
         return 0;
     }
+    if (k->s->w->count == TENSORS_MAX)
+        return error_set(k->e, "more than %d tensors", TENSORS_MAX);
     struct weight *added = weights_add(k->s->w, NULL);
     *added = t;
     added->name = arena_text(&k->s->w->arena, k->name, length);

@@ -1,5 +1,6 @@
 #include "formats/zip.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -193,7 +194,7 @@ static int open_unlinked(struct error *e)
         if (!folders[i] || !*folders[i])
             continue;
         char *path = path_join(folders[i], "ccld-XXXXXX");
-        int fd = mkstemp(path);
+        int fd = mkostemp(path, O_CLOEXEC);
         if (fd >= 0)
             unlink(path);
         free(path);

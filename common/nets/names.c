@@ -279,12 +279,15 @@ static void reshape_diffusers(struct weight *t)
 
 static int count_up_blocks(const struct weights *w, const char *prefix)
 {
-    char name[NAME_BYTES];
-    int n = 0;
-    do
-        snprintf(name, sizeof name, "%sdecoder.up_blocks.%d.resnets.0.conv1.weight", prefix, n++);
-    while (weights_find(w, name));
-    return n - 1;
+    char start[NAME_BYTES];
+    int count = 0;
+    snprintf(start, sizeof start, "%sdecoder.up_blocks.", prefix);
+    for (int i = 0; i < weights_count(w); i++) {
+        const char *name = weights_at(w, i)->name;
+        int number = has_prefix(name, start) ? atoi(name + strlen(start)) : -1;
+        count = number >= count && number < 1000 ? number + 1 : count;
+    }
+    return count;
 }
 
 /* haiku's prefix differs between the towers: `params.0.`, `params.1.`. */

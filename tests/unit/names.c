@@ -1,0 +1,387 @@
+#include "common/nets/names.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "common/base/message.h"
+#include "formats/safetensors.h"
+#include "tests/support/synth_nets.h"
+#include "tests/support/tap.h"
+
+/* A safetensors blob of named tensors whose elements count up from `first`; the file under test. */
+struct file {
+    struct safetensors_writer *writer;
+    uint8_t *blob;
+    float *data;
+    size_t count, capacity;
+    struct weights *w;
+};
+
+static void add(struct file *f, const char *name, int ndim, const int64_t *shape, float first)
+{
+    size_t n = 1;
+    for (int i = 0; i < ndim; i++)
+        n *= (size_t)shape[i];
+    if (!f->writer)
+        f->writer = safetensors_create_memory();
+    safetensors_declare(f->writer, name, DTYPE_F32, ndim, shape);
+    if (f->count + n > f->capacity) {
+        f->capacity = 2 * (f->count + n);
+        f->data = xrealloc(f->data, f->capacity * sizeof *f->data);
+    }
+    for (size_t i = 0; i < n; i++)
+        f->data[f->count++] = first + (float)i;
+}
+#define ADD(f, name, first, ...)                                                                   \
+    add(f, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                        \
+        (const int64_t[]){__VA_ARGS__}, first)
+
+static struct weights *finish(struct file *f)
+{
+    struct error e;
+    size_t size;
+    CHECK(safetensors_append(f->writer, f->data, f->count * sizeof *f->data, &e) == 0);
+    CHECK(safetensors_take(f->writer, &f->blob, &size, &e) == 0);
+    CHECK(weights_open_memory(&f->w, f->blob, size, &e) == 0);
+    return f->w;
+}
+
+static void release(struct file *f)
+{
+    weights_close(f->w);
+    free(f->blob);
+    free(f->data);
+}
+
+static float first_of(const struct named_weights *n, const char *name)
+{
+    const struct weight *t = names_find(n, name);
+    if (!t)
+        return -1;
+    float *values = xmalloc((size_t)weight_count(t) * sizeof *values);
+    weight_to_f32(t, values);
+    float first = values[0];
+    free(values);
+    return first;
+}
+
+static void lightning(void)
+{
+    struct file f = {0};
+    struct named_weights n;
+    struct error e;
+    double scale;
+    enum net net;
+    ADD(&f, "model.net.0.main.0.weight", 10, 8, 20, 3, 3);
+    ADD(&f, "model_ema.net.0.main.0.weight", 20, 8, 20, 3, 3);
+    ADD(&f, "model.autoencoder_scale", 8.0625f, 1);
+    ADD(&f, "model_ema.autoencoder_scale", 8.0625f, 1);
+    ADD(&f, "model.mapping.0.main.0.weight", 1, 2, 2);
+    ADD(&f, "model_ema.mapping.0.main.0.weight", 2, 2, 2);
+    ADD(&f, "other.net.0.main.0.weight", 30, 1);
+    ADD(&f, "model_ema.loss", 30, 1);
+    struct weights *w = finish(&f);
+    tap_ok(names_detect(&net, w, &e) == 0 && net == NET_UNET, "a Lightning U-Net is recognised");
+    bool ok = names_resolve(&n, w, NET_UNET, PICK_EMA, &e) == 0;
+    tap_ok(ok && n.ema && n.count == 3 && first_of(&n, "net.0.main.0.weight") == 20 &&
+               first_of(&n, "mapping.0.main.0.weight") == 2 && strstr(n.description, "EMA"),
+           "averaged weights: %s", n.description);
+    tap_ok(names_scalar(&n, "autoencoder_scale", &scale) && scale == 8.0625 &&
+               !names_scalar(&n, "nothing", &scale) &&
+               !names_scalar(&n, "net.0.main.0.weight", &scale),
+           "autoencoder_scale");
+    names_release(&n);
+    ok = names_resolve(&n, w, NET_UNET, PICK_RAW, &e) == 0;
+    tap_ok(ok && !n.ema && first_of(&n, "net.0.main.0.weight") == 10, "raw weights: %s",
+           n.description);
+    const struct weight *t;
+    tap_ok(names_get(&t, &n, "net.0.main.0.weight", 4, (int64_t[]){-1, 20, 3, 3}, &e) == 0 &&
+               names_get(&t, &n, "net.0.main.0.weight", 4, (int64_t[]){8, 4, 3, 3}, &e) == -1 &&
+               strstr(e.text, "8x20x3x3") && strstr(e.text, "8x4x3x3"),
+           "a wrong shape: %s", e.text);
+    tap_ok(names_get(&t, &n, "net.1.main.0.weight", 0, NULL, &e) == -1 &&
+               strstr(e.text, "'net.1.main.0.weight' is missing"),
+           "a missing tensor: %s", e.text);
+    names_release(&n);
+    tap_ok(names_resolve(&n, w, NET_KL, PICK_EMA, &e) == -1 && strstr(e.text, "U-Net"),
+           "not an autoencoder: %s", e.text);
+    release(&f);
+
+    struct file only = {0};
+    ADD(&only, "model_ema.net.0.main.0.weight", 20, 8, 20, 3, 3);
+    w = finish(&only);
+    tap_ok(names_resolve(&n, w, NET_UNET, PICK_RAW, &e) == -1 && strstr(e.text, "EMA"),
+           "raw weights asked for, averaged ones there: %s", e.text);
+    release(&only);
+
+    struct file bare = {0};
+    ADD(&bare, "net.0.main.0.weight", 5, 8, 20, 3, 3);
+    w = finish(&bare);
+    tap_ok(names_resolve(&n, w, NET_UNET, PICK_EMA, &e) == 0 && !n.ema && n.count == 1, "%s",
+           n.description);
+    names_release(&n);
+    release(&bare);
+
+    struct file none = {0};
+    ADD(&none, "bert.encoder.weight", 5, 8);
+    w = finish(&none);
+    tap_ok(names_detect(&net, w, &e) == -1 && names_resolve(&n, w, NET_UNET, PICK_EMA, &e) == -1,
+           "something else: %s", e.text);
+    release(&none);
+}
+
+/* Pairs of ours and diffusers' name of an autoencoder with three levels of two blocks. */
+static const char *const diffusers[][2] = {
+    {"encoder.conv_in.weight", "encoder.conv_in.weight"},
+    {"encoder.down.0.block.0.conv1.weight", "encoder.down_blocks.0.resnets.0.conv1.weight"},
+    {"encoder.down.1.block.1.norm2.bias", "encoder.down_blocks.1.resnets.1.norm2.bias"},
+    {"encoder.down.1.block.0.nin_shortcut.weight",
+     "encoder.down_blocks.1.resnets.0.conv_shortcut.weight"},
+    {"encoder.down.1.downsample.conv.weight", "encoder.down_blocks.1.downsamplers.0.conv.weight"},
+    {"encoder.mid.block_1.norm1.weight", "encoder.mid_block.resnets.0.norm1.weight"},
+    {"encoder.mid.block_2.conv2.bias", "encoder.mid_block.resnets.1.conv2.bias"},
+    {"encoder.mid.attn_1.norm.weight", "encoder.mid_block.attentions.0.group_norm.weight"},
+    {"encoder.norm_out.weight", "encoder.conv_norm_out.weight"},
+    {"encoder.conv_out.bias", "encoder.conv_out.bias"},
+    {"decoder.up.2.block.0.conv1.weight", "decoder.up_blocks.0.resnets.0.conv1.weight"},
+    {"decoder.up.1.block.2.conv1.weight", "decoder.up_blocks.1.resnets.2.conv1.weight"},
+    {"decoder.up.0.block.0.conv1.weight", "decoder.up_blocks.2.resnets.0.conv1.weight"},
+    {"decoder.up.0.block.1.nin_shortcut.bias", "decoder.up_blocks.2.resnets.1.conv_shortcut.bias"},
+    {"decoder.up.2.upsample.conv.bias", "decoder.up_blocks.0.upsamplers.0.conv.bias"},
+    {"decoder.mid.block_2.norm1.bias", "decoder.mid_block.resnets.1.norm1.bias"},
+    {"decoder.norm_out.bias", "decoder.conv_norm_out.bias"},
+    {"quant_conv.weight", "quant_conv.weight"},
+    {"post_quant_conv.bias", "post_quant_conv.bias"},
+};
+static const char *const attention[][3] = {
+    /* ours, new, old */
+    {"q", "to_q", "query"},
+    {"k", "to_k", "key"},
+    {"v", "to_v", "value"},
+    {"proj_out", "to_out.0", "proj_attn"},
+};
+#define PAIRS (sizeof diffusers / sizeof *diffusers)
+
+static void autoencoders(void)
+{
+    char hash[4][33];
+    for (int variant = 0; variant < 4; variant++) { /* ours, first stage, diffusers new, old */
+        struct file f = {0};
+        struct named_weights n;
+        struct error e = {""};
+        char name[160];
+        double scale;
+        const char *prefix = variant == 1 ? "first_stage_model." : "";
+        for (size_t i = 0; i < PAIRS; i++) { /* in another order in each file */
+            size_t at = variant % 2 ? PAIRS - 1 - i : i;
+            snprintf(name, sizeof name, "%s%s", prefix, diffusers[at][variant > 1]);
+            ADD(&f, name, (float)(100 * at), 2, 3);
+        }
+        for (size_t i = 0; i < 4; i++) {
+            for (int bias = 0; bias < 2; bias++) {
+                snprintf(name, sizeof name, "%sdecoder.%s.%s.%s", prefix,
+                         variant > 1 ? "mid_block.attentions.0" : "mid.attn_1",
+                         attention[i][variant > 1 ? variant - 1 : 0], bias ? "bias" : "weight");
+                if (bias)
+                    ADD(&f, name, (float)(5000 + i), 4);
+                else if (variant > 1)
+                    ADD(&f, name, (float)(4000 + 100 * i), 4, 4);
+                else
+                    ADD(&f, name, (float)(4000 + 100 * i), 4, 4, 1, 1);
+            }
+        }
+        ADD(&f, "loss.discriminator.main.0.weight", 1, 1);
+        ADD(&f, "model.diffusion_model.out.2.bias", 1, 1);
+        if (variant == 1)
+            add(&f, "scale_factor", 0, NULL, 0.1875f);
+        struct weights *w = finish(&f);
+        enum net net;
+        bool ok = names_detect(&net, w, &e) == 0 && net == NET_KL &&
+                  names_resolve(&n, w, NET_KL, PICK_EMA, &e) == 0;
+        if (!tap_ok(ok && n.count == (int)PAIRS + 8, "%d tensors: %s%s", ok ? n.count : 0,
+                    ok ? n.description : "", ok ? "" : e.text))
+            return;
+        int wrong = 0;
+        for (size_t i = 0; i < PAIRS; i++)
+            wrong += first_of(&n, diffusers[i][0]) != (float)(100 * i);
+        for (size_t i = 0; i < 4; i++) {
+            snprintf(name, sizeof name, "decoder.mid.attn_1.%s.weight", attention[i][0]);
+            const struct weight *t = names_find(&n, name);
+            wrong += first_of(&n, name) != (float)(4000 + 100 * i) || t->ndim != 4 ||
+                     t->shape[3] != 1 || !t->contiguous;
+        }
+        tap_ok(wrong == 0 && n.foreign == (variant > 1), "every one under our name and shape");
+        tap_ok(names_scalar(&n, "scale_factor", &scale) == (variant == 1) &&
+                   (variant != 1 || scale == 0.1875),
+               "scale_factor");
+        names_hash(hash[variant], &n);
+        names_release(&n);
+        release(&f);
+    }
+    tap_ok(strcmp(hash[0], hash[1]) == 0 && strcmp(hash[0], hash[2]) == 0 &&
+               strcmp(hash[0], hash[3]) == 0 && strlen(hash[0]) == 32,
+           "one hash whatever the names and the order: %s", hash[0]);
+}
+
+static void hash_changes(void)
+{
+    char hash[4][33];
+    for (int i = 0; i < 4; i++) {
+        struct file f = {0};
+        struct named_weights n;
+        struct error e;
+        ADD(&f, "net.0.main.0.weight", i == 1 ? 2 : 1, i == 2 ? 3 : 2, i == 2 ? 2 : 3);
+        ADD(&f, i == 3 ? "net.0.main.0.bia" : "net.0.main.0.bias", 1, 4);
+        struct weights *w = finish(&f);
+        CHECK(names_resolve(&n, w, NET_UNET, PICK_EMA, &e) == 0);
+        names_hash(hash[i], &n);
+        names_release(&n);
+        release(&f);
+    }
+    tap_ok(strcmp(hash[0], hash[1]) && strcmp(hash[0], hash[2]) && strcmp(hash[0], hash[3]),
+           "another value, shape or name is another hash");
+}
+
+static void haiku(void)
+{
+    struct file f = {0};
+    struct named_weights n;
+    struct error e = {""};
+#define LAYER "layer_11/self_attention/multi_head_attention/"
+    ADD(&f, "params.0.vi_t_image_encoder.class_embed", 1, 6);
+    ADD(&f, "params.0.vi_t_image_encoder/embed.w", 2, 2, 2, 3, 6);
+    ADD(&f, "params.0.vi_t_image_encoder/pos_embed.w", 3, 5, 6);
+    ADD(&f, "params.0.vi_t_image_encoder/proj.w", 4, 6, 4);
+    ADD(&f, "params.0.vi_t_image_encoder/layer_0/self_attention/multi_head_attention/query.w", 5, 6,
+        6);
+    ADD(&f, "params.0.vi_t_image_encoder/" LAYER "linear.b", 6, 6);
+    ADD(&f, "params.0.vi_t_image_encoder/layer_11/self_attention/layer_norm.scale", 7, 6);
+    ADD(&f, "params.0.vi_t_image_encoder/layer_11/feed_forward/layer_norm.offset", 8, 6);
+    ADD(&f, "params.0.vi_t_image_encoder/layer_11/feed_forward/linear_0.w", 9, 6, 24);
+    ADD(&f, "params.0.vi_t_image_encoder/~/layer_11/feed_forward/linear_1.b", 10, 6);
+    ADD(&f, "params.1.text_encoder/embed.embeddings", 11, 9, 3);
+    ADD(&f, "params.1.text_encoder/" LAYER "linear.w", 12, 3, 3);
+    ADD(&f, "opt_state.0.vi_t_image_encoder/proj.w", 99, 6, 4);
+    static const struct {
+        const char *name;
+        float first;
+        int ndim;
+        int64_t shape[4];
+    } wanted[] = {
+        {"image_encoder.class_embed", 1, 1, {6}},
+        {"image_encoder.embed.weight", 2, 4, {6, 3, 2, 2}},
+        {"image_encoder.pos_embed.weight", 3, 2, {5, 6}},
+        {"image_encoder.proj.weight", 4, 2, {4, 6}},
+        {"image_encoder.layers.0.attn.query.weight", 5, 2, {6, 6}},
+        {"image_encoder.layers.11.attn.out.bias", 6, 1, {6}},
+        {"image_encoder.layers.11.attn.norm.weight", 7, 1, {6}},
+        {"image_encoder.layers.11.ff.norm.bias", 8, 1, {6}},
+        {"image_encoder.layers.11.ff.linear_0.weight", 9, 2, {24, 6}},
+        {"image_encoder.layers.11.ff.linear_1.bias", 10, 1, {6}},
+        {"text_encoder.embed.weight", 11, 2, {9, 3}},
+        {"text_encoder.layers.11.attn.out.weight", 12, 2, {3, 3}},
+    };
+    struct weights *w = finish(&f);
+    bool ok = names_resolve(&n, w, NET_CLOOB, PICK_EMA, &e) == 0;
+    int wrong = 0;
+    for (size_t i = 0; ok && i < sizeof wanted / sizeof *wanted; i++) {
+        const struct weight *t;
+        if (names_get(&t, &n, wanted[i].name, wanted[i].ndim, wanted[i].shape, &e) ||
+            first_of(&n, wanted[i].name) != wanted[i].first) {
+            tap_diag("%s: %s", wanted[i].name, e.text);
+            wrong++;
+        }
+    }
+    tap_ok(ok && wrong == 0 && n.count == (int)(sizeof wanted / sizeof *wanted) && n.foreign,
+           "haiku names and shapes %s", e.text);
+    float values[24];
+    weight_to_f32(names_find(&n, "image_encoder.proj.weight"), values);
+    tap_ok(values[1] == 8 && values[6] == 5, "a matrix is transposed");
+    names_release(&n);
+    release(&f);
+}
+
+/* The published sizes, as a header in front of memory that nobody touches. */
+static void describe(const char *wanted,
+                     void (*plan)(struct synth_plan *, const struct synth_sizes *), enum net net)
+{
+    static const struct synth_sizes published = {
+        .latent = 4,
+        .embed = 512,
+        .unet_base = 192,
+        .unet_multipliers = {4, 4, 8, 8},
+        .unet_cond = 1024,
+        .autoencoder_scale = 1,
+        .kl_channels = 128,
+        .kl_multipliers = {1, 2, 4, 4},
+        .kl_blocks = 2,
+        .kl_levels = 4,
+        .image_size = 224,
+        .patch = 16,
+        .image_width = 768,
+        .image_layers = 12,
+        .text_positions = 77,
+        .text_width = 512,
+        .text_layers = 12,
+        .vocabulary = 49408,
+    };
+    struct synth_plan p = {0};
+    plan(&p, &published);
+    size_t most = (size_t)200 * (size_t)p.count + 100, data = 0, at = 8;
+    for (int i = 0; i < p.count; i++)
+        data += 4 * synth_count(&p.items[i]);
+    size_t size = most + data;
+    char *file = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(file != MAP_FAILED);
+    size_t offset = 0;
+    for (int i = 0; i < p.count; i++) {
+        const struct synth_tensor *t = &p.items[i];
+        at += (size_t)sprintf(file + at, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "{",
+                              t->name);
+        for (int d = 0; d < t->ndim; d++)
+            at += (size_t)sprintf(file + at, "%s%lld", d ? "," : "", (long long)t->shape[d]);
+        size_t bytes = 4 * synth_count(t);
+        at += (size_t)sprintf(file + at, "],\"data_offsets\":[%zu,%zu]}", offset, offset + bytes);
+        offset += bytes;
+    }
+    at += (size_t)sprintf(file + at, "}");
+    CHECK(at <= most);
+    memset(file + at, ' ', most - at);
+    memcpy(file, &(uint64_t){most - 8}, 8);
+    struct weights *w;
+    struct named_weights n;
+    struct error e = {""};
+    char line[256] = "";
+    enum net found;
+    if (weights_open_memory(&w, file, size, &e) == 0) {
+        if (names_detect(&found, w, &e) == 0 && found == net &&
+            names_resolve(&n, w, net, PICK_EMA, &e) == 0) {
+            names_describe(line, sizeof line, &n, &e);
+            names_release(&n);
+        }
+        weights_close(w);
+    }
+    tap_ok(strcmp(line, wanted) == 0, "%s%s", line, e.text);
+    munmap(file, size);
+    free(p.items);
+}
+
+int main(void)
+{
+    lightning();
+    autoencoders();
+    hash_changes();
+    haiku();
+    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", synth_plan_unet,
+             NET_UNET);
+    describe("KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4, "
+             "83,653,863 parameters",
+             synth_plan_kl, NET_KL);
+    describe("CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens 12 layers "
+             "of 512, 149,617,664 parameters",
+             synth_plan_cloob, NET_CLOOB);
+    return tap_done();
+}

@@ -1,0 +1,348 @@
+#include "formats/pickle.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "common/base/message.h"
+#include "formats/weights.h"
+#include "tests/support/tap.h"
+
+/* {'params': ({'m': {'w': numpy float32 [[1, 2, 3], [4, 5, -6.5]]}},)} as numpy 2 under Python 3
+ * pickles it, and (last) the same array as numpy 1 under Python 2.7 does. */
+#define P(protocol, bytes)                                                                         \
+    {                                                                                              \
+        protocol, bytes, sizeof bytes - 1                                                          \
+    }
+static const struct fixture {
+    int protocol;
+    const char *bytes;
+    size_t size;
+} fixtures[] = {
+    P(0, "(dp0\012Vparams\012p1\012((dp2\012Vm\012p3\012(dp4\012Vw\012p5\012cnumpy._core.multi"
+         "array\012_reconstruct\012p6\012(cnumpy\012ndarray\012p7\012(I0\012tp8\012c_codecs"
+         "\012encode\012p9\012(Vb\012p10\012Vlatin1\012p11\012tp12\012Rp13\012tp14\012Rp15\012"
+         "(I1\012(I2\012I3\012tp16\012cnumpy\012dtype\012p17\012(Vf4\012p18\012I00\012I01\012t"
+         "p19\012Rp20\012(I3\012V<\012p21\012NNNI-1\012I-1\012I0\012tp22\012bI00\012g9\012(V"
+         "\134u0000\134u0000\200\077\134u0000\134u0000\134u0000@\134u0000\134u0000@@\134u0000"
+         "\134u0000\200@\134u0000\134u0000\240@\134u0000\134u0000\320\300\012p23\012g11\012tp2"
+         "4\012Rp25\012tp26\012bsstp27\012s."),
+    P(1, "}q\000X\006\000\000\000paramsq\001(}q\002X\001\000\000\000mq\003}q\004X\001\000\000"
+         "\000wq\005cnumpy._core.multiarray\012_reconstruct\012q\006(cnumpy\012ndarray\012q"
+         "\007(K\000tq\010c_codecs\012encode\012q\011(X\001\000\000\000bq\012X\006\000\000\000"
+         "latin1q\013tq\014Rq\015tq\016Rq\017(K\001(K\002K\003tq\020cnumpy\012dtype\012q\021(X"
+         "\002\000\000\000f4q\022I00\012I01\012tq\023Rq\024(K\003X\001\000\000\000<q\025NNNJ"
+         "\377\377\377\377J\377\377\377\377K\000tq\026bI00\012h\011(X\035\000\000\000\000\000"
+         "\302\200\077\000\000\000@\000\000@@\000\000\302\200@\000\000\302\240@\000\000\303"
+         "\220\303\200q\027h\013tq\030Rq\031tq\032bsstq\033s."),
+    P(2, "\200\002}q\000X\006\000\000\000paramsq\001}q\002X\001\000\000\000mq\003}q\004X\001"
+         "\000\000\000wq\005cnumpy._core.multiarray\012_reconstruct\012q\006cnumpy\012ndarray"
+         "\012q\007K\000\205q\010c_codecs\012encode\012q\011X\001\000\000\000bq\012X\006\000"
+         "\000\000latin1q\013\206q\014Rq\015\207q\016Rq\017(K\001K\002K\003\206q\020cnumpy\012"
+         "dtype\012q\021X\002\000\000\000f4q\022\211\210\207q\023Rq\024(K\003X\001\000\000\000"
+         "<q\025NNNJ\377\377\377\377J\377\377\377\377K\000tq\026b\211h\011X\035\000\000\000"
+         "\000\000\302\200\077\000\000\000@\000\000@@\000\000\302\200@\000\000\302\240@\000"
+         "\000\303\220\303\200q\027h\013\206q\030Rq\031tq\032bss\205q\033s."),
+    P(3, "\200\003}q\000X\006\000\000\000paramsq\001}q\002X\001\000\000\000mq\003}q\004X\001"
+         "\000\000\000wq\005cnumpy._core.multiarray\012_reconstruct\012q\006cnumpy\012ndarray"
+         "\012q\007K\000\205q\010C\001bq\011\207q\012Rq\013(K\001K\002K\003\206q\014cnumpy\012"
+         "dtype\012q\015X\002\000\000\000f4q\016\211\210\207q\017Rq\020(K\003X\001\000\000\000"
+         "<q\021NNNJ\377\377\377\377J\377\377\377\377K\000tq\022b\211C\030\000\000\200\077\000"
+         "\000\000@\000\000@@\000\000\200@\000\000\240@\000\000\320\300q\023tq\024bss\205q\025"
+         "s."),
+    P(4, "\200\004\225\277\000\000\000\000\000\000\000}\224\214\006params\224}\224\214\001m"
+         "\224}\224\214\001w\224\214\026numpy._core.multiarray\224\214\014_reconstruct\224\223"
+         "\224\214\005numpy\224\214\007ndarray\224\223\224K\000\205\224C\001b\224\207\224R\224"
+         "(K\001K\002K\003\206\224h\011\214\005dtype\224\223\224\214\002f4\224\211\210\207\224"
+         "R\224(K\003\214\001<\224NNNJ\377\377\377\377J\377\377\377\377K\000t\224b\211C\030"
+         "\000\000\200\077\000\000\000@\000\000@@\000\000\200@\000\000\240@\000\000\320\300"
+         "\224t\224bss\205\224s."),
+    P(5, "\200\005\225\252\000\000\000\000\000\000\000}\224\214\006params\224}\224\214\001m"
+         "\224}\224\214\001w\224\214\023numpy._core.numeric\224\214\013_frombuffer\224\223\224"
+         "(\226\030\000\000\000\000\000\000\000\000\000\200\077\000\000\000@\000\000@@\000\000"
+         "\200@\000\000\240@\000\000\320\300\224\214\005numpy\224\214\005dtype\224\223\224\214"
+         "\002f4\224\211\210\207\224R\224(K\003\214\001<\224NNNJ\377\377\377\377J\377\377\377"
+         "\377K\000t\224bK\002K\003\206\224\214\001C\224t\224R\224ss\205\224s."),
+    P(-2, "(dp0\nS'params'\np1\n((dp2\nS'm'\np3\n(dp4\nS'w'\np5\ncnumpy.core.multiarray\n"
+          "_reconstruct\np6\n(cnumpy\nndarray\np7\n(I0\ntp8\nS'b'\np9\ntp10\nRp11\n(I1\n(L2L\nI3\n"
+          "tp12\ncnumpy\ndtype\np13\n(S'f4'\np14\nI0\nI1\ntp15\nRp16\n(I3\nS'<'\np17\nNNNI-1\nI-1\n"
+          "I0\ntp18\nbI00\nS'\\x00\\x00\\x80?\\x00\\x00\\x00@\\x00\\x00@@\\x00\\x00\\x80@"
+          "\\x00\\x00\\xa0@\\x00\\x00\\xd0\\xc0'\np19\ntp20\nbsstp21\ns."),
+};
+#define FIXTURES (sizeof fixtures / sizeof *fixtures)
+
+/* A copy without a byte to spare, so that ASan sees reads past its end. */
+static int open_copy(struct weights **w, uint8_t **copy, const void *bytes, size_t size,
+                     struct error *e)
+{
+    *copy = xmalloc(size ? size : 1);
+    memcpy(*copy, bytes, size);
+    int rc = weights_open_memory(w, *copy, size, e);
+    if (rc) {
+        free(*copy);
+        *copy = NULL;
+    }
+    return rc;
+}
+
+static bool opens(const void *bytes, size_t size, struct error *e)
+{
+    struct weights *w;
+    uint8_t *copy;
+    if (open_copy(&w, &copy, bytes, size, e))
+        return false;
+    weights_close(w);
+    free(copy);
+    return true;
+}
+
+static void protocols(void)
+{
+    static const float wanted[] = {1, 2, 3, 4, 5, -6.5f};
+    for (size_t i = 0; i < FIXTURES; i++) {
+        const struct fixture *f = &fixtures[i];
+        struct weights *w;
+        uint8_t *copy;
+        struct error e = {""};
+        float got[6] = {0};
+        bool ok = open_copy(&w, &copy, f->bytes, f->size, &e) == 0;
+        const struct weight *t = ok ? weights_find(w, "params.0.m.w") : NULL;
+        if (t && weight_count(t) == 6)
+            weight_to_f32(t, got);
+        tap_ok(t && weights_count(w) == 1 && t->ndim == 2 && t->shape[0] == 2 && t->shape[1] == 3 &&
+                   memcmp(got, wanted, sizeof wanted) == 0,
+               "numpy array, protocol %d%s %s", abs(f->protocol),
+               f->protocol < 0 ? " of Python 2" : "", e.text);
+        if (ok)
+            weights_close(w);
+        free(copy);
+    }
+}
+
+static void truncation(void)
+{
+    struct error e;
+    for (size_t i = 0; i < FIXTURES; i++) {
+        size_t opened = 0;
+        for (size_t n = 0; n < fixtures[i].size; n++)
+            opened += opens(fixtures[i].bytes, n, &e);
+        tap_ok(opened == 0, "protocol %d cut off after any of %zu bytes is refused",
+               abs(fixtures[i].protocol), fixtures[i].size);
+    }
+}
+
+/* Every byte of every fixture replaced by some others: read or refused, never out of bounds. */
+static void damage(void)
+{
+    static const uint8_t others[] = {0, 1, 0x7f, 0xff, '(', 't', 'R', 'b', '0', '.', 0x94, 'h'};
+    size_t read = 0, refused = 0;
+    for (size_t i = 0; i < FIXTURES; i++) {
+        uint8_t *copy = xmalloc(fixtures[i].size);
+        for (size_t at = 0; at < fixtures[i].size; at++) {
+            for (size_t k = 0; k < sizeof others; k++) {
+                struct error e;
+                memcpy(copy, fixtures[i].bytes, fixtures[i].size);
+                copy[at] = others[k];
+                if (opens(copy, fixtures[i].size, &e))
+                    read++;
+                else
+                    refused++;
+            }
+        }
+        free(copy);
+    }
+    tap_ok(read > 0 && refused > read, "damaged bytes: %zu files read, %zu refused", read, refused);
+}
+
+struct buffer {
+    uint8_t *bytes;
+    size_t size, capacity;
+};
+
+static void put(struct buffer *b, const void *bytes, size_t size)
+{
+    if (b->size + size > b->capacity) {
+        b->capacity = 2 * (b->size + size);
+        b->bytes = xrealloc(b->bytes, b->capacity);
+    }
+    memcpy(b->bytes + b->size, bytes, size);
+    b->size += size;
+}
+
+static void repeat(struct buffer *b, const char *piece, size_t size, size_t times)
+{
+    while (times-- > 0)
+        put(b, piece, size);
+}
+#define PUT(b, literal) put(b, literal, sizeof literal - 1)
+
+static size_t peak_bytes(void)
+{
+    struct rusage u;
+    getrusage(RUSAGE_SELF, &u);
+    return (size_t)u.ru_maxrss * 1024;
+}
+
+/* Refused, with that in the reason, and for less than 2 GB of memory (ASan's own included). */
+static void refuse(const char *what, struct buffer *b, const char *reason)
+{
+    struct error e = {""};
+    bool opened = opens(b->bytes, b->size, &e);
+    tap_ok(!opened && strstr(e.text, reason) && peak_bytes() < (size_t)2 << 30, "%s: %s", what,
+           opened ? "read" : e.text);
+    free(b->bytes);
+    *b = (struct buffer){0};
+}
+
+static void hostile(void)
+{
+    struct buffer b = {0};
+    PUT(&b, "\x80\x02}X\6\0\0\0paramscposix\nsystem\nX\x19\0\0\0touch /tmp/ccld-unit-ran\n\x85Rs.");
+    refuse("a call of os.system", &b, "without tensors");
+    struct stat s;
+    tap_ok(stat("/tmp/ccld-unit-ran", &s) != 0, "it was not called");
+
+    PUT(&b, "\x80\x02");
+    repeat(&b, "(", 1, 6000000);
+    refuse("six million marks", &b, "too many marks");
+    PUT(&b, "\x80\x02)");
+    repeat(&b, "\x85", 1, 6000000);
+    PUT(&b, ".");
+    refuse("tuples six million deep", &b, "too many values");
+    PUT(&b, "\x80\x02)");
+    repeat(&b, "\x85", 1, 100000);
+    PUT(&b, ".");
+    refuse("tuples a hundred thousand deep", &b, "nested");
+    PUT(&b, "\x80\x02");
+    repeat(&b, "N", 1, 6000000);
+    refuse("six million values", &b, "too many values");
+    PUT(&b, "\x80\x02Nq\0");
+    repeat(&b, "h\0", 2, 6000000);
+    refuse("six million copies of one", &b, "stack overflow");
+    PUT(&b, "\x80\x02]q\0");
+    for (int i = 0; i < 40; i++) {
+        PUT(&b, "(");
+        repeat(&b, "h\0", 2, 1000000);
+        PUT(&b, "e");
+    }
+    refuse("forty million items", &b, "too many values");
+
+    PUT(&b, "\x80\x02Nr\xff\xff\xff\xff.");
+    refuse("memo index 2^32 - 1", &b, "memo index");
+    PUT(&b, "\x80\x02Nj\xff\xff\xff\x7f.");
+    refuse("unset memo index", &b, "memo index");
+    PUT(&b, "(lp99999999999999999999\n.");
+    refuse("memo index of 20 digits", &b, "known kind");
+    PUT(&b, "\x80\x02Ng-1\n.");
+    refuse("negative memo index", &b, "memo index");
+    PUT(&b, "\x80\x04\x8d\0\0\0\0\0\0\0\x10x.");
+    refuse("text of 2^60 bytes", &b, "truncated");
+    PUT(&b, "\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\xffx.");
+    refuse("bytes of 2^64 - 1 bytes", &b, "truncated");
+    PUT(&b, "\x80\x02\x8b\xff\xff\xff\xffx.");
+    refuse("number of 4 GB", &b, "truncated");
+
+    PUT(&b, "\x80\x02]q\0h\0a.");
+    refuse("a list in itself", &b, "nested");
+    PUT(&b, "\x80\x02}q\0X\1\0\0\0ah\0s.");
+    refuse("a dictionary in itself", &b, "nested");
+    PUT(&b, "\x80\x02)q\0");
+    for (char i = 0; i < 30; i++) { /* each tuple holds the one before twice */
+        const char again[] = {'h', i, 'h', i, (char)0x86, 'q', (char)(i + 1)};
+        put(&b, again, sizeof again);
+    }
+    PUT(&b, ".");
+    refuse("2^30 paths to one tuple", &b, "nested");
+    PUT(&b, "\x80\x02.");
+    refuse("no value", &b, "without a value");
+    PUT(&b, "\x80\x02(.");
+    refuse("a mark for a value", &b, "without a value");
+    PUT(&b, "\x80\x02(0(1N(1.");
+    refuse("marks popped", &b, "without tensors");
+    PUT(&b, "\x80\x02R.");
+    refuse("a call on an empty stack", &b, "underflow");
+    PUT(&b, "\x80\x02N(R.");
+    refuse("a call that reaches below a mark", &b, "underflow");
+    PUT(&b, "\x80\x02NNb.");
+    refuse("state for None", &b, "no object");
+    PUT(&b, "\x80\x02}(Nu.");
+    refuse("half an item", &b, "without a value");
+    PUT(&b, "\x80\x02N\x82\1.");
+    refuse("an extension", &b, "opcode");
+    PUT(&b, "\x80\x09N.");
+    refuse("protocol 9", &b, "known kind");
+    PUT(&b, "\x80\x05\x97.");
+    refuse("buffers outside", &b, "outside");
+    repeat(&b, "\x80\x02", 2, 100);
+    repeat(&b, "\0", 1, 100);
+    refuse("opcode 0", &b, "opcode");
+}
+
+/* An array of protocol 2 whose text, shape or dtype are as given; NULL for f4 and what fits. */
+static void put_array(struct buffer *b, const char *dtype, const char *shape, const char *data)
+{
+    PUT(b, "cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\1b\x87R(K\1");
+    put(b, shape, strlen(shape));
+    PUT(b, "cnumpy\ndtype\nU\2");
+    put(b, dtype, 2);
+    PUT(b, "K\0K\1\x87R(K\3U\1<NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\0tb\x89");
+    put(b, data, strlen(data));
+    PUT(b, "tb");
+}
+
+static void hostile_arrays(void)
+{
+    static const struct {
+        const char *what, *dtype, *shape, *data, *reason;
+    } cases[] = {
+        {"more elements than bytes", "f4", "(M\x10\x10t", "U\4abcd", "other bytes"},
+        {"2^62 elements of f8", "f8", "(\x8a\x08\x01\x01\x01\x01\x01\x01\x01@t", "U\4abcd",
+         "other"},
+        {"a product that overflows", "u1", "(J\xff\xff\xff\x7fJ\xff\xff\xff\x7fJ\xff\xff\xff\x7ft",
+         "U\4abcd", "other bytes"},
+        {"a negative size", "u1", "(J\xff\xff\xff\xfft", "U\4abcd", "shape"},
+        {"nine dimensions", "u1", "(K\1K\1K\1K\1K\1K\1K\1K\1K\4t", "U\4abcd", "shape"},
+        {"a shape that is no tuple", "u1", "N", "U\4abcd", "shape"},
+        {"data that are a number", "u1", "(K\4t", "K\4", "no bytes"},
+        {"text that is not Latin-1", "u1", "(K\4t", "c_codecs\nencode\n(V\\u4e2dabc\nVlatin1\ntR",
+         "Latin-1"},
+        {"an encoding of nothing", "u1", "(K\4t", "c_codecs\nencode\n(tR", "no bytes"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buffer b = {0};
+        PUT(&b, "\x80\x02}U\1x");
+        put_array(&b, cases[i].dtype, cases[i].shape, cases[i].data);
+        PUT(&b, "s.");
+        refuse(cases[i].what, &b, cases[i].reason);
+    }
+}
+
+/* One text, decoded for ten thousand arrays, would take ten gigabytes. */
+static void text_bomb(void)
+{
+    struct buffer b = {0};
+    PUT(&b, "\x80\x02X\x40\x42\x0f\0");
+    repeat(&b, "a", 1, 1000000);
+    PUT(&b, "q\0"
+            "0](");
+    for (int i = 0; i < 10000; i++)
+        PUT(&b, "cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\1b\x87R(K\1"
+                "J\x40\x42\x0f\0\x85"
+                "cnumpy\ndtype\nU\2u1K\0K\1\x87R\x89"
+                "c_codecs\nencode\nh\0X\6\0\0\0latin1\x86Rtb");
+    PUT(&b, "e.");
+    refuse("one text decoded for ten thousand arrays", &b, "more text");
+}
+
+int main(void)
+{
+    protocols();
+    truncation();
+    damage();
+    hostile_arrays();
+    text_bomb();
+    hostile();
+    return tap_done();
+}
