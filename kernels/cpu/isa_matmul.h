@@ -1,0 +1,225 @@
+/* Part of isa_template.h: products of matrices and the packing of their sides. */
+
+INLINE void tile_of(const int vectors, int taps, const float *const *a, int64_t k, const float *b,
+                    float *c, int64_t ldc, const float *init)
+{
+    vec sum[ROWS][VECTORS];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = load(init ? init + j * LANES : c + i * ldc + j * LANES);
+    for (int tap = 0; tap < taps; tap++, a += ROWS) {
+        const float *row[ROWS];
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++)
+            row[i] = a[i];
+        for (int64_t m = 0; m < k; m++, b += vectors * LANES) {
+            vec right[VECTORS];
+#pragma GCC unroll 3
+            for (int j = 0; j < vectors; j++)
+                right[j] = load(b + j * LANES);
+#pragma GCC unroll 8
+            for (int i = 0; i < ROWS; i++) {
+                vec left = splat(row[i][m]);
+#pragma GCC unroll 3
+                for (int j = 0; j < vectors; j++)
+                    sum[i][j] += left * right[j];
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            store(c + i * ldc + j * LANES, sum[i][j]);
+}
+
+static void tile(int vectors, int taps, const float *const *a, int64_t k, const float *b, float *c,
+                 int64_t ldc, const float *init)
+{
+    switch (vectors) {
+    case 1:
+        tile_of(1, taps, a, k, b, c, ldc, init);
+        break;
+    case 2:
+        tile_of(2, taps, a, k, b, c, ldc, init);
+        break;
+#if VECTORS >= 3
+    case 3:
+        tile_of(3, taps, a, k, b, c, ldc, init);
+        break;
+#endif
+    }
+}
+
+INLINE void tile_strided_of(const int vectors, const float *a, int64_t a_row, int64_t a_step,
+                            int64_t k, const float *b, float *c, int64_t ldc, bool accumulate)
+{
+    vec sum[ROWS][VECTORS];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = accumulate ? load(c + i * ldc + j * LANES) : splat(0);
+    const float *row[ROWS];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+        row[i] = a + i * a_row;
+    for (int64_t m = 0, at = 0; m < k; m++, at += a_step, b += vectors * LANES) {
+        vec right[VECTORS];
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            right[j] = load(b + j * LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++) {
+            vec left = splat(row[i][at]);
+#pragma GCC unroll 3
+            for (int j = 0; j < vectors; j++)
+                sum[i][j] += left * right[j];
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            store(c + i * ldc + j * LANES, sum[i][j]);
+}
+
+static void tile_strided(int vectors, const float *a, int64_t a_row, int64_t a_step, int64_t k,
+                         const float *b, float *c, int64_t ldc, bool accumulate)
+{
+    switch (vectors) {
+    case 1:
+        tile_strided_of(1, a, a_row, a_step, k, b, c, ldc, accumulate);
+        break;
+    case 2:
+        tile_strided_of(2, a, a_row, a_step, k, b, c, ldc, accumulate);
+        break;
+#if VECTORS >= 3
+    case 3:
+        tile_strided_of(3, a, a_row, a_step, k, b, c, ldc, accumulate);
+        break;
+#endif
+    }
+}
+
+/* In-register transpose of LANES vectors: stage s swaps the blocks of s lanes between rows s apart.
+ */
+INLINE void transpose(vec v[LANES])
+{
+#pragma GCC unroll 4
+    for (int s = 1; s < LANES; s *= 2) {
+        ivec low, high;
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) {
+            low[i] = i & s ? LANES + (i ^ s) : i;
+            high[i] = i & s ? LANES + i : i ^ s;
+        }
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            if (!(i & s)) {
+                vec a = v[i], b = v[i + s];
+                v[i] = __builtin_shuffle(a, b, low);
+                v[i + s] = __builtin_shuffle(a, b, high);
+            }
+    }
+}
+
+INLINE vec load_some(const float *p, int64_t n)
+{
+    float some[LANES] = {0};
+    memcpy(some, p, (size_t)n * sizeof *p);
+    return load(some);
+}
+
+static void pack(float *dst, int width, const float *src, int64_t ld, int rows, int64_t columns,
+                 int taps)
+{
+    int64_t channels = columns / taps;
+    for (int i0 = 0; i0 < width; i0 += LANES) {
+        int here = rows - i0 < LANES ? rows - i0 : LANES;
+        int tap = 0;
+        int64_t channel = 0;
+        for (int64_t j0 = 0; j0 < columns; j0 += LANES) {
+            int64_t some = columns - j0 < LANES ? columns - j0 : LANES;
+            vec v[LANES];
+            if (here == LANES && some == LANES) {
+#pragma GCC unroll 16
+                for (int i = 0; i < LANES; i++)
+                    v[i] = load(src + (i0 + i) * ld + j0);
+            } else {
+                for (int i = 0; i < LANES; i++)
+                    v[i] = i < here ? load_some(src + (i0 + i) * ld + j0, some) : splat(0);
+            }
+            transpose(v);
+            float out[LANES][LANES];
+#pragma GCC unroll 16
+            for (int j = 0; j < LANES; j++)
+                store(out[j], v[j]);
+            for (int j = 0; j < some; j++) {
+                store(dst + (tap * channels + channel) * width + i0, load(out[j]));
+                if (++tap == taps) {
+                    tap = 0;
+                    channel++;
+                }
+            }
+        }
+    }
+}
+
+INLINE void dot_block(const int rows, const int columns, float *y, int64_t ldy, const float *x,
+                      int64_t ldx, const float *w, int64_t ldw, int64_t k, const float *bias)
+{
+    vec sum[4][4];
+#pragma GCC unroll 4
+    for (int m = 0; m < rows; m++)
+#pragma GCC unroll 4
+        for (int o = 0; o < columns; o++)
+            sum[m][o] = splat(0);
+    int64_t i = 0;
+    for (; i + LANES <= k; i += LANES) {
+        vec right[4];
+#pragma GCC unroll 4
+        for (int o = 0; o < columns; o++)
+            right[o] = load(w + o * ldw + i);
+#pragma GCC unroll 4
+        for (int m = 0; m < rows; m++) {
+            vec left = load(x + m * ldx + i);
+#pragma GCC unroll 4
+            for (int o = 0; o < columns; o++)
+                sum[m][o] += left * right[o];
+        }
+    }
+    for (int m = 0; m < rows; m++)
+        for (int o = 0; o < columns; o++) {
+            float s = sum_lanes(sum[m][o]);
+            for (int64_t j = i; j < k; j++)
+                s += x[m * ldx + j] * w[o * ldw + j];
+            y[m * ldy + o] = s + (bias ? bias[o] : 0);
+        }
+}
+
+static void dot(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const float *w,
+                int64_t ldw, int columns, int64_t k, const float *bias)
+{
+    for (int o = 0; o < columns; o += 4) {
+        const float *wo = w + o * ldw, *b = bias ? bias + o : NULL;
+        int few = columns - o < 4 ? columns - o : 4;
+        for (int m = 0; m < rows;) {
+            const float *xm = x + m * ldx;
+            float *ym = y + m * ldy + o;
+            if (few == 4 && rows - m >= 4) {
+                dot_block(4, 4, ym, ldy, xm, ldx, wo, ldw, k, b);
+                m += 4;
+            } else if (few == 4) {
+                dot_block(1, 4, ym, ldy, xm, ldx, wo, ldw, k, b);
+                m++;
+            } else {
+                for (int i = 0; i < few; i++)
+                    dot_block(1, 1, ym + i, ldy, xm, ldx, wo + i * ldw, ldw, k, b ? b + i : NULL);
+                m++;
+            }
+        }
+    }
+}
