@@ -148,8 +148,9 @@ bench: $(BENCHES) all
 	@for b in $(BENCHES); do $$b || exit 1; done
 
 bench-torch: $(BUILD)/tests/bench/bench-nets
-	@$(PYTHON) -c 'import torch' 2>/dev/null || { echo "bench-torch: '$(PYTHON)' has no torch; try: \
-	    python3 -m venv build/venv && build/venv/bin/pip install torch numpy && make bench-torch PYTHON=build/venv/bin/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import torch' 2>/dev/null || { printf '%s\n' "bench-torch: '$(PYTHON)' has no torch; try:" \
+	    'python3 -m venv build/venv && build/venv/bin/pip install torch numpy' \
+	    'make bench-torch PYTHON=build/venv/bin/python' >&2; exit 1; }
 	$(PYTHON) tests/bench/bench-torch.py --bench $(BUILD)/tests/bench/bench-nets
 
 fuzz: $(FUZZERS)
