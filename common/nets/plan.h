@@ -1,0 +1,52 @@
+#ifndef CCLD_NETS_PLAN_H
+#define CCLD_NETS_PLAN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/nets/names.h"
+
+/* The names and shapes of the three networks at any size, where no file tells them. */
+struct net_sizes {
+    int64_t latent, embed; /* channels of a latent, width of an embed */
+    int64_t unet_base, unet_multipliers[4], unet_cond;
+    double autoencoder_scale;
+    int64_t kl_channels, kl_multipliers[8], kl_blocks;
+    int kl_levels;
+    int64_t image_size, patch, image_width, image_layers;
+    int64_t text_positions, text_width, text_layers, vocabulary;
+};
+#define UNET_COND_WIDTH 1024 /* the reference's */
+
+enum plan_kind {
+    PLAN_TRAINED,
+    PLAN_FIXED,  /* Fourier weights: drawn once, never trained */
+    PLAN_SCALAR, /* a number stored beside the weights */
+};
+
+#define PLAN_MAX_DIMS 4
+
+struct plan_tensor {
+    char name[120];
+    enum plan_kind kind;
+    int ndim;
+    int64_t shape[PLAN_MAX_DIMS];
+    float value; /* of a PLAN_SCALAR */
+};
+
+struct net_plan {
+    struct plan_tensor *items;
+    int count, capacity;
+};
+
+/* Appends a network's tensors to a plan that starts as {0}. */
+void plan_unet(struct net_plan *p, const struct net_sizes *s);
+void plan_kl(struct net_plan *p, const struct net_sizes *s);
+void plan_cloob(struct net_plan *p, const struct net_sizes *s);
+void plan_release(struct net_plan *p);
+
+int64_t plan_count(const struct plan_tensor *t); /* elements */
+/* Whether a tensor of this name is trained: all are but Fourier weights and numbers. */
+enum plan_kind plan_kind_of(enum net net, const char *name, int ndim);
+
+#endif

@@ -1,0 +1,82 @@
+#ifndef CCLD_TRAIN_STEP_H
+#define CCLD_TRAIN_STEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/nets/unet.h"
+#include "common/train/bank.h"
+#include "common/train/collective.h"
+#include "common/train/optimizer.h"
+
+/* One update of a U-Net on the v-objective: micro-batches forward and backward, the ranks' sum,
+ * clipping, AdamW and the moving average. Everything random is a pure function of (seed, step,
+ * position or sample), so nothing has to be saved to go on where a run stopped:
+ *   t          Sobol element number step * effective batch + position in it;
+ *   dropping   of the embed, posterior's and diffusion's noise: by the sample's global index.
+ * Position of image i of micro-batch k on rank r is (k * ranks + r) * batch + i. */
+
+struct step_options {
+    uint64_t seed;
+    int64_t batch;            /* images of a micro-batch on this rank */
+    int64_t accumulate;       /* micro-batches of an update */
+    double uncond_prob;       /* how often the embed is zeroed */
+    double autoencoder_scale; /* latents are divided by it */
+    bool recompute;           /* per block: less memory, one more forward */
+    double clip_grad;         /* largest L2 norm of the whole gradient; 0: not clipped */
+    struct adamw_options adamw;
+};
+
+/* Host memory, read during the call only. */
+struct training_batch {
+    int64_t n, height, width;
+    const float *moments;    /* [n, 2z, h, w]: means, log-variances */
+    const float *embeds;     /* [n, d] */
+    const uint64_t *samples; /* [n] global indices: of the record among all records */
+};
+
+struct step_sample {
+    uint64_t sample; /* as given in training_batch */
+    float t, loss;   /* loss: mean over the image of (v - target)^2 */
+    bool dropped;    /* trained as unconditional */
+};
+
+struct step_result {
+    const struct step_sample
+        *samples;         /* of this rank, in order; valid until the next micro-batch */
+    int64_t count;        /* batch * accumulate */
+    double loss;          /* mean over the effective batch of all ranks */
+    double gradient_norm; /* L2, of the mean loss, before clipping */
+    bool applied;         /* false: loss or gradient not finite, the weights are as before */
+};
+
+struct step;
+
+/* The network shows b's parameters; b, c must outlive s. Fails when b is no U-Net. */
+int step_open(struct step **s, struct bank *b, struct collective *c, const struct step_options *o,
+              struct error *e);
+void step_close(struct step *s); /* NULL is fine */
+
+/* Images of all ranks' micro-batches of an update. */
+int64_t step_effective_batch(const struct step *s);
+const struct unet_sizes *step_sizes(const struct step *s);
+
+/* Forward and backward of the next micro-batch of step `step` (from 0, below 2^26); n is the
+ * options' batch. Gradients add up until step_update. */
+void step_micro_batch(struct step *s, int64_t step, const struct training_batch *b);
+
+/* After `accumulate` micro-batches: sums over ranks, checks, clips, updates parameters and EMA in
+ * one pass; b->updates counts it. Non-finite anywhere: nothing is changed but the gradients. */
+void step_update(struct step *s, double learning_rate, double ema_decay, struct step_result *r);
+
+/* Losses of held-out images, always the same for the same weights: image i has position first + i
+ * among them, from which its time follows (Sobol, of its own scramble); noise by sample index. Any
+ * n. which: BANK_PARAMETERS or BANK_EMA. samples: n of them, filled. */
+void step_evaluate(struct step *s, enum bank_array which, const struct training_batch *b,
+                   int64_t first, struct step_sample *samples);
+
+/* Bytes on the device at the peak of a step: arrays and activations. Nothing is computed. */
+int64_t step_memory(const struct net_plan *plan, const struct step_options *o, int64_t height,
+                    int64_t width);
+
+#endif
