@@ -1,7 +1,7 @@
 #include "kernels/ref/ref.h"
 
-/* p[m] = softmax over m of (q . k_m) / sqrt(d); k is key row 0 of the image and head. */
-static void probabilities(double *p, const float *q, const float *k, const struct attention_args *a)
+void ref_attention_probabilities(double *p, const float *q, const float *k,
+                                 const struct attention_args *a)
 {
     double max = -INFINITY, sum = 0;
     for (int64_t m = 0; m < a->s; m++) {
@@ -34,7 +34,7 @@ static void queries(void *arg, int64_t begin, int64_t end, int worker)
             for (int64_t m = 0; m < a->s; m++)
                 p[m] = 1 / (double)a->s;
         else
-            probabilities(p, q, k, a);
+            ref_attention_probabilities(p, q, k, a);
         for (int64_t e = 0; e < a->d; e++)
             sums[e] = 0;
         for (int64_t m = 0; m < a->s; m++)

@@ -35,6 +35,8 @@ void ref_backend_init(struct backend *b)
     b->deallocate = deallocate;
     b->upload = upload;
     b->download = download;
-#define OP(name) b->name = ref_##name;
+#define OP(name)          b->name = ref_##name;
+#define OP_TRAINING(name) b->name = ref_##name;
+#define OP_BACKWARD(name) b->name##_backward = ref_##name##_backward;
 #include "kernels/ops.def"
 }

@@ -1,12 +1,6 @@
 #include "kernels/ref/ref.h"
 
-struct moments {
-    double mean, variance;
-};
-
-/* Two passes: the spread of a near-constant group survives. x is the group's first channel of the
- * first pixel; pixels are c floats apart. */
-static struct moments moments(const float *x, int64_t pixels, int64_t c, int64_t channels)
+struct ref_moments ref_moments(const float *x, int64_t pixels, int64_t c, int64_t channels)
 {
     double count = (double)pixels * (double)channels, sum = 0, squares = 0;
     for (int64_t p = 0; p < pixels; p++)
@@ -19,7 +13,7 @@ static struct moments moments(const float *x, int64_t pixels, int64_t c, int64_t
             squares += deviation * deviation;
         }
     }
-    return (struct moments){mean, squares / count};
+    return (struct ref_moments){mean, squares / count};
 }
 
 static void groups(void *arg, int64_t begin, int64_t end, int worker)
@@ -35,7 +29,7 @@ static void groups(void *arg, int64_t begin, int64_t end, int worker)
         const float *x = ref_f32(a->x) + image * pixels * c;
         float *y = ref_f32(a->y) + image * pixels * c;
         const float *modulation = a->modulation ? ref_f32(a->modulation) + image * 2 * c : NULL;
-        struct moments m = moments(x + first, pixels, c, channels);
+        struct ref_moments m = ref_moments(x + first, pixels, c, channels);
         double inverse = 1 / sqrt(m.variance + a->eps);
         for (int64_t p = 0; p < pixels; p++) {
             for (int64_t j = first; j < first + channels; j++) {

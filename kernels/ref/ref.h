@@ -37,5 +37,24 @@ static inline double ref_dot(const float *a, const float *b, int64_t n)
 }
 
 double ref_activate(enum activation_kind kind, double x);
+double ref_activate_derivative(enum activation_kind kind, double x);
+
+/* Two passes: the spread of a near-constant group survives. x is the group's first channel of the
+ * first pixel; pixels are c floats apart. */
+struct ref_moments {
+    double mean, variance;
+};
+struct ref_moments ref_moments(const float *x, int64_t pixels, int64_t c, int64_t channels);
+
+/* p[m] = softmax over m of (q . k_m) / sqrt(d); k is key row 0 of the image and head. */
+void ref_attention_probabilities(double *p, const float *q, const float *k,
+                                 const struct attention_args *a);
+
+/* Output i of size 2 * size lies at (i + 0.5) / 2 - 0.5 of the input: between two neighbours, 3/4
+ * of the nearer. */
+void ref_bilinear2x_neighbours(int64_t i, int64_t size, int64_t *near, int64_t *far);
+
+/* sums[j] += sum over rows of x[row, j]: gradients by a bias. */
+void ref_add_column_sums(float *sums, const float *x, int64_t rows, int64_t columns);
 
 #endif

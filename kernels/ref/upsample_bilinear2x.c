@@ -1,7 +1,6 @@
 #include "kernels/ref/ref.h"
 
-/* Output i lies at (i + 0.5) / 2 - 0.5 of the input: between two neighbours, 3/4 of the nearer. */
-static void neighbours(int64_t i, int64_t size, int64_t *near, int64_t *far)
+void ref_bilinear2x_neighbours(int64_t i, int64_t size, int64_t *near, int64_t *far)
 {
     *near = i / 2;
     *far = i % 2 ? *near + 1 : *near - 1;
@@ -18,10 +17,10 @@ void ref_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_
         const float *x = ref_f32(a->x) + n * h * w * c;
         for (int64_t oy = 0; oy < 2 * h; oy++) {
             int64_t ny, fy;
-            neighbours(oy, h, &ny, &fy);
+            ref_bilinear2x_neighbours(oy, h, &ny, &fy);
             for (int64_t ox = 0; ox < 2 * w; ox++) {
                 int64_t nx, fx;
-                neighbours(ox, w, &nx, &fx);
+                ref_bilinear2x_neighbours(ox, w, &nx, &fx);
                 for (int64_t i = 0; i < c; i++) {
                     double near = 0.75 * x[(ny * w + nx) * c + i] + 0.25 * x[(ny * w + fx) * c + i];
                     double far = 0.75 * x[(fy * w + nx) * c + i] + 0.25 * x[(fy * w + fx) * c + i];
