@@ -20,6 +20,7 @@ void loader_release(struct loader *l)
     for (int i = 0; i < l->count; i++)
         tensor_release(l->tensors[i]);
     free(l->tensors);
+    free(l->taken);
     *l = (struct loader){0};
 }
 
@@ -49,7 +50,9 @@ static struct tensor *take(struct loader *l, const struct weight *w, bool only_f
     if (l->count == l->capacity) {
         l->capacity = l->capacity ? 2 * l->capacity : 256;
         l->tensors = xrealloc(l->tensors, (size_t)l->capacity * sizeof *l->tensors);
+        l->taken = xrealloc(l->taken, (size_t)l->capacity * sizeof *l->taken);
     }
+    l->taken[l->count] = w;
     l->tensors[l->count++] = t;
     return t;
 }

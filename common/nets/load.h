@@ -11,10 +11,11 @@
 struct loader {
     struct device *device;
     const struct named_weights *names;
-    struct error *error; /* filled at the first failure */
-    bool failed;         /* sticky: check once at the end */
-    struct tensor **tensors;
-    int count, capacity; /* all tensors handed out, for loader_release */
+    struct error *error;         /* filled at the first failure */
+    bool failed;                 /* sticky: check once at the end */
+    struct tensor **tensors;     /* all that were handed out */
+    const struct weight **taken; /* what each of them shows */
+    int count, capacity;
 };
 
 void loader_init(struct loader *l, const struct named_weights *names, struct device *d,
