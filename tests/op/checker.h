@@ -122,7 +122,7 @@ bool run_again(struct check *c, enum side side);
 
 /* Judges the case: inputs and surroundings untouched, every output element written, finite and near
  * to ref's (or the golden one). `result` is what the public op returned on the device for the same
- * inputs: it must agree too; released here. */
+ * inputs: it must agree too; released here. NULL: no public op gives these args. */
 void finish(struct check *c, struct tensor *result);
 /* Slice i of the batch alone must give the bits that it gave in y with its batch. `result` is what
  * the public op returned for it; released here. */

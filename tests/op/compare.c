@@ -132,9 +132,9 @@ static void check_output(struct check *c, const struct operand *y, struct tensor
     } else {
         check_values(c, "op", got, want, n, c->tolerance);
     }
-    if (!tensor_same_shape(result, y->on[REF])) {
+    if (result && !tensor_same_shape(result, y->on[REF])) {
         check_failure(c, "the public op returned another shape");
-    } else if (c->judged == DEVICE) {
+    } else if (result && c->judged == DEVICE) {
         tensor_to_f32(result, got);
         check_values(c, "public op", got, want, n, c->tolerance);
     }
