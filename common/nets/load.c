@@ -36,6 +36,9 @@ bool loader_has(const struct loader *l, const char *format, ...)
 
 static struct tensor *take(struct loader *l, const struct weight *w, bool only_f32)
 {
+    for (int i = 0; i < l->count; i++)
+        if (l->taken[i] == w) /* asked for before, to learn a size */
+            return l->tensors[i];
     bool direct =
         w->dtype == DTYPE_F32 || (!only_f32 && (w->dtype == DTYPE_F16 || w->dtype == DTYPE_BF16));
     struct tensor *t;
