@@ -39,14 +39,17 @@ struct net_plan {
     int count, capacity;
 };
 
-/* Appends a network's tensors to a plan that starts as {0}. */
+/* 0 when a U-Net of these sizes can be: attention's heads are 64 channels wide. */
+int net_sizes_check_unet(const struct net_sizes *s, struct error *e);
+
+/* Appends a network's tensors to a plan that starts as {0}. Sizes must be possible. */
 void plan_unet(struct net_plan *p, const struct net_sizes *s);
 void plan_kl(struct net_plan *p, const struct net_sizes *s);
 void plan_cloob(struct net_plan *p, const struct net_sizes *s);
 void plan_release(struct net_plan *p);
 
 int64_t plan_count(const struct plan_tensor *t); /* elements */
-/* Whether a tensor of this name is trained: all are but Fourier weights and numbers. */
-enum plan_kind plan_kind_of(enum net net, const char *name, int ndim);
+/* What a tensor of a file is, by its name. */
+enum plan_kind plan_kind_of(enum net net, const char *name);
 
 #endif

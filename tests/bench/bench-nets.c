@@ -19,7 +19,7 @@
 #include "tests/support/synth.h"
 #include "tests/support/synth_nets.h"
 
-static const struct synth_sizes published = {
+static const struct net_sizes published = {
     .latent = 4,
     .embed = 512,
     .unet_base = 192,
@@ -93,7 +93,7 @@ struct subject {
     enum item item;
     struct device *device;
     struct tape tape;
-    struct synth_plan plan;
+    struct net_plan plan;
     struct named_weights names;
     float *memory;
     struct unet *unet;
@@ -125,19 +125,19 @@ static void subject_init(struct subject *s, enum item item)
     tape_init(&s->tape, s->device);
     int64_t n = item == UNET_4 || item == CLOOB_4 ? 4 : 1;
     if (item == UNET_1 || item == UNET_4) {
-        synth_plan_unet(&s->plan, &published);
+        plan_unet(&s->plan, &published);
         synth_named_weights(&s->names, &s->memory, &s->plan, NET_UNET, 1, SYNTH_UNET_GAIN);
         failed = unet_load(&s->unet, &s->names, s->device, &e);
         s->x = synthetic(s->device, "x", DIMS(n, 4, 32, 32), SYNTH_DATA_SCALE);
         s->time = synthetic(s->device, "time", DIMS(n), 0.5);
         s->embed = synthetic(s->device, "embed", DIMS(n, 512), SYNTH_DATA_SCALE);
     } else if (item == CLOOB_4) {
-        synth_plan_cloob(&s->plan, &published);
+        plan_cloob(&s->plan, &published);
         synth_named_weights(&s->names, &s->memory, &s->plan, NET_CLOOB, 1, 1);
         failed = cloob_load(&s->cloob, &s->names, s->device, &e);
         s->x = synthetic(s->device, "rgb", DIMS(n, 3, 224, 224), 0.5);
     } else {
-        synth_plan_kl(&s->plan, &published);
+        plan_kl(&s->plan, &published);
         synth_named_weights(&s->names, &s->memory, &s->plan, NET_KL, 1, 1);
         failed = kl_load(&s->kl, &s->names, s->device, &e);
         s->x = item == KL_ENCODE ? synthetic(s->device, "image", DIMS(n, 3, 256, 256), 1)

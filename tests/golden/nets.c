@@ -149,9 +149,9 @@ static int64_t json_int(const cJSON *object, const char *key)
     return (int64_t)value->valuedouble;
 }
 
-static enum net plan_net(struct synth_plan *p, float *gain)
+static enum net plan_net(struct net_plan *p, float *gain)
 {
-    struct synth_sizes s = {0};
+    struct net_sizes s = {0};
     if (!strncmp(golden_name, "unet", 4)) {
         s.unet_base = metadata_int("base_channels");
         if (metadata_list(s.unet_multipliers, 4, "channel_multipliers") != 4)
@@ -161,7 +161,7 @@ static enum net plan_net(struct synth_plan *p, float *gain)
         s.embed = find("in.cond")->shape[1];
         s.unet_cond = 1024;
         s.autoencoder_scale = 1;
-        synth_plan_unet(p, &s);
+        plan_unet(p, &s);
         return NET_UNET;
     }
     if (!strncmp(golden_name, "kl", 2)) {
@@ -169,7 +169,7 @@ static enum net plan_net(struct synth_plan *p, float *gain)
         s.kl_levels = metadata_list(s.kl_multipliers, 8, "ch_mult");
         s.kl_blocks = metadata_int("num_res_blocks");
         s.latent = metadata_int("z_channels");
-        synth_plan_kl(p, &s);
+        plan_kl(p, &s);
         return NET_KL;
     }
     cJSON *config = cJSON_Parse(metadata("config"));
@@ -185,7 +185,7 @@ static enum net plan_net(struct synth_plan *p, float *gain)
     s.text_width = json_int(text, "d_model");
     s.text_layers = json_int(text, "n_layers");
     cJSON_Delete(config);
-    synth_plan_cloob(p, &s);
+    plan_cloob(p, &s);
     return NET_CLOOB;
 }
 
@@ -199,7 +199,7 @@ static void check_file(const char *folder, const char *name)
     } else if (weights_open(&golden, path, &e)) {
         tap_ok(false, "%s: %s", file, e.text);
     } else {
-        struct synth_plan plan = {0};
+        struct net_plan plan = {0};
         struct named_weights names;
         float *memory, gain = 1;
         enum net net = plan_net(&plan, &gain);
@@ -227,7 +227,7 @@ static void check_file(const char *folder, const char *name)
         }
         free(names.items);
         free(memory);
-        free(plan.items);
+        plan_release(&plan);
         weights_close(golden);
     }
     free(path);

@@ -17,22 +17,23 @@ struct synth_options {
     bool unet_only;
     uint64_t seed;
     const char *unet_multipliers, *kl_multipliers;
-    struct synth_sizes sizes;
+    struct net_sizes sizes;
 };
 
 /* One tensor in memory at a time. */
-static int append_tensor(struct safetensors_writer *s, const struct synth_tensor *t, uint64_t seed,
-                         struct error *e)
+static int append_tensor(struct safetensors_writer *s, const struct plan_tensor *t, uint64_t seed,
+                         float gain, struct error *e)
 {
-    size_t n = synth_count(t);
+    size_t n = (size_t)plan_count(t);
     float *data = xmalloc(n * sizeof *data);
-    synth_fill(data, t, seed, SYNTH_UNET_GAIN);
+    synth_fill(data, t, seed, gain);
     int result = safetensors_append(s, data, n * sizeof *data, e);
     free(data);
     return result;
 }
 
-static void write_model(const struct synth_plan *p, const struct synth_options *o, const char *name)
+static void write_model(const struct net_plan *p, const struct synth_options *o, float gain,
+                        const char *name)
 {
     char *path = path_join(o->folder, name), text[32];
     struct safetensors_writer *s;
@@ -43,13 +44,13 @@ static void write_model(const struct synth_plan *p, const struct synth_options *
     safetensors_metadata(s, "synthetic_seed", text);
     double parameters = 0;
     for (int i = 0; i < p->count; i++) {
-        const struct synth_tensor *t = &p->items[i];
+        const struct plan_tensor *t = &p->items[i];
         safetensors_declare(s, t->name, DTYPE_F32, t->ndim, t->shape);
-        parameters += t->is_scalar ? 0 : (double)synth_count(t);
+        parameters += t->kind == PLAN_SCALAR ? 0 : (double)(size_t)plan_count(t);
     }
     int failed = 0;
     for (int i = 0; i < p->count && !failed; i++)
-        failed = append_tensor(s, &p->items[i], o->seed, &e);
+        failed = append_tensor(s, &p->items[i], o->seed, gain, &e);
     if (failed)
         safetensors_abandon(s);
     if (failed || safetensors_commit(s, &e) < 0)
@@ -202,20 +203,24 @@ int main(int argc, char **argv)
     o.sizes.kl_levels =
         parse_multipliers(o.sizes.kl_multipliers, "kl-multipliers", o.kl_multipliers);
     struct error e;
+    if (net_sizes_check_unet(&o.sizes, &e))
+        die_usage("%s", e.text);
+    if (o.sizes.image_size % o.sizes.patch)
+        die_usage("the image size must be a multiple of the patch size");
     if (make_directories(o.folder, &e) < 0)
         die("cannot make '%s': %s", o.folder, e.text);
 
-    struct synth_plan unet = {0}, kl = {0}, cloob = {0};
-    synth_plan_unet(&unet, &o.sizes);
-    write_model(&unet, &o, "diffusion.safetensors");
+    struct net_plan unet = {0}, kl = {0}, cloob = {0};
+    plan_unet(&unet, &o.sizes);
+    write_model(&unet, &o, SYNTH_UNET_GAIN, "diffusion.safetensors");
     if (!o.unet_only) {
-        synth_plan_kl(&kl, &o.sizes);
-        write_model(&kl, &o, "autoencoder.safetensors");
-        synth_plan_cloob(&cloob, &o.sizes);
-        write_model(&cloob, &o, "cloob.safetensors");
+        plan_kl(&kl, &o.sizes);
+        write_model(&kl, &o, 1, "autoencoder.safetensors");
+        plan_cloob(&cloob, &o.sizes);
+        write_model(&cloob, &o, 1, "cloob.safetensors");
     }
-    free(unet.items);
-    free(kl.items);
-    free(cloob.items);
+    plan_release(&unet);
+    plan_release(&kl);
+    plan_release(&cloob);
     return 0;
 }

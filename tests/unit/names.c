@@ -304,10 +304,10 @@ static void haiku(void)
 }
 
 /* The published sizes, as a header in front of memory that nobody touches. */
-static void describe(const char *wanted,
-                     void (*plan)(struct synth_plan *, const struct synth_sizes *), enum net net)
+static void describe(const char *wanted, void (*plan)(struct net_plan *, const struct net_sizes *),
+                     enum net net)
 {
-    static const struct synth_sizes published = {
+    static const struct net_sizes published = {
         .latent = 4,
         .embed = 512,
         .unet_base = 192,
@@ -327,23 +327,23 @@ static void describe(const char *wanted,
         .text_layers = 12,
         .vocabulary = 49408,
     };
-    struct synth_plan p = {0};
+    struct net_plan p = {0};
     plan(&p, &published);
     size_t most = (size_t)200 * (size_t)p.count + 100, data = 0, at = 8;
     for (int i = 0; i < p.count; i++)
-        data += 4 * synth_count(&p.items[i]);
+        data += 4 * (size_t)plan_count(&p.items[i]);
     size_t size = most + data;
     char *file = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(file != MAP_FAILED);
     size_t offset = 0;
     for (int i = 0; i < p.count; i++) {
-        const struct synth_tensor *t = &p.items[i];
+        const struct plan_tensor *t = &p.items[i];
         at += (size_t)sprintf(file + at, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "{",
                               t->name);
         for (int d = 0; d < t->ndim; d++)
             at += (size_t)sprintf(file + at, "%s%lld", d ? "," : "", (long long)t->shape[d]);
-        size_t bytes = 4 * synth_count(t);
+        size_t bytes = 4 * (size_t)plan_count(t);
         at += (size_t)sprintf(file + at, "],\"data_offsets\":[%zu,%zu]}", offset, offset + bytes);
         offset += bytes;
     }
@@ -375,13 +375,12 @@ int main(void)
     autoencoders();
     hash_changes();
     haiku();
-    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", synth_plan_unet,
-             NET_UNET);
+    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", plan_unet, NET_UNET);
     describe("KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4, "
              "83,653,863 parameters",
-             synth_plan_kl, NET_KL);
+             plan_kl, NET_KL);
     describe("CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens 12 layers "
              "of 512, 149,617,664 parameters",
-             synth_plan_cloob, NET_CLOOB);
+             plan_cloob, NET_CLOOB);
     return tap_done();
 }
