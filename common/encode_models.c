@@ -15,8 +15,7 @@ static void describe_part(struct shard_model *out, const struct model_part *part
     snprintf(out->hash, sizeof out->hash, "%s", hex);
 }
 
-int encode_models_describe(struct shard_info *info, const struct encode_models *models,
-                           struct error *e)
+int encode_models_describe(struct shard_info *info, struct encode_models *models, struct error *e)
 {
     const struct kl_sizes *kl = kl_sizes(models->model->kl);
     const struct cloob_sizes *cloob = cloob_sizes(models->model->cloob);
@@ -34,6 +33,7 @@ int encode_models_describe(struct shard_info *info, const struct encode_models *
         return error_set(e, "size %dx%d: the autoencoder wants multiples of %d", models->height,
                          models->width, kl->factor);
     }
+    models->side = (int)cloob->image_size;
     *info = (struct shard_info){
         .latent_channels = (int)kl->z_channels,
         .latent_height = models->height / kl->factor,
@@ -91,8 +91,7 @@ static int prepare(void *context, const char *path, float *picture, float *squar
     }
     prep_to_float(picture, &resized);
     image_release(&resized);
-    make_square(square, (int)cloob_sizes(m->model->cloob)->image_size, picture, m->height,
-                m->width);
+    make_square(square, m->side, picture, m->height, m->width);
     prep_to_signed(picture, 3 * (size_t)m->height * (size_t)m->width);
     return 0;
 }
@@ -102,13 +101,12 @@ static int encode(void *context, int n, const float *pictures, const float *squa
 {
     struct encode_models *m = context;
     struct device *d = m->tape.device;
-    int64_t side = cloob_sizes(m->model->cloob)->image_size;
     struct tensor *x = tensor_from_f32(d, DIMS(n, 3, m->height, m->width), pictures);
     struct tensor *y = kl_encode(&m->tape, m->model->kl, x);
     tensor_to_f32(y, moments);
     tensor_release(x);
     tensor_release(y);
-    x = tensor_from_f32(d, DIMS(n, 3, side, side), squares);
+    x = tensor_from_f32(d, DIMS(n, 3, m->side, m->side), squares);
     y = cloob_image(&m->tape, m->model->cloob, x);
     tensor_to_f32(y, embeds);
     tensor_release(x);
@@ -119,7 +117,7 @@ static int encode(void *context, int n, const float *pictures, const float *squa
 void encode_models_encoder(struct encoder *encoder, struct encode_models *models,
                            const struct shard_info *info)
 {
-    size_t side = (size_t)cloob_sizes(models->model->cloob)->image_size;
+    size_t side = (size_t)models->side;
     *encoder = (struct encoder){
         .context = models,
         .picture_count = 3 * (size_t)models->height * (size_t)models->width,

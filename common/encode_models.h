@@ -12,15 +12,16 @@ struct encode_models {
     struct tape tape;
     enum prep_color color;
     int height, width; /* pixels of what the autoencoder sees */
+    int side;          /* of what CLOOB sees; encode_models_describe sets it */
     int64_t max_pixels;
     enum dtype embed_dtype;
 };
 
 /* Checks that networks and size go together and fills what the store says of its records (hashes
  * take one read of both files). models must have model, height and width set; it is borrowed. */
-int encode_models_describe(struct shard_info *info, const struct encode_models *models,
-                           struct error *e);
-/* info: as described. encoder borrows models. */
+int encode_models_describe(struct shard_info *info, struct encode_models *models, struct error *e);
+/* info: as described. encoder borrows models. A picture is what prep.h makes of the file, in [-1,
+ * 1]; a square is the picture's middle square in [0, 1], resized to what CLOOB sees. */
 void encode_models_encoder(struct encoder *encoder, struct encode_models *models,
                            const struct shard_info *info);
 
