@@ -127,7 +127,7 @@ static void bench_case(struct check *c, const int64_t *p)
     check_case(c, p, settings.seed);
     qsort(c->samples, (size_t)c->sample_count, sizeof *c->samples, by_value);
     double median = c->samples[c->sample_count / 2];
-    printf("%-20s %-4s %10.3f ms %8.1f %s  %s\n", c->test->name, dtype_name(c->weight_dtype),
+    printf("%-28s %-4s %10.3f ms %8.1f %s  %s\n", c->test->name, dtype_name(c->weight_dtype),
            median * 1e3, (c->flops ? c->flops : c->bytes_moved) / median * 1e-9,
            c->flops ? "GFLOP/s" : "GB/s   ", parameters);
     fflush(stdout);

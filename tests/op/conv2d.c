@@ -28,6 +28,7 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 40, 24, 48, 160, 3, 1, 1, 1, 1, FILL_NORMAL},
     {2, 67, 45, 65, 97, 3, 1, 1, 1, 1, FILL_NORMAL},
     {1, 64, 64, 128, 128, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {1, 124, 121, 500, 8, 3, 1, 1, 1, 1, FILL_NORMAL}, /* more than a cache or 64 MB holds */
     {1, 65, 66, 32, 64, 3, 2, 0, 1, 1, FILL_NORMAL},
     {2, 112, 112, 3, 192, 16, 16, 0, 0, 0, FILL_NORMAL},
     {1, 4, 4, 512, 512, 3, 1, 1, 1, 0, FILL_NORMAL},
