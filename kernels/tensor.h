@@ -49,7 +49,7 @@ bool tensor_same_shape(const struct tensor *a, const struct tensor *b);
 
 /* Uninitialised memory from the device's pool. */
 struct tensor *tensor_new(struct device *d, enum dtype dtype, int ndim, const int64_t *shape);
-/* A tensor over memory that outlives it; on the CPU nothing is copied. */
+/* A tensor over memory of the device that outlives it; nothing is copied. */
 struct tensor *tensor_borrow(struct device *d, enum dtype dtype, int ndim, const int64_t *shape,
                              const void *data);
 /* The same elements under another shape of equal count. */

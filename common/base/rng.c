@@ -56,24 +56,52 @@ static uint32_t purpose_and_step(enum rng_purpose purpose, uint32_t step)
     return (uint32_t)purpose << 26 | step;
 }
 
-void rng_normal(float *out, size_t n, uint64_t seed, enum rng_purpose purpose, uint32_t step,
-                uint64_t sample, uint64_t first)
+void rng_words(uint32_t out[4], uint64_t seed, enum rng_purpose purpose, uint32_t step,
+               uint64_t sample, uint32_t block)
 {
     const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    uint32_t counter[4] = {0, purpose_and_step(purpose, step), (uint32_t)sample,
-                           (uint32_t)(sample >> 32)};
+    const uint32_t counter[4] = {block, purpose_and_step(purpose, step), (uint32_t)sample,
+                                 (uint32_t)(sample >> 32)};
+    philox4x32_10(out, counter, key);
+}
+
+static void normals_of_words(float out[4], const uint32_t words[4])
+{
+    box_muller(&out[0], &out[1], words[0], words[1]);
+    box_muller(&out[2], &out[3], words[2], words[3]);
+}
+
+static void uniforms_of_words(float out[4], const uint32_t words[4])
+{
+    for (int i = 0; i < 4; i++)
+        out[i] = (float)(words[i] >> 8) * 0x1p-24f;
+}
+
+static void draw(float *out, size_t n, uint64_t seed, enum rng_purpose purpose, uint32_t step,
+                 uint64_t sample, uint64_t first, void (*convert)(float *, const uint32_t *))
+{
     uint64_t block = first / 4;
     size_t skip = first % 4;
     CHECK((first + n + 3) / 4 <= UINT64_C(1) << 32);
     for (size_t done = 0; done < n; block++, skip = 0) {
         uint32_t words[4];
-        float normals[4];
-        counter[0] = (uint32_t)block;
-        philox4x32_10(words, counter, key);
-        box_muller(&normals[0], &normals[1], words[0], words[1]);
-        box_muller(&normals[2], &normals[3], words[2], words[3]);
+        float values[4];
+        rng_words(words, seed, purpose, step, sample, (uint32_t)block);
+        convert(values, words);
         size_t count = 4 - skip < n - done ? 4 - skip : n - done;
-        memcpy(out + done, normals + skip, count * sizeof *out);
+        memcpy(out + done, values + skip, count * sizeof *out);
         done += count;
     }
+}
+
+void rng_normal(float *out, size_t n, uint64_t seed, enum rng_purpose purpose, uint32_t step,
+                uint64_t sample, uint64_t first)
+{
+    draw(out, n, seed, purpose, step, sample, first, normals_of_words);
+}
+
+void rng_uniform(float *out, size_t n, uint64_t seed, enum rng_purpose purpose, uint32_t step,
+                 uint64_t sample, uint64_t first)
+{
+    draw(out, n, seed, purpose, step, sample, first, uniforms_of_words);
 }

@@ -18,11 +18,28 @@ void rng_torch_normal(float *out, size_t n, uint64_t seed, uint64_t first);
 enum rng_purpose {
     RNG_SAMPLER_NOISE = 1, /* noise added by DDIM with eta > 0, DDPM; step = call index */
     RNG_POSTERIOR = 2,     /* sampling the autoencoder's posterior */
+    RNG_TRAINING_NOISE = 3,
+    RNG_UNCONDITIONAL = 4, /* which embeds are zeroed */
+    RNG_TIME = 5,          /* scramble of the Sobol sequence; step = bit */
+    RNG_INITIAL_WEIGHTS = 6,
+    RNG_HOLDOUT_POSTERIOR = 7, /* what held-out images are judged with, at every step the same */
+    RNG_HOLDOUT_NOISE = 8,
+    RNG_HOLDOUT_TIME = 9, /* as RNG_TIME */
+    RNG_SHUFFLE = 10,     /* order of an epoch's records */
+    RNG_HOLDOUT = 11,     /* which records are held out */
 };
 
-/* n standard normals: element first+j of sample `sample` at step `step`. Counter: (element / 4,
- * purpose and step, sample low, sample high); each block of four words makes four normals. */
+/* Block number `block` of a stream, four words: Philox of key `seed` and counter (block, purpose
+ * and step, sample low, sample high). step is below 2^26. */
+void rng_words(uint32_t out[4], uint64_t seed, enum rng_purpose purpose, uint32_t step,
+               uint64_t sample, uint32_t block);
+
+/* n standard normals: element first+j of sample `sample` at step `step`. Block element / 4 makes
+ * four of them. */
 void rng_normal(float *out, size_t n, uint64_t seed, enum rng_purpose purpose, uint32_t step,
                 uint64_t sample, uint64_t first);
+/* The same for uniform floats in [0, 1), multiples of 2^-24. */
+void rng_uniform(float *out, size_t n, uint64_t seed, enum rng_purpose purpose, uint32_t step,
+                 uint64_t sample, uint64_t first);
 
 #endif

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
-#include "common/nets/load.h"
 
 #define HEAD_WIDTH 64
 #define NORM_EPS   1e-5f
@@ -164,6 +163,11 @@ void cloob_free(struct cloob *c)
     free(c->text.layers);
     loader_release(&c->loader);
     free(c);
+}
+
+struct loader *cloob_loader(struct cloob *c)
+{
+    return &c->loader;
 }
 
 const struct cloob_sizes *cloob_sizes(const struct cloob *c)

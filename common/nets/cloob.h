@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 #include "common/base/error.h"
-#include "common/nets/names.h"
+#include "common/nets/load.h"
 #include "kernels/tape.h"
 
 /* The two towers of CLOOB (crowsonkb/cloob-training, cloob_training/model_pt.py): pictures and
@@ -24,6 +24,8 @@ struct cloob_sizes {
 int cloob_load(struct cloob **c, const struct named_weights *names, struct device *d,
                struct error *e);
 void cloob_free(struct cloob *c);
+/* Its parameters, for training. */
+struct loader *cloob_loader(struct cloob *c);
 const struct cloob_sizes *cloob_sizes(const struct cloob *c);
 
 /* rgb: [n, 3, S, S] in [0, 1], S = image_size; normalised by CLIP's mean and deviation inside.

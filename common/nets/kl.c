@@ -4,7 +4,6 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
-#include "common/nets/load.h"
 
 #define NORM_GROUPS 32
 #define NORM_EPS    1e-6f
@@ -210,6 +209,11 @@ void kl_free(struct kl *k)
         return;
     loader_release(&k->loader);
     free(k);
+}
+
+struct loader *kl_loader(struct kl *k)
+{
+    return &k->loader;
 }
 
 const struct kl_sizes *kl_sizes(const struct kl *k)

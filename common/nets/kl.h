@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 #include "common/base/error.h"
-#include "common/nets/names.h"
+#include "common/nets/load.h"
 #include "kernels/tape.h"
 
 /* The KL autoencoder of CompVis latent-diffusion (ldm/modules/diffusionmodules/model.py, Encoder
@@ -24,6 +24,8 @@ struct kl_sizes {
 /* names must outlive k. */
 int kl_load(struct kl **k, const struct named_weights *names, struct device *d, struct error *e);
 void kl_free(struct kl *k);
+/* Its parameters, for training. */
+struct loader *kl_loader(struct kl *k);
 const struct kl_sizes *kl_sizes(const struct kl *k);
 
 /* image: [n, 3, h, w] in [-1, 1], h and w multiples of factor. Returns moments [n, 2z, h/f, w/f]:

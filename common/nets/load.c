@@ -42,7 +42,9 @@ static struct tensor *take(struct loader *l, const struct weight *w, bool only_f
     bool direct =
         w->dtype == DTYPE_F32 || (!only_f32 && (w->dtype == DTYPE_F16 || w->dtype == DTYPE_BF16));
     struct tensor *t;
-    if (direct && w->contiguous && l->device->host_memory) {
+    const struct device *at = l->names->device;
+    bool here = at ? at == l->device : l->device->host_memory;
+    if (direct && w->contiguous && here) {
         t = tensor_borrow(l->device, w->dtype, w->ndim, w->shape, w->data);
     } else {
         float *host = xmalloc((size_t)weight_count(w) * sizeof(float) + 1);

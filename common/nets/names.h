@@ -12,6 +12,8 @@
  * Shapes and strides are as our names promise (a haiku matrix appears transposed, a diffusers
  * attention matrix as a 1x1 convolution), so some tensors are not contiguous. */
 
+struct device;
+
 enum net { NET_UNET, NET_KL, NET_CLOOB };
 enum weights_pick { PICK_EMA, PICK_RAW }; /* PICK_EMA falls back to raw where there is only that */
 
@@ -24,6 +26,9 @@ struct named_weights {
     bool foreign;         /* the file's own names differ by more than a prefix */
     double scale_factor;  /* of a latent diffusion checkpoint; 0: none */
     struct arena arena;   /* storage behind items' names */
+    /* Where items' data lie; NULL: in host memory, as those of files do. Of data on a device only a
+     * loader of that device makes use; numbers beside the weights are on the host all the same. */
+    const struct device *device;
 };
 
 /* Which network a file holds: 0, or -1 when its names are none of the above. */

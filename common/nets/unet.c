@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
-#include "common/nets/load.h"
 
 #define HEAD_WIDTH 64
 #define NORM_EPS   1e-5f
@@ -216,6 +215,11 @@ void unet_free(struct unet *u)
     free_modules(&u->net);
     loader_release(&u->loader);
     free(u);
+}
+
+struct loader *unet_loader(struct unet *u)
+{
+    return &u->loader;
 }
 
 const struct unet_sizes *unet_sizes(const struct unet *u)

@@ -2,7 +2,7 @@
 #define CCLD_NETS_UNET_H
 
 #include "common/base/error.h"
-#include "common/nets/names.h"
+#include "common/nets/load.h"
 #include "kernels/tape.h"
 
 /* The conditioned residual U-Net of cloob-latent-diffusion (train_latent_diffusion.py there): given
@@ -22,6 +22,8 @@ struct unet_sizes {
 int unet_load(struct unet **u, const struct named_weights *names, struct device *d,
               struct error *e);
 void unet_free(struct unet *u);
+/* Its parameters, for training. */
+struct loader *unet_loader(struct unet *u);
 const struct unet_sizes *unet_sizes(const struct unet *u);
 
 /* x: [n, z, h, w]; time: [n]; embed: [n, d], any length but zero for "unconditional".

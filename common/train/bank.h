@@ -12,6 +12,8 @@
  * allocation each, and a table that says which tensor lies where. Trained tensors come first, in
  * the order of their names, then the fixed ones (Fourier weights) that the optimizer never sees.
  * Tensors start at multiples of 16 elements; the gaps hold zeros and stay zero. */
+#define BANK_SCALARS_MAX 4
+
 enum bank_array {
     BANK_PARAMETERS, /* all elements */
     BANK_EMA,        /* all elements */
@@ -23,6 +25,7 @@ enum bank_array {
 
 struct bank_tensor {
     char *name; /* ours (common/nets/names.h) */
+    bool trained;
     int ndim;
     int64_t shape[PLAN_MAX_DIMS];
     int64_t offset, count; /* elements, from the start of each array */
@@ -37,19 +40,21 @@ struct bank {
     int64_t parameters;                 /* numbers that are trained, gaps left out */
     struct tensor *arrays[BANK_ARRAYS]; /* F32, one dimension */
     int64_t updates;                    /* applied so far: what AdamW's bias correction counts */
-    struct weight *scalars;             /* numbers stored beside the weights, on the host */
-    float *scalar_values;
+    struct bank_scalar {
+        char *name;
+        float value;
+    } scalars[BANK_SCALARS_MAX]; /* numbers stored beside the weights, on the host */
     int scalar_count;
 };
 
-/* From a plan of names and shapes, initialised as the reference does it: weights and biases uniform
- * in +-1/sqrt(fan_in) (torch's defaults), norms 1 and 0, then every trained tensor of a U-Net times
- * sqrt(1/2); fixed tensors are standard normal. A pure function of seed and each tensor's name. EMA
- * starts as a copy of the parameters, m and v as zeros. */
+/* From a plan of a U-Net or a KL autoencoder, initialised as the reference does it: weights and
+ * biases uniform in +-1/sqrt(fan_in) (torch's defaults), norms 1 and 0, then every trained tensor
+ * of a U-Net times sqrt(1/2); fixed tensors are standard normal. A pure function of seed and each
+ * tensor's name. EMA starts as a copy of the parameters; gradients, m and v as zeros. */
 struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, struct device *d);
 
-/* From a weight file's tensors, converted to F32, otherwise as above. Fails when a tensor is not
- * finite, naming it. */
+/* Of any network, from a weight file's tensors, converted to F32; otherwise as above. Fails when a
+ * tensor is not finite, naming it. */
 int bank_from_names(struct bank **b, const struct named_weights *names, struct device *d,
                     struct error *e);
 void bank_free(struct bank *b); /* NULL is fine */
@@ -73,6 +78,9 @@ const float *bank_read(const struct bank *b, enum bank_array which, int64_t firs
 void bank_write(struct bank *b, enum bank_array which, int64_t first, int64_t count,
                 const float *host);
 void bank_fill(struct bank *b, enum bank_array which, float value);
+void bank_copy(struct bank *b, enum bank_array to, enum bank_array from); /* of equal lengths */
+/* A view of one tensor's part of an array, to be released. */
+struct tensor *bank_view(const struct bank *b, enum bank_array which, const struct bank_tensor *t);
 
 /* Sets or replaces a number stored beside the weights, as "autoencoder_scale" of a U-Net. */
 void bank_set_scalar(struct bank *b, const char *name, float value);

@@ -1,0 +1,314 @@
+#include "common/train/bank.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
+
+#define ALIGNMENT 16 /* elements: 64 bytes */
+
+static int64_t array_length(const struct bank *b, enum bank_array which)
+{
+    return which == BANK_PARAMETERS || which == BANK_EMA ? b->elements : b->trained_elements;
+}
+
+static float *array_data(const struct bank *b, enum bank_array which)
+{
+    return b->arrays[which]->data;
+}
+
+static void add_tensor(struct bank *b, const char *name, bool trained, int ndim,
+                       const int64_t *shape)
+{
+    CHECK(ndim >= 1 && ndim <= PLAN_MAX_DIMS);
+    struct bank_tensor *t = &b->tensors[b->count++];
+    *t = (struct bank_tensor){.name = xstrdup(name), .trained = trained, .ndim = ndim, .count = 1};
+    for (int i = 0; i < ndim; i++) {
+        t->shape[i] = shape[i];
+        t->count *= shape[i];
+    }
+}
+
+static int trained_first(const void *left, const void *right)
+{
+    const struct bank_tensor *a = left, *b = right;
+    return a->trained != b->trained ? b->trained - a->trained : strcmp(a->name, b->name);
+}
+
+/* Offsets and arrays, when all tensors have been added. */
+static void lay_out(struct bank *b)
+{
+    qsort(b->tensors, (size_t)b->count, sizeof *b->tensors, trained_first);
+    for (int i = 0; i < b->count; i++) {
+        struct bank_tensor *t = &b->tensors[i];
+        t->offset = b->elements;
+        b->elements += (t->count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        if (t->trained) {
+            b->trained_count++;
+            b->trained_elements = b->elements;
+            b->parameters += t->count;
+        }
+    }
+    for (int i = 0; i < BANK_ARRAYS; i++) {
+        b->arrays[i] = tensor_new(b->device, DTYPE_F32, DIMS(array_length(b, i)));
+        bank_fill(b, i, 0);
+    }
+}
+
+static bool ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+/* How many inputs feed an output of the module that a tensor belongs to: a bias' are its weight's.
+ * 0: a norm's. */
+static int64_t fan_in(const struct bank *b, const struct bank_tensor *t)
+{
+    if (t->ndim == 1 && ends_with(t->name, ".bias")) {
+        char *name = xasprintf("%.*sweight", (int)(strlen(t->name) - strlen("bias")), t->name);
+        const struct bank_tensor *weight = bank_find(b, name);
+        free(name);
+        CHECK(weight);
+        t = weight;
+    }
+    return t->ndim == 1 ? 0 : t->count / t->shape[0];
+}
+
+static uint64_t fnv1a(const char *text)
+{
+    uint64_t h = UINT64_C(0xcbf29ce484222325);
+    for (const unsigned char *c = (const unsigned char *)text; *c; c++)
+        h = (h ^ *c) * UINT64_C(0x100000001b3);
+    return h;
+}
+
+#define DRAW_AT_ONCE (1 << 16)
+
+static void initialise(struct bank *b, const struct bank_tensor *t, uint64_t seed)
+{
+    float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
+    float gain = b->net == NET_UNET && t->trained ? sqrtf(0.5f) : 1;
+    int64_t inputs = fan_in(b, t);
+    float bound = inputs ? gain / sqrtf((float)inputs) : 0;
+    for (int64_t at = 0; at < t->count; at += DRAW_AT_ONCE) {
+        int64_t n = t->count - at < DRAW_AT_ONCE ? t->count - at : DRAW_AT_ONCE;
+        if (!t->trained)
+            rng_normal(host, (size_t)n, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), (uint64_t)at);
+        else if (inputs)
+            rng_uniform(host, (size_t)n, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name),
+                        (uint64_t)at);
+        for (int64_t i = 0; t->trained && i < n; i++)
+            host[i] = inputs ? (2 * host[i] - 1) * bound : ends_with(t->name, ".bias") ? 0 : gain;
+        bank_write(b, BANK_PARAMETERS, t->offset + at, n, host);
+    }
+    free(host);
+}
+
+struct initialisation {
+    struct bank *bank;
+    uint64_t seed;
+};
+
+static void initialise_some(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct initialisation *job = arg;
+    for (int64_t i = begin; i < end; i++)
+        initialise(job->bank, &job->bank->tensors[i], job->seed);
+}
+
+struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, struct device *d)
+{
+    CHECK(net != NET_CLOOB);
+    struct bank *b = xcalloc(1, sizeof *b);
+    b->device = d;
+    b->net = net;
+    b->tensors = xcalloc((size_t)plan->count, sizeof *b->tensors);
+    for (int i = 0; i < plan->count; i++) {
+        const struct plan_tensor *t = &plan->items[i];
+        if (t->kind == PLAN_SCALAR)
+            bank_set_scalar(b, t->name, t->value);
+        else
+            add_tensor(b, t->name, t->kind == PLAN_TRAINED, t->ndim, t->shape);
+    }
+    lay_out(b);
+    struct initialisation job = {b, seed};
+    parallel_for(d->host_memory ? b->count : 0, 1, initialise_some, &job);
+    for (int i = 0; !d->host_memory && i < b->count; i++)
+        initialise(b, &b->tensors[i], seed);
+    bank_copy(b, BANK_EMA, BANK_PARAMETERS);
+    return b;
+}
+
+static int read_weight(struct bank *b, const struct bank_tensor *t, const struct weight *w,
+                       struct error *e)
+{
+    float *host = xmalloc((size_t)t->count * sizeof *host);
+    weight_to_f32(w, host);
+    int result = 0;
+    for (int64_t i = 0; i < t->count && !result; i++)
+        if (!isfinite(host[i]))
+            result = error_set(e, "tensor '%s' holds a number that is not finite", t->name);
+    if (!result)
+        bank_write(b, BANK_PARAMETERS, t->offset, t->count, host);
+    free(host);
+    return result;
+}
+
+int bank_from_names(struct bank **out, const struct named_weights *names, struct device *d,
+                    struct error *e)
+{
+    struct bank *b = xcalloc(1, sizeof *b);
+    b->device = d;
+    b->net = names->net;
+    b->tensors = xcalloc((size_t)names->count, sizeof *b->tensors);
+    int result = 0;
+    for (int i = 0; i < names->count && !result; i++) {
+        const struct weight *w = &names->items[i];
+        enum plan_kind kind = plan_kind_of(b->net, w->name);
+        double value;
+        if (kind == PLAN_SCALAR && names_scalar(names, w->name, &value))
+            bank_set_scalar(b, w->name, (float)value);
+        else if (kind == PLAN_SCALAR || w->ndim < 1 || w->ndim > PLAN_MAX_DIMS)
+            result = error_set(e, "tensor '%s' has %d dimensions", w->name, w->ndim);
+        else
+            add_tensor(b, w->name, kind == PLAN_TRAINED, w->ndim, w->shape);
+    }
+    if (!result)
+        lay_out(b);
+    for (int i = 0; i < b->count && !result; i++)
+        result = read_weight(b, &b->tensors[i], names_find(names, b->tensors[i].name), e);
+    if (result) {
+        bank_free(b);
+        return -1;
+    }
+    bank_copy(b, BANK_EMA, BANK_PARAMETERS);
+    *out = b;
+    return 0;
+}
+
+void bank_free(struct bank *b)
+{
+    if (!b)
+        return;
+    for (int i = 0; i < BANK_ARRAYS; i++)
+        tensor_release(b->arrays[i]);
+    for (int i = 0; i < b->count; i++)
+        free(b->tensors[i].name);
+    for (int i = 0; i < b->scalar_count; i++)
+        free(b->scalars[i].name);
+    free(b->tensors);
+    free(b);
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct weight *)a)->name, ((const struct weight *)b)->name);
+}
+
+void bank_names(struct named_weights *out, const struct bank *b, enum bank_array which)
+{
+    CHECK(which == BANK_PARAMETERS || which == BANK_EMA);
+    *out = (struct named_weights){.net = b->net, .ema = which == BANK_EMA, .device = b->device};
+    out->items = xcalloc((size_t)(b->count + b->scalar_count), sizeof *out->items);
+    for (int i = 0; i < b->count; i++) {
+        const struct bank_tensor *t = &b->tensors[i];
+        struct weight *w = &out->items[out->count++];
+        *w = (struct weight){.name = t->name, .dtype = DTYPE_F32, .ndim = t->ndim};
+        memcpy(w->shape, t->shape, sizeof t->shape);
+        w->data = array_data(b, which) + t->offset;
+        weight_set_row_major(w);
+    }
+    for (int i = 0; i < b->scalar_count; i++) {
+        struct weight *w = &out->items[out->count++];
+        *w = (struct weight){.name = b->scalars[i].name, .dtype = DTYPE_F32};
+        w->data = &b->scalars[i].value;
+        weight_set_row_major(w);
+    }
+    qsort(out->items, (size_t)out->count, sizeof *out->items, by_name);
+}
+
+void bank_bind(const struct bank *b, struct loader *l)
+{
+    for (int i = 0; i < l->count; i++) {
+        const struct bank_tensor *t = bank_find(b, l->taken[i]->name);
+        CHECK(t && l->tensors[i]->data == array_data(b, BANK_PARAMETERS) + t->offset);
+        if (!t->trained)
+            continue;
+        struct tensor *gradient = bank_view(b, BANK_GRADIENTS, t);
+        tensor_set_parameter(l->tensors[i], gradient);
+        tensor_release(gradient);
+    }
+}
+
+const struct bank_tensor *bank_find(const struct bank *b, const char *name)
+{
+    for (int trained = 1; trained >= 0; trained--) {
+        struct bank_tensor wanted = {.name = (char *)name, .trained = trained};
+        const struct bank_tensor *t =
+            bsearch(&wanted, b->tensors, (size_t)b->count, sizeof *b->tensors, trained_first);
+        if (t)
+            return t;
+    }
+    return NULL;
+}
+
+const float *bank_read(const struct bank *b, enum bank_array which, int64_t first, int64_t count,
+                       float *scratch)
+{
+    CHECK(first >= 0 && count >= 0 && first + count <= array_length(b, which));
+    const float *at = array_data(b, which) + first;
+    if (b->device->host_memory)
+        return at;
+    b->device->backend->download(b->device, scratch, at, (size_t)count * sizeof *at);
+    return scratch;
+}
+
+void bank_write(struct bank *b, enum bank_array which, int64_t first, int64_t count,
+                const float *host)
+{
+    CHECK(first >= 0 && count >= 0 && first + count <= array_length(b, which));
+    b->device->backend->upload(b->device, array_data(b, which) + first, host,
+                               (size_t)count * sizeof *host);
+}
+
+void bank_fill(struct bank *b, enum bank_array which, float value)
+{
+    struct fill_args args = {array_length(b, which), array_data(b, which), value};
+    b->device->backend->fill(b->device, &args);
+}
+
+void bank_copy(struct bank *b, enum bank_array to, enum bank_array from)
+{
+    CHECK(array_length(b, to) == array_length(b, from));
+    const float one = 1;
+    struct linear_combination_args args = {.count = 1, .y = b->arrays[to]};
+    args.x[0] = b->arrays[from];
+    args.coefficients[0] = one;
+    b->device->backend->linear_combination(b->device, &args);
+}
+
+struct tensor *bank_view(const struct bank *b, enum bank_array which, const struct bank_tensor *t)
+{
+    CHECK(t->offset + t->count <= array_length(b, which));
+    struct tensor *flat = tensor_slice(b->arrays[which], t->offset, t->count);
+    struct tensor *view = tensor_reshape(flat, t->ndim, t->shape);
+    tensor_release(flat);
+    return view;
+}
+
+void bank_set_scalar(struct bank *b, const char *name, float value)
+{
+    int i = 0;
+    while (i < b->scalar_count && strcmp(b->scalars[i].name, name) != 0)
+        i++;
+    if (i == b->scalar_count) {
+        CHECK(i < BANK_SCALARS_MAX);
+        b->scalars[b->scalar_count++].name = xstrdup(name);
+    }
+    b->scalars[i].value = value;
+}

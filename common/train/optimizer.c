@@ -1,0 +1,26 @@
+#include "common/train/optimizer.h"
+
+#include <math.h>
+#include <stddef.h>
+
+const char *const learning_rate_schedules[] = {"constant", "cosine", NULL};
+
+double learning_rate_at(const struct learning_rate_options *o, int64_t step)
+{
+    const double pi = 3.14159265358979323846;
+    if (step < o->warmup)
+        return o->base * (double)(step + 1) / (double)o->warmup;
+    if (o->schedule == LEARNING_RATE_CONSTANT)
+        return o->base;
+    if (step >= o->steps)
+        return 0;
+    double done = (double)(step - o->warmup) / (double)(o->steps - o->warmup);
+    return o->base * 0.5 * (1 + cos(pi * done));
+}
+
+double ema_decay_at(int64_t updates, int64_t decay_at)
+{
+    if (updates < 20000)
+        return 0.99;
+    return updates < decay_at ? 0.999 : 0.9999;
+}
