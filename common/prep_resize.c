@@ -122,32 +122,11 @@ static void horizontal(uint8_t *out, const uint8_t *row, int channels, const str
     }
 }
 
-/* `bytes` columns, of rows `stride` apart. */
-static inline __attribute__((always_inline)) void vertical_body(uint8_t *out, const uint8_t *rows,
-                                                                size_t stride, size_t bytes,
-                                                                const int32_t *w, int taps)
+/* Columns `begin` to `end`, of rows `stride` apart. */
+static void vertical(uint8_t *out, const uint8_t *rows, size_t stride, size_t begin, size_t end,
+                     const int32_t *w, int taps)
 {
-    typedef uint8_t u8x8 __attribute__((vector_size(8)));
-    typedef int32_t i32x8 __attribute__((vector_size(32)));
-    size_t x = 0;
-    for (; x + 32 <= bytes; x += 32) {
-        i32x8 sum[4] = {{0}, {0}, {0}, {0}};
-        for (int t = 0; t < taps; t++) {
-            const uint8_t *in = rows + (size_t)t * stride + x;
-            for (int j = 0; j < 4; j++) {
-                u8x8 v;
-                memcpy(&v, in + 8 * j, sizeof v);
-                sum[j] += __builtin_convertvector(v, i32x8) * w[t];
-            }
-        }
-        for (int j = 0; j < 4; j++) {
-            i32x8 v = (sum[j] + (1 << (WEIGHT_BITS - 1))) >> WEIGHT_BITS;
-            v = (v & (v > 0)) | (v > 255); /* comparisons give all ones: 255 in the low byte */
-            u8x8 bytes_of_v = __builtin_convertvector(v, u8x8);
-            memcpy(out + x + 8 * (size_t)j, &bytes_of_v, sizeof bytes_of_v);
-        }
-    }
-    for (; x < bytes; x++) {
+    for (size_t x = begin; x < end; x++) {
         int32_t sum = 0;
         for (int t = 0; t < taps; t++)
             sum += w[t] * rows[(size_t)t * stride + x];
@@ -155,19 +134,38 @@ static inline __attribute__((always_inline)) void vertical_body(uint8_t *out, co
     }
 }
 
-static void vertical(uint8_t *out, const uint8_t *rows, size_t stride, size_t bytes,
-                     const int32_t *w, int taps)
-{
-    vertical_body(out, rows, stride, bytes, w, taps);
-}
-
 #ifdef HAVE_AVX2_CODE
 #define AVX2 __attribute__((target("avx2")))
 
-AVX2 static void vertical_avx2(uint8_t *out, const uint8_t *rows, size_t stride, size_t bytes,
-                               const int32_t *w, int taps)
+/* 32 columns at a time; returns how many it has done. */
+AVX2 static size_t vertical_avx2(uint8_t *out, const uint8_t *rows, size_t stride, size_t bytes,
+                                 const int32_t *w, int taps)
 {
-    vertical_body(out, rows, stride, bytes, w, taps);
+    const __m256i half = _mm256_set1_epi32(1 << (WEIGHT_BITS - 1));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    size_t x = 0;
+    for (; x + 32 <= bytes; x += 32) {
+        __m256i sum[4] = {half, half, half, half};
+        for (int t = 0; t < taps; t++) {
+            const uint8_t *in = rows + (size_t)t * stride + x;
+            __m256i weight = _mm256_set1_epi32(w[t]);
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) {
+                __m128i v = _mm_loadl_epi64((const __m128i *)(const void *)(in + 8 * j));
+                __m256i product = _mm256_mullo_epi32(_mm256_cvtepu8_epi32(v), weight);
+                sum[j] = _mm256_add_epi32(sum[j], product);
+            }
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            sum[j] = _mm256_srai_epi32(sum[j], WEIGHT_BITS);
+        __m256i low = _mm256_packs_epi32(sum[0], sum[1]);
+        __m256i high = _mm256_packs_epi32(sum[2], sum[3]);
+        __m256i v = _mm256_packus_epi16(low, high); /* packs each half on its own */
+        v = _mm256_permutevar8x32_epi32(v, order);
+        _mm256_storeu_si256((__m256i *)(void *)(out + x), v);
+    }
+    return x;
 }
 
 /* Rounds four sums and packs them into the low bytes. */
@@ -277,13 +275,12 @@ static void vertical_pass(uint8_t *out, size_t out_stride, const uint8_t *rows, 
         const int32_t *w = f->weights + (size_t)y * (size_t)f->stride;
         const uint8_t *from = rows + (size_t)(f->first[y] - f->begin) * stride;
         uint8_t *to = out + (size_t)y * out_stride;
+        size_t done = 0;
 #ifdef HAVE_AVX2_CODE
-        if (have_avx2()) {
-            vertical_avx2(to, from, stride, bytes, w, f->taps[y]);
-            continue;
-        }
+        if (have_avx2())
+            done = vertical_avx2(to, from, stride, bytes, w, f->taps[y]);
 #endif
-        vertical(to, from, stride, bytes, w, f->taps[y]);
+        vertical(to, from, stride, done, bytes, w, f->taps[y]);
     }
 }
 
