@@ -766,6 +766,7 @@ int pickle_read(struct pickle *p, struct arena *arena, const uint8_t *data, size
                 struct error *e)
 {
     struct reader r = {.arena = arena, .start = data, .at = data, .end = data + size, .e = e};
+    r.stack = grown(NULL, &r.stack_capacity, 0, sizeof *r.stack); /* never NULL */
     int rc = run(&r);
     if (rc == 0)
         *p = (struct pickle){r.stack[r.depth - 1], r.last_persistent, (size_t)(r.at - data)};

@@ -31,15 +31,22 @@ static void put_count(struct line *l, int64_t n)
         put(l, "%s%c", i > 0 && (size - i) % 3 == 0 ? "," : "", digits[i]);
 }
 
-__attribute__((format(printf, 2, 3))) static const struct weight *
-find(const struct named_weights *n, const char *format, ...)
+#define SIZE_LIMIT ((int64_t)1 << 24) /* of a dimension; what is beyond is no network's */
+
+/* NULL also for a tensor of another number of dimensions or of absurd ones. */
+__attribute__((format(printf, 3, 4))) static const struct weight *
+find(const struct named_weights *n, int ndim, const char *format, ...)
 {
     char name[256];
     va_list args;
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    return names_find(n, name);
+    const struct weight *t = names_find(n, name);
+    bool usable = t && t->ndim == ndim;
+    for (int i = 0; usable && i < ndim; i++)
+        usable = t->shape[i] > 0 && t->shape[i] < SIZE_LIMIT;
+    return usable ? t : NULL;
 }
 
 static int64_t parameters(const struct named_weights *n)
@@ -61,16 +68,16 @@ static int describe_unet(struct line *l, const struct named_weights *n, struct e
     int levels = 0;
     bool divisible = true;
     while (levels < CHANNELS_MAX) {
-        const struct weight *first = find(n, "%s%d.main.0.weight", path, levels > 0);
-        if (!first || first->ndim != 4)
+        const struct weight *first = find(n, 4, "%s%d.main.0.weight", path, levels > 0);
+        if (!first)
             break;
         channels[levels] = first->shape[0];
         divisible &= 4 * channels[levels] % channels[0] == 0;
         strcat(path, levels == 0 ? "4.main." : "9.main.");
         levels++;
     }
-    if (levels == 0 || channels[0] == 0)
-        return error_set(e, "tensor 'net.0.main.0.weight' is missing or empty");
+    if (levels == 0)
+        return error_set(e, "tensor 'net.0.main.0.weight' is missing or unusable");
     /* Shapes only tell products; published models start with multiplier 4. */
     if (divisible && channels[0] % 4 == 0) {
         put(l, "U-Net, base %" PRId64 ", multipliers ", channels[0] / 4);
@@ -86,24 +93,23 @@ static int describe_unet(struct line *l, const struct named_weights *n, struct e
 
 static int describe_kl(struct line *l, const struct named_weights *n, struct error *e)
 {
-    bool has_encoder = find(n, "encoder.conv_in.weight");
+    bool has_encoder = names_find(n, "encoder.conv_in.weight");
     const char *side = has_encoder ? "encoder.down" : "decoder.up";
-    const struct weight *z = find(n, has_encoder ? "quant_conv.weight" : "post_quant_conv.weight");
-    const struct weight *first =
-        find(n, has_encoder ? "encoder.conv_in.weight" : "decoder.norm_out.weight");
-    if (!z || !first || z->ndim < 2 || first->ndim < 1 || first->shape[0] == 0)
-        return error_set(e, "tensor '%s' is missing or empty",
-                         !z ? "quant_conv.weight" : "encoder.conv_in.weight");
+    const char *z_name = has_encoder ? "quant_conv.weight" : "post_quant_conv.weight";
+    const char *first_name = has_encoder ? "encoder.conv_in.bias" : "decoder.norm_out.bias";
+    const struct weight *z = find(n, 4, "%s", z_name), *first = find(n, 1, "%s", first_name);
+    if (!z || !first)
+        return error_set(e, "tensor '%s' is missing or unusable", z ? first_name : z_name);
     put(l, "KL autoencoder, ch %" PRId64 ", multipliers ", first->shape[0]);
     const struct weight *t;
     int blocks = 0;
-    for (int i = 0; (t = find(n, "%s.%d.block.0.conv1.weight", side, i)); i++)
+    for (int i = 0; (t = find(n, 4, "%s.%d.block.0.conv1.weight", side, i)); i++)
         put(l, "%s%" PRId64, i ? "," : "", t->shape[0] / first->shape[0]);
-    while (find(n, "%s.0.block.%d.conv1.weight", side, blocks))
+    while (find(n, 4, "%s.0.block.%d.conv1.weight", side, blocks))
         blocks++;
     put(l, ", %d blocks a level, z %" PRId64, has_encoder ? blocks : blocks - 1,
         has_encoder ? z->shape[0] / 2 : z->shape[1]);
-    if (!has_encoder || !find(n, "decoder.conv_in.weight"))
+    if (!has_encoder || !names_find(n, "decoder.conv_in.weight"))
         put(l, ", %s only", has_encoder ? "encoder" : "decoder");
     return 0;
 }
@@ -111,22 +117,21 @@ static int describe_kl(struct line *l, const struct named_weights *n, struct err
 static int count_layers(const struct named_weights *n, const char *tower)
 {
     int layers = 0;
-    while (find(n, "%s.layers.%d.attn.query.weight", tower, layers))
+    while (find(n, 2, "%s.layers.%d.attn.query.weight", tower, layers))
         layers++;
     return layers;
 }
 
 static int describe_cloob(struct line *l, const struct named_weights *n, struct error *e)
 {
-    const struct weight *patch = find(n, "image_encoder.embed.weight"),
-                        *positions = find(n, "image_encoder.pos_embed.weight"),
-                        *table = find(n, "text_encoder.embed.weight"),
-                        *context = find(n, "text_encoder.pos_embed.weight"),
-                        *out = find(n, "%s_encoder.proj.weight", patch ? "image" : "text");
-    bool image = patch && positions && patch->ndim == 4 && positions->ndim == 2;
-    bool text = table && context && table->ndim == 2 && context->ndim == 2;
-    if ((!image && !text) || !out || out->ndim != 2)
-        return error_set(e, "embeddings, positions or the projection are missing");
+    const struct weight *patch = find(n, 4, "image_encoder.embed.weight"),
+                        *positions = find(n, 2, "image_encoder.pos_embed.weight"),
+                        *table = find(n, 2, "text_encoder.embed.weight"),
+                        *context = find(n, 2, "text_encoder.pos_embed.weight"),
+                        *out = find(n, 2, "%s_encoder.proj.weight", patch ? "image" : "text");
+    bool image = patch && positions, text = table && context;
+    if ((!image && !text) || !out)
+        return error_set(e, "embeddings, positions or the projection are missing or unusable");
     put(l, "CLOOB, embed %" PRId64, out->shape[0]);
     if (image) {
         int64_t side = 0;

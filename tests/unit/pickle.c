@@ -8,70 +8,8 @@
 
 #include "common/base/message.h"
 #include "formats/weights.h"
+#include "tests/support/pickles.h"
 #include "tests/support/tap.h"
-
-/* {'params': ({'m': {'w': numpy float32 [[1, 2, 3], [4, 5, -6.5]]}},)} as numpy 2 under Python 3
- * pickles it, and (last) the same array as numpy 1 under Python 2.7 does. */
-#define P(protocol, bytes)                                                                         \
-    {                                                                                              \
-        protocol, bytes, sizeof bytes - 1                                                          \
-    }
-static const struct fixture {
-    int protocol;
-    const char *bytes;
-    size_t size;
-} fixtures[] = {
-    P(0, "(dp0\012Vparams\012p1\012((dp2\012Vm\012p3\012(dp4\012Vw\012p5\012cnumpy._core.multi"
-         "array\012_reconstruct\012p6\012(cnumpy\012ndarray\012p7\012(I0\012tp8\012c_codecs"
-         "\012encode\012p9\012(Vb\012p10\012Vlatin1\012p11\012tp12\012Rp13\012tp14\012Rp15\012"
-         "(I1\012(I2\012I3\012tp16\012cnumpy\012dtype\012p17\012(Vf4\012p18\012I00\012I01\012t"
-         "p19\012Rp20\012(I3\012V<\012p21\012NNNI-1\012I-1\012I0\012tp22\012bI00\012g9\012(V"
-         "\134u0000\134u0000\200\077\134u0000\134u0000\134u0000@\134u0000\134u0000@@\134u0000"
-         "\134u0000\200@\134u0000\134u0000\240@\134u0000\134u0000\320\300\012p23\012g11\012tp2"
-         "4\012Rp25\012tp26\012bsstp27\012s."),
-    P(1, "}q\000X\006\000\000\000paramsq\001(}q\002X\001\000\000\000mq\003}q\004X\001\000\000"
-         "\000wq\005cnumpy._core.multiarray\012_reconstruct\012q\006(cnumpy\012ndarray\012q"
-         "\007(K\000tq\010c_codecs\012encode\012q\011(X\001\000\000\000bq\012X\006\000\000\000"
-         "latin1q\013tq\014Rq\015tq\016Rq\017(K\001(K\002K\003tq\020cnumpy\012dtype\012q\021(X"
-         "\002\000\000\000f4q\022I00\012I01\012tq\023Rq\024(K\003X\001\000\000\000<q\025NNNJ"
-         "\377\377\377\377J\377\377\377\377K\000tq\026bI00\012h\011(X\035\000\000\000\000\000"
-         "\302\200\077\000\000\000@\000\000@@\000\000\302\200@\000\000\302\240@\000\000\303"
-         "\220\303\200q\027h\013tq\030Rq\031tq\032bsstq\033s."),
-    P(2, "\200\002}q\000X\006\000\000\000paramsq\001}q\002X\001\000\000\000mq\003}q\004X\001"
-         "\000\000\000wq\005cnumpy._core.multiarray\012_reconstruct\012q\006cnumpy\012ndarray"
-         "\012q\007K\000\205q\010c_codecs\012encode\012q\011X\001\000\000\000bq\012X\006\000"
-         "\000\000latin1q\013\206q\014Rq\015\207q\016Rq\017(K\001K\002K\003\206q\020cnumpy\012"
-         "dtype\012q\021X\002\000\000\000f4q\022\211\210\207q\023Rq\024(K\003X\001\000\000\000"
-         "<q\025NNNJ\377\377\377\377J\377\377\377\377K\000tq\026b\211h\011X\035\000\000\000"
-         "\000\000\302\200\077\000\000\000@\000\000@@\000\000\302\200@\000\000\302\240@\000"
-         "\000\303\220\303\200q\027h\013\206q\030Rq\031tq\032bss\205q\033s."),
-    P(3, "\200\003}q\000X\006\000\000\000paramsq\001}q\002X\001\000\000\000mq\003}q\004X\001"
-         "\000\000\000wq\005cnumpy._core.multiarray\012_reconstruct\012q\006cnumpy\012ndarray"
-         "\012q\007K\000\205q\010C\001bq\011\207q\012Rq\013(K\001K\002K\003\206q\014cnumpy\012"
-         "dtype\012q\015X\002\000\000\000f4q\016\211\210\207q\017Rq\020(K\003X\001\000\000\000"
-         "<q\021NNNJ\377\377\377\377J\377\377\377\377K\000tq\022b\211C\030\000\000\200\077\000"
-         "\000\000@\000\000@@\000\000\200@\000\000\240@\000\000\320\300q\023tq\024bss\205q\025"
-         "s."),
-    P(4, "\200\004\225\277\000\000\000\000\000\000\000}\224\214\006params\224}\224\214\001m"
-         "\224}\224\214\001w\224\214\026numpy._core.multiarray\224\214\014_reconstruct\224\223"
-         "\224\214\005numpy\224\214\007ndarray\224\223\224K\000\205\224C\001b\224\207\224R\224"
-         "(K\001K\002K\003\206\224h\011\214\005dtype\224\223\224\214\002f4\224\211\210\207\224"
-         "R\224(K\003\214\001<\224NNNJ\377\377\377\377J\377\377\377\377K\000t\224b\211C\030"
-         "\000\000\200\077\000\000\000@\000\000@@\000\000\200@\000\000\240@\000\000\320\300"
-         "\224t\224bss\205\224s."),
-    P(5, "\200\005\225\252\000\000\000\000\000\000\000}\224\214\006params\224}\224\214\001m"
-         "\224}\224\214\001w\224\214\023numpy._core.numeric\224\214\013_frombuffer\224\223\224"
-         "(\226\030\000\000\000\000\000\000\000\000\000\200\077\000\000\000@\000\000@@\000\000"
-         "\200@\000\000\240@\000\000\320\300\224\214\005numpy\224\214\005dtype\224\223\224\214"
-         "\002f4\224\211\210\207\224R\224(K\003\214\001<\224NNNJ\377\377\377\377J\377\377\377"
-         "\377K\000t\224bK\002K\003\206\224\214\001C\224t\224R\224ss\205\224s."),
-    P(-2, "(dp0\nS'params'\np1\n((dp2\nS'm'\np3\n(dp4\nS'w'\np5\ncnumpy.core.multiarray\n"
-          "_reconstruct\np6\n(cnumpy\nndarray\np7\n(I0\ntp8\nS'b'\np9\ntp10\nRp11\n(I1\n(L2L\nI3\n"
-          "tp12\ncnumpy\ndtype\np13\n(S'f4'\np14\nI0\nI1\ntp15\nRp16\n(I3\nS'<'\np17\nNNNI-1\nI-1\n"
-          "I0\ntp18\nbI00\nS'\\x00\\x00\\x80?\\x00\\x00\\x00@\\x00\\x00@@\\x00\\x00\\x80@"
-          "\\x00\\x00\\xa0@\\x00\\x00\\xd0\\xc0'\np19\ntp20\nbsstp21\ns."),
-};
-#define FIXTURES (sizeof fixtures / sizeof *fixtures)
 
 /* A copy without a byte to spare, so that ASan sees reads past its end. */
 static int open_copy(struct weights **w, uint8_t **copy, const void *bytes, size_t size,
@@ -101,8 +39,8 @@ static bool opens(const void *bytes, size_t size, struct error *e)
 static void protocols(void)
 {
     static const float wanted[] = {1, 2, 3, 4, 5, -6.5f};
-    for (size_t i = 0; i < FIXTURES; i++) {
-        const struct fixture *f = &fixtures[i];
+    for (size_t i = 0; i < PICKLES; i++) {
+        const struct pickled *f = &pickles[i];
         struct weights *w;
         uint8_t *copy;
         struct error e = {""};
@@ -124,12 +62,12 @@ static void protocols(void)
 static void truncation(void)
 {
     struct error e;
-    for (size_t i = 0; i < FIXTURES; i++) {
+    for (size_t i = 0; i < PICKLES; i++) {
         size_t opened = 0;
-        for (size_t n = 0; n < fixtures[i].size; n++)
-            opened += opens(fixtures[i].bytes, n, &e);
+        for (size_t n = 0; n < pickles[i].size; n++)
+            opened += opens(pickles[i].bytes, n, &e);
         tap_ok(opened == 0, "protocol %d cut off after any of %zu bytes is refused",
-               abs(fixtures[i].protocol), fixtures[i].size);
+               abs(pickles[i].protocol), pickles[i].size);
     }
 }
 
@@ -138,14 +76,14 @@ static void damage(void)
 {
     static const uint8_t others[] = {0, 1, 0x7f, 0xff, '(', 't', 'R', 'b', '0', '.', 0x94, 'h'};
     size_t read = 0, refused = 0;
-    for (size_t i = 0; i < FIXTURES; i++) {
-        uint8_t *copy = xmalloc(fixtures[i].size);
-        for (size_t at = 0; at < fixtures[i].size; at++) {
+    for (size_t i = 0; i < PICKLES; i++) {
+        uint8_t *copy = xmalloc(pickles[i].size);
+        for (size_t at = 0; at < pickles[i].size; at++) {
             for (size_t k = 0; k < sizeof others; k++) {
                 struct error e;
-                memcpy(copy, fixtures[i].bytes, fixtures[i].size);
+                memcpy(copy, pickles[i].bytes, pickles[i].size);
                 copy[at] = others[k];
-                if (opens(copy, fixtures[i].size, &e))
+                if (opens(copy, pickles[i].size, &e))
                     read++;
                 else
                     refused++;

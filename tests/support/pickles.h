@@ -1,0 +1,16 @@
+#ifndef CCLD_TESTS_PICKLES_H
+#define CCLD_TESTS_PICKLES_H
+
+#include <stddef.h>
+
+/* {'params': ({'m': {'w': numpy float32 [[1, 2, 3], [4, 5, -6.5]]}},)} as numpy 2 under Python 3
+ * pickles it, and (last) the same array as numpy 1 under Python 2.7 does. */
+#define PICKLES 7
+struct pickled {
+    int protocol; /* negative: of Python 2 */
+    const char *bytes;
+    size_t size;
+};
+extern const struct pickled pickles[PICKLES];
+
+#endif
