@@ -112,6 +112,15 @@ static const struct backend *backend_table(bool fast)
     return b;
 }
 
+static struct device *device_new(const struct backend *backend, bool host_memory)
+{
+    struct device *d = xcalloc(1, sizeof *d);
+    d->backend = backend;
+    d->pool = xcalloc(1, sizeof *d->pool);
+    d->host_memory = host_memory;
+    return d;
+}
+
 int device_open(struct device **out, const char *spec, struct error *e)
 {
     const struct backend *backend = NULL;
@@ -123,12 +132,16 @@ int device_open(struct device **out, const char *spec, struct error *e)
         return error_set(e, "this build has no CUDA backend");
     else
         return error_set(e, "no such device (auto, cpu, cuda or cuda:N)");
-    struct device *d = xcalloc(1, sizeof *d);
-    d->backend = backend;
-    d->pool = xcalloc(1, sizeof *d->pool);
-    d->host_memory = true;
-    *out = d;
+    *out = device_new(backend, true);
     return 0;
+}
+
+struct device *device_open_dry(void)
+{
+    static struct backend dry;
+    if (!dry.name)
+        dry_backend_init(&dry);
+    return device_new(&dry, false);
 }
 
 void device_close(struct device *d)

@@ -35,6 +35,9 @@ struct device {
 
 /* spec: "auto", "cpu", "ref" (the plain C truth, for tests), "cuda", "cuda:N". */
 int device_open(struct device **d, const char *spec, struct error *e);
+/* A device that computes nothing and has no memory behind its addresses: what device_memory says
+ * after a run is what another device would need for the same. */
+struct device *device_open_dry(void);
 void device_close(struct device *d);
 
 /* Bytes held by tensors now, the most ever, and bytes in the pool that no tensor uses. */
@@ -51,5 +54,6 @@ void device_release(struct device *d, void *p, size_t granted);
 /* Backends fill their table here: ref_backend_init all of it, the others only what they have. */
 void ref_backend_init(struct backend *b);
 void cpu_backend_init(struct backend *b);
+void dry_backend_init(struct backend *b);
 
 #endif

@@ -52,6 +52,7 @@ struct unet {
     int mapping_count;
     int64_t cond_width;
     struct module_list net;
+    bool recompute;
 };
 
 static void load_conv_block(struct unet *u, struct module *m, int64_t *channels, const char *prefix)
@@ -227,9 +228,15 @@ const struct unet_sizes *unet_sizes(const struct unet *u)
     return &u->sizes;
 }
 
-static struct tensor *run_conv_block(struct tape *t, const struct module *m, struct tensor *x,
+void unet_set_recompute(struct unet *u, bool recompute)
+{
+    u->recompute = recompute;
+}
+
+static struct tensor *run_conv_block(struct tape *t, const void *context, struct tensor *x,
                                      struct tensor *cond)
 {
+    const struct module *m = context;
     struct tensor *h = tensor_retain(x);
     for (int i = 0; i < 2; i++) {
         tensor_replace(&h, conv2d(t, h, m->conv.weight[i], m->conv.bias[i], 1, 1, 1));
@@ -249,8 +256,11 @@ static struct tensor *run_conv_block(struct tape *t, const struct module *m, str
     return h;
 }
 
-static struct tensor *run_attention(struct tape *t, const struct module *m, struct tensor *x)
+static struct tensor *run_attention(struct tape *t, const void *context, struct tensor *x,
+                                    struct tensor *cond)
 {
+    (void)cond;
+    const struct module *m = context;
     struct tensor *h =
         group_norm(t, x, 1, NORM_EPS, m->attention.gamma, m->attention.beta, NULL, ACTIVATION_NONE);
     tensor_replace(&h, linear(t, h, m->attention.qkv, m->attention.qkv_bias, ACTIVATION_NONE));
@@ -260,21 +270,28 @@ static struct tensor *run_attention(struct tape *t, const struct module *m, stru
     return h;
 }
 
+static struct tensor *run_block(struct tape *t, const struct unet *u, tape_function *f,
+                                const struct module *m, struct tensor *x, struct tensor *cond)
+{
+    return u->recompute ? tape_recompute(t, f, m, x, cond) : f(t, m, x, cond);
+}
+
 /* Takes over the reference to x. */
-static struct tensor *run_modules(struct tape *t, const struct module_list *list, struct tensor *x,
+static struct tensor *run_modules(struct tape *t, const struct unet *u,
+                                  const struct module_list *list, struct tensor *x,
                                   struct tensor *cond)
 {
     for (int i = 0; i < list->count; i++) {
         const struct module *m = &list->items[i];
         switch (m->kind) {
         case MODULE_CONV_BLOCK:
-            tensor_replace(&x, run_conv_block(t, m, x, cond));
+            tensor_replace(&x, run_block(t, u, run_conv_block, m, x, cond));
             break;
         case MODULE_ATTENTION:
-            tensor_replace(&x, run_attention(t, m, x));
+            tensor_replace(&x, run_block(t, u, run_attention, m, x, NULL));
             break;
         case MODULE_SKIP: {
-            struct tensor *inner = run_modules(t, &m->inner, tensor_retain(x), cond);
+            struct tensor *inner = run_modules(t, u, &m->inner, tensor_retain(x), cond);
             tensor_replace(&x, concat(t, inner, x));
             tensor_release(inner);
             break;
@@ -321,7 +338,7 @@ struct tensor *unet_forward(struct tape *t, const struct unet *u, struct tensor 
     struct tensor *h = to_nhwc(t, x, NULL, NULL);
     tensor_replace(&h, append_planes(t, h, features));
     tensor_release(features);
-    h = run_modules(t, &u->net, h, cond);
+    h = run_modules(t, u, &u->net, h, cond);
     tensor_release(cond);
     tensor_replace(&h, to_nchw(t, h));
     return h;

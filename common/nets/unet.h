@@ -26,6 +26,10 @@ void unet_free(struct unet *u);
 struct loader *unet_loader(struct unet *u);
 const struct unet_sizes *unet_sizes(const struct unet *u);
 
+/* While recording, a block's inside is forgotten and run again by the backward direction: memory of
+ * one block instead of all, for the time of one more forward. */
+void unet_set_recompute(struct unet *u, bool recompute);
+
 /* x: [n, z, h, w]; time: [n]; embed: [n, d], any length but zero for "unconditional".
  * Returns v [n, z, h, w]; the caller releases it. */
 struct tensor *unet_forward(struct tape *t, const struct unet *u, struct tensor *x,

@@ -121,9 +121,8 @@ static void initialise_some(void *arg, int64_t begin, int64_t end, int worker)
         initialise(job->bank, &job->bank->tensors[i], job->seed);
 }
 
-struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, struct device *d)
+struct bank *bank_empty(const struct net_plan *plan, enum net net, struct device *d)
 {
-    CHECK(net != NET_CLOOB);
     struct bank *b = xcalloc(1, sizeof *b);
     b->device = d;
     b->net = net;
@@ -136,6 +135,13 @@ struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, 
             add_tensor(b, t->name, t->kind == PLAN_TRAINED, t->ndim, t->shape);
     }
     lay_out(b);
+    return b;
+}
+
+struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, struct device *d)
+{
+    CHECK(net != NET_CLOOB);
+    struct bank *b = bank_empty(plan, net, d);
     struct initialisation job = {b, seed};
     parallel_for(d->host_memory ? b->count : 0, 1, initialise_some, &job);
     for (int i = 0; !d->host_memory && i < b->count; i++)

@@ -47,6 +47,9 @@ struct bank {
     int scalar_count;
 };
 
+/* Every array zero, to be written. */
+struct bank *bank_empty(const struct net_plan *plan, enum net net, struct device *d);
+
 /* From a plan of a U-Net or a KL autoencoder, initialised as the reference does it: weights and
  * biases uniform in +-1/sqrt(fan_in) (torch's defaults), norms 1 and 0, then every trained tensor
  * of a U-Net times sqrt(1/2); fixed tensors are standard normal. A pure function of seed and each

@@ -39,6 +39,8 @@ struct step_sample {
     uint64_t sample; /* as given in training_batch */
     float t, loss;   /* loss: mean over the image of (v - target)^2 */
     bool dropped;    /* trained as unconditional */
+    bool suspect;    /* of an update that was not applied: its loss is not finite, or all losses
+                      * are and the gradient is not */
 };
 
 struct step_result {
@@ -64,6 +66,14 @@ const struct unet_sizes *step_sizes(const struct step *s);
 /* Forward and backward of the next micro-batch of step `step` (from 0, below 2^26); n is the
  * options' batch. Gradients add up until step_update. */
 void step_micro_batch(struct step *s, int64_t step, const struct training_batch *b);
+
+/* The same with what is random given: t and dropped are taken from samples (n of them), the noises
+ * are [n, z, h, w]. */
+struct step_noise {
+    struct tensor *posterior, *diffusion;
+};
+void step_micro_batch_drawn(struct step *s, const struct training_batch *b,
+                            const struct step_noise *noise, const struct step_sample *samples);
 
 /* After `accumulate` micro-batches: sums over ranks, checks, clips, updates parameters and EMA in
  * one pass; b->updates counts it. Non-finite anywhere: nothing is changed but the gradients. */
