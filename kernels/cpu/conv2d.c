@@ -5,46 +5,53 @@
 #include "kernels/cpu/matmul.h"
 
 /* Row m of a convolution's left side under a tap is the input pixel that the tap falls on. */
-static const float *shifted_pixel(const void *context, int64_t m, int tap)
+static void find_pixels(const void *context, int64_t m, int count, const float **a, int stride)
 {
-    const struct conv2d_args *a = context;
-    int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
-    int64_t out_h = a->y->shape[1], out_w = a->y->shape[2], kernel_w = a->weight->shape[3];
-    int64_t n = m / (out_h * out_w), at = m % (out_h * out_w);
-    int64_t y = at / out_w * a->stride + tap / kernel_w - a->pad_begin;
-    int64_t x = at % out_w * a->stride + tap % kernel_w - a->pad_begin;
-    if (y < 0 || y >= h || x < 0 || x >= w)
-        return NULL;
-    return (const float *)a->x->data + ((n * h + y) * w + x) * c;
-}
-
-static const float *dense_row(const void *context, int64_t m, int tap)
-{
-    const struct matmul *product = context;
-    const float *columns = product->context;
-    return columns + m * product->channels;
+    const struct conv2d_args *f = context;
+    const float *data = f->x->data;
+    int64_t h = f->x->shape[1], w = f->x->shape[2], c = f->x->shape[3];
+    int64_t out_h = f->y->shape[1], out_w = f->y->shape[2];
+    int64_t kernel_h = f->weight->shape[2], kernel_w = f->weight->shape[3];
+    int64_t n = m / (out_h * out_w), oy = m / out_w % out_h, ox = m % out_w;
+    for (int i = 0; i < count; i++) {
+        int64_t y0 = oy * f->stride - f->pad_begin, x0 = ox * f->stride - f->pad_begin;
+        const float **at = a + i;
+        for (int64_t y = y0; y < y0 + kernel_h; y++)
+            for (int64_t x = x0; x < x0 + kernel_w; x++, at += stride) {
+                bool inside = y >= 0 && y < h && x >= 0 && x < w;
+                *at = inside ? data + ((n * h + y) * w + x) * c : NULL;
+            }
+        if (++ox == out_w) {
+            ox = 0;
+            if (++oy == out_h) {
+                oy = 0;
+                n++;
+            }
+        }
+    }
 }
 
 struct patches_job {
     const struct conv2d_args *a;
     float *columns;
     int64_t first;
+    int taps;
 };
+
+#define PATCHES_CHUNK 64
 
 /* Writes output pixels [begin, end) as rows of channels * taps inputs, in the weights' order. */
 static void gather_patches(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct patches_job *j = arg;
-    const struct conv2d_args *a = j->a;
-    int64_t channels = a->x->shape[3];
-    int taps = (int)(a->weight->shape[2] * a->weight->shape[3]);
+    int64_t channels = j->a->x->shape[3];
+    const float *pixels[j->taps];
     for (int64_t m = begin; m < end; m++) {
-        float *row = j->columns + m * channels * taps;
-        for (int tap = 0; tap < taps; tap++) {
-            const float *pixel = shifted_pixel(a, j->first + m, tap);
+        float *row = j->columns + m * channels * j->taps;
+        find_pixels(j->a, j->first + m, 1, pixels, 1);
+        for (int tap = 0; tap < j->taps; tap++)
             for (int64_t c = 0; c < channels; c++)
-                row[c * taps + tap] = pixel ? pixel[c] : 0;
-        }
+                row[c * j->taps + tap] = pixels[tap] ? pixels[tap][c] : 0;
     }
 }
 
@@ -55,24 +62,22 @@ static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct
 {
     int64_t rows = m.rows;
     float *c = m.c;
+    struct patches_job j = {.a = a, .taps = m.taps};
     m.channels *= m.taps;
     m.taps = 1;
     size_t granted;
     int64_t slab = rows < PATCHES_SLAB ? rows : PATCHES_SLAB;
-    float *columns = device_allocate(d, (size_t)(slab * m.channels) * sizeof(float), &granted);
-    struct matmul product = m;
-    product.row = dense_row;
-    for (int64_t first = 0; first < rows; first += slab) {
-        struct patches_job j = {a, columns, first};
-        product.rows = rows - first < slab ? rows - first : slab;
-        product.c = c + first * m.ldc;
-        struct matmul holder = product;
-        holder.context = columns;
-        product.context = &holder;
-        parallel_for(product.rows, 64, gather_patches, &j);
-        matmul(d, &product);
+    j.columns = device_allocate(d, (size_t)(slab * m.channels) * sizeof(float), &granted);
+    struct dense_rows dense = {j.columns, m.channels};
+    m.find_rows = find_dense_rows;
+    m.context = &dense;
+    for (j.first = 0; j.first < rows; j.first += slab) {
+        m.rows = rows - j.first < slab ? rows - j.first : slab;
+        m.c = c + j.first * m.ldc;
+        parallel_for(m.rows, PATCHES_CHUNK, gather_patches, &j);
+        matmul(d, &m);
     }
-    device_release(d, columns, granted);
+    device_release(d, j.columns, granted);
 }
 
 /* The way is chosen by the shape of one image, so that results do not depend on the batch. */
@@ -90,7 +95,7 @@ void cpu_conv2d(struct device *d, const struct conv2d_args *a)
         .columns = a->weight->shape[0],
         .channels = in,
         .taps = (int)(kernel_h * kernel_w),
-        .row = shifted_pixel,
+        .find_rows = find_pixels,
         .context = a,
         .weight_dtype = a->weight->dtype,
         .weight = a->weight->data,

@@ -2,12 +2,6 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
 
-static const float *dense_row(const void *context, int64_t m, int tap)
-{
-    const struct linear_args *a = context;
-    return (const float *)a->x->data + m * tensor_last(a->x);
-}
-
 #define DOT_COLUMNS 16
 
 struct dot_job {
@@ -50,13 +44,14 @@ void cpu_linear(struct device *d, const struct linear_args *a)
             device_release(d, j.scratch, granted);
         return;
     }
+    struct dense_rows rows = {a->x->data, tensor_last(a->x)};
     struct matmul m = {
         .rows = tensor_rows(a->x),
         .columns = tensor_last(a->y),
         .channels = tensor_last(a->x),
         .taps = 1,
-        .row = dense_row,
-        .context = a,
+        .find_rows = find_dense_rows,
+        .context = &rows,
         .weight_dtype = a->weight->dtype,
         .weight = a->weight->data,
         .bias = a->bias ? a->bias->data : NULL,

@@ -15,12 +15,6 @@ static void mask_chunk(void *arg, int64_t begin, int64_t end, int worker)
         j->dz[i] = j->y[i] > 0 ? j->dy[i] : 0;
 }
 
-static const float *gradient_row(const void *context, int64_t m, int tap)
-{
-    const struct matmul *product = context;
-    return (const float *)product->context + m * product->channels;
-}
-
 void cpu_linear_backward(struct device *d, const struct linear_backward_args *a)
 {
     const struct linear_args *f = &a->forward;
@@ -35,13 +29,13 @@ void cpu_linear_backward(struct device *d, const struct linear_backward_args *a)
         dz = masked;
     }
     if (a->dx) {
-        struct matmul gradient = {.channels = out, .context = dz};
+        struct dense_rows gradient = {dz, out};
         struct matmul m = {
             .rows = rows,
             .columns = in,
             .channels = out,
             .taps = 1,
-            .row = gradient_row,
+            .find_rows = find_dense_rows,
             .context = &gradient,
             .weight_dtype = DTYPE_F32,
             .weight = f->weight->data,

@@ -53,6 +53,13 @@ void pack_rows(float *dst, int width, const float *src, int64_t ld, int64_t coun
     }
 }
 
+void find_dense_rows(const void *context, int64_t m, int count, const float **a, int stride)
+{
+    const struct dense_rows *rows = context;
+    for (int i = 0; i < count; i++)
+        a[i] = rows->data + (m + i) * rows->ld;
+}
+
 struct job {
     const struct matmul *m;
     const struct cpu_isa *isa;
@@ -132,10 +139,11 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
         for (int64_t r = m0; r < m1; r += isa->rows) {
             int rows = (int)(m1 - r < isa->rows ? m1 - r : isa->rows);
             const float *a[m->taps * isa->rows];
+            m->find_rows(m->context, r, rows, a, isa->rows);
             for (int tap = 0; tap < m->taps; tap++)
                 for (int i = 0; i < isa->rows; i++) {
-                    const float *p = m->row(m->context, r + (i < rows ? i : rows - 1), tap);
-                    a[tap * isa->rows + i] = p ? p + c0 : j->zeros;
+                    const float **at = a + tap * isa->rows + i;
+                    *at = i >= rows ? at[-1] : *at ? *at + c0 : j->zeros;
                 }
             for (int i = 0; i < count; i++)
                 run_tile(j, &panels[i], a, channels, packed[i], r, rows, edge,

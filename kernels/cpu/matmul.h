@@ -6,7 +6,8 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/device.h"
 
-/* c[m][n] = act(bias[n] + sum over tap, channel of row(m, tap)[channel] * weight[n][channel][tap]).
+/* c[m][n] = act(bias[n] + sum over tap, channel of row m under tap [channel] *
+ * weight[n][channel][tap]).
  * The rows of the left side are found through a function, so that a convolution is the same product
  * over shifted rows of its input, without a copy. Weights are packed block by block as they are
  * needed and never kept: a checkpoint is used where it is mapped. The order of summation does not
@@ -14,8 +15,9 @@
 struct matmul {
     int64_t rows, columns, channels;
     int taps;
-    /* First channel of row m under tap, or NULL where it is all zeros. */
-    const float *(*row)(const void *context, int64_t m, int tap);
+    /* a[tap*stride + i] = the channels of row m + i under tap, or NULL where they are all zeros,
+     * for i < count. */
+    void (*find_rows)(const void *context, int64_t m, int count, const float **a, int stride);
     const void *context;
     enum dtype weight_dtype;
     const void *weight; /* [columns][channels][taps] */
@@ -35,6 +37,13 @@ void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, co
 
 /* count rows of `columns` floats, ld apart, as a tile's b of `width` floats a row, zeros behind. */
 void pack_rows(float *dst, int width, const float *src, int64_t ld, int64_t count, int columns);
+
+/* find_rows of a plain matrix: context is a struct dense_rows, taps is 1. */
+struct dense_rows {
+    const float *data;
+    int64_t ld;
+};
+void find_dense_rows(const void *context, int64_t m, int count, const float **a, int stride);
 
 /* How `columns` are cut into tiles: widths in vectors, as even as possible. */
 struct panel {
