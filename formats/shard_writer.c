@@ -208,7 +208,30 @@ static int place(struct shard_writer *w, struct placement *p, int n, struct erro
     return 0;
 }
 
-/* Takes the contribution of a record that is about to be replaced out of the statistics. */
+/* Statistics of all records that can be read, but one. */
+static int recount(struct shard *s, MDB_txn *txn, const MDB_val *except,
+                   struct latent_statistics *statistics, struct shard_record *r, struct error *e)
+{
+    MDB_cursor *cursor;
+    MDB_val key, frame;
+    int rc = mdb_cursor_open(txn, s->samples, &cursor);
+    if (rc) {
+        return shard_error(e, s, "cannot read", rc);
+    }
+    *statistics = (struct latent_statistics){0};
+    while ((rc = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
+        bool is_it = key.mv_size == except->mv_size &&
+                     memcmp(key.mv_data, except->mv_data, key.mv_size) == 0;
+        if (!is_it && shard_frame_read(r, &frame, &s->info, NULL) == 0) {
+            latent_statistics_add(statistics, &s->info, r->moments, 1);
+        }
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : shard_error(e, s, "cannot read", rc);
+}
+
+/* Takes the contribution of a record that is about to be replaced out of the statistics; where it
+ * is damaged, so that nobody knows what that was, they are taken afresh. */
 static int forget_old(struct shard *s, MDB_txn *txn, MDB_val *key, struct latent_statistics *st,
                       struct error *e)
 {
@@ -219,11 +242,10 @@ static int forget_old(struct shard *s, MDB_txn *txn, MDB_val *key, struct latent
     }
     struct shard_record r;
     shard_record_init(&r);
-    rc = shard_frame_read(&r, &frame, &s->info, e);
-    if (rc == 0) {
+    if (shard_frame_read(&r, &frame, &s->info, e) == 0) {
         latent_statistics_add(st, &s->info, r.moments, -1);
     } else {
-        error_prefix(e, "%s: cannot read a record to be replaced", s->name);
+        rc = recount(s, txn, key, st, &r, e);
     }
     shard_record_release(&r);
     return rc;

@@ -307,6 +307,18 @@ static void test_damaged_records(void)
     ok_refused("plain", "00000.mdb: an LMDB file, but not a shard", "somebody else's LMDB file");
 }
 
+/* A damaged record can be had again: its file looks changed, or is touched. */
+static void test_repair(void)
+{
+    struct error e = {""};
+    CHECK(shards_write("repair", 10, 5, 0, 0));
+    change("repair", put_no_frame);
+    struct shard_writer *w = shards_open("repair", 0, 0);
+    tap_ok(w && shards_put(w, 3, 3, 1, &e) == 0, "a damaged record is replaced: %s", e.text);
+    shard_writer_close(w);
+    shards_ok_clean("repair", "after the repair");
+}
+
 /* Flips one bit in each frame's data in turn: every one must be noticed, by read and by verify. */
 static void test_bit_rot(void)
 {
@@ -380,6 +392,7 @@ int main(void)
 {
     test_foreign_files();
     test_damaged_records();
+    test_repair();
     test_bit_rot();
     test_reader_beside_writer();
     return tap_done();
