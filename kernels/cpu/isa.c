@@ -13,7 +13,8 @@ const struct cpu_isa *cpu_isa(void)
 #if defined(__x86_64__)
     const char *limit = getenv("CCLD_CPU");
     bool generic = limit && !strcmp(limit, "generic"), avx2 = limit && !strcmp(limit, "avx2");
-    if (!generic && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (!generic && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+        __builtin_cpu_supports("f16c"))
         isa = &cpu_isa_avx2;
     if (!generic && !avx2 && __builtin_cpu_supports("avx512f") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))

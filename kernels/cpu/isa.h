@@ -49,6 +49,9 @@ struct cpu_isa {
     void (*dot)(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const float *w,
                 int64_t ldw, int columns, int64_t k, const float *bias);
 
+    /* n weights of F16 or BF16 as floats. */
+    void (*widen)(float *dst, enum dtype dtype, const void *src, size_t n);
+
     /* One 6x6 patch (36 pointers to `channels` floats) to 36 vectors, position p at dst[p*stride].
      */
     void (*winograd_input)(float *dst, int64_t stride, const float *const *pixels,

@@ -223,3 +223,26 @@ static void dot(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, co
         }
     }
 }
+
+#if LANES == 16
+#define HALVES_TO_FLOATS(p) (vec) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
+#elif LANES == 8
+#define HALVES_TO_FLOATS(p) (vec) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#endif
+
+static void widen(float *dst, enum dtype dtype, const void *src, size_t n)
+{
+    size_t i = 0;
+    const uint16_t *from = src;
+    if (dtype == DTYPE_BF16)
+        for (; i < n; i++) {
+            uint32_t bits = (uint32_t)from[i] << 16;
+            memcpy(dst + i, &bits, sizeof bits);
+        }
+#ifdef HALVES_TO_FLOATS
+    if (dtype == DTYPE_F16)
+        for (; i + LANES <= n; i += LANES)
+            store(dst + i, HALVES_TO_FLOATS(from + i));
+#endif
+    dtype_to_f32(dst + i, dtype, from + i, n - i);
+}

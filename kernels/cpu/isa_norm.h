@@ -91,7 +91,7 @@ INLINE vec activate_backward(vec z, vec dy, const enum activation_kind act)
 {
     switch (act) {
     case ACTIVATION_RELU:
-        return select(z <= 0, splat(0), dy);
+        return choose(z <= 0, splat(0), dy);
     case ACTIVATION_SILU: {
         vec s = 1.0f / (1.0f + exp_vec(-z));
         return dy * (s + z * s * (1.0f - s));

@@ -2,6 +2,9 @@
  * with the compiler's vector types; multiplications and additions are contracted to FMA where the
  * instruction set has it. No include guard: one inclusion per file that defines the macros. */
 
+#if LANES > 4
+#include <immintrin.h>
+#endif
 #include <math.h>
 #include <string.h>
 
@@ -26,6 +29,7 @@ const struct cpu_isa TABLE(ISA) = {
     .tile_strided = tile_strided,
     .pack = pack,
     .dot = dot,
+    .widen = widen,
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
     .winograd_output = winograd_output,

@@ -21,14 +21,14 @@ INLINE vec splat(float x)
     return x - (vec){0};
 }
 
-INLINE vec select(ivec mask, vec a, vec b)
+INLINE vec choose(ivec mask, vec a, vec b)
 {
     return (vec)((mask & (ivec)a) | (~mask & (ivec)b));
 }
 
 INLINE vec maximum(vec a, vec b)
 {
-    return select(a > b, a, b);
+    return choose(a > b, a, b);
 }
 
 INLINE float sum_lanes(vec v)
@@ -44,9 +44,9 @@ INLINE vec exp_vec(vec x)
 {
     const vec low = splat(-87.0f), high = splat(88.0f);
     ivec under = x < low;
-    x = select(x > high, high, select(under, low, x));
+    x = choose(x > high, high, choose(under, low, x));
     vec scaled = x * 1.44269504088896341f;
-    ivec n = __builtin_convertvector(scaled + select(scaled < 0, splat(-0.5f), splat(0.5f)), ivec);
+    ivec n = __builtin_convertvector(scaled + choose(scaled < 0, splat(-0.5f), splat(0.5f)), ivec);
     vec nf = __builtin_convertvector(n, vec);
     vec r = x - nf * 0.693359375f;
     r = r + nf * 2.12194440e-4f;
@@ -58,7 +58,7 @@ INLINE vec exp_vec(vec x)
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
     vec power = (vec)((n + 127) << 23);
-    return select(under, splat(0), p * power);
+    return choose(under, splat(0), p * power);
 }
 
 /* erf, Abramowitz and Stegun 7.1.26 is too coarse for float; this is the rational approximation on
@@ -67,7 +67,7 @@ INLINE vec exp_vec(vec x)
 INLINE vec erf_vec(vec x)
 {
     const vec limit = splat(4.0f);
-    x = select(x > limit, limit, select(x < -limit, -limit, x));
+    x = choose(x > limit, limit, choose(x < -limit, -limit, x));
     vec x2 = x * x;
     vec p = splat(-2.72614225801306e-10f);
     p = p * x2 + 2.77068142495902e-08f;
@@ -89,7 +89,7 @@ INLINE vec activate(vec x, enum activation_kind act)
 {
     switch (act) {
     case ACTIVATION_RELU:
-        return select(x < 0, splat(0), x); /* a NaN stays */
+        return choose(x < 0, splat(0), x); /* a NaN stays */
     case ACTIVATION_SILU:
         return x / (1.0f + exp_vec(-x));
     case ACTIVATION_GELU:

@@ -37,9 +37,9 @@ const float *weights_as_f32(enum dtype dtype, const void *weight, int64_t first,
     }
     size_t size = dtype_size(dtype);
     for (int i = 0; i < count; i++)
-        dtype_to_f32(scratch + i * length, dtype,
-                     (const char *)weight + (size_t)((first + i) * ld + offset) * size,
-                     (size_t)length);
+        cpu_isa()->widen(scratch + i * length, dtype,
+                         (const char *)weight + (size_t)((first + i) * ld + offset) * size,
+                         (size_t)length);
     *ld_out = length;
     return scratch;
 }
