@@ -1,0 +1,99 @@
+#ifndef CCLD_TRAIN_DATASET_H
+#define CCLD_TRAIN_DATASET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/train/step.h"
+#include "formats/shard_store.h"
+
+/* What a run is trained on: all records of one or more shard stores, in the stores' order, some of
+ * them held out. A record's number counts through all of them; it is what training_batch.samples
+ * holds. Functions that take a const dataset, and those that read, may be called by several
+ * threads.
+ *
+ * Order: each epoch is a permutation of the records that are not held out, a pure function of
+ * (seed, epoch) that is computed record by record, so nothing is kept of it. A step takes the next
+ * `effective batch` of them; what is left at the end of an epoch and does not fill one is left out,
+ * as in the reference. */
+struct dataset;
+
+/* Opens stores that may stand beside one another (shard_info_check). holdout: how many records are
+ * held out. Which ones depends on nothing but their numbers: a store that has grown holds out none
+ * of the records that could be trained on before. Reasons name the store. */
+int dataset_open(struct dataset **d, const char *const *folders, int count, int64_t holdout,
+                 struct error *e);
+void dataset_close(struct dataset *d); /* NULL is fine */
+
+const struct shard_info *dataset_info(const struct dataset *d);
+struct latent_statistics dataset_statistics(const struct dataset *d);
+bool dataset_finished(const struct dataset *d); /* all stores are: shard_store_finished */
+int64_t dataset_count(const struct dataset *d); /* records, held out ones included */
+int64_t dataset_training_count(const struct dataset *d);
+int64_t dataset_holdout_count(const struct dataset *d);
+/* 32 hex digits and a zero, the same for the same records in the same order: of models, shapes,
+ * numbers of records and statistics of each store, not of their folders' names. */
+void dataset_hash(char hex[33], const struct dataset *d);
+
+/* Number of the record at a place of an epoch's order; 0 <= place < dataset_training_count. */
+int64_t dataset_record_at(const struct dataset *d, uint64_t seed, int64_t epoch, int64_t place);
+/* Number of held-out record i, in ascending order. */
+int64_t dataset_holdout_at(const struct dataset *d, int64_t i);
+/* "photos/1.jpg", malloc'ed: the path in the record. */
+int dataset_path(struct dataset *d, int64_t record, char **path, struct error *e);
+/* "shards/00002.mdb, index 17, 'photos/1.jpg'", malloc'ed, for error reports; without the path
+ * where the record cannot be read. */
+char *dataset_describe(struct dataset *d, int64_t record);
+
+/* Where a run stands in its data. */
+struct dataset_position {
+    int64_t epoch, place; /* from 0 both; place: of the next step's first record */
+};
+int64_t dataset_steps_per_epoch(const struct dataset *d, int64_t effective_batch);
+/* Where a run that stands at p stands after `steps` more. A place that leaves no whole batch moves
+ * to the next epoch. There must be at least one step per epoch. */
+struct dataset_position dataset_advance(const struct dataset *d, struct dataset_position p,
+                                        int64_t steps, int64_t effective_batch);
+
+/* Batches of a run, read ahead by threads of their own and handed out in order. */
+struct batch_reader;
+struct batch_reader_options {
+    uint64_t seed;
+    int64_t batch;      /* images of a micro-batch on this rank */
+    int64_t accumulate; /* micro-batches of a step */
+    int rank, ranks;
+    int threads;                   /* 0: 2 */
+    int64_t ahead;                 /* micro-batches read ahead at most; 0: 2 * threads */
+    int64_t first_step;            /* number of the first step that is handed out ... */
+    struct dataset_position start; /* ... and where it begins */
+};
+/* Fails when the effective batch (batch * accumulate * ranks) is larger than the records to train
+ * on. d must outlive the reader. */
+int batch_reader_open(struct batch_reader **r, struct dataset *d,
+                      const struct batch_reader_options *o, struct error *e);
+void batch_reader_close(struct batch_reader *r); /* NULL is fine */
+
+struct dataset_batch {
+    struct training_batch data;
+    int64_t step, micro_batch;  /* numbers: of the run, and within the step */
+    struct dataset_position at; /* of the whole step's first record */
+};
+/* The next micro-batch; those of a step follow one another. Image i of micro-batch k of rank r is
+ * at place at.place + (k * ranks + r) * batch + i. Valid until the next call. */
+int batch_reader_next(struct batch_reader *r, const struct dataset_batch **b, struct error *e);
+/* Seconds that batch_reader_next has waited for data so far. */
+double batch_reader_waited(const struct batch_reader *r);
+
+/* Held-out records first .. first+n into memory of its own, for step_evaluate. */
+struct holdout_batch {
+    struct training_batch data; /* n: as asked for */
+    float *moments, *embeds;
+    uint64_t *samples;
+    int64_t capacity; /* images */
+};
+void holdout_batch_init(struct holdout_batch *h);
+void holdout_batch_release(struct holdout_batch *h);
+int holdout_batch_read(struct holdout_batch *h, struct dataset *d, int64_t first, int64_t n,
+                       struct error *e);
+
+#endif
