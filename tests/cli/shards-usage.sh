@@ -18,7 +18,7 @@ mkdir empty
 try stat empty
 try verify empty
 # Records are binary.
-if command -v script >/dev/null; then
+if script -qec true typescript >/dev/null 2>&1; then
     script -qec 'ccld-shards cat store 0' typescript >terminal || echo $?
     grep -c 'will not write binary data to a terminal' terminal
 else
