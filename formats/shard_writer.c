@@ -214,6 +214,7 @@ static int recount(struct shard *s, MDB_txn *txn, const MDB_val *except,
 {
     MDB_cursor *cursor;
     MDB_val key, frame;
+    struct error unreadable;
     int rc = mdb_cursor_open(txn, s->samples, &cursor);
     if (rc) {
         return shard_error(e, s, "cannot read", rc);
@@ -222,7 +223,7 @@ static int recount(struct shard *s, MDB_txn *txn, const MDB_val *except,
     while ((rc = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
         bool is_it = key.mv_size == except->mv_size &&
                      memcmp(key.mv_data, except->mv_data, key.mv_size) == 0;
-        if (!is_it && shard_frame_read(r, &frame, &s->info, NULL) == 0) {
+        if (!is_it && shard_frame_read(r, &frame, &s->info, &unreadable) == 0) {
             latent_statistics_add(statistics, &s->info, r->moments, 1);
         }
     }
