@@ -1,4 +1,5 @@
 /* Looks into weight files and converts them. */
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@ enum { AS_AUTO, AS_SAFETENSORS, AS_TORCH };
 enum { NAMES_AUTO, NAMES_FILE, NAMES_OURS };
 
 static struct {
-    const char *output;
+    const char *input, *output;
     int dtype, weights, as, names;
 } options;
 
@@ -127,7 +128,7 @@ static int do_ls(const struct weights *w)
         elements += weight_count(weights_at(w, i));
     }
     if (fflush(stdout) || ferror(stdout)) {
-        error_errno(&e, "cannot write");
+        error_set(&e, "%s", strerror(errno));
         output_failed(&e);
     }
     inform("%d tensors, %lld elements", weights_count(w), (long long)elements);
@@ -223,12 +224,12 @@ static int select_tensors(const struct weight **items, struct named_weights *nam
     bool wanted = options.weights != WEIGHTS_ALL || options.names == NAMES_OURS;
     *items = weights_count(w) ? weights_at(w, 0) : NULL;
     *recognised = names_detect(net, w, &e) == 0;
-    if (!*recognised && wanted)
-        die("cannot convert under our names: %s", e.text);
-    if (!*recognised)
+    enum weights_pick pick = options.weights == WEIGHTS_RAW ? PICK_RAW : PICK_EMA;
+    if (!*recognised || names_resolve(named, w, *net, pick, &e)) {
+        if (wanted)
+            die("cannot convert '%s' under our names: %s", options.input, e.text);
         return weights_count(w);
-    if (names_resolve(named, w, *net, options.weights == WEIGHTS_RAW ? PICK_RAW : PICK_EMA, &e))
-        die("cannot convert: %s", e.text);
+    }
     char line[256];
     if (names_describe(line, sizeof line, named, &e) == 0)
         note("%s", line);
@@ -236,7 +237,7 @@ static int select_tensors(const struct weight **items, struct named_weights *nam
         warn("no averaged weights there: these may be raw");
     if (!wanted && !(options.names == NAMES_AUTO && named->foreign))
         return weights_count(w);
-    note("%s become ours", named->description);
+    note("%s; written under our names", named->description);
     *items = named->items;
     return named->count;
 }
@@ -318,20 +319,19 @@ int main(int argc, char **argv)
     int operands = options_parse(&program, argc, argv);
     const char *command = operands > 0 ? argv[1] : "";
     bool ls = strcmp(command, "ls") == 0, convert = strcmp(command, "convert") == 0;
-    if (operands == 0)
-        die_usage("no command: ls or convert");
     if (!ls && !convert)
-        die_usage("unknown command '%s': ls or convert", command);
+        die_usage(*command ? "'%s' is not one of ls, convert" : "what to do is missing", command);
     if (operands != 2)
-        die_usage("%s needs one file", command);
+        die_usage("'%s' wants one file", command);
     if (convert && !options.output)
-        die_usage("convert needs -o FILE");
+        die_usage("'convert' wants -o and the file to write");
     if (ls && options.output)
-        die_usage("ls writes to standard output: no -o");
+        die_usage("'ls' writes no file: no -o");
     struct weights *w;
     struct error e;
-    if (weights_open(&w, argv[2], &e))
-        die("cannot read '%s': %s", argv[2], e.text);
+    options.input = argv[2];
+    if (weights_open(&w, options.input, &e))
+        die("cannot read '%s': %s", options.input, e.text);
     int status = ls ? do_ls(w) : do_convert(w);
     weights_close(w);
     return status;
