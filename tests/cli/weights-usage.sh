@@ -15,4 +15,4 @@ try convert a.pth -o b --as zip
 try convert a.pth -o b --weights best
 try convert a.pth -o b --names mine
 try convert a.pth -o nowhere/b
-ls
+[ ! -e b ]
