@@ -230,14 +230,16 @@ static void dot(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, co
 #define HALVES_TO_FLOATS(p) (vec) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
 #endif
 
+typedef uint16_t short_vec __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
+
 static void widen(float *dst, enum dtype dtype, const void *src, size_t n)
 {
     size_t i = 0;
     const uint16_t *from = src;
     if (dtype == DTYPE_BF16)
-        for (; i < n; i++) {
-            uint32_t bits = (uint32_t)from[i] << 16;
-            memcpy(dst + i, &bits, sizeof bits);
+        for (; i + LANES <= n; i += LANES) {
+            short_vec v = *(const short_vec *)(from + i);
+            store(dst + i, (vec)(__builtin_convertvector(v, ivec) << 16));
         }
 #ifdef HALVES_TO_FLOATS
     if (dtype == DTYPE_F16)
