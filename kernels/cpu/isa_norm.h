@@ -30,23 +30,45 @@ static void moments(const float *x, int64_t n, float center, double *sum, double
     *sum_squares = q;
 }
 
+/* Sums of x - mid and of its square over pixels that are c floats apart, one vector of channels. */
+INLINE void block_sums(const float *x, int64_t pixels, int64_t c, int64_t some, vec mid, vec *sum,
+                       vec *squares)
+{
+    vec s = splat(0), q = splat(0);
+    if (some == LANES)
+        for (int64_t p = 0; p < pixels; p++) {
+            vec difference = load(x + p * c) - mid;
+            s += difference;
+            q += difference * difference;
+        }
+    else
+        for (int64_t p = 0; p < pixels; p++) {
+            vec difference = load_some(x + p * c, some) - mid;
+            s += difference;
+            q += difference * difference;
+        }
+    *sum = s;
+    *squares = q;
+}
+
+/* Blocks of pixels are summed twice, about any of their pixels and then about their mean: whatever
+ * the offset and however few pixels stand out, float sums keep their digits. */
 static void channel_moments(const float *x, int64_t pixels, int64_t c, const float *center,
                             double *sum, double *sum_squares)
 {
-    for (int64_t begin = 0; begin < pixels; begin += 256) {
-        int64_t end = begin + 256 < pixels ? begin + 256 : pixels;
+    for (int64_t begin = 0; begin < pixels; begin += 128) {
+        int64_t n = begin + 128 < pixels ? 128 : pixels - begin;
         for (int64_t i = 0; i < c; i += LANES) {
             int64_t some = c - i < LANES ? c - i : LANES;
-            vec mid = load_some(center + i, some), s = splat(0), q = splat(0);
-            for (int64_t p = begin; p < end; p++) {
-                const float *pixel = x + p * c + i;
-                vec difference = (some == LANES ? load(pixel) : load_some(pixel, some)) - mid;
-                s += difference;
-                q += difference * difference;
-            }
+            const float *block = x + begin * c + i;
+            vec s, q, first = some == LANES ? load(block) : load_some(block, some);
+            block_sums(block, n, c, some, first, &s, &q);
+            vec mean = first + s * (1.0f / (float)n);
+            block_sums(block, n, c, some, mean, &s, &q);
             for (int64_t j = 0; j < some; j++) {
-                sum[i + j] += s[j];
-                sum_squares[i + j] += q[j];
+                double apart = (double)mean[j] - center[i + j];
+                sum[i + j] += s[j] + (double)n * apart;
+                sum_squares[i + j] += q[j] + apart * (2 * (double)s[j] + (double)n * apart);
             }
         }
     }
