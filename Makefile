@@ -37,7 +37,7 @@ LIBRARIES = libturbojpeg:libturbojpeg0-dev libjpeg:libjpeg62-turbo-dev libpng:li
 DEBIAN_PACKAGES = gcc libc6-dev make pkg-config perl netpbm mandoc $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
-NO_BUILD = help deps demo check check-gpu install-man lint clean
+NO_BUILD = help deps demo check check-gpu install-built lint clean
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell command -v pkg-config),)
 $(error pkg-config is missing (Debian package pkg-config): run 'make deps')
@@ -162,11 +162,11 @@ lint:
 	mandoc -T lint -W warning man/*.[15]
 	prove tests/include-direction.sh
 
-install: all install-man
-	install -d $(DESTDIR)$(PREFIX)/bin
+install: all
+	@$(MAKE) --no-print-directory install-built
+install-built:
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install $(TOOLS) $(DESTDIR)$(PREFIX)/bin
-install-man:
-	install -d $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
 
@@ -188,6 +188,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all tests deps demo check prove prove-quick check-golden check-gpu bench bench-torch fuzz lint install install-man help clean FORCE
+.PHONY: all tests deps demo check prove prove-quick check-golden check-gpu bench bench-torch fuzz lint install install-built help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/tools/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d)

@@ -1,0 +1,88 @@
+#!/bin/sh
+# The makefile's refusals and its install, and whether the runner of tests/cli sees what it should. TAP.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+build=${BUILD:-build}
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+unset MAKEFLAGS MAKELEVEL MFLAGS
+
+number=0 failed=0
+check() { # NAME COMMAND...
+    number=$((number + 1)) title=$1
+    shift
+    if "$@" >"$work/said" 2>&1; then
+        echo "ok $number - $title"
+    else
+        failed=$((failed + 1))
+        echo "not ok $number - $title"
+        sed 's/^/# /' "$work/said" "$work/output"
+    fi
+}
+
+refuses() { # REASON MAKE-ARGUMENT...: make fails and gives the reason in one line
+    reason=$1
+    shift
+    ! make BUILD="$build" "$@" >"$work/output" 2>&1 && grep -q "$reason" "$work/output" &&
+        [ "$(grep -cv '^make' "$work/output")" -le 1 ]
+}
+
+: >"$work/output"
+check 'CUDA=1 without nvcc is refused' refuses "'nosuch-nvcc' was not found" CUDA=1 NVCC=nosuch-nvcc
+[ -n "$(ls kernels/cuda/*.cu 2>/dev/null)" ] ||
+    check 'CUDA=1 without a backend is refused' refuses 'no CUDA backend yet' CUDA=1 NVCC=sh
+no_libraries() { PKG_CONFIG_LIBDIR=$work PKG_CONFIG_PATH=$work refuses 'libpng-dev.*make deps' all; }
+check 'a missing library is named with its Debian package' no_libraries
+check 'check-gpu does not pass where it can check nothing' refuses 'no GPU backend yet' check-gpu
+
+install_all() {
+    make BUILD="$build" install-built DESTDIR="$work/root" PREFIX=/usr >"$work/output" 2>&1 &&
+        for tool in tools/ccld-*.c; do
+            name=$(basename "$tool" .c)
+            "$work/root/usr/bin/$name" --version && [ -f "$work/root/usr/share/man/man1/$name.1" ] ||
+                return 1
+        done && [ -f "$work/root/usr/share/man/man5/ccld-models.5" ]
+}
+check 'make install installs programs and pages' install_all
+
+# Cases that must pass, be skipped or fail, one for each way to fail.
+cases=$work/tree/tests/cli
+mkdir -p "$cases"
+cp tests/cli/run "$cases"
+write() { # NAME SCRIPT OUT ERR STATUS
+    echo "$2" >"$cases/$1.sh"
+    [ -z "$3" ] || echo "$3" >"$cases/$1.out"
+    [ -z "$4" ] || echo "$4" >"$cases/$1.err"
+    [ -z "$5" ] || echo "$5" >"$cases/$1.status"
+}
+write good 'echo out; echo a warning about 7 files >&2; exit 3' out 'a warning about * files' 3
+write quiet ':' '' '' ''
+write skipped 'echo no reason; exit 77' '' '' ''
+write status 'exit 1' '' '' ''
+write stdout 'echo out' '' '' ''
+write no-stdout ':' out '' ''
+write stderr 'echo told >&2' '' '' ''
+write no-stderr ':' '' 'told' ''
+write glob 'echo "cannot read: x" >&2' '' 'cannot write: *' ''
+write dots 'echo "axb" >&2' '' 'a.b' ''
+write ends 'echo "a warning about 7 files!" >&2' '' 'a warning about * files' ''
+write command-fails 'false; echo out' out '' ''
+write unset-variable 'echo "$no_such_variable"' '' '' 2
+write leftovers 'test -z "$(ls)" && touch file && test ! -e ../quiet/file' 'no' '' ''
+
+runner() {
+    BUILD="$(cd "$build" && pwd)" "$cases/run" "$@" >"$work/output" 2>&1
+}
+all_seen() {
+    ! runner || return 1
+    for name in good quiet skipped; do grep -q "^ok .* - $name" "$work/output" || return 1; done
+    [ "$(grep -c '^not ok' "$work/output")" = 11 ]
+}
+check 'the runner of tests/cli tells good cases from bad' all_seen
+some_seen() { runner good quiet skipped && [ "$(grep -c '^ok' "$work/output")" = 3 ]; }
+check 'and runs those that are named' some_seen
+none_such() { ! runner nosuch && grep -q '^not ok' "$work/output"; }
+check 'a case that is not there fails' none_such
+
+echo "1..$number"
+[ $failed = 0 ]
