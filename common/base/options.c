@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +80,33 @@ static const struct option *find(const struct program *p, const char *name, size
 {
     const struct option *o = find_in(p->options, name, n, letter);
     return o ? o : find_in(common_table, name, n, letter);
+}
+
+const struct option *option_find(const struct program *p, const char *name)
+{
+    return find(p, name, strlen(name), 0);
+}
+
+#define MAX_GIVEN 256
+
+static const struct option *given[MAX_GIVEN];
+static int given_count;
+
+static void remember_given(const struct option *o)
+{
+    for (int i = 0; i < given_count; i++)
+        if (given[i] == o)
+            return;
+    CHECK(given_count < MAX_GIVEN);
+    given[given_count++] = o;
+}
+
+bool option_given(const char *name)
+{
+    for (int i = 0; i < given_count; i++)
+        if (strcmp(given[i]->name, name) == 0)
+            return true;
+    return false;
 }
 
 static bool checked(const struct option *o)
@@ -212,6 +240,44 @@ static void assign(const struct option *o, const char *as, const char *text)
     }
 }
 
+void option_set(const struct option *o, const char *text)
+{
+    struct spelling as = spell(o, true);
+    assign(o, as.text, text);
+}
+
+char *option_text(const struct option *o)
+{
+    switch (o->kind) {
+    case OPTION_FLAG:
+        return *(bool *)o->value ? xstrdup("true") : NULL;
+    case OPTION_INT:
+        return xasprintf("%" PRId64, *(int64_t *)o->value);
+    case OPTION_SEED:
+        return xasprintf("%" PRIu64, *(uint64_t *)o->value);
+    case OPTION_FLOAT: {
+        double v = *(double *)o->value;
+        char *text = xasprintf("%.15g", v);
+        if (strtod(text, NULL) != v) {
+            free(text);
+            text = xasprintf("%.17g", v);
+        }
+        return text;
+    }
+    case OPTION_STRING:
+        return *(const char **)o->value ? xstrdup(*(const char **)o->value) : NULL;
+    case OPTION_CHOICE:
+        return xstrdup(o->choices[*(int *)o->value]);
+    case OPTION_SIZE: {
+        const struct size2d *s = o->value;
+        return xasprintf("%dx%d", s->height, s->width);
+    }
+    case OPTION_LIST:
+        return NULL;
+    }
+    return NULL;
+}
+
 static void format_default(const struct option *o, char *buf, size_t size)
 {
     buf[0] = '\0';
@@ -306,6 +372,7 @@ static void parse_long(const struct program *p, int argc, char **argv, int *i)
     const struct option *o = find(p, name, n, 0);
     if (!o)
         die_usage("unknown option '--%.*s'", (int)n, name);
+    remember_given(o);
     struct spelling as = spell(o, true);
     if (o->kind == OPTION_FLAG) {
         if (equals)
@@ -327,6 +394,7 @@ static void parse_short(const struct program *p, int argc, char **argv, int *i)
         const struct option *o = find(p, NULL, 0, *c);
         if (!o)
             die_usage("unknown option '-%c'", *c);
+        remember_given(o);
         struct spelling as = spell(o, false);
         if (o->kind == OPTION_FLAG) {
             assign(o, as.text, NULL);
@@ -352,7 +420,7 @@ static bool valid_device(const char *s)
     return digits >= 1 && digits <= 4 && s[5 + digits] == '\0';
 }
 
-static void apply_common(void)
+void options_apply_common(void)
 {
     static const char *const precisions[] = {"auto", "fp32", "bf16", "fp16"};
     if (want_verbose)
@@ -399,6 +467,6 @@ int options_parse(const struct program *p, int argc, char **argv)
             finish_stdout();
         }
     }
-    apply_common();
+    options_apply_common();
     return operands;
 }

@@ -62,6 +62,18 @@ extern struct common_options common_options;
  * stand in argv[1..n] afterwards in their given order. */
 int options_parse(const struct program *program, int argc, char **argv);
 
+/* For programs that go on with options of an earlier run, after options_parse. */
+bool option_given(const char *name); /* on the command line, by its long name */
+/* The program's or a common option; NULL when there is none. */
+const struct option *option_find(const struct program *program, const char *name);
+/* Its value as text that gives the same value again, malloc'ed; NULL for a list, an unset flag and
+ * a string that is NULL. */
+char *option_text(const struct option *o);
+/* As if the command line had said so; does not count as given. text must stay valid for strings. */
+void option_set(const struct option *o, const char *text);
+/* Checks and applies the common options anew, when some of them were set. */
+void options_apply_common(void);
+
 #define CCLD_VERSION "0.1.0"
 
 #endif
