@@ -1,0 +1,300 @@
+#include "common/train/loss.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "kernels/device.h"
+
+#define LOGVAR_MIN -30.0
+#define LOGVAR_MAX 20.0
+
+static float *on_host(const struct tensor *t)
+{
+    CHECK(t->dtype == DTYPE_F32);
+    float *host = xmalloc((size_t)tensor_count(t) * sizeof *host + 1);
+    tensor_to_f32(t, host);
+    return host;
+}
+
+static struct tensor *like(const struct tensor *t, const float *host)
+{
+    return tensor_from_f32(t->device, t->ndim, t->shape, host);
+}
+
+static double clamp_logvar(double logvar)
+{
+    return logvar < LOGVAR_MIN ? LOGVAR_MIN : logvar > LOGVAR_MAX ? LOGVAR_MAX : logvar;
+}
+
+/* Of image i and element j of its latent: where mean and log-variance lie in moments. */
+struct latent {
+    int64_t n, elements; /* elements of one image's latent */
+};
+
+static struct latent latent_of(const struct tensor *moments)
+{
+    CHECK(moments->ndim == 4 && moments->shape[1] % 2 == 0 && moments->shape[0] > 0);
+    int64_t n = moments->shape[0];
+    return (struct latent){n, tensor_count(moments) / n / 2};
+}
+
+struct tensor *posterior_sample(const struct tensor *moments, const struct tensor *noise)
+{
+    struct latent l = latent_of(moments);
+    float *m = on_host(moments), *e = noise ? on_host(noise) : NULL;
+    float *z = xmalloc((size_t)(l.n * l.elements) * sizeof *z);
+    CHECK(!noise || tensor_count(noise) == l.n * l.elements);
+    for (int64_t i = 0; i < l.n; i++) {
+        const float *mean = m + 2 * i * l.elements, *logvar = mean + l.elements;
+        for (int64_t j = 0; j < l.elements; j++) {
+            double deviation = exp(clamp_logvar(logvar[j]) / 2);
+            int64_t at = i * l.elements + j;
+            z[at] = (float)(mean[j] + (e ? deviation * e[at] : 0));
+        }
+    }
+    const int64_t *s = moments->shape;
+    struct tensor *result = tensor_from_f32(moments->device, DIMS(s[0], s[1] / 2, s[2], s[3]), z);
+    free(m);
+    free(e);
+    free(z);
+    return result;
+}
+
+void posterior_sample_backward(const struct tensor *moments, const struct tensor *noise,
+                               const struct tensor *dz, struct tensor *dmoments)
+{
+    struct latent l = latent_of(moments);
+    float *m = on_host(moments), *e = noise ? on_host(noise) : NULL;
+    float *d = on_host(dz), *dm = on_host(dmoments);
+    for (int64_t i = 0; i < l.n; i++) {
+        float *dmean = dm + 2 * i * l.elements, *dlogvar = dmean + l.elements;
+        const float *logvar = m + (2 * i + 1) * l.elements;
+        for (int64_t j = 0; j < l.elements; j++) {
+            int64_t at = i * l.elements + j;
+            bool clamped = logvar[j] < LOGVAR_MIN || logvar[j] > LOGVAR_MAX;
+            dmean[j] += d[at];
+            if (e && !clamped)
+                dlogvar[j] += (float)(d[at] * e[at] * exp(logvar[j] / 2.0) / 2);
+        }
+    }
+    moments->device->backend->upload(moments->device, dmoments->data, dm,
+                                     (size_t)tensor_count(dmoments) * sizeof *dm);
+    free(m);
+    free(e);
+    free(d);
+    free(dm);
+}
+
+static double sign(double x)
+{
+    return (x > 0) - (x < 0);
+}
+
+void kl_loss(struct kl_loss *out, const struct tensor *image, const struct tensor *reconstruction,
+             const struct tensor *moments, double weight)
+{
+    CHECK(tensor_same_shape(image, reconstruction));
+    *out = (struct kl_loss){0};
+    struct latent l = latent_of(moments);
+    int64_t pixels = tensor_count(image);
+    float *x = on_host(image), *r = on_host(reconstruction), *m = on_host(moments);
+    double sum = 0;
+    for (int64_t i = 0; i < pixels; i++) {
+        double difference = (double)r[i] - x[i];
+        sum += fabs(difference);
+        r[i] = (float)(sign(difference) / (double)pixels);
+    }
+    out->reconstruction = sum / (double)pixels;
+    sum = 0;
+    for (int64_t i = 0; i < l.n; i++) {
+        float *mean = m + 2 * i * l.elements, *logvar = mean + l.elements;
+        for (int64_t j = 0; j < l.elements; j++) {
+            double mu = mean[j], log_variance = clamp_logvar(logvar[j]);
+            bool clamped = log_variance != logvar[j];
+            double variance = exp(log_variance);
+            sum += (mu * mu + variance - 1 - log_variance) / 2;
+            mean[j] = (float)(weight * mu / (double)l.n);
+            logvar[j] = clamped ? 0 : (float)(weight * (variance - 1) / 2 / (double)l.n);
+        }
+    }
+    out->kl = sum / (double)l.n;
+    out->total = out->reconstruction + weight * out->kl;
+    out->dreconstruction = like(image, r);
+    out->dmoments = like(moments, m);
+    free(x);
+    free(r);
+    free(m);
+}
+
+/* Matrices of doubles, n rows of d (or n) columns. */
+
+static double dot(const double *a, const double *b, int64_t d)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < d; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+static void add_scaled(double *a, double scale, const double *b, int64_t d)
+{
+    for (int64_t i = 0; i < d; i++)
+        a[i] += scale * b[i];
+}
+
+static double *matrix(int64_t rows, int64_t columns)
+{
+    return xcalloc((size_t)(rows * columns) + 1, sizeof(double));
+}
+
+/* Row j: what state pattern j retrieves from the stored patterns, to unit length. */
+struct retrieval {
+    int64_t n, d;
+    double scale;
+    const double *stored, *state;
+    double *shares; /* [n, n] of state j in row j: softmax over the stored ones */
+    double *found;  /* [n, d], rows of unit length */
+    double *length; /* [n] before */
+};
+
+static void softmax_row(double *x, int64_t n)
+{
+    double most = -INFINITY, sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        most = fmax(most, x[i]);
+    for (int64_t i = 0; i < n; i++)
+        sum += x[i] = exp(x[i] - most);
+    for (int64_t i = 0; i < n; i++)
+        x[i] /= sum;
+}
+
+static struct retrieval retrieve(const double *stored, const double *state, int64_t n, int64_t d,
+                                 double scale)
+{
+    struct retrieval r = {n, d, scale, stored, state, matrix(n, n), matrix(n, d), matrix(n, 1)};
+    for (int64_t j = 0; j < n; j++) {
+        double *share = r.shares + j * n, *found = r.found + j * d;
+        for (int64_t i = 0; i < n; i++)
+            share[i] = scale * dot(stored + i * d, state + j * d, d);
+        softmax_row(share, n);
+        for (int64_t i = 0; i < n; i++)
+            add_scaled(found, share[i], stored + i * d, d);
+        r.length[j] = sqrt(dot(found, found, d));
+        for (int64_t k = 0; k < d; k++)
+            found[k] /= r.length[j];
+    }
+    return r;
+}
+
+/* Adds to the gradients by stored and state. dfound is used up. Frees r. */
+static void retrieve_backward(struct retrieval *r, double *dfound, double *dstored, double *dstate)
+{
+    int64_t n = r->n, d = r->d;
+    double *dshare = matrix(n, 1);
+    for (int64_t j = 0; j < n; j++) {
+        const double *share = r->shares + j * n, *found = r->found + j * d;
+        double *dr = dfound + j * d, mean = 0;
+        double along = dot(found, dr, d);
+        for (int64_t k = 0; k < d; k++)
+            dr[k] = (dr[k] - along * found[k]) / r->length[j];
+        for (int64_t i = 0; i < n; i++) {
+            dshare[i] = dot(r->stored + i * d, dr, d);
+            mean += share[i] * dshare[i];
+            add_scaled(dstored + i * d, share[i], dr, d);
+        }
+        for (int64_t i = 0; i < n; i++) {
+            double dscore = r->scale * share[i] * (dshare[i] - mean);
+            add_scaled(dstored + i * d, dscore, r->state + j * d, d);
+            add_scaled(dstate + j * d, dscore, r->stored + i * d, d);
+        }
+    }
+    free(dshare);
+    free(dfound);
+    free(r->shares);
+    free(r->found);
+    free(r->length);
+}
+
+/* Mean over rows i of log(sum over j != i of exp(k_ij)) - k_ii, k = x y^T * inv_tau; the gradients
+ * by x and y, times `weight`, are new matrices. */
+static double info_loob(const double *x, const double *y, int64_t n, int64_t d, double inv_tau,
+                        double weight, double **dx, double **dy)
+{
+    double sum = 0, *k = matrix(n, 1);
+    *dx = matrix(n, d);
+    *dy = matrix(n, d);
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t j = 0; j < n; j++)
+            k[j] = inv_tau * dot(x + i * d, y + j * d, d);
+        double own = k[i], most = -INFINITY, others = 0;
+        k[i] = -INFINITY;
+        for (int64_t j = 0; j < n; j++)
+            most = fmax(most, k[j]);
+        for (int64_t j = 0; j < n; j++)
+            others += exp(k[j] - most);
+        sum += most + log(others) - own;
+        softmax_row(k, n);
+        k[i] = -1;
+        for (int64_t j = 0; j < n; j++) {
+            double dk = weight * inv_tau * k[j] / (double)n;
+            add_scaled(*dx + i * d, dk, y + j * d, d);
+            add_scaled(*dy + j * d, dk, x + i * d, d);
+        }
+    }
+    free(k);
+    return sum / (double)n;
+}
+
+static double *as_double(const struct tensor *t)
+{
+    int64_t count = tensor_count(t);
+    float *host = on_host(t);
+    double *x = matrix(count, 1);
+    for (int64_t i = 0; i < count; i++)
+        x[i] = host[i];
+    free(host);
+    return x;
+}
+
+static struct tensor *as_tensor(const struct tensor *shape, const double *x)
+{
+    int64_t count = tensor_count(shape);
+    float *host = xmalloc((size_t)count * sizeof *host);
+    for (int64_t i = 0; i < count; i++)
+        host[i] = (float)x[i];
+    struct tensor *t = like(shape, host);
+    free(host);
+    return t;
+}
+
+/* One half: patterns of `stored` retrieved by themselves and by the others. */
+static double loob_half(const double *stored, const double *other, int64_t n, int64_t d,
+                        double inv_tau, double scale, double *dstored, double *dother)
+{
+    struct retrieval own = retrieve(stored, stored, n, d, scale);
+    struct retrieval cross = retrieve(stored, other, n, d, scale);
+    double *down, *dcross;
+    double loss = info_loob(own.found, cross.found, n, d, inv_tau, 0.5, &down, &dcross);
+    retrieve_backward(&own, down, dstored, dstored);
+    retrieve_backward(&cross, dcross, dstored, dother);
+    return loss;
+}
+
+void cloob_loss(struct cloob_loss *out, const struct tensor *image, const struct tensor *text,
+                double inv_tau, double scale_hopfield)
+{
+    CHECK(image->ndim == 2 && tensor_same_shape(image, text) && image->shape[0] >= 2);
+    int64_t n = image->shape[0], d = image->shape[1];
+    double *x = as_double(image), *y = as_double(text), *dx = matrix(n, d), *dy = matrix(n, d);
+    out->total = (loob_half(x, y, n, d, inv_tau, scale_hopfield, dx, dy) +
+                  loob_half(y, x, n, d, inv_tau, scale_hopfield, dy, dx)) /
+                 2;
+    out->dimage = as_tensor(image, dx);
+    out->dtext = as_tensor(text, dy);
+    free(x);
+    free(y);
+    free(dx);
+    free(dy);
+}

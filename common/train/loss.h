@@ -1,0 +1,37 @@
+#ifndef CCLD_TRAIN_LOSS_H
+#define CCLD_TRAIN_LOSS_H
+
+#include "kernels/tensor.h"
+
+/* Losses of the two networks that are not the U-Net (whose v-objective is an op, mse), with their
+ * gradients. They are small beside the networks, so they are computed on the host, in double. All
+ * tensors are F32; returned ones are the caller's to release. */
+
+/* z = mean + exp(clamp(logvar, -30, 20) / 2) * noise. moments: [n, 2c, h, w]; noise: [n, c, h, w],
+ * NULL: the mode, z = mean. */
+struct tensor *posterior_sample(const struct tensor *moments, const struct tensor *noise);
+/* Adds the gradient by moments, given dz, to dmoments. */
+void posterior_sample_backward(const struct tensor *moments, const struct tensor *noise,
+                               const struct tensor *dz, struct tensor *dmoments);
+
+/* The autoencoder's: mean over all elements of |image - reconstruction| + weight * kl, where kl is
+ * the mean over images of the sum of (mean^2 + variance - 1 - logvar) / 2: the divergence of the
+ * posterior from the standard normal. */
+struct kl_loss {
+    double total, reconstruction, kl;
+    struct tensor *dreconstruction, *dmoments; /* dmoments: by the kl term alone */
+};
+void kl_loss(struct kl_loss *out, const struct tensor *image, const struct tensor *reconstruction,
+             const struct tensor *moments, double weight);
+
+/* CLOOB's (Fuerst et al., arXiv 2110.11316, scaled as in crowsonkb/cloob-training): patterns of
+ * both kinds are retrieved from the batch's images and from its texts by a Hopfield network;
+ * InfoLOOB holds each pair against the others. image, text: [n, d], rows of length 1. */
+struct cloob_loss {
+    double total;
+    struct tensor *dimage, *dtext;
+};
+void cloob_loss(struct cloob_loss *out, const struct tensor *image, const struct tensor *text,
+                double inv_tau, double scale_hopfield);
+
+#endif

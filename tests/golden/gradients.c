@@ -1,0 +1,302 @@
+/* Losses and gradients of the three networks against the reference's autograd: weights by formula,
+ * in a bank as they are trained. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+#include "common/nets/cloob.h"
+#include "common/nets/kl.h"
+#include "common/nets/unet.h"
+#include "common/train/bank.h"
+#include "common/train/loss.h"
+#include "kernels/tape.h"
+#include "tests/support/golden.h"
+#include "tests/support/synth.h"
+#include "tests/support/tap.h"
+
+#define TOLERANCE_LOSS     1e-4
+#define TOLERANCE_GRADIENT 5e-3
+/* A ReLU's input next to zero may be on the other side in another order of summation; the gradients
+ * of a single channel then change by a pixel's share. */
+#define TOLERANCE_HEAD 0.2
+/* Gradients that are zero but for rounding (attention does not see its keys' bias) are below this
+ * share of the largest. */
+#define NOTHING 1e-5
+
+struct run {
+    const struct golden *golden;
+    struct tape *tape;
+    struct named_weights names; /* of the bank's parameters */
+};
+
+static void check_number(const struct run *r, double ours, const char *name)
+{
+    float *theirs = golden_read(r->golden, name);
+    double error = fabs(ours - theirs[0]) / fabs(theirs[0]);
+    tap_ok(error <= TOLERANCE_LOSS, "%s: %s on %s: %.6f, relative error %.2g (<= %.0e)",
+           r->golden->name, name, r->tape->device->backend->name, ours, error, TOLERANCE_LOSS);
+    free(theirs);
+}
+
+/* An input's gradient. */
+static void check_input(const struct run *r, const struct tensor *input, const char *name)
+{
+    struct tensor *g = input->gradient ? input->gradient->value : NULL;
+    if (tap_ok(g != NULL, "%s: there is a gradient for %s", r->golden->name, name))
+        golden_check(r->golden, tensor_retain(g), name, TOLERANCE_GRADIENT);
+}
+
+static double l2(const float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    return sqrt(sum);
+}
+
+/* The largest error seen, and whose it is; `squares` for the root mean square. */
+struct worst {
+    double error, squares;
+    const char *name;
+};
+
+static void worst_add(struct worst *w, double error, const char *name)
+{
+    w->squares += error * error;
+    if (!(error <= w->error)) {
+        w->error = error;
+        w->name = name;
+    }
+}
+
+static double largest_norm(const struct golden *g, const struct bank *b)
+{
+    double largest = 0;
+    for (int i = 0; i < b->trained_count; i++) {
+        char *name = xasprintf("gnorm.%s", b->tensors[i].name);
+        float *norm = golden_read(g, name);
+        largest = fmax(largest, norm[0]);
+        free(norm);
+        free(name);
+    }
+    return largest;
+}
+
+/* Elements of a head are held against the largest of them, or the tensor's root mean square where
+ * that is larger. */
+static double head_error(const struct golden *g, const struct bank_tensor *t, const float *ours,
+                         double norm)
+{
+    char *name = xasprintf("ghead.%s", t->name);
+    float *head = golden_read(g, name);
+    int64_t n = weight_count(golden_find(g, name));
+    double scale = norm / sqrt((double)t->count), error = 0;
+    CHECK(n <= t->count);
+    for (int64_t i = 0; i < n; i++)
+        scale = fmax(scale, fabs(head[i]));
+    for (int64_t i = 0; i < n; i++) {
+        double e = fabs(ours[i] - head[i]) / scale;
+        error = e <= error ? error : e;
+    }
+    free(head);
+    free(name);
+    return error;
+}
+
+/* gnorm.NAME and ghead.NAME of every trained tensor. */
+static void check_parameters(const struct run *r, const struct bank *b)
+{
+    const struct golden *g = r->golden;
+    struct worst norms = {.name = ""}, heads = {.name = ""};
+    double floor = NOTHING * largest_norm(g, b);
+    for (int i = 0; i < b->trained_count; i++) {
+        const struct bank_tensor *t = &b->tensors[i];
+        char *name = xasprintf("gnorm.%s", t->name);
+        float *norm = golden_read(g, name);
+        const float *ours = bank_read(b, BANK_GRADIENTS, t->offset, t->count, NULL);
+        double scale = fmax(norm[0], floor);
+        worst_add(&norms, fabs(l2(ours, t->count) - norm[0]) / scale, t->name);
+        worst_add(&heads, head_error(g, t, ours, scale), t->name);
+        free(name);
+        free(norm);
+    }
+    int wanted = 0;
+    for (int i = 0; i < weights_count(g->file); i++)
+        wanted += !strncmp(weights_at(g->file, i)->name, "gnorm.", 6);
+    const char *on = r->tape->device->backend->name;
+    double mean = sqrt(heads.squares / b->trained_count);
+    tap_ok(b->trained_count == wanted, "%s: %d tensors are trained", g->name, wanted);
+    tap_ok(norms.error <= TOLERANCE_GRADIENT, "%s: gnorm.* on %s: worst %.2g (<= %.0e), '%s'",
+           g->name, on, norms.error, TOLERANCE_GRADIENT, norms.name);
+    tap_ok(mean <= TOLERANCE_GRADIENT && heads.error <= TOLERANCE_HEAD,
+           "%s: ghead.* on %s: mean %.2g (<= %.0e), worst %.2g (<= %.1f), '%s'", g->name, on, mean,
+           TOLERANCE_GRADIENT, heads.error, TOLERANCE_HEAD, heads.name);
+}
+
+static void run_unet(const struct run *r, const struct bank *b)
+{
+    struct tape *t = r->tape;
+    struct device *d = t->device;
+    struct unet *u;
+    struct error e;
+    if (unet_load(&u, &r->names, d, &e))
+        die("'%s': %s", r->golden->name, e.text);
+    bank_bind(b, unet_loader(u));
+    struct tensor *x = golden_input(r->golden, d, "in.x");
+    struct tensor *time = golden_input(r->golden, d, "in.t");
+    struct tensor *embed = golden_input(r->golden, d, "in.cond");
+    struct tensor *target = golden_input(r->golden, d, "in.target");
+    tensor_require_gradient(x);
+    struct tensor *v = unet_forward(t, u, x, time, embed);
+    struct tensor *loss = tensor_new(d, DTYPE_F32, DIMS(v->shape[0]));
+    struct tensor *dv = tensor_new(d, DTYPE_F32, v->ndim, v->shape);
+    struct mse_args mse = {v, target, loss, dv, 1.0f / (float)tensor_count(v)};
+    d->backend->mse(d, &mse);
+    float *losses = xmalloc((size_t)v->shape[0] * sizeof *losses);
+    tensor_to_f32(loss, losses);
+    double sum = 0;
+    for (int64_t i = 0; i < v->shape[0]; i++)
+        sum += losses[i];
+    check_number(r, sum / (double)v->shape[0], "out.loss");
+    tape_backward(t, v, dv);
+    check_input(r, x, "grad.in.x");
+    free(losses);
+    tensor_release(x);
+    tensor_release(time);
+    tensor_release(embed);
+    tensor_release(target);
+    tensor_release(v);
+    tensor_release(loss);
+    tensor_release(dv);
+    unet_free(u);
+}
+
+static struct tensor *posterior_noise(const struct golden *g, struct device *d)
+{
+    const struct weight *z = golden_find(g, "in.z");
+    size_t n = (size_t)weight_count(z);
+    float *host = xmalloc(n * sizeof *host);
+    synth_data(host, n, "eps", (uint64_t)golden_int(g, "seed"), SYNTH_DATA_SCALE);
+    struct tensor *noise = tensor_from_f32(d, z->ndim, z->shape, host);
+    free(host);
+    return noise;
+}
+
+/* The posterior is sampled between the halves, so each has a tape of its own. */
+static void run_kl(const struct run *r, const struct bank *b)
+{
+    struct tape *t = r->tape, decoder;
+    struct device *d = t->device;
+    struct kl *k;
+    struct error e;
+    if (kl_load(&k, &r->names, d, &e))
+        die("'%s': %s", r->golden->name, e.text);
+    bank_bind(b, kl_loader(k));
+    tape_init(&decoder, d);
+    decoder.recording = true;
+    struct tensor *image = golden_input(r->golden, d, "in.image");
+    struct tensor *noise = posterior_noise(r->golden, d);
+    tensor_require_gradient(image);
+    struct tensor *moments = kl_encode(t, k, image);
+    struct tensor *z = posterior_sample(moments, noise);
+    tensor_require_gradient(z);
+    struct tensor *reconstruction = kl_decode(&decoder, k, z);
+    golden_check(r->golden, tensor_retain(reconstruction), "out.rec", TOLERANCE_LOSS);
+    struct kl_loss loss;
+    kl_loss(&loss, image, reconstruction, moments, 1e-6);
+    check_number(r, loss.kl, "out.kl");
+    check_number(r, loss.total, "out.loss");
+    tape_backward(&decoder, reconstruction, loss.dreconstruction);
+    posterior_sample_backward(moments, noise, z->gradient->value, loss.dmoments);
+    tape_backward(t, moments, loss.dmoments);
+    check_input(r, image, "grad.image");
+    tensor_release(image);
+    tensor_release(noise);
+    tensor_release(moments);
+    tensor_release(z);
+    tensor_release(reconstruction);
+    tensor_release(loss.dreconstruction);
+    tensor_release(loss.dmoments);
+    tape_release(&decoder);
+    kl_free(k);
+}
+
+static void run_cloob(const struct run *r, const struct bank *b)
+{
+    const struct golden *g = r->golden;
+    struct tape *t = r->tape, text_tape;
+    struct cloob *c;
+    struct error e;
+    if (cloob_load(&c, &r->names, t->device, &e))
+        die("'%s': %s", g->name, e.text);
+    bank_bind(b, cloob_loader(c));
+    tape_init(&text_tape, t->device);
+    text_tape.recording = true;
+    struct tensor *rgb = golden_input(g, t->device, "in.rgb");
+    const struct weight *w = golden_find(g, "in.tokens");
+    int32_t *tokens = xmalloc(weight_bytes(w));
+    weight_copy(w, tokens);
+    struct tensor *image = cloob_image(t, c, rgb);
+    struct tensor *text = cloob_text(&text_tape, c, tokens, w->shape[0]);
+    struct cloob_loss loss;
+    cloob_loss(&loss, image, text, golden_config(g, "inv_tau"), golden_config(g, "scale_hopfield"));
+    check_number(r, loss.total, "out.loss");
+    tape_backward(t, image, loss.dimage);
+    tape_backward(&text_tape, text, loss.dtext);
+    free(tokens);
+    tensor_release(rgb);
+    tensor_release(image);
+    tensor_release(text);
+    tensor_release(loss.dimage);
+    tensor_release(loss.dtext);
+    tape_release(&text_tape);
+    cloob_free(c);
+}
+
+static void check_file(const char *folder, const char *name, const char *device)
+{
+    struct golden g;
+    struct device *d;
+    struct tape tape;
+    struct bank *b;
+    struct error e;
+    if (!golden_open(&g, folder, name))
+        return;
+    if (device_open(&d, device, &e))
+        die("cannot open device '%s': %s", device, e.text);
+    if (bank_from_names(&b, &g.names, d, &e))
+        die("'%s': %s", g.name, e.text);
+    tape_init(&tape, d);
+    tape.recording = true;
+    struct run r = {.golden = &g, .tape = &tape};
+    bank_names(&r.names, b, BANK_PARAMETERS);
+    if (g.net == NET_UNET)
+        run_unet(&r, b);
+    else if (g.net == NET_KL)
+        run_kl(&r, b);
+    else
+        run_cloob(&r, b);
+    check_parameters(&r, b);
+    names_release(&r.names);
+    bank_free(b);
+    tap_ok(device_memory(d).in_use == 0, "%s: all tensors were released on %s", g.name, device);
+    tape_release(&tape);
+    device_close(d);
+    golden_close(&g);
+}
+
+int main(int argc, char **argv)
+{
+    const char *folder = argc > 1 ? argv[1] : "tests/golden/data";
+    static const char *const files[] = {"unet_tiny", "unet_mixed", "kl_tiny", "cloob_tiny"};
+    static const char *const devices[] = {"cpu", "ref"};
+    message_init(argv[0]);
+    threads_init(0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        for (size_t j = 0; j < sizeof devices / sizeof *devices; j++)
+            if (argc < 3 || !strcmp(argv[2], files[i]))
+                check_file(folder, files[i], devices[j]);
+    return tap_done();
+}

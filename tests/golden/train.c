@@ -1,0 +1,164 @@
+/* Ten steps of training against PyTorch's: losses, weights and their moving average. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+#include "common/train/step.h"
+#include "tests/support/golden.h"
+#include "tests/support/synth.h"
+#include "tests/support/tap.h"
+
+#define TOLERANCE_LOSS   1e-3 /* relative */
+#define TOLERANCE_WEIGHT 1e-5
+#define SIDE             32
+
+static void data(float *out, size_t n, const char *what, int64_t step, uint64_t seed, double scale)
+{
+    char *name = xasprintf("%s.%lld", what, (long long)step);
+    synth_data(out, n, name, seed, scale);
+    free(name);
+}
+
+static struct tensor *noise(struct device *d, int64_t n, int64_t z, const char *what, int64_t step,
+                            uint64_t seed)
+{
+    size_t count = (size_t)(n * z * SIDE * SIDE);
+    float *host = xmalloc(count * sizeof *host);
+    data(host, count, what, step, seed, SYNTH_DATA_SCALE);
+    struct tensor *t = tensor_from_f32(d, DIMS(n, z, SIDE, SIDE), host);
+    free(host);
+    return t;
+}
+
+/* All that the file's step number `step` reads (tests/golden/data/README.md). */
+static void micro_batch(struct step *s, struct device *d, int64_t n, int64_t step, uint64_t seed)
+{
+    int64_t z = step_sizes(s)->latent_channels, width = step_sizes(s)->embed_width;
+    size_t latent = (size_t)(z * SIDE * SIDE), count = (size_t)n * latent;
+    float *mean = xmalloc(2 * count * sizeof *mean), *logvar = mean + count;
+    float *moments = xmalloc(2 * count * sizeof *moments);
+    float *embeds = xmalloc((size_t)(n * width) * sizeof *embeds);
+    float *t = xmalloc(2 * (size_t)n * sizeof *t), *drop = t + n;
+    uint64_t *ids = xcalloc((size_t)n, sizeof *ids);
+    struct step_sample *samples = xcalloc((size_t)n, sizeof *samples);
+    data(mean, count, "mean", step, seed, SYNTH_DATA_SCALE);
+    data(logvar, count, "logvar", step, seed, 1);
+    data(embeds, (size_t)(n * width), "cond", step, seed, SYNTH_DATA_SCALE);
+    data(t, (size_t)n, "t", step, seed, 1);
+    data(drop, (size_t)n, "drop", step, seed, 1);
+    for (size_t i = 0; i < count; i++)
+        logvar[i] -= 3;
+    for (int64_t i = 0; i < n; i++) {
+        float *to = moments + 2 * (size_t)i * latent;
+        memcpy(to, mean + (size_t)i * latent, latent * sizeof *to);
+        memcpy(to + latent, logvar + (size_t)i * latent, latent * sizeof *to);
+        samples[i].t = t[i] / 2 + 0.5f;
+        samples[i].dropped = !(drop[i] / 2 + 0.5f > 0.2f);
+    }
+    struct training_batch b = {n, SIDE, SIDE, moments, embeds, ids};
+    struct step_noise drawn = {noise(d, n, z, "posterior", step, seed),
+                               noise(d, n, z, "noise", step, seed)};
+    step_micro_batch_drawn(s, &b, &drawn, samples);
+    tensor_release(drawn.posterior);
+    tensor_release(drawn.diffusion);
+    free(mean);
+    free(moments);
+    free(embeds);
+    free(t);
+    free(ids);
+    free(samples);
+}
+
+static double difference(const struct golden *g, const char *kind, const char *name,
+                         const float *ours)
+{
+    char *full = xasprintf("%s.%s", kind, name);
+    float *theirs = golden_read(g, full);
+    double error = max_abs_difference(ours, theirs, (size_t)weight_count(golden_find(g, full)));
+    free(theirs);
+    free(full);
+    return error;
+}
+
+static void check_weights(const struct golden *g, const struct bank *b)
+{
+    static const char *const kinds[] = {"norm", "head", "ema_head"};
+    double worst[3] = {0};
+    int counts[3] = {0};
+    for (int i = 0; i < b->count; i++) {
+        const struct bank_tensor *t = &b->tensors[i];
+        const float *raw = bank_read(b, BANK_PARAMETERS, t->offset, t->count, NULL);
+        const float *ema = bank_read(b, BANK_EMA, t->offset, t->count, NULL);
+        double squares = 0;
+        for (int64_t j = 0; j < t->count; j++)
+            squares += (double)raw[j] * raw[j];
+        float norm = (float)sqrt(squares);
+        const float *values[] = {&norm, raw, ema};
+        for (int k = 0; k < 3; k++) {
+            double error = difference(g, kinds[k], t->name, values[k]);
+            worst[k] = error <= worst[k] ? worst[k] : error;
+        }
+    }
+    for (int i = 0; i < weights_count(g->file); i++)
+        for (int k = 0; k < 3; k++) {
+            size_t n = strlen(kinds[k]);
+            const char *name = weights_at(g->file, i)->name;
+            counts[k] += !strncmp(name, kinds[k], n) && name[n] == '.';
+        }
+    for (int k = 0; k < 3; k++)
+        tap_ok(worst[k] <= TOLERANCE_WEIGHT && counts[k] == b->count,
+               "%s: %s.* of %d tensors on %s: worst %.2g (<= %.0e)", g->name, kinds[k], counts[k],
+               b->device->backend->name, worst[k], TOLERANCE_WEIGHT);
+}
+
+static void check_device(const struct golden *g, const char *device)
+{
+    struct device *d;
+    struct bank *b;
+    struct step *s;
+    struct error e;
+    int64_t batch = golden_int(g, "batch"), steps = golden_int(g, "steps");
+    struct step_options options = {
+        .batch = batch,
+        .accumulate = 1,
+        .autoencoder_scale = golden_double(g, "autoencoder_scale"),
+        .adamw = ADAMW_DEFAULTS,
+    };
+    options.adamw.weight_decay = golden_double(g, "weight_decay");
+    if (device_open(&d, device, &e))
+        die("cannot open device '%s': %s", device, e.text);
+    if (bank_from_names(&b, &g->names, d, &e) || step_open(&s, b, collective_alone(), &options, &e))
+        die("'%s': %s", g->name, e.text);
+    float *losses = golden_read(g, "losses");
+    for (int64_t i = 0; i < steps; i++) {
+        struct step_result r;
+        micro_batch(s, d, batch, i, (uint64_t)golden_int(g, "seed"));
+        step_update(s, golden_double(g, "lr"), golden_double(g, "ema_decay"), &r);
+        double error = fabs(r.loss - losses[i]) / fabs(losses[i]);
+        tap_ok(r.applied && error <= TOLERANCE_LOSS,
+               "%s: loss of step %lld on %s: %.6f, relative error %.2g (<= %.0e)", g->name,
+               (long long)i, device, r.loss, error, TOLERANCE_LOSS);
+    }
+    check_weights(g, b);
+    free(losses);
+    step_close(s);
+    bank_free(b);
+    tap_ok(device_memory(d).in_use == 0, "%s: all tensors were released on %s", g->name, device);
+    device_close(d);
+}
+
+int main(int argc, char **argv)
+{
+    struct golden g;
+    message_init(argv[0]);
+    threads_init(0);
+    if (golden_open(&g, argc > 1 ? argv[1] : "tests/golden/data", "train_tiny")) {
+        check_device(&g, "cpu");
+        if (argc > 2)
+            check_device(&g, argv[2]);
+        golden_close(&g);
+    }
+    return tap_done();
+}
