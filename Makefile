@@ -63,7 +63,7 @@ endif
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. -pthread -fno-math-errno -ffp-contract=off $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(EXTRA_CFLAGS)
 ALL_LIBS = $(PKG_LIBS) -pthread -lm $(LDFLAGS)
 
-LIB_SRC := $(wildcard common/*.c common/*/*.c common/train/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c)
+LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
 TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/fuzz/*.c tests/bench/*.c tests/synth/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
