@@ -1,0 +1,366 @@
+#include "common/train/dataset.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/train/dataset_internal.h"
+
+struct source {
+    char *folder;
+    struct shard_store *store;
+    int64_t first; /* number of its first record */
+};
+
+struct dataset {
+    struct source *sources;
+    int count;
+    int64_t records;
+    int64_t *held_out; /* numbers, ascending */
+    int64_t holdout;
+    int half_bits[2]; /* of the shuffle's two halves: 2^(sum) >= training records */
+};
+
+struct candidate {
+    uint64_t key;
+    int64_t record;
+};
+
+static bool candidate_before(const struct candidate *a, const struct candidate *b)
+{
+    return a->key != b->key ? a->key < b->key : a->record < b->record;
+}
+
+/* Restores a heap with the last candidate on top, when heap[at] may be too early for its place. */
+static void sift_down(struct candidate *heap, int64_t n, int64_t at)
+{
+    for (;;) {
+        int64_t child = 2 * at + 1;
+        if (child >= n)
+            return;
+        if (child + 1 < n && candidate_before(&heap[child], &heap[child + 1]))
+            child++;
+        if (candidate_before(&heap[child], &heap[at]))
+            return;
+        struct candidate c = heap[at];
+        heap[at] = heap[child];
+        heap[child] = c;
+        at = child;
+    }
+}
+
+static int compare_numbers(const void *left, const void *right)
+{
+    int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
+    return (a > b) - (a < b);
+}
+
+/* Held out are the records whose numbers' hashes are smallest. A record that is not among n of them
+ * never is when more records come, so that what was trained on is never judged with. */
+static void choose_held_out(struct dataset *d)
+{
+    struct candidate *heap = xcalloc((size_t)d->holdout + 1, sizeof *heap);
+    int64_t n = 0;
+    for (int64_t i = 0; d->holdout > 0 && i < d->records; i++) {
+        uint32_t words[4];
+        rng_words(words, 0, RNG_HOLDOUT, 0, (uint64_t)i, 0);
+        struct candidate c = {(uint64_t)words[0] << 32 | words[1], i};
+        if (n < d->holdout) {
+            heap[n++] = c;
+            for (int64_t at = n / 2; n == d->holdout && at-- > 0;)
+                sift_down(heap, n, at);
+        } else if (candidate_before(&c, &heap[0])) {
+            heap[0] = c;
+            sift_down(heap, n, 0);
+        }
+    }
+    d->held_out = xcalloc((size_t)d->holdout + 1, sizeof *d->held_out);
+    for (int64_t i = 0; i < d->holdout; i++)
+        d->held_out[i] = heap[i].record;
+    qsort(d->held_out, (size_t)d->holdout, sizeof *d->held_out, compare_numbers);
+    free(heap);
+}
+
+static int open_sources(struct dataset *d, const char *const *folders, int count, struct error *e)
+{
+    for (int i = 0; i < count; i++) {
+        struct source *s = &d->sources[i];
+        if (shard_store_open(&s->store, folders[i], e))
+            return error_prefix(e, "'%s'", folders[i]);
+        d->count++;
+        s->folder = xstrdup(folders[i]);
+        s->first = d->records;
+        d->records += shard_store_count(s->store);
+        if (shard_info_check(shard_store_info(s->store), dataset_info(d), e))
+            return error_prefix(e, "'%s' differs from '%s'", folders[i], folders[0]);
+    }
+    return 0;
+}
+
+int dataset_open(struct dataset **out, const char *const *folders, int count, int64_t holdout,
+                 struct error *e)
+{
+    CHECK(count > 0 && holdout >= 0);
+    struct dataset *d = xcalloc(1, sizeof *d);
+    d->sources = xcalloc((size_t)count, sizeof *d->sources);
+    int result = open_sources(d, folders, count, e);
+    if (!result && d->records == 0)
+        result = error_set(e, "no records");
+    if (!result && holdout >= d->records)
+        result = error_set(e, "%lld records cannot be held out of %lld", (long long)holdout,
+                           (long long)d->records);
+    if (result) {
+        dataset_close(d);
+        return -1;
+    }
+    d->holdout = holdout;
+    choose_held_out(d);
+    int bits = 2;
+    while (INT64_C(1) << bits < dataset_training_count(d))
+        bits++;
+    d->half_bits[0] = bits / 2;
+    d->half_bits[1] = bits - bits / 2;
+    *out = d;
+    return 0;
+}
+
+void dataset_close(struct dataset *d)
+{
+    if (!d)
+        return;
+    for (int i = 0; i < d->count; i++) {
+        shard_store_close(d->sources[i].store);
+        free(d->sources[i].folder);
+    }
+    free(d->sources);
+    free(d->held_out);
+    free(d);
+}
+
+const struct shard_info *dataset_info(const struct dataset *d)
+{
+    return shard_store_info(d->sources[0].store);
+}
+
+struct latent_statistics dataset_statistics(const struct dataset *d)
+{
+    struct latent_statistics all = {0};
+    for (int i = 0; i < d->count; i++) {
+        struct latent_statistics one = shard_store_statistics(d->sources[i].store);
+        latent_statistics_merge(&all, &one);
+    }
+    return all;
+}
+
+bool dataset_finished(const struct dataset *d)
+{
+    for (int i = 0; i < d->count; i++)
+        if (!shard_store_finished(d->sources[i].store))
+            return false;
+    return true;
+}
+
+int64_t dataset_count(const struct dataset *d)
+{
+    return d->records;
+}
+
+int64_t dataset_training_count(const struct dataset *d)
+{
+    return d->records - d->holdout;
+}
+
+int64_t dataset_holdout_count(const struct dataset *d)
+{
+    return d->holdout;
+}
+
+void dataset_hash(char hex[33], const struct dataset *d)
+{
+    XXH3_state_t *state = XXH3_createState();
+    CHECK(state);
+    XXH3_128bits_reset(state);
+    for (int i = 0; i < d->count; i++) {
+        const struct shard_info *info = shard_store_info(d->sources[i].store);
+        struct latent_statistics s = shard_store_statistics(d->sources[i].store);
+        char *text =
+            xasprintf("%s %s %d %d %d %d %s %d %d %s %lld %a %a\n", info->autoencoder.hash,
+                      info->cloob.hash, info->latent_channels, info->latent_height,
+                      info->latent_width, info->embed_size, dtype_name(info->embed_dtype),
+                      info->image_height, info->image_width, info->preprocessing,
+                      (long long)shard_store_count(d->sources[i].store), s.mean, s.mean_square);
+        XXH3_128bits_update(state, text, strlen(text));
+        free(text);
+    }
+    XXH128_hash_t hash = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high64,
+             (unsigned long long)hash.low64);
+}
+
+/* A bijection of [0, 2^bits): a Feistel network whose rounds draw from Philox (Luby and Rackoff,
+ * "How to construct pseudorandom permutations from pseudorandom functions", 1988). */
+#define SHUFFLE_ROUNDS 16 /* half as many show in the orders of 5 to 8 records */
+
+static uint64_t feistel(const int bits[2], uint64_t seed, uint64_t epoch, uint64_t x)
+{
+    const uint64_t mask[2] = {(UINT64_C(1) << bits[0]) - 1, (UINT64_C(1) << bits[1]) - 1};
+    uint64_t half[2] = {x >> bits[1], x & mask[1]};
+    for (uint32_t round = 0; round < SHUFFLE_ROUNDS; round++) {
+        int to = round % 2;
+        uint32_t words[4];
+        rng_words(words, seed, RNG_SHUFFLE, round, epoch, (uint32_t)half[!to]);
+        half[to] ^= words[0] & mask[to];
+    }
+    return half[0] << bits[1] | half[1];
+}
+
+/* Of the record that has `i` records to train on before it. */
+static int64_t training_record(const struct dataset *d, int64_t i)
+{
+    int64_t low = 0, high = d->holdout; /* how many held-out ones come before it */
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        if (d->held_out[middle] - middle <= i)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return i + low;
+}
+
+int64_t dataset_record_at(const struct dataset *d, uint64_t seed, int64_t epoch, int64_t place)
+{
+    uint64_t n = (uint64_t)dataset_training_count(d), x = (uint64_t)place;
+    CHECK(epoch >= 0 && place >= 0 && x < n);
+    do
+        x = feistel(d->half_bits, seed, (uint64_t)epoch, x);
+    while (x >= n); /* a cycle that begins below n comes back there: still a bijection */
+    return training_record(d, (int64_t)x);
+}
+
+int64_t dataset_holdout_at(const struct dataset *d, int64_t i)
+{
+    CHECK(i >= 0 && i < d->holdout);
+    return d->held_out[i];
+}
+
+static const struct source *source_of(const struct dataset *d, int64_t record)
+{
+    CHECK(record >= 0 && record < d->records);
+    int i = d->count - 1;
+    while (d->sources[i].first > record)
+        i--;
+    return &d->sources[i];
+}
+
+static int read_record(struct dataset *d, int64_t record, struct shard_record *r, struct error *e)
+{
+    const struct source *s = source_of(d, record);
+    if (shard_store_read(s->store, record - s->first, r, e))
+        return error_prefix(e, "'%s'", s->folder);
+    return 0;
+}
+
+int dataset_path(struct dataset *d, int64_t record, char **path, struct error *e)
+{
+    struct shard_record r;
+    shard_record_init(&r);
+    int result = read_record(d, record, &r, e);
+    if (!result)
+        *path = xstrdup(r.path);
+    shard_record_release(&r);
+    return result;
+}
+
+char *dataset_describe(struct dataset *d, int64_t record)
+{
+    const struct source *s = source_of(d, record);
+    int64_t within;
+    int shard = shard_store_locate(s->store, record - s->first, &within);
+    char *path = NULL;
+    if (dataset_path(d, record, &path, NULL))
+        path = NULL;
+    char *text =
+        xasprintf("%s/%s, index %lld%s%s%s", s->folder, shard_store_shard(s->store, shard).name,
+                  (long long)within, path ? ", '" : "", path ? path : "", path ? "'" : "");
+    free(path);
+    return text;
+}
+
+int64_t dataset_steps_per_epoch(const struct dataset *d, int64_t effective_batch)
+{
+    return dataset_training_count(d) / effective_batch;
+}
+
+struct dataset_position dataset_advance(const struct dataset *d, struct dataset_position p,
+                                        int64_t steps, int64_t effective_batch)
+{
+    int64_t per_epoch = dataset_steps_per_epoch(d, effective_batch);
+    CHECK(per_epoch > 0 && steps >= 0 && p.place >= 0);
+    int64_t left = dataset_training_count(d) - p.place;
+    int64_t left_steps = left < 0 ? 0 : left / effective_batch;
+    if (steps < left_steps)
+        return (struct dataset_position){p.epoch, p.place + steps * effective_batch};
+    steps -= left_steps;
+    return (struct dataset_position){p.epoch + 1 + steps / per_epoch,
+                                     steps % per_epoch * effective_batch};
+}
+
+int dataset_read(struct dataset *d, int64_t record, struct shard_record *r, float *moments,
+                 float *embed, struct error *e)
+{
+    if (read_record(d, record, r, e))
+        return -1;
+    const struct shard_info *info = dataset_info(d);
+    dtype_to_f32(moments, DTYPE_F16, r->moments, 2 * shard_latent_count(info));
+    dtype_to_f32(embed, info->embed_dtype, r->embed, (size_t)info->embed_size);
+    return 0;
+}
+
+void holdout_batch_init(struct holdout_batch *h)
+{
+    *h = (struct holdout_batch){0};
+}
+
+void holdout_batch_release(struct holdout_batch *h)
+{
+    free(h->moments);
+    free(h->embeds);
+    free(h->samples);
+    holdout_batch_init(h);
+}
+
+int holdout_batch_read(struct holdout_batch *h, struct dataset *d, int64_t first, int64_t n,
+                       struct error *e)
+{
+    CHECK(first >= 0 && n > 0 && first + n <= d->holdout);
+    const struct shard_info *info = dataset_info(d);
+    size_t moments = 2 * shard_latent_count(info), embed = (size_t)info->embed_size;
+    if (n > h->capacity) {
+        holdout_batch_release(h);
+        h->moments = xmalloc((size_t)n * moments * sizeof *h->moments);
+        h->embeds = xmalloc((size_t)n * embed * sizeof *h->embeds);
+        h->samples = xmalloc((size_t)n * sizeof *h->samples);
+        h->capacity = n;
+    }
+    struct shard_record r;
+    shard_record_init(&r);
+    int result = 0;
+    for (int64_t i = 0; i < n && !result; i++) {
+        h->samples[i] = (uint64_t)d->held_out[first + i];
+        result = dataset_read(d, d->held_out[first + i], &r, h->moments + (size_t)i * moments,
+                              h->embeds + (size_t)i * embed, e);
+    }
+    shard_record_release(&r);
+    h->data = (struct training_batch){.n = n,
+                                      .height = info->latent_height,
+                                      .width = info->latent_width,
+                                      .moments = h->moments,
+                                      .embeds = h->embeds,
+                                      .samples = h->samples};
+    return result;
+}
