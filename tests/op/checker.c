@@ -9,11 +9,16 @@
 #include "common/base/threads.h"
 #include "tests/support/tap.h"
 
-static const struct op_test *const tests[] = {
-#define OP(name) &test_##name,
+const struct op_test *const op_tests[] = {
+#define OP(name)          &test_##name,
+#define OP_TRAINING(name) &test_##name,
+#define OP_BACKWARD(name) &test_##name##_backward,
 #include "kernels/ops.def"
-};
-enum { TEST_COUNT = sizeof tests / sizeof *tests };
+    NULL};
+
+/* What PyTorch computed: forward and training, backward. */
+static const char *const golden_files[] = {"tests/op/golden/ops.safetensors",
+                                           "tests/op/golden/gradients.safetensors"};
 
 static struct settings {
     const char *op, *golden, *parameters;
@@ -21,11 +26,7 @@ static struct settings {
     uint64_t seed;
     int64_t iterations, cases, only_case;
     bool bench, published;
-} settings = {.golden = "tests/op/golden/ops.safetensors",
-              .seed = 1,
-              .iterations = 1,
-              .cases = 24,
-              .only_case = -1};
+} settings = {.seed = 1, .iterations = 1, .cases = 24, .only_case = -1};
 
 static const char *const dtype_choices[] = {"all", "F32", "F16", "BF16", NULL};
 
@@ -148,14 +149,14 @@ static void bench_op(struct check *c)
 
 static void each_op(struct check *c)
 {
-    for (int i = 0; i < TEST_COUNT; i++) {
-        c->test = tests[i];
-        if (settings.op && strcmp(settings.op, tests[i]->name))
+    for (int i = 0; op_tests[i]; i++) {
+        c->test = op_tests[i];
+        if (settings.op && strcmp(settings.op, c->test->name))
             continue;
         for (enum dtype d = DTYPE_F32; d <= DTYPE_BF16; d++) {
             c->weight_dtype = d;
             bool wanted = !settings.dtype || !strcmp(dtype_choices[settings.dtype], dtype_name(d));
-            if (!wanted || (d != DTYPE_F32 && !tests[i]->weight_dtypes))
+            if (!wanted || (d != DTYPE_F32 && !c->test->weight_dtypes))
                 continue;
             if (settings.bench)
                 bench_op(c);
@@ -165,10 +166,20 @@ static void each_op(struct check *c)
     }
 }
 
+static void each_golden(struct check *c)
+{
+    if (settings.golden) {
+        check_goldens(c, settings.golden, settings.op);
+        return;
+    }
+    for (size_t i = 0; i < sizeof golden_files / sizeof *golden_files; i++)
+        check_goldens(c, golden_files[i], settings.op);
+}
+
 static bool known_op(const char *name)
 {
-    for (int i = 0; i < TEST_COUNT; i++)
-        if (!strcmp(name, tests[i]->name))
+    for (int i = 0; op_tests[i]; i++)
+        if (!strcmp(name, op_tests[i]->name))
             return true;
     return false;
 }
@@ -176,7 +187,7 @@ static bool known_op(const char *name)
 int main(int argc, char **argv)
 {
     struct device *devices[SIDES];
-    struct tape tape;
+    struct tape tapes[SIDES];
     struct error e;
     if (options_parse(&program, argc, argv))
         die_usage("no operands are expected");
@@ -189,11 +200,13 @@ int main(int argc, char **argv)
         die("cannot open device 'ref': %s", e.text);
     if (device_open(&devices[DEVICE], common_options.device, &e))
         die("cannot open device '%s': %s", common_options.device, e.text);
-    tape_init(&tape, devices[DEVICE]);
+    for (enum side side = REF; side < SIDES; side++)
+        tape_init(&tapes[side], devices[side]);
     struct check *c = xcalloc(1, sizeof *c);
     c->device[REF] = devices[REF];
     c->device[DEVICE] = devices[DEVICE];
-    c->tape = &tape;
+    c->tape = &tapes[DEVICE];
+    c->ref_tape = &tapes[REF];
     c->judged = DEVICE;
     c->mode = settings.bench ? MODE_BENCH : MODE_COMPARE;
     if (!settings.bench)
@@ -203,13 +216,14 @@ int main(int argc, char **argv)
     int status = 0;
     if (!settings.bench) {
         if (!settings.parameters && settings.only_case < 0) {
-            check_goldens(c, settings.golden, settings.op);
+            each_golden(c);
             if (!settings.op)
                 check_broken_kernels(c);
         }
         status = tap_done();
     }
-    tape_release(&tape);
+    for (enum side side = REF; side < SIDES; side++)
+        tape_release(&tapes[side]);
     free(c);
     device_close(devices[DEVICE]);
     device_close(devices[REF]);

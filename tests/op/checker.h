@@ -41,15 +41,23 @@ struct op_test {
     int bench_count;
     void (*run)(struct check *c, const int64_t *p);
 };
-#define OP(name) extern const struct op_test test_##name;
+#define OP(name)          extern const struct op_test test_##name;
+#define OP_TRAINING(name) extern const struct op_test test_##name;
+#define OP_BACKWARD(name) extern const struct op_test test_##name##_backward;
 #include "kernels/ops.def"
+extern const struct op_test *const op_tests[]; /* NULL-terminated */
 
 /* One tensor of a case, the same on both sides. */
 struct operand {
     const char *name;
     bool output;
-    size_t bytes; /* of its elements; the memory checked around them is larger */
+    bool prefilled;           /* an output that is added to or updated: it holds data before */
+    const struct operand *of; /* of a gradient: by which operand */
+    double magnitude;         /* of an output made of cancelling terms: what it is small beside */
+    size_t bytes;             /* of its elements; the memory checked around them is larger */
     struct tensor *on[SIDES];
+    struct tensor *in_double; /* while differences are taken: an F32 input in F64 */
+    float *first_result;      /* an output, while the device runs with other threads */
     struct place {
         struct tensor *block; /* the device's own memory, where the CPU cannot guard it */
         uint8_t *map;         /* or a mapping between two guard pages */
@@ -65,7 +73,8 @@ enum check_mode { MODE_COMPARE, MODE_BENCH, MODE_GOLDEN };
 struct check {
     enum check_mode mode;
     struct device *device[SIDES];
-    struct tape *tape; /* runs on device[DEVICE] */
+    struct tape *tape;     /* runs on device[DEVICE] */
+    struct tape *ref_tape; /* runs on device[REF] */
     const struct op_test *test;
     enum dtype weight_dtype;
     double tolerance;
@@ -81,6 +90,8 @@ struct check {
     enum side judged;             /* which side is held against the golden output */
 
     bool started; /* of the side being run */
+    int threads;  /* while a case runs with another number of them: how many there were */
+    struct differences *differences;
     double seconds, begun;
     double samples[64];
     int sample_count;
@@ -93,6 +104,7 @@ bool coin(struct check *c);
 void normals(struct check *c, float *out, size_t n, double mean, double deviation);
 
 double fill_magnitude(enum fill fill); /* root mean square */
+double fill_deviation(enum fill fill);
 
 /* Operands. With a golden file, values are read from it instead of being drawn. */
 struct operand *activations(struct check *c, const char *name, enum fill fill, int ndim,
@@ -104,6 +116,26 @@ struct operand *weight(struct check *c, const char *name, int ndim,
 struct operand *integers(struct check *c, const char *name, int64_t limit, int ndim,
                          const int64_t *shape);                          /* I32 in [0, limit) */
 struct operand *output(struct check *c, int ndim, const int64_t *shape); /* named "y", poisoned */
+struct operand *output_named(struct check *c, const char *name, int ndim, const int64_t *shape);
+/* An F32 vector that the op changes in place; golden files have NAME and NAME.after. */
+struct operand *updated(struct check *c, const char *name, double mean, double deviation,
+                        int64_t count);
+/* An input that ref has computed; released here. */
+struct operand *computed(struct check *c, const char *name, struct tensor *value);
+/* Gradients by an operand, of its shape: written, or added to what is there. */
+struct operand *gradient(struct check *c, const char *name, const struct operand *of);
+struct operand *gradient_sum(struct check *c, const char *name, const struct operand *of);
+
+/* What a case of the backward direction needs of the forward one is computed by ref, but when
+ * timing. */
+static inline enum side truth(const struct check *c)
+{
+    return c->mode == MODE_BENCH ? DEVICE : REF;
+}
+static inline struct tape *truth_tape(const struct check *c)
+{
+    return c->mode == MODE_BENCH ? c->tape : c->ref_tape;
+}
 
 /* The operand's tensor on a side; NULL for an operand left out. */
 static inline struct tensor *on(const struct operand *o, enum side side)
@@ -112,8 +144,9 @@ static inline struct tensor *on(const struct operand *o, enum side side)
 }
 
 /* Calls both backends' op directly: RUN(c, add, on(a, side), on(b, side), on(y, side)); `side` is
- * the variable that the arguments are written with. When timing, ref is left out and the device
- * runs again and again. */
+ * the variable that the arguments are written with. The device runs again with another number of
+ * threads, which must give the same bits. When timing, ref is left out and the device runs again
+ * and again. */
 #define RUN(c, op, ...)                                                                            \
     for (enum side side = REF; side < SIDES; side++)                                               \
         for (struct op##_args args_ = {__VA_ARGS__}; run_again(c, side);)                          \
@@ -127,6 +160,18 @@ void finish(struct check *c, struct tensor *result);
 /* Slice i of the batch alone must give the bits that it gave in y with its batch. `result` is what
  * the public op returned for it; released here. */
 void finish_alone(struct check *c, const struct operand *y, int64_t i, struct tensor *result);
+/* Holds ref's gradients against differences of its own forward direction in double, in random
+ * directions and by single elements, once the outputs of RUN have been judged:
+ *     for (differences_begin(c, dy); differences_next(c);)
+ *         double_add_rows(in_double(x), in_double(rows), differences_output(c)); */
+void differences_begin(struct check *c, const struct operand *dy);
+bool differences_next(struct check *c);
+void differences_release(struct check *c);
+struct tensor *differences_output(const struct check *c); /* of dy's shape */
+static inline struct tensor *in_double(const struct operand *o)
+{
+    return o ? o->in_double : NULL;
+}
 /* The work of one run, for rates: floating point operations and bytes read and written. */
 void work(struct check *c, double flops, double bytes);
 

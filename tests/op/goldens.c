@@ -9,13 +9,9 @@
 
 static const struct op_test *find_test(const char *name, size_t length)
 {
-    static const struct op_test *const tests[] = {
-#define OP(name) &test_##name,
-#include "kernels/ops.def"
-    };
-    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
-        if (strlen(tests[i]->name) == length && !memcmp(tests[i]->name, name, length))
-            return tests[i];
+    for (int i = 0; op_tests[i]; i++)
+        if (strlen(op_tests[i]->name) == length && !memcmp(op_tests[i]->name, name, length))
+            return op_tests[i];
     return NULL;
 }
 

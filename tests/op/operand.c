@@ -107,7 +107,7 @@ static struct operand *operand_create(struct check *c, const char *name, enum dt
 {
     CHECK(c->operand_count < MAX_OPERANDS);
     struct operand *o = &c->operands[c->operand_count++];
-    *o = (struct operand){.name = name, .output = !values};
+    *o = (struct operand){.name = name};
     o->bytes = (size_t)product(ndim, shape) * dtype_size(dtype);
     for (enum side side = REF; side < SIDES; side++)
         place_create(c, side, o, dtype, ndim, shape, values);
@@ -145,6 +145,11 @@ static const struct {
 double fill_magnitude(enum fill fill)
 {
     return hypot(fills[fill].mean, fills[fill].deviation);
+}
+
+double fill_deviation(enum fill fill)
+{
+    return fills[fill].deviation;
 }
 
 struct operand *activations(struct check *c, const char *name, enum fill fill, int ndim,
@@ -198,7 +203,51 @@ struct operand *integers(struct check *c, const char *name, int64_t limit, int n
 
 struct operand *output(struct check *c, int ndim, const int64_t *shape)
 {
-    return operand_create(c, "y", DTYPE_F32, ndim, shape, NULL);
+    return output_named(c, "y", ndim, shape);
+}
+
+struct operand *output_named(struct check *c, const char *name, int ndim, const int64_t *shape)
+{
+    struct operand *o = operand_create(c, name, DTYPE_F32, ndim, shape, NULL);
+    o->output = true;
+    return o;
+}
+
+struct operand *updated(struct check *c, const char *name, double mean, double deviation,
+                        int64_t count)
+{
+    struct operand *o = parameter(c, name, mean, deviation, count);
+    o->output = o->prefilled = true;
+    return o;
+}
+
+struct operand *computed(struct check *c, const char *name, struct tensor *value)
+{
+    float *values = xmalloc((size_t)tensor_count(value) * sizeof(float));
+    tensor_to_f32(value, values);
+    struct operand *o = from_floats(c, name, DTYPE_F32, value->ndim, value->shape, values);
+    tensor_release(value);
+    return o;
+}
+
+struct operand *gradient(struct check *c, const char *name, const struct operand *of)
+{
+    struct operand *o = output_named(c, name, of->on[REF]->ndim, of->on[REF]->shape);
+    o->of = of;
+    return o;
+}
+
+struct operand *gradient_sum(struct check *c, const char *name, const struct operand *of)
+{
+    const struct tensor *t = of->on[REF];
+    size_t count = (size_t)tensor_count(t);
+    float *values = xcalloc(count, sizeof(float)); /* what golden files have starts from nothing */
+    if (c->mode != MODE_GOLDEN)
+        normals(c, values, count, 0, 1);
+    struct operand *o = from_floats(c, name, DTYPE_F32, t->ndim, t->shape, values);
+    o->output = o->prefilled = true;
+    o->of = of;
+    return o;
 }
 
 /* A malloc'ed copy of what the place holds now. */
@@ -227,6 +276,23 @@ void operand_check_memory(struct check *c, enum side side, const struct operand 
     free(now);
 }
 
+void operand_restore(struct check *c, enum side side, const struct operand *o)
+{
+    const struct place *place = &o->place[side];
+    if (place->start)
+        memcpy(place->start, place->original, place->size);
+    else
+        c->device[side]->backend->upload(c->device[side], place->block->data, place->original,
+                                         place->size);
+}
+
+float *operand_before(enum side side, const struct operand *o)
+{
+    float *before = xmalloc(o->bytes);
+    memcpy(before, o->place[side].original + o->place[side].before, o->bytes);
+    return before;
+}
+
 float *operand_floats(struct check *c, enum side side, const struct operand *o)
 {
     uint8_t *now = place_read(c, side, o);
@@ -237,6 +303,8 @@ float *operand_floats(struct check *c, enum side side, const struct operand *o)
 void operands_release(struct check *c)
 {
     for (int i = 0; i < c->operand_count; i++) {
+        tensor_release(c->operands[i].in_double);
+        free(c->operands[i].first_result);
         for (enum side side = REF; side < SIDES; side++) {
             struct place *place = &c->operands[i].place[side];
             tensor_release(c->operands[i].on[side]);

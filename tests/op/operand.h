@@ -6,8 +6,11 @@
 uint64_t draw_bits(struct check *c);
 /* Fails the case when something outside the elements changed, or an input. */
 void operand_check_memory(struct check *c, enum side side, const struct operand *o);
-/* A malloc'ed copy of an F32 operand's elements. */
+/* Malloc'ed copies of an F32 operand's elements: now, and before the op ran. */
 float *operand_floats(struct check *c, enum side side, const struct operand *o);
+float *operand_before(enum side side, const struct operand *o);
+/* Everything as it was before the op ran. */
+void operand_restore(struct check *c, enum side side, const struct operand *o);
 void operands_release(struct check *c);
 
 #endif

@@ -1,0 +1,63 @@
+#include "tests/op/checker.h"
+
+#include <math.h>
+
+/* The rate is 10^-RATE_EXPONENT, epsilon 10^-EPS_EXPONENT, weight decay DECAY / 100, the scale of
+ * gradients SCALE / 100, EMA's decay 1 - 10^-EMA; EMA 0: none. */
+enum { COUNT, STEP, RATE_EXPONENT, EPS_EXPONENT, DECAY, SCALE, EMA, FILL };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 1, 1, 8, 1, 100, 2, FILL_NORMAL},       {1000, 1, 1, 8, 1, 100, 2, FILL_NORMAL},
+    {1003, 10, 2, 8, 0, 100, 1, FILL_NORMAL},   {70001, 3, 1, 8, 10, 100, 0, FILL_NORMAL},
+    {1003, 1000, 2, 8, 50, 25, 3, FILL_NORMAL}, {517, 2, 1, 8, 1, 100, 2, FILL_LARGE},
+    {517, 2, 1, 8, 1, 100, 2, FILL_SMALL},      {33, 200000, 5, 8, 1, 100, 4, FILL_NORMAL},
+    {517, 2, 1, 3, 1, 100, 2, FILL_SMALL},
+};
+
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {10000000, 10, 5, 8, 1, 100, 4, FILL_NORMAL},
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[COUNT] = between(c, 1, 5000);
+    p[STEP] = between(c, 1, coin(c) ? 5 : 5000);
+    p[RATE_EXPONENT] = between(c, 1, 5);
+    p[EPS_EXPONENT] = coin(c) ? 8 : between(c, 1, 8);
+    p[DECAY] = between(c, 0, 10);
+    p[SCALE] = coin(c) ? 100 : between(c, 1, 200);
+    p[EMA] = between(c, 0, 4);
+    p[FILL] = between(c, FILL_NORMAL, FILL_WIDE);
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    double size = fill_deviation((enum fill)p[FILL]);
+    double mean = fill_magnitude((enum fill)p[FILL]) > 100 * size ? size : 0;
+    struct operand *parameters = updated(c, "parameter", 0, 1, p[COUNT]);
+    struct operand *m = updated(c, "m", mean, size, p[COUNT]);
+    struct operand *v = updated(c, "v", 5 * size * size, size * size, p[COUNT]); /* positive */
+    struct operand *ema = p[EMA] ? updated(c, "ema", 0, 1, p[COUNT]) : NULL;
+    struct operand *g = parameter(c, "gradient", mean, size, p[COUNT]);
+    double rate = pow(10, -(double)p[RATE_EXPONENT]), epsilon = pow(10, -(double)p[EPS_EXPONENT]);
+    double decay = (double)p[DECAY] / 100;
+    double scale = (double)p[SCALE] / 100, ema_decay = 1 - pow(10, -(double)p[EMA]);
+    work(c, 0, 9 * (double)g->bytes);
+    RUN(c, adamw, p[COUNT], on(parameters, side)->data, on(m, side)->data, on(v, side)->data,
+        ema ? on(ema, side)->data : NULL, on(g, side)->data, rate, 0.9, 0.999, epsilon, decay,
+        scale, ema_decay, p[STEP]);
+    finish(c, NULL);
+}
+
+const struct op_test test_adamw = {
+    .name = "adamw",
+    .tolerance = 2e-6,
+    .parameters = {"count", "step", "rate_exponent", "eps_exponent", "decay", "scale", "ema",
+                   "fill"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};

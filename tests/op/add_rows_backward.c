@@ -1,0 +1,44 @@
+#include "tests/op/checker.h"
+#include "tests/op/in_double.h"
+
+enum { N, S, D };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 1, 1}, {1, 1, 17}, {2, 3, 5}, {2, 7, 64}, {3, 50, 100}, {1, 77, 200}, {40, 4, 33},
+};
+
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {4, 197, 768},
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[N] = between(c, 1, 9);
+    p[S] = between(c, 1, 40);
+    p[D] = between(c, 1, coin(c) ? 9 : 200);
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *rows = activations(c, "rows", FILL_NORMAL, DIMS(p[S], p[D]));
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *drows = gradient_sum(c, "drows", rows);
+    work(c, 0, (double)dy->bytes);
+    RUN(c, add_rows_backward, on(dy, side), on(drows, side));
+    finish(c, NULL);
+    for (differences_begin(c, dy); differences_next(c);)
+        double_add_rows(in_double(x), in_double(rows), differences_output(c));
+}
+
+const struct op_test test_add_rows_backward = {
+    .name = "add_rows_backward",
+    .tolerance = 1e-6,
+    .parameters = {"n", "s", "d"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};

@@ -1,0 +1,109 @@
+#include "tests/op/checker.h"
+#include "tests/op/in_double.h"
+
+/* packed: 1, q, k and v are columns of one tensor; 2, their rows are apart by different lengths.
+ * uniform: some rows have equal weights. */
+enum { N, S, HEADS, D, PACKED, UNIFORM, FILL };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 1, 1, 1, 0, 0, FILL_NORMAL},      {1, 1, 2, 64, 1, 0, FILL_NORMAL},
+    {2, 5, 3, 7, 0, 0, FILL_NORMAL},      {2, 5, 3, 7, 1, 0, FILL_NORMAL},
+    {2, 77, 2, 64, 0, 1, FILL_NORMAL},    {1, 197, 1, 64, 0, 0, FILL_NORMAL},
+    {1, 16, 6, 64, 1, 0, FILL_NORMAL},    {2, 64, 2, 64, 1, 0, FILL_NORMAL},
+    {1, 100, 1, 96, 0, 0, FILL_NORMAL},   {1, 30, 1, 256, 0, 0, FILL_NORMAL},
+    {2, 19, 2, 16, 2, 0, FILL_NORMAL},    {1, 40, 3, 64, 2, 1, FILL_NORMAL},
+    {3, 13, 2, 20, 0, 1, FILL_SMALL},     {1, 33, 2, 64, 1, 0, FILL_WIDE},
+    {2, 9, 4, 32, 0, 1, FILL_NORMAL},     {1, 31, 2, 65, 0, 1, FILL_NORMAL},
+    {1, 20, 2, 64, 0, 0, FILL_ZERO_ROWS},
+};
+
+/* CLOOB ViT-B/16 and text tower, U-Net 64 with batch 8 twice, U-Net 16 with batch 64. */
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {4, 197, 12, 64, 0, 0, FILL_NORMAL}, {4, 77, 8, 64, 0, 1, FILL_NORMAL},
+    {8, 64, 8, 64, 1, 0, FILL_NORMAL},   {8, 16, 8, 64, 1, 0, FILL_NORMAL},
+    {64, 64, 2, 64, 1, 0, FILL_NORMAL},
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[N] = between(c, 1, 3);
+    p[S] = between(c, 1, coin(c) ? 20 : 70);
+    p[HEADS] = between(c, 1, 4);
+    p[D] = coin(c) ? 64 : between(c, 1, 100);
+    p[PACKED] = between(c, 0, 2);
+    p[UNIFORM] = p[PACKED] == 1 ? 0 : coin(c);
+    p[FILL] = coin(c) ? FILL_NORMAL : between(c, FILL_SMALL, FILL_ZERO_ROWS);
+}
+
+/* dq and dk: a row's differences of dy v, which cancel where one key has all the weight. */
+static double cancelling(enum fill fill)
+{
+    return fill_magnitude(fill) * fill_magnitude(fill);
+}
+
+static void run_packed(struct check *c, const int64_t *p)
+{
+    int64_t width = p[HEADS] * p[D], first[3] = {0, width, 2 * width}, ld = 3 * width;
+    enum fill fill = (enum fill)p[FILL];
+    struct operand *qkv = activations(c, "qkv", fill, DIMS(p[N], p[S], ld));
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], width));
+    struct operand *dqkv = gradient(c, "dqkv", qkv);
+    const float *q[SIDES] = {on(qkv, REF)->data, on(qkv, DEVICE)->data};
+    float *dq[SIDES] = {on(dqkv, REF)->data, on(dqkv, DEVICE)->data};
+    dqkv->magnitude = cancelling(fill);
+    RUN(c, attention_backward,
+        {q[side], q[side] + width, q[side] + 2 * width, ld, ld, ld, p[N], p[S], p[HEADS], p[D],
+         NULL, on(dy, side)},
+        on(dy, side), dq[side], dq[side] + width, dq[side] + 2 * width);
+    finish(c, NULL);
+    for (differences_begin(c, dy); differences_next(c);)
+        double_attention(in_double(qkv), in_double(qkv), in_double(qkv), first, p[HEADS], p[D],
+                         NULL, differences_output(c));
+}
+
+/* Beside each other, or with room after each row that stays as it is. */
+static void run_apart(struct check *c, const int64_t *p)
+{
+    int64_t width = p[HEADS] * p[D], gap = p[PACKED];
+    int64_t ld_q = width + gap, ld_k = width + 3 * gap, ld_v = width + gap * width;
+    enum fill fill = (enum fill)p[FILL];
+    struct operand *q = activations(c, "q", fill, DIMS(p[N], p[S], ld_q));
+    struct operand *k = activations(c, "k", fill, DIMS(p[N], p[S], ld_k));
+    struct operand *v = activations(c, "v", fill, DIMS(p[N], p[S], ld_v));
+    struct operand *uniform = p[UNIFORM] ? integers(c, "uniform", 2, DIMS(p[N], p[S])) : NULL;
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], width));
+    struct operand *dq = gap ? gradient_sum(c, "dq", q) : gradient(c, "dq", q);
+    struct operand *dk = gap ? gradient_sum(c, "dk", k) : gradient(c, "dk", k);
+    struct operand *dv = gap ? gradient_sum(c, "dv", v) : gradient(c, "dv", v);
+    dq->magnitude = dk->magnitude = cancelling(fill);
+    RUN(c, attention_backward,
+        {on(q, side)->data, on(k, side)->data, on(v, side)->data, ld_q, ld_k, ld_v, p[N], p[S],
+         p[HEADS], p[D], on(uniform, side), on(dy, side)},
+        on(dy, side), on(dq, side)->data, on(dk, side)->data, on(dv, side)->data);
+    finish(c, NULL);
+    if (gap)
+        return;
+    for (differences_begin(c, dy); differences_next(c);)
+        double_attention(in_double(q), in_double(k), in_double(v), (const int64_t[3]){0, 0, 0},
+                         p[HEADS], p[D], in_double(uniform), differences_output(c));
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    if (p[FILL] == FILL_WIDE)
+        c->tolerance = 1e-4; /* logits of some hundreds have four digits after the point */
+    work(c, 10.0 * (double)(p[N] * p[S] * p[S] * p[HEADS] * p[D]), 0);
+    (p[PACKED] == 1 ? run_packed : run_apart)(c, p);
+}
+
+const struct op_test test_attention_backward = {
+    .name = "attention_backward",
+    .tolerance = 5e-6,
+    .parameters = {"n", "s", "heads", "d", "packed", "uniform", "fill"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};

@@ -1,0 +1,45 @@
+#include "tests/op/checker.h"
+#include "tests/op/in_double.h"
+
+enum { N, H, W, C };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 2, 2, 1}, {1, 2, 4, 3}, {2, 6, 4, 7}, {1, 8, 8, 64}, {2, 16, 8, 66}, {3, 2, 10, 33},
+};
+
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {8, 32, 32, 256},
+    {8, 8, 8, 512},
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[N] = between(c, 1, 4);
+    p[H] = 2 * between(c, 1, 6);
+    p[W] = 2 * between(c, 1, 6);
+    p[C] = between(c, 1, coin(c) ? 9 : 70);
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[H] / 2, p[W] / 2, p[C]));
+    struct operand *dx = gradient(c, "dx", x);
+    work(c, 0, (double)(dx->bytes + dy->bytes));
+    RUN(c, avg_pool2x2_backward, on(dy, side), on(dx, side));
+    finish(c, NULL);
+    for (differences_begin(c, dy); differences_next(c);)
+        double_avg_pool2x2(in_double(x), differences_output(c));
+}
+
+const struct op_test test_avg_pool2x2_backward = {
+    .name = "avg_pool2x2_backward",
+    .tolerance = 0,
+    .parameters = {"n", "h", "w", "c"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};

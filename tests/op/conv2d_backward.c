@@ -1,0 +1,109 @@
+#include "tests/op/checker.h"
+#include "tests/op/in_double.h"
+
+/* wanted: sum of 1 for dx, 2 for dweight, 4 for dbias. */
+enum { N, H, W, CI, CO, K, STRIDE, PAD_BEGIN, PAD_END, BIAS, FILL, WANTED };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 1, 1, 1, 1, 1, 1, 0, 0, 1, FILL_NORMAL, 7},
+    {1, 1, 1, 1, 1, 3, 1, 1, 1, 0, FILL_NORMAL, 3},
+    {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 1},
+    {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 2},
+    {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 4},
+    {1, 8, 8, 20, 64, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {1, 8, 8, 128, 4, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {3, 4, 4, 64, 64, 3, 1, 1, 1, 0, FILL_NORMAL, 3},
+    {1, 9, 7, 33, 31, 3, 1, 1, 1, 1, FILL_NEAR_CONSTANT, 7},
+    {1, 8, 12, 16, 24, 3, 1, 1, 1, 1, FILL_LARGE, 7},
+    {1, 1, 17, 20, 20, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {1, 17, 1, 20, 20, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {2, 8, 8, 16, 16, 3, 2, 0, 1, 1, FILL_NORMAL, 7},
+    {1, 10, 6, 32, 40, 3, 2, 0, 1, 1, FILL_NORMAL, 7},
+    {1, 7, 9, 12, 20, 3, 2, 1, 1, 1, FILL_NORMAL, 7},
+    {1, 32, 48, 3, 32, 16, 16, 0, 0, 0, FILL_NORMAL, 3},
+    {2, 9, 10, 5, 17, 4, 4, 0, 0, 1, FILL_NORMAL, 7},
+    {1, 6, 6, 40, 24, 1, 1, 0, 0, 1, FILL_NORMAL, 7},
+    {1, 6, 7, 8, 8, 1, 2, 0, 0, 0, FILL_NORMAL, 3},
+    {1, 5, 6, 8, 9, 2, 1, 1, 0, 1, FILL_NORMAL, 7},
+    {1, 6, 7, 10, 11, 5, 1, 2, 2, 1, FILL_NORMAL, 7},
+    {1, 5, 5, 6, 7, 3, 1, 0, 0, 1, FILL_NORMAL, 7},
+    {1, 6, 5, 6, 7, 3, 1, 2, 1, 1, FILL_NORMAL, 7},
+    {1, 32, 32, 20, 36, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {4, 16, 16, 66, 34, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {9, 4, 4, 128, 130, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {1, 33, 34, 32, 32, 3, 2, 0, 1, 1, FILL_NORMAL, 7},
+};
+
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {8, 32, 32, 20, 256, 3, 1, 1, 1, 1, FILL_NORMAL, 6}, /* U-Net 64, batch 8 */
+    {8, 32, 32, 256, 256, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {8, 16, 16, 256, 256, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {8, 8, 8, 512, 512, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {8, 4, 4, 512, 512, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {64, 32, 32, 64, 64, 3, 1, 1, 1, 1, FILL_NORMAL, 7}, /* U-Net 16, batch 64 */
+    {64, 4, 4, 128, 128, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {1, 64, 64, 128, 128, 3, 2, 0, 1, 1, FILL_NORMAL, 7},   /* KL-f8, smaller */
+    {4, 224, 224, 3, 768, 16, 16, 0, 0, 0, FILL_NORMAL, 2}, /* CLOOB ViT-B/16 */
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[N] = between(c, 1, 3);
+    p[K] = between(c, 1, 4);
+    p[K] = coin(c) ? 3 : p[K];
+    p[H] = between(c, p[K], 20);
+    p[W] = between(c, p[K], 20);
+    p[CI] = between(c, 1, coin(c) ? 9 : 60);
+    p[CO] = between(c, 1, coin(c) ? 9 : 60);
+    p[STRIDE] = coin(c) ? 1 : between(c, 1, 4);
+    p[PAD_BEGIN] = coin(c) ? p[K] / 2 : between(c, 0, p[K] - 1);
+    p[PAD_END] = coin(c) ? p[K] / 2 : between(c, 0, p[K] - 1);
+    p[BIAS] = coin(c);
+    p[FILL] = between(c, FILL_NORMAL, FILL_LARGE);
+    p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
+}
+
+static int64_t out_size(int64_t in, const int64_t *p)
+{
+    return (in + p[PAD_BEGIN] + p[PAD_END] - p[K]) / p[STRIDE] + 1;
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    int64_t oh = out_size(p[H], p), ow = out_size(p[W], p), outputs = p[N] * oh * ow;
+    int stride = (int)p[STRIDE], begin = (int)p[PAD_BEGIN], end = (int)p[PAD_END];
+    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[CI]));
+    struct operand *w = weight(c, "weight", DIMS(p[CO], p[CI], p[K], p[K]));
+    struct operand *b = p[BIAS] ? parameter(c, "bias", 0, 0.5, p[CO]) : NULL;
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], oh, ow, p[CO]));
+    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
+    struct operand *dw = p[WANTED] & 2 ? gradient_sum(c, "dweight", w) : NULL;
+    struct operand *db = b && p[WANTED] & 4 ? gradient_sum(c, "dbias", b) : NULL;
+    if (p[K] == 3 && stride == 1)
+        c->tolerance = 1e-4; /* Winograd's F(4x4, 3x3) is allowed */
+    if (dw)
+        dw->magnitude = fill_magnitude((enum fill)p[FILL]);
+    work(c, 2.0 * (double)(!!dx + !!dw) * (double)outputs * (double)(p[CO] * p[CI] * p[K] * p[K]),
+         (double)dy->bytes);
+    RUN(c, conv2d_backward,
+        {on(x, side), on(w, side), on(b, side), on(dy, side), stride, begin, end}, on(dy, side),
+        on(dx, side), on(dw, side), on(db, side));
+    finish(c, NULL);
+    for (differences_begin(c, dy); differences_next(c);)
+        double_conv2d(in_double(x), in_double(w), in_double(b), differences_output(c), stride,
+                      begin, end);
+}
+
+const struct op_test test_conv2d_backward = {
+    .name = "conv2d_backward",
+    .tolerance = 1e-5,
+    .parameters = {"n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias", "fill",
+                   "wanted"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};
