@@ -46,7 +46,7 @@ static int job_conditioning(const struct run *r, int64_t job)
 
 static int64_t job_index(const struct run *r, int64_t job)
 {
-    return r->o->first + job % r->o->count;
+    return r->o->first + (r->o->consecutive ? job : job % r->o->count);
 }
 
 int sample_check(const struct sample_options *o, const struct unet *unet, const struct kl *kl,

@@ -14,7 +14,7 @@
 
 /* From conditionings to pictures: noise, sampler with guidance, decoder, 8-bit pixels.
  * Image i of a conditioning depends on seed and i alone, not on which others are made, nor on the
- * batch it was made in. All conditionings start from the same noise. */
+ * batch it was made in. All conditionings start from the same noise, unless `consecutive`. */
 struct sample_options {
     enum sampler_method method;
     enum schedule schedule;
@@ -22,6 +22,7 @@ struct sample_options {
     double eta; /* SAMPLER_DDIM only */
     uint64_t seed;
     int64_t first, count; /* images first .. first + count - 1 of each conditioning */
+    bool consecutive;     /* numbers go on from one conditioning to the next: no noise twice */
     int height, width;    /* pixels */
     double autoencoder_scale;
     const char *init;     /* image file to start from, or NULL for noise alone */

@@ -1,0 +1,52 @@
+#ifndef CCLD_COMMON_FIT_H
+#define CCLD_COMMON_FIT_H
+
+#include <signal.h>
+
+#include "common/train/checkpoint.h"
+#include "common/train/collective.h"
+#include "common/train/dataset.h"
+#include "common/demo.h"
+#include "common/train/optimizer.h"
+#include "common/train/step.h"
+
+/* The loop that trains a U-Net: steps, and between them numbers for people, held-out losses,
+ * checkpoints and demos, until the end, a signal or too many steps that came to nothing. */
+struct fit_options {
+    struct step_options step;
+    struct learning_rate_options rate;
+    int64_t ema_decay_at;
+    int64_t steps, epochs; /* where the run ends, whichever comes first; 0: not there */
+    int64_t checkpoint_every, keep, log_every, holdout_every, demo_every; /* steps; keep: see
+                                                                             checkpoint_save */
+    int64_t max_bad_steps; /* so many in a row end the run */
+    bool resumed;
+};
+
+/* What a run works on; all of it belongs to the caller and must outlive the call. */
+struct fit {
+    struct fit_options options;
+    struct bank *bank;
+    struct dataset *data;
+    struct collective *collective;
+    struct run *run;
+    struct demo *demo;            /* NULL: none */
+    struct training_state *state; /* step, at, counters: where the run stands; kept up to date */
+    const volatile sig_atomic_t *stop; /* not 0: save and come to an end */
+};
+
+enum fit_end {
+    FIT_COMPLETE, /* --steps or --epochs reached */
+    FIT_STOPPED,  /* as *stop wanted */
+    FIT_BAD,      /* max_bad_steps in a row were not finite: nothing was saved, e has the reason */
+};
+
+/* Saves a checkpoint at the end, complete or stopped. -1: the run cannot go on or the last
+ * checkpoint cannot be written. */
+int fit_run(const struct fit *f, enum fit_end *end, struct error *e);
+
+/* Steps from state to the end of the run; -1 where there is none. */
+int64_t fit_steps_left(const struct fit_options *o, const struct dataset *d,
+                       const struct training_state *s, int64_t effective_batch);
+
+#endif
