@@ -192,7 +192,7 @@ void plan_kl(struct net_plan *p, const struct net_sizes *o)
 {
     const int64_t *multipliers = o->kl_multipliers;
     int levels = o->kl_levels;
-    int64_t ch = o->kl_channels, c = ch, z = o->latent;
+    int64_t ch = o->kl_channels, c = ch, latent = o->latent, z = o->kl_z ? o->kl_z : latent;
     char prefix[80];
     add_conv(p, "encoder.", "conv_in", 3, ch, 3);
     for (int level = 0; level < levels; level++) {
@@ -223,8 +223,8 @@ void plan_kl(struct net_plan *p, const struct net_sizes *o)
     }
     add_norm(p, "decoder.", "norm_out", c);
     add_conv(p, "decoder.", "conv_out", c, 3, 3);
-    add_conv(p, "", "quant_conv", 2 * z, 2 * z, 1);
-    add_conv(p, "", "post_quant_conv", z, z, 1);
+    add_conv(p, "", "quant_conv", 2 * z, 2 * latent, 1);
+    add_conv(p, "", "post_quant_conv", latent, z, 1);
 }
 
 /* CLOOB towers. */

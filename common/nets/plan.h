@@ -12,6 +12,7 @@ struct net_sizes {
     int64_t unet_base, unet_multipliers[4], unet_cond;
     double autoencoder_scale;
     int64_t kl_channels, kl_multipliers[8], kl_blocks;
+    int64_t kl_z; /* channels between the halves and the 1x1 convolutions; 0: as many as latent */
     int kl_levels;
     int64_t image_size, patch, image_width, image_layers;
     int64_t text_positions, text_width, text_layers, vocabulary;

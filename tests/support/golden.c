@@ -123,7 +123,8 @@ static enum net plan_net(struct golden *g, float *gain)
         s.kl_channels = golden_int(g, "ch");
         s.kl_levels = list(g, s.kl_multipliers, 8, "ch_mult");
         s.kl_blocks = golden_int(g, "num_res_blocks");
-        s.latent = golden_int(g, "z_channels");
+        s.latent = golden_int(g, "embed_dim");
+        s.kl_z = golden_int(g, "z_channels");
         plan_kl(p, &s);
         return NET_KL;
     }
