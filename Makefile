@@ -89,6 +89,8 @@ $(BUILD)/libccld.a: $(LIB_OBJ)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
 	@echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' >$@
+# Where the model that ships with the project is looked for.
+$(BUILD)/common/nets/model.o: private EXTRA_CFLAGS := -DCCLD_MODELS_FOLDER='"$(PREFIX)/share/ccld/models"'
 # The fast kernels contract to FMA; everything else rounds every step, as written.
 $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
 $(BUILD)/%.o: %.c $(BUILD)/flags
