@@ -192,4 +192,4 @@ clean:
 FORCE:
 .PHONY: all tests deps demo check prove prove-quick check-golden check-gpu bench bench-torch fuzz lint install install-built help clean FORCE
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/tools/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d)
+-include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d)
