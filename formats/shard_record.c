@@ -3,12 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utf8proc.h>
 #include <zstd.h>
 
 #include "common/base/message.h"
 #include "formats/safetensors.h"
 #include "formats/shard_internal.h"
+#include "formats/utf8.h"
 
 /* Level 3: F16 latents hardly compress, the frame is there for its checksum. */
 #define ZSTD_LEVEL 3
@@ -84,33 +84,6 @@ int shard_item_check(const struct shard_item *item, const struct shard_info *i, 
         square += (double)item->embed[j] * item->embed[j];
     }
     return check_embed_norm(square, e);
-}
-
-/* Copies a path with U+FFFD for every byte that is not part of valid UTF-8. Returns false when
- * there were any. */
-static bool utf8_repair(char **out, const char *path)
-{
-    size_t size = strlen(path);
-    char *text = xmalloc(3 * size + 1), *end = text;
-    bool valid = true;
-    for (size_t at = 0; at < size;) {
-        utf8proc_int32_t codepoint;
-        utf8proc_ssize_t used =
-            utf8proc_iterate((const uint8_t *)path + at, (utf8proc_ssize_t)(size - at), &codepoint);
-        if (used > 0) {
-            memcpy(end, path + at, (size_t)used);
-            end += used;
-            at += (size_t)used;
-        } else {
-            memcpy(end, "\xef\xbf\xbd", 3);
-            end += 3;
-            at++;
-            valid = false;
-        }
-    }
-    *end = 0;
-    *out = text;
-    return valid;
 }
 
 static void declare_path(struct safetensors_writer *s, const char *path)

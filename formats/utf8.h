@@ -1,6 +1,7 @@
 #ifndef CCLD_FORMATS_UTF8_H
 #define CCLD_FORMATS_UTF8_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Writes one code point (below 0x110000) as UTF-8, at most four bytes; returns where it ends. */
@@ -17,5 +18,9 @@ static inline char *utf8_put(char *out, uint32_t c)
         *out++ = (char)(0x80 | (c >> (6 * tail) & 0x3f));
     return out;
 }
+
+/* Copies text (*out is malloc'ed) with U+FFFD for every byte that is not part of valid UTF-8.
+ * false: there were such bytes. */
+bool utf8_repair(char **out, const char *text);
 
 #endif
