@@ -65,6 +65,61 @@ int64_t fit_steps_left(const struct fit_options *o, const struct dataset *d,
     return left < 0 && (o->steps > 0 || o->epochs > 0) ? 0 : left;
 }
 
+static struct net_plan plan_of(const struct bank *b)
+{
+    struct net_plan p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
+    for (int i = 0; i < b->count; i++) {
+        const struct bank_tensor *t = &b->tensors[i];
+        struct plan_tensor *item = &p.items[p.count++];
+        item->kind = t->trained ? PLAN_TRAINED : PLAN_FIXED;
+        item->ndim = t->ndim;
+        memcpy(item->shape, t->shape, sizeof t->shape);
+        int n = snprintf(item->name, sizeof item->name, "%s", t->name);
+        CHECK(n >= 0 && (size_t)n < sizeof item->name);
+    }
+    return p;
+}
+
+/* The reference's rule of thumb. */
+static void warn_of_overfitting(const struct fit *f)
+{
+    const struct shard_info *info = dataset_info(f->data);
+    int64_t images = dataset_training_count(f->data);
+    int64_t numbers = (int64_t)shard_latent_count(info) * images;
+    char parameters[32], floats[32], count[32];
+    if (3 * f->bank->parameters <= 2 * numbers)
+        return;
+    warn("the network is likely to learn the data by heart: its %s parameters are more than two "
+         "thirds of the data's %s numbers (%d*%d*%d*%s images)",
+         format_count(parameters, f->bank->parameters), format_count(floats, numbers),
+         info->latent_height, info->latent_width, info->latent_channels,
+         format_count(count, images));
+}
+
+void fit_announce(const struct fit *f)
+{
+    const struct step_options *o = &f->options.step;
+    const struct shard_info *info = dataset_info(f->data);
+    int64_t ranks = f->collective->size, effective = o->batch * o->accumulate * ranks;
+    struct net_plan plan = plan_of(f->bank);
+    char parameters[32], images[32], held_out[64] = "", steps[32], memory[32], product[80] = "";
+    int64_t bytes = step_memory(&plan, o, info->latent_height, info->latent_width);
+    free(plan.items);
+    if (effective != o->batch)
+        snprintf(product, sizeof product, " (%" PRId64 " x %" PRId64 " x %" PRId64 ")", o->batch,
+                 o->accumulate, ranks);
+    if (dataset_holdout_count(f->data) > 0)
+        snprintf(held_out, sizeof held_out, " and %s held out",
+                 format_count(images, dataset_holdout_count(f->data)));
+    inform("effective batch %" PRId64 "%s, learning rate %.9g, %s parameters, %s images%s, %s "
+           "steps per epoch, %s of memory",
+           effective, product, f->options.rate.base, format_count(parameters, f->bank->parameters),
+           format_count(images, dataset_training_count(f->data)), held_out,
+           format_count(steps, dataset_steps_per_epoch(f->data, effective)),
+           format_bytes(memory, (double)bytes));
+    warn_of_overfitting(f);
+}
+
 /* A run goes on without its numbers, say when the disk is full, but not in silence. */
 static void metrics_result(struct loop *l, int status, const struct error *e)
 {
@@ -387,7 +442,7 @@ static int begin(struct loop *l, struct error *e)
     l->begin = seconds_now();
     l->resumed_seconds = l->s->seconds;
     l->first_step = l->s->step;
-    l->saved_step = l->f->options.resumed ? l->s->step : -1;
+    l->saved_step = l->f->options.saved ? l->s->step : -1;
     if (l->s->step == 0 && dataset_holdout_count(l->f->data) > 0 && log_holdout(l, e) != 0)
         return -1;
     demo_if_due(l);

@@ -20,7 +20,8 @@ struct fit_options {
     int64_t checkpoint_every, keep, log_every, holdout_every, demo_every; /* steps; keep: see
                                                                              checkpoint_save */
     int64_t max_bad_steps; /* so many in a row end the run */
-    bool resumed;
+    bool resumed;          /* the state is that of a checkpoint ... */
+    bool saved;            /* ... of this very run */
 };
 
 /* What a run works on; all of it belongs to the caller and must outlive the call. */
@@ -40,6 +41,10 @@ enum fit_end {
     FIT_STOPPED,  /* as *stop wanted */
     FIT_BAD,      /* max_bad_steps in a row were not finite: nothing was saved, e has the reason */
 };
+
+/* Tells people what is about to be trained and what it takes, and warns when the network is likely
+ * to learn the data by heart. */
+void fit_announce(const struct fit *f);
 
 /* Saves a checkpoint at the end, complete or stopped. -1: the run cannot go on or the last
  * checkpoint cannot be written. */

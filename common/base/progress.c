@@ -1,5 +1,6 @@
 #include "common/base/progress.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -56,6 +57,19 @@ const char *format_bytes(char buf[32], double bytes)
         u++;
     }
     snprintf(buf, 32, u == 0 ? "%.0f %s" : "%.1f %s", bytes, units[u]);
+    return buf;
+}
+
+const char *format_count(char buf[32], int64_t n)
+{
+    char digits[24], *out = buf;
+    int size = snprintf(digits, sizeof digits, "%" PRId64, n);
+    for (int i = 0; i < size; i++) {
+        if (i > 0 && digits[i - 1] != '-' && (size - i) % 3 == 0)
+            *out++ = ',';
+        *out++ = digits[i];
+    }
+    *out = '\0';
     return buf;
 }
 

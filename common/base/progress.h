@@ -19,6 +19,8 @@ void progress_finish(struct progress *p);
 const char *format_duration(char buf[32], double seconds);
 /* "4.7 GB" style, powers of 1000. */
 const char *format_bytes(char buf[32], double bytes);
+/* "1,174,321,228" */
+const char *format_count(char buf[32], int64_t n);
 double seconds_now(void); /* monotonic clock */
 
 #endif

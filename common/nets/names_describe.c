@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/progress.h"
 #include "common/nets/names.h"
 
 /* A line of text that fills up. */
@@ -22,13 +23,10 @@ __attribute__((format(printf, 2, 3))) static void put(struct line *l, const char
         l->used = l->size - 1;
 }
 
-/* With commas between thousands. */
 static void put_count(struct line *l, int64_t n)
 {
-    char digits[24];
-    int size = snprintf(digits, sizeof digits, "%" PRId64, n);
-    for (int i = 0; i < size; i++)
-        put(l, "%s%c", i > 0 && (size - i) % 3 == 0 ? "," : "", digits[i]);
+    char count[32];
+    put(l, "%s", format_count(count, n));
 }
 
 #define SIZE_LIMIT ((int64_t)1 << 24) /* of a dimension; what is beyond is no network's */
