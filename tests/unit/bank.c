@@ -1,0 +1,228 @@
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+#include "common/nets/unet.h"
+#include "common/train/bank.h"
+#include "tests/support/synth_nets.h"
+#include "tests/support/tap.h"
+
+static struct device *device;
+static struct net_plan plan;
+
+static struct tensor *constant(int ndim, const int64_t *shape, float value)
+{
+    struct tensor *t = tensor_new(device, DTYPE_F32, ndim, shape);
+    struct fill_args args = {tensor_count(t), t->data, value};
+    device->backend->fill(device, &args);
+    return t;
+}
+
+static double deviation(const float *x, int64_t n)
+{
+    double mean = 0, squares = 0;
+    for (int64_t i = 0; i < n; i++)
+        mean += x[i] / (double)n;
+    for (int64_t i = 0; i < n; i++)
+        squares += (x[i] - mean) * (x[i] - mean) / (double)n;
+    return sqrt(squares);
+}
+
+static double largest(const float *x, int64_t n)
+{
+    double most = 0;
+    for (int64_t i = 0; i < n; i++)
+        most = fmax(most, fabs(x[i]));
+    return most;
+}
+
+static const float *values(const struct bank *b, const char *name, int64_t *n)
+{
+    const struct bank_tensor *t = bank_find(b, name);
+    CHECK(t);
+    *n = t->count;
+    return bank_read(b, BANK_PARAMETERS, t->offset, t->count, NULL);
+}
+
+static void layout(const struct bank *b)
+{
+    bool aligned = true, sorted = true, apart = true;
+    int64_t end = 0, numbers = 0;
+    for (int i = 0; i < b->count; i++) {
+        const struct bank_tensor *t = &b->tensors[i];
+        aligned &= t->offset % 16 == 0;
+        apart &= t->offset >= end;
+        end = t->offset + t->count;
+        sorted &= t->trained == (i < b->trained_count);
+        if (i > 0 && i != b->trained_count)
+            sorted &= strcmp(b->tensors[i - 1].name, t->name) < 0;
+        numbers += t->trained ? t->count : 0;
+    }
+    tap_ok(aligned && apart && end <= b->elements, "tensors lie apart, 64 bytes aligned");
+    tap_ok(sorted && b->count == b->trained_count + 2, "trained ones first, by name");
+    tap_ok(numbers == b->parameters, "%lld numbers are trained", (long long)numbers);
+    const struct bank_tensor *fixed = bank_find(b, "timestep_embed.weight");
+    tap_ok(fixed && !fixed->trained && fixed->offset >= b->trained_elements,
+           "Fourier weights lie outside of what is trained");
+    tap_ok(b->scalar_count == 1 && !strcmp(b->scalars[0].name, "autoencoder_scale") &&
+               b->scalars[0].value == 2.5f,
+           "autoencoder_scale is kept beside");
+    tap_ok(!bank_find(b, "net.99.main.0.weight"), "no such name");
+}
+
+static void initialisation(struct bank *b)
+{
+    int64_t n;
+    double gain = sqrt(0.5);
+    const float *x = values(b, "net.1.main.0.weight", &n); /* 64 channels, 3x3 */
+    double bound = gain / sqrt(64 * 9);
+    tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > bound * 0.99,
+           "3x3 weights reach +-sqrt(1/2)/sqrt(fan in)");
+    tap_ok(fabs(deviation(x, n) / (bound / sqrt(3)) - 1) < 0.01, "and are uniform");
+    x = values(b, "net.1.main.0.bias", &n);
+    tap_ok(largest(x, n) <= bound && largest(x, n) > 0.5 * bound, "biases by the weight's fan in");
+    x = values(b, "mapping.1.main.0.weight", &n);
+    bound = gain / sqrt(64);
+    tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > bound * 0.98, "linear weights");
+    x = values(b, "net.4.main.2.norm.weight", &n);
+    tap_ok(fabs(x[0] - gain) < 1e-7 && x[0] == x[n - 1], "norms start at sqrt(1/2)");
+    x = values(b, "net.4.main.2.norm.bias", &n);
+    tap_ok(largest(x, n) == 0, "and 0");
+    x = values(b, "mapping_timestep_embed.weight", &n);
+    tap_ok(fabs(deviation(x, n) - 1) < 0.35 && largest(x, n) > 1.5, "Fourier weights are N(0,1)");
+
+    struct bank *again = bank_new(&plan, NET_UNET, 5, device);
+    struct bank *other = bank_new(&plan, NET_UNET, 6, device);
+    size_t bytes = (size_t)b->elements * sizeof(float);
+    const float *mine = bank_read(b, BANK_PARAMETERS, 0, b->elements, NULL);
+    tap_ok(!memcmp(mine, bank_read(again, BANK_PARAMETERS, 0, b->elements, NULL), bytes),
+           "the same seed, the same bits");
+    tap_ok(!memcmp(mine, bank_read(b, BANK_EMA, 0, b->elements, NULL), bytes),
+           "EMA starts as the parameters");
+    int64_t m;
+    x = values(b, "net.1.main.0.weight", &n);
+    const float *y = values(other, "net.1.main.0.weight", &m);
+    tap_ok(relative_l2(x, y, (size_t)n) > 1, "another seed, other weights");
+    y = values(b, "net.2.main.0.weight", &m);
+    tap_ok(relative_l2(x, y, (size_t)n) > 1, "another name, other weights");
+    bank_free(again);
+    bank_free(other);
+
+    struct net_sizes kl = {
+        .kl_channels = 32, .kl_multipliers = {1, 1}, .kl_levels = 2, .kl_blocks = 1, .latent = 4};
+    struct net_plan kl_plan = {0};
+    plan_kl(&kl_plan, &kl);
+    struct bank *k = bank_new(&kl_plan, NET_KL, 1, device);
+    x = values(k, "encoder.down.0.block.0.conv1.weight", &n);
+    bound = 1 / sqrt(32 * 9);
+    tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > 0.98 * bound &&
+               k->trained_count == k->count,
+           "an autoencoder keeps torch's defaults and trains all it has");
+    bank_free(k);
+    plan_release(&kl_plan);
+}
+
+/* The network shows the bank: what is written there is what it computes with. */
+static void shown(struct bank *b)
+{
+    struct named_weights names;
+    struct unet *u;
+    struct tape t;
+    struct error e = {""};
+    bank_names(&names, b, BANK_PARAMETERS);
+    tap_ok(unet_load(&u, &names, device, &e) == 0, "a U-Net loads from it%s", e.text);
+    const struct unet_sizes *sizes = unet_sizes(u);
+    tap_ok(sizes->autoencoder_scale == 2.5 && sizes->embed_width == 16 &&
+               sizes->latent_channels == 4 && sizes->side_multiple == 8,
+           "with its sizes");
+    bank_bind(b, unet_loader(u));
+    tape_init(&t, device);
+    struct tensor *x = constant(DIMS(1, 4, 8, 8), 1), *time = constant(DIMS(1), 0.5f);
+    struct tensor *embed = constant(DIMS(1, 16), 1);
+    struct tensor *v = unet_forward(&t, u, x, time, embed);
+    const struct bank_tensor *bias = bank_find(b, "net.8.main.4.bias");
+    float before = ((float *)v->data)[0],
+          value = bank_read(b, BANK_PARAMETERS, bias->offset, 1, NULL)[0];
+    value += 3;
+    bank_write(b, BANK_PARAMETERS, bias->offset, 1, &value);
+    tensor_replace(&v, unet_forward(&t, u, x, time, embed));
+    tap_ok(fabsf(((float *)v->data)[0] - before - 3) < 1e-5f, "an update is seen at once");
+
+    t.recording = true;
+    tensor_replace(&v, unet_forward(&t, u, x, time, embed));
+    struct tensor *dv = constant(v->ndim, v->shape, 1);
+    tape_backward(&t, v, dv);
+    const float *g = bank_read(b, BANK_GRADIENTS, bias->offset, bias->count, NULL);
+    tap_ok(fabsf(g[0] - 64) < 1e-4f, "a bias' gradient is the sum over pixels");
+    int untouched = 0;
+    for (int i = 0; i < b->trained_count; i++) {
+        const struct bank_tensor *p = &b->tensors[i];
+        untouched +=
+            largest(bank_read(b, BANK_GRADIENTS, p->offset, p->count, NULL), p->count) == 0;
+    }
+    tap_ok(untouched == 0, "gradients reach every trained tensor");
+    bank_fill(b, BANK_GRADIENTS, 0);
+    g = bank_read(b, BANK_GRADIENTS, 0, b->trained_elements, NULL);
+    tap_ok(largest(g, b->trained_elements) == 0, "and are cleared");
+    tensor_release(x);
+    tensor_release(time);
+    tensor_release(embed);
+    tensor_release(v);
+    tensor_release(dv);
+    tape_release(&t);
+    unet_free(u);
+    names_release(&names);
+}
+
+static void from_names(struct bank *b)
+{
+    struct named_weights names;
+    struct bank *copy = NULL;
+    struct error e = {""};
+    bank_names(&names, b, BANK_EMA);
+    names.device = NULL; /* as if from a file */
+    tap_ok(bank_from_names(&copy, &names, device, &e) == 0, "a bank from weights%s", e.text);
+    tap_ok(copy && copy->elements == b->elements && copy->parameters == b->parameters &&
+               copy->scalar_count == 1 && copy->scalars[0].value == 2.5f,
+           "has the same table");
+    tap_ok(copy && !memcmp(bank_read(copy, BANK_PARAMETERS, 0, b->elements, NULL),
+                           bank_read(b, BANK_EMA, 0, b->elements, NULL),
+                           (size_t)b->elements * sizeof(float)),
+           "and the same numbers");
+    bank_free(copy);
+    const struct bank_tensor *t = bank_find(b, "net.3.main.4.weight");
+    float bad = NAN;
+    bank_write(b, BANK_EMA, t->offset + 7, 1, &bad);
+    tap_ok(bank_from_names(&copy, &names, device, &e) < 0 && strstr(e.text, "net.3.main.4.weight"),
+           "not from what is not finite: %s", e.text);
+    names_release(&names);
+    bank_set_scalar(b, "autoencoder_scale", 9);
+    tap_ok(b->scalar_count == 1 && b->scalars[0].value == 9, "a scalar is replaced");
+}
+
+int main(void)
+{
+    struct error e;
+    struct net_sizes sizes = {.latent = 4,
+                              .embed = 16,
+                              .unet_base = 16,
+                              .unet_cond = 64,
+                              .unet_multipliers = {4, 4, 4, 4},
+                              .autoencoder_scale = 2.5};
+    threads_init(0);
+    if (device_open(&device, "cpu", &e))
+        die("%s", e.text);
+    plan_unet(&plan, &sizes);
+    struct bank *b = bank_new(&plan, NET_UNET, 5, device);
+    layout(b);
+    initialisation(b);
+    shown(b);
+    from_names(b);
+    bank_free(b);
+    plan_release(&plan);
+    tap_ok(device_memory(device).in_use == 0, "all memory was given back");
+    device_close(device);
+    return tap_done();
+}

@@ -1,0 +1,44 @@
+#include <math.h>
+
+#include "common/train/optimizer.h"
+#include "tests/support/tap.h"
+
+static bool near(double a, double b)
+{
+    return fabs(a - b) <= 1e-12 * fabs(b) + 1e-18;
+}
+
+int main(void)
+{
+    struct learning_rate_options o = {.schedule = LEARNING_RATE_CONSTANT, .base = 3e-5};
+    tap_ok(learning_rate_at(&o, 0) == 3e-5 && learning_rate_at(&o, 1000000) == 3e-5,
+           "constant without warm-up");
+    o.warmup = 10;
+    tap_ok(near(learning_rate_at(&o, 0), 3e-6) && near(learning_rate_at(&o, 4), 1.5e-5) &&
+               near(learning_rate_at(&o, 9), 3e-5) && learning_rate_at(&o, 10) == 3e-5,
+           "warm-up rises to the rate with its last step");
+    o.schedule = LEARNING_RATE_COSINE;
+    o.steps = 110;
+    tap_ok(near(learning_rate_at(&o, 0), 3e-6), "cosine warms up too");
+    tap_ok(near(learning_rate_at(&o, 10), 3e-5) && near(learning_rate_at(&o, 60), 1.5e-5) &&
+               near(learning_rate_at(&o, 35), 3e-5 * (2 + sqrt(2)) / 4),
+           "cosine from the end of the warm-up to that of the run");
+    bool falls = true;
+    for (int i = 11; i <= 120; i++)
+        falls &= learning_rate_at(&o, i) <= learning_rate_at(&o, i - 1);
+    tap_ok(falls && learning_rate_at(&o, 109) > 0 && learning_rate_at(&o, 110) == 0 &&
+               learning_rate_at(&o, 500) == 0,
+           "it falls, above 0 in the last step and 0 behind it");
+    o.warmup = o.steps = 10;
+    tap_ok(near(learning_rate_at(&o, 9), 3e-5) && learning_rate_at(&o, 10) == 0,
+           "nothing but warm-up");
+
+    tap_ok(ema_decay_at(1, 200000) == 0.99 && ema_decay_at(19999, 200000) == 0.99, "EMA .99");
+    tap_ok(ema_decay_at(20000, 200000) == 0.999 && ema_decay_at(199999, 200000) == 0.999,
+           "EMA .999");
+    tap_ok(ema_decay_at(200000, 200000) == 0.9999 && ema_decay_at(9000000, 200000) == 0.9999,
+           "EMA .9999");
+    tap_ok(ema_decay_at(19999, 100) == 0.99 && ema_decay_at(20000, 100) == 0.9999,
+           "an early switch does not come before 20000");
+    return tap_done();
+}

@@ -1,0 +1,526 @@
+#include "common/train/step.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
+#include "tests/support/tap.h"
+
+#define SIDE   8
+#define LATENT 4
+#define EMBED  16
+#define MOST   256 /* images of an update */
+
+static struct device *device;
+static struct net_plan plan;
+
+/* Records of a made-up data set: record i is a pure function of i. */
+struct data {
+    float moments[MOST][2 * LATENT * SIDE * SIDE], embeds[MOST][EMBED];
+    uint64_t samples[MOST];
+};
+static struct data data;
+
+static void load(int64_t first, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int64_t half = LATENT * SIDE * SIDE;
+        uint64_t id = (uint64_t)(first + i);
+        data.samples[i] = id;
+        rng_normal(data.moments[i], (size_t)half, 99, RNG_POSTERIOR, 1, id, 0);
+        for (int64_t j = 0; j < half; j++)
+            data.moments[i][half + j] = -3;
+        rng_normal(data.embeds[i], EMBED, 99, RNG_POSTERIOR, 2, id, 0);
+    }
+}
+
+static struct training_batch batch_at(int64_t at, int64_t n)
+{
+    return (struct training_batch){
+        n, SIDE, SIDE, data.moments[at], data.embeds[at], data.samples + at};
+}
+
+static struct step_options options(int64_t batch, int64_t accumulate)
+{
+    return (struct step_options){.seed = 11,
+                                 .batch = batch,
+                                 .accumulate = accumulate,
+                                 .uncond_prob = 0.2,
+                                 .autoencoder_scale = 1.5,
+                                 .adamw = ADAMW_DEFAULTS};
+}
+
+struct training {
+    struct bank *bank;
+    struct step *step;
+};
+
+static struct training start_rank(const struct step_options *o, struct collective *c,
+                                  struct device *d)
+{
+    struct training t;
+    struct error e;
+    t.bank = bank_new(&plan, NET_UNET, 3, d);
+    if (step_open(&t.step, t.bank, c, o, &e))
+        die("%s", e.text);
+    return t;
+}
+
+static struct training start(struct step_options o)
+{
+    return start_rank(&o, collective_alone(), device);
+}
+
+static void stop(struct training *t)
+{
+    step_close(t->step);
+    bank_free(t->bank);
+}
+
+/* Update number `step` on records step*n .. step*n + n, n the effective batch. */
+static struct step_result update(struct training *t, int64_t step, const struct step_options *o)
+{
+    struct step_result r;
+    int64_t n = o->batch * o->accumulate;
+    load(step * n, n);
+    for (int64_t k = 0; k < o->accumulate; k++) {
+        struct training_batch b = batch_at(k * o->batch, o->batch);
+        step_micro_batch(t->step, step, &b);
+    }
+    step_update(t->step, 1e-3, 0.9, &r);
+    return r;
+}
+
+static const float *array(const struct bank *b, enum bank_array which)
+{
+    int64_t n = which <= BANK_EMA ? b->elements : b->trained_elements;
+    return bank_read(b, which, 0, n, NULL);
+}
+
+static float *copied(const struct bank *b, enum bank_array which)
+{
+    size_t bytes = (size_t)b->trained_elements * sizeof(float);
+    return memcpy(xmalloc(bytes), array(b, which), bytes);
+}
+
+static bool same_bits(const struct bank *a, const struct bank *b, enum bank_array which)
+{
+    return !memcmp(array(a, which), array(b, which), (size_t)a->trained_elements * sizeof(float));
+}
+
+static double apart(const struct bank *a, const struct bank *b, enum bank_array which)
+{
+    return relative_l2(array(a, which), array(b, which), (size_t)a->trained_elements);
+}
+
+static void accumulation(void)
+{
+    struct step_options whole = options(8, 1), parts = options(2, 4);
+    struct training a = start(whole), b = start(parts);
+    struct step_result ra = update(&a, 5, &whole), rb = update(&b, 5, &parts);
+    bool same = ra.count == 8 && rb.count == 8;
+    double loss = 0;
+    for (int i = 0; same && i < 8; i++) {
+        same &= ra.samples[i].t == rb.samples[i].t &&
+                ra.samples[i].sample == rb.samples[i].sample &&
+                ra.samples[i].dropped == rb.samples[i].dropped &&
+                fabsf(ra.samples[i].loss - rb.samples[i].loss) <= 1e-6f * ra.samples[i].loss;
+        loss += ra.samples[i].loss / 8;
+    }
+    tap_ok(same, "4 micro-batches of 2 train on what a batch of 8 does");
+    tap_ok(fabs(ra.loss - loss) <= 1e-6 * loss && fabs(ra.loss - rb.loss) <= 1e-6 * loss,
+           "the loss is the mean over all");
+    tap_ok(apart(a.bank, b.bank, BANK_GRADIENTS) <= 2e-6, "the same gradient: relative %.2g",
+           apart(a.bank, b.bank, BANK_GRADIENTS));
+    tap_ok(fabs(ra.gradient_norm / rb.gradient_norm - 1) <= 1e-6, "and norm");
+    stop(&a);
+    stop(&b);
+}
+
+static void determinism(void)
+{
+    struct step_options o = options(4, 1);
+    int threads = threads_count();
+    struct training a = start(o), b = start(o);
+    for (int i = 0; i < 10; i++)
+        update(&a, i, &o);
+    for (int i = 0; i < 10; i++)
+        update(&b, i, &o);
+    tap_ok(same_bits(a.bank, b.bank, BANK_PARAMETERS) && same_bits(a.bank, b.bank, BANK_EMA) &&
+               same_bits(a.bank, b.bank, BANK_V),
+           "ten steps twice: the same bits");
+    stop(&b);
+    threads_init(threads == 1 ? 2 : 1);
+    b = start(o);
+    for (int i = 0; i < 10; i++)
+        update(&b, i, &o);
+    threads_init(threads);
+    double error = apart(a.bank, b.bank, BANK_PARAMETERS);
+    tap_ok(error <= 1e-5, "another number of threads: relative %.2g after ten steps", error);
+    stop(&b);
+    stop(&a);
+    stop(&b);
+}
+
+static void recomputation(void)
+{
+    struct step_options o = options(4, 1);
+    struct training a = start(o);
+    o.recompute = true;
+    struct training b = start(o);
+    struct step_result ra = update(&a, 0, &o), rb = update(&b, 0, &o);
+    double error = apart(a.bank, b.bank, BANK_GRADIENTS);
+    tap_ok(ra.loss == rb.loss && error <= 2e-6, "recomputed blocks: the same gradient, %.2g",
+           error);
+    stop(&a);
+    stop(&b);
+}
+
+static void resumed(void)
+{
+    struct step_options o = options(4, 1);
+    struct training a = start(o), b = start(o);
+    for (int i = 0; i < 4; i++)
+        update(&a, i, &o);
+    for (int i = 0; i < 2; i++)
+        update(&b, i, &o);
+    struct training c = start(o);
+    for (int which = 0; which < BANK_ARRAYS; which++) {
+        int64_t n = which <= BANK_EMA ? b.bank->elements : b.bank->trained_elements;
+        bank_write(c.bank, which, 0, n, array(b.bank, which));
+    }
+    c.bank->updates = b.bank->updates;
+    for (int i = 2; i < 4; i++)
+        update(&c, i, &o);
+    tap_ok(same_bits(a.bank, c.bank, BANK_PARAMETERS) && same_bits(a.bank, c.bank, BANK_EMA) &&
+               same_bits(a.bank, c.bank, BANK_M) && same_bits(a.bank, c.bank, BANK_V),
+           "2 steps, copied, 2 more: the bits of 4 steps");
+    stop(&a);
+    stop(&b);
+    stop(&c);
+}
+
+static void not_finite(void)
+{
+    struct step_options o = options(4, 1);
+    struct training t = start(o);
+    update(&t, 0, &o);
+    enum bank_array kept[] = {BANK_PARAMETERS, BANK_EMA, BANK_M, BANK_V};
+    float *before[4];
+    for (int i = 0; i < 4; i++)
+        before[i] = copied(t.bank, kept[i]);
+    size_t bytes = (size_t)t.bank->trained_elements * sizeof(float);
+
+    load(4, 4);
+    data.moments[2][9] = NAN;
+    struct training_batch b = batch_at(0, 4);
+    struct step_result r;
+    step_micro_batch(t.step, 1, &b);
+    step_update(t.step, 1e-3, 0.9, &r);
+    bool intact = true;
+    for (int i = 0; i < 4; i++)
+        intact &= !memcmp(before[i], array(t.bank, kept[i]), bytes);
+    tap_ok(!r.applied && intact && t.bank->updates == 1, "a NaN in a record changes no weight");
+    tap_ok(!r.samples[0].suspect && !r.samples[1].suspect && r.samples[2].suspect &&
+               r.samples[2].sample == 6 && !r.samples[3].suspect,
+           "and the record is named");
+
+    load(4, 4);
+    b = batch_at(0, 4);
+    step_micro_batch(t.step, 1, &b);
+    float infinite = INFINITY;
+    bank_write(t.bank, BANK_GRADIENTS, 1000, 1, &infinite);
+    step_update(t.step, 1e-3, 0.9, &r);
+    intact = true;
+    for (int i = 0; i < 4; i++)
+        intact &= !memcmp(before[i], array(t.bank, kept[i]), bytes);
+    bool all = true;
+    for (int i = 0; i < 4; i++)
+        all &= r.samples[i].suspect;
+    tap_ok(!r.applied && intact && all && isfinite(r.loss),
+           "an infinite gradient changes no weight; any record may be behind it");
+    r = update(&t, 1, &o);
+    tap_ok(r.applied && t.bank->updates == 2 && isfinite(r.loss), "the next step goes on");
+    for (int i = 0; i < 4; i++)
+        free(before[i]);
+    stop(&t);
+}
+
+static double norm(const float *x, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += (double)x[i] * x[i];
+    return sqrt(sum);
+}
+
+static void first_update(void)
+{
+    struct step_options o = options(4, 1);
+    struct training plain = start(o);
+    float *old = copied(plain.bank, BANK_EMA);
+    struct step_result r = update(&plain, 0, &o);
+    int64_t n = plain.bank->trained_elements;
+    double g = norm(array(plain.bank, BANK_GRADIENTS), n);
+    tap_ok(fabs(r.gradient_norm / g - 1) <= 1e-6, "the gradient's norm is reported");
+    tap_ok(fabs(norm(array(plain.bank, BANK_M), n) / (0.1 * g) - 1) <= 1e-5, "m is a tenth of it");
+    const float *p = array(plain.bank, BANK_PARAMETERS), *ema = array(plain.bank, BANK_EMA);
+    double worst = 0;
+    for (int64_t i = 0; i < n; i++)
+        worst = fmax(worst, fabs(0.9 * old[i] + 0.1 * p[i] - ema[i]));
+    tap_ok(worst <= 1e-7, "the average moves a tenth of the way");
+    const struct bank_tensor *fixed = bank_find(plain.bank, "timestep_embed.weight");
+    struct bank *fresh = bank_new(&plan, NET_UNET, 3, device);
+    tap_ok(!memcmp(bank_read(fresh, BANK_PARAMETERS, fixed->offset, fixed->count, NULL),
+                   bank_read(plain.bank, BANK_PARAMETERS, fixed->offset, fixed->count, NULL),
+                   (size_t)fixed->count * sizeof(float)),
+           "Fourier weights stay as they are");
+    bank_free(fresh);
+
+    o.clip_grad = r.gradient_norm / 8;
+    struct training clipped = start(o);
+    struct step_result rc = update(&clipped, 0, &o);
+    tap_ok(fabs(rc.gradient_norm / r.gradient_norm - 1) <= 1e-9, "clipping reports the whole norm");
+    double m = norm(array(clipped.bank, BANK_M), n);
+    tap_ok(fabs(m / (0.1 * o.clip_grad) - 1) <= 1e-5, "and trains on the clipped");
+    stop(&clipped);
+    o.clip_grad = r.gradient_norm * 2;
+    clipped = start(o);
+    update(&clipped, 0, &o);
+    tap_ok(same_bits(plain.bank, clipped.bank, BANK_M), "a smaller gradient is left alone");
+    stop(&clipped);
+    stop(&plain);
+    free(old);
+}
+
+static void draws(void)
+{
+    struct step_options o = options(MOST, 1);
+    struct training t = start(o);
+    int dropped = 0, repeated = 0, intervals = 0;
+    bool before[MOST] = {0};
+    for (int step = 0; step < 4; step++) {
+        bool seen[MOST] = {0};
+        load(0, MOST); /* the same records at every step */
+        struct training_batch b = batch_at(0, MOST);
+        struct step_result r;
+        step_micro_batch(t.step, step, &b);
+        step_update(t.step, 0, 1, &r);
+        for (int i = 0; i < MOST; i++) {
+            dropped += r.samples[i].dropped;
+            repeated += step > 0 && r.samples[i].dropped && before[i];
+            before[i] = r.samples[i].dropped;
+            int at = (int)(r.samples[i].t * MOST);
+            intervals += !seen[at];
+            seen[at] = true;
+        }
+    }
+    /* Binomial: 1024 draws at 0.2, four standard deviations; 768 at 0.04. */
+    tap_ok(abs(dropped - 205) <= 51, "%d of 1024 embeds are dropped", dropped);
+    tap_ok(abs(repeated - 31) <= 22, "each step anew (%d of 768 twice running)", repeated);
+    tap_ok(intervals == 4 * MOST, "times of each batch are spread evenly");
+    stop(&t);
+}
+
+static void held_out(void)
+{
+    struct step_options o = options(4, 1);
+    struct training t = start(o);
+    struct step_sample first[6], again[6], average[6], parts[6];
+    load(1000, 6);
+    struct training_batch b = batch_at(0, 6), head = batch_at(0, 2), tail = batch_at(2, 4);
+    step_evaluate(t.step, BANK_PARAMETERS, &b, 0, first);
+    step_evaluate(t.step, BANK_EMA, &b, 0, average);
+    step_evaluate(t.step, BANK_PARAMETERS, &head, 0, parts);
+    step_evaluate(t.step, BANK_PARAMETERS, &tail, 2, parts + 2);
+    bool same = true, split = true, kept = true;
+    for (int i = 0; i < 6; i++) {
+        same &= first[i].loss == average[i].loss && first[i].t == average[i].t;
+        split &= fabsf(first[i].loss - parts[i].loss) <= 1e-6f * first[i].loss &&
+                 first[i].t == parts[i].t;
+        kept &= !first[i].dropped && first[i].sample == (uint64_t)(1000 + i);
+    }
+    tap_ok(same, "held-out loss: the average starts equal");
+    tap_ok(split, "held-out loss: however the images are split");
+    tap_ok(kept, "held-out loss: always conditional");
+    double sum[2] = {0};
+    for (int i = 0; i < 30; i++) {
+        load(0, 4);
+        struct training_batch one = batch_at(0, 4);
+        struct step_result r;
+        step_micro_batch(t.step, i, &one);
+        step_update(t.step, 1e-3, 0.9, &r);
+    }
+    load(0, 4);
+    struct training_batch known = batch_at(0, 4);
+    step_evaluate(t.step, BANK_PARAMETERS, &known, 0, again);
+    struct training fresh = start(o);
+    step_evaluate(fresh.step, BANK_PARAMETERS, &known, 0, first);
+    step_evaluate(t.step, BANK_EMA, &known, 0, average);
+    for (int i = 0; i < 4; i++) {
+        sum[0] += first[i].loss;
+        sum[1] += again[i].loss;
+    }
+    tap_ok(sum[1] < 0.7 * sum[0], "30 steps on four images: loss %.3f to %.3f", sum[0] / 4,
+           sum[1] / 4);
+    tap_ok(average[0].loss != again[0].loss, "the average is another network by now");
+    stop(&fresh);
+    stop(&t);
+}
+
+/* Ranks as threads; sums are made by rank 0 in order of ranks. */
+struct room {
+    pthread_barrier_t barrier;
+    void *x[2];
+};
+
+static void room_allreduce(struct collective *c, struct device *d, float *x, int64_t count)
+{
+    (void)d;
+    struct room *room = c->state;
+    room->x[c->rank] = x;
+    pthread_barrier_wait(&room->barrier);
+    float *a = room->x[0], *b = room->x[1];
+    for (int64_t i = 0; c->rank == 0 && i < count; i++)
+        a[i] = b[i] = a[i] + b[i];
+    pthread_barrier_wait(&room->barrier);
+}
+
+static void room_allreduce_host(struct collective *c, double *x, int64_t count)
+{
+    struct room *room = c->state;
+    room->x[c->rank] = x;
+    pthread_barrier_wait(&room->barrier);
+    double *a = room->x[0], *b = room->x[1];
+    for (int64_t i = 0; c->rank == 0 && i < count; i++)
+        a[i] = b[i] = a[i] + b[i];
+    pthread_barrier_wait(&room->barrier);
+}
+
+struct rank {
+    struct collective collective;
+    struct training training;
+    struct device *device;
+    double loss;
+    struct step_options options;
+    bool broken, applied, suspect;
+};
+
+static void *run_rank(void *arg)
+{
+    struct rank *r = arg;
+    struct step_result result;
+    for (int64_t k = 0; k < 2; k++) {
+        struct training_batch b = batch_at((k * 2 + r->collective.rank) * 2, 2);
+        step_micro_batch(r->training.step, 7, &b);
+    }
+    float nan = NAN;
+    if (r->broken)
+        bank_write(r->training.bank, BANK_GRADIENTS, 0, 1, &nan);
+    step_update(r->training.step, 1e-3, 0.9, &result);
+    r->loss = result.loss;
+    r->applied = result.applied;
+    r->suspect = result.samples[0].suspect;
+    return NULL;
+}
+
+static void two_ranks(bool broken)
+{
+    static const struct collective_functions functions = {
+        .name = "threads",
+        .allreduce = room_allreduce,
+        .allreduce_host = room_allreduce_host,
+    };
+    struct room room;
+    struct rank ranks[2];
+    pthread_t other;
+    struct error e;
+    pthread_barrier_init(&room.barrier, NULL, 2);
+    load(56, 8);
+    for (int i = 0; i < 2; i++) {
+        ranks[i] = (struct rank){.collective = {&functions, i, 2, &room},
+                                 .options = options(2, 2),
+                                 .broken = broken && i == 1};
+        if (device_open(&ranks[i].device, "cpu", &e))
+            die("%s", e.text);
+        ranks[i].training = start_rank(&ranks[i].options, &ranks[i].collective, ranks[i].device);
+    }
+    CHECK(pthread_create(&other, NULL, run_rank, &ranks[1]) == 0);
+    run_rank(&ranks[0]);
+    pthread_join(other, NULL);
+    struct bank *a = ranks[0].training.bank, *b = ranks[1].training.bank;
+    if (broken) {
+        tap_ok(!ranks[0].applied && !ranks[1].applied && ranks[0].suspect && a->updates == 0,
+               "a gradient that is not finite on one rank stops both");
+    } else {
+        struct step_options whole = options(8, 1);
+        struct training one = start(whole);
+        struct step_result r = update(&one, 7, &whole);
+        tap_ok(same_bits(a, b, BANK_PARAMETERS), "two ranks end with the same bits");
+        tap_ok(fabs(ranks[0].loss - r.loss) <= 1e-6 * r.loss && ranks[0].loss == ranks[1].loss,
+               "two ranks: the loss of all");
+        double error = apart(a, one.bank, BANK_GRADIENTS);
+        tap_ok(error <= 2e-6, "two ranks of 2 x 2 equal a batch of 8: relative %.2g", error);
+        stop(&one);
+    }
+    for (int i = 0; i < 2; i++) {
+        stop(&ranks[i].training);
+        device_close(ranks[i].device);
+    }
+    pthread_barrier_destroy(&room.barrier);
+}
+
+static void memory(bool recompute)
+{
+    struct step_options o = options(16, 2);
+    o.recompute = recompute;
+    struct device *d;
+    struct error e;
+    if (device_open(&d, "cpu", &e))
+        die("%s", e.text);
+    struct training t = start_rank(&o, collective_alone(), d);
+    update(&t, 0, &o);
+    double counted = (double)step_memory(&plan, &o, SIDE, SIDE);
+    double used = (double)device_memory(d).peak;
+    /* The pool hands out blocks up to an eighth too large. */
+    tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,
+           "memory%s: %.2f MB used, %.2f MB counted before", recompute ? " with recomputing" : "",
+           used / 1e6, counted / 1e6);
+    stop(&t);
+    device_close(d);
+}
+
+int main(void)
+{
+    struct error e;
+    struct net_sizes sizes = {.latent = LATENT,
+                              .embed = EMBED,
+                              .unet_base = 16,
+                              .unet_cond = 64,
+                              .unet_multipliers = {4, 4, 4, 4},
+                              .autoencoder_scale = 1};
+    threads_init(0);
+    if (device_open(&device, "cpu", &e))
+        die("%s", e.text);
+    plan_unet(&plan, &sizes);
+    accumulation();
+    determinism();
+    recomputation();
+    resumed();
+    not_finite();
+    first_update();
+    draws();
+    held_out();
+    two_ranks(false);
+    two_ranks(true);
+    memory(false);
+    memory(true);
+    plan_release(&plan);
+    tap_ok(device_memory(device).in_use == 0, "all tensors were released");
+    device_close(device);
+    return tap_done();
+}
