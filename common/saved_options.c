@@ -15,9 +15,22 @@ static bool among(const char *const *names, const char *name)
     return false;
 }
 
+/* Files and folders as absolute paths, where they are there. */
+static char *value_text(const struct option *o)
+{
+    char *text = option_text(o), *full = NULL;
+    if (text && o->argument &&
+        (strcmp(o->argument, "FILE") == 0 || strcmp(o->argument, "DIR") == 0))
+        full = realpath(text, NULL);
+    if (!full)
+        return text;
+    free(text);
+    return full;
+}
+
 static void store(struct training_state *s, const struct option *o)
 {
-    char *text = option_text(o);
+    char *text = value_text(o);
     if (text)
         training_state_set_option(s, o->name, text);
     free(text);
@@ -42,7 +55,7 @@ static void restore(const struct training_state *s, const struct option *o, char
             option_set(o, saved);
         return;
     }
-    char *now = option_text(o);
+    char *now = value_text(o);
     if (now && (!saved || strcmp(now, saved) != 0)) {
         char *longer = xasprintf("%s%s--%s %s%s%s", *changes ? *changes : "", *changes ? ", " : "",
                                  o->name, o->kind == OPTION_FLAG ? "" : now,
