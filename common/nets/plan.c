@@ -10,6 +10,27 @@
 #define TIMESTEP_FEATURES 16
 #define HEAD_WIDTH        64
 
+const struct net_sizes net_sizes_published = {
+    .latent = 4,
+    .embed = 512,
+    .unet_base = 192,
+    .unet_multipliers = {4, 4, 8, 8},
+    .unet_cond = UNET_COND_WIDTH,
+    .autoencoder_scale = 8.0779,
+    .kl_channels = 128,
+    .kl_multipliers = {1, 2, 4, 4},
+    .kl_blocks = 2,
+    .kl_levels = 4,
+    .image_size = 224,
+    .patch = 16,
+    .image_width = 768,
+    .image_layers = 12,
+    .text_positions = 77,
+    .text_width = 512,
+    .text_layers = 12,
+    .vocabulary = 49408,
+};
+
 static struct plan_tensor *add(struct net_plan *p, const char *prefix, const char *name, int ndim,
                                const int64_t *shape)
 {

@@ -17,6 +17,8 @@ struct net_sizes {
     int64_t image_size, patch, image_width, image_layers;
     int64_t text_positions, text_width, text_layers, vocabulary;
 };
+/* The sizes of the published models: U-Net 192 of 4,4,8,8, KL-f8, CLOOB ViT-B/16. */
+extern const struct net_sizes net_sizes_published;
 #define UNET_COND_WIDTH 1024 /* the reference's */
 
 enum plan_kind {

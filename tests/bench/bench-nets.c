@@ -19,27 +19,6 @@
 #include "tests/support/synth.h"
 #include "tests/support/synth_nets.h"
 
-static const struct net_sizes published = {
-    .latent = 4,
-    .embed = 512,
-    .unet_base = 192,
-    .unet_multipliers = {4, 4, 8, 8},
-    .unet_cond = 1024,
-    .autoencoder_scale = 8.0779,
-    .kl_channels = 128,
-    .kl_multipliers = {1, 2, 4, 4},
-    .kl_blocks = 2,
-    .kl_levels = 4,
-    .image_size = 224,
-    .patch = 16,
-    .image_width = 768,
-    .image_layers = 12,
-    .text_positions = 77,
-    .text_width = 512,
-    .text_layers = 12,
-    .vocabulary = 49408,
-};
-
 static struct settings {
     int item;
     int64_t runs;
@@ -125,19 +104,19 @@ static void subject_init(struct subject *s, enum item item)
     tape_init(&s->tape, s->device);
     int64_t n = item == UNET_4 || item == CLOOB_4 ? 4 : 1;
     if (item == UNET_1 || item == UNET_4) {
-        plan_unet(&s->plan, &published);
+        plan_unet(&s->plan, &net_sizes_published);
         synth_named_weights(&s->names, &s->memory, &s->plan, NET_UNET, 1, SYNTH_UNET_GAIN);
         failed = unet_load(&s->unet, &s->names, s->device, &e);
         s->x = synthetic(s->device, "x", DIMS(n, 4, 32, 32), SYNTH_DATA_SCALE);
         s->time = synthetic(s->device, "time", DIMS(n), 0.5);
         s->embed = synthetic(s->device, "embed", DIMS(n, 512), SYNTH_DATA_SCALE);
     } else if (item == CLOOB_4) {
-        plan_cloob(&s->plan, &published);
+        plan_cloob(&s->plan, &net_sizes_published);
         synth_named_weights(&s->names, &s->memory, &s->plan, NET_CLOOB, 1, 1);
         failed = cloob_load(&s->cloob, &s->names, s->device, &e);
         s->x = synthetic(s->device, "rgb", DIMS(n, 3, 224, 224), 0.5);
     } else {
-        plan_kl(&s->plan, &published);
+        plan_kl(&s->plan, &net_sizes_published);
         synth_named_weights(&s->names, &s->memory, &s->plan, NET_KL, 1, 1);
         failed = kl_load(&s->kl, &s->names, s->device, &e);
         s->x = item == KL_ENCODE ? synthetic(s->device, "image", DIMS(n, 3, 256, 256), 1)

@@ -97,27 +97,6 @@ static const struct synth_options tiny = {
     .sizes.autoencoder_scale = 8.0779,
 };
 
-static const struct synth_options published = {
-    .seed = 1,
-    .sizes.unet_base = 192,
-    .sizes.unet_cond = 1024,
-    .unet_multipliers = "4,4,8,8",
-    .sizes.kl_channels = 128,
-    .kl_multipliers = "1,2,4,4",
-    .sizes.kl_blocks = 2,
-    .sizes.latent = 4,
-    .sizes.embed = 512,
-    .sizes.image_size = 224,
-    .sizes.patch = 16,
-    .sizes.image_width = 768,
-    .sizes.image_layers = 12,
-    .sizes.text_positions = 77,
-    .sizes.text_width = 512,
-    .sizes.text_layers = 12,
-    .sizes.vocabulary = 49408,
-    .sizes.autoencoder_scale = 8.0779,
-};
-
 static struct synth_options parse(int argc, char **argv)
 {
     static struct synth_options o;
@@ -126,8 +105,9 @@ static struct synth_options parse(int argc, char **argv)
     /* --full changes the defaults that the other options then override. */
     for (int i = 1; i < argc; i++)
         if (!strcmp(argv[i], "--full")) {
-            o = published;
-            o.folder = tiny.folder;
+            o.sizes = net_sizes_published;
+            o.unet_multipliers = "4,4,8,8";
+            o.kl_multipliers = "1,2,4,4";
         }
 #define SIZE(n, field, text)                                                                       \
     {                                                                                              \

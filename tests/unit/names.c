@@ -307,28 +307,8 @@ static void haiku(void)
 static void describe(const char *wanted, void (*plan)(struct net_plan *, const struct net_sizes *),
                      enum net net)
 {
-    static const struct net_sizes published = {
-        .latent = 4,
-        .embed = 512,
-        .unet_base = 192,
-        .unet_multipliers = {4, 4, 8, 8},
-        .unet_cond = 1024,
-        .autoencoder_scale = 1,
-        .kl_channels = 128,
-        .kl_multipliers = {1, 2, 4, 4},
-        .kl_blocks = 2,
-        .kl_levels = 4,
-        .image_size = 224,
-        .patch = 16,
-        .image_width = 768,
-        .image_layers = 12,
-        .text_positions = 77,
-        .text_width = 512,
-        .text_layers = 12,
-        .vocabulary = 49408,
-    };
     struct net_plan p = {0};
-    plan(&p, &published);
+    plan(&p, &net_sizes_published);
     size_t most = (size_t)200 * (size_t)p.count + 100, data = 0, at = 8;
     for (int i = 0; i < p.count; i++)
         data += 4 * (size_t)plan_count(&p.items[i]);
