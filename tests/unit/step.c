@@ -161,7 +161,6 @@ static void determinism(void)
     threads_init(threads);
     double error = apart(a.bank, b.bank, BANK_PARAMETERS);
     tap_ok(error <= 1e-5, "another number of threads: relative %.2g after ten steps", error);
-    stop(&b);
     stop(&a);
     stop(&b);
 }
