@@ -30,7 +30,7 @@ endif
 SANITIZE_FLAGS := $(if $(sanitizers),-fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 # Libraries by pkg-config's names, each with the Debian package that has it.
-LIBRARIES = libturbojpeg:libturbojpeg0-dev libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
+LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
     libwebp:libwebp-dev lcms2:liblcms2-dev lmdb:liblmdb-dev libzstd:libzstd-dev \
     libxxhash:libxxhash-dev libcjson:libcjson-dev libutf8proc:libutf8proc-dev zlib:zlib1g-dev
 # What building and testing need beside them: prove is in perl, netpbm and mandoc serve the tests.
