@@ -217,8 +217,10 @@ int main(int argc, char **argv)
     if (!settings.bench) {
         if (!settings.parameters && settings.only_case < 0) {
             each_golden(c);
-            if (!settings.op)
+            if (!settings.op) {
                 check_broken_kernels(c);
+                check_broken_backward_kernels(c);
+            }
         }
         status = tap_done();
     }

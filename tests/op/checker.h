@@ -190,6 +190,7 @@ const struct weight *golden_operand(const struct check *c, const char *name, int
 
 /* Asserts that broken kernels are caught: each a TAP line. */
 void check_broken_kernels(const struct check *c);
+void check_broken_backward_kernels(const struct check *c);
 /* A fault in the calling thread while this is armed ends check_case with a failure. */
 extern volatile bool fault_expected;
 
