@@ -15,7 +15,6 @@ int fit_read_weights(struct bank **b, const char *path, struct device *d, struct
         return error_prefix(e, "cannot read '%s'", path);
     int status = names_resolve(&names, w, NET_UNET, PICK_EMA, e);
     if (status == 0) {
-        note("'%s': %s, %s", path, weights_format(w), names.description);
         status = bank_from_names(b, &names, d, e);
         names_release(&names);
     }

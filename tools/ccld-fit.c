@@ -115,11 +115,10 @@ static const struct program program = {
     .options = option_table,
 };
 
-/* What a checkpoint does not keep, and what it is not asked for. */
+/* What a checkpoint does not keep. */
 static const char *const not_saved[] = {"output", "resume", NULL};
-static const char *const not_restored[] = {
-    "output", "resume", "init-from", "autoencoder-scale", "base-channels", "channel-multipliers",
-    NULL};
+static const char *const not_saved_with_init_from[] = {"output", "resume", "base-channels",
+                                                       "channel-multipliers", NULL};
 
 static volatile sig_atomic_t stop;
 
@@ -220,7 +219,7 @@ static void check_same_architecture(const struct origin *o, const char *name)
 {
     const char *saved = training_state_option(&o->saved, name);
     char *now = option_text(option_find(&program, name));
-    if (option_given(name) && (!saved || strcmp(saved, now) != 0))
+    if (now && option_given(name) && (!saved || strcmp(saved, now) != 0))
         die_usage("--%s %s does not go with --resume: the checkpoint has its architecture", name,
                   now);
     free(now);
@@ -238,7 +237,7 @@ static void read_origin(struct origin *o)
     check_same_architecture(o, "base-channels");
     check_same_architecture(o, "channel-multipliers");
     bool steps = option_given("steps"), epochs = option_given("epochs");
-    o->changes = saved_options_restore(&o->saved, &program, not_restored);
+    o->changes = saved_options_restore(&o->saved, &program, not_saved);
     /* A new end takes the place of the old one, of whichever kind. */
     options.steps = epochs && !steps ? 0 : options.steps;
     options.epochs = steps && !epochs ? 0 : options.epochs;
@@ -316,7 +315,7 @@ static void fill_state(struct training_state *s, const struct origin *o, const s
     s->holdout_count = dataset_holdout_count(d);
     snprintf(s->precision, sizeof s->precision, "fp32");
     s->autoencoder_scale = choose_scale(o, d);
-    saved_options_store(s, &program, not_saved);
+    saved_options_store(s, &program, options.init_from ? not_saved_with_init_from : not_saved);
 }
 
 static struct demo *open_demo(const struct bank *b, const struct dataset *d, double scale)

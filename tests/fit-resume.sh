@@ -1,0 +1,126 @@
+#!/bin/bash
+# ccld-fit is killed with SIGKILL and stopped by signals, and goes on: the weights must come out as if
+# nothing had happened, bit for bit, in the middle of an epoch and with accumulation. Prints TAP.
+# usage: [BUILD=build] [KILLS=12] [SEED=n] tests/fit-resume.sh
+set -u
+top=$(cd "$(dirname "$0")/.." && pwd)
+build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
+kills=${KILLS:-12}
+RANDOM=${SEED:-$$}
+echo "# SEED=${SEED:-$$}"
+export PATH="$build:$PATH" LC_ALL=C
+unset CCLD_MODEL
+
+work=$(mktemp -d) || exit 2
+trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
+cd "$work" || exit 2
+
+number=0 failed=0
+ok() { # STATUS NAME
+    number=$((number + 1))
+    if [ "$1" = 0 ]; then
+        echo "ok $number - $2"
+    else
+        failed=$((failed + 1))
+        echo "not ok $number - $2"
+        sed 's/^/# /' log
+    fi
+}
+
+"$build/tests/synth/synth-model" -q --embed 32 --unet-cond 64 -o model || exit 2
+mkdir photos
+images=("$top"/tests/golden/data/images/*.*)
+for i in $(seq 100 139); do
+    image=${images[$((i % ${#images[@]}))]}
+    cp "$image" "photos/$i.${image##*.}"
+done
+find photos -type f | sort | ccld-encode -q -m model --size 64 -o shards 2>log || exit 2
+
+# 36 images to train on are four steps and a half: epochs end in the middle of a batch.
+steps=14
+fit="ccld-fit -q --threads 2"
+begin="$fit shards --init-from model/diffusion.safetensors --seed 7 -b 4 --accumulate 2 --lr 1e-3 \
+    --warmup 5 --holdout 4 --holdout-every 4 --steps $steps --log-every 1"
+last=step-$(printf %08d $steps)
+
+same() { # RUN
+    for file in raw diffusion optimizer; do
+        cmp "whole/$last/$file.safetensors" "$1/$last/$file.safetensors" || return 1
+    done
+}
+# What was logged, but for times.
+logged() { # RUN
+    sed 's/"\(time\|images-per-second\|data-wait\)":[^,}]*,\{0,1\}//g' "$1/metrics.jsonl"
+}
+
+$begin -o whole 2>log
+ok $? 'a run that nobody disturbs'
+[ "$(grep -c '"loss":' whole/metrics.jsonl)" = $steps ] && [ "$(readlink whole/latest)" = $last ]
+ok $? 'every step is logged, and latest is the last checkpoint'
+cmp -s model/diffusion.safetensors whole/$last/raw.safetensors
+[ $? = 1 ]
+ok $? 'weights have changed'
+
+$begin -o again 2>log && same again >>log 2>&1
+ok $? 'the same command gives the same weights, bit for bit'
+
+$begin -o parts --steps 5 2>log && $fit --resume parts --steps 11 2>>log &&
+    $fit --resume parts/latest --steps $steps 2>>log && same parts >>log 2>&1
+ok $? 'and so do three parts of it'
+logged whole >a && logged parts | grep -v '"step":\(5\|11\),.*holdout' | diff - a >log
+ok $? 'with the same numbers on the way'
+
+$fit --resume parts 2>log && [ "$(ls parts | grep -c step-)" = 3 ]
+ok $? 'going on with what is done does nothing'
+
+# Stopped by each signal as soon as there is a step; the second in a row would not wait.
+for signal in TERM INT USR1; do
+    rm -rf signalled
+    $begin -o signalled 2>log &
+    fitting=$!
+    until [ -s signalled/metrics.jsonl ] && grep -q '"loss":' signalled/metrics.jsonl; do
+        kill -0 $fitting 2>/dev/null || break
+        sleep 0.02
+    done
+    kill -$signal $fitting
+    wait $fitting
+    status=$?
+    [ $status = 0 ] && [ -e signalled/latest/state.json ] && [ ! -e signalled/$last ]
+    ok $? "SIG$signal leaves a checkpoint before the end ($(readlink signalled/latest)), status $status"
+    $fit --resume signalled 2>log && same signalled >>log 2>&1
+    ok $? 'from which the run goes on to the same weights'
+done
+
+# Killed at random moments, most of them while checkpoints are written, until it comes to the end.
+$begin -o killed --checkpoint-every 1 --keep 2 --steps 1 2>log
+ok $? 'a run with a checkpoint at every step begins'
+begun=$(date +%s%N)
+$fit --resume killed --steps 2 2>log
+took=$((($(date +%s%N) - begun) / 1000)) # microseconds, of starting and a step
+died=0 sound=0
+for kill in $(seq "$kills"); do
+    $fit --resume killed --steps $steps 2>log &
+    fitting=$!
+    micro=$((took / 2 + 2 * took * (RANDOM * 32768 + RANDOM) / 1073741824))
+    sleep "$((micro / 1000000)).$(printf %06d $((micro % 1000000)))"
+    kill -KILL $fitting 2>/dev/null
+    wait $fitting 2>/dev/null
+    [ $? = 137 ] && died=$((died + 1))
+    for file in diffusion raw optimizer; do
+        [ $file = optimizer ] || ccld-weights ls killed/latest/$file.safetensors >log 2>&1 || sound=1
+        [ -s killed/latest/$file.safetensors ] || sound=1
+    done
+    [ $sound = 0 ] || break
+done
+[ $died = 0 ] && sound=1
+ok $sound "killed $died times at $(readlink killed/latest) at last, there is always a checkpoint"
+$fit --resume killed --steps $steps 2>log && same killed >>log 2>&1
+ok $? 'the run goes on to the same weights'
+[ "$(ls -d killed/step-* | wc -l)" = 2 ] && [ -z "$(ls -A killed | grep -v '^\(step-\|latest$\|metrics\|events\|demo\)')" ]
+ok $? 'two checkpoints are kept, and nothing is left of the killed ones'
+[ "$(grep -o '"step":[0-9]*,.*"loss":' killed/metrics.jsonl | sed 's/,.*//' | sort | uniq -d | wc -l)" = 0 ] &&
+    [ "$(grep -c '"loss":' killed/metrics.jsonl)" = $steps ]
+ok $? 'and every step is logged once'
+
+echo "1..$number"
+exit $((failed > 0))
