@@ -58,7 +58,7 @@ struct training_state {
     struct checkpoint_file {
         char name[32];
         int64_t bytes;                   /* of all tensors */
-        char hash[CHECKPOINT_HASH_SIZE]; /* XXH3-128 of all tensors' bytes */
+        char hash[CHECKPOINT_HASH_SIZE]; /* XXH3-128 of all tensors' names, shapes and bytes */
     } files[CHECKPOINT_FILES];
 };
 /* Zeros; numbers that are not known yet NaN, loss_scale 1. */

@@ -1,0 +1,24 @@
+#ifndef CCLD_TRAIN_CHECKPOINT_INTERNAL_H
+#define CCLD_TRAIN_CHECKPOINT_INTERNAL_H
+
+#include "common/train/checkpoint.h"
+
+#define STATE_FILE "state.json"
+
+/* *text is malloc'ed. */
+void training_state_print(char **text, const struct training_state *s);
+/* Fails with the name of what is missing or of another kind. */
+int training_state_parse(struct training_state *s, const char *text, struct error *e);
+
+/* The three files of tensors, in the order of training_state.files: raw, EMA, optimizer. */
+enum { FILE_RAW, FILE_EMA, FILE_OPTIMIZER };
+const char *checkpoint_file_name(enum net net, int file);
+/* Writes all three into a folder and fills s->files; every file is on the disk afterwards. Fails
+ * where a number is not finite: what could not be loaded is not saved. */
+int checkpoint_write_tensors(const char *folder, const struct bank *b, struct training_state *s,
+                             struct error *e);
+
+/* The folder's name when `path` is one of a complete checkpoint: its step, else -1. */
+int64_t checkpoint_step_of(const char *name);
+
+#endif
