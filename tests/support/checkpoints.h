@@ -1,0 +1,47 @@
+#ifndef CCLD_TESTS_CHECKPOINTS_H
+#define CCLD_TESTS_CHECKPOINTS_H
+
+#include "common/train/checkpoint.h"
+
+/* Small checkpoints for tests, in test_folder(). */
+
+extern struct device *checkpoints_device; /* with host memory; the test opens and closes it */
+
+const char *checkpoints_folder(const char *name); /* until the next call */
+
+/* Tensors enough to pass for a U-Net, one of them not trained, and a number: zeros. width scales
+ * its size, about 800 * width bytes an array. */
+struct bank *checkpoints_bank(int64_t width);
+/* Calls f for each tensor of each array but the gradients. */
+void checkpoints_each(struct bank *b,
+                      void (*f)(struct bank *b, enum bank_array array, const struct bank_tensor *t,
+                                void *arg),
+                      void *arg);
+/* For checkpoints_each: draws all numbers from *(uint64_t *)seed, sets them to *(float *)value. */
+void checkpoints_draw(struct bank *b, enum bank_array array, const struct bank_tensor *t,
+                      void *seed);
+void checkpoints_set(struct bank *b, enum bank_array array, const struct bank_tensor *t,
+                     void *value);
+/* For checkpoints_each: clears `same` where a number is not that of `other` or, when NULL, `value`.
+ */
+struct checkpoints_comparison {
+    const struct bank *other;
+    float value;
+    bool same;
+};
+void checkpoints_compare(struct bank *b, enum bank_array array, const struct bank_tensor *t,
+                         void *comparison);
+/* All of that, the scalar and the number of updates. */
+bool checkpoints_equal(struct bank *a, const struct bank *b);
+
+struct run *checkpoints_run(const char *folder); /* opened, or the test dies */
+/* Of an empty state at that step; false, with the reason as a diagnostic, when it fails. */
+bool checkpoints_save(struct run *r, struct bank *b, int64_t step, int64_t keep);
+/* What checkpoint_find finds into *b, *step. */
+int checkpoints_load(struct bank **b, int64_t *step, const char *path, struct error *e);
+/* Entries of a folder but for hidden ones, sorted, each with a blank behind it; until the next
+ * call.
+ */
+const char *checkpoints_entries(const char *folder);
+
+#endif

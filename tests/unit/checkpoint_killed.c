@@ -1,0 +1,323 @@
+/* Checkpoints while processes are killed and disks are full: the last one is never lost. */
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/tap.h"
+
+/* The calls that change the disk, in the library's stead: the process can be killed before the nth
+ * of them, and exchanging two folders can be what the file system does not know. */
+static long calls, killed_at;         /* killed_at 0: never */
+static bool cannot_exchange, no_sync; /* no_sync: a kill does not ask what has reached the disk */
+
+static void count_call(void)
+{
+    if (++calls == killed_at) {
+        kill(getpid(), SIGKILL);
+    }
+}
+
+int fsync(int fd)
+{
+    count_call();
+    return no_sync ? 0 : (int)syscall(SYS_fsync, fd);
+}
+
+int rename(const char *from, const char *to)
+{
+    count_call();
+    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
+}
+
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
+{
+    count_call();
+    if (cannot_exchange) {
+        errno = EINVAL;
+        return -1;
+    }
+    return (int)syscall(SYS_renameat2, from_folder, from, to_folder, to, flags);
+}
+
+int symlink(const char *target, const char *path)
+{
+    count_call();
+    return (int)syscall(SYS_symlinkat, target, AT_FDCWD, path);
+}
+
+int unlinkat(int folder, const char *name, int flags)
+{
+    count_call();
+    return (int)syscall(SYS_unlinkat, folder, name, flags);
+}
+
+int rmdir(const char *path)
+{
+    count_call();
+    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
+}
+
+int mkdir(const char *path, mode_t mode)
+{
+    count_call();
+    return (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
+}
+
+ssize_t write(int fd, const void *data, size_t size)
+{
+    count_call();
+    return syscall(SYS_write, fd, data, size);
+}
+
+static int64_t file_size(const char *path)
+{
+    struct stat st;
+    CHECK(stat(path, &st) == 0);
+    return st.st_size;
+}
+
+/* Saving fails at every size of file that the limit allows; what was there stays. */
+static void test_full_disk(void)
+{
+    char run[4200];
+    snprintf(run, sizeof run, "%s", checkpoints_folder("full"));
+    struct error e = {""};
+    tap_ok(checkpoint_check_space(test_folder(), INT64_MAX / 2, &e) && strstr(e.text, "free") &&
+               !checkpoint_check_space(test_folder(), 1, NULL),
+           "too little space: %s", e.text);
+    float value = 1;
+    struct bank *b = checkpoints_bank(64);
+    checkpoints_each(b, checkpoints_set, &value);
+    struct run *r = checkpoints_run(run);
+    CHECK(checkpoints_save(r, b, 1, 1));
+    char *before = xstrdup(checkpoints_entries(run));
+    char *large = xasprintf("%s/step-00000001/optimizer.safetensors", run);
+    int64_t size = file_size(large);
+    bool failed = true, told = true, intact = true;
+    for (int64_t limit = 0; limit < size; limit += size / 12) {
+        pid_t child = fork();
+        if (child == 0) {
+            signal(SIGXFSZ, SIG_IGN);
+            setrlimit(RLIMIT_FSIZE, &(struct rlimit){(rlim_t)limit, RLIM_INFINITY});
+            struct training_state s;
+            training_state_init(&s);
+            s.step = limit % 2 ? 1 : 2; /* in the place of the old one, or beside it */
+            value = 2;
+            checkpoints_each(b, checkpoints_set, &value);
+            int result = checkpoint_save(r, b, &s, 1, &e);
+            _exit(result == 0 ? 1 : strstr(e.text, "File too large") ? 0 : 2);
+        }
+        int status;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        failed &= WIFEXITED(status) && WEXITSTATUS(status) != 1;
+        told &= status == 0;
+        struct bank *back = NULL;
+        struct checkpoints_comparison c = {.value = 1, .same = true};
+        int64_t step = 0;
+        intact &= !strcmp(before, checkpoints_entries(run)) &&
+                  !checkpoints_load(&back, &step, run, &e) && step == 1;
+        if (back) {
+            checkpoints_each(back, checkpoints_compare, &c);
+            bank_free(back);
+        }
+        intact &= c.same;
+    }
+    tap_ok(failed && told, "a disk that is full fails a checkpoint at any byte");
+    tap_ok(intact, "the last one is intact, and nothing is left beside it");
+
+    value = NAN;
+    const struct bank_tensor *t = bank_find(b, "net.0.main.0.bias");
+    bank_write(b, BANK_V, t->offset + t->count - 1, 1, &value);
+    struct training_state s;
+    training_state_init(&s);
+    s.step = 3;
+    tap_ok(checkpoint_save(r, b, &s, 1, &e) && strstr(e.text, "optimizer.safetensors") &&
+               strstr(e.text, "net.0.main.0.bias") && !strcmp(before, checkpoints_entries(run)),
+           "what is not finite is not saved: %s", e.text);
+    run_close(r);
+    bank_free(b);
+    free(before);
+    free(large);
+}
+
+/* Saves steps first, first + 1, ... of banks that hold their step's number, each third one twice,
+ * and tells of each on the pipe. Never returns. */
+static void save_forever(const char *run, int64_t first, int report)
+{
+    struct run *r;
+    struct error e;
+    if (run_open(&r, run, &e)) {
+        _exit(1);
+    }
+    struct bank *b = checkpoints_bank(256);
+    for (int64_t step = first;; step++) {
+        float value = (float)step;
+        checkpoints_each(b, checkpoints_set, &value);
+        for (int again = 0; again <= (step % 3 == 0); again++) {
+            struct training_state s;
+            training_state_init(&s);
+            s.step = step;
+            if (checkpoint_save(r, b, &s, 2, &e) || write(report, &step, sizeof step) < 0) {
+                _exit(1);
+            }
+        }
+    }
+}
+
+static void test_kill(void)
+{
+    enum { KILLS = 40 };
+    const char *seed = getenv("SEED");
+    uint64_t draws = seed ? strtoull(seed, NULL, 10) : (uint64_t)getpid();
+    tap_diag("SEED=%llu", (unsigned long long)draws);
+    char run[4200];
+    snprintf(run, sizeof run, "%s", checkpoints_folder("kill"));
+    int64_t last = 0, saved = 0, died = 0, leftovers = 0;
+    bool loadable = true, forward = true;
+    struct error e = {""};
+    for (int kill_number = 0; kill_number < KILLS && loadable && forward; kill_number++) {
+        int ends[2];
+        CHECK(pipe(ends) == 0);
+        pid_t child = fork();
+        if (child == 0) {
+            save_forever(run, last + 1, ends[1]);
+        }
+        close(ends[1]);
+        int64_t reported = 0, step = 0;
+        if (last == 0 || kill_number % 4 == 0) /* from the first complete one on, else anywhere */
+            CHECK(read(ends[0], &reported, sizeof reported) == sizeof reported);
+        float fraction;
+        rng_uniform(&fraction, 1, draws, RNG_INITIAL_WEIGHTS, 0, (uint64_t)kill_number, 0);
+        usleep((useconds_t)(fraction * 60000));
+        kill(child, SIGKILL);
+        int status;
+        CHECK(waitpid(child, &status, 0) == child);
+        died += WIFSIGNALED(status);
+        while (read(ends[0], &step, sizeof step) == sizeof step) {
+            reported = step;
+        }
+        close(ends[0]);
+        leftovers +=
+            strstr(checkpoints_entries(run), ".tmp-") || strstr(checkpoints_entries(run), ".gone-");
+
+        struct bank *b = NULL;
+        char *latest = path_join(run, "latest");
+        loadable = file_exists(latest) && !checkpoints_load(&b, &step, latest, &e);
+        free(latest);
+        if (loadable) {
+            struct checkpoints_comparison c = {.value = (float)step, .same = true};
+            checkpoints_each(b, checkpoints_compare, &c);
+            bank_free(b);
+            loadable = c.same;
+            forward = step >= last && step >= reported;
+            saved += step - last;
+            last = step;
+        }
+    }
+    tap_ok(died == KILLS && loadable,
+           "a loadable latest after each of %d kills, %lld checkpoints %s", KILLS, (long long)saved,
+           e.text);
+    tap_ok(forward, "and never an older one than before");
+    tap_ok(leftovers > 0, "%lld of the kills were in the midst of writing", (long long)leftovers);
+    struct run *r = checkpoints_run(run);
+    tap_ok(!strchr(checkpoints_entries(run), '.'), "the next start cleans up: %s",
+           checkpoints_entries(run));
+    run_close(r);
+}
+
+/* Saves step `step` over step 1 in a process that is killed before its nth call that changes the
+ * disk, for every n there is. */
+static void test_every_moment(int64_t new_step, bool exchange)
+{
+    char run[4200];
+    snprintf(run, sizeof run, "%s",
+             checkpoints_folder(new_step > 1 ? "beside"
+                                : exchange   ? "exchanged"
+                                             : "replaced"));
+    struct bank *b = checkpoints_bank(4);
+    struct error e = {""};
+    bool loadable = true, whole = true, finished = false;
+    int64_t olds = 0, news = 0;
+    for (long n = 1; !finished && loadable && whole; n++) {
+        struct run *r = checkpoints_run(run);
+        float value = 1;
+        checkpoints_each(b, checkpoints_set, &value);
+        CHECK(checkpoints_save(r, b, 1, 1));
+        run_close(r);
+        pid_t child = fork();
+        if (child == 0) {
+            r = checkpoints_run(run);
+            value = 2;
+            checkpoints_each(b, checkpoints_set, &value);
+            calls = 0;
+            killed_at = n;
+            cannot_exchange = !exchange;
+            _exit(checkpoints_save(r, b, new_step, 1) ? 0 : 1);
+        }
+        int status;
+        CHECK(child > 0 && waitpid(child, &status, 0) == child);
+        finished = WIFEXITED(status);
+        whole &= !finished || WEXITSTATUS(status) == 0;
+        struct bank *back = NULL;
+        int64_t step = 0;
+        if (!exchange) { /* between two renames there may be none, until the next start */
+            run_close(checkpoints_run(run));
+        }
+        char *latest = path_join(run, "latest");
+        loadable = !checkpoints_load(&back, &step, latest, &e);
+        free(latest);
+        if (loadable) {
+            struct checkpoints_comparison old = {.value = 1, .same = true},
+                                          new = {.value = 2, .same = true};
+            checkpoints_each(back, checkpoints_compare, &old);
+            checkpoints_each(back, checkpoints_compare, &new);
+            whole &= step == 1 || step == new_step;
+            whole &= new_step == 1 ? old.same || new.same : step == 1 ? old.same : new.same;
+            whole &= !finished || new.same;
+            olds += old.same;
+            news += new.same;
+            bank_free(back);
+        }
+        if (new_step > 1 && news > 0) { /* anew: step 1 is to be the last one again */
+            run_close(checkpoints_run(run));
+            char *command = xasprintf("rm -rf '%s'", run);
+            CHECK(system(command) == 0);
+            free(command);
+        }
+    }
+    tap_ok(loadable && whole && finished && olds > 10 && news > 1,
+           "killed before each of %lld calls %s: %lld times the old one, %lld times the new one %s",
+           (long long)(olds + news - 1),
+           new_step > 1 ? "for a further checkpoint"
+           : exchange   ? "for one in the place of another"
+                        : "where folders cannot be exchanged",
+           (long long)olds, (long long)news, loadable ? "" : e.text);
+    bank_free(b);
+}
+
+int main(void)
+{
+    struct error e;
+    CHECK(!device_open(&checkpoints_device, "ref", &e));
+    test_kill();
+    test_full_disk();
+    no_sync = true;
+    test_every_moment(2, true);
+    test_every_moment(1, true);
+    test_every_moment(1, false);
+    device_close(checkpoints_device);
+    return tap_done();
+}
