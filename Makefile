@@ -149,11 +149,13 @@ check-gpu:
 bench: $(BENCHES) all
 	@for b in $(BENCHES); do $$b || exit 1; done
 
-bench-torch: $(BUILD)/tests/bench/bench-nets
+bench-torch: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	@$(PYTHON) -c 'import torch' 2>/dev/null || { printf '%s\n' "bench-torch: '$(PYTHON)' has no torch; try:" \
 	    'python3 -m venv build/venv && build/venv/bin/pip install torch numpy' \
 	    'make bench-torch PYTHON=build/venv/bin/python' >&2; exit 1; }
 	$(PYTHON) tests/bench/bench-torch.py --bench $(BUILD)/tests/bench/bench-nets
+	$(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit --base 64 --batch 8
+	$(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit --base 16 --batch 64
 
 fuzz: $(FUZZERS)
 	$(PROVE) $(FUZZERS) :: $(FUZZ_ROUNDS)
