@@ -54,7 +54,8 @@ static int64_t parse_step(const char *name, const char **end)
     return errno ? -1 : step;
 }
 
-int64_t checkpoint_step_of(const char *name)
+/* Of a checkpoint's folder; -1: it is none. */
+static int64_t checkpoint_step_of(const char *name)
 {
     const char *end;
     char proper[CHECKPOINT_NAME_SIZE];

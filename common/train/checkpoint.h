@@ -95,8 +95,9 @@ int checkpoint_save(struct run *r, const struct bank *b, struct training_state *
                     struct error *e);
 
 /* The checkpoint that `path` means: itself, or of a run the one `latest` points to, or the one with
- * the highest step where there is no `latest` (a run that was copied without links). *checkpoint
- * and *run (the folder it is in; NULL if not wanted) are malloc'ed. */
+ * the highest step where there is no `latest` (a run that was copied without links). To write to
+ * the same run, run_open it first: it repairs what a killed run left. *checkpoint and *run (the
+ * folder it is in; NULL if not wanted) are malloc'ed. */
 int checkpoint_find(const char *path, char **checkpoint, char **run, struct error *e);
 /* s: not initialised before; training_state_release after success. */
 int checkpoint_read_state(struct training_state *s, const char *checkpoint, struct error *e);

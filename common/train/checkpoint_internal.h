@@ -18,7 +18,4 @@ const char *checkpoint_file_name(enum net net, int file);
 int checkpoint_write_tensors(const char *folder, const struct bank *b, struct training_state *s,
                              struct error *e);
 
-/* The folder's name when `path` is one of a complete checkpoint: its step, else -1. */
-int64_t checkpoint_step_of(const char *name);
-
 #endif
