@@ -122,6 +122,9 @@ struct operand *updated(struct check *c, const char *name, double mean, double d
                         int64_t count);
 /* An input that ref has computed; released here. */
 struct operand *computed(struct check *c, const char *name, struct tensor *value);
+/* Normal, but zero where z, what a ReLU gets, is so near to zero that a step of differences may
+ * change its sign. z is released here. */
+struct operand *gradient_off_kinks(struct check *c, const char *name, struct tensor *z);
 /* Gradients by an operand, of its shape: written, or added to what is there. */
 struct operand *gradient(struct check *c, const char *name, const struct operand *of);
 struct operand *gradient_sum(struct check *c, const char *name, const struct operand *of);

@@ -1,4 +1,7 @@
 #include "tests/op/checker.h"
+
+#include <math.h>
+
 #include "tests/op/in_double.h"
 
 /* wanted: sum of 1 for dx, 2 for dweight, 4 for dbias. */
@@ -82,8 +85,12 @@ static void run(struct check *c, const int64_t *p)
     struct operand *db = b && p[WANTED] & 4 ? gradient_sum(c, "dbias", b) : NULL;
     if (p[K] == 3 && stride == 1)
         c->tolerance = 1e-4; /* Winograd's F(4x4, 3x3) is allowed */
+    if (dx)
+        dx->magnitude = 0.3 * sqrt((double)p[CO] / (double)p[CI]) / stride;
     if (dw)
-        dw->magnitude = fill_magnitude((enum fill)p[FILL]);
+        dw->magnitude = 0.3 * fill_magnitude((enum fill)p[FILL]) * sqrt((double)outputs);
+    if (db)
+        db->magnitude = 0.3 * sqrt((double)outputs);
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)outputs * (double)(p[CO] * p[CI] * p[K] * p[K]),
          (double)dy->bytes);
     RUN(c, conv2d_backward,

@@ -70,7 +70,10 @@ static void run(struct check *c, const int64_t *p)
     struct operand *beta = p[AFFINE] ? parameter(c, "beta", 0, 0.3, p[C]) : NULL;
     struct operand *modulation =
         p[MODULATION] ? activations(c, "modulation", FILL_NORMAL, DIMS(p[N], 2 * p[C])) : NULL;
-    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *dy = gradient_off_kinks(c, "dy",
+                                            group_norm(truth_tape(c), on(x, truth(c)), groups, eps,
+                                                       on(gamma, truth(c)), on(beta, truth(c)),
+                                                       on(modulation, truth(c)), ACTIVATION_NONE));
     struct operand *y =
         computed(c, "y",
                  group_norm(truth_tape(c), on(x, truth(c)), groups, eps, on(gamma, truth(c)),
@@ -85,6 +88,12 @@ static void run(struct check *c, const int64_t *p)
     bool single = p[H] * p[W] * p[C] == p[GROUPS]; /* one element has no deviation */
     if (dx)
         dx->magnitude = 1 / hypot(single ? 0 : fill_deviation(fill), sqrt(eps));
+    if (dgamma)
+        dgamma->magnitude = 0.3 * sqrt((double)(p[N] * p[H] * p[W]));
+    if (dbeta)
+        dbeta->magnitude = 0.3 * sqrt((double)(p[N] * p[H] * p[W]));
+    if (dmodulation)
+        dmodulation->magnitude = 0.3 * sqrt((double)(p[H] * p[W]));
     work(c, 0, (dx ? 3.0 : 2.0) * (double)dy->bytes);
     RUN(c, group_norm_backward,
         {on(x, side), on(gamma, side), on(beta, side), on(modulation, side), on(y, side), groups,

@@ -46,6 +46,10 @@ static void run(struct check *c, const int64_t *p)
         c->tolerance = 1e-4; /* x has five digits beside its mean */
     if (dx)
         dx->magnitude = 1 / hypot(p[C] == 1 ? 0 : fill_deviation(fill), sqrt(eps));
+    if (dgamma)
+        dgamma->magnitude = 0.3 * sqrt((double)(p[N] * p[S]));
+    if (dbeta)
+        dbeta->magnitude = 0.3 * sqrt((double)(p[N] * p[S]));
     work(c, 0, (dx ? 3.0 : 2.0) * (double)dy->bytes);
     RUN(c, layer_norm_backward, {on(x, side), on(gamma, side), on(beta, side), on(dy, side), eps},
         on(dy, side), on(dx, side), on(dgamma, side), on(dbeta, side));

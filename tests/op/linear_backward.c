@@ -1,4 +1,7 @@
 #include "tests/op/checker.h"
+
+#include <math.h>
+
 #include "tests/op/in_double.h"
 
 /* dims: 2 for x [n*s, k], 3 for [n, s, k]; wdims: 2 for weight [o, k], 4 for [o, k, 1, 1].
@@ -60,8 +63,9 @@ static void run(struct check *c, const int64_t *p)
     struct operand *w = p[WEIGHT_DIMENSIONS] == 2 ? weight(c, "weight", DIMS(p[OUT], p[IN]))
                                                   : weight(c, "weight", DIMS(p[OUT], p[IN], 1, 1));
     struct operand *b = p[BIAS] ? parameter(c, "bias", 0, 0.5, p[OUT]) : NULL;
-    struct operand *dy = flat ? activations(c, "dy", FILL_NORMAL, DIMS(rows, p[OUT]))
-                              : activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], p[OUT]));
+    struct operand *dy = gradient_off_kinks(
+        c, "dy",
+        linear(truth_tape(c), on(x, truth(c)), on(w, truth(c)), on(b, truth(c)), ACTIVATION_NONE));
     struct operand *y = dy; /* for its shape */
     if (act == ACTIVATION_RELU)
         y = computed(c, "y",
@@ -69,8 +73,12 @@ static void run(struct check *c, const int64_t *p)
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
     struct operand *dw = p[WANTED] & 2 ? gradient_sum(c, "dweight", w) : NULL;
     struct operand *db = b && p[WANTED] & 4 ? gradient_sum(c, "dbias", b) : NULL;
+    if (dx)
+        dx->magnitude = 0.3 * sqrt((double)p[OUT] / (double)p[IN]);
     if (dw)
-        dw->magnitude = fill_magnitude(fill);
+        dw->magnitude = 0.3 * fill_magnitude(fill) * sqrt((double)rows);
+    if (db)
+        db->magnitude = 0.3 * sqrt((double)rows);
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)rows * (double)(p[IN] * p[OUT]),
          (double)dy->bytes);
     RUN(c, linear_backward, {on(x, side), on(w, side), on(b, side), on(y, side), act}, on(dy, side),

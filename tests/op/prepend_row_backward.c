@@ -28,6 +28,8 @@ static void run(struct check *c, const int64_t *p)
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S] + 1, p[D]));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
     struct operand *drow = p[WANTED] & 2 ? gradient_sum(c, "drow", row) : NULL;
+    if (drow)
+        drow->magnitude = 1;
     work(c, 0, 2 * (double)dy->bytes);
     RUN(c, prepend_row_backward, on(dy, side), on(dx, side), on(drow, side));
     finish(c, NULL);
