@@ -89,8 +89,13 @@ static char *list_prompts(const struct demo *d)
     size_t size;
     FILE *f = open_memstream(&text, &size);
     CHECK(f);
-    for (int i = 0; i < d->prompts.count; i++)
-        fprintf(f, "    (%d, %d) %s\n", i / d->columns, i % d->columns, d->prompts.items[i].label);
+    for (int i = 0; i < d->prompts.count; i++) {
+        const struct conditioning *c = &d->prompts.items[i];
+        fprintf(f, "    (%d, %d) %s", i / d->columns, i % d->columns, c->label);
+        if (c->guidance != DEMO_GUIDANCE)
+            fprintf(f, ":%.9g", c->guidance);
+        fprintf(f, "\n");
+    }
     CHECK(fclose(f) == 0);
     return text;
 }
@@ -158,7 +163,6 @@ struct drawing {
     const struct demo *demo;
     int64_t step;
     struct grid grid;
-    const volatile sig_atomic_t *stop;
 };
 
 static void remark(struct image_remarks *r, const char *key, int64_t number)
@@ -174,8 +178,6 @@ static int add_picture(void *context, const struct image *image, int conditionin
     struct drawing *w = context;
     const struct demo *d = w->demo;
     const struct conditioning *c = &d->prompts.items[conditioning];
-    if (*w->stop)
-        return error_set(e, "interrupted");
     struct image copy;
     if (image_new(&copy, image->width, image->height, image->channels, image->depth, e) != 0)
         return -1;
@@ -239,7 +241,8 @@ int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
               const volatile sig_atomic_t *stop, struct error *e)
 {
     struct sample_options sample = sampling(d);
-    struct drawing w = {.demo = d, .step = step, .stop = stop};
+    sample.stop = stop;
+    struct drawing w = {.demo = d, .step = step};
     uint8_t *png = NULL;
     size_t size = 0;
     int status =

@@ -251,10 +251,10 @@ static void report_bad_step(struct loop *l, const struct step_result *r)
         }
         count++;
     }
-    char *text =
-        xasprintf("step %" PRId64 ": loss %g, gradient norm %g: not finite, update "
-                  "skipped (%" PRId64 " in a row, %" PRId64 " in all)",
-                  s->step - 1, r->loss, r->gradient_norm, s->bad_steps_in_a_row, s->bad_steps);
+    char *text = xasprintf("step %" PRId64 ": loss %g, gradient norm %g: not finite, update "
+                           "skipped (%" PRId64 " in a row, %" PRId64 " in all)",
+                           s->step - 1, fabs(r->loss), fabs(r->gradient_norm),
+                           s->bad_steps_in_a_row, s->bad_steps);
     char more[40] = "";
     if (count > PATHS_IN_WARNING)
         snprintf(more, sizeof more, " and %d more", count - PATHS_IN_WARNING);
@@ -443,7 +443,7 @@ static int begin(struct loop *l, struct error *e)
     l->resumed_seconds = l->s->seconds;
     l->first_step = l->s->step;
     l->saved_step = l->f->options.saved ? l->s->step : -1;
-    if (l->s->step == 0 && dataset_holdout_count(l->f->data) > 0 && log_holdout(l, e) != 0)
+    if (!l->f->options.resumed && dataset_holdout_count(l->f->data) > 0 && log_holdout(l, e) != 0)
         return -1;
     demo_if_due(l);
     int64_t left = fit_steps_left(&l->f->options, l->f->data, l->s, l->effective_batch);

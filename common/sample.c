@@ -268,7 +268,7 @@ static bool report_progress(void *context, int done)
     snprintf(detail, sizeof detail, "%lld of %lld images done", (long long)r->done,
              (long long)r->images);
     progress_update(r->progress, r->done * r->evaluations + (int64_t)done * b->n, detail);
-    return true;
+    return !r->o->stop || !*r->o->stop;
 }
 
 /* Planar [3, height, width] in about [-1, 1] to bytes: floor(255 * (clamp(x) + 1) / 2). Fails when
@@ -331,7 +331,7 @@ static int run_batch(struct run *r, struct tape *t, sample_emit *emit, void *con
     struct tensor *start = starting_latents(&b, t);
     struct tensor *latents = sampler_run(t, &sampler, &model, start);
     tensor_release(start);
-    int status = 0;
+    int status = latents ? 0 : error_set(e, "interrupted");
     for (int i = 0; i < b.n && status == 0; i++) {
         if (r->o->low_memory)
             device_trim(t->device);

@@ -1,6 +1,7 @@
 #ifndef CCLD_COMMON_SAMPLE_H
 #define CCLD_COMMON_SAMPLE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,6 +32,7 @@ struct sample_options {
     /* One condition at a time through the U-Net, and what one network leaves idle is given back
      * before the next runs. */
     bool low_memory;
+    const volatile sig_atomic_t *stop; /* not 0: end with an error; NULL: nobody asks to */
 };
 
 /* Called for each finished RGB image in order: conditioning after conditioning. Not 0 stops. */

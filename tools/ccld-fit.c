@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -121,11 +122,12 @@ static const char *const not_saved_with_init_from[] = {"output", "resume", "base
                                                        "channel-multipliers", NULL};
 
 static volatile sig_atomic_t stop;
+static atomic_flag signalled = ATOMIC_FLAG_INIT;
 
 /* The first signal asks for a checkpoint, the second does not wait for it. */
 static void on_signal(int number)
 {
-    if (stop)
+    if (atomic_flag_test_and_set(&signalled))
         _exit(128 + number);
     stop = number;
 }
@@ -151,12 +153,11 @@ static void parse_numbers(double *numbers, int count, const char *option, const 
     }
 }
 
-static struct net_sizes parse_sizes(const struct shard_info *store)
+/* Of the U-Net; what the data decide is filled in later. */
+static struct net_sizes parse_sizes(void)
 {
-    struct net_sizes sizes = {.latent = store->latent_channels,
-                              .embed = store->embed_size,
-                              .unet_base = options.base_channels,
-                              .unet_cond = UNET_COND_WIDTH};
+    struct net_sizes sizes = {
+        .latent = 1, .embed = 1, .unet_base = options.base_channels, .unet_cond = UNET_COND_WIDTH};
     double multipliers[4];
     struct error e;
     parse_numbers(multipliers, 4, "channel-multipliers", options.multipliers);
@@ -285,7 +286,9 @@ static struct bank *make_bank(const struct origin *o, const struct shard_info *s
             die("%s", e.text);
         return b;
     }
-    struct net_sizes sizes = parse_sizes(store);
+    struct net_sizes sizes = parse_sizes();
+    sizes.latent = store->latent_channels;
+    sizes.embed = store->embed_size;
     struct net_plan plan = {0};
     plan_unet(&plan, &sizes);
     b = bank_new(&plan, NET_UNET, options.seed, device);
@@ -385,9 +388,9 @@ static void train(const struct fit *f)
         struct error none;
         char *last = NULL;
         int found = checkpoint_find(run_folder(f->run), &last, NULL, &none);
-        die("training has come to nothing: %s; %s%s", e.text,
-            found == 0 ? "the last good checkpoint is " : "there is no checkpoint",
-            found == 0 ? last : "");
+        die("training has come to nothing: %s; %s%s%s", e.text,
+            found == 0 ? "the last checkpoint is '" : "there is no checkpoint",
+            found == 0 ? last : "", found == 0 ? "'" : "");
     }
     report(f, end, first_step, seconds_now() - begin);
 }
@@ -448,6 +451,7 @@ int main(int argc, char **argv)
     if (options.resume)
         read_origin(&origin);
     const char *folder = run_folder_wanted(&origin);
+    parse_sizes();
     prepare_state(&state, &origin);
     struct fit fit = {
         .options = parse_fit(), .collective = collective_alone(), .state = &state, .stop = &stop};

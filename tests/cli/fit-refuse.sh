@@ -1,0 +1,53 @@
+# What does not go together is refused before anything is trained.
+$SYNTH -q --embed 32 --unet-cond 64 -o model
+$SYNTH -q --embed 32 --unet-cond 64 --seed 2 -o other
+$SYNTH -q --embed 48 --unet-cond 64 -o wide
+find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort >list
+for model in model other wide; do ccld-encode -q -m $model --size 64 -o $model.shards <list; done
+ccld-encode -q -m model --size 32 -o small.shards <list
+try() {
+    status=0
+    ccld-fit -q "$@" 2>err || status=$?
+    grep -v 'learn the data by heart' err >&2 || true
+    echo $status
+}
+first="--init-from model/diffusion.safetensors -b 2 --steps 2"
+try nowhere -o run $first
+try model.shards other.shards -o run $first
+try model.shards -o run $first -b 13
+try model.shards -o run $first --holdout 12
+try wide.shards -o run $first
+try small.shards -o run $first
+try model.shards -o run $first --init-from list
+try model.shards -o run $first --init-from model/cloob.safetensors
+echo "a cat" >prompts
+try model.shards -o run $first --demo-prompts prompts
+try model.shards -o run $first --demo-prompts prompts -m other
+try model.shards -o run $first --demo-prompts nowhere -m model
+: >empty
+try model.shards -o run $first --demo-prompts empty -m model
+echo a run begins
+rm -rf run
+try model.shards -o run $first
+try model.shards -o run $first
+try model.shards -o run/step-00000002/raw.safetensors $first
+try --resume run other.shards --steps 4
+try --resume run wide.shards --steps 4
+try --resume run nowhere --steps 4
+try --resume run --base-channels 32 --steps 4
+try --resume run/step-00000001 --steps 4
+try --resume run --steps 4
+try --resume run/step-00000002 --steps 6
+try --resume run/step-00000002 --steps 6 -o branch
+try --resume run/step-00000002 --steps 6 -o branch
+ls -d run/step-* branch/step-*
+# Damage is found before it is trained on.
+for file in raw diffusion optimizer; do
+    cp -R run damaged
+    dd if=/dev/zero of=damaged/latest/$file.safetensors bs=64 seek=5000 count=1 conv=notrunc status=none
+    try --resume damaged --steps 8
+    rm -r damaged
+done
+cp -R run damaged
+head -c 1000 run/latest/state.json >damaged/latest/state.json
+try --resume damaged --steps 8
