@@ -25,8 +25,8 @@ struct backend {
     /* clang-format on */
 };
 
-/* A place that runs ops. Blocks that tensors give back are kept in a pool and handed out again in
- * an order that only depends on the requests, so that a repeated step gets the same addresses. */
+/* A place that runs ops. Its memory comes from a pool (kernels/pool.h), so that a repeated step
+ * gets the same addresses. */
 struct device {
     const struct backend *backend;
     struct pool *pool;

@@ -1,0 +1,151 @@
+#include "kernels/pool.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "tests/support/tap.h"
+
+#define BLOCKS 400
+
+static uint64_t state = 1;
+
+static uint64_t draw(uint64_t below)
+{
+    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (state >> 33) % below;
+}
+
+struct held {
+    char *data;
+    size_t bytes, granted;
+    char mark;
+};
+
+static void hold(struct device *d, struct held *h, size_t bytes, char mark)
+{
+    h->data = device_allocate(d, bytes, &h->granted);
+    h->bytes = bytes;
+    h->mark = mark;
+    memset(h->data, mark, bytes);
+}
+
+static bool intact(const struct held *h)
+{
+    for (size_t i = 0; i < h->bytes; i++)
+        if (h->data[i] != h->mark)
+            return false;
+    return true;
+}
+
+static size_t some_bytes(void)
+{
+    return draw(8) ? draw(5000) : draw(3000000);
+}
+
+/* Random requests and returns: nobody's bytes are touched by another. */
+static void apart(struct device *d)
+{
+    static struct held held[BLOCKS];
+    bool ok = true, aligned = true;
+    for (int round = 0; round < 20000; round++) {
+        struct held *h = &held[draw(BLOCKS)];
+        if (h->data) {
+            ok &= intact(h);
+            device_release(d, h->data, h->granted);
+            h->data = NULL;
+        } else {
+            hold(d, h, some_bytes(), (char)round);
+            aligned &= (uintptr_t)h->data % 64 == 0 && h->granted >= h->bytes;
+        }
+    }
+    size_t sum = 0;
+    for (int i = 0; i < BLOCKS; i++)
+        sum += held[i].data ? held[i].granted : 0;
+    tap_ok(device_memory(d).in_use == sum, "what is in use adds up");
+    for (int i = 0; i < BLOCKS; i++)
+        if (held[i].data) {
+            ok &= intact(&held[i]);
+            device_release(d, held[i].data, held[i].granted);
+        }
+    tap_ok(ok, "blocks lie apart");
+    tap_ok(aligned, "64 bytes aligned, as large as asked for");
+    struct device_memory m = device_memory(d);
+    tap_ok(m.in_use == 0 && m.peak >= sum, "all given back");
+    device_trim(d);
+    tap_ok(device_memory(d).idle == 0, "neighbours have joined: every region can go back");
+}
+
+static int allocations;
+static const struct backend *plain;
+
+static void *counted(struct device *d, size_t bytes)
+{
+    allocations++;
+    return plain->allocate(d, bytes);
+}
+
+/* A repeated step asks the system for nothing and gets the same addresses, whatever its sizes. */
+static void repeated(struct device *d)
+{
+    enum { COUNT = 60, STEPS = 6 };
+    static char *first[COUNT];
+    static struct held held[COUNT];
+    struct backend counting = *plain;
+    counting.allocate = counted;
+    d->backend = &counting;
+    bool same = true;
+    int before_last = 0;
+    for (int step = 0; step < STEPS; step++) {
+        before_last = allocations;
+        state = 77;
+        for (int i = 0; i < COUNT; i++) {
+            hold(d, &held[i], 100000 + draw(9000000), (char)i);
+            if (i % 3 == 2) { /* one that was only for a while */
+                device_release(d, held[i - 1].data, held[i - 1].granted);
+                held[i - 1].data = NULL;
+            }
+            if (step == STEPS - 2)
+                first[i] = held[i].data;
+            else if (step == STEPS - 1)
+                same &= first[i] == held[i].data;
+        }
+        for (int i = 0; i < COUNT; i++)
+            if (held[i].data)
+                device_release(d, held[i].data, held[i].granted);
+    }
+    d->backend = plain;
+    tap_ok(allocations > 0 && allocations == before_last, "a repeated step asks for nothing new");
+    tap_ok(same, "and gets the same addresses");
+    struct device_memory m = device_memory(d);
+    tap_ok((double)m.idle <= 1.25 * (double)m.peak, "%zu MB held for a peak of %zu MB",
+           m.idle >> 20, m.peak >> 20);
+}
+
+static void dry(void)
+{
+    struct device *d = device_open_dry();
+    size_t a, b;
+    void *x = device_allocate(d, (size_t)1 << 40, &a), *y = device_allocate(d, 10, &b);
+    tap_ok(x != y && device_memory(d).peak == a + b && a >= (size_t)1 << 40,
+           "a dry device counts a terabyte");
+    device_release(d, x, a);
+    device_release(d, y, b);
+    tap_ok(device_memory(d).in_use == 0, "and gets it back");
+    device_close(d);
+}
+
+int main(void)
+{
+    struct device *d;
+    struct error e;
+    if (device_open(&d, "cpu", &e))
+        die("%s", e.text);
+    plain = d->backend;
+    apart(d);
+    repeated(d);
+    dry();
+    device_close(d);
+    return tap_done();
+}
