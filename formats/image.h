@@ -71,7 +71,7 @@ struct image_text {
 /* Writes a PNG: gray or RGB, with or without alpha, 8 or 16 bits; no profile. Each text becomes a
  * tEXt chunk when its value is Latin-1, else iTXt; bytes that are no UTF-8 become U+FFFD. Keys are
  * 1 to 79 printable ASCII characters. level: zlib's, 0 to 9, or -1 for the default. The stream is
- * flushed; errors of writing are reported. */
+ * flushed; errors of writing are reported, with errno as they left it. */
 int png_write(FILE *f, const struct image *image, const struct image_text *texts, int count,
               int level, struct error *e);
 /* The same into memory: *data is malloc'ed. */

@@ -176,11 +176,12 @@ int png_write(FILE *f, const struct image *image, const struct image_text *texts
     int result = w.info ? set_texts(&w, texts, count, e) : error_set(e, "libpng cannot be set up");
     if (result == 0)
         result = guarded(&w, image, level, e);
+    int number = errno;
     for (int i = 0; i < w.count; i++)
         free(w.texts[i].text);
     free(w.texts);
     png_destroy_write_struct(&w.png, &w.info);
-    errno = 0;
+    errno = result == 0 ? 0 : number;
     if (result == 0 && (fflush(f) == EOF || ferror(f)))
         return error_set(e, "%s", errno ? strerror(errno) : "write error");
     return result;

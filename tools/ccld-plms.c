@@ -197,16 +197,16 @@ static struct conditionings read_prompts(int prompts, char **prompt)
     bool terminal = !prompts && !options.prompts && isatty(STDIN_FILENO);
     if (!prompts && !terminal)
         read_lines(&c);
-    bool images_alone = c.count == 0 && options.images.count > 0;
+    bool images_alone = c.count == 0 && !options.prompts && options.images.count > 0;
     if ((prompts || images_alone) && conditionings_add(&c, prompts, (const char *const *)prompt,
                                                        &options.images, options.guidance, &e) != 0)
         die("%s", e.text);
     if (c.count == 0 && terminal)
         die_usage("no prompts: give them as arguments, with --prompts or on standard input");
-    if (c.count == 0 && options.prompts)
+    if (c.count == 0 && options.prompts && strcmp(options.prompts, "-") != 0)
         die("no prompts: '%s' has no text", options.prompts);
     if (c.count == 0)
-        die("no prompts: standard input is empty");
+        die("no prompts: standard input has no text");
     return c;
 }
 
@@ -294,6 +294,8 @@ int main(int argc, char **argv)
     output_begin_binary("pipe it into ccld-grid, or redirect it");
     if (options.eta > 0 && options.method != SAMPLER_DDIM)
         die_usage("--eta only goes with --method ddim");
+    if (option_given("starting-timestep") && !options.init)
+        die_usage("--starting-timestep only goes with --init");
     options.model.pick = options.pick;
     struct conditionings conditionings = read_prompts(prompts, argv + 1);
 

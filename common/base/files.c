@@ -132,8 +132,23 @@ static char *folder_of(const char *path)
 
 int atomic_file_open(struct atomic_file *f, const char *path, struct error *e)
 {
+    struct stat st;
+    bool there = stat(path, &st) == 0;
     *f = (struct atomic_file){.fd = -1};
-    f->path = xstrdup(path);
+    if (there && S_ISDIR(st.st_mode))
+        return error_set(e, "is a directory");
+    f->path = there && S_ISREG(st.st_mode) ? realpath(path, NULL) : xstrdup(path);
+    if (!f->path)
+        return error_set(e, "%s", strerror(errno));
+    if (there && !S_ISREG(st.st_mode)) { /* rename would put a file in the place of a device */
+        f->fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (f->fd >= 0)
+            return 0;
+        error_set(e, "%s", strerror(errno));
+        atomic_file_abandon(f);
+        return -1;
+    }
+    path = f->path;
     f->temporary = xasprintf("%s.XXXXXX", path);
     f->fd = mkostemp(f->temporary, O_CLOEXEC);
     if (f->fd < 0) {
@@ -151,7 +166,7 @@ int atomic_file_open(struct atomic_file *f, const char *path, struct error *e)
 
 int atomic_file_commit(struct atomic_file *f, struct error *e)
 {
-    CHECK(f->temporary);
+    CHECK(f->fd >= 0);
     int fd = f->fd;
     f->fd = -1;
     int failed = fsync(fd) < 0 && errno != EINVAL && errno != EROFS;
@@ -160,7 +175,7 @@ int atomic_file_commit(struct atomic_file *f, struct error *e)
         failed = 1;
         number = errno;
     }
-    if (!failed && rename(f->temporary, f->path) < 0) {
+    if (!failed && f->temporary && rename(f->temporary, f->path) < 0) {
         failed = 1;
         number = errno;
     }

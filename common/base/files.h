@@ -23,10 +23,11 @@ int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, stru
 int write_all(int fd, const void *buf, size_t size, struct error *e);
 
 /* A file that appears under its name only when complete: a temporary beside it, then fsync, rename
- * and fsync of the folder. An abandoned one leaves nothing behind. */
+ * and fsync of the folder. An abandoned one leaves nothing behind. A symbolic link stays and what
+ * it points to is replaced; devices and pipes are written to as they are. */
 struct atomic_file {
     int fd;
-    char *path, *temporary;
+    char *path, *temporary; /* temporary: NULL for a device or a pipe */
 };
 int atomic_file_open(struct atomic_file *f, const char *path, struct error *e);
 int atomic_file_commit(struct atomic_file *f, struct error *e);

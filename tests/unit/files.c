@@ -78,12 +78,48 @@ static void test_atomic(void)
     tap_ok(true, "abandoning after a failed open is harmless");
     char *taken = path_join(folder, "folder");
     mkdir(taken, 0777);
-    tap_ok(atomic_file_open(&f, taken, &e) == 0 && atomic_file_commit(&f, &e) == -1 &&
+    tap_ok(atomic_file_open(&f, taken, &e) == -1 && !strcmp(e.text, "is a directory") &&
                entries(folder) == 2,
+           "a folder is refused at once");
+    char *late = path_join(folder, "late");
+    atomic_file_open(&f, late, &e);
+    mkdir(late, 0777);
+    tap_ok(atomic_file_commit(&f, &e) == -1 && entries(folder) == 3,
            "a commit over a folder fails and cleans up");
+    free(late);
     free(taken);
     free(nowhere);
     free(path);
+    free(folder);
+}
+
+static void test_atomic_through(void)
+{
+    char *folder = in_folder("through"), *target = path_join(folder, "target");
+    char *link = path_join(folder, "link"), *pipe = path_join(folder, "pipe"), text[8] = "";
+    struct error e;
+    struct atomic_file f;
+    struct stat st;
+    mkdir(folder, 0777);
+    put_file(target, "old");
+    tap_ok(symlink("target", link) == 0 && atomic_file_open(&f, link, &e) == 0 &&
+               !write_all(f.fd, "new", 3, &e) && holds(target, "old") &&
+               atomic_file_commit(&f, &e) == 0 && holds(target, "new") && lstat(link, &st) == 0 &&
+               S_ISLNK(st.st_mode) && entries(folder) == 2,
+           "a symbolic link stays, what it points to is replaced");
+    int reader = mkfifo(pipe, 0600) == 0 ? open(pipe, O_RDONLY | O_NONBLOCK) : -1;
+    tap_ok(reader >= 0 && atomic_file_open(&f, pipe, &e) == 0 && !write_all(f.fd, "hello", 5, &e) &&
+               atomic_file_commit(&f, &e) == 0 && read(reader, text, sizeof text) == 5 &&
+               !strcmp(text, "hello"),
+           "a pipe is written to");
+    tap_ok(reader >= 0 && atomic_file_open(&f, pipe, &e) == 0, "and opened again");
+    atomic_file_abandon(&f);
+    tap_ok(lstat(pipe, &st) == 0 && S_ISFIFO(st.st_mode) && entries(folder) == 3,
+           "it stays a pipe, also when abandoned");
+    close(reader);
+    free(pipe);
+    free(link);
+    free(target);
     free(folder);
 }
 
@@ -223,6 +259,7 @@ int main(void)
 {
     message_init("files");
     test_atomic();
+    test_atomic_through();
     test_read_and_map();
     test_folders();
     test_write();
