@@ -85,8 +85,9 @@ void cpu_conv2d(struct device *d, const struct conv2d_args *a)
 {
     int64_t kernel_h = a->weight->shape[2], kernel_w = a->weight->shape[3];
     int64_t in = a->weight->shape[1];
-    if (kernel_h == 3 && kernel_w == 3 && a->stride == 1 && a->pad_begin == 1 && a->pad_end == 1 &&
-        in >= 32 && a->y->shape[1] * a->y->shape[2] >= 64) {
+    if (kernel_h == 3 && kernel_w == 3 && a->stride == 1 && a->pad_begin == 1 &&
+        a->y->shape[1] == a->x->shape[1] && a->y->shape[2] == a->x->shape[2] && in >= 32 &&
+        a->y->shape[1] * a->y->shape[2] >= 64) {
         cpu_conv2d_winograd(d, a);
         return;
     }

@@ -71,7 +71,7 @@ static void by_input(struct device *d, const struct conv2d_backward_args *a)
         parallel_for(spread->shape[0] * spread->shape[1], 4, spread_rows, &j);
         dy = spread;
     }
-    /* The far padding is whatever makes dx as large as x; the ops never read it. */
+    /* dx is as large as x whatever the far padding says: rows of dx decide what is computed. */
     int pad = (int)w[2] - 1 - f->pad_begin;
     struct conv2d_args back = {dy, flipped, NULL, a->dx, 1, pad, pad};
     if (f->stride > 1)
