@@ -54,15 +54,15 @@ static bool is_first_rank(const struct loop *l)
 int64_t fit_steps_left(const struct fit_options *o, const struct dataset *d,
                        const struct training_state *s, int64_t effective_batch)
 {
-    int64_t left = -1;
+    int64_t left = INT64_MAX;
     if (o->steps > 0)
         left = o->steps - s->step;
     if (o->epochs > 0) {
         int64_t until = (o->epochs - s->at.epoch) * dataset_steps_per_epoch(d, effective_batch) -
                         s->at.place / effective_batch;
-        left = left < 0 || until < left ? until : left;
+        left = until < left ? until : left;
     }
-    return left < 0 && (o->steps > 0 || o->epochs > 0) ? 0 : left;
+    return left == INT64_MAX ? -1 : left < 0 ? 0 : left;
 }
 
 static struct net_plan plan_of(const struct bank *b)
@@ -373,7 +373,7 @@ static int between_steps(struct loop *l, struct error *e)
         log_holdout(l, e) != 0)
         return -1;
     if (due(l->s->step, o->checkpoint_every) && save(l, &failure) != 0)
-        warn("cannot write the checkpoint of step %" PRId64 ": %s", l->s->step, failure.text);
+        warn("%s", failure.text);
     demo_if_due(l);
     return 0;
 }
@@ -402,9 +402,7 @@ static int finish(struct loop *l, struct error *e)
     if (dataset_holdout_count(l->f->data) > 0 && !stop_wanted(l) && l->s->step > l->first_step &&
         !due(l->s->step, o->holdout_every) && log_holdout(l, e) != 0)
         return -1;
-    if (l->saved_step == l->s->step || save(l, e) == 0)
-        return 0;
-    return error_prefix(e, "cannot write the checkpoint of step %" PRId64, l->s->step);
+    return l->saved_step == l->s->step ? 0 : save(l, e);
 }
 
 static int loop_open(struct loop *l, struct error *e)

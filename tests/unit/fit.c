@@ -1,0 +1,246 @@
+/* The loop of training: where it ends, what it does with signals, bad steps and a disk that is
+ * full. */
+#include "common/fit.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "tests/support/shards.h"
+#include "tests/support/tap.h"
+
+#define RECORDS 40
+#define HOLDOUT 6
+
+static struct device *device;
+static volatile sig_atomic_t stop;
+
+struct session {
+    struct fit fit;
+    struct training_state state;
+};
+
+static struct fit_options options(int64_t steps)
+{
+    return (struct fit_options){
+        .step = {.seed = 5,
+                 .batch = 4,
+                 .accumulate = 2,
+                 .uncond_prob = 0.2,
+                 .autoencoder_scale = 1,
+                 .adamw = ADAMW_DEFAULTS},
+        .rate = {.base = 1e-4},
+        .ema_decay_at = EMA_DECAY_AT_DEFAULT,
+        .steps = steps,
+        .log_every = 1,
+        .max_bad_steps = 3,
+    };
+}
+
+/* A run in test_folder()/name, of a small U-Net. */
+static void begin(struct session *s, const char *name, struct fit_options o)
+{
+    struct error e;
+    struct net_sizes sizes = {.latent = SHARDS_Z,
+                              .embed = SHARDS_EMBED,
+                              .unet_base = 16,
+                              .unet_multipliers = {4, 4, 4, 4},
+                              .unet_cond = 32};
+    struct net_plan plan = {0};
+    plan_unet(&plan, &sizes);
+    *s = (struct session){.fit = {.options = o, .collective = collective_alone(), .stop = &stop}};
+    s->fit.state = &s->state;
+    s->fit.bank = bank_new(&plan, NET_UNET, 1, device);
+    plan_release(&plan);
+    char *store = xstrdup(shards_folder("store")), *folder = path_join(test_folder(), name);
+    if (dataset_open(&s->fit.data, &(const char *){store}, 1, HOLDOUT, &e) != 0 ||
+        run_open(&s->fit.run, folder, &e) != 0)
+        die("%s", e.text);
+    training_state_init(&s->state);
+    s->state.store = *dataset_info(s->fit.data);
+    s->state.autoencoder_scale = 1;
+    strcpy(s->state.precision, "fp32");
+    free(store);
+    free(folder);
+}
+
+static void end(struct session *s)
+{
+    run_close(s->fit.run);
+    bank_free(s->fit.bank);
+    dataset_close(s->fit.data);
+    training_state_release(&s->state);
+}
+
+static int64_t latest(const struct session *s)
+{
+    struct error e;
+    struct training_state state;
+    char *checkpoint;
+    if (checkpoint_find(run_folder(s->fit.run), &checkpoint, NULL, &e) != 0)
+        return -1;
+    int status = checkpoint_read_state(&state, checkpoint, &e);
+    int64_t step = status == 0 ? state.step : -2;
+    if (status == 0) {
+        struct bank *b;
+        if (checkpoint_load_bank(&b, &state, checkpoint, device, &e) == 0)
+            bank_free(b);
+        else
+            step = -3;
+        training_state_release(&state);
+    }
+    free(checkpoint);
+    return step;
+}
+
+/* How often a text is in the run's metrics. */
+static int in_metrics(const struct session *s, const char *text)
+{
+    struct error e;
+    uint8_t *data;
+    size_t size;
+    char *path = path_join(run_folder(s->fit.run), "metrics.jsonl");
+    if (file_read(&data, &size, path, 1 << 20, &e) != 0)
+        die("%s", e.text);
+    free(path);
+    int count = 0;
+    for (const char *at = (const char *)data; (at = strstr(at, text)); at += strlen(text))
+        count++;
+    free(data);
+    return count;
+}
+
+static void test_steps_left(void)
+{
+    struct session s;
+    begin(&s, "left", options(0));
+    struct fit_options *o = &s.fit.options;
+    struct training_state *t = &s.state;
+    /* 34 images make 4 steps of 8. */
+    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == -1, "without an end there is none");
+    o->epochs = 3;
+    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 12, "three epochs of four steps");
+    t->at = (struct dataset_position){1, 16};
+    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 6, "from the middle of the second: six");
+    o->steps = 5;
+    t->step = 2;
+    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 3, "the nearer end counts");
+    t->step = 9;
+    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 0, "what is beyond the end is at the end");
+    end(&s);
+}
+
+static void test_complete(void)
+{
+    struct session s;
+    struct error e;
+    enum fit_end how;
+    struct fit_options o = options(5);
+    o.holdout_every = 2;
+    o.checkpoint_every = 2;
+    o.keep = 2;
+    begin(&s, "complete", o);
+    int status = fit_run(&s.fit, &how, &e);
+    tap_ok(status == 0 && how == FIT_COMPLETE && s.state.step == 5, "a run comes to its end");
+    tap_ok(latest(&s) == 5 && run_checkpoints(s.fit.run) == 2, "with two checkpoints");
+    tap_ok(s.state.at.epoch == 1 && s.state.at.place == 8 && s.state.images == 40,
+           "and stands in the second epoch");
+    tap_ok(in_metrics(&s, "\"loss\":") == 5 && in_metrics(&s, "\"holdout-loss/raw\":") == 4,
+           "five lines of losses; held-out ones before, twice on the way, at the end");
+    tap_ok(isfinite(s.state.holdout_loss) && isfinite(s.state.smoothed_loss) &&
+               s.state.ema_decay == 0.99 && s.state.learning_rate == 1e-4,
+           "the state knows the last numbers");
+    end(&s);
+}
+
+static void test_stopped(void)
+{
+    struct session s;
+    struct error e;
+    enum fit_end how;
+    begin(&s, "stopped", options(5));
+    stop = SIGTERM;
+    int status = fit_run(&s.fit, &how, &e);
+    stop = 0;
+    tap_ok(status == 0 && how == FIT_STOPPED && s.state.step == 0, "a signal ends it");
+    tap_ok(latest(&s) == 0, "with a checkpoint, even before the first step");
+    end(&s);
+}
+
+static void test_bad_steps(void)
+{
+    struct session s;
+    struct error e;
+    enum fit_end how;
+    begin(&s, "bad", options(50));
+    int64_t n = s.fit.bank->trained_elements;
+    float *wrong = xmalloc((size_t)n * sizeof *wrong);
+    for (int64_t i = 0; i < n; i++)
+        wrong[i] = 1e30f;
+    bank_write(s.fit.bank, BANK_PARAMETERS, 0, n, wrong);
+    int status = fit_run(&s.fit, &how, &e);
+    tap_ok(status == 0 && how == FIT_BAD, "steps that are not finite end it: %s", e.text);
+    tap_ok(s.state.step == 3 && s.state.bad_steps == 3 && s.state.bad_steps_in_a_row == 3 &&
+               s.fit.bank->updates == 0,
+           "after three in a row that changed nothing");
+    tap_ok(latest(&s) == -1, "and left no checkpoint");
+    tap_ok(in_metrics(&s, "\"event\":\"bad-step\"") == 3, "each is in the metrics");
+    tap_ok(memcmp(bank_read(s.fit.bank, BANK_PARAMETERS, 0, n, NULL), wrong,
+                  (size_t)n * sizeof *wrong) == 0,
+           "the weights are what they were");
+    free(wrong);
+    end(&s);
+}
+
+static void test_full_disk(void)
+{
+    struct session s;
+    struct error e;
+    enum fit_end how;
+    struct fit_options o = options(4);
+    begin(&s, "full", o);
+    int status = fit_run(&s.fit, &how, &e);
+    tap_ok(status == 0 && latest(&s) == 4, "a checkpoint");
+    s.fit.options.steps = 8;
+    s.fit.options.checkpoint_every = 2;
+    s.fit.options.resumed = s.fit.options.saved = true;
+    struct rlimit whole, small;
+    getrlimit(RLIMIT_FSIZE, &whole);
+    small = whole;
+    small.rlim_cur = 100000; /* bytes: enough for metrics only */
+    signal(SIGXFSZ, SIG_IGN);
+    setrlimit(RLIMIT_FSIZE, &small);
+    status = fit_run(&s.fit, &how, &e);
+    setrlimit(RLIMIT_FSIZE, &whole);
+    tap_ok(status == -1 && strstr(e.text, "step-00000008"),
+           "without space for checkpoints it goes on, and fails at the end: %s", e.text);
+    tap_ok(latest(&s) == 4 && run_checkpoints(s.fit.run) == 1, "the last checkpoint is intact");
+    tap_ok(in_metrics(&s, "\"loss\":") == 8, "no step was left out");
+    s.fit.options.saved = false;
+    status = fit_run(&s.fit, &how, &e);
+    tap_ok(status == 0 && latest(&s) == 8, "with space it is written");
+    end(&s);
+}
+
+int main(void)
+{
+    struct error e;
+    message_init("fit");
+    message_set_verbosity(VERBOSITY_QUIET);
+    if (device_open(&device, "cpu", &e) != 0)
+        die("%s", e.text);
+    if (!shards_write("store", RECORDS, 7, 16, 0))
+        die("no store");
+    test_steps_left();
+    test_complete();
+    test_stopped();
+    test_bad_steps();
+    test_full_disk();
+    tap_ok(device_memory(device).in_use == 0, "all tensors were released");
+    device_close(device);
+    return tap_done();
+}

@@ -1,0 +1,149 @@
+/* What a run that goes on gets from its checkpoint, and what the command line may say against it.
+ */
+#include "common/saved_options.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/threads.h"
+#include "tests/support/tap.h"
+
+static const char *const colours[] = {"red", "green", NULL};
+static struct {
+    bool force, dry;
+    int64_t count, length;
+    uint64_t seed;
+    double scale, third, tiny;
+    const char *output, *prompts, *note;
+    int colour;
+    struct size2d size;
+} v = {.count = 3, .length = 5, .scale = 2, .note = "a \"quoted\" note,\nand a line"};
+
+static const struct option table[] = {
+    {"force", 'f', OPTION_FLAG, &v.force, NULL, "overwrite", 0, 0, NULL},
+    {"dry", 0, OPTION_FLAG, &v.dry, NULL, "write nothing", 0, 0, NULL},
+    {"count", 'n', OPTION_INT, &v.count, "N", "pictures", 1, 1e6, NULL},
+    {"length", 0, OPTION_INT, &v.length, "N", "seconds", 0, 1e18, NULL},
+    {"seed", 0, OPTION_SEED, &v.seed, "S", "seed of the noise", 0, 0, NULL},
+    {"scale", 0, OPTION_FLOAT, &v.scale, "X", "guidance", -10, 10, NULL},
+    {"third", 0, OPTION_FLOAT, &v.third, "X", "a number without end", 0, 0, NULL},
+    {"tiny", 0, OPTION_FLOAT, &v.tiny, "X", "a number near 0", 0, 0, NULL},
+    {"output", 'o', OPTION_STRING, &v.output, "FILE", "where to", 0, 0, NULL},
+    {"prompts", 0, OPTION_STRING, &v.prompts, "FILE", "from where", 0, 0, NULL},
+    {"note", 0, OPTION_STRING, &v.note, "TEXT", "any text", 0, 0, NULL},
+    {"colour", 0, OPTION_CHOICE, &v.colour, "NAME", "paint", 0, 0, colours},
+    {"size", 's', OPTION_SIZE, &v.size, "HxW", "of the picture", 8, 4096, NULL},
+    {0},
+};
+static const struct program program = {"tool", "does nothing", "[OPTION]...", table};
+static const char *const not_saved[] = {"output", NULL};
+
+static void parse(int count, const char *const *words)
+{
+    char *argv[24] = {"tool"};
+    for (int i = 0; i < count; i++)
+        argv[i + 1] = (char *)words[i];
+    options_parse(&program, count + 1, argv);
+}
+
+/* What a checkpoint's file makes of s, which is released. */
+static struct training_state through_file(const char *folder, struct training_state s)
+{
+    struct error e;
+    struct device *d;
+    struct run *r;
+    struct training_state read;
+    struct net_plan plan = {0};
+    struct net_sizes sizes = {
+        .latent = 4, .embed = 4, .unet_base = 16, .unet_multipliers = {4, 4, 4, 4}, .unet_cond = 8};
+    char *path = path_join(folder, "run"), *checkpoint;
+    if (device_open(&d, "cpu", &e) != 0)
+        die("%s", e.text);
+    plan_unet(&plan, &sizes);
+    struct bank *b = bank_empty(&plan, NET_UNET, d);
+    if (run_open(&r, path, &e) != 0 || checkpoint_save(r, b, &s, 0, &e) != 0 ||
+        checkpoint_find(path, &checkpoint, NULL, &e) != 0 ||
+        checkpoint_read_state(&read, checkpoint, &e) != 0)
+        die("%s", e.text);
+    free(checkpoint);
+    free(path);
+    run_close(r);
+    bank_free(b);
+    plan_release(&plan);
+    device_close(d);
+    training_state_release(&s);
+    return read;
+}
+
+static void test_restore(const char *folder)
+{
+    struct training_state s;
+    char *file = path_join(folder, "prompts.txt");
+    fclose(fopen(file, "w"));
+    v.force = true;
+    v.seed = UINT64_MAX;
+    v.length = (INT64_C(1) << 53) + 1;
+    v.third = 1.0 / 3;
+    v.tiny = -4.9406564584124654e-324;
+    v.colour = 1;
+    v.size = (struct size2d){64, 128};
+    v.output = "left out";
+    v.prompts = file;
+    training_state_init(&s);
+    saved_options_store(&s, &program, not_saved);
+    const char *stores[] = {folder, "nowhere"}, **found;
+    saved_paths_store(&s, "store", 2, stores);
+    tap_ok(!training_state_option(&s, "output") && !training_state_option(&s, "dry"),
+           "what is excepted or has no value is not saved");
+    s = through_file(folder, s);
+
+    memset(&v, 0, sizeof v);
+    v.count = 3;
+    v.output = "as it is";
+    const char *words[] = {"--scale", "2.5", "-n3", "--dry", "--threads=1", "--note", "new"};
+    parse(7, words);
+    char *changes = saved_options_restore(&s, &program, not_saved);
+    tap_ok(v.force && v.seed == UINT64_MAX && v.length == (INT64_C(1) << 53) + 1 && v.colour == 1 &&
+               v.size.height == 64 && v.size.width == 128,
+           "flags, whole numbers, choices and sizes come back");
+    tap_ok(v.third == 1.0 / 3 && v.tiny == -4.9406564584124654e-324, "and floats to the last bit");
+    tap_ok(strcmp(v.prompts, file) == 0 && strcmp(v.output, "as it is") == 0,
+           "and strings, but not what was excepted");
+    tap_ok(v.scale == 2.5 && v.dry && strcmp(v.note, "new") == 0 && threads_count() == 1,
+           "the command line wins");
+    tap_ok(changes &&
+               strcmp(changes, "--dry, --scale 2.5 instead of 2, --note new instead of "
+                               "a \"quoted\" note,\nand a line, --threads 1 instead of 0") == 0,
+           "and is told of");
+    free(changes);
+
+    int count = saved_paths_find(&s, "store", &found);
+    char *full = realpath(folder, NULL);
+    tap_ok(count == 2 && strcmp(found[0], full) == 0 && strcmp(found[1], "nowhere") == 0,
+           "paths are absolute where they can be");
+    free(full);
+    free(found);
+    tap_ok(saved_paths_find(&s, "stor", &found) == 0 && !found, "no others are found");
+    training_state_release(&s);
+    free(file);
+}
+
+static void test_given(void)
+{
+    tap_ok(option_given("scale") && option_given("count") && option_given("threads"),
+           "given options are known, short ones by their long name");
+    tap_ok(!option_given("seed") && !option_given("precision"), "restored ones do not count");
+    tap_ok(option_find(&program, "scale") == &table[5] && option_find(&program, "threads") &&
+               !option_find(&program, "scal"),
+           "options are found by their whole name");
+}
+
+int main(void)
+{
+    test_restore(test_folder());
+    test_given();
+    return tap_done();
+}
