@@ -29,4 +29,5 @@ void cpu_backend_init(struct backend *b)
     b->upsample_bilinear2x_backward = cpu_upsample_bilinear2x_backward;
     b->adamw = cpu_adamw;
     b->sum_squares = cpu_sum_squares;
+    b->fill = cpu_fill;
 }

@@ -33,6 +33,7 @@ void cpu_upsample_nearest2x_backward(struct device *d,
 void cpu_upsample_bilinear2x_backward(struct device *d,
                                       const struct upsample_bilinear2x_backward_args *a);
 void cpu_adamw(struct device *d, const struct adamw_args *a);
+void cpu_fill(struct device *d, const struct fill_args *a);
 void cpu_sum_squares(struct device *d, const struct sum_squares_args *a);
 
 /* conv2d_backward.c's fast way, for the weights (winograd_backward.c). */

@@ -1,3 +1,4 @@
+#include <math.h>
 #include <string.h>
 
 #include "common/base/threads.h"
@@ -48,6 +49,22 @@ static void adamw_chunk(void *arg, int64_t begin, int64_t end, int worker)
 void cpu_adamw(struct device *d, const struct adamw_args *a)
 {
     parallel_for(a->count, STEP_CHUNK, adamw_chunk, (void *)a);
+}
+
+static void fill_chunk(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct fill_args *a = arg;
+    if (a->value == 0 && !signbit(a->value)) {
+        memset(a->x + begin, 0, (size_t)(end - begin) * sizeof *a->x);
+        return;
+    }
+    for (int64_t i = begin; i < end; i++)
+        a->x[i] = a->value;
+}
+
+void cpu_fill(struct device *d, const struct fill_args *a)
+{
+    parallel_for(a->count, STEP_CHUNK, fill_chunk, (void *)a);
 }
 
 struct squares_job {
