@@ -85,6 +85,31 @@ static void test_streams(const float *all)
            "another sample");
 }
 
+static void test_uniform(float *x)
+{
+    double mean = 0, squares = 0;
+    bool inside = true, whole = true;
+    rng_uniform(x, N, 5, RNG_UNCONDITIONAL, 3, 1, 0);
+    for (size_t i = 0; i < N; i++) {
+        mean += x[i] / (double)N;
+        squares += (x[i] - 0.5) * (x[i] - 0.5) / (double)N;
+        inside &= x[i] >= 0 && x[i] < 1;
+        whole &= x[i] * 0x1p24f == floorf(x[i] * 0x1p24f);
+    }
+    tap_ok(inside && whole, "uniforms are multiples of 2^-24 in [0, 1)");
+    tap_ok(fabs(mean - 0.5) < 5 * sqrt(1 / 12.0 / N), "their mean is %.5f", mean);
+    tap_ok(fabs(squares * 12 - 1) < 0.02, "their variance is %.4f / 12", squares * 12);
+    float part[50];
+    rng_uniform(part, 50, 5, RNG_UNCONDITIONAL, 3, 1, 17);
+    tap_ok(!memcmp(part, x + 17, sizeof part), "ranges of them");
+    uint32_t words[4];
+    rng_words(words, 5, RNG_UNCONDITIONAL, 3, 1, 2);
+    bool same = true;
+    for (int i = 0; i < 4; i++)
+        same &= x[8 + i] == (float)(words[i] >> 8) * 0x1p-24f;
+    tap_ok(same, "block 2 of the stream is elements 8 to 11");
+}
+
 int main(int argc, char **argv)
 {
     message_init(argv[0]);
@@ -96,6 +121,7 @@ int main(int argc, char **argv)
     check_moments(x, N, "normals");
     test_ranges(x);
     test_streams(x);
+    test_uniform(x);
     free(x);
     return tap_done();
 }
