@@ -108,6 +108,26 @@ static void set_column_major(struct weight *t)
     weight_update_contiguous(t);
 }
 
+/* Of an array in row-major order, the view numpy.transpose(axes) is. */
+static int transpose(struct weight *t, const struct pickle_value *axes, struct error *e)
+{
+    struct weight from = *t;
+    int64_t order[WEIGHT_MAX_DIMS];
+    int count;
+    unsigned seen = 0;
+    if (!pickle_sizes(axes, order, &count) || count != t->ndim)
+        return error_set(e, "unusable order of axes");
+    for (int i = 0; i < count; i++) {
+        if (order[i] >= count || (seen & 1u << order[i]))
+            return error_set(e, "unusable order of axes");
+        seen |= 1u << order[i];
+        t->shape[i] = from.shape[order[i]];
+        t->stride[i] = from.stride[order[i]];
+    }
+    weight_update_contiguous(t);
+    return 0;
+}
+
 static enum tensor_result fill(struct pickle_source *s, const struct pickle_value *shape,
                                const struct pickle_value *dtype, struct pickle_value *data,
                                bool column_major, struct weight *t, struct error *e)
@@ -153,6 +173,20 @@ static enum tensor_result fill_from_state(struct pickle_source *s, const struct 
                 t, e);
 }
 
+/* (buffer, dtype, shape, order) or, from numpy 2.3 on, also the axes of a transposed array, whose
+ * order is 'K' and whose shape is the buffer's. */
+static enum tensor_result fill_from_buffer(struct pickle_source *s, const struct pickle_value *a,
+                                           struct weight *t, struct error *e)
+{
+    const struct pickle_value *order = pickle_item(a, 3), *axes = pickle_item(a, 4);
+    bool any_order = pickle_is_text(order, "K") && axes;
+    enum tensor_result result = fill(s, pickle_item(a, 2), pickle_item(a, 1), pickle_item(a, 0),
+                                     pickle_is_text(order, "F"), t, e);
+    if (result == TENSOR_FILLED && any_order && transpose(t, axes, e))
+        return TENSOR_BAD;
+    return result;
+}
+
 enum tensor_result numpy_tensor(struct pickle_source *s, struct pickle_value *v, struct weight *t,
                                 struct error *e)
 {
@@ -161,9 +195,8 @@ enum tensor_result numpy_tensor(struct pickle_source *s, struct pickle_value *v,
     const struct pickle_value *f = v->object.callable, *a = v->object.arguments;
     if (is_numpy(f, "_reconstruct"))
         return fill_from_state(s, v->object.state, t, e);
-    if (is_numpy(f, "_frombuffer")) /* (buffer, dtype, shape, order) */
-        return fill(s, pickle_item(a, 2), pickle_item(a, 1), pickle_item(a, 0),
-                    pickle_is_text(pickle_item(a, 3), "F"), t, e);
+    if (is_numpy(f, "_frombuffer"))
+        return fill_from_buffer(s, a, t, e);
     if (is_numpy(f, "scalar")) { /* (dtype, bytes) */
         static struct pickle_value no_dimensions = {.kind = PICKLE_TUPLE};
         return fill(s, &no_dimensions, pickle_item(a, 0), pickle_item(a, 1), false, t, e);

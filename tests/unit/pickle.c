@@ -59,6 +59,45 @@ static void protocols(void)
     }
 }
 
+/* numpy.arange(12, dtype='f4').reshape(2, 2, 3).transpose(2, 0, 1) as numpy 2.3 and later pickles
+ * it under protocol 5: the buffer's shape and the order of its axes, which is at AXES. */
+static const char transposed_array[] =
+    "\200\005\225\267\000\000\000\000\000\000\000}\224\214\001w\224\214\023numpy._core.numeric"
+    "\224\214\013_frombuffer\224\223\224(\2260\000\000\000\000\000\000\000\000\000\000\000\000\000"
+    "\200\077\000\000\000@\000\000@@\000\000\200@\000\000\240@\000\000\300@\000\000\340@\000\000"
+    "\000A\000\000\020A\000\000 A\000\0000A\224\214\005numpy\224\214\005dtype\224\223\224\214\002f4"
+    "\224\211\210\207\224R\224(K\003\214\001<\224NNNJ\377\377\377\377J\377\377\377\377K\000t\224bK"
+    "\002K\002K\003\207\224\214\001K\224K\002K\000K\001\207\224t\224R\224s.";
+#define AXES (sizeof transposed_array - 1 - 14)
+
+static void transposed(void)
+{
+    static const float wanted[] = {0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11};
+    size_t size = sizeof transposed_array - 1;
+    struct weights *w;
+    uint8_t *copy;
+    struct error e = {""};
+    float got[12] = {0};
+    bool ok = open_copy(&w, &copy, transposed_array, size, &e) == 0;
+    const struct weight *t = ok ? weights_find(w, "w") : NULL;
+    if (t && weight_count(t) == 12)
+        weight_to_f32(t, got);
+    tap_ok(t && t->ndim == 3 && t->shape[0] == 3 && t->shape[1] == 2 && t->shape[2] == 2 &&
+               memcmp(got, wanted, sizeof wanted) == 0,
+           "numpy array with its axes in another order %s", e.text);
+    if (ok)
+        weights_close(w);
+    free(copy);
+    static const char bad[][6] = {"K\2K\0K\2", "K\2K\0K\3", "K\2K\0K\377"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char damaged[sizeof transposed_array];
+        memcpy(damaged, transposed_array, sizeof damaged);
+        memcpy(damaged + AXES, bad[i], sizeof bad[i]);
+        tap_ok(!opens(damaged, size, &e), "no order of three axes (%d): %s", (uint8_t)bad[i][5],
+               e.text);
+    }
+}
+
 static void truncation(void)
 {
     struct error e;
@@ -277,6 +316,7 @@ static void text_bomb(void)
 int main(void)
 {
     protocols();
+    transposed();
     truncation();
     damage();
     hostile_arrays();
