@@ -141,7 +141,7 @@ prove-quick: all tests
 	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(FUZZERS) $(filter-out %/nets,$(PARITY)) $(SCRIPTS)
 
 check-golden: $(PARITY)
-	$(PROVE) $(PARITY) :: $(GOLDEN)
+	@tests/golden/run '$(GOLDEN)' $(PARITY)
 
 check-gpu:
 	@echo "check-gpu: there is no GPU backend yet, so there is nothing to check" >&2; exit 1

@@ -45,6 +45,21 @@ install_all() {
 }
 check 'make install installs programs and pages' install_all
 
+# Golden files: one that is missing is counted, a folder without any fails.
+parity=$build/tests/golden/noise
+golden() { # STATUS REASON FOLDER
+    tests/golden/run "$3" "$parity" "$build/tests/golden/tokens" >"$work/output" 2>&1
+    [ $? = "$1" ] && grep -q "$2" "$work/output"
+}
+mkdir "$work/empty" "$work/part"
+cp tests/golden/data/noise.safetensors "$work/part"
+check 'check-golden counts what a folder lacks' golden 0 '0 failed, 1 skipped' "$work/part"
+check 'and names what was checked' grep -q '^ok .*noise.safetensors: seed0' "$work/output"
+check 'it fails when nothing was checked' golden 1 'nothing was checked' "$work/empty"
+check 'or the folder is not there' golden 1 "no folder '.*/nosuch'" "$work/nosuch"
+head -c 20000 tests/golden/data/noise.safetensors >"$work/part/noise.safetensors"
+check 'or a file is damaged' golden 1 'failed: noise.safetensors' "$work/part"
+
 # Cases that must pass, be skipped or fail, one for each way to fail.
 cases=$work/tree/tests/cli
 mkdir -p "$cases"
