@@ -13,8 +13,8 @@
 
 enum prep_color {
     /* What a person sees: EXIF orientation applied, ICC profile to sRGB (perceptual intent), 16
-     * bits rounded to 8, opacity over white. A profile that lcms2 refuses or that does not suit the
-     * pixels is passed over. */
+     * bits scaled to 8 and rounded down, opacity over white. A profile that lcms2 refuses or that
+     * does not suit the pixels is passed over. */
     PREP_DISPLAY,
     /* What Pillow's Image.convert('RGB') gives: no orientation, no profile, alpha dropped, 16-bit
      * gray clipped to 255, other 16-bit samples cut to their high byte. */
