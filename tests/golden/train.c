@@ -10,9 +10,11 @@
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 
+/* At learning rates of up to 1e-4; above, errors grow as the steps do. */
 #define TOLERANCE_LOSS   1e-3 /* relative */
 #define TOLERANCE_WEIGHT 1e-5
 #define TOLERANCE_NORM   5e-5 /* relative: PyTorch's own sum of squares is good to 2e-5 */
+#define TOLERANCE_SHARE  0.05
 #define SIDE             32
 
 static void data(float *out, size_t n, const char *what, int64_t step, uint64_t seed, double scale)
@@ -73,12 +75,18 @@ static void micro_batch(struct step *s, struct device *d, int64_t n, int64_t ste
 }
 
 /* Adam moves a weight by the whole learning rate whichever sign a gradient next to zero has, and a
- * ReLU may fall on the other side, so two machines of PyTorch differ by more than TOLERANCE_WEIGHT
- * in one weight of a thousand. Such ones are counted. */
+ * ReLU may fall on the other side: in ten steps at 1e-4, PyTorch's float32 leaves up to 1% of the
+ * weights more than TOLERANCE_WEIGHT from its double, one or other by 1e-4. So single weights are
+ * counted and all of them held by their root mean square. */
 struct difference {
-    double worst;
+    double worst, squares, tolerance;
     int64_t elements, beyond;
 };
+
+static double error_growth(const struct golden *g)
+{
+    return fmax(1, golden_double(g, "lr") / 1e-4);
+}
 
 static void compare(struct difference *d, const struct golden *g, const char *kind,
                     const char *name, const float *ours, double scale)
@@ -89,7 +97,8 @@ static void compare(struct difference *d, const struct golden *g, const char *ki
     for (int64_t i = 0; i < n; i++) {
         double error = fabs((double)ours[i] - theirs[i]) / scale;
         d->worst = error <= d->worst ? d->worst : error;
-        d->beyond += !(error <= TOLERANCE_WEIGHT);
+        d->squares += error * error;
+        d->beyond += !(error <= d->tolerance);
     }
     d->elements += n;
     free(theirs);
@@ -106,9 +115,12 @@ static int count_kind(const struct golden *g, const char *prefix)
 
 static void check_weights(const struct golden *g, const struct bank *b)
 {
-    struct difference norms = {0}, heads = {0}, ema = {0};
+    double growth = error_growth(g), decay = golden_double(g, "ema_decay");
+    struct difference norms = {.tolerance = TOLERANCE_NORM * growth};
+    struct difference heads = {.tolerance = TOLERANCE_WEIGHT * growth};
+    /* An average takes more of a weight's error where it is quicker than 0.99. */
+    struct difference ema = {.tolerance = heads.tolerance * fmax(1, (1 - decay) / 0.01)};
     const char *on = b->device->backend->name;
-    double lr = golden_double(g, "lr");
     for (int i = 0; i < b->count; i++) {
         const struct bank_tensor *t = &b->tensors[i];
         const float *raw = bank_read(b, BANK_PARAMETERS, t->offset, t->count, NULL);
@@ -122,13 +134,16 @@ static void check_weights(const struct golden *g, const struct bank *b)
     }
     tap_ok(count_kind(g, "head.") == b->count && count_kind(g, "ema_head.") == b->count,
            "%s: %d tensors", g->name, b->count);
-    tap_ok(norms.worst <= TOLERANCE_NORM, "%s: norm.* on %s: worst %.2g of it (<= %.0e)", g->name,
-           on, norms.worst, TOLERANCE_NORM);
-    tap_ok(ema.worst <= TOLERANCE_WEIGHT, "%s: ema_head.* on %s: worst %.2g (<= %.0e)", g->name, on,
-           ema.worst, TOLERANCE_WEIGHT);
-    tap_ok(heads.beyond * 100 <= heads.elements && heads.worst <= lr,
-           "%s: head.* on %s: %lld of %lld beyond %.0e (<= 1%%), worst %.2g (<= %.0e)", g->name, on,
-           (long long)heads.beyond, (long long)heads.elements, TOLERANCE_WEIGHT, heads.worst, lr);
+    double rms = sqrt(heads.squares / (double)heads.elements);
+    tap_ok(norms.worst <= norms.tolerance, "%s: norm.* on %s: worst %.2g of it (<= %.0e)", g->name,
+           on, norms.worst, norms.tolerance);
+    tap_ok(ema.worst <= ema.tolerance, "%s: ema_head.* on %s: worst %.2g (<= %.0e)", g->name, on,
+           ema.worst, ema.tolerance);
+    tap_ok(rms <= heads.tolerance &&
+               (double)heads.beyond <= TOLERANCE_SHARE * (double)heads.elements,
+           "%s: head.* on %s: rms %.2g (<= %.0e), %lld of %lld beyond that (<= %.0f%%), worst %.2g",
+           g->name, on, rms, heads.tolerance, (long long)heads.beyond, (long long)heads.elements,
+           100 * TOLERANCE_SHARE, heads.worst);
 }
 
 static void check_device(const struct golden *g, const char *device)
@@ -150,14 +165,15 @@ static void check_device(const struct golden *g, const char *device)
     if (bank_from_names(&b, &g->names, d, &e) || step_open(&s, b, collective_alone(), &options, &e))
         die("'%s': %s", g->name, e.text);
     float *losses = golden_read(g, "losses");
+    double tolerance = TOLERANCE_LOSS * error_growth(g);
     for (int64_t i = 0; i < steps; i++) {
         struct step_result r;
         micro_batch(s, d, batch, i, (uint64_t)golden_int(g, "seed"));
         step_update(s, golden_double(g, "lr"), golden_double(g, "ema_decay"), &r);
         double error = fabs(r.loss - losses[i]) / fabs(losses[i]);
-        tap_ok(r.applied && error <= TOLERANCE_LOSS,
+        tap_ok(r.applied && error <= tolerance,
                "%s: loss of step %lld on %s: %.6f, relative error %.2g (<= %.0e)", g->name,
-               (long long)i, device, r.loss, error, TOLERANCE_LOSS);
+               (long long)i, device, r.loss, error, tolerance);
     }
     check_weights(g, b);
     free(losses);
