@@ -46,8 +46,8 @@ static struct device *device_new(const struct backend *backend, bool host_memory
 {
     struct device *d = xcalloc(1, sizeof *d);
     d->backend = backend;
-    d->pool = pool_new(d);
     d->host_memory = host_memory;
+    d->pool = pool_new(d);
     return d;
 }
 

@@ -28,6 +28,7 @@ struct block {
 
 struct pool {
     struct device *device;
+    bool poisons;        /* tells the address sanitizer what is idle: memory of the host */
     struct block **idle; /* by size, then address */
     size_t idle_count, idle_capacity;
     struct block **slots; /* blocks in use, by address */
@@ -167,7 +168,7 @@ static struct block *new_region(struct pool *p, size_t bytes)
         return NULL;
     struct block *b = xcalloc(1, sizeof *b);
     *b = (struct block){.data = data, .bytes = region};
-    if (d->host_memory)
+    if (p->poisons)
         ASAN_POISON_MEMORY_REGION(b->data, b->bytes);
     return b;
 }
@@ -176,6 +177,7 @@ struct pool *pool_new(struct device *d)
 {
     struct pool *p = xcalloc(1, sizeof *p);
     p->device = d;
+    p->poisons = d->host_memory;
     return p;
 }
 
@@ -203,7 +205,7 @@ void *pool_take(struct pool *p, size_t bytes, size_t *granted)
     p->memory.in_use += bytes;
     if (p->memory.in_use > p->memory.peak)
         p->memory.peak = p->memory.in_use;
-    if (p->device->host_memory)
+    if (p->poisons)
         ASAN_UNPOISON_MEMORY_REGION(b->data, bytes);
     *granted = bytes;
     return b->data;
@@ -214,7 +216,7 @@ void pool_give(struct pool *p, void *data, size_t granted)
     struct block *b = table_remove(p, data);
     CHECK(b->bytes == granted);
     p->memory.in_use -= b->bytes;
-    if (p->device->host_memory)
+    if (p->poisons)
         ASAN_POISON_MEMORY_REGION(b->data, b->bytes);
     if (b->after && b->after->idle) {
         idle_remove(p, b->after);
@@ -239,7 +241,7 @@ void pool_trim(struct pool *p)
             continue;
         }
         p->memory.idle -= b->bytes;
-        if (d->host_memory)
+        if (p->poisons)
             ASAN_UNPOISON_MEMORY_REGION(b->data, b->bytes);
         d->backend->deallocate(d, b->data);
         free(b);
