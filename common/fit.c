@@ -32,7 +32,7 @@ struct loop {
     struct holdout_batch holdout;
     struct tally tally;
     struct progress *progress;
-    int64_t first_step; /* of this session */
+    int64_t first_step; /* when this process began */
     int64_t saved_step; /* of the last checkpoint; -1: none */
     double resumed_seconds, begin;
     bool metrics_failed;
