@@ -186,8 +186,7 @@ static void test_damaged_jpeg(void)
     uint8_t *cut = xmalloc(file.size + 16);
     memcpy(cut, file.data, file.size);
     memcpy(cut + file.size * 3 / 4, "\xff\xd9", 2); /* an end marker amid the pixels */
-    tap_ok(image_decode(&out, cut, file.size, 0, &e) < 0 &&
-               strstr(e.text, "truncated JPEG: "),
+    tap_ok(image_decode(&out, cut, file.size, 0, &e) < 0 && strstr(e.text, "truncated JPEG: "),
            "pixels that end too early: %s", e.text);
     memcpy(cut, file.data, 2);
     memcpy(cut + 2, "garbage", 7); /* between markers */
