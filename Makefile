@@ -23,7 +23,7 @@ sanitizers := $(patsubst -fsanitize=%,%,$(SANITIZE))
 Q := $(if $(V),,@)
 BUILD ?= build$(if $(sanitizers),/$(subst $(comma),-,$(sanitizers)))
 
-WARNINGS = -Werror=implicit-function-declaration -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wno-unused-parameter
+WARNINGS = -Werror=implicit-function-declaration -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Werror=pointer-arith -Wno-unused-parameter
 ifeq ($(WERROR),1)
 WARNINGS += -Werror
 endif

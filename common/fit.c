@@ -103,7 +103,7 @@ void fit_announce(const struct fit *f)
     int64_t ranks = f->collective->size, effective = o->batch * o->accumulate * ranks;
     struct net_plan plan = plan_of(f->bank);
     char parameters[32], images[32], held_out[64] = "", steps[32], memory[32], product[80] = "";
-    int64_t bytes = step_memory(&plan, o, info->latent_height, info->latent_width);
+    int64_t bytes = step_memory(&plan, o, f->bank->device, info->latent_height, info->latent_width);
     free(plan.items);
     if (effective != o->batch)
         snprintf(product, sizeof product, " (%" PRId64 " x %" PRId64 " x %" PRId64 ")", o->batch,

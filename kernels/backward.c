@@ -12,15 +12,15 @@ static struct tensor *parameter_gradient(const struct gradient *slot)
 }
 
 /* A new tensor for an activation's gradient, or NULL where none is wanted. */
-static struct tensor *wanted(struct tape *t, const struct gradient *slot, int ndim,
-                             const int64_t *shape)
+static struct tensor *wanted(struct tape *t, const struct gradient *slot, enum dtype dtype,
+                             int ndim, const int64_t *shape)
 {
-    return slot ? tensor_new(t->device, DTYPE_F32, ndim, shape) : NULL;
+    return slot ? tensor_new(t->device, dtype, ndim, shape) : NULL;
 }
 
 static struct tensor *wanted_first(struct tape *t, const struct record *r)
 {
-    return wanted(t, r->inputs[0], r->ndim, r->shape);
+    return wanted(t, r->inputs[0], r->dtype, r->ndim, r->shape);
 }
 
 static void give(struct tape *t, struct gradient *slot, struct tensor *g)
@@ -54,15 +54,40 @@ void backward_linear(struct tape *t, struct record *r, struct tensor *dy)
     give(t, r->inputs[0], dx);
 }
 
+/* Where the gradient by some columns of a modulation goes: they belong to one group norm each, so
+ * that all of them are written into one tensor. */
+static struct tensor *columns_gradient(struct tape *t, struct gradient *slot,
+                                       const struct tensor *m, int64_t columns)
+{
+    if (!m || !slot)
+        return NULL;
+    if (slot->value && slot->columns)
+        return tensor_retain(slot->value);
+    struct tensor *g = tensor_new(t->device, m->dtype, m->ndim, m->shape);
+    if (columns < tensor_last(m)) {
+        size_t bytes = (size_t)tensor_count(m) * dtype_size(m->dtype);
+        CHECK(bytes % sizeof(float) == 0);
+        struct fill_args zero = {(int64_t)(bytes / sizeof(float)), g->data, 0};
+        t->device->backend->fill(t->device, &zero);
+    }
+    return g;
+}
+
 void backward_group_norm(struct tape *t, struct record *r, struct tensor *dy)
 {
     struct tensor *dx = wanted_first(t, r);
-    const struct tensor *m = r->forward.group_norm.modulation;
-    struct tensor *dmodulation = m ? wanted(t, r->inputs[3], m->ndim, m->shape) : NULL;
+    const struct group_norm_args *f = &r->forward.group_norm;
+    struct gradient *slot = r->inputs[3];
+    struct tensor *dmodulation = columns_gradient(t, slot, f->modulation, 2 * tensor_last(f->x));
     RUN(t, group_norm, r->forward.group_norm, dy, dx, parameter_gradient(r->inputs[1]),
         parameter_gradient(r->inputs[2]), dmodulation);
     give(t, r->inputs[0], dx);
-    give(t, r->inputs[3], dmodulation);
+    if (dmodulation && dmodulation == slot->value) {
+        tensor_release(dmodulation);
+    } else if (dmodulation) {
+        slot->columns = !slot->value;
+        gradient_add(t, slot, dmodulation);
+    }
 }
 
 void backward_layer_norm(struct tape *t, struct record *r, struct tensor *dy)
@@ -79,7 +104,7 @@ void backward_attention(struct tape *t, struct record *r, struct tensor *dy)
     struct tensor *d[3];
     r->forward.attention.y = dy;
     for (int i = 0; i < 3; i++)
-        d[i] = tensor_new(t->device, DTYPE_F32, r->ndim, r->shape);
+        d[i] = tensor_new(t->device, r->dtype, r->ndim, r->shape);
     RUN(t, attention, r->forward.attention, dy, d[0]->data, d[1]->data, d[2]->data);
     for (int i = 0; i < 3; i++) {
         if (r->inputs[i])
@@ -93,9 +118,10 @@ void backward_attention_qkv(struct tape *t, struct record *r, struct tensor *dy)
 {
     struct tensor *dqkv = wanted_first(t, r);
     int64_t c = tensor_last(dqkv) / 3;
-    float *dq = dqkv->data;
+    char *dq = dqkv->data;
+    size_t part = (size_t)c * dtype_size(r->dtype);
     r->forward.attention.y = dy;
-    RUN(t, attention, r->forward.attention, dy, dq, dq + c, dq + 2 * c);
+    RUN(t, attention, r->forward.attention, dy, dq, dq + part, dq + 2 * part);
     give(t, r->inputs[0], dqkv);
 }
 
@@ -109,6 +135,14 @@ void backward_activation(struct tape *t, struct record *r, struct tensor *dy)
     struct tensor *dx = wanted_first(t, r);
     r->forward.activation.y = dy;
     RUN(t, activation, r->forward.activation, dy, dx);
+    give(t, r->inputs[0], dx);
+}
+
+void backward_cast(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    struct cast_args args = {dy, dx};
+    t->device->backend->cast(t->device, &args);
     give(t, r->inputs[0], dx);
 }
 
@@ -136,7 +170,7 @@ void backward_concat(struct tape *t, struct record *r, struct tensor *dy)
         shape[i] = r->shape[i];
     for (int i = 0; i < 2; i++) {
         shape[r->ndim - 1] = r->last[i];
-        d[i] = wanted(t, r->inputs[i], r->ndim, shape);
+        d[i] = wanted(t, r->inputs[i], r->dtype, r->ndim, shape);
     }
     RUN(t, concat, dy, d[0], d[1]);
     for (int i = 0; i < 2; i++)

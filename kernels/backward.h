@@ -8,8 +8,9 @@
  *   dx, dq, da ...   gradients by activations: every element is written
  *   dweight, dbias, dgamma, dtable ...   gradients by parameters: ADDED to what is there, so that
  *                    micro-batches accumulate
- * A NULL gradient is not wanted. All are F32 and have the shape of what they are the gradient of;
- * parameters are F32 too (a model is trained on its F32 weights). Sums over pixels and images are
+ * A NULL gradient is not wanted. Gradients have the shape of what they are the gradient of; those
+ * by activations have its type too, those by parameters are F32 and in checkpoint order, as the
+ * parameters are (a model is trained on its F32 weights). Sums over pixels and images are
  * taken in an order that does not depend on the number of threads. */
 
 struct conv2d_backward_args {
@@ -25,7 +26,8 @@ struct linear_backward_args {
     struct tensor *dx, *dweight, *dbias;
 };
 
-/* forward.act is any; x is read again, y tells the sign for RELU. dmodulation: written. */
+/* forward.act is any; x is read again, y tells the sign for RELU. dmodulation has
+ * modulation's shape; columns modulation_begin .. + 2C are written, the others left. */
 struct group_norm_backward_args {
     struct group_norm_args forward;
     const struct tensor *dy;
@@ -43,7 +45,7 @@ struct layer_norm_backward_args {
 struct attention_backward_args {
     struct attention_args forward;
     const struct tensor *dy;
-    float *dq, *dk, *dv;
+    void *dq, *dk, *dv;
 };
 
 struct activation_backward_args {

@@ -1,9 +1,11 @@
 #include "kernels/device.h"
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/message.h"
+#include "kernels/plugin.h"
 #include "kernels/pool.h"
 
 void *device_allocate(struct device *d, size_t bytes, size_t *granted)
@@ -27,7 +29,29 @@ void device_trim(struct device *d)
 
 struct device_memory device_memory(const struct device *d)
 {
-    return pool_memory(d->pool);
+    struct device_memory memory = pool_memory(d->pool);
+    if (d->recorded_pool && d->recorded_pool != d->pool) {
+        struct device_memory recorded = pool_memory(d->recorded_pool);
+        memory.in_use += recorded.in_use + recorded.idle; /* replayed work uses all of it */
+        memory.peak += recorded.in_use + recorded.idle;
+    }
+    return memory;
+}
+
+size_t device_memory_left(struct device *d)
+{
+    size_t unused, total;
+    if (!d->backend->memory)
+        return SIZE_MAX;
+    d->backend->memory(d, &unused, &total);
+    size_t idle = pool_memory(d->pool).idle;
+    return unused > SIZE_MAX - idle ? SIZE_MAX : unused + idle;
+}
+
+void device_synchronize(struct device *d)
+{
+    if (d->backend->synchronize)
+        d->backend->synchronize(d);
 }
 
 static const struct backend *backend_table(bool fast)
@@ -46,38 +70,106 @@ static struct device *device_new(const struct backend *backend, bool host_memory
 {
     struct device *d = xcalloc(1, sizeof *d);
     d->backend = backend;
+    d->compute = DTYPE_F32;
     d->host_memory = host_memory;
     d->pool = pool_new(d);
     return d;
 }
 
-int device_open(struct device **out, const char *spec, struct error *e)
+static bool is_cuda(const char *spec)
 {
-    const struct backend *backend = NULL;
-    if (!strcmp(spec, "ref"))
-        backend = backend_table(false);
-    else if (!strcmp(spec, "cpu") || !strcmp(spec, "auto"))
-        backend = backend_table(true);
-    else if (!strncmp(spec, "cuda", 4) && (!spec[4] || spec[4] == ':'))
-        return error_set(e, "this build has no CUDA backend");
-    else
-        return error_set(e, "no such device (auto, cpu, cuda or cuda:N)");
-    *out = device_new(backend, true);
+    return !strncmp(spec, "cuda", 4) && (!spec[4] || spec[4] == ':');
+}
+
+static int open_cuda(struct device **out, int index, struct error *e)
+{
+    const struct backend *backend;
+    plugin_open *open;
+    if (plugin_backend(&backend, &open, e))
+        return -1;
+    struct device *d = device_new(backend, false);
+    const char *problem = open(d, index);
+    if (problem) {
+        error_set(e, "%s", problem);
+        pool_free(d->pool);
+        free(d);
+        return -1;
+    }
+    *out = d;
     return 0;
 }
 
-struct device *device_open_dry(void)
+int device_open(struct device **out, const char *spec, struct error *e)
 {
-    static struct backend dry;
-    if (!dry.name)
-        dry_backend_init(&dry);
-    return device_new(&dry, false);
+    bool automatic = !strcmp(spec, "auto");
+    if (is_cuda(spec) || automatic) {
+        struct error why;
+        if (open_cuda(out, spec[4] == ':' ? atoi(spec + 5) : 0, automatic ? &why : e) == 0)
+            return 0;
+        if (!automatic)
+            return -1;
+        note("computing on the CPU: %s", why.text);
+    }
+    if (!strcmp(spec, "ref"))
+        *out = device_new(backend_table(false), true);
+    else if (!strcmp(spec, "cpu") || automatic)
+        *out = device_new(backend_table(true), true);
+    else
+        return error_set(e, "no such device (auto, cpu, cuda or cuda:N)");
+    return 0;
+}
+
+static const struct precision {
+    const char *name;
+    enum dtype dtype;
+} precisions[] = {{"fp32", DTYPE_F32}, {"bf16", DTYPE_BF16}, {"fp16", DTYPE_F16}};
+
+int device_set_precision(struct device *d, const char *name, bool tf32, struct error *e)
+{
+    bool half = !d->host_memory;
+    if (!strcmp(name, "auto"))
+        name = half ? "bf16" : "fp32";
+    for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++) {
+        if (strcmp(precisions[i].name, name))
+            continue;
+        if (precisions[i].dtype != DTYPE_F32 && !half)
+            return error_set(e, "%s is for GPUs: the CPU computes in fp32", name);
+        d->compute = precisions[i].dtype;
+        d->tf32 = tf32;
+        return 0;
+    }
+    return error_set(e, "no such precision (auto, fp32, bf16 or fp16)");
+}
+
+const char *device_precision(const struct device *d)
+{
+    size_t i = 0;
+    while (precisions[i].dtype != d->compute)
+        i++;
+    return precisions[i].name;
+}
+
+struct device *device_open_dry(const struct device *other)
+{
+    static struct backend tables[2];
+    bool working_weights = other->backend->convert_weights != NULL;
+    struct backend *dry = &tables[working_weights];
+    if (!dry->name)
+        dry_backend_init(dry, working_weights);
+    struct device *d = device_new(dry, false);
+    d->compute = other->compute;
+    return d;
 }
 
 void device_close(struct device *d)
 {
     if (!d)
         return;
+    device_synchronize(d);
+    if (d->recorded_pool)
+        pool_free(d->recorded_pool);
     pool_free(d->pool);
+    if (d->backend->close)
+        d->backend->close(d);
     free(d);
 }

@@ -37,13 +37,28 @@ static void download(struct device *d, void *host_dst, const void *src, size_t b
 #define OP_BACKWARD(name) NOTHING(name##_backward, name##_backward_args)
 #include "kernels/ops.def"
 
-void dry_backend_init(struct backend *b)
+/* Its memory is asked for as on a device that wants copies of weights. */
+static void convert_weights(struct device *d, const struct convert_weights_args *a)
+{
+    (void)d, (void)a;
+}
+
+static void memory(struct device *d, size_t *unused, size_t *total)
+{
+    (void)d;
+    *unused = *total = SIZE_MAX;
+}
+
+void dry_backend_init(struct backend *b, bool working_weights)
 {
     b->name = "dry";
     b->allocate = allocate;
     b->deallocate = deallocate;
     b->upload = upload;
     b->download = download;
+    if (working_weights)
+        b->convert_weights = convert_weights;
+    b->memory = memory;
 #define OP(name)          b->name = dry_##name;
 #define OP_TRAINING(name) b->name = dry_##name;
 #define OP_BACKWARD(name) b->name##_backward = dry_##name##_backward;

@@ -19,14 +19,15 @@
                (int)(sizeof((struct tensor *[]){__VA_ARGS__}) / sizeof(struct tensor *)),          \
                (struct tensor *[]){__VA_ARGS__})
 
-static struct tensor *output(struct tape *t, int ndim, const int64_t *shape)
+/* Of the type of x, the activation it is made from. */
+static struct tensor *output(struct tape *t, const struct tensor *x, int ndim, const int64_t *shape)
 {
-    return tensor_new(t->device, DTYPE_F32, ndim, shape);
+    return tensor_new(t->device, x->dtype, ndim, shape);
 }
 
 static struct tensor *output_like(struct tape *t, const struct tensor *x)
 {
-    return output(t, x->ndim, x->shape);
+    return output(t, x, x->ndim, x->shape);
 }
 
 static bool is_weight(const struct tensor *w)
@@ -45,17 +46,27 @@ static bool is_f32(const struct tensor *x, int ndim)
     return x->dtype == DTYPE_F32 && x->ndim == ndim;
 }
 
+static bool is_float(const struct tensor *x)
+{
+    return x->dtype == DTYPE_F32 || x->dtype == x->device->compute;
+}
+
+static bool is_activation(const struct tensor *x, int ndim)
+{
+    return is_float(x) && x->ndim == ndim;
+}
+
 struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
                       int stride, int pad_begin, int pad_end)
 {
-    CHECK(is_f32(x, 4) && weight->ndim == 4 && is_weight(weight));
+    CHECK(is_activation(x, 4) && weight->ndim == 4 && is_weight(weight));
     CHECK(weight->shape[1] == x->shape[3] && stride >= 1 && pad_begin >= 0 && pad_end >= 0);
     CHECK(!bias || is_vector(bias, weight->shape[0]));
     int64_t height = x->shape[1] + pad_begin + pad_end - weight->shape[2];
     int64_t width = x->shape[2] + pad_begin + pad_end - weight->shape[3];
     CHECK(height >= 0 && width >= 0);
     struct tensor *y =
-        output(t, DIMS(x->shape[0], height / stride + 1, width / stride + 1, weight->shape[0]));
+        output(t, x, DIMS(x->shape[0], height / stride + 1, width / stride + 1, weight->shape[0]));
     RUN(t, conv2d, x, weight, bias, y, stride, pad_begin, pad_end);
     struct record *r = RECORD(t, y, conv2d, x, weight, bias);
     if (r) {
@@ -69,7 +80,7 @@ struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, s
 struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
                       enum activation_kind act)
 {
-    CHECK(x->dtype == DTYPE_F32 && is_weight(weight) && weight->ndim >= 2);
+    CHECK(is_float(x) && is_weight(weight) && weight->ndim >= 2);
     CHECK(weight->shape[1] == tensor_last(x));
     CHECK(tensor_count(weight) == weight->shape[0] * weight->shape[1]);
     CHECK(!bias || is_vector(bias, weight->shape[0]));
@@ -81,7 +92,7 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
     enum activation_kind apart = t->recording && act != ACTIVATION_RELU ? act : ACTIVATION_NONE;
     if (apart != ACTIVATION_NONE)
         act = ACTIVATION_NONE;
-    struct tensor *y = output(t, x->ndim, shape);
+    struct tensor *y = output(t, x, x->ndim, shape);
     RUN(t, linear, x, weight, bias, y, act);
     struct record *r = RECORD(t, y, linear, x, weight, bias);
     if (r) {
@@ -100,19 +111,21 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
 
 struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float eps,
                           struct tensor *gamma, struct tensor *beta, struct tensor *modulation,
-                          enum activation_kind act)
+                          int64_t modulation_begin, enum activation_kind act)
 {
-    CHECK(is_f32(x, 4));
+    CHECK(is_activation(x, 4));
     int64_t c = x->shape[3];
     CHECK(groups >= 1 && c % groups == 0 && !gamma == !beta);
     CHECK(!gamma || (is_vector(gamma, c) && is_vector(beta, c)));
-    CHECK(!modulation || is_vector(modulation, x->shape[0] * 2 * c));
+    CHECK(!modulation || (modulation->dtype == x->dtype && modulation->ndim == 2 &&
+                          modulation->shape[0] == x->shape[0] && modulation_begin >= 0 &&
+                          modulation_begin + 2 * c <= modulation->shape[1]));
     struct tensor *y = output_like(t, x);
-    RUN(t, group_norm, x, gamma, beta, modulation, y, groups, eps, act);
+    RUN(t, group_norm, x, gamma, beta, modulation, y, groups, eps, act, modulation_begin);
     struct record *r = RECORD(t, y, group_norm, x, gamma, beta, modulation);
     if (r) {
-        r->forward.group_norm =
-            (struct group_norm_args){x, gamma, beta, modulation, y, groups, eps, act};
+        r->forward.group_norm = (struct group_norm_args){x,      gamma, beta, modulation,      y,
+                                                         groups, eps,   act,  modulation_begin};
         record_keep(r, x);
         record_keep(r, gamma);
         record_keep(r, beta);
@@ -125,7 +138,7 @@ struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float ep
 struct tensor *layer_norm(struct tape *t, struct tensor *x, float eps, struct tensor *gamma,
                           struct tensor *beta)
 {
-    CHECK(x->dtype == DTYPE_F32);
+    CHECK(is_float(x));
     CHECK(is_vector(gamma, tensor_last(x)) && is_vector(beta, tensor_last(x)));
     struct tensor *y = output_like(t, x);
     RUN(t, layer_norm, x, gamma, beta, y, eps);
@@ -141,7 +154,7 @@ struct tensor *layer_norm(struct tape *t, struct tensor *x, float eps, struct te
 struct tensor *attention(struct tape *t, struct tensor *q, struct tensor *k, struct tensor *v,
                          int heads, struct tensor *uniform)
 {
-    CHECK(is_f32(q, 3) && is_f32(k, 3) && is_f32(v, 3));
+    CHECK(is_activation(q, 3) && k->dtype == q->dtype && v->dtype == q->dtype);
     CHECK(tensor_same_shape(q, k) && tensor_same_shape(q, v));
     int64_t n = q->shape[0], s = q->shape[1], c = q->shape[2];
     CHECK(heads >= 1 && c % heads == 0);
@@ -162,20 +175,22 @@ struct tensor *attention(struct tape *t, struct tensor *q, struct tensor *k, str
 
 struct tensor *attention_qkv(struct tape *t, struct tensor *qkv, int heads)
 {
-    CHECK(qkv->dtype == DTYPE_F32 && qkv->ndim >= 3 && tensor_last(qkv) % 3 == 0);
+    CHECK(is_float(qkv) && qkv->ndim >= 3 && tensor_last(qkv) % 3 == 0);
     int64_t n = qkv->shape[0], c = tensor_last(qkv) / 3, s = tensor_rows(qkv) / n;
     CHECK(heads >= 1 && c % heads == 0);
     int64_t shape[TENSOR_MAX_DIMS];
     for (int i = 0; i < qkv->ndim; i++)
         shape[i] = qkv->shape[i];
     shape[qkv->ndim - 1] = c;
-    struct tensor *y = output(t, qkv->ndim, shape);
-    const float *q = qkv->data;
-    RUN(t, attention, q, q + c, q + 2 * c, 3 * c, 3 * c, 3 * c, n, s, heads, c / heads, NULL, y);
+    struct tensor *y = output(t, qkv, qkv->ndim, shape);
+    const char *q = qkv->data;
+    size_t part = (size_t)c * dtype_size(qkv->dtype);
+    RUN(t, attention, q, q + part, q + 2 * part, 3 * c, 3 * c, 3 * c, n, s, heads, c / heads, NULL,
+        y);
     struct record *r = RECORD(t, y, attention_qkv, qkv);
     if (r) {
-        r->forward.attention = (struct attention_args){q, q + c, q + 2 * c, 3 * c,     3 * c, 3 * c,
-                                                       n, s,     heads,     c / heads, NULL,  NULL};
+        r->forward.attention = (struct attention_args){
+            q, q + part, q + 2 * part, 3 * c, 3 * c, 3 * c, n, s, heads, c / heads, NULL, NULL};
         record_keep(r, qkv);
     }
     return y;
@@ -190,7 +205,7 @@ struct tensor *reshape(struct tape *t, struct tensor *x, int ndim, const int64_t
 
 struct tensor *activation(struct tape *t, struct tensor *x, enum activation_kind kind)
 {
-    CHECK(x->dtype == DTYPE_F32);
+    CHECK(is_float(x));
     struct tensor *y = output_like(t, x);
     RUN(t, activation, x, y, kind);
     struct record *r = RECORD(t, y, activation, x);
@@ -201,9 +216,25 @@ struct tensor *activation(struct tape *t, struct tensor *x, enum activation_kind
     return y;
 }
 
+struct tensor *cast(struct tape *t, struct tensor *x, enum dtype dtype)
+{
+    CHECK(is_float(x) && (dtype == DTYPE_F32 || dtype == t->device->compute));
+    if (x->dtype == dtype)
+        return tensor_retain(x);
+    struct tensor *y = tensor_new(t->device, dtype, x->ndim, x->shape);
+    RUN(t, cast, x, y);
+    RECORD(t, y, cast, x);
+    return y;
+}
+
+struct tensor *cast_to_compute(struct tape *t, struct tensor *x)
+{
+    return cast(t, x, t->device->compute);
+}
+
 struct tensor *add(struct tape *t, struct tensor *a, struct tensor *b)
 {
-    CHECK(a->dtype == DTYPE_F32 && b->dtype == DTYPE_F32 && tensor_same_shape(a, b));
+    CHECK(is_float(a) && a->dtype == b->dtype && tensor_same_shape(a, b));
     struct tensor *y = output_like(t, a);
     RUN(t, add, a, b, y);
     RECORD(t, y, add, a, b);
@@ -212,7 +243,7 @@ struct tensor *add(struct tape *t, struct tensor *a, struct tensor *b)
 
 struct tensor *add_rows(struct tape *t, struct tensor *x, struct tensor *rows)
 {
-    CHECK(is_f32(x, 3) && is_vector(rows, x->shape[1] * x->shape[2]));
+    CHECK(is_activation(x, 3) && is_vector(rows, x->shape[1] * x->shape[2]));
     struct tensor *y = output_like(t, x);
     RUN(t, add_rows, x, rows, y);
     RECORD(t, y, add_rows, x, rows);
@@ -221,14 +252,14 @@ struct tensor *add_rows(struct tape *t, struct tensor *x, struct tensor *rows)
 
 struct tensor *concat(struct tape *t, struct tensor *a, struct tensor *b)
 {
-    CHECK(a->dtype == DTYPE_F32 && b->dtype == DTYPE_F32 && a->ndim == b->ndim);
+    CHECK(is_float(a) && a->dtype == b->dtype && a->ndim == b->ndim);
     int64_t shape[TENSOR_MAX_DIMS];
     for (int i = 0; i < a->ndim; i++) {
         shape[i] = a->shape[i];
         CHECK(i == a->ndim - 1 || a->shape[i] == b->shape[i]);
     }
     shape[a->ndim - 1] += tensor_last(b);
-    struct tensor *y = output(t, a->ndim, shape);
+    struct tensor *y = output(t, a, a->ndim, shape);
     RUN(t, concat, a, b, y);
     struct record *r = RECORD(t, y, concat, a, b);
     if (r) {
@@ -240,9 +271,10 @@ struct tensor *concat(struct tape *t, struct tensor *a, struct tensor *b)
 
 struct tensor *append_planes(struct tape *t, struct tensor *x, struct tensor *features)
 {
-    CHECK(is_f32(x, 4) && is_f32(features, 2) && features->shape[0] == x->shape[0]);
+    CHECK(is_activation(x, 4) && features->ndim == 2 && features->dtype == x->dtype);
+    CHECK(features->shape[0] == x->shape[0]);
     struct tensor *y =
-        output(t, DIMS(x->shape[0], x->shape[1], x->shape[2], x->shape[3] + features->shape[1]));
+        output(t, x, DIMS(x->shape[0], x->shape[1], x->shape[2], x->shape[3] + features->shape[1]));
     RUN(t, append_planes, x, features, y);
     CHECK(!t->recording || !features->gradient);
     RECORD(t, y, append_planes, x);
@@ -251,8 +283,8 @@ struct tensor *append_planes(struct tape *t, struct tensor *x, struct tensor *fe
 
 struct tensor *prepend_row(struct tape *t, struct tensor *x, struct tensor *row)
 {
-    CHECK(is_f32(x, 3) && is_vector(row, x->shape[2]));
-    struct tensor *y = output(t, DIMS(x->shape[0], x->shape[1] + 1, x->shape[2]));
+    CHECK(is_activation(x, 3) && is_vector(row, x->shape[2]));
+    struct tensor *y = output(t, x, DIMS(x->shape[0], x->shape[1] + 1, x->shape[2]));
     RUN(t, prepend_row, x, row, y);
     RECORD(t, y, prepend_row, x, row);
     return y;
@@ -260,8 +292,8 @@ struct tensor *prepend_row(struct tape *t, struct tensor *x, struct tensor *row)
 
 struct tensor *take_row(struct tape *t, struct tensor *x, int64_t index)
 {
-    CHECK(is_f32(x, 3) && index >= 0 && index < x->shape[1]);
-    struct tensor *y = output(t, DIMS(x->shape[0], x->shape[2]));
+    CHECK(is_activation(x, 3) && index >= 0 && index < x->shape[1]);
+    struct tensor *y = output(t, x, DIMS(x->shape[0], x->shape[2]));
     RUN(t, take_row, x, y, index);
     struct record *r = RECORD(t, y, take_row, x);
     if (r)
@@ -273,7 +305,8 @@ struct tensor *embedding(struct tape *t, struct tensor *tokens, struct tensor *t
 {
     CHECK(tokens->dtype == DTYPE_I32 && tokens->ndim == 2);
     CHECK(table->ndim == 2 && is_weight(table));
-    struct tensor *y = output(t, DIMS(tokens->shape[0], tokens->shape[1], table->shape[1]));
+    struct tensor *y = tensor_new(t->device, t->device->compute,
+                                  DIMS(tokens->shape[0], tokens->shape[1], table->shape[1]));
     RUN(t, embedding, tokens, table, y);
     struct record *r = RECORD(t, y, embedding, table);
     if (r) {
@@ -287,14 +320,15 @@ struct tensor *embedding(struct tape *t, struct tensor *tokens, struct tensor *t
 struct tensor *fourier_features(struct tape *t, struct tensor *x, struct tensor *weight)
 {
     CHECK(is_f32(x, 1) && is_f32(weight, 2) && weight->shape[1] == 1);
-    struct tensor *y = output(t, DIMS(x->shape[0], 2 * weight->shape[0]));
+    struct tensor *y =
+        tensor_new(t->device, t->device->compute, DIMS(x->shape[0], 2 * weight->shape[0]));
     RUN(t, fourier_features, x, weight, y);
     return y;
 }
 
 struct tensor *l2_normalize(struct tape *t, struct tensor *x, float eps, float scale)
 {
-    CHECK(x->dtype == DTYPE_F32 && eps > 0);
+    CHECK(is_float(x) && eps > 0);
     struct tensor *y = output_like(t, x);
     RUN(t, l2_normalize, x, y, eps, scale);
     struct record *r = RECORD(t, y, l2_normalize, x);
@@ -307,8 +341,9 @@ struct tensor *l2_normalize(struct tape *t, struct tensor *x, float eps, float s
 
 struct tensor *avg_pool2x2(struct tape *t, struct tensor *x)
 {
-    CHECK(is_f32(x, 4) && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0);
-    struct tensor *y = output(t, DIMS(x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3]));
+    CHECK(is_activation(x, 4) && x->shape[1] % 2 == 0 && x->shape[2] % 2 == 0);
+    struct tensor *y =
+        output(t, x, DIMS(x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3]));
     RUN(t, avg_pool2x2, x, y);
     RECORD(t, y, avg_pool2x2, x);
     return y;
@@ -316,8 +351,8 @@ struct tensor *avg_pool2x2(struct tape *t, struct tensor *x)
 
 static struct tensor *output_doubled(struct tape *t, const struct tensor *x)
 {
-    CHECK(is_f32(x, 4));
-    return output(t, DIMS(x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3]));
+    CHECK(is_activation(x, 4));
+    return output(t, x, DIMS(x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3]));
 }
 
 struct tensor *upsample_nearest2x(struct tape *t, struct tensor *x)
@@ -338,8 +373,9 @@ struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x)
 
 struct tensor *to_nhwc(struct tape *t, struct tensor *x, const float *scale, const float *shift)
 {
-    CHECK(is_f32(x, 4) && !scale == !shift);
-    struct tensor *y = output(t, DIMS(x->shape[0], x->shape[2], x->shape[3], x->shape[1]));
+    CHECK(is_f32(x, 4) && !scale == !shift && (!scale || x->shape[1] <= 4));
+    struct tensor *y = tensor_new(t->device, t->device->compute,
+                                  DIMS(x->shape[0], x->shape[2], x->shape[3], x->shape[1]));
     RUN(t, to_nhwc, x, y, scale, shift);
     struct record *r = RECORD(t, y, to_nhwc, x);
     if (r && scale) {
@@ -352,8 +388,9 @@ struct tensor *to_nhwc(struct tape *t, struct tensor *x, const float *scale, con
 
 struct tensor *to_nchw(struct tape *t, struct tensor *x)
 {
-    CHECK(is_f32(x, 4));
-    struct tensor *y = output(t, DIMS(x->shape[0], x->shape[3], x->shape[1], x->shape[2]));
+    CHECK(is_activation(x, 4));
+    struct tensor *y =
+        tensor_new(t->device, DTYPE_F32, DIMS(x->shape[0], x->shape[3], x->shape[1], x->shape[2]));
     RUN(t, to_nchw, x, y);
     RECORD(t, y, to_nchw, x);
     return y;

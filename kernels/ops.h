@@ -10,9 +10,13 @@
  *                        inputs, every output element to be written;
  *   NAME(tape, ...)      what networks call: checks shapes, allocates, runs, and when the tape
  *                        records, remembers the args for the backward direction.
- * Activations are F32 on the CPU. Weights (conv2d, linear, embedding tables) may be F32, F16 or
- * BF16 on the CPU too: they are used as they lie in the checkpoint. Everything else is F32 there.
- * Pictures are [n, h, w, c]. Shapes that do not fit are a bug of the caller: CHECK fails. */
+ * Activations are of the device's `compute` type, F32 on the CPU: outputs have the type of the
+ * first input, but for to_nhwc, fourier_features and embedding (which make activations: F32 or
+ * tokens in, `compute` out) and to_nchw (`compute` in, F32 out). Weights (conv2d, linear, embedding
+ * tables) may be F32, F16 or BF16: on the CPU they are used as they lie in the checkpoint,
+ * elsewhere see kernels/weight.h. Vectors of parameters (bias, gamma, beta, rows of positions) are
+ * F32. Arithmetic is F32 at least. Pictures are [n, h, w, c]. Shapes that do not fit are a bug of
+ * the caller: CHECK fails. */
 
 struct tape; /* kernels/tape.h */
 
@@ -46,7 +50,8 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
 
 /* Per image and group of c/groups neighbouring channels, over those channels and all pixels:
  * z = (x - mean) / sqrt(variance + eps), biased variance; z = z*gamma[c] + beta[c] when given;
- * z = z*(1 + modulation[n, c]) + modulation[n, C + c] when given ([n, 2C]); y = act(z).
+ * z = z*(1 + m[n, c]) + m[n, C + c] when modulation is given ([n, any], of x's type), m being its
+ * columns modulation_begin .. + 2C, which no other group norm has; y = act(z).
  * gamma and beta come together or are both NULL. Mean and variance are accumulated so that a
  * near-constant input keeps five digits (two passes or a shifted sum, never E[x^2] - E[x]^2). */
 struct group_norm_args {
@@ -55,10 +60,11 @@ struct group_norm_args {
     int groups;
     float eps;
     enum activation_kind act;
+    int64_t modulation_begin;
 };
 struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float eps,
                           struct tensor *gamma, struct tensor *beta, struct tensor *modulation,
-                          enum activation_kind act);
+                          int64_t modulation_begin, enum activation_kind act);
 
 /* Over the last dimension: (x - mean) / sqrt(variance + eps) * gamma + beta. */
 struct layer_norm_args {
@@ -70,11 +76,12 @@ struct tensor *layer_norm(struct tape *t, struct tensor *x, float eps, struct te
                           struct tensor *beta);
 
 /* Scaled dot-product attention. Head j of q, k, v are columns [j*d, (j+1)*d) of their rows; rows
- * are ld_q, ld_k, ld_v floats apart, images s rows apart. y[n, i, j*d + e] = sum_m p[i,m] v[m, e],
- * p[i,:] = softmax over m of (q_i . k_m) / sqrt(d). Where uniform (I32 [n, s], may be NULL) is
- * non-zero for row i, p[i,:] = 1/s instead: what CLOOB's text tower does to padding rows. */
+ * are ld_q, ld_k, ld_v elements apart, images s rows apart; all are of y's type. y[n, i, j*d + e] =
+ * sum_m p[i,m] v[m, e], p[i,:] = softmax over m of (q_i . k_m) / sqrt(d). Where uniform (I32 [n,
+ * s], may be NULL) is non-zero for row i, p[i,:] = 1/s instead: what CLOOB's text tower does to
+ * padding rows. */
 struct attention_args {
-    const float *q, *k, *v; /* first element of image 0, row 0, head 0; on the device */
+    const void *q, *k, *v; /* first element of image 0, row 0, head 0; on the device */
     int64_t ld_q, ld_k, ld_v;
     int64_t n, s, heads, d;
     const struct tensor *uniform;
@@ -95,6 +102,16 @@ struct activation_args {
     enum activation_kind kind;
 };
 struct tensor *activation(struct tape *t, struct tensor *x, enum activation_kind kind);
+
+/* y = x in another type, rounded to nearest even; cast() returns x itself where it has that type.
+ */
+struct cast_args {
+    const struct tensor *x;
+    struct tensor *y;
+};
+struct tensor *cast(struct tape *t, struct tensor *x, enum dtype dtype);
+/* From F32 to what the device computes in. */
+struct tensor *cast_to_compute(struct tape *t, struct tensor *x);
 
 /* y = a + b, same shape. */
 struct add_args {
@@ -182,7 +199,8 @@ struct upsample_bilinear2x_args {
 struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x);
 
 /* Between the outside world's [n, c, h, w] and pictures' [n, h, w, c]; y = x * scale + shift[c]
- * where given: scale and shift are host arrays of c floats or NULL (pixel normalisation). */
+ * where given: scale and shift are host arrays of c floats, c <= 4, or NULL (pixel normalisation).
+ */
 struct to_nhwc_args {
     const struct tensor *x;
     struct tensor *y;
@@ -195,7 +213,7 @@ struct to_nchw_args {
 };
 struct tensor *to_nchw(struct tape *t, struct tensor *x);
 
-/* y = sum_i coefficients[i] * x[i], up to 8 tensors of one shape; summed in the given order. */
+/* y = sum_i coefficients[i] * x[i], up to 8 F32 tensors of one shape; summed in the given order. */
 #define LINEAR_COMBINATION_MAX 8
 struct linear_combination_args {
     int count;

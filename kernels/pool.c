@@ -28,6 +28,7 @@ struct block {
 
 struct pool {
     struct device *device;
+    bool keeps;          /* idle regions stay */
     bool poisons;        /* tells the address sanitizer what is idle: memory of the host */
     struct block **idle; /* by size, then address */
     size_t idle_count, idle_capacity;
@@ -181,8 +182,14 @@ struct pool *pool_new(struct device *d)
     return p;
 }
 
+void pool_keep(struct pool *p)
+{
+    p->keeps = true;
+}
+
 void pool_free(struct pool *p)
 {
+    p->keeps = false;
     pool_trim(p);
     free(p->idle);
     free(p->slots);
@@ -234,6 +241,8 @@ void pool_trim(struct pool *p)
 {
     struct device *d = p->device;
     size_t kept = 0;
+    if (p->keeps)
+        return;
     for (size_t i = 0; i < p->idle_count; i++) {
         struct block *b = p->idle[i];
         if (b->before || b->after) {

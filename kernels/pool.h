@@ -16,6 +16,8 @@ void pool_free(struct pool *p); /* regions with blocks in use are left alone */
 void *pool_take(struct pool *p, size_t bytes, size_t *granted);
 void pool_give(struct pool *p, void *block, size_t granted);
 
+/* From now on regions only go back in pool_free: recorded work still uses idle ones. */
+void pool_keep(struct pool *p);
 void pool_trim(struct pool *p); /* regions that are idle as a whole go back to the backend */
 struct device_memory pool_memory(const struct pool *p);
 

@@ -13,6 +13,7 @@ struct record {
     void (*backward)(struct tape *t, struct record *r, struct tensor *dy);
     struct gradient *output, *inputs[RECORD_INPUTS]; /* NULL: not wanted */
     struct tensor *keep[RECORD_KEEPS];               /* held because `forward` points at them */
+    enum dtype dtype;                                /* of the first input */
     int ndim;                                        /* of the first input */
     int64_t shape[TENSOR_MAX_DIMS], last[2];         /* last: last dimensions of concat's inputs */
     tape_function *function;                         /* of a recomputed call, with its context */

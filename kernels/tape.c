@@ -43,7 +43,7 @@ struct record *record_new(struct tape *t, struct tensor *y,
         t->records = xrealloc(t->records, (size_t)t->capacity * sizeof *t->records);
     }
     struct record *r = &t->records[t->count++];
-    *r = (struct record){.backward = backward, .ndim = inputs[0]->ndim};
+    *r = (struct record){.backward = backward, .dtype = inputs[0]->dtype, .ndim = inputs[0]->ndim};
     memcpy(r->shape, inputs[0]->shape, sizeof r->shape);
     for (int i = 0; i < input_count; i++)
         r->inputs[i] = inputs[i] ? gradient_retain(inputs[i]->gradient) : NULL;
@@ -68,11 +68,13 @@ void gradient_add(struct tape *t, struct gradient *slot, struct tensor *g)
 {
     CHECK(!slot->parameter);
     if (slot->value) {
-        struct tensor *sum = tensor_new(t->device, DTYPE_F32, g->ndim, g->shape);
+        CHECK(slot->value->dtype == g->dtype);
+        struct tensor *sum = tensor_new(t->device, g->dtype, g->ndim, g->shape);
         struct add_args args = {slot->value, g, sum};
         t->device->backend->add(t->device, &args);
         tensor_release(g);
         tensor_release(slot->value);
+        slot->columns = false;
         g = sum;
     }
     slot->value = g;
@@ -80,7 +82,7 @@ void gradient_add(struct tape *t, struct gradient *slot, struct tensor *g)
 
 void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy)
 {
-    CHECK(y->gradient && tensor_same_shape(y, dy));
+    CHECK(y->gradient && tensor_same_shape(y, dy) && y->dtype == dy->dtype);
     bool recording = t->recording;
     t->recording = false;
     gradient_add(t, y->gradient, tensor_retain(dy));

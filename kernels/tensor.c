@@ -64,6 +64,7 @@ static struct tensor *tensor_view(struct tensor *t, int ndim, const int64_t *sha
     struct tensor *view = tensor_header(t->device, t->dtype, ndim, shape);
     view->data = t->data;
     view->borrowed = true;
+    view->channels_last = t->channels_last;
     view->base = tensor_retain(t->base ? t->base : t);
     return view;
 }
@@ -101,6 +102,7 @@ void tensor_release(struct tensor *t)
     if (!t->borrowed)
         device_release(t->device, t->data, t->bytes);
     tensor_release(t->base);
+    tensor_release(t->working);
     gradient_release(t->gradient);
     free(t);
 }
@@ -144,10 +146,16 @@ void gradient_release(struct gradient *g)
     free(g);
 }
 
+void tensor_upload(struct tensor *t, const void *src)
+{
+    t->device->backend->upload(t->device, t->data, src,
+                               (size_t)tensor_count(t) * dtype_size(t->dtype));
+}
+
 struct tensor *tensor_from_f32(struct device *d, int ndim, const int64_t *shape, const float *src)
 {
     struct tensor *t = tensor_new(d, DTYPE_F32, ndim, shape);
-    d->backend->upload(d, t->data, src, (size_t)tensor_count(t) * sizeof(float));
+    tensor_upload(t, src);
     return t;
 }
 

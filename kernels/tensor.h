@@ -24,6 +24,7 @@ struct gradient {
     int references;
     struct tensor *value; /* NULL: nothing has flowed here yet */
     bool parameter;       /* value is the caller's memory, added to and never replaced */
+    bool columns;         /* value is written by columns, each once (group_norm's modulation) */
 };
 
 struct tensor {
@@ -35,7 +36,10 @@ struct tensor {
     size_t bytes; /* of the block behind data, when it is from the device's pool */
     int references;
     bool borrowed;             /* data belongs to somebody else (a mapped file, the caller) */
+    bool channels_last;        /* of a kernel [co, ci, kh, kw]: elements lie as [co, kh, kw, ci] */
     struct tensor *base;       /* of a view: the tensor whose data this shows; holds a reference */
+    struct tensor *working;    /* of a weight: a copy as the device computes with it, or NULL
+                                  (kernels/weight.h) */
     struct gradient *gradient; /* NULL: none is wanted */
 };
 
@@ -70,6 +74,8 @@ void tensor_set_parameter(struct tensor *t, struct tensor *gradient);
 struct gradient *gradient_retain(struct gradient *g); /* NULL is fine */
 void gradient_release(struct gradient *g);
 
+/* Host memory of the tensor's own type to it; may return before it is there, src may be reused. */
+void tensor_upload(struct tensor *t, const void *src);
 /* Host memory to and from a tensor of any device; count elements as F32, converting. */
 struct tensor *tensor_from_f32(struct device *d, int ndim, const int64_t *shape, const float *src);
 void tensor_to_f32(const struct tensor *t, float *dst);

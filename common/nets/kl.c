@@ -224,7 +224,7 @@ const struct kl_sizes *kl_sizes(const struct kl *k)
 static struct tensor *norm(struct tape *t, struct tensor *x, const struct affine *a,
                            enum activation_kind act)
 {
-    return group_norm(t, x, NORM_GROUPS, NORM_EPS, a->weight, a->bias, NULL, act);
+    return group_norm(t, x, NORM_GROUPS, NORM_EPS, a->weight, a->bias, NULL, 0, act);
 }
 
 /* All of the following take over the reference to x. */

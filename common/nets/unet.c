@@ -243,7 +243,8 @@ static struct tensor *run_conv_block(struct tape *t, const void *context, struct
         if (!m->conv.modulation[i])
             break;
         struct tensor *modulation = linear(t, cond, m->conv.modulation[i], NULL, ACTIVATION_NONE);
-        tensor_replace(&h, group_norm(t, h, 1, NORM_EPS, NULL, NULL, modulation, ACTIVATION_RELU));
+        tensor_replace(&h,
+                       group_norm(t, h, 1, NORM_EPS, NULL, NULL, modulation, 0, ACTIVATION_RELU));
         tensor_release(modulation);
     }
     if (m->conv.skip) {
@@ -261,8 +262,8 @@ static struct tensor *run_attention(struct tape *t, const void *context, struct 
 {
     (void)cond;
     const struct module *m = context;
-    struct tensor *h =
-        group_norm(t, x, 1, NORM_EPS, m->attention.gamma, m->attention.beta, NULL, ACTIVATION_NONE);
+    struct tensor *h = group_norm(t, x, 1, NORM_EPS, m->attention.gamma, m->attention.beta, NULL, 0,
+                                  ACTIVATION_NONE);
     tensor_replace(&h, linear(t, h, m->attention.qkv, m->attention.qkv_bias, ACTIVATION_NONE));
     tensor_replace(&h, attention_qkv(t, h, m->attention.heads));
     tensor_replace(&h, linear(t, h, m->attention.out, m->attention.out_bias, ACTIVATION_NONE));

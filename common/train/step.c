@@ -88,8 +88,17 @@ static struct tensor *normals(const struct step *s, enum rng_purpose purpose, ui
     struct device *d = s->bank->device;
     int64_t z = step_sizes(s)->latent_channels;
     struct tensor *y = tensor_new(d, DTYPE_F32, DIMS(b->n, z, b->height, b->width));
-    struct normals_args args = {s->options.seed, (int)purpose, step, b->samples, y};
+    struct tensor *draws = tensor_new(d, DTYPE_I64, DIMS(b->n, 2));
+    int64_t *host = xmalloc((size_t)(2 * b->n) * sizeof *host);
+    for (int64_t i = 0; i < b->n; i++) {
+        host[2 * i] = (int64_t)b->samples[i];
+        host[2 * i + 1] = step;
+    }
+    tensor_upload(draws, host);
+    free(host);
+    struct normals_args args = {s->options.seed, (int)purpose, draws, y};
     d->backend->normals(d, &args);
+    tensor_release(draws);
     return y;
 }
 
@@ -107,11 +116,14 @@ static void noise_latents(const struct step *s, const struct training_batch *b,
     struct device *d = s->bank->device;
     int64_t z = step_sizes(s)->latent_channels, h = b->height, w = b->width;
     float *alpha = xmalloc(2 * (size_t)b->n * sizeof *alpha), *sigma = alpha + b->n;
+    struct tensor *alphas, *sigmas;
     for (int64_t i = 0; i < b->n; i++) {
         struct alpha_sigma as = alpha_sigma_of_time(samples[i].t);
         alpha[i] = (float)as.alpha;
         sigma[i] = (float)as.sigma;
     }
+    alphas = tensor_from_f32(d, DIMS(b->n), alpha);
+    sigmas = tensor_from_f32(d, DIMS(b->n), sigma);
     struct tensor *moments = input(d, DIMS(b->n, 2 * z, h, w), b->moments);
     *noisy = tensor_new(d, DTYPE_F32, DIMS(b->n, z, h, w));
     *target = tensor_new(d, DTYPE_F32, DIMS(b->n, z, h, w));
@@ -119,14 +131,16 @@ static void noise_latents(const struct step *s, const struct training_batch *b,
         .moments = moments,
         .posterior_noise = noise->posterior,
         .noise = noise->diffusion,
-        .alpha = alpha,
-        .sigma = sigma,
+        .alpha = alphas,
+        .sigma = sigmas,
         .scale = (float)s->options.autoencoder_scale,
         .noisy = *noisy,
         .target = *target,
     };
     d->backend->noised_latents(d, &args);
     tensor_release(moments);
+    tensor_release(alphas);
+    tensor_release(sigmas);
     free(alpha);
 }
 
@@ -163,8 +177,10 @@ static void run_batch(struct step *s, const struct unet *unet, const struct trai
     tensor_release(embeds);
     struct tensor *loss = tensor_new(d, DTYPE_F32, DIMS(b->n));
     struct tensor *dv = s->tape.recording ? tensor_new(d, DTYPE_F32, v->ndim, v->shape) : NULL;
-    struct mse_args args = {v, target, loss, dv, gradient_weight};
+    struct tensor *weight = tensor_from_f32(d, DIMS(1), &gradient_weight);
+    struct mse_args args = {v, target, weight, loss, dv};
     d->backend->mse(d, &args);
+    tensor_release(weight);
     tensor_release(target);
     tensor_to_f32(loss, host);
     tensor_release(loss);
@@ -309,10 +325,10 @@ void step_evaluate(struct step *s, enum bank_array which, const struct training_
     tensor_release(noise.diffusion);
 }
 
-int64_t step_memory(const struct net_plan *plan, const struct step_options *o, int64_t height,
-                    int64_t width)
+int64_t step_memory(const struct net_plan *plan, const struct step_options *o,
+                    const struct device *like, int64_t height, int64_t width)
 {
-    struct device *d = device_open_dry();
+    struct device *d = device_open_dry(like);
     struct bank *b = bank_empty(plan, NET_UNET, d);
     struct step *s;
     struct error e;

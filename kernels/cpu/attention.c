@@ -34,7 +34,8 @@ static void attend_rows(const struct job *j, const struct buffers *b, int64_t im
     const float none[ISA_MAX_COLUMNS] = {0};
     const float *left[ISA_MAX_ROWS];
     for (int i = 0; i < isa->rows; i++)
-        left[i] = a->q + (image * a->s + first + (i < rows ? i : rows - 1)) * a->ld_q + head * a->d;
+        left[i] = (const float *)a->q +
+                  (image * a->s + first + (i < rows ? i : rows - 1)) * a->ld_q + head * a->d;
     for (int p = 0; p < b->key_count; p++)
         isa->tile(b->key_panels[p].vectors, 1, left, a->d, b->keys + b->key_panels[p].column * a->d,
                   b->scores + b->key_panels[p].column, j->padded_keys, none);
@@ -80,8 +81,8 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t unit = begin; unit < end; unit++) {
         int64_t which = unit / j->row_units, image = which / a->heads, head = which % a->heads;
         if (which != packed) {
-            const float *k = a->k + image * a->s * a->ld_k + head * a->d;
-            const float *v = a->v + image * a->s * a->ld_v + head * a->d;
+            const float *k = (const float *)a->k + image * a->s * a->ld_k + head * a->d;
+            const float *v = (const float *)a->v + image * a->s * a->ld_v + head * a->d;
             for (int p = 0; p < b.key_count; p++)
                 isa->pack(b.keys + b.key_panels[p].column * a->d,
                           b.key_panels[p].vectors * isa->lanes,

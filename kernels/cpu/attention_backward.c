@@ -85,8 +85,9 @@ static void run_head(const struct job *j, int64_t image, int64_t head, const str
     const int32_t *uniform = f->uniform ? (const int32_t *)f->uniform->data + image * s : NULL;
     float scale = 1.0f / sqrtf((float)d);
 
-    times_transposed(j, b, f->q + at_q, f->ld_q, f->k + at_k, f->ld_k, b->p);
-    times_transposed(j, b, dy, ld_y, f->v + at_v, f->ld_v, b->ds);
+    times_transposed(j, b, (const float *)f->q + at_q, f->ld_q, (const float *)f->k + at_k, f->ld_k,
+                     b->p);
+    times_transposed(j, b, dy, ld_y, (const float *)f->v + at_v, f->ld_v, b->ds);
     for (int64_t i = 0; i < s; i++) {
         float *p = b->p + i * j->padded_keys, *ds = b->ds + i * j->padded_keys;
         if (uniform && uniform[i]) {
@@ -103,9 +104,11 @@ static void run_head(const struct job *j, int64_t image, int64_t head, const str
     size_t rest = (size_t)((j->padded_rows - s) * j->padded_keys) * sizeof(float);
     memset(b->p + s * j->padded_keys, 0, rest);
     memset(b->ds + s * j->padded_keys, 0, rest);
-    times_rows(j, b, b->p, 1, j->padded_keys, dy, ld_y, j->a->dv + at_v, f->ld_v);
-    times_rows(j, b, b->ds, j->padded_keys, 1, f->k + at_k, f->ld_k, j->a->dq + at_q, f->ld_q);
-    times_rows(j, b, b->ds, 1, j->padded_keys, f->q + at_q, f->ld_q, j->a->dk + at_k, f->ld_k);
+    times_rows(j, b, b->p, 1, j->padded_keys, dy, ld_y, (float *)j->a->dv + at_v, f->ld_v);
+    times_rows(j, b, b->ds, j->padded_keys, 1, (const float *)f->k + at_k, f->ld_k,
+               (float *)j->a->dq + at_q, f->ld_q);
+    times_rows(j, b, b->ds, 1, j->padded_keys, (const float *)f->q + at_q, f->ld_q,
+               (float *)j->a->dk + at_k, f->ld_k);
 }
 
 static void run_heads(void *arg, int64_t begin, int64_t end, int worker)

@@ -29,7 +29,10 @@ static void group_coefficients(const struct group_norm_plan *p, int64_t n, int64
     int64_t c = p->c, width = c / a->groups, begin = g * width, end = begin + width;
     const float *first = (const float *)a->x->data + n * p->pixels * c;
     const float *gamma = a->gamma ? a->gamma->data : NULL, *beta = a->beta ? a->beta->data : NULL;
-    const float *modulation = a->modulation ? (const float *)a->modulation->data + n * 2 * c : NULL;
+    const float *modulation = NULL;
+    if (a->modulation)
+        modulation = (const float *)a->modulation->data + n * tensor_last(a->modulation) +
+                     a->modulation_begin;
     double mean = 0, squares = 0, count = (double)p->pixels;
     for (int64_t i = begin; i < end; i++)
         mean += first[i] + total[i] / count;

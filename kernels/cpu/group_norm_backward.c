@@ -84,20 +84,21 @@ static void parameter_gradients(const struct job *j)
     const float *gamma = f->gamma ? f->gamma->data : NULL, *beta = f->beta ? f->beta->data : NULL;
     float *dgamma = j->a->dgamma ? j->a->dgamma->data : NULL;
     float *dbeta = j->a->dbeta ? j->a->dbeta->data : NULL;
-    float *dmodulation = j->a->dmodulation ? j->a->dmodulation->data : NULL;
+    int64_t row = f->modulation ? tensor_last(f->modulation) : 0;
     for (int64_t i = 0; i < c; i++) {
         double sum_gamma = 0, sum_beta = 0;
         for (int64_t n = 0; n < p->n; n++) {
             const double *total = j->sums + n * p->chunks * 2 * c;
-            double factor =
-                f->modulation ? 1.0 + ((const float *)f->modulation->data)[n * 2 * c + i] : 1.0;
+            int64_t at = n * row + f->modulation_begin + i;
+            double factor = f->modulation ? 1.0 + ((const float *)f->modulation->data)[at] : 1.0;
             sum_gamma += factor * total[c + i];
             sum_beta += factor * total[i];
-            if (dmodulation) {
+            if (j->a->dmodulation) {
+                float *dmodulation = (float *)j->a->dmodulation->data + at;
                 double by_scale =
                     gamma ? gamma[i] * total[c + i] + beta[i] * total[i] : total[c + i];
-                dmodulation[n * 2 * c + i] = (float)by_scale;
-                dmodulation[n * 2 * c + c + i] = (float)total[i];
+                dmodulation[0] = (float)by_scale;
+                dmodulation[c] = (float)total[i];
             }
         }
         if (dgamma)

@@ -26,9 +26,9 @@ static void queries(void *arg, int64_t begin, int64_t end, int worker)
     const int32_t *uniform = a->uniform ? a->uniform->data : NULL;
     for (int64_t item = begin; item < end; item++) {
         int64_t i = item % a->s, head = item / a->s % a->heads, image = item / a->s / a->heads;
-        const float *q = a->q + (image * a->s + i) * a->ld_q + head * a->d;
-        const float *k = a->k + image * a->s * a->ld_k + head * a->d;
-        const float *v = a->v + image * a->s * a->ld_v + head * a->d;
+        const float *q = (const float *)a->q + (image * a->s + i) * a->ld_q + head * a->d;
+        const float *k = (const float *)a->k + image * a->s * a->ld_k + head * a->d;
+        const float *v = (const float *)a->v + image * a->s * a->ld_v + head * a->d;
         float *y = ref_f32(a->y) + (image * a->s + i) * a->heads * a->d + head * a->d;
         if (uniform && uniform[image * a->s + i])
             for (int64_t m = 0; m < a->s; m++)

@@ -57,12 +57,12 @@ static void heads(void *arg, int64_t begin, int64_t end, int worker)
         for (int64_t j = 0; j < a->s * a->d; j++)
             w.dk[j] = w.dv[j] = 0;
         for (int64_t i = 0; i < a->s; i++)
-            query(&w, a, i, uniform && uniform[row + i], a->q + q, a->k + k, a->v + v, dy,
-                  b->dq + q);
+            query(&w, a, i, uniform && uniform[row + i], (const float *)a->q + q,
+                  (const float *)a->k + k, (const float *)a->v + v, dy, (float *)b->dq + q);
         for (int64_t m = 0; m < a->s; m++) {
             for (int64_t e = 0; e < a->d; e++) {
-                b->dk[k + m * a->ld_k + e] = (float)w.dk[m * a->d + e];
-                b->dv[v + m * a->ld_v + e] = (float)w.dv[m * a->d + e];
+                ((float *)b->dk)[k + m * a->ld_k + e] = (float)w.dk[m * a->d + e];
+                ((float *)b->dv)[v + m * a->ld_v + e] = (float)w.dv[m * a->d + e];
             }
         }
     }

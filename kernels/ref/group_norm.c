@@ -28,7 +28,10 @@ static void groups(void *arg, int64_t begin, int64_t end, int worker)
         int64_t image = g / a->groups, first = g % a->groups * channels;
         const float *x = ref_f32(a->x) + image * pixels * c;
         float *y = ref_f32(a->y) + image * pixels * c;
-        const float *modulation = a->modulation ? ref_f32(a->modulation) + image * 2 * c : NULL;
+        const float *modulation = NULL;
+        if (a->modulation)
+            modulation =
+                ref_f32(a->modulation) + image * tensor_last(a->modulation) + a->modulation_begin;
         struct ref_moments m = ref_moments(x + first, pixels, c, channels);
         double inverse = 1 / sqrt(m.variance + a->eps);
         for (int64_t p = 0; p < pixels; p++) {

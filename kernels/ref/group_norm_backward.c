@@ -79,7 +79,8 @@ static void groups(void *arg, int64_t begin, int64_t end, int worker)
         if (f->act == ACTIVATION_RELU)
             g.y = ref_f32(f->y) + offset;
         if (f->modulation)
-            g.modulation = ref_f32(f->modulation) + image * 2 * c;
+            g.modulation =
+                ref_f32(f->modulation) + image * tensor_last(f->modulation) + f->modulation_begin;
         g.moments = ref_moments(g.x + first, pixels, c, channels);
         g.inverse = 1 / sqrt(g.moments.variance + f->eps);
         group(&g, first, channels, pixels, a->dx ? ref_f32(a->dx) + offset : NULL,
@@ -101,8 +102,10 @@ void ref_group_norm_backward(struct device *d, const struct group_norm_backward_
             gamma += s->gamma;
             beta += s->beta;
             if (a->dmodulation) {
-                ref_f32(a->dmodulation)[image * 2 * c + j] = (float)s->scale;
-                ref_f32(a->dmodulation)[image * 2 * c + c + j] = (float)s->shift;
+                float *row = ref_f32(a->dmodulation) + image * tensor_last(a->dmodulation) +
+                             a->forward.modulation_begin;
+                row[j] = (float)s->scale;
+                row[c + j] = (float)s->shift;
             }
         }
         if (a->dgamma)

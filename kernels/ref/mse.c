@@ -11,8 +11,11 @@ void ref_mse(struct device *d, const struct mse_args *a)
             double difference = (double)ref_f32(a->x)[i] - ref_f32(a->target)[i];
             sum += difference * difference;
             if (a->dx)
-                ref_f32(a->dx)[i] = (float)(2 * difference * a->weight);
+                ref_f32(a->dx)[i] = (float)(2 * difference * ref_f32(a->weight)[0]);
         }
-        ref_f32(a->loss)[image] = (float)(sum / (double)count);
+        float loss = (float)(sum / (double)count);
+        ref_f32(a->loss)[image] = loss;
+        if (a->dx && count > 0 && !isfinite(loss))
+            ref_f32(a->dx)[image * count] = NAN;
     }
 }

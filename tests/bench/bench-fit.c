@@ -202,7 +202,7 @@ static void report(struct subject *s, const struct step_options *o)
            "\n",
            settings.base, settings.batch * settings.accumulate, s->bank->parameters, median,
            seconds[0], (double)(settings.batch * settings.accumulate) / median, peak_rss_mib(),
-           device_memory(s->device).peak >> 20, step_memory(&s->plan, o, SIDE, SIDE) >> 20);
+           device_memory(s->device).peak >> 20, step_memory(&s->plan, o, s->device, SIDE, SIDE) >> 20);
     if (settings.profile)
         print_profile(sum / (double)settings.runs, settings.runs);
     free(seconds);

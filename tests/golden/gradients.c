@@ -166,8 +166,11 @@ static void run_unet(const struct run *r, const struct bank *b)
     struct tensor *v = unet_forward(t, u, x, time, embed);
     struct tensor *loss = tensor_new(d, DTYPE_F32, DIMS(v->shape[0]));
     struct tensor *dv = tensor_new(d, DTYPE_F32, v->ndim, v->shape);
-    struct mse_args mse = {v, target, loss, dv, 1.0f / (float)tensor_count(v)};
+    float one_of_all = 1.0f / (float)tensor_count(v);
+    struct tensor *weight = tensor_from_f32(d, DIMS(1), &one_of_all);
+    struct mse_args mse = {v, target, weight, loss, dv};
     d->backend->mse(d, &mse);
+    tensor_release(weight);
     float *losses = xmalloc((size_t)v->shape[0] * sizeof *losses);
     tensor_to_f32(loss, losses);
     double sum = 0;

@@ -32,9 +32,11 @@ static void run(struct check *c, const int64_t *p)
     struct operand *target = activations(c, "target", fill, DIMS(p[N], p[C], p[H], p[W]));
     struct operand *loss = output_named(c, "loss", DIMS(p[N]));
     struct operand *dx = p[WANTED] ? output_named(c, "dx", DIMS(p[N], p[C], p[H], p[W])) : NULL;
-    float weight_of_one = 1 / (float)(p[N] * p[C] * p[H] * p[W]);
+    struct operand *weight_of_one =
+        parameter(c, "weight", 1 / (double)(p[N] * p[C] * p[H] * p[W]), 0, 1);
     work(c, 0, 3 * (double)x->bytes);
-    RUN(c, mse, on(x, side), on(target, side), on(loss, side), on(dx, side), weight_of_one);
+    RUN(c, mse, on(x, side), on(target, side), dx ? on(weight_of_one, side) : NULL, on(loss, side),
+        on(dx, side));
     finish(c, NULL);
 }
 

@@ -39,7 +39,7 @@ static void run(struct check *c, const int64_t *p)
     c->magnitude = 1;
     work(c, 0, (double)(moments->bytes + 4 * noise->bytes));
     RUN(c, noised_latents, on(moments, side), on(posterior, side), on(noise, side),
-        on(alpha, REF)->data, on(sigma, REF)->data, scale, on(noisy, side), on(target, side));
+        on(alpha, side), on(sigma, side), scale, on(noisy, side), on(target, side));
     finish(c, NULL);
 }
 

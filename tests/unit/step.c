@@ -483,7 +483,7 @@ static void memory(bool recompute)
         die("%s", e.text);
     struct training t = start_rank(&o, collective_alone(), d);
     update(&t, 0, &o);
-    double counted = (double)step_memory(&plan, &o, SIDE, SIDE);
+    double counted = (double)step_memory(&plan, &o, d, SIDE, SIDE);
     double used = (double)device_memory(d).peak;
     /* The pool hands out blocks up to an eighth too large. */
     tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,

@@ -207,7 +207,7 @@ static struct tensor *conv_block(struct tape *t, struct model *m, struct tensor 
                               parameter(m, "conv.bias", DIMS(8)), 1, 1, 1);
     struct tensor *modulation =
         linear(t, cond, parameter(m, "modulation.weight", DIMS(16, 12)), NULL, ACTIVATION_NONE);
-    tensor_replace(&h, group_norm(t, h, 1, 1e-5f, NULL, NULL, modulation, ACTIVATION_SILU));
+    tensor_replace(&h, group_norm(t, h, 1, 1e-5f, NULL, NULL, modulation, 0, ACTIVATION_SILU));
     tensor_release(modulation);
     tensor_replace(&h,
                    conv2d(t, h, parameter(m, "conv2.weight", DIMS(64, 8, 3, 3)), NULL, 1, 1, 1));
@@ -221,7 +221,7 @@ static struct tensor *conv_block(struct tape *t, struct model *m, struct tensor 
 static struct tensor *attention_block(struct tape *t, struct model *m, struct tensor *x)
 {
     struct tensor *h = group_norm(t, x, 2, 1e-5f, parameter(m, "norm.gamma", DIMS(64)),
-                                  parameter(m, "norm.beta", DIMS(64)), NULL, ACTIVATION_NONE);
+                                  parameter(m, "norm.beta", DIMS(64)), NULL, 0, ACTIVATION_NONE);
     tensor_replace(&h, linear(t, h, parameter(m, "qkv.weight", DIMS(192, 64, 1, 1)),
                               parameter(m, "qkv.bias", DIMS(192)), ACTIVATION_NONE));
     tensor_replace(&h, attention_qkv(t, h, 4));
@@ -305,7 +305,7 @@ static struct tensor *autoencoder(struct tape *t, struct model *m)
 {
     struct tensor *x = input(m, "x", DIMS(1, 6, 6, 8));
     struct tensor *h = group_norm(t, x, 4, 1e-6f, parameter(m, "norm.gamma", DIMS(8)),
-                                  parameter(m, "norm.beta", DIMS(8)), NULL, ACTIVATION_SILU);
+                                  parameter(m, "norm.beta", DIMS(8)), NULL, 0, ACTIVATION_SILU);
     tensor_replace(&h, conv2d(t, h, parameter(m, "down.weight", DIMS(8, 8, 3, 3)),
                               parameter(m, "down.bias", DIMS(8)), 2, 0, 1));
     tensor_replace(&h, activation(t, h, ACTIVATION_SILU));
@@ -483,7 +483,7 @@ static struct tensor *half(struct tape *t, const void *context, struct tensor *x
 {
     struct model *m = ((const struct block *)context)->m;
     struct tensor *h = group_norm(t, x, 2, 1e-5f, parameter(m, "gamma", DIMS(8)),
-                                  parameter(m, "beta", DIMS(8)), NULL, ACTIVATION_RELU);
+                                  parameter(m, "beta", DIMS(8)), NULL, 0, ACTIVATION_RELU);
     tensor_replace(&h, add(t, h, x));
     (void)extra;
     return h;
@@ -498,7 +498,7 @@ static struct tensor *block(struct tape *t, const void *context, struct tensor *
                parameter(b->m, "modulation.bias", DIMS(16)), ACTIVATION_NONE);
     struct tensor *h = conv2d(t, x, parameter(b->m, "conv.weight", DIMS(8, 8, 3, 3)),
                               parameter(b->m, "conv.bias", DIMS(8)), 1, 1, 1);
-    tensor_replace(&h, group_norm(t, h, 1, 1e-5f, NULL, NULL, modulation, ACTIVATION_RELU));
+    tensor_replace(&h, group_norm(t, h, 1, 1e-5f, NULL, NULL, modulation, 0, ACTIVATION_RELU));
     tensor_replace(&h,
                    b->how == NESTED ? tape_recompute(t, half, b, h, NULL) : half(t, b, h, NULL));
     tensor_replace(&h, add(t, h, x));

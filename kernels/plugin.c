@@ -1,0 +1,100 @@
+#include "kernels/plugin.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+
+#define PLUGIN_NAME "libccld-cuda.so"
+#ifndef CCLD_PLUGIN_FOLDER
+#define CCLD_PLUGIN_FOLDER "/usr/local/lib/ccld"
+#endif
+
+/* NULL: nowhere. */
+static char *find_plugin(void)
+{
+    const char *named = getenv("CCLD_CUDA_PLUGIN");
+    if (named && *named)
+        return xstrdup(named);
+    char program[4096];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length > 0) {
+        program[length] = 0;
+        *strrchr(program, '/') = 0;
+        char *beside = path_join(program, PLUGIN_NAME);
+        if (file_exists(beside))
+            return beside;
+        free(beside);
+    }
+    char *installed = path_join(CCLD_PLUGIN_FOLDER, PLUGIN_NAME);
+    if (file_exists(installed))
+        return installed;
+    free(installed);
+    return NULL;
+}
+
+/* $XDG_CACHE_HOME/ccld, else ~/.cache/ccld; NULL where that cannot be made. */
+static char *cache_folder(void)
+{
+    const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    char *folder = NULL;
+    struct error e;
+    if (base && *base)
+        folder = path_join(base, "ccld");
+    else if (home && *home)
+        folder = path_join(home, ".cache/ccld");
+    if (folder && make_directories(folder, &e)) {
+        free(folder);
+        folder = NULL;
+    }
+    return folder;
+}
+
+static int load(struct backend *b, plugin_open **open, struct error *e)
+{
+    char *path = find_plugin();
+    if (!path)
+        return error_set(e, "this build has no CUDA backend (%s is not beside the program)",
+                         PLUGIN_NAME);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    free(path);
+    if (!library)
+        return error_set(e, "cannot load the CUDA backend: %s", dlerror());
+    plugin_entry *entry = (plugin_entry *)dlsym(library, "ccld_cuda_backend");
+    *open = (plugin_open *)dlsym(library, "ccld_cuda_open");
+    if (!entry || !*open)
+        return error_set(e, "cannot load the CUDA backend: it is of another version");
+    static struct plugin_host host; /* the plugin keeps it */
+    host = (struct plugin_host){
+        .device_bytes = sizeof(struct device),
+        .backend_bytes = sizeof(struct backend),
+        .die = die,
+        .warn = warn,
+        .note = note,
+        .allocate = device_allocate,
+        .release = device_release,
+        .cache_folder = cache_folder(),
+    };
+    const char *problem = entry(&host, b);
+    if (problem)
+        return error_set(e, "cannot use the CUDA backend: %s", problem);
+    return 0; /* stays loaded as long as the program runs */
+}
+
+int plugin_backend(const struct backend **out, plugin_open **open, struct error *e)
+{
+    static struct backend table;
+    static plugin_open *its_open;
+    static struct error failure;
+    static enum { NOT_TRIED, LOADED, FAILED } state;
+    if (state == NOT_TRIED)
+        state = load(&table, &its_open, &failure) == 0 ? LOADED : FAILED;
+    if (state == FAILED)
+        return error_set(e, "%s", failure.text);
+    *out = &table;
+    *open = its_open;
+    return 0;
+}

@@ -1,0 +1,65 @@
+#include "kernels/replay.h"
+
+#include <stdlib.h>
+
+#include "common/base/message.h"
+#include "kernels/pool.h"
+
+struct replay {
+    struct tape *tape;
+    replay_function *function;
+    void *context;
+    int64_t runs;
+    void *recording; /* of the backend, NULL: none */
+    bool plain;      /* cannot be recorded */
+};
+
+struct replay *replay_new(struct tape *t, replay_function *f, void *context)
+{
+    struct replay *r = xcalloc(1, sizeof *r);
+    *r = (struct replay){.tape = t, .function = f, .context = context};
+    r->plain = !t->device->backend->record_begin;
+    return r;
+}
+
+/* Temporaries of recorded work keep their addresses after they are released here, so they are taken
+ * from a pool that nothing else uses. Recordings run one after another and leave nothing in it: all
+ * of a device share one. */
+static void record(struct replay *r)
+{
+    struct device *d = r->tape->device;
+    struct pool *usual = d->pool;
+    device_trim(d); /* what the plain run took is needed again over there */
+    if (!d->recorded_pool) {
+        d->recorded_pool = pool_new(d);
+        pool_keep(d->recorded_pool);
+    }
+    d->pool = d->recorded_pool;
+    d->backend->record_begin(d);
+    r->function(r->tape, r->context);
+    r->recording = d->backend->record_end(d);
+    CHECK(pool_memory(d->pool).in_use == 0);
+    d->pool = usual;
+    r->plain = !r->recording;
+}
+
+void replay_run(struct replay *r)
+{
+    struct device *d = r->tape->device;
+    if (!r->plain && r->runs == 1)
+        record(r);
+    r->runs++;
+    if (r->recording)
+        d->backend->replay(d, r->recording);
+    else
+        r->function(r->tape, r->context);
+}
+
+void replay_free(struct replay *r)
+{
+    if (!r)
+        return;
+    if (r->recording)
+        r->tape->device->backend->forget(r->tape->device, r->recording);
+    free(r);
+}
