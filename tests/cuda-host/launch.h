@@ -1,0 +1,58 @@
+/* Kernels, and other work of the host's, in the order of streams. */
+#ifndef CCLD_TESTS_CUDA_HOST_LAUNCH_H
+#define CCLD_TESTS_CUDA_HOST_LAUNCH_H
+
+#include <functional>
+#include <tuple>
+#include <utility>
+
+#include "tests/cuda-host/block.h"
+#include "tests/cuda-host/runtime.h"
+
+namespace cuda_host
+{
+struct kernel_call {
+    const char *name;
+    dim3 grid, block;
+    size_t shared_bytes;
+    void (*call)(const void *bound);
+    const void *bound; /* the kernel and copies of its arguments */
+};
+
+/* Runs task after all that was begun on the stream before, or records it where the stream is being
+ * captured. How libraries that the emulator replaces do their work. */
+void host_task(cudaStream_t stream, std::function<void()> task);
+
+/* f(i) for i < n, on all cores. f may not call the runtime. Within a kernel or a task of another
+ * parallel_for it runs in place. */
+void parallel_for(size_t n, const std::function<void(size_t)> &f);
+
+void check_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes);
+void run_grid(const kernel_call &k);
+/* Runs a block on the calling thread; what kernel_error said, or null. */
+const char *run_block(const kernel_call &k, unsigned launch_number, unsigned block);
+
+template <typename... P> struct bound_kernel {
+    void (*kernel)(P...);
+    std::tuple<P...> arguments;
+    static void call(const void *bound)
+    {
+        const bound_kernel *b = static_cast<const bound_kernel *>(bound);
+        std::apply(b->kernel, b->arguments);
+    }
+};
+} // namespace cuda_host
+
+template <typename... P, typename... A>
+void launch_kernel(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
+                   size_t shared_bytes, cudaStream_t stream, A &&...arguments)
+{
+    cuda_host::check_launch(name, grid, block, shared_bytes);
+    typedef cuda_host::bound_kernel<P...> bound;
+    bound b{kernel, std::tuple<P...>(static_cast<P>(std::forward<A>(arguments))...)};
+    cuda_host::host_task(stream, [=] {
+        cuda_host::run_grid({name, grid, block, shared_bytes, bound::call, &b});
+    });
+}
+
+#endif
