@@ -81,10 +81,14 @@ void cuda_host::host_task(cudaStream_t stream, std::function<void()> task)
         run_all();
 }
 
+static thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
+
 /* What waits, or may wait, is refused during a capture and spoils it. */
 static bool refused_by_capture()
 {
     bool refused = false;
+    if (thread_mode == cudaStreamCaptureModeRelaxed)
+        return false;
     for (capture *c : captures)
         if (c->mode != cudaStreamCaptureModeRelaxed)
             refused = c->invalid = true;
@@ -102,6 +106,8 @@ const char *cudaGetErrorString(cudaError_t e)
         return "invalid argument";
     case cudaErrorMemoryAllocation:
         return "out of memory";
+    case cudaErrorInsufficientDriver:
+        return "CUDA driver version is insufficient for CUDA runtime version";
     case cudaErrorNoDevice:
         return "no CUDA-capable device is detected";
     case cudaErrorInvalidDevice:
@@ -482,6 +488,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 /* ---- graphs */
 
+cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
+{
+    std::swap(*mode, thread_mode);
+    return cudaSuccess;
+}
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
 {
     guard held(lock);

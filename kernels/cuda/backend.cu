@@ -1,0 +1,250 @@
+#include "kernels/cuda/internal.cuh"
+#include "kernels/cuda/libraries.h"
+#include "kernels/cuda/staging.cuh"
+
+#define LEAST_CAPABILITY 8 /* mma of bf16, cp.async */
+
+const struct plugin_host *plugin_host;
+
+extern "C" {
+#define OP(name)                                                                                   \
+    void __attribute__((weak)) cuda_##name(struct device *, const struct name##_args *);
+#define OP_TRAINING(name) OP(name)
+#define OP_BACKWARD(name)                                                                          \
+    void __attribute__((weak))                                                                     \
+    cuda_##name##_backward(struct device *, const struct name##_backward_args *);
+#include "kernels/ops.def"
+void __attribute__((weak))
+cuda_convert_weights(struct device *, const struct convert_weights_args *);
+struct library_plans *__attribute__((weak)) library_plans_new(struct device *);
+void __attribute__((weak)) library_plans_free(struct library_plans *);
+}
+
+template <typename A>
+static void (*present(void (*f)(struct device *, const A *)))(struct device *, const A *)
+{
+    if (f)
+        return f;
+    return [](struct device *, const A *) {
+        cuda_die("CUDA backend: not in this build: %s", __PRETTY_FUNCTION__);
+    };
+}
+
+static void *allocate(struct device *d, size_t bytes)
+{
+    /* A recording may find its pool too small; taking more is no part of what it records. */
+    cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    void *p = NULL;
+    (void)d;
+    cuda_check(cudaThreadExchangeStreamCaptureMode(&mode));
+    cudaError_t result = cudaMalloc(&p, bytes);
+    cuda_check(cudaThreadExchangeStreamCaptureMode(&mode));
+    if (result == cudaSuccess)
+        return p;
+    cudaGetLastError();
+    if (result != cudaErrorMemoryAllocation)
+        cuda_check_result(result, "allocating memory of the GPU");
+    return NULL;
+}
+
+static void synchronize(struct device *d)
+{
+    cuda_check_result(cudaStreamSynchronize(stream_of(d)), "waiting for the GPU");
+}
+
+static void deallocate(struct device *d, void *p)
+{
+    synchronize(d); /* what was begun may use it */
+    cuda_check(cudaFree(p));
+}
+
+static void memory(struct device *d, size_t *unused, size_t *total)
+{
+    (void)d;
+    cuda_check(cudaMemGetInfo(unused, total));
+}
+
+static void refuse_while_recording(const struct device *d, const char *what)
+{
+    if (cuda_of(d)->recording)
+        plugin_host->die("CUDA backend: %s while work is recorded (a bug)", what);
+}
+
+static void upload(struct device *d, void *dst, const void *src, size_t bytes)
+{
+    refuse_while_recording(d, "upload");
+    staging_upload(cuda_of(d)->staging, dst, src, bytes);
+}
+
+static void download(struct device *d, void *dst, const void *src, size_t bytes)
+{
+    refuse_while_recording(d, "download");
+    staging_download(cuda_of(d)->staging, dst, src, bytes);
+}
+
+static void record_begin(struct device *d)
+{
+    refuse_while_recording(d, "another recording");
+    cuda_check(cudaStreamBeginCapture(stream_of(d), cudaStreamCaptureModeThreadLocal));
+    cuda_of(d)->recording = true;
+}
+
+/* Something in between that cannot be recorded leaves the work to be run plainly. */
+static void *record_end(struct device *d)
+{
+    cudaGraph_t graph = NULL;
+    cudaGraphExec_t recording = NULL;
+    cuda_of(d)->recording = false;
+    cudaError_t result = cudaStreamEndCapture(stream_of(d), &graph);
+    if (result == cudaSuccess)
+        result = cudaGraphInstantiate(&recording, graph, 0);
+    if (result == cudaSuccess)
+        result = cudaGraphUpload(recording, stream_of(d));
+    if (graph)
+        cuda_check(cudaGraphDestroy(graph));
+    if (result == cudaSuccess)
+        return recording;
+    plugin_host->note("work is not recorded: %s", cudaGetErrorString(result));
+    cudaGetLastError();
+    if (recording)
+        cuda_check(cudaGraphExecDestroy(recording));
+    return NULL;
+}
+
+static void replay(struct device *d, void *recording)
+{
+    cuda_check_result(cudaGraphLaunch((cudaGraphExec_t)recording, stream_of(d)),
+                      "replaying recorded work");
+}
+
+static void forget(struct device *d, void *recording)
+{
+    synchronize(d);
+    cuda_check(cudaGraphExecDestroy((cudaGraphExec_t)recording));
+}
+
+static void close(struct device *d)
+{
+    struct cuda_device *cuda = cuda_of(d);
+    synchronize(d);
+    if (library_plans_free)
+        library_plans_free(cuda->plans);
+    staging_free(cuda->staging);
+    cuda_check(cudaStreamDestroy(cuda->stream));
+    free(cuda);
+    d->state = NULL;
+}
+
+static void die_with(const char *line)
+{
+    plugin_host->die("%s", line);
+}
+
+extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct backend *b)
+{
+    if (host->device_bytes != sizeof(struct device) ||
+        host->backend_bytes != sizeof(struct backend))
+        return "it is of another version than the program";
+    plugin_host = host;
+    cuda_die_handler = die_with;
+    b->name = "cuda";
+    b->allocate = allocate;
+    b->deallocate = deallocate;
+    b->upload = upload;
+    b->download = download;
+    b->close = close;
+    b->synchronize = synchronize;
+    b->memory = memory;
+    b->convert_weights = cuda_convert_weights;
+    b->record_begin = record_begin;
+    b->record_end = record_end;
+    b->replay = replay;
+    b->forget = forget;
+#define OP(name)          b->name = present(cuda_##name);
+#define OP_TRAINING(name) b->name = present(cuda_##name);
+#define OP_BACKWARD(name) b->name##_backward = present(cuda_##name##_backward);
+#include "kernels/ops.def"
+    return NULL;
+}
+
+/* NULL, or why GPU `index` cannot be used. */
+static const char *examine(int index, int *multiprocessors)
+{
+    static char why[256];
+    int driver = 0, count = 0, major = 0, minor = 0;
+    if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
+        cudaGetLastError();
+        return "there is no NVIDIA driver";
+    }
+    cudaError_t counted = cudaGetDeviceCount(&count);
+    if (counted == cudaErrorInsufficientDriver) {
+        snprintf(why, sizeof why,
+                 "the NVIDIA driver is too old: it is for CUDA %d.%d, wanted %d.%d", driver / 1000,
+                 driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+        return why;
+    }
+    if (counted == cudaErrorNoDevice || (counted == cudaSuccess && count == 0))
+        return "there is no GPU";
+    if (counted != cudaSuccess) {
+        snprintf(why, sizeof why, "cannot count GPUs: %s", cudaGetErrorString(counted));
+        return why;
+    }
+    if (index < 0 || index >= count) {
+        snprintf(why, sizeof why, "there is no GPU %d: %s", index,
+                 count == 1 ? "the only one is 0" : "");
+        if (count > 1)
+            snprintf(why, sizeof why, "there is no GPU %d: they are 0 to %d", index, count - 1);
+        return why;
+    }
+    cudaError_t asked = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index);
+    if (asked == cudaSuccess)
+        asked = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index);
+    if (asked == cudaSuccess)
+        asked = cudaDeviceGetAttribute(multiprocessors, cudaDevAttrMultiProcessorCount, index);
+    if (asked != cudaSuccess) {
+        snprintf(why, sizeof why, "cannot ask GPU %d: %s", index, cudaGetErrorString(asked));
+        return why;
+    }
+    if (major < LEAST_CAPABILITY) {
+        snprintf(
+            why, sizeof why,
+            "GPU %d is too old: its compute capability is %d.%d, wanted %d.0 (Ampere) or later",
+            index, major, minor, LEAST_CAPABILITY);
+        return why;
+    }
+    return NULL;
+}
+
+extern "C" const char *ccld_cuda_open(struct device *d, int index)
+{
+    static char why[256];
+    int multiprocessors = 0;
+    const char *problem = examine(index, &multiprocessors);
+    if (problem) {
+        cudaGetLastError();
+        return problem;
+    }
+    cudaStream_t stream = NULL;
+    cudaError_t begun = cudaSetDevice(index);
+    if (begun == cudaSuccess)
+        begun = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    struct staging *staging = begun == cudaSuccess ? staging_new(index, stream) : NULL;
+    if (!staging) {
+        snprintf(why, sizeof why, "cannot use GPU %d: %s", index,
+                 begun == cudaSuccess ? "no pinned memory" : cudaGetErrorString(begun));
+        cudaGetLastError();
+        if (stream)
+            cudaStreamDestroy(stream);
+        return why;
+    }
+    struct cuda_device *cuda = (struct cuda_device *)calloc(1, sizeof *cuda);
+    if (!cuda)
+        cuda_die("out of memory");
+    cuda->index = index;
+    cuda->stream = stream;
+    cuda->multiprocessors = multiprocessors;
+    cuda->staging = staging;
+    d->state = cuda;
+    cuda->plans = library_plans_new ? library_plans_new(d) : NULL;
+    return NULL;
+}

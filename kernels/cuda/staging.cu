@@ -1,0 +1,189 @@
+#include "kernels/cuda/staging.cuh"
+
+#include <pthread.h>
+
+/* Copies that fit share a slot with their neighbours in time. Larger ones are cut into pieces of a
+ * slot each, and a few threads carry the pieces: one alone cannot fill the bus, least of all when
+ * it reads a mapped file. Slot k * SLOTS_EACH + j is thread k's. */
+#define SLOT_BYTES  ((size_t)2 << 20)
+#define SLOTS_EACH  3
+#define THREADS     4
+#define SLOTS       (SLOTS_EACH * THREADS)
+#define ALIGN_BYTES ((size_t)256)
+
+struct slot {
+    char *data;
+    cudaEvent_t passed; /* recorded behind the GPU's last copy out of this slot */
+    bool pending;       /* `passed` has not been waited for */
+};
+
+struct staging {
+    int index;
+    cudaStream_t stream;
+    char *memory;
+    struct slot slots[SLOTS];
+    int current; /* slot of small copies */
+    size_t used; /* of its bytes */
+};
+
+struct staging *staging_new(int index, cudaStream_t stream)
+{
+    struct staging *s = (struct staging *)calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    s->index = index;
+    s->stream = stream;
+    if (cudaMallocHost((void **)&s->memory, SLOTS * SLOT_BYTES) != cudaSuccess) {
+        cudaGetLastError();
+        free(s);
+        return NULL;
+    }
+    for (int i = 0; i < SLOTS; i++) {
+        s->slots[i].data = s->memory + (size_t)i * SLOT_BYTES;
+        cuda_check(cudaEventCreateWithFlags(&s->slots[i].passed, cudaEventDisableTiming));
+    }
+    return s;
+}
+
+void staging_free(struct staging *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; i < SLOTS; i++)
+        cuda_check(cudaEventDestroy(s->slots[i].passed));
+    cuda_check(cudaFreeHost(s->memory));
+    free(s);
+}
+
+/* The GPU is past all that was begun with this slot. */
+static void claim(struct slot *slot)
+{
+    if (slot->pending)
+        cuda_check(cudaEventSynchronize(slot->passed));
+    slot->pending = false;
+}
+
+static void mark(struct staging *s, struct slot *slot)
+{
+    cuda_check(cudaEventRecord(slot->passed, s->stream));
+    slot->pending = true;
+}
+
+/* Room for a small copy. */
+static char *room(struct staging *s, size_t bytes)
+{
+    size_t at = (s->used + ALIGN_BYTES - 1) & ~(ALIGN_BYTES - 1);
+    if (at + bytes > SLOT_BYTES) {
+        mark(s, &s->slots[s->current]);
+        s->current = (s->current + 1) % SLOTS;
+        claim(&s->slots[s->current]);
+        at = 0;
+    }
+    s->used = at + bytes;
+    return s->slots[s->current].data + at;
+}
+
+/* What one thread carries of a large copy: pieces `first`, first + threads ... */
+struct carrier {
+    struct staging *s;
+    char *dst;
+    const char *src;
+    size_t bytes;
+    int first, threads;
+};
+
+static size_t piece_bytes(const struct carrier *c, size_t at)
+{
+    return c->bytes - at < SLOT_BYTES ? c->bytes - at : SLOT_BYTES;
+}
+
+static void *carry_up(void *argument)
+{
+    const struct carrier *c = (const struct carrier *)argument;
+    struct slot *slots = &c->s->slots[c->first * SLOTS_EACH];
+    cuda_check(cudaSetDevice(c->s->index));
+    int turn = 0;
+    for (size_t at = (size_t)c->first * SLOT_BYTES; at < c->bytes;
+         at += (size_t)c->threads * SLOT_BYTES) {
+        struct slot *slot = &slots[turn++ % SLOTS_EACH];
+        size_t bytes = piece_bytes(c, at);
+        claim(slot);
+        memcpy(slot->data, c->src + at, bytes);
+        cuda_check(
+            cudaMemcpyAsync(c->dst + at, slot->data, bytes, cudaMemcpyHostToDevice, c->s->stream));
+        mark(c->s, slot);
+    }
+    return NULL;
+}
+
+/* Copies into a slot need no claim: they come behind the GPU's copies out of it. */
+static void *carry_down(void *argument)
+{
+    const struct carrier *c = (const struct carrier *)argument;
+    struct slot *slots = &c->s->slots[c->first * SLOTS_EACH];
+    const size_t apart = (size_t)c->threads * SLOT_BYTES;
+    size_t fetched = (size_t)c->first * SLOT_BYTES;
+    cuda_check(cudaSetDevice(c->s->index));
+    int begun = 0, done = 0;
+    for (size_t at = fetched; at < c->bytes; at += apart, done++) {
+        for (; fetched < c->bytes && begun < done + SLOTS_EACH; fetched += apart, begun++) {
+            struct slot *slot = &slots[begun % SLOTS_EACH];
+            cuda_check(cudaMemcpyAsync(slot->data, c->src + fetched, piece_bytes(c, fetched),
+                                       cudaMemcpyDeviceToHost, c->s->stream));
+            mark(c->s, slot);
+        }
+        struct slot *slot = &slots[done % SLOTS_EACH];
+        claim(slot);
+        memcpy(c->dst + at, slot->data, piece_bytes(c, at));
+    }
+    return NULL;
+}
+
+static void carry(struct staging *s, void *dst, const void *src, size_t bytes,
+                  void *(*work)(void *))
+{
+    struct carrier carriers[THREADS];
+    pthread_t threads[THREADS];
+    bool started[THREADS] = {};
+    size_t pieces = (bytes + SLOT_BYTES - 1) / SLOT_BYTES;
+    int count = pieces < THREADS ? (int)pieces : THREADS;
+    mark(s, &s->slots[s->current]);
+    s->used = SLOT_BYTES; /* small copies go on in the next slot */
+    for (int i = 0; i < count; i++)
+        carriers[i] = {s, (char *)dst, (const char *)src, bytes, i, count};
+    for (int i = 1; i < count; i++)
+        started[i] = pthread_create(&threads[i], NULL, work, &carriers[i]) == 0;
+    for (int i = 0; i < count; i++)
+        if (!started[i])
+            work(&carriers[i]);
+    for (int i = 1; i < count; i++)
+        if (started[i])
+            pthread_join(threads[i], NULL);
+}
+
+void staging_upload(struct staging *s, void *dst, const void *src, size_t bytes)
+{
+    if (bytes == 0)
+        return;
+    if (bytes > SLOT_BYTES) {
+        carry(s, dst, src, bytes, carry_up);
+        return;
+    }
+    char *pinned = room(s, bytes);
+    memcpy(pinned, src, bytes);
+    cuda_check(cudaMemcpyAsync(dst, pinned, bytes, cudaMemcpyHostToDevice, s->stream));
+}
+
+void staging_download(struct staging *s, void *dst, const void *src, size_t bytes)
+{
+    if (bytes == 0)
+        return;
+    if (bytes > SLOT_BYTES) {
+        carry(s, dst, src, bytes, carry_down);
+        return;
+    }
+    char *pinned = room(s, bytes);
+    cuda_check(cudaMemcpyAsync(pinned, src, bytes, cudaMemcpyDeviceToHost, s->stream));
+    cuda_check(cudaStreamSynchronize(s->stream));
+    memcpy(dst, pinned, bytes);
+}
