@@ -226,6 +226,7 @@ static struct tensor *run_tower(struct tape *t, const struct tower *tower, struc
     if (tower->layer_count == 0)
         tensor_replace(&x, take_row(t, x, 0));
     tensor_replace(&x, run_linear(t, &tower->projection, x, ACTIVATION_NONE));
+    tensor_replace(&x, cast(t, x, DTYPE_F32));
     tensor_replace(&x, l2_normalize(t, x, 1e-12f, 1.0f));
     return x;
 }

@@ -28,7 +28,8 @@ struct module {
     union {
         struct {
             struct tensor *weight[2], *bias[2], *modulation[2]; /* modulation[1] NULL: the last */
-            struct tensor *skip;                                /* NULL: identity */
+            int64_t modulation_row[2]; /* where it begins in the stack; -1: not stacked */
+            struct tensor *skip;       /* NULL: identity */
         } conv;
         struct {
             struct tensor *gamma, *beta, *qkv, *qkv_bias, *out, *out_bias;
@@ -51,6 +52,7 @@ struct unet {
     struct mapping_block mapping[MAPPING_MAX];
     int mapping_count;
     int64_t cond_width;
+    struct tensor *modulations; /* all of them, stacked; NULL: each by itself */
     struct module_list net;
     bool recompute;
 };
@@ -175,6 +177,46 @@ static void free_modules(struct module_list *list)
     free(list->items);
 }
 
+struct modulations {
+    struct tensor **matrices;
+    int64_t **rows; /* where the module wants to know */
+    int count;
+};
+
+static void find_modulations(struct modulations *m, struct module_list *list)
+{
+    for (int i = 0; i < list->count; i++) {
+        struct module *module = &list->items[i];
+        if (module->kind == MODULE_SKIP)
+            find_modulations(m, &module->inner);
+        for (int j = 0; module->kind == MODULE_CONV_BLOCK && j < 2; j++) {
+            module->conv.modulation_row[j] = -1;
+            if (!module->conv.modulation[j])
+                continue;
+            size_t count = (size_t)m->count + 1;
+            m->matrices = xrealloc(m->matrices, count * sizeof *m->matrices);
+            m->rows = xrealloc(m->rows, count * sizeof *m->rows);
+            m->matrices[m->count] = module->conv.modulation[j];
+            m->rows[m->count++] = &module->conv.modulation_row[j];
+        }
+    }
+}
+
+/* All modulations are functions of the same vector: one product where memory allows. */
+static void stack_modulations(struct unet *u)
+{
+    struct modulations m = {0};
+    find_modulations(&m, &u->net);
+    int64_t *rows = xcalloc((size_t)m.count + 1, sizeof *rows);
+    if (m.count > 0)
+        u->modulations = loader_stack(&u->loader, m.matrices, m.count, rows);
+    for (int i = 0; i < m.count && u->modulations; i++)
+        *m.rows[i] = rows[i];
+    free(rows);
+    free(m.rows);
+    free(m.matrices);
+}
+
 int unet_load(struct unet **out, const struct named_weights *names, struct device *d,
               struct error *e)
 {
@@ -198,6 +240,7 @@ int unet_load(struct unet **out, const struct named_weights *names, struct devic
         unet_free(u);
         return -1;
     }
+    stack_modulations(u);
     for (int i = 0; i < names->count; i++)
         u->sizes.parameters += weight_count(&names->items[i]);
     double scale;
@@ -233,6 +276,7 @@ void unet_set_recompute(struct unet *u, bool recompute)
     u->recompute = recompute;
 }
 
+/* cond: what the modulations are functions of, or all of them when they are stacked. */
 static struct tensor *run_conv_block(struct tape *t, const void *context, struct tensor *x,
                                      struct tensor *cond)
 {
@@ -242,9 +286,12 @@ static struct tensor *run_conv_block(struct tape *t, const void *context, struct
         tensor_replace(&h, conv2d(t, h, m->conv.weight[i], m->conv.bias[i], 1, 1, 1));
         if (!m->conv.modulation[i])
             break;
-        struct tensor *modulation = linear(t, cond, m->conv.modulation[i], NULL, ACTIVATION_NONE);
-        tensor_replace(&h,
-                       group_norm(t, h, 1, NORM_EPS, NULL, NULL, modulation, 0, ACTIVATION_RELU));
+        int64_t begin = m->conv.modulation_row[i];
+        struct tensor *modulation =
+            begin >= 0 ? tensor_retain(cond)
+                       : linear(t, cond, m->conv.modulation[i], NULL, ACTIVATION_NONE);
+        tensor_replace(&h, group_norm(t, h, 1, NORM_EPS, NULL, NULL, modulation,
+                                      begin >= 0 ? begin : 0, ACTIVATION_RELU));
         tensor_release(modulation);
     }
     if (m->conv.skip) {
@@ -313,6 +360,7 @@ static struct tensor *run_mapping(struct tape *t, const struct unet *u, struct t
 {
     struct tensor *features = fourier_features(t, time, u->mapping_timestep);
     struct tensor *x = l2_normalize(t, embed, 1e-12f, sqrtf((float)u->sizes.embed_width));
+    tensor_replace(&x, cast_to_compute(t, x));
     tensor_replace(&x, concat(t, x, features));
     tensor_release(features);
     for (int i = 0; i < u->mapping_count; i++) {
@@ -335,6 +383,8 @@ struct tensor *unet_forward(struct tape *t, const struct unet *u, struct tensor 
     CHECK(x->shape[2] % u->sizes.side_multiple == 0 && x->shape[3] % u->sizes.side_multiple == 0);
     CHECK(embed->ndim == 2 && embed->shape[1] == u->sizes.embed_width);
     struct tensor *cond = run_mapping(t, u, time, embed);
+    if (u->modulations)
+        tensor_replace(&cond, linear(t, cond, u->modulations, NULL, ACTIVATION_NONE));
     struct tensor *features = fourier_features(t, time, u->timestep);
     struct tensor *h = to_nhwc(t, x, NULL, NULL);
     tensor_replace(&h, append_planes(t, h, features));

@@ -32,16 +32,31 @@ static void add_tensor(struct bank *b, const char *name, bool trained, int ndim,
     }
 }
 
-static int trained_first(const void *left, const void *right)
+static bool ends_with(const char *name, const char *end)
+{
+    size_t n = strlen(name), m = strlen(end);
+    return n >= m && strcmp(name + n - m, end) == 0;
+}
+
+/* Matrices that all see the same input and so are multiplied as one (loader_stack). */
+static bool is_modulation(const struct bank_tensor *t)
+{
+    return ends_with(t->name, ".layer.weight");
+}
+
+static int in_order(const void *left, const void *right)
 {
     const struct bank_tensor *a = left, *b = right;
-    return a->trained != b->trained ? b->trained - a->trained : strcmp(a->name, b->name);
+    if (a->trained != b->trained)
+        return b->trained - a->trained;
+    int together = is_modulation(b) - is_modulation(a);
+    return together ? together : strcmp(a->name, b->name);
 }
 
 /* Offsets and arrays, when all tensors have been added. */
 static void lay_out(struct bank *b)
 {
-    qsort(b->tensors, (size_t)b->count, sizeof *b->tensors, trained_first);
+    qsort(b->tensors, (size_t)b->count, sizeof *b->tensors, in_order);
     for (int i = 0; i < b->count; i++) {
         struct bank_tensor *t = &b->tensors[i];
         t->offset = b->elements;
@@ -56,12 +71,6 @@ static void lay_out(struct bank *b)
         b->arrays[i] = tensor_new(b->device, DTYPE_F32, DIMS(array_length(b, i)));
         bank_fill(b, i, 0);
     }
-}
-
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
 }
 
 /* How many inputs feed an output of the module that a tensor belongs to: a bias' are its weight's.
@@ -240,14 +249,21 @@ void bank_names(struct named_weights *out, const struct bank *b, enum bank_array
 
 void bank_bind(const struct bank *b, struct loader *l)
 {
+    const float *parameters = array_data(b, BANK_PARAMETERS);
     for (int i = 0; i < l->count; i++) {
-        const struct bank_tensor *t = bank_find(b, l->taken[i]->name);
-        CHECK(t && l->tensors[i]->data == array_data(b, BANK_PARAMETERS) + t->offset);
-        if (!t->trained)
+        struct tensor *shown = l->items[i].tensor;
+        int64_t offset = (const float *)shown->data - parameters;
+        CHECK(offset >= 0 && offset + tensor_count(shown) <= b->elements);
+        const struct weight *w = l->items[i].weight;
+        const struct bank_tensor *t = w ? bank_find(b, w->name) : NULL;
+        CHECK(!w || (t && t->offset == offset));
+        if (l->items[i].stacked || (t && !t->trained))
             continue;
-        struct tensor *gradient = bank_view(b, BANK_GRADIENTS, t);
-        tensor_set_parameter(l->tensors[i], gradient);
+        struct tensor *flat = tensor_slice(b->arrays[BANK_GRADIENTS], offset, tensor_count(shown));
+        struct tensor *gradient = tensor_reshape(flat, shown->ndim, shown->shape);
+        tensor_set_parameter(shown, gradient);
         tensor_release(gradient);
+        tensor_release(flat);
     }
 }
 
@@ -256,7 +272,7 @@ const struct bank_tensor *bank_find(const struct bank *b, const char *name)
     for (int trained = 1; trained >= 0; trained--) {
         struct bank_tensor wanted = {.name = (char *)name, .trained = trained};
         const struct bank_tensor *t =
-            bsearch(&wanted, b->tensors, (size_t)b->count, sizeof *b->tensors, trained_first);
+            bsearch(&wanted, b->tensors, (size_t)b->count, sizeof *b->tensors, in_order);
         if (t)
             return t;
     }

@@ -9,8 +9,9 @@
 #include "kernels/device.h"
 
 /* The weights of one network in training, whichever network: flat F32 arrays on the device, one
- * allocation each, and a table that says which tensor lies where. Trained tensors come first, in
- * the order of their names, then the fixed ones (Fourier weights) that the optimizer never sees.
+ * allocation each, and a table that says which tensor lies where. Trained tensors come first,
+ * those of a U-Net's modulations before the others so that they lie side by side, else in the order
+ * of their names, then the fixed ones (Fourier weights) that the optimizer never sees.
  * Tensors start at multiples of 16 elements; the gaps hold zeros and stay zero. */
 #define BANK_SCALARS_MAX 4
 

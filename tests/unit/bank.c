@@ -46,9 +46,14 @@ static const float *values(const struct bank *b, const char *name, int64_t *n)
     return bank_read(b, BANK_PARAMETERS, t->offset, t->count, NULL);
 }
 
+static bool is_modulation(const struct bank_tensor *t)
+{
+    return strstr(t->name, ".layer.weight") != NULL;
+}
+
 static void layout(const struct bank *b)
 {
-    bool aligned = true, sorted = true, apart = true;
+    bool aligned = true, sorted = true, apart = true, stacked = true;
     int64_t end = 0, numbers = 0;
     for (int i = 0; i < b->count; i++) {
         const struct bank_tensor *t = &b->tensors[i];
@@ -56,12 +61,17 @@ static void layout(const struct bank *b)
         apart &= t->offset >= end;
         end = t->offset + t->count;
         sorted &= t->trained == (i < b->trained_count);
-        if (i > 0 && i != b->trained_count)
-            sorted &= strcmp(b->tensors[i - 1].name, t->name) < 0;
+        const struct bank_tensor *before = i > 0 ? &b->tensors[i - 1] : NULL;
+        if (i > 0 && i != b->trained_count && is_modulation(before) == is_modulation(t))
+            sorted &= strcmp(before->name, t->name) < 0;
+        if (is_modulation(t))
+            stacked &=
+                !before || (is_modulation(before) && t->offset == before->offset + before->count);
         numbers += t->trained ? t->count : 0;
     }
     tap_ok(aligned && apart && end <= b->elements, "tensors lie apart, 64 bytes aligned");
     tap_ok(sorted && b->count == b->trained_count + 2, "trained ones first, by name");
+    tap_ok(stacked, "modulations before all others, without gaps");
     tap_ok(numbers == b->parameters, "%lld numbers are trained", (long long)numbers);
     const struct bank_tensor *fixed = bank_find(b, "timestep_embed.weight");
     tap_ok(fixed && !fixed->trained && fixed->offset >= b->trained_elements,
