@@ -8,6 +8,7 @@
 #include "common/base/rng.h"
 #include "common/diffusion/schedule.h"
 #include "common/train/sobol.h"
+#include "kernels/replay.h"
 #include "kernels/tape.h"
 
 /* A network that shows the bank's parameters or EMA. */
@@ -16,15 +17,34 @@ struct shown {
     struct unet *unet;
 };
 
+/* What changes between micro-batches, in memory of the device that stays where it is: the work on
+ * it can be replayed. */
+struct inputs {
+    int64_t n, height, width;
+    struct tensor *moments, *embeds, *draws;
+    struct tensor *numbers;                       /* the following, one behind the other */
+    struct tensor *time, *alpha, *sigma, *weight; /* [n], [n], [n], [1] */
+    struct tensor *loss;                          /* [n]: what comes out */
+};
+
 struct step {
     struct bank *bank;
     struct collective *collective;
     struct step_options options;
     struct shown trained, average; /* average: opened when first asked for */
+    bool average_is_fresh;         /* its working copies are of the weights as they are */
     struct tape tape;
+    struct inputs inputs; /* n 0: not made yet */
+    struct replay *micro_batch_work;
+    struct tensor *losses; /* [batch * accumulate] */
     struct step_sample *samples;
     int64_t micro_batch; /* done of this update */
+    struct loss_scale loss_scale;
 };
+
+#define LOSS_SCALE_FIRST    65536.0
+#define LOSS_SCALE_MOST     16777216.0
+#define LOSS_SCALE_PATIENCE 2000
 
 static void shown_release(struct shown *s)
 {
@@ -56,15 +76,35 @@ int step_open(struct step **out, struct bank *b, struct collective *c, const str
     }
     bank_bind(b, unet_loader(s->trained.unet));
     unet_set_recompute(s->trained.unet, o->recompute);
+    loader_refresh(unet_loader(s->trained.unet));
+    s->loss_scale.scale = b->device->compute == DTYPE_F16 ? LOSS_SCALE_FIRST : 1;
+    s->losses = tensor_new(b->device, DTYPE_F32, DIMS(o->batch * o->accumulate));
     s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
     *out = s;
     return 0;
+}
+
+static void inputs_release(struct inputs *in)
+{
+    tensor_release(in->time);
+    tensor_release(in->alpha);
+    tensor_release(in->sigma);
+    tensor_release(in->weight);
+    tensor_release(in->numbers);
+    tensor_release(in->moments);
+    tensor_release(in->embeds);
+    tensor_release(in->draws);
+    tensor_release(in->loss);
+    *in = (struct inputs){0};
 }
 
 void step_close(struct step *s)
 {
     if (!s)
         return;
+    replay_free(s->micro_batch_work);
+    inputs_release(&s->inputs);
+    tensor_release(s->losses);
     tape_release(&s->tape);
     shown_release(&s->trained);
     shown_release(&s->average);
@@ -82,132 +122,186 @@ const struct unet_sizes *step_sizes(const struct step *s)
     return unet_sizes(s->trained.unet);
 }
 
-static struct tensor *normals(const struct step *s, enum rng_purpose purpose, uint32_t step,
-                              const struct training_batch *b)
+struct loss_scale step_loss_scale(const struct step *s)
 {
-    struct device *d = s->bank->device;
-    int64_t z = step_sizes(s)->latent_channels;
-    struct tensor *y = tensor_new(d, DTYPE_F32, DIMS(b->n, z, b->height, b->width));
-    struct tensor *draws = tensor_new(d, DTYPE_I64, DIMS(b->n, 2));
-    int64_t *host = xmalloc((size_t)(2 * b->n) * sizeof *host);
-    for (int64_t i = 0; i < b->n; i++) {
-        host[2 * i] = (int64_t)b->samples[i];
-        host[2 * i + 1] = step;
-    }
-    tensor_upload(draws, host);
-    free(host);
-    struct normals_args args = {s->options.seed, (int)purpose, draws, y};
-    d->backend->normals(d, &args);
-    tensor_release(draws);
-    return y;
+    return s->loss_scale;
 }
 
-/* Host memory as the device sees it, without a copy where it can. */
-static struct tensor *input(struct device *d, int ndim, const int64_t *shape, const float *host)
+void step_set_loss_scale(struct step *s, struct loss_scale l)
 {
-    return d->host_memory ? tensor_borrow(d, DTYPE_F32, ndim, shape, host)
-                          : tensor_from_f32(d, ndim, shape, host);
+    CHECK(l.scale >= 1 && l.scale <= LOSS_SCALE_MOST);
+    s->loss_scale = l;
 }
 
-static void noise_latents(const struct step *s, const struct training_batch *b,
-                          const struct step_noise *noise, const struct step_sample *samples,
-                          struct tensor **noisy, struct tensor **target)
+static void inputs_make(struct inputs *in, const struct step *s, const struct training_batch *b)
 {
     struct device *d = s->bank->device;
-    int64_t z = step_sizes(s)->latent_channels, h = b->height, w = b->width;
-    float *alpha = xmalloc(2 * (size_t)b->n * sizeof *alpha), *sigma = alpha + b->n;
-    struct tensor *alphas, *sigmas;
-    for (int64_t i = 0; i < b->n; i++) {
-        struct alpha_sigma as = alpha_sigma_of_time(samples[i].t);
-        alpha[i] = (float)as.alpha;
-        sigma[i] = (float)as.sigma;
-    }
-    alphas = tensor_from_f32(d, DIMS(b->n), alpha);
-    sigmas = tensor_from_f32(d, DIMS(b->n), sigma);
-    struct tensor *moments = input(d, DIMS(b->n, 2 * z, h, w), b->moments);
-    *noisy = tensor_new(d, DTYPE_F32, DIMS(b->n, z, h, w));
-    *target = tensor_new(d, DTYPE_F32, DIMS(b->n, z, h, w));
-    struct noised_latents_args args = {
-        .moments = moments,
-        .posterior_noise = noise->posterior,
-        .noise = noise->diffusion,
-        .alpha = alphas,
-        .sigma = sigmas,
-        .scale = (float)s->options.autoencoder_scale,
-        .noisy = *noisy,
-        .target = *target,
+    const struct unet_sizes *sizes = step_sizes(s);
+    int64_t n = b->n;
+    *in = (struct inputs){
+        .n = n,
+        .height = b->height,
+        .width = b->width,
+        .moments =
+            tensor_new(d, DTYPE_F32, DIMS(n, 2 * sizes->latent_channels, b->height, b->width)),
+        .embeds = tensor_new(d, DTYPE_F32, DIMS(n, sizes->embed_width)),
+        .draws = tensor_new(d, DTYPE_I64, DIMS(n, 2)),
+        .numbers = tensor_new(d, DTYPE_F32, DIMS(3 * n + 1)),
+        .loss = tensor_new(d, DTYPE_F32, DIMS(n)),
     };
-    d->backend->noised_latents(d, &args);
-    tensor_release(moments);
-    tensor_release(alphas);
-    tensor_release(sigmas);
-    free(alpha);
+    in->time = tensor_slice(in->numbers, 0, n);
+    in->alpha = tensor_slice(in->numbers, n, n);
+    in->sigma = tensor_slice(in->numbers, 2 * n, n);
+    in->weight = tensor_slice(in->numbers, 3 * n, 1);
 }
 
 /* Embeds of dropped samples are zero: the network's unconditional case. */
-static struct tensor *kept_embeds(const struct step *s, const struct training_batch *b,
-                                  const struct step_sample *samples)
+static void upload_embeds(const struct inputs *in, const struct training_batch *b,
+                          const struct step_sample *samples)
 {
-    int64_t width = step_sizes(s)->embed_width;
+    int64_t width = tensor_last(in->embeds);
     float *kept = xcalloc((size_t)(b->n * width), sizeof *kept);
     for (int64_t i = 0; i < b->n; i++)
         if (!samples[i].dropped)
             memcpy(kept + i * width, b->embeds + i * width, (size_t)width * sizeof *kept);
-    struct tensor *embeds = tensor_from_f32(s->bank->device, DIMS(b->n, width), kept);
+    tensor_upload(in->embeds, kept);
     free(kept);
-    return embeds;
 }
 
-/* Forward, losses into samples, and backward when the tape records. gradient_weight: 1 / elements
- * that the mean loss is over. */
-static void run_batch(struct step *s, const struct unet *unet, const struct training_batch *b,
-                      const struct step_noise *noise, float gradient_weight,
-                      struct step_sample *samples)
+/* gradient_weight: 1 / elements that the mean loss is over, times the loss scale. */
+static void upload_numbers(const struct inputs *in, const struct step_sample *samples,
+                           double gradient_weight)
+{
+    float *numbers = xmalloc((size_t)(3 * in->n + 1) * sizeof *numbers);
+    for (int64_t i = 0; i < in->n; i++) {
+        struct alpha_sigma as = alpha_sigma_of_time(samples[i].t);
+        numbers[i] = samples[i].t;
+        numbers[in->n + i] = (float)as.alpha;
+        numbers[2 * in->n + i] = (float)as.sigma;
+    }
+    numbers[3 * in->n] = (float)gradient_weight;
+    tensor_upload(in->numbers, numbers);
+    free(numbers);
+}
+
+static void upload_draws(const struct inputs *in, const struct training_batch *b, int64_t step)
+{
+    int64_t *draws = xmalloc((size_t)(2 * in->n) * sizeof *draws);
+    for (int64_t i = 0; i < in->n; i++) {
+        draws[2 * i] = (int64_t)b->samples[i];
+        draws[2 * i + 1] = step;
+    }
+    tensor_upload(in->draws, draws);
+    free(draws);
+}
+
+static struct tensor *new_latents(struct device *d, const struct inputs *in)
+{
+    return tensor_new(d, DTYPE_F32, DIMS(in->n, in->moments->shape[1] / 2, in->height, in->width));
+}
+
+static struct tensor *normals(const struct step *s, const struct inputs *in,
+                              enum rng_purpose purpose)
 {
     struct device *d = s->bank->device;
-    float *host = xcalloc((size_t)b->n, sizeof *host);
-    for (int64_t i = 0; i < b->n; i++)
-        host[i] = samples[i].t;
-    struct tensor *time = tensor_from_f32(d, DIMS(b->n), host), *noisy, *target;
-    noise_latents(s, b, noise, samples, &noisy, &target);
-    struct tensor *embeds = kept_embeds(s, b, samples);
-    struct tensor *v = unet_forward(&s->tape, unet, noisy, time, embeds);
+    struct tensor *y = new_latents(d, in);
+    struct normals_args args = {s->options.seed, (int)purpose, in->draws, y};
+    d->backend->normals(d, &args);
+    return y;
+}
+
+/* Forward, losses, and backward when the tape records. */
+static void run_batch(struct step *s, const struct unet *unet, const struct inputs *in,
+                      const struct step_noise *noise)
+{
+    struct device *d = s->bank->device;
+    struct tensor *noisy = new_latents(d, in), *target = new_latents(d, in);
+    struct noised_latents_args noising = {
+        .moments = in->moments,
+        .posterior_noise = noise->posterior,
+        .noise = noise->diffusion,
+        .alpha = in->alpha,
+        .sigma = in->sigma,
+        .scale = (float)s->options.autoencoder_scale,
+        .noisy = noisy,
+        .target = target,
+    };
+    d->backend->noised_latents(d, &noising);
+    struct tensor *v = unet_forward(&s->tape, unet, noisy, in->time, in->embeds);
     tensor_release(noisy);
-    tensor_release(time);
-    tensor_release(embeds);
-    struct tensor *loss = tensor_new(d, DTYPE_F32, DIMS(b->n));
     struct tensor *dv = s->tape.recording ? tensor_new(d, DTYPE_F32, v->ndim, v->shape) : NULL;
-    struct tensor *weight = tensor_from_f32(d, DIMS(1), &gradient_weight);
-    struct mse_args args = {v, target, weight, loss, dv};
+    struct mse_args args = {v, target, in->weight, in->loss, dv};
     d->backend->mse(d, &args);
-    tensor_release(weight);
     tensor_release(target);
-    tensor_to_f32(loss, host);
-    tensor_release(loss);
     if (dv)
         tape_backward(&s->tape, v, dv);
     tensor_release(dv);
     tensor_release(v);
-    for (int64_t i = 0; i < b->n; i++)
-        samples[i].loss = host[i];
-    free(host);
+}
+
+static void train(struct step *s, const struct step_noise *noise)
+{
+    s->tape.recording = true;
+    run_batch(s, s->trained.unet, &s->inputs, noise);
+    s->tape.recording = false;
+}
+
+/* A replay_function: a micro-batch whose noise follows from the samples. */
+static void draw_and_train(struct tape *t, void *context)
+{
+    (void)t;
+    struct step *s = context;
+    struct step_noise noise = {
+        .posterior = normals(s, &s->inputs, RNG_POSTERIOR),
+        .diffusion = normals(s, &s->inputs, RNG_TRAINING_NOISE),
+    };
+    train(s, &noise);
+    tensor_release(noise.posterior);
+    tensor_release(noise.diffusion);
+}
+
+static void micro_batch_begin(struct step *s, const struct training_batch *b,
+                              const struct step_sample *samples)
+{
+    const struct step_options *o = &s->options;
+    CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
+    if (s->inputs.n == 0) {
+        inputs_make(&s->inputs, s, b);
+        s->micro_batch_work = replay_new(&s->tape, draw_and_train, s);
+    }
+    CHECK(b->height == s->inputs.height && b->width == s->inputs.width);
+    memcpy(s->samples + s->micro_batch * o->batch, samples, (size_t)b->n * sizeof *samples);
+    if (s->micro_batch == 0)
+        bank_fill(s->bank, BANK_GRADIENTS, 0);
+    if (s->average_is_fresh)
+        loader_forget_copies(unet_loader(s->average.unet));
+    s->average_is_fresh = false;
+    int64_t image = step_sizes(s)->latent_channels * b->height * b->width;
+    double elements = (double)(step_effective_batch(s) * image);
+    tensor_upload(s->inputs.moments, b->moments);
+    upload_embeds(&s->inputs, b, samples);
+    upload_numbers(&s->inputs, samples, s->loss_scale.scale / elements);
+}
+
+/* The losses are asked for when the update is done: the device is not waited for here. */
+static void micro_batch_end(struct step *s)
+{
+    struct device *d = s->bank->device;
+    int64_t batch = s->options.batch;
+    struct tensor *place = tensor_slice(s->losses, s->micro_batch * batch, batch);
+    struct linear_combination_args copy = {
+        .count = 1, .x = {s->inputs.loss}, .coefficients = {1}, .y = place};
+    d->backend->linear_combination(d, &copy);
+    tensor_release(place);
+    s->micro_batch++;
 }
 
 void step_micro_batch_drawn(struct step *s, const struct training_batch *b,
                             const struct step_noise *noise, const struct step_sample *samples)
 {
-    const struct step_options *o = &s->options;
-    CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
-    struct step_sample *own = s->samples + s->micro_batch * o->batch;
-    memcpy(own, samples, (size_t)b->n * sizeof *own);
-    if (s->micro_batch == 0)
-        bank_fill(s->bank, BANK_GRADIENTS, 0);
-    int64_t image = step_sizes(s)->latent_channels * b->height * b->width;
-    double elements = (double)(step_effective_batch(s) * image);
-    s->tape.recording = true;
-    run_batch(s, s->trained.unet, b, noise, (float)(1 / elements), own);
-    s->tape.recording = false;
-    s->micro_batch++;
+    micro_batch_begin(s, b, samples);
+    train(s, noise);
+    micro_batch_end(s);
 }
 
 void step_micro_batch(struct step *s, int64_t step, const struct training_batch *b)
@@ -224,13 +318,10 @@ void step_micro_batch(struct step *s, int64_t step, const struct training_batch 
         samples[i].t = sobol_scrambled(o->seed, RNG_TIME, (uint64_t)(first + i));
         samples[i].dropped = u < o->uncond_prob;
     }
-    struct step_noise noise = {
-        .posterior = normals(s, RNG_POSTERIOR, (uint32_t)step, b),
-        .diffusion = normals(s, RNG_TRAINING_NOISE, (uint32_t)step, b),
-    };
-    step_micro_batch_drawn(s, b, &noise, samples);
-    tensor_release(noise.posterior);
-    tensor_release(noise.diffusion);
+    micro_batch_begin(s, b, samples);
+    upload_draws(&s->inputs, b, step);
+    replay_run(s->micro_batch_work);
+    micro_batch_end(s);
     free(samples);
 }
 
@@ -250,12 +341,12 @@ static struct sums sum_losses(const struct step *s)
     return (struct sums){sums[0], sums[1]};
 }
 
-static void apply(struct step *s, double learning_rate, double ema_decay, double gradient_scale)
+static void update(struct step *s, double learning_rate, double ema_decay,
+                   struct update_result *result)
 {
     struct bank *b = s->bank;
-    struct device *d = b->device;
     const struct adamw_options *o = &s->options.adamw;
-    struct adamw_args args = {
+    struct update_args args = {
         .count = b->trained_elements,
         .parameter = b->arrays[BANK_PARAMETERS]->data,
         .m = b->arrays[BANK_M]->data,
@@ -267,41 +358,61 @@ static void apply(struct step *s, double learning_rate, double ema_decay, double
         .beta2 = o->beta2,
         .epsilon = o->epsilon,
         .weight_decay = o->weight_decay,
-        .gradient_scale = gradient_scale,
         .ema_decay = ema_decay,
-        .step = ++b->updates,
+        .loss_scale = s->loss_scale.scale,
+        .clip = s->options.clip_grad,
+        .step = b->updates + 1,
+        .result = result,
     };
-    d->backend->adamw(d, &args);
+    b->device->backend->update(b->device, &args);
+}
+
+/* Returns true where that may be why an update was not applied. */
+static bool adjust_loss_scale(struct step *s, bool applied)
+{
+    struct loss_scale *l = &s->loss_scale;
+    if (s->bank->device->compute != DTYPE_F16)
+        return false;
+    if (applied) {
+        if (++l->updates >= LOSS_SCALE_PATIENCE && l->scale < LOSS_SCALE_MOST)
+            *l = (struct loss_scale){2 * l->scale, 0};
+        return false;
+    }
+    bool was_scaled = l->scale > 1;
+    *l = (struct loss_scale){fmax(1, l->scale / 2), 0};
+    return was_scaled;
 }
 
 void step_update(struct step *s, double learning_rate, double ema_decay, struct step_result *r)
 {
     struct bank *b = s->bank;
-    struct device *d = b->device;
+    int64_t count = s->options.batch * s->options.accumulate;
     CHECK(s->micro_batch == s->options.accumulate);
     s->micro_batch = 0;
-    float *gradients = b->arrays[BANK_GRADIENTS]->data;
-    collective_allreduce(s->collective, d, gradients, b->trained_elements);
+    collective_allreduce(s->collective, b->device, b->arrays[BANK_GRADIENTS]->data,
+                         b->trained_elements);
+    struct update_result result = {0};
+    update(s, learning_rate, ema_decay, &result);
+    if (result.applied) {
+        b->updates++;
+        loader_refresh(unet_loader(s->trained.unet));
+    }
+    float *losses = xcalloc((size_t)count, sizeof *losses);
+    tensor_to_f32(s->losses, losses);
+    for (int64_t i = 0; i < count; i++)
+        s->samples[i].loss = losses[i];
+    free(losses);
     struct sums sums = sum_losses(s);
-    double squares = 0;
-    struct sum_squares_args args = {b->trained_elements, gradients, &squares};
-    d->backend->sum_squares(d, &args);
     *r = (struct step_result){
         .samples = s->samples,
-        .count = s->options.batch * s->options.accumulate,
+        .count = count,
         .loss = sums.loss / (double)step_effective_batch(s),
-        .gradient_norm = sqrt(squares),
+        .gradient_norm = result.gradient_norm,
+        .applied = result.applied,
     };
-    r->applied = isfinite(r->gradient_norm) && isfinite(r->loss);
-    if (!r->applied) {
-        for (int64_t i = 0; i < r->count; i++)
-            s->samples[i].suspect = sums.non_finite == 0 || !isfinite(s->samples[i].loss);
-        return;
-    }
-    double clip = s->options.clip_grad, scale = 1;
-    if (clip > 0 && r->gradient_norm > clip)
-        scale = clip / r->gradient_norm;
-    apply(s, learning_rate, ema_decay, scale);
+    r->rescaled = adjust_loss_scale(s, r->applied) && sums.non_finite == 0;
+    for (int64_t i = 0; i < count && !r->applied && !r->rescaled; i++)
+        s->samples[i].suspect = sums.non_finite == 0 || !isfinite(s->samples[i].loss);
 }
 
 void step_evaluate(struct step *s, enum bank_array which, const struct training_batch *b,
@@ -311,18 +422,34 @@ void step_evaluate(struct step *s, enum bank_array which, const struct training_
     struct error e;
     if (!shown->unet && show(shown, s->bank, which, &e))
         die("%s", e.text); /* the same names and shapes have been loaded before */
+    if (which == BANK_EMA && !s->average_is_fresh) {
+        loader_refresh(unet_loader(shown->unet));
+        s->average_is_fresh = true;
+    }
     for (int64_t i = 0; i < b->n; i++)
         samples[i] = (struct step_sample){
             .sample = b->samples[i],
             .t = sobol_scrambled(s->options.seed, RNG_HOLDOUT_TIME, (uint64_t)(first + i)),
         };
+    struct inputs in;
+    inputs_make(&in, s, b);
+    tensor_upload(in.moments, b->moments);
+    upload_embeds(&in, b, samples);
+    upload_numbers(&in, samples, 0);
+    upload_draws(&in, b, 0);
     struct step_noise noise = {
-        .posterior = normals(s, RNG_HOLDOUT_POSTERIOR, 0, b),
-        .diffusion = normals(s, RNG_HOLDOUT_NOISE, 0, b),
+        .posterior = normals(s, &in, RNG_HOLDOUT_POSTERIOR),
+        .diffusion = normals(s, &in, RNG_HOLDOUT_NOISE),
     };
-    run_batch(s, shown->unet, b, &noise, 0, samples);
+    run_batch(s, shown->unet, &in, &noise);
     tensor_release(noise.posterior);
     tensor_release(noise.diffusion);
+    float *losses = xcalloc((size_t)b->n, sizeof *losses);
+    tensor_to_f32(in.loss, losses);
+    for (int64_t i = 0; i < b->n; i++)
+        samples[i].loss = losses[i];
+    free(losses);
+    inputs_release(&in);
 }
 
 int64_t step_memory(const struct net_plan *plan, const struct step_options *o,

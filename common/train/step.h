@@ -50,6 +50,8 @@ struct step_result {
     double loss;          /* mean over the effective batch of all ranks */
     double gradient_norm; /* L2, of the mean loss, before clipping */
     bool applied;         /* false: loss or gradient not finite, the weights are as before */
+    bool rescaled; /* not applied, but only since the loss scale was too large; it has been made
+                      smaller */
 };
 
 struct step;
@@ -58,6 +60,16 @@ struct step;
 int step_open(struct step **s, struct bank *b, struct collective *c, const struct step_options *o,
               struct error *e);
 void step_close(struct step *s); /* NULL is fine */
+
+/* Of fp16: losses are multiplied by it before gradients are taken, so that these do not vanish; it
+ * is halved when they overflow and doubled after 2000 updates without. 1 in other precisions. To be
+ * saved and set again when a run is resumed in the same precision. */
+struct loss_scale {
+    double scale;
+    int64_t updates; /* since it was changed */
+};
+struct loss_scale step_loss_scale(const struct step *s);
+void step_set_loss_scale(struct step *s, struct loss_scale l);
 
 /* Images of all ranks' micro-batches of an update. */
 int64_t step_effective_batch(const struct step *s);
@@ -85,7 +97,8 @@ void step_update(struct step *s, double learning_rate, double ema_decay, struct 
 void step_evaluate(struct step *s, enum bank_array which, const struct training_batch *b,
                    int64_t first, struct step_sample *samples);
 
-/* Bytes on a device like this at the peak of a step: arrays and activations. Nothing is computed. */
+/* Bytes on a device like this at the peak of a step: arrays and activations. Nothing is computed.
+ */
 int64_t step_memory(const struct net_plan *plan, const struct step_options *o,
                     const struct device *like, int64_t height, int64_t width);
 
