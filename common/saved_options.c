@@ -5,7 +5,7 @@
 
 #include "common/base/message.h"
 
-static const char *const common_names[] = {"device", "threads", "precision", NULL};
+static const char *const common_names[] = {"device", "threads", "precision", "tf32", NULL};
 
 static bool among(const char *const *names, const char *name)
 {

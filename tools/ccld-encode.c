@@ -11,6 +11,7 @@
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/base/threads.h"
+#include "common/chosen_device.h"
 #include "common/encode_models.h"
 
 static const char *const embed_dtypes[] = {"f32", "f16", NULL};
@@ -97,9 +98,7 @@ static void catch_signals(void)
 static void open_models(struct encode_models *m, struct shard_info *info, struct device **device)
 {
     struct error e;
-    if (device_open(device, common_options.device, &e)) {
-        die("cannot use device '%s': %s", common_options.device, e.text);
-    }
+    *device = chosen_device();
     *m = (struct encode_models){
         .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
         .height = options.size.height,

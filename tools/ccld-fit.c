@@ -11,6 +11,7 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
+#include "common/chosen_device.h"
 #include "common/fit.h"
 #include "common/fit_start.h"
 #include "common/saved_options.h"
@@ -432,9 +433,7 @@ static void prepare_data(struct fit *f, const struct origin *o, int operands, ch
 static struct device *prepare_network(struct fit *f, const struct origin *o)
 {
     struct error e;
-    struct device *device;
-    if (device_open(&device, common_options.device, &e) != 0)
-        die("cannot use device '%s': %s", common_options.device, e.text);
+    struct device *device = chosen_device();
     f->bank = make_bank(o, dataset_info(f->data), device);
     if (fit_check_network(f->bank, dataset_info(f->data), &e) != 0)
         die("cannot train on these data: %s", e.text);

@@ -7,6 +7,7 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
+#include "common/chosen_device.h"
 #include "common/nets/model.h"
 #include "common/output.h"
 #include "common/sample.h"
@@ -300,11 +301,9 @@ int main(int argc, char **argv)
     struct conditionings conditionings = read_prompts(prompts, argv + 1);
 
     struct error e;
-    struct device *device;
+    struct device *device = chosen_device();
     struct tape tape;
     struct model *m;
-    if (device_open(&device, common_options.device, &e) != 0)
-        die("cannot use device '%s': %s", common_options.device, e.text);
     tape_init(&tape, device);
     if (model_open(&m, &options.model, MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET, device, &e))
         die("%s", e.text);

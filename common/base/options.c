@@ -33,6 +33,10 @@ static const struct option common_table[] = {
      .value = &common_options.precision,
      .argument = "TYPE",
      .help = "arithmetic: auto, fp32, bf16 or fp16"},
+    {.name = "tf32",
+     .kind = OPTION_FLAG,
+     .value = &common_options.tf32,
+     .help = "let a GPU round fp32 products to TF32"},
     {.name = "quiet",
      .letter = 'q',
      .kind = OPTION_FLAG,
@@ -436,9 +440,6 @@ void options_apply_common(void)
     if (!known)
         die_usage("option '--precision': '%s' is not one of auto, fp32, bf16, fp16",
                   common_options.precision);
-    if (!strcmp(common_options.precision, "bf16") || !strcmp(common_options.precision, "fp16"))
-        die("cannot compute in %s: there is no GPU backend yet, and the CPU computes in fp32",
-            common_options.precision);
     threads_init((int)common_options.threads);
 }
 

@@ -54,11 +54,12 @@ struct common_options {
     const char *device;    /* "auto", "cpu", "cuda", "cuda:N" */
     int64_t threads;       /* 0: all cores */
     const char *precision; /* "fp32", "bf16", "fp16" or "auto" */
+    bool tf32;
 };
 extern struct common_options common_options;
 
 /* Parses argv into the table's values. Handles --help and --version (print to stdout, exit 0), -q,
- * -v, --device, --threads, --precision. Calls message_init. Returns the number of operands, which
+ * -v, --device, --threads, --precision, --tf32. Calls message_init. Returns the number of operands, which
  * stand in argv[1..n] afterwards in their given order. */
 int options_parse(const struct program *program, int argc, char **argv);
 

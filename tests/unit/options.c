@@ -196,13 +196,6 @@ static void test_mistakes(void)
     refuses("--threads=-1", "option '--threads': '-1' is not between 0 and 1024");
 }
 
-static void test_precision(void)
-{
-    struct outcome o = parse("--precision=bf16");
-    tap_ok(o.status == 1 && !strncmp(o.err, "test-tool: cannot compute in bf16: ", 35),
-           "a precision that cannot be had is not passed over");
-}
-
 static void test_help(void)
 {
     struct outcome o = parse("-f|--help|--nosuch");
@@ -232,7 +225,6 @@ int main(void)
     test_spellings();
     test_values();
     test_mistakes();
-    test_precision();
     test_help();
     return tap_done();
 }
