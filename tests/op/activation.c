@@ -34,7 +34,7 @@ static void run(struct check *c, const int64_t *p)
     struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[C]));
     struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[C]));
     enum activation_kind kind = (enum activation_kind)p[KIND];
-    c->magnitude = fill_magnitude((enum fill)p[FILL]);
+    c->magnitude = fill_magnitude(c, (enum fill)p[FILL]);
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, activation, on(x, side), on(y, side), kind);
     finish(c, activation(c->tape, on(x, DEVICE), kind));

@@ -32,8 +32,8 @@ static void draw(struct check *c, int64_t *p)
 
 static void run(struct check *c, const int64_t *p)
 {
-    double size = fill_deviation((enum fill)p[FILL]);
-    double mean = fill_magnitude((enum fill)p[FILL]) > 100 * size ? size : 0;
+    double size = fill_deviation(c, (enum fill)p[FILL]);
+    double mean = fill_magnitude(c, (enum fill)p[FILL]) > 100 * size ? size : 0;
     struct operand *parameters = updated(c, "parameter", 0, 1, p[COUNT]);
     struct operand *m = updated(c, "m", mean, size, p[COUNT]);
     struct operand *v = updated(c, "v", 5 * size * size, size * size, p[COUNT]); /* positive */
@@ -52,6 +52,7 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_adamw = {
     .name = "adamw",
     .tolerance = 2e-6,
+    .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "eps_exponent", "decay", "scale", "ema",
                    "fill"},
     .sweep = sweep,

@@ -20,7 +20,7 @@ static void draw(struct check *c, int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
-    struct operand *rows = activations(c, "rows", FILL_NORMAL, DIMS(p[S], p[D]));
+    struct operand *rows = outside(c, "rows", FILL_NORMAL, DIMS(p[S], p[D]));
     struct operand *y = output(c, DIMS(p[N], p[S], p[D]));
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, add_rows, on(x, side), on(rows, side), on(y, side));

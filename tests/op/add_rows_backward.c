@@ -21,7 +21,7 @@ static void draw(struct check *c, int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
-    struct operand *rows = activations(c, "rows", FILL_NORMAL, DIMS(p[S], p[D]));
+    struct operand *rows = outside(c, "rows", FILL_NORMAL, DIMS(p[S], p[D]));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
     struct operand *drows = gradient_sum(c, "drows", rows);
     drows->magnitude = 1;

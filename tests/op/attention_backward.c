@@ -36,9 +36,9 @@ static void draw(struct check *c, int64_t *p)
 }
 
 /* dq and dk: a row's differences of dy v, which cancel where one key has all the weight. */
-static double cancelling(enum fill fill)
+static double cancelling(const struct check *c, enum fill fill)
 {
-    return fill_magnitude(fill) * fill_magnitude(fill);
+    return fill_magnitude(c, fill) * fill_magnitude(c, fill);
 }
 
 static void run_packed(struct check *c, const int64_t *p)
@@ -48,13 +48,13 @@ static void run_packed(struct check *c, const int64_t *p)
     struct operand *qkv = activations(c, "qkv", fill, DIMS(p[N], p[S], ld));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], width));
     struct operand *dqkv = gradient(c, "dqkv", qkv);
-    const float *q[SIDES] = {on(qkv, REF)->data, on(qkv, DEVICE)->data};
-    float *dq[SIDES] = {on(dqkv, REF)->data, on(dqkv, DEVICE)->data};
-    dqkv->magnitude = cancelling(fill);
+    dqkv->magnitude = cancelling(c, fill);
     RUN(c, attention_backward,
-        {q[side], q[side] + width, q[side] + 2 * width, ld, ld, ld, p[N], p[S], p[HEADS], p[D],
-         NULL, on(dy, side)},
-        on(dy, side), dq[side], dq[side] + width, dq[side] + 2 * width);
+        {element(on(qkv, side), 0), element(on(qkv, side), width),
+         element(on(qkv, side), 2 * width), ld, ld, ld, p[N], p[S], p[HEADS], p[D], NULL,
+         on(dy, side)},
+        on(dy, side), element(on(dqkv, side), 0), element(on(dqkv, side), width),
+        element(on(dqkv, side), 2 * width));
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_attention(in_double(qkv), in_double(qkv), in_double(qkv), first, p[HEADS], p[D],
@@ -72,10 +72,10 @@ static void run_apart(struct check *c, const int64_t *p)
     struct operand *v = activations(c, "v", fill, DIMS(p[N], p[S], ld_v));
     struct operand *uniform = p[UNIFORM] ? integers(c, "uniform", 2, DIMS(p[N], p[S])) : NULL;
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], width));
-    struct operand *dq = gap ? gradient_sum(c, "dq", q) : gradient(c, "dq", q);
-    struct operand *dk = gap ? gradient_sum(c, "dk", k) : gradient(c, "dk", k);
-    struct operand *dv = gap ? gradient_sum(c, "dv", v) : gradient(c, "dv", v);
-    dq->magnitude = dk->magnitude = cancelling(fill);
+    struct operand *dq = gap ? gradient_between(c, "dq", q) : gradient(c, "dq", q);
+    struct operand *dk = gap ? gradient_between(c, "dk", k) : gradient(c, "dk", k);
+    struct operand *dv = gap ? gradient_between(c, "dv", v) : gradient(c, "dv", v);
+    dq->magnitude = dk->magnitude = cancelling(c, fill);
     RUN(c, attention_backward,
         {on(q, side)->data, on(k, side)->data, on(v, side)->data, ld_q, ld_k, ld_v, p[N], p[S],
          p[HEADS], p[D], on(uniform, side), on(dy, side)},
@@ -99,6 +99,7 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_attention_backward = {
     .name = "attention_backward",
     .tolerance = 5e-6,
+    .roundings = 3, /* probabilities and their gradients, for matrix products */
     .parameters = {"n", "s", "heads", "d", "packed", "uniform", "fill"},
     .sweep = sweep,
     .sweep_count = sizeof sweep / sizeof *sweep,

@@ -22,18 +22,37 @@ static const char *const golden_files[] = {"tests/op/golden/ops.safetensors",
 
 static struct settings {
     const char *op, *golden, *parameters;
-    int dtype;
+    int dtype, weights;
     uint64_t seed;
-    int64_t iterations, cases, only_case;
+    int64_t iterations, cases, only_case, batch;
+    double work;
     bool bench, published;
 } settings = {.seed = 1, .iterations = 1, .cases = 24, .only_case = -1};
 
 static const char *const dtype_choices[] = {"all", "F32", "F16", "BF16", NULL};
 
+/* Of weights: a type as they lie in checkpoints, or a form that a device wants. */
+static const struct variant {
+    const char *name;
+    enum dtype dtype;
+    enum weight_form form;
+} variants[] = {{"F32", DTYPE_F32, FORM_RAW},
+                {"F16", DTYPE_F16, FORM_RAW},
+                {"BF16", DTYPE_BF16, FORM_RAW},
+                {"working", DTYPE_F32, FORM_WORKING},
+                {"wanted", DTYPE_F32, FORM_WANTED},
+                {"wanted-F16", DTYPE_F16, FORM_WANTED},
+                {"wanted-BF16", DTYPE_BF16, FORM_WANTED}};
+enum { VARIANTS = sizeof variants / sizeof *variants };
+static const char *const weights_choices[] = {
+    "all", "F32", "F16", "BF16", "working", "wanted", "wanted-F16", "wanted-BF16", NULL};
+
 static const struct option options[] = {
     {"op", 0, OPTION_STRING, &settings.op, "NAME", "this op only", 0, 0, NULL},
-    {"dtype", 0, OPTION_CHOICE, &settings.dtype, "TYPE", "this type of weights only", 0, 0,
-     dtype_choices},
+    {"dtype", 0, OPTION_CHOICE, &settings.dtype, "TYPE",
+     "this type of activations only (where the device has more)", 0, 0, dtype_choices},
+    {"weights", 0, OPTION_CHOICE, &settings.weights, "FORM", "this type or form of weights only", 0,
+     0, weights_choices},
     {"seed", 0, OPTION_SEED, &settings.seed, "S", "seed of the first iteration", 0, 0, NULL},
     {"case", 0, OPTION_INT, &settings.only_case, "K", "this case of the sweep only", -1, 1e9, NULL},
     {"cases", 0, OPTION_INT, &settings.cases, "N", "random cases beside the fixed ones", 0, 1e9,
@@ -43,9 +62,13 @@ static const struct option options[] = {
     {"parameters", 0, OPTION_STRING, &settings.parameters, "TEXT",
      "one case, as failures print it (with --op)", 0, 0, NULL},
     {"golden", 0, OPTION_STRING, &settings.golden, "FILE", "PyTorch's results", 0, 0, NULL},
+    {"work", 0, OPTION_FLOAT, &settings.work, "N",
+     "leave out cases of more operations, or bytes moved, than this (0: none)", 0, 1e18, NULL},
     {"published", 0, OPTION_FLAG, &settings.published, NULL,
      "also compare the sizes of the published networks (minutes)", 0, 0, NULL},
     {"bench", 0, OPTION_FLAG, &settings.bench, NULL, "time the ops instead", 0, 0, NULL},
+    {"batch", 0, OPTION_INT, &settings.batch, "N", "with --bench: of N images (0: as listed)", 0,
+     1e6, NULL},
     {0},
 };
 
@@ -62,14 +85,48 @@ static uint64_t case_seed(const struct check *c, uint64_t sweep_seed, int64_t nu
     uint64_t h = UINT64_C(0xcbf29ce484222325);
     for (const char *s = c->test->name; *s; s++)
         h = (h ^ (unsigned char)*s) * UINT64_C(0x100000001b3);
-    h = (h ^ c->weight_dtype) * UINT64_C(0x100000001b3);
+    h = (h ^ c->weight_dtype ^ (uint64_t)c->weight_form << 4 ^ (uint64_t)c->dtype << 8) *
+        UINT64_C(0x100000001b3);
     h = (h ^ sweep_seed) * UINT64_C(0x100000001b3);
     return (h ^ (uint64_t)number) * UINT64_C(0x9E3779B97F4A7C15);
+}
+
+static bool wants_forms(const struct check *c)
+{
+    return c->device[DEVICE]->backend->convert_weights != NULL;
+}
+
+static void set_variant(struct check *c, int variant)
+{
+    c->weight_dtype = variants[variant].dtype;
+    c->weight_form = variants[variant].form;
+}
+
+/* Of weights, for case `number`: on a device with forms of its own they take turns. Those that are
+ * trained are F32. */
+static void choose_variant(struct check *c, int64_t number)
+{
+    if (!wants_forms(c))
+        return; /* they have sweeps of their own */
+    int64_t turn = (number < 0 ? -number : number) + (int64_t)c->dtype;
+    set_variant(c, settings.weights         ? settings.weights - 1
+                   : c->test->weight_dtypes ? (int)(turn % VARIANTS)
+                   : turn % 2               ? 3
+                                            : 0);
+}
+
+static const char *variant_name(const struct check *c)
+{
+    int i = 0;
+    while (variants[i].dtype != c->weight_dtype || variants[i].form != c->weight_form)
+        i++;
+    return variants[i].name;
 }
 
 static bool run_case(struct check *c, uint64_t sweep_seed, int64_t number)
 {
     int64_t p[MAX_PARAMETERS] = {0};
+    choose_variant(c, number);
     uint64_t seed = case_seed(c, sweep_seed, number);
     if (settings.parameters) {
         if (!parse_parameters(c->test, settings.parameters, p))
@@ -87,15 +144,16 @@ static bool run_case(struct check *c, uint64_t sweep_seed, int64_t number)
     char parameters[400];
     describe(parameters, sizeof parameters, c->test, p);
     tap_diag("%s", c->failure);
-    tap_diag("--op %s --dtype %s --seed %llu --case %lld (%s)", c->test->name,
-             dtype_name(c->weight_dtype), (unsigned long long)sweep_seed, (long long)number,
-             parameters);
+    tap_diag("--op %s --dtype %s --weights %s --seed %llu --case %lld (%s)", c->test->name,
+             dtype_name(c->dtype), variant_name(c), (unsigned long long)sweep_seed,
+             (long long)number, parameters);
     return false;
 }
 
 static void check_op(struct check *c)
 {
-    int64_t run = 0, failed = 0;
+    int64_t run = 0, failed = 0, left_out = 0;
+    char what[60], without[60] = "";
     c->worst_error = 0;
     for (int i = 0; i < c->test->bench_count && settings.published; i++, run++)
         failed += !run_case(c, settings.seed, ~(int64_t)i);
@@ -106,13 +164,22 @@ static void check_op(struct check *c)
             begin = settings.only_case < 0 ? 0 : settings.only_case;
             end = begin + 1;
         }
-        for (int64_t number = begin; number < end; number++, run++)
+        for (int64_t number = begin; number < end; number++, run++) {
             failed += !run_case(c, settings.seed + (uint64_t)sweep, number);
+            left_out += c->left_out;
+        }
     }
-    tap_ok(failed == 0,
-           "%s, weights %s: %lld of %lld cases agree with ref, to %.2f of the tolerance",
-           c->test->name, dtype_name(c->weight_dtype), (long long)(run - failed), (long long)run,
-           c->worst_error);
+    if (wants_forms(c))
+        snprintf(what, sizeof what, "in %s", dtype_name(c->dtype));
+    else
+        snprintf(what, sizeof what, "weights %s", dtype_name(c->weight_dtype));
+    if (left_out)
+        snprintf(without, sizeof without, " (%lld more are left out: too much work)",
+                 (long long)left_out);
+    run -= left_out;
+    tap_ok(failed == 0 && run > 0,
+           "%s, %s: %lld of %lld cases agree with ref, to %.2f of the tolerance%s", c->test->name,
+           what, (long long)(run - failed), (long long)run, c->worst_error, without);
 }
 
 static int by_value(const void *a, const void *b)
@@ -121,22 +188,33 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void bench_case(struct check *c, const int64_t *p)
+/* Images are the first parameter, where there is one that is called n. */
+static void bench_case(struct check *c, const int64_t *listed)
 {
-    char parameters[400];
+    int64_t p[MAX_PARAMETERS];
+    char parameters[400], part[40] = "";
+    memcpy(p, listed, sizeof p);
+    if (settings.batch && !strcmp(c->test->parameters[0], "n"))
+        p[0] = settings.batch;
     describe(parameters, sizeof parameters, c->test, p);
     check_case(c, p, settings.seed);
     qsort(c->samples, (size_t)c->sample_count, sizeof *c->samples, by_value);
     double median = c->samples[c->sample_count / 2];
-    printf("%-28s %-4s %10.3f ms %8.1f %s  %s\n", c->test->name, dtype_name(c->weight_dtype),
-           median * 1e3, (c->flops ? c->flops : c->bytes_moved) / median * 1e-9,
-           c->flops ? "GFLOP/s" : "GB/s   ", parameters);
+    double rate = (c->flops ? c->flops : c->bytes_moved) / median;
+    double peak = c->flops ? c->peak_flops[c->dtype] : c->peak_bytes;
+    if (peak)
+        snprintf(part, sizeof part, " %5.1f %%", 100 * rate / peak);
+    printf("%-28s %-4s %10.3f ms %8.1f %s%s  %s\n", c->test->name,
+           dtype_name(wants_forms(c) ? c->dtype : c->weight_dtype), median * 1e3, rate * 1e-9,
+           c->flops ? "GFLOP/s" : "GB/s   ", part, parameters);
     fflush(stdout);
 }
 
 static void bench_op(struct check *c)
 {
     int64_t p[MAX_PARAMETERS] = {0};
+    if (wants_forms(c)) /* training has working copies; what only runs, nothing else */
+        set_variant(c, settings.weights ? settings.weights - 1 : c->test->weight_dtypes ? 4 : 3);
     if (settings.parameters) {
         if (!parse_parameters(c->test, settings.parameters, p))
             die_usage("--parameters: not the parameters of %s", c->test->name);
@@ -147,23 +225,37 @@ static void bench_op(struct check *c)
         bench_case(c, c->test->bench[i]);
 }
 
+static bool wanted_dtype(int choice, enum dtype d)
+{
+    return !choice || !strcmp(dtype_choices[choice], dtype_name(d));
+}
+
+/* On the CPU activations are F32, and every type of weights has a sweep; elsewhere every type of
+ * activations has one, in which forms of weights take turns. */
 static void each_op(struct check *c)
 {
+    bool forms = wants_forms(c);
     for (int i = 0; op_tests[i]; i++) {
         c->test = op_tests[i];
         if (settings.op && strcmp(settings.op, c->test->name))
             continue;
         for (enum dtype d = DTYPE_F32; d <= DTYPE_BF16; d++) {
-            c->weight_dtype = d;
-            bool wanted = !settings.dtype || !strcmp(dtype_choices[settings.dtype], dtype_name(d));
-            if (!wanted || (d != DTYPE_F32 && !c->test->weight_dtypes))
+            if (d != DTYPE_F32 && (forms ? c->test->f32_only : !c->test->weight_dtypes))
                 continue;
+            if (!forms)
+                set_variant(c, (int)d);
+            if (!forms && settings.weights && settings.weights != (int)d + 1)
+                continue;
+            if (forms && !wanted_dtype(settings.dtype, d))
+                continue;
+            c->dtype = c->device[DEVICE]->compute = forms ? d : DTYPE_F32;
             if (settings.bench)
                 bench_op(c);
             else
                 check_op(c);
         }
     }
+    c->dtype = c->device[DEVICE]->compute = DTYPE_F32;
 }
 
 static void each_golden(struct check *c)
@@ -209,6 +301,9 @@ int main(int argc, char **argv)
     c->ref_tape = &tapes[REF];
     c->judged = DEVICE;
     c->mode = settings.bench ? MODE_BENCH : MODE_COMPARE;
+    c->work_limit = settings.work;
+    if (settings.bench)
+        measure_peaks(c);
     if (!settings.bench)
         tap_diag("device %s, seed %llu", devices[DEVICE]->backend->name,
                  (unsigned long long)settings.seed);
@@ -216,8 +311,9 @@ int main(int argc, char **argv)
     int status = 0;
     if (!settings.bench) {
         if (!settings.parameters && settings.only_case < 0) {
+            set_variant(c, 0);
             each_golden(c);
-            if (!settings.op) {
+            if (!settings.op && c->device[DEVICE]->host_memory) {
                 check_broken_kernels(c);
                 check_broken_backward_kernels(c);
             }

@@ -7,6 +7,7 @@
 #include "formats/weights.h"
 #include "kernels/device.h"
 #include "kernels/tape.h"
+#include "kernels/weight.h"
 
 /* Every op on a device against the plain C of kernels/ref, and both against PyTorch's results.
  * tests/op/NAME.c describes op NAME: which parameters a case has, which cases to try, and how one
@@ -15,6 +16,10 @@
 
 enum side { REF, DEVICE, SIDES };
 enum { MAX_PARAMETERS = 16, MAX_OPERANDS = 16 };
+
+/* Weights on a device that wants a form of its own: as they lie in a checkpoint; in that form; F32
+ * with a working copy of that form (kernels/weight.h). */
+enum weight_form { FORM_RAW, FORM_WANTED, FORM_WORKING };
 
 /* What activations look like. */
 enum fill {
@@ -33,6 +38,9 @@ struct op_test {
     const char *name;
     double tolerance;   /* relative L2 of device against ref; run may set a case's own */
     bool weight_dtypes; /* weights come as F32, F16 and BF16 */
+    bool f32_only;      /* its tensors have one type on all devices */
+    bool library;       /* a GPU's library may choose by the size of the batch how it is computed */
+    double roundings;   /* to 16 bits on a device of such a type, beside that of the output */
     const char *parameters[MAX_PARAMETERS];
     const int64_t (*sweep)[MAX_PARAMETERS]; /* cases tried every time */
     int sweep_count;
@@ -52,9 +60,12 @@ struct operand {
     const char *name;
     bool output;
     bool prefilled;           /* an output that is added to or updated: it holds data before */
+    int64_t begin, columns;   /* of an output: only these of each row are its own; 0: all */
     const struct operand *of; /* of a gradient: by which operand */
     double magnitude;         /* of an output made of cancelling terms: what it is small beside */
-    size_t bytes;             /* of its elements; the memory checked around them is larger */
+    int64_t count;            /* elements */
+    size_t bytes;             /* of them on the device */
+    bool misaligned;          /* lies in the device's memory only as its type needs */
     struct tensor *on[SIDES];
     struct tensor *in_double; /* while differences are taken: an F32 input in F64 */
     float *first_result;      /* an output, while the device runs with other threads */
@@ -62,9 +73,9 @@ struct operand {
         struct tensor *block; /* the device's own memory, where the CPU cannot guard it */
         uint8_t *map;         /* or a mapping between two guard pages */
         size_t map_bytes;
-        uint8_t *start; /* in map: memory that may be touched, `size` bytes */
-        size_t size, before;
-        uint8_t *original; /* its content before the op ran */
+        uint8_t *start;             /* in map: memory that may be touched, `size` bytes */
+        size_t size, before, bytes; /* of it all, before the elements, of the elements */
+        uint8_t *original;          /* its content before the op ran */
     } place[SIDES];
 };
 
@@ -76,7 +87,11 @@ struct check {
     struct tape *tape;     /* runs on device[DEVICE] */
     struct tape *ref_tape; /* runs on device[REF] */
     const struct op_test *test;
+    enum dtype dtype; /* of activations on the device; ref has them rounded to it */
     enum dtype weight_dtype;
+    enum weight_form weight_form; /* where the device wants weights in a form of its own */
+    double work_limit;            /* cases of more work are left out; 0: none are */
+    bool left_out;
     double tolerance;
     double magnitude; /* what outputs made of cancelling terms are small beside; 0: nothing */
     uint64_t random;  /* state of the case's random numbers */
@@ -94,8 +109,9 @@ struct check {
     struct differences *differences;
     double seconds, begun;
     double samples[64];
-    int sample_count;
+    int sample_count, batch, batch_left; /* of runs in a sample */
     double flops, bytes_moved;
+    double peak_flops[DTYPE_BF16 + 1], peak_bytes; /* of the device, a second; 0: not measured */
 };
 
 /* Random numbers of the case: the same for the same seed on any machine. */
@@ -103,12 +119,15 @@ int64_t between(struct check *c, int64_t low, int64_t high); /* inclusive */
 bool coin(struct check *c);
 void normals(struct check *c, float *out, size_t n, double mean, double deviation);
 
-double fill_magnitude(enum fill fill); /* root mean square */
-double fill_deviation(enum fill fill);
+double fill_magnitude(const struct check *c, enum fill fill); /* root mean square */
+double fill_deviation(const struct check *c, enum fill fill);
 
 /* Operands. With a golden file, values are read from it instead of being drawn. */
 struct operand *activations(struct check *c, const char *name, enum fill fill, int ndim,
                             const int64_t *shape);
+/* The same, but F32 on every device, as what comes from outside is. */
+struct operand *outside(struct check *c, const char *name, enum fill fill, int ndim,
+                        const int64_t *shape);
 struct operand *parameter(struct check *c, const char *name, double mean, double deviation,
                           int64_t count); /* F32 vector */
 struct operand *weight(struct check *c, const char *name, int ndim,
@@ -128,6 +147,16 @@ struct operand *gradient_off_kinks(struct check *c, const char *name, struct ten
 /* Gradients by an operand, of its shape: written, or added to what is there. */
 struct operand *gradient(struct check *c, const char *name, const struct operand *of);
 struct operand *gradient_sum(struct check *c, const char *name, const struct operand *of);
+/* An activation's gradient in which some elements, that are not the op's, lie between. */
+struct operand *gradient_between(struct check *c, const char *name, const struct operand *of);
+/* Written in some columns of each row; the others must stay as they are. */
+struct operand *gradient_columns(struct check *c, const char *name, const struct operand *of,
+                                 int64_t begin, int64_t columns);
+/* Of this type on both sides, whatever is being tried. */
+struct operand *input_typed(struct check *c, const char *name, enum dtype dtype, int ndim,
+                            const int64_t *shape, const void *values);
+struct operand *output_typed(struct check *c, const char *name, enum dtype dtype, int ndim,
+                             const int64_t *shape);
 
 /* What a case of the backward direction needs of the forward one is computed by ref, but when
  * timing. */
@@ -144,6 +173,11 @@ static inline struct tape *truth_tape(const struct check *c)
 static inline struct tensor *on(const struct operand *o, enum side side)
 {
     return o ? o->on[side] : NULL;
+}
+
+static inline void *element(const struct tensor *t, int64_t i)
+{
+    return (char *)t->data + (size_t)i * dtype_size(t->dtype);
 }
 
 /* Calls both backends' op directly: RUN(c, add, on(a, side), on(b, side), on(y, side)); `side` is
@@ -178,6 +212,9 @@ static inline struct tensor *in_double(const struct operand *o)
 /* The work of one run, for rates: floating point operations and bytes read and written. */
 void work(struct check *c, double flops, double bytes);
 
+/* Fails the case unless the device left the operand's elements as they were. */
+void check_unchanged(struct check *c, const struct operand *o);
+
 void check_failure(struct check *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Runs one case from its seed; false and c->failure when it failed. */
 bool check_case(struct check *c, const int64_t *p, uint64_t seed);
@@ -190,6 +227,9 @@ bool parse_parameters(const struct op_test *test, const char *text, int64_t *p);
 void check_goldens(struct check *c, const char *path, const char *only_op);
 /* The golden case's operand; dies when the file has none of that size. */
 const struct weight *golden_operand(const struct check *c, const char *name, int64_t count);
+
+/* Of a device of which that is not known: a large matrix product of each type, a large sum. */
+void measure_peaks(struct check *c);
 
 /* Asserts that broken kernels are caught: each a TAP line. */
 void check_broken_kernels(const struct check *c);

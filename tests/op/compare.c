@@ -19,11 +19,13 @@
 #define GOLDEN_REF_TOLERANCE 2e-7   /* the goldens were computed in double and rounded */
 #define ROUNDING             1.2e-7 /* of a sum to float */
 #define BENCH_SECONDS        0.5
+#define BATCH_SECONDS        2e-3
 
 /* Faults of the current case are told by the signal handler, which can only write what is ready. */
 static char fault_text[600];
 static pthread_t fault_thread;
 static sigjmp_buf fault_jump;
+enum { FAULT = 1, LEFT_OUT };
 volatile bool fault_expected;
 
 void check_failure(struct check *c, const char *format, ...)
@@ -66,6 +68,9 @@ void work(struct check *c, double flops, double bytes)
 {
     c->flops = flops;
     c->bytes_moved = bytes;
+    c->left_out = c->work_limit > 0 && fmax(flops, bytes) > c->work_limit;
+    if (c->left_out)
+        siglongjmp(fault_jump, LEFT_OUT);
 }
 
 static void restore_threads(struct check *c)
@@ -96,8 +101,11 @@ static void second_run_end(struct check *c)
     for (int i = 0; i < c->operand_count; i++) {
         const struct operand *o = &c->operands[i];
         float *now = o->output ? operand_floats(c, DEVICE, o) : NULL;
-        if (now && memcmp(now, o->first_result, o->bytes))
-            check_failure(c, "%s has other bits with another number of threads", o->name);
+        if (now && memcmp(now, o->first_result, (size_t)o->count * sizeof(float)))
+            check_failure(c, "%s has other bits %s", o->name,
+                          c->device[DEVICE]->backend->synchronize
+                              ? "in a second run"
+                              : "with another number of threads");
         free(now);
     }
 }
@@ -113,28 +121,61 @@ static bool run_twice(struct check *c, bool first)
     return c->started;
 }
 
+/* Samples of `batch` runs each: a device that runs behind the program is waited for once a sample.
+ */
+static bool bench_again(struct check *c, bool first)
+{
+    bool behind = c->device[DEVICE]->backend->synchronize;
+    int capacity = sizeof c->samples / sizeof *c->samples;
+    if (!first && --c->batch_left > 0)
+        return true;
+    device_synchronize(c->device[DEVICE]);
+    double taken = (seconds_now() - c->begun) / c->batch;
+    if (first) {
+        c->sample_count = behind ? -2 : -1; /* these runs warm up */
+        c->batch = 1;
+        c->seconds = 0;
+    } else if (++c->sample_count > 0) {
+        c->samples[c->sample_count - 1] = taken;
+        c->seconds += taken * c->batch;
+    } else if (c->sample_count == 0 && behind) {
+        c->batch = (int)fmin(fmax(BATCH_SECONDS / taken, 1), 1000);
+    }
+    c->batch_left = c->batch;
+    c->begun = seconds_now();
+    return c->sample_count < 3 || (c->seconds < BENCH_SECONDS && c->sample_count < capacity);
+}
+
 bool run_again(struct check *c, enum side side)
 {
     bool first = !c->started;
     c->started = true;
     if (c->mode == MODE_COMPARE && side == DEVICE)
         return run_twice(c, first);
-    if (c->mode != MODE_BENCH || side == REF) {
+    if (c->mode == MODE_BENCH && side == DEVICE)
+        c->started = bench_again(c, first);
+    else
         c->started = first && c->mode != MODE_BENCH;
-        return c->started;
-    }
-    double now = seconds_now();
-    int capacity = sizeof c->samples / sizeof *c->samples;
-    if (first) {
-        c->sample_count = -1; /* the first run warms up */
-        c->seconds = 0;
-    } else if (c->sample_count++ >= 0) {
-        c->samples[c->sample_count - 1] = now - c->begun;
-        c->seconds += now - c->begun;
-    }
-    c->started = c->sample_count < 3 || (c->seconds < BENCH_SECONDS && c->sample_count < capacity);
-    c->begun = seconds_now();
     return c->started;
+}
+
+/* One rounding of values to this type is at most this beside their norm. Of many it is nearer to
+ * the mean than to the worst. */
+static double one_rounding(enum dtype dtype, size_t n)
+{
+    double most = dtype == DTYPE_BF16 ? 0x1p-8 : dtype == DTYPE_F16 ? 0x1p-11 : 0;
+    return n < 256 ? most : 0.64 * most;
+}
+
+/* Of an output: what the case allows, and the roundings to 16 bits that cannot be had otherwise. */
+static double tolerance_of(const struct check *c, const struct tensor *t, size_t n)
+{
+    double inside = c->dtype == DTYPE_F32 ? 0 : c->test->roundings;
+    if (c->dtype == DTYPE_F32 || (c->tolerance == 0 && inside == 0))
+        return c->tolerance;
+    if (t->dtype == DTYPE_F32) /* sums of products of 16 bits, in another order */
+        return fmax(c->tolerance, 1e-5) + sqrt(inside) * one_rounding(c->dtype, n);
+    return c->tolerance + sqrt(1 + inside) * one_rounding(t->dtype, n);
 }
 
 /* Relative L2 error. What was there before is no part of what the op has to get right, but its last
@@ -160,6 +201,8 @@ static void check_values(struct check *c, const char *whose, const float *got, c
     }
     norm = fmax(norm, (double)n * magnitude * magnitude);
     difference = fmax(0, sqrt(difference) - ROUNDING * sqrt(rounded));
+    if (c->dtype == DTYPE_F16) /* its smallest numbers are apart by this */
+        difference = fmax(0, difference - 0x1p-24 * sqrt((double)n));
     double error = difference > 0 ? difference / sqrt(norm) : 0;
     if (tolerance > 0)
         c->worst_error = fmax(c->worst_error, error / tolerance);
@@ -170,32 +213,62 @@ static void check_values(struct check *c, const char *whose, const float *got, c
                       whose, error, tolerance, worst, n, got[worst], want[worst]);
 }
 
+/* Elements that are the op's own, moved to the front; how many there are. */
+static size_t own_elements(const struct operand *o, float *values)
+{
+    size_t n = 0;
+    for (int64_t i = 0; i < o->count; i++)
+        if (operand_owns(o, i))
+            values[n++] = values[i];
+    return n;
+}
+
+/* Where nothing but the last rounding may differ, it must not either. */
+static void round_alike(enum dtype dtype, float *values, size_t n)
+{
+    uint16_t *rounded = xmalloc(n * sizeof *rounded);
+    dtype_from_f32(dtype, rounded, values, n);
+    dtype_to_f32(values, dtype, rounded, n);
+    free(rounded);
+}
+
+static void check_golden_output(struct check *c, const struct operand *y, const float *got,
+                                const float *before, double magnitude, double tolerance)
+{
+    char name[100];
+    snprintf(name, sizeof name, "%s%s", y->name, y->prefilled && !y->of ? ".after" : "");
+    float *truth = xmalloc((size_t)y->count * sizeof *truth);
+    weight_to_f32(golden_operand(c, name, y->count), truth);
+    check_values(c, y->name, got, truth, before, (size_t)y->count, magnitude, tolerance);
+    free(truth);
+}
+
 static void check_output(struct check *c, const struct operand *y, struct tensor *result)
 {
-    size_t n = y->bytes / sizeof(float);
+    const struct tensor *t = y->on[DEVICE];
     float *got = operand_floats(c, DEVICE, y), *want = operand_floats(c, REF, y);
-    double magnitude = fmax(c->magnitude, y->magnitude);
     float *before = y->prefilled ? operand_before(REF, y) : NULL;
-    if (c->mode == MODE_GOLDEN) {
-        char name[100];
-        snprintf(name, sizeof name, "%s%s", y->name, y->prefilled && !y->of ? ".after" : "");
-        const struct weight *golden = golden_operand(c, name, (int64_t)n);
-        float *truth = xmalloc(y->bytes);
-        weight_to_f32(golden, truth);
-        if (c->judged == REF)
-            check_values(c, y->name, want, truth, before, n, magnitude, GOLDEN_REF_TOLERANCE);
-        else
-            check_values(c, y->name, got, truth, before, n, magnitude,
-                         fmax(c->tolerance, GOLDEN_REF_TOLERANCE));
-        free(truth);
-    } else {
-        check_values(c, y->name, got, want, before, n, magnitude, c->tolerance);
-    }
+    double magnitude = fmax(c->magnitude, y->magnitude);
+    size_t n = own_elements(y, want);
+    double tolerance = tolerance_of(c, t, n);
+    if (tolerance == 0 && dtype_size(t->dtype) == 2)
+        round_alike(t->dtype, want, n);
+    own_elements(y, got);
+    if (c->mode == MODE_COMPARE)
+        check_values(c, y->name, got, want, before, n, magnitude, tolerance);
+    else if (c->judged == REF)
+        check_golden_output(c, y, want, before, magnitude, GOLDEN_REF_TOLERANCE);
+    else
+        check_golden_output(c, y, got, before, magnitude, fmax(tolerance, GOLDEN_REF_TOLERANCE));
     if (result && !tensor_same_shape(result, y->on[REF])) {
         check_failure(c, "the public op returned another shape");
+    } else if (result && result->dtype != t->dtype) {
+        check_failure(c, "the public op returned another type");
     } else if (result && c->judged == DEVICE) {
-        tensor_to_f32(result, got);
-        check_values(c, "public op", got, want, NULL, n, magnitude, c->tolerance);
+        float *returned = xmalloc((size_t)y->count * sizeof *returned);
+        tensor_to_f32(result, returned);
+        check_values(c, "public op", returned, want, NULL, n, magnitude, tolerance);
+        free(returned);
     }
     free(before);
     free(got);
@@ -217,11 +290,17 @@ void finish(struct check *c, struct tensor *result)
 void finish_alone(struct check *c, const struct operand *y, int64_t i, struct tensor *result)
 {
     size_t n = (size_t)tensor_count(result);
-    float *whole = operand_floats(c, DEVICE, y), *alone = xmalloc(n * sizeof(float));
+    float *all = operand_floats(c, DEVICE, y), *alone = xmalloc(n * sizeof(float));
+    float *whole = all + (size_t)i * n;
+    char name[60];
     tensor_to_f32(result, alone);
-    if (memcmp(whole + (size_t)i * n, alone, n * sizeof(float)))
-        check_failure(c, "image %lld alone has other bits than in its batch", (long long)i);
-    free(whole);
+    snprintf(name, sizeof name, "image %lld alone", (long long)i);
+    if (c->test->library && c->device[DEVICE]->backend->synchronize)
+        check_values(c, name, alone, whole, NULL, n, fmax(c->magnitude, y->magnitude),
+                     2 * tolerance_of(c, result, n));
+    else if (memcmp(whole, alone, n * sizeof(float)))
+        check_failure(c, "%s has other bits than in its batch", name);
+    free(all);
     free(alone);
     tensor_release(result);
 }
@@ -229,7 +308,7 @@ void finish_alone(struct check *c, const struct operand *y, int64_t i, struct te
 static void on_fault(int signal)
 {
     if (fault_expected && pthread_equal(pthread_self(), fault_thread))
-        siglongjmp(fault_jump, 1);
+        siglongjmp(fault_jump, FAULT);
     if (write(STDOUT_FILENO, fault_text, strlen(fault_text)) < 0)
         _exit(2);
     _exit(1);
@@ -254,10 +333,12 @@ bool check_case(struct check *c, const int64_t *p, uint64_t seed)
     c->started = false;
     c->tolerance = c->test->tolerance;
     c->magnitude = 0;
+    c->left_out = false;
     catch_faults(c, p, seed);
-    if (sigsetjmp(fault_jump, 1) == 0)
+    int jumped = sigsetjmp(fault_jump, 1);
+    if (jumped == 0)
         c->test->run(c, p);
-    else
+    else if (jumped == FAULT)
         check_failure(c, "touched memory outside of its tensors");
     restore_threads(c);
     differences_release(c);

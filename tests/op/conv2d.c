@@ -80,7 +80,7 @@ static void run(struct check *c, const int64_t *p)
     struct operand *y = output(c, DIMS(p[N], oh, ow, p[CO]));
     if (p[K] == 3 && stride == 1)
         c->tolerance = 3e-5; /* Winograd's F(4x4, 3x3) is allowed */
-    c->magnitude = fill_magnitude((enum fill)p[FILL]);
+    c->magnitude = fill_magnitude(c, (enum fill)p[FILL]);
     work(c, 2.0 * (double)(p[N] * oh * ow) * (double)(p[CO] * p[CI] * p[K] * p[K]), 0);
     RUN(c, conv2d, on(x, side), on(w, side), on(b, side), on(y, side), stride, begin, end);
     finish(c, conv2d(c->tape, on(x, DEVICE), on(w, DEVICE), on(b, DEVICE), stride, begin, end));
@@ -95,6 +95,7 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_conv2d = {
     .name = "conv2d",
     .tolerance = 3e-6,
+    .library = true,
     .weight_dtypes = true,
     .parameters = {"n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias",
                    "fill"},

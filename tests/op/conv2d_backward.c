@@ -93,7 +93,7 @@ static void run(struct check *c, const int64_t *p)
     if (dx)
         dx->magnitude = 0.3 * sqrt((double)p[CO] / (double)p[CI]) / stride;
     if (dw)
-        dw->magnitude = 0.3 * fill_magnitude((enum fill)p[FILL]) * sqrt((double)outputs);
+        dw->magnitude = 0.3 * fill_magnitude(c, (enum fill)p[FILL]) * sqrt((double)outputs);
     if (db)
         db->magnitude = 0.3 * sqrt((double)outputs);
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)outputs * (double)(p[CO] * p[CI] * p[K] * p[K]),
@@ -110,6 +110,7 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_conv2d_backward = {
     .name = "conv2d_backward",
     .tolerance = 1e-5,
+    .library = true,
     .parameters = {"n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias", "fill",
                    "wanted"},
     .sweep = sweep,

@@ -50,8 +50,8 @@ static struct tensor *copy_in_double(struct check *c, const struct operand *o)
 
 void differences_begin(struct check *c, const struct operand *dy)
 {
-    if (c->mode != MODE_COMPARE || c->failure[0] || c->flops > FLOPS_MAX ||
-        tensor_count(dy->on[REF]) > ELEMENTS_MAX)
+    if (c->mode != MODE_COMPARE || c->failure[0] || c->device[DEVICE]->backend->synchronize ||
+        c->flops > FLOPS_MAX || tensor_count(dy->on[REF]) > ELEMENTS_MAX)
         return;
     for (int i = 0; i < c->operand_count; i++)
         if (!c->operands[i].output)
@@ -154,6 +154,8 @@ static void judge(struct check *c, double slope, double size)
     float *now = operand_floats(c, REF, o), *before = operand_before(REF, o);
     double share = 0, terms = 0, rounded = 0, all = 0;
     for (int64_t i = 0; i < n; i++) {
+        if (!operand_owns(o, i))
+            continue;
         double g = o->prefilled ? (double)now[i] - before[i] : now[i];
         share += g * d->u[i];
         terms += g * d->u[i] * (g * d->u[i]);

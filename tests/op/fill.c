@@ -30,6 +30,7 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_fill = {
     .name = "fill",
     .tolerance = 0,
+    .f32_only = true,
     .parameters = {"count", "value"},
     .sweep = sweep,
     .sweep_count = sizeof sweep / sizeof *sweep,

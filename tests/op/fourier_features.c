@@ -20,8 +20,8 @@ static void draw(struct check *c, int64_t *p)
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N]));
-    struct operand *w = activations(c, "weight", FILL_NORMAL, DIMS(p[M], 1));
+    struct operand *x = outside(c, "x", (enum fill)p[FILL], DIMS(p[N]));
+    struct operand *w = outside(c, "weight", FILL_NORMAL, DIMS(p[M], 1));
     struct operand *y = output(c, DIMS(p[N], 2 * p[M]));
     if (p[FILL] == FILL_WIDE)
         c->tolerance = 5e-5; /* angles of hundreds have few digits behind the point */

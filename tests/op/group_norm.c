@@ -2,7 +2,8 @@
 
 #include <math.h>
 
-/* eps is 10^-EPS_EXPONENT. */
+/* eps is 10^-EPS_EXPONENT. modulation: 0 none; 1 + b, its columns begin at b of rows that others
+ * have columns of, too. */
 enum { N, H, W, C, GROUPS, EPS_EXPONENT, AFFINE, MODULATION, ACT, FILL };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -22,6 +23,9 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 5, 5, 48, 4, 5, 1, 1, ACTIVATION_GELU, FILL_LARGE},
     {1, 32, 32, 192, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL},
     {1, 6, 6, 37, 37, 6, 1, 1, ACTIVATION_NONE, FILL_ZERO_ROWS},
+    {2, 3, 5, 6, 1, 5, 0, 13, ACTIVATION_RELU, FILL_NORMAL},
+    {3, 8, 8, 64, 1, 5, 0, 129, ACTIVATION_RELU, FILL_NORMAL},
+    {2, 4, 4, 24, 2, 6, 1, 8, ACTIVATION_SILU, FILL_NORMAL},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -40,7 +44,7 @@ static void draw(struct check *c, int64_t *p)
     p[C] = p[GROUPS] * between(c, 1, p[GROUPS] == 1 ? 140 : 9);
     p[EPS_EXPONENT] = between(c, 5, 6);
     p[AFFINE] = coin(c);
-    p[MODULATION] = coin(c);
+    p[MODULATION] = coin(c) ? coin(c) : between(c, 2, 60);
     p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_GELU);
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
@@ -50,8 +54,10 @@ static void run(struct check *c, const int64_t *p)
     struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[C]));
     struct operand *gamma = p[AFFINE] ? parameter(c, "gamma", 1, 0.3, p[C]) : NULL;
     struct operand *beta = p[AFFINE] ? parameter(c, "beta", 0, 0.3, p[C]) : NULL;
+    int64_t begin = p[MODULATION] ? p[MODULATION] - 1 : 0;
     struct operand *modulation =
-        p[MODULATION] ? activations(c, "modulation", FILL_NORMAL, DIMS(p[N], 2 * p[C])) : NULL;
+        p[MODULATION] ? activations(c, "modulation", FILL_NORMAL, DIMS(p[N], 2 * p[C] + 2 * begin))
+                      : NULL;
     struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[C]));
     enum activation_kind act = (enum activation_kind)p[ACT];
     int groups = (int)p[GROUPS];
@@ -60,15 +66,15 @@ static void run(struct check *c, const int64_t *p)
         c->tolerance = 2e-5; /* five digits */
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, group_norm, on(x, side), on(gamma, side), on(beta, side), on(modulation, side),
-        on(y, side), groups, eps, act);
+        on(y, side), groups, eps, act, begin);
     finish(c, group_norm(c->tape, on(x, DEVICE), groups, eps, on(gamma, DEVICE), on(beta, DEVICE),
-                         on(modulation, DEVICE), act));
+                         on(modulation, DEVICE), begin, act));
     for (int64_t i = 0; i < p[N] && c->mode == MODE_COMPARE; i++) {
         struct tensor *one = tensor_slice(on(x, DEVICE), i, 1);
         struct tensor *its = modulation ? tensor_slice(on(modulation, DEVICE), i, 1) : NULL;
-        finish_alone(
-            c, y, i,
-            group_norm(c->tape, one, groups, eps, on(gamma, DEVICE), on(beta, DEVICE), its, act));
+        finish_alone(c, y, i,
+                     group_norm(c->tape, one, groups, eps, on(gamma, DEVICE), on(beta, DEVICE), its,
+                                begin, act));
         tensor_release(one);
         tensor_release(its);
     }

@@ -4,8 +4,8 @@
 
 #include "tests/op/in_double.h"
 
-/* eps is 10^-EPS_EXPONENT. wanted: sum of 1 for dx, 2 for dgamma, 4 for dbeta, 8 for dmodulation.
- */
+/* eps is 10^-EPS_EXPONENT. modulation: 0 none; 1 + b, its columns begin at b of rows that others
+ * have columns of, too. wanted: sum of 1 for dx, 2 for dgamma, 4 for dbeta, 8 for dmodulation. */
 enum { N, H, W, C, GROUPS, EPS_EXPONENT, AFFINE, MODULATION, ACT, FILL, WANTED };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -34,6 +34,9 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 5, 5, 48, 4, 5, 1, 1, ACTIVATION_GELU, FILL_LARGE, 15},
     {1, 32, 32, 96, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 15},
     {1, 6, 6, 37, 37, 6, 1, 1, ACTIVATION_NONE, FILL_ZERO_ROWS, 15},
+    {2, 3, 5, 6, 1, 5, 0, 13, ACTIVATION_RELU, FILL_NORMAL, 15},
+    {3, 8, 8, 64, 1, 5, 0, 129, ACTIVATION_RELU, FILL_NORMAL, 15},
+    {2, 4, 4, 24, 2, 6, 1, 8, ACTIVATION_SILU, FILL_NORMAL, 15},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -53,7 +56,7 @@ static void draw(struct check *c, int64_t *p)
     p[C] = p[GROUPS] * between(c, 1, p[GROUPS] == 1 ? 100 : 5);
     p[EPS_EXPONENT] = between(c, 5, 6);
     p[AFFINE] = coin(c);
-    p[MODULATION] = coin(c);
+    p[MODULATION] = coin(c) ? coin(c) : between(c, 2, 60);
     p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_GELU);
     p[FILL] = between(c, FILL_NORMAL, FILL_WIDE);
     p[WANTED] = coin(c) ? 15 : 1 + 14 * coin(c);
@@ -68,26 +71,30 @@ static void run(struct check *c, const int64_t *p)
     struct operand *x = activations(c, "x", fill, DIMS(p[N], p[H], p[W], p[C]));
     struct operand *gamma = p[AFFINE] ? parameter(c, "gamma", 1, 0.3, p[C]) : NULL;
     struct operand *beta = p[AFFINE] ? parameter(c, "beta", 0, 0.3, p[C]) : NULL;
+    int64_t begin = p[MODULATION] ? p[MODULATION] - 1 : 0;
     struct operand *modulation =
-        p[MODULATION] ? activations(c, "modulation", FILL_NORMAL, DIMS(p[N], 2 * p[C])) : NULL;
-    struct operand *dy = gradient_off_kinks(c, "dy",
-                                            group_norm(truth_tape(c), on(x, truth(c)), groups, eps,
-                                                       on(gamma, truth(c)), on(beta, truth(c)),
-                                                       on(modulation, truth(c)), ACTIVATION_NONE));
+        p[MODULATION] ? activations(c, "modulation", FILL_NORMAL, DIMS(p[N], 2 * p[C] + 2 * begin))
+                      : NULL;
+    struct operand *dy = gradient_off_kinks(
+        c, "dy",
+        group_norm(truth_tape(c), on(x, truth(c)), groups, eps, on(gamma, truth(c)),
+                   on(beta, truth(c)), on(modulation, truth(c)), begin, ACTIVATION_NONE));
     struct operand *y =
         computed(c, "y",
                  group_norm(truth_tape(c), on(x, truth(c)), groups, eps, on(gamma, truth(c)),
-                            on(beta, truth(c)), on(modulation, truth(c)), act));
+                            on(beta, truth(c)), on(modulation, truth(c)), begin, act));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
     struct operand *dgamma = gamma && p[WANTED] & 2 ? gradient_sum(c, "dgamma", gamma) : NULL;
     struct operand *dbeta = beta && p[WANTED] & 4 ? gradient_sum(c, "dbeta", beta) : NULL;
     struct operand *dmodulation =
-        modulation && p[WANTED] & 8 ? gradient(c, "dmodulation", modulation) : NULL;
+        modulation && p[WANTED] & 8
+            ? gradient_columns(c, "dmodulation", modulation, begin, 2 * p[C])
+            : NULL;
     if (fill == FILL_NEAR_CONSTANT)
         c->tolerance = 1e-4;                       /* x has five digits beside its mean */
     bool single = p[H] * p[W] * p[C] == p[GROUPS]; /* one element has no deviation */
     if (dx)
-        dx->magnitude = 1 / hypot(single ? 0 : fill_deviation(fill), sqrt(eps));
+        dx->magnitude = 1 / hypot(single ? 0 : fill_deviation(c, fill), sqrt(eps));
     if (dgamma)
         dgamma->magnitude = 0.3 * sqrt((double)(p[N] * p[H] * p[W]));
     if (dbeta)
@@ -97,12 +104,12 @@ static void run(struct check *c, const int64_t *p)
     work(c, 0, (dx ? 3.0 : 2.0) * (double)dy->bytes);
     RUN(c, group_norm_backward,
         {on(x, side), on(gamma, side), on(beta, side), on(modulation, side), on(y, side), groups,
-         eps, act},
+         eps, act, begin},
         on(dy, side), on(dx, side), on(dgamma, side), on(dbeta, side), on(dmodulation, side));
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_group_norm(in_double(x), in_double(gamma), in_double(beta), in_double(modulation),
-                          differences_output(c), groups, eps, (int)act);
+                          differences_output(c), groups, eps, (int)act, begin);
 }
 
 const struct op_test test_group_norm_backward = {

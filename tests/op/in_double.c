@@ -74,9 +74,11 @@ void double_linear(struct tensor *x, struct tensor *weight, struct tensor *bias,
 }
 
 void double_group_norm(struct tensor *x, struct tensor *gamma, struct tensor *beta,
-                       struct tensor *modulation, struct tensor *y, int groups, double eps, int act)
+                       struct tensor *modulation, struct tensor *y, int groups, double eps, int act,
+                       int64_t modulation_begin)
 {
-    RUN(group_norm, x, gamma, beta, modulation, y, groups, eps, (enum activation_kind)act);
+    RUN(group_norm, x, gamma, beta, modulation, y, groups, eps, (enum activation_kind)act,
+        modulation_begin);
 }
 
 void double_layer_norm(struct tensor *x, struct tensor *gamma, struct tensor *beta,

@@ -13,8 +13,8 @@ void double_conv2d(struct tensor *x, struct tensor *weight, struct tensor *bias,
 void double_linear(struct tensor *x, struct tensor *weight, struct tensor *bias, struct tensor *y,
                    int act);
 void double_group_norm(struct tensor *x, struct tensor *gamma, struct tensor *beta,
-                       struct tensor *modulation, struct tensor *y, int groups, double eps,
-                       int act);
+                       struct tensor *modulation, struct tensor *y, int groups, double eps, int act,
+                       int64_t modulation_begin);
 void double_layer_norm(struct tensor *x, struct tensor *gamma, struct tensor *beta,
                        struct tensor *y, double eps);
 /* q, k, v begin at first[] elements of their tensors; rows are as far apart as their last dimension

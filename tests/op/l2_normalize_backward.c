@@ -32,7 +32,7 @@ static void run(struct check *c, const int64_t *p)
     struct operand *x = activations(c, "x", fill, DIMS(p[N], p[D]));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[D]));
     struct operand *dx = gradient(c, "dx", x);
-    dx->magnitude = 1 / fmax(fill_magnitude(fill), eps / scale);
+    dx->magnitude = 1 / fmax(fill_magnitude(c, fill), eps / scale);
     work(c, 0, 3 * (double)dy->bytes);
     RUN(c, l2_normalize_backward, {on(x, side), on(dy, side), eps, scale}, on(dy, side),
         on(dx, side));

@@ -45,7 +45,7 @@ static void run(struct check *c, const int64_t *p)
     if (fill == FILL_NEAR_CONSTANT)
         c->tolerance = 1e-4; /* x has five digits beside its mean */
     if (dx)
-        dx->magnitude = 1 / hypot(p[C] == 1 ? 0 : fill_deviation(fill), sqrt(eps));
+        dx->magnitude = 1 / hypot(p[C] == 1 ? 0 : fill_deviation(c, fill), sqrt(eps));
     if (dgamma)
         dgamma->magnitude = 0.3 * sqrt((double)(p[N] * p[S]));
     if (dbeta)

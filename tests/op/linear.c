@@ -56,7 +56,7 @@ static void run(struct check *c, const int64_t *p)
     struct operand *y =
         flat ? output(c, DIMS(p[N] * p[S], p[OUT])) : output(c, DIMS(p[N], p[S], p[OUT]));
     enum activation_kind act = (enum activation_kind)p[ACT];
-    c->magnitude = fill_magnitude((enum fill)p[FILL]);
+    c->magnitude = fill_magnitude(c, (enum fill)p[FILL]);
     work(c, 2.0 * (double)(p[N] * p[S]) * (double)(p[IN] * p[OUT]), 0);
     RUN(c, linear, on(x, side), on(w, side), on(b, side), on(y, side), act);
     finish(c, linear(c->tape, on(x, DEVICE), on(w, DEVICE), on(b, DEVICE), act));
@@ -71,6 +71,7 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_linear = {
     .name = "linear",
     .tolerance = 3e-6,
+    .library = true,
     .weight_dtypes = true,
     .parameters = {"n", "s", "in", "out", "dims", "wdims", "bias", "act", "fill"},
     .sweep = sweep,

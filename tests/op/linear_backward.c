@@ -76,7 +76,7 @@ static void run(struct check *c, const int64_t *p)
     if (dx)
         dx->magnitude = 0.3 * sqrt((double)p[OUT] / (double)p[IN]);
     if (dw)
-        dw->magnitude = 0.3 * fill_magnitude(fill) * sqrt((double)rows);
+        dw->magnitude = 0.3 * fill_magnitude(c, fill) * sqrt((double)rows);
     if (db)
         db->magnitude = 0.3 * sqrt((double)rows);
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)rows * (double)(p[IN] * p[OUT]),
@@ -91,6 +91,7 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_linear_backward = {
     .name = "linear_backward",
     .tolerance = 1e-5,
+    .library = true,
     .parameters = {"n", "s", "in", "out", "dims", "wdims", "bias", "act", "fill", "wanted"},
     .sweep = sweep,
     .sweep_count = sizeof sweep / sizeof *sweep,

@@ -54,6 +54,7 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_linear_combination = {
     .name = "linear_combination",
     .tolerance = 5e-7,
+    .f32_only = true,
     .parameters = {"n", "h", "w", "c", "count"},
     .sweep = sweep,
     .sweep_count = sizeof sweep / sizeof *sweep,

@@ -1,5 +1,10 @@
 #include "tests/op/checker.h"
 
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/message.h"
+
 /* wanted: 1 for dx. */
 enum { N, C, H, W, FILL, WANTED };
 
@@ -25,6 +30,37 @@ static void draw(struct check *c, int64_t *p)
     p[WANTED] = coin(c);
 }
 
+/* What is not finite anywhere must be so where gradients begin: they are not applied then. */
+static void check_not_finite(struct check *c, const int64_t *p, struct tensor *weight)
+{
+    struct device *d = c->device[DEVICE];
+    int64_t count = p[C] * p[H] * p[W], all = p[N] * count, bad = between(c, 0, all - 1);
+    float *values = xmalloc((size_t)all * sizeof(float)),
+          *losses = xmalloc((size_t)p[N] * sizeof(float));
+    normals(c, values, (size_t)all, 0, 1);
+    struct tensor *target = tensor_from_f32(d, DIMS(all), values);
+    values[bad] = coin(c) ? NAN : coin(c) ? INFINITY : 3e38f; /* or its square overflows */
+    struct tensor *x = tensor_from_f32(d, DIMS(p[N], count), values);
+    struct tensor *loss = tensor_new(d, DTYPE_F32, DIMS(p[N]));
+    struct tensor *dx = tensor_new(d, DTYPE_F32, DIMS(p[N], count));
+    d->backend->mse(d, &(struct mse_args){x, target, weight, loss, dx});
+    tensor_to_f32(loss, losses);
+    tensor_to_f32(dx, values);
+    for (int64_t i = 0; i < p[N]; i++)
+        if (!isfinite(losses[i]) != (i == bad / count) ||
+            !isfinite(values[i * count]) != (i == bad / count))
+            check_failure(
+                c,
+                "image %lld, where image %lld has what is not finite: loss %g, gradient begins %g",
+                (long long)i, (long long)(bad / count), losses[i], values[i * count]);
+    tensor_release(x);
+    tensor_release(target);
+    tensor_release(loss);
+    tensor_release(dx);
+    free(losses);
+    free(values);
+}
+
 static void run(struct check *c, const int64_t *p)
 {
     enum fill fill = (enum fill)p[FILL];
@@ -32,17 +68,20 @@ static void run(struct check *c, const int64_t *p)
     struct operand *target = activations(c, "target", fill, DIMS(p[N], p[C], p[H], p[W]));
     struct operand *loss = output_named(c, "loss", DIMS(p[N]));
     struct operand *dx = p[WANTED] ? output_named(c, "dx", DIMS(p[N], p[C], p[H], p[W])) : NULL;
-    struct operand *weight_of_one =
-        parameter(c, "weight", 1 / (double)(p[N] * p[C] * p[H] * p[W]), 0, 1);
+    float one_of_all = 1 / (float)(p[N] * p[C] * p[H] * p[W]);
+    struct operand *weight_of_one = input_typed(c, "weight", DTYPE_F32, DIMS(1), &one_of_all);
     work(c, 0, 3 * (double)x->bytes);
     RUN(c, mse, on(x, side), on(target, side), dx ? on(weight_of_one, side) : NULL, on(loss, side),
         on(dx, side));
     finish(c, NULL);
+    if (c->mode == MODE_COMPARE)
+        check_not_finite(c, p, on(weight_of_one, DEVICE));
 }
 
 const struct op_test test_mse = {
     .name = "mse",
     .tolerance = 2e-6,
+    .f32_only = true,
     .parameters = {"n", "c", "h", "w", "fill", "wanted"},
     .sweep = sweep,
     .sweep_count = sizeof sweep / sizeof *sweep,

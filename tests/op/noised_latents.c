@@ -38,14 +38,15 @@ static void run(struct check *c, const int64_t *p)
     float scale = (float)p[SCALE] / 1000;
     c->magnitude = 1;
     work(c, 0, (double)(moments->bytes + 4 * noise->bytes));
-    RUN(c, noised_latents, on(moments, side), on(posterior, side), on(noise, side),
-        on(alpha, side), on(sigma, side), scale, on(noisy, side), on(target, side));
+    RUN(c, noised_latents, on(moments, side), on(posterior, side), on(noise, side), on(alpha, side),
+        on(sigma, side), scale, on(noisy, side), on(target, side));
     finish(c, NULL);
 }
 
 const struct op_test test_noised_latents = {
     .name = "noised_latents",
     .tolerance = 1e-6,
+    .f32_only = true,
     .parameters = {"n", "z", "h", "w", "scale", "fill"},
     .sweep = sweep,
     .sweep_count = sizeof sweep / sizeof *sweep,

@@ -2,14 +2,14 @@
 
 #include "common/base/rng.h"
 
-/* From sample FIRST of step STEP on, every other one. */
+/* From sample FIRST of step STEP on: every other one, of the next step each. */
 enum { N, COUNT, PURPOSE, STEP, FIRST };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, RNG_POSTERIOR, 0, 0},
     {3, 4096, RNG_POSTERIOR, 7, 1000},
     {5, 37, RNG_SAMPLER_NOISE, 1, INT64_C(1) << 33},
-    {2, 4098, RNG_POSTERIOR, (1 << 26) - 1, 12345},
+    {2, 4098, RNG_POSTERIOR, (1 << 26) - 2, 12345},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -28,18 +28,23 @@ static void draw(struct check *c, int64_t *p)
 
 static void run(struct check *c, const int64_t *p)
 {
-    uint64_t samples[64], seed = (uint64_t)between(c, 0, INT64_MAX - 1);
-    for (int64_t i = 0; i < p[N]; i++)
-        samples[i] = (uint64_t)(p[FIRST] + 2 * i);
+    int64_t draws[2 * 64];
+    uint64_t seed = (uint64_t)between(c, 0, INT64_MAX - 1);
+    for (int64_t i = 0; i < p[N]; i++) {
+        draws[2 * i] = p[FIRST] + 2 * i;
+        draws[2 * i + 1] = p[STEP] + i;
+    }
+    struct operand *of = input_typed(c, "draws", DTYPE_I64, DIMS(p[N], 2), draws);
     struct operand *y = output(c, DIMS(p[N], p[COUNT]));
     work(c, 0, (double)y->bytes);
-    RUN(c, normals, seed, (int)p[PURPOSE], (uint32_t)p[STEP], samples, on(y, side));
+    RUN(c, normals, seed, (int)p[PURPOSE], on(of, side), on(y, side));
     finish(c, NULL);
 }
 
 const struct op_test test_normals = {
     .name = "normals",
     .tolerance = 0,
+    .f32_only = true,
     .parameters = {"n", "count", "purpose", "step", "first"},
     .sweep = sweep,
     .sweep_count = sizeof sweep / sizeof *sweep,

@@ -78,39 +78,60 @@ static void place_create(struct check *c, enum side side, struct operand *o, enu
 {
     struct device *d = c->device[side];
     struct place *place = &o->place[side];
+    size_t size = dtype_size(dtype);
+    place->bytes = (size_t)o->count * size;
     if (d->host_memory) {
-        map_guarded(c, place, o->bytes);
+        map_guarded(c, place, place->bytes);
     } else {
-        place->before = SLACK_BYTES;
-        place->size = o->bytes + 2 * SLACK_BYTES;
+        /* Parameters lie in one array, wherever the one before ends. */
+        place->before = SLACK_BYTES + (o->misaligned ? size : 0);
+        place->size = (place->bytes + 2 * SLACK_BYTES + size) / size * size;
     }
     place->original = xmalloc(place->size);
     poison(place->original, place->size);
     if (values)
-        memcpy(place->original + place->before, values, o->bytes);
+        memcpy(place->original + place->before, values, place->bytes);
     if (d->host_memory) {
         memcpy(place->start, place->original, place->size);
         o->on[side] = tensor_borrow(d, dtype, ndim, shape, place->start + place->before);
         return;
     }
-    int64_t size = (int64_t)dtype_size(dtype);
-    place->block = tensor_new(d, dtype, DIMS((int64_t)place->size / size));
+    place->block = tensor_new(d, dtype, DIMS((int64_t)(place->size / size)));
     d->backend->upload(d, place->block->data, place->original, place->size);
-    struct tensor *inside =
-        tensor_slice(place->block, SLACK_BYTES / size, (int64_t)o->bytes / size);
+    struct tensor *inside = tensor_slice(place->block, (int64_t)(place->before / size), o->count);
     o->on[side] = tensor_reshape(inside, ndim, shape);
     tensor_release(inside);
 }
 
-static struct operand *operand_create(struct check *c, const char *name, enum dtype dtype, int ndim,
-                                      const int64_t *shape, const void *values)
+static struct operand *operand_begin(struct check *c, const char *name, int ndim,
+                                     const int64_t *shape)
 {
     CHECK(c->operand_count < MAX_OPERANDS);
     struct operand *o = &c->operands[c->operand_count++];
-    *o = (struct operand){.name = name};
-    o->bytes = (size_t)product(ndim, shape) * dtype_size(dtype);
+    *o = (struct operand){.name = name, .count = product(ndim, shape)};
+    return o;
+}
+
+static struct operand *operand_end(struct operand *o)
+{
+    o->bytes = o->place[DEVICE].bytes;
+    return o;
+}
+
+struct operand *input_typed(struct check *c, const char *name, enum dtype dtype, int ndim,
+                            const int64_t *shape, const void *values)
+{
+    struct operand *o = operand_begin(c, name, ndim, shape);
     for (enum side side = REF; side < SIDES; side++)
         place_create(c, side, o, dtype, ndim, shape, values);
+    return operand_end(o);
+}
+
+struct operand *output_typed(struct check *c, const char *name, enum dtype dtype, int ndim,
+                             const int64_t *shape)
+{
+    struct operand *o = input_typed(c, name, dtype, ndim, shape, NULL);
+    o->output = true;
     return o;
 }
 
@@ -120,36 +141,88 @@ static struct operand *from_golden(struct check *c, const char *name, int ndim,
     const struct weight *w = golden_operand(c, name, product(ndim, shape));
     void *values = xmalloc(weight_bytes(w));
     weight_copy(w, values);
-    struct operand *o = operand_create(c, name, w->dtype, ndim, shape, values);
+    struct operand *o = input_typed(c, name, w->dtype, ndim, shape, values);
     free(values);
     return o;
 }
 
-/* Takes over values. */
-static struct operand *from_floats(struct check *c, const char *name, enum dtype dtype, int ndim,
-                                   const int64_t *shape, float *values)
+static void round_floats(enum dtype dtype, float *values, size_t count)
 {
-    size_t count = (size_t)product(ndim, shape);
-    void *converted = xmalloc(count * dtype_size(dtype));
-    dtype_from_f32(dtype, converted, values, count);
-    struct operand *o = operand_create(c, name, dtype, ndim, shape, converted);
+    if (dtype == DTYPE_F32)
+        return;
+    void *rounded = xmalloc(count * dtype_size(dtype));
+    dtype_from_f32(dtype, rounded, values, count);
+    dtype_to_f32(values, dtype, rounded, count);
+    free(rounded);
+}
+
+/* F32 for ref; on the device of this type, which values are rounded to first. Takes them over;
+ * NULL: the memory stays poisoned. */
+static struct operand *of_type(struct check *c, const char *name, enum dtype dtype, int ndim,
+                               const int64_t *shape, float *values)
+{
+    struct operand *o = operand_begin(c, name, ndim, shape);
+    void *converted = NULL;
+    if (values) {
+        converted = xmalloc((size_t)o->count * dtype_size(dtype));
+        round_floats(dtype, values, (size_t)o->count);
+        dtype_from_f32(dtype, converted, values, (size_t)o->count);
+    }
+    place_create(c, REF, o, DTYPE_F32, ndim, shape, values);
+    place_create(c, DEVICE, o, dtype, ndim, shape, converted);
     free(converted);
     free(values);
-    return o;
+    return operand_end(o);
 }
 
-static const struct {
+/* An F32 vector that lies among others. Takes over values. */
+static struct operand *of_parameters(struct check *c, const char *name, int ndim,
+                                     const int64_t *shape, float *values)
+{
+    struct operand *o = operand_begin(c, name, ndim, shape);
+    o->misaligned = coin(c) && !c->test->f32_only; /* those get whole arrays */
+    for (enum side side = REF; side < SIDES; side++)
+        place_create(c, side, o, DTYPE_F32, ndim, shape, values);
+    free(values);
+    return operand_end(o);
+}
+
+static const struct fill_values {
     double mean, deviation;
 } fills[FILL_COUNT] = {{0, 1}, {1000, 0.1}, {0, 1e4}, {0, 1e-3}, {0, 10}, {0, 1}};
 
-double fill_magnitude(enum fill fill)
+/* What 16 bits can hold, and tell apart. */
+static struct fill_values fill_values(const struct check *c, enum fill fill)
 {
-    return hypot(fills[fill].mean, fills[fill].deviation);
+    if (c->dtype != DTYPE_F32 && fill == FILL_NEAR_CONSTANT)
+        return (struct fill_values){1000, c->dtype == DTYPE_BF16 ? 16 : 2};
+    if (c->dtype == DTYPE_F16 && fill == FILL_LARGE)
+        return (struct fill_values){0, 1e3};
+    return fills[fill];
 }
 
-double fill_deviation(enum fill fill)
+double fill_magnitude(const struct check *c, enum fill fill)
 {
-    return fills[fill].deviation;
+    struct fill_values v = fill_values(c, fill);
+    return hypot(v.mean, v.deviation);
+}
+
+double fill_deviation(const struct check *c, enum fill fill)
+{
+    return fill_values(c, fill).deviation;
+}
+
+static float *draw_fill(struct check *c, enum fill fill, int ndim, const int64_t *shape)
+{
+    int64_t count = product(ndim, shape), last = shape[ndim - 1];
+    float *values = xmalloc((size_t)count * sizeof(float));
+    struct fill_values v = fill_values(c, fill);
+    normals(c, values, (size_t)count, v.mean, v.deviation);
+    if (fill == FILL_ZERO_ROWS)
+        for (int64_t i = 0; i < count; i++)
+            if (i / last % 2 == 0)
+                values[i] = 0;
+    return values;
 }
 
 struct operand *activations(struct check *c, const char *name, enum fill fill, int ndim,
@@ -157,14 +230,15 @@ struct operand *activations(struct check *c, const char *name, enum fill fill, i
 {
     if (c->mode == MODE_GOLDEN)
         return from_golden(c, name, ndim, shape);
-    int64_t count = product(ndim, shape), last = shape[ndim - 1];
-    float *values = xmalloc((size_t)count * sizeof(float));
-    normals(c, values, (size_t)count, fills[fill].mean, fills[fill].deviation);
-    if (fill == FILL_ZERO_ROWS)
-        for (int64_t i = 0; i < count; i++)
-            if (i / last % 2 == 0)
-                values[i] = 0;
-    return from_floats(c, name, DTYPE_F32, ndim, shape, values);
+    return of_type(c, name, c->dtype, ndim, shape, draw_fill(c, fill, ndim, shape));
+}
+
+struct operand *outside(struct check *c, const char *name, enum fill fill, int ndim,
+                        const int64_t *shape)
+{
+    if (c->mode == MODE_GOLDEN)
+        return from_golden(c, name, ndim, shape);
+    return of_type(c, name, DTYPE_F32, ndim, shape, draw_fill(c, fill, ndim, shape));
 }
 
 struct operand *parameter(struct check *c, const char *name, double mean, double deviation,
@@ -174,7 +248,61 @@ struct operand *parameter(struct check *c, const char *name, double mean, double
         return from_golden(c, name, DIMS(count));
     float *values = xmalloc((size_t)count * sizeof(float));
     normals(c, values, (size_t)count, mean, deviation);
-    return from_floats(c, name, DTYPE_F32, DIMS(count), values);
+    return of_parameters(c, name, DIMS(count), values);
+}
+
+/* Fails the case unless t, a kernel or matrix in the form the device wants, holds these values. */
+static void check_form(struct check *c, const struct tensor *t, const float *values)
+{
+    size_t count = (size_t)tensor_count(t);
+    int64_t taps = t->ndim == 4 ? t->shape[2] * t->shape[3] : 1;
+    int64_t ci = t->shape[1], wrong = 0;
+    float *now = xmalloc(count * sizeof(float));
+    tensor_to_f32(t, now);
+    for (int64_t i = 0; i < (int64_t)count; i++) {
+        int64_t tap = i % taps, channel = i / taps % ci, first = i - i % (taps * ci);
+        int64_t at = t->channels_last ? first + tap * ci + channel : i;
+        wrong += now[at] != values[i];
+    }
+    if (t->dtype != c->dtype || t->channels_last != (taps > 1) || wrong)
+        check_failure(c, "a weight as the device wants it has %lld wrong elements of %zu",
+                      (long long)wrong, count);
+    free(now);
+}
+
+/* On a device that wants weights in a form of its own: as they lie in a checkpoint, in that form,
+ * or F32 with a copy of that form. ref gets them rounded to what the device computes in. */
+static struct operand *weight_in_form(struct check *c, const char *name, int ndim,
+                                      const int64_t *shape, float *values)
+{
+    struct device *d = c->device[DEVICE];
+    struct operand *o = operand_begin(c, name, ndim, shape);
+    size_t count = (size_t)o->count;
+    void *raw = xmalloc(count * dtype_size(c->weight_dtype));
+    dtype_from_f32(c->weight_dtype, raw, values, count);
+    round_floats(c->weight_dtype, values, count);
+    o->misaligned = c->weight_form != FORM_WANTED && coin(c);
+    if (c->weight_form == FORM_WANTED) {
+        struct tensor *wanted = weight_from_host(d, c->weight_dtype, ndim, shape, raw);
+        size_t bytes = count * dtype_size(wanted->dtype);
+        raw = xrealloc(raw, bytes);
+        d->backend->download(d, raw, wanted->data, bytes);
+        place_create(c, DEVICE, o, wanted->dtype, ndim, shape, raw);
+        o->on[DEVICE]->channels_last = wanted->channels_last;
+        tensor_release(wanted);
+    } else {
+        place_create(c, DEVICE, o, c->weight_dtype, ndim, shape, raw);
+    }
+    if (c->weight_form == FORM_WORKING)
+        weights_refresh(d, &o->on[DEVICE], 1);
+    round_floats(c->dtype, values, count);
+    if (c->weight_form == FORM_WANTED)
+        check_form(c, o->on[DEVICE], values);
+    else if (o->on[DEVICE]->working)
+        check_form(c, o->on[DEVICE]->working, values);
+    place_create(c, REF, o, DTYPE_F32, ndim, shape, values);
+    free(raw);
+    return operand_end(o);
 }
 
 struct operand *weight(struct check *c, const char *name, int ndim, const int64_t *shape)
@@ -183,8 +311,18 @@ struct operand *weight(struct check *c, const char *name, int ndim, const int64_
         return from_golden(c, name, ndim, shape);
     int64_t count = product(ndim, shape);
     float *values = xmalloc((size_t)count * sizeof(float));
+    struct operand *o;
     normals(c, values, (size_t)count, 0, 1 / sqrt((double)(count / shape[0])));
-    return from_floats(c, name, c->weight_dtype, ndim, shape, values);
+    if (c->device[DEVICE]->backend->convert_weights) {
+        o = weight_in_form(c, name, ndim, shape, values);
+    } else {
+        void *converted = xmalloc((size_t)count * dtype_size(c->weight_dtype));
+        dtype_from_f32(c->weight_dtype, converted, values, (size_t)count);
+        o = input_typed(c, name, c->weight_dtype, ndim, shape, converted);
+        free(converted);
+    }
+    free(values);
+    return o;
 }
 
 struct operand *integers(struct check *c, const char *name, int64_t limit, int ndim,
@@ -196,7 +334,7 @@ struct operand *integers(struct check *c, const char *name, int64_t limit, int n
     int32_t *values = xmalloc((size_t)count * sizeof(int32_t));
     for (int64_t i = 0; i < count; i++)
         values[i] = (int32_t)between(c, 0, limit - 1);
-    struct operand *o = operand_create(c, name, DTYPE_I32, ndim, shape, values);
+    struct operand *o = input_typed(c, name, DTYPE_I32, ndim, shape, values);
     free(values);
     return o;
 }
@@ -208,7 +346,7 @@ struct operand *output(struct check *c, int ndim, const int64_t *shape)
 
 struct operand *output_named(struct check *c, const char *name, int ndim, const int64_t *shape)
 {
-    struct operand *o = operand_create(c, name, DTYPE_F32, ndim, shape, NULL);
+    struct operand *o = of_type(c, name, c->dtype, ndim, shape, NULL);
     o->output = true;
     return o;
 }
@@ -225,7 +363,7 @@ struct operand *computed(struct check *c, const char *name, struct tensor *value
 {
     float *values = xmalloc((size_t)tensor_count(value) * sizeof(float));
     tensor_to_f32(value, values);
-    struct operand *o = from_floats(c, name, DTYPE_F32, value->ndim, value->shape, values);
+    struct operand *o = of_type(c, name, c->dtype, value->ndim, value->shape, values);
     tensor_release(value);
     return o;
 }
@@ -244,7 +382,7 @@ struct operand *gradient_off_kinks(struct check *c, const char *name, struct ten
             values[i] = 0;
     struct operand *o = c->mode == MODE_GOLDEN
                             ? from_golden(c, name, z->ndim, z->shape)
-                            : from_floats(c, name, DTYPE_F32, z->ndim, z->shape, values);
+                            : of_type(c, name, c->dtype, z->ndim, z->shape, values);
     if (c->mode == MODE_GOLDEN)
         free(values);
     free(at);
@@ -252,9 +390,12 @@ struct operand *gradient_off_kinks(struct check *c, const char *name, struct ten
     return o;
 }
 
+/* Of the type of what it is the gradient of. */
 struct operand *gradient(struct check *c, const char *name, const struct operand *of)
 {
-    struct operand *o = output_named(c, name, of->on[REF]->ndim, of->on[REF]->shape);
+    const struct tensor *t = of->on[REF];
+    struct operand *o = of_type(c, name, of->on[DEVICE]->dtype, t->ndim, t->shape, NULL);
+    o->output = true;
     o->of = of;
     return o;
 }
@@ -266,10 +407,46 @@ struct operand *gradient_sum(struct check *c, const char *name, const struct ope
     float *values = xcalloc(count, sizeof(float)); /* what golden files have starts from nothing */
     if (c->mode != MODE_GOLDEN)
         normals(c, values, count, 0, 1);
-    struct operand *o = from_floats(c, name, DTYPE_F32, t->ndim, t->shape, values);
+    struct operand *o = of_parameters(c, name, t->ndim, t->shape, values);
     o->output = o->prefilled = true;
     o->of = of;
     return o;
+}
+
+struct operand *gradient_between(struct check *c, const char *name, const struct operand *of)
+{
+    const struct tensor *t = of->on[REF];
+    float *values = xmalloc((size_t)tensor_count(t) * sizeof(float));
+    normals(c, values, (size_t)tensor_count(t), 0, 1);
+    struct operand *o = of_type(c, name, of->on[DEVICE]->dtype, t->ndim, t->shape, values);
+    o->output = o->prefilled = true;
+    o->of = of;
+    return o;
+}
+
+struct operand *gradient_columns(struct check *c, const char *name, const struct operand *of,
+                                 int64_t begin, int64_t columns)
+{
+    const struct tensor *t = of->on[REF];
+    if (columns == tensor_last(t))
+        return gradient(c, name, of);
+    float *values = xmalloc((size_t)tensor_count(t) * sizeof(float));
+    normals(c, values, (size_t)tensor_count(t), 0, 1);
+    for (int64_t row = 0; row < tensor_rows(t); row++)
+        for (int64_t i = begin; i < begin + columns; i++)
+            values[row * tensor_last(t) + i] = NAN;
+    struct operand *o = of_type(c, name, of->on[DEVICE]->dtype, t->ndim, t->shape, values);
+    o->output = true;
+    o->of = of;
+    o->begin = begin;
+    o->columns = columns;
+    return o;
+}
+
+bool operand_owns(const struct operand *o, int64_t i)
+{
+    int64_t column = i % tensor_last(o->on[REF]) - o->begin;
+    return !o->columns || (column >= 0 && column < o->columns);
 }
 
 /* A malloc'ed copy of what the place holds now. */
@@ -287,14 +464,19 @@ static uint8_t *place_read(struct check *c, enum side side, const struct operand
 void operand_check_memory(struct check *c, enum side side, const struct operand *o)
 {
     const struct place *place = &o->place[side];
-    size_t end = place->before + o->bytes;
+    size_t end = place->before + place->bytes, element = dtype_size(o->on[side]->dtype);
+    const uint8_t *before = place->original + place->before;
     uint8_t *now = place_read(c, side, o);
     if (memcmp(now, place->original, place->before))
         check_failure(c, "wrote before the begin of %s", o->name);
     if (memcmp(now + end, place->original + end, place->size - end))
         check_failure(c, "wrote past the end of %s", o->name);
-    if (!o->output && memcmp(now + place->before, place->original + place->before, o->bytes))
+    if (!o->output && memcmp(now + place->before, before, place->bytes))
         check_failure(c, "changed its input %s", o->name);
+    for (size_t i = 0; o->columns && i < (size_t)o->count; i++)
+        if (!operand_owns(o, (int64_t)i) &&
+            memcmp(now + place->before + i * element, before + i * element, element))
+            check_failure(c, "changed columns of %s that are not its own", o->name);
     free(now);
 }
 
@@ -308,18 +490,34 @@ void operand_restore(struct check *c, enum side side, const struct operand *o)
                                          place->size);
 }
 
+/* The elements of a copy of the place, as floats. */
+static float *floats(enum side side, const struct operand *o, const uint8_t *copy)
+{
+    float *values = xmalloc((size_t)o->count * sizeof(float));
+    dtype_to_f32(values, o->on[side]->dtype, copy + o->place[side].before, (size_t)o->count);
+    return values;
+}
+
 float *operand_before(enum side side, const struct operand *o)
 {
-    float *before = xmalloc(o->bytes);
-    memcpy(before, o->place[side].original + o->place[side].before, o->bytes);
-    return before;
+    return floats(side, o, o->place[side].original);
 }
 
 float *operand_floats(struct check *c, enum side side, const struct operand *o)
 {
     uint8_t *now = place_read(c, side, o);
-    memmove(now, now + o->place[side].before, o->bytes);
-    return (float *)now;
+    float *values = floats(side, o, now);
+    free(now);
+    return values;
+}
+
+void check_unchanged(struct check *c, const struct operand *o)
+{
+    const struct place *place = &o->place[DEVICE];
+    uint8_t *now = place_read(c, DEVICE, o);
+    if (memcmp(now + place->before, place->original + place->before, place->bytes))
+        check_failure(c, "changed %s", o->name);
+    free(now);
 }
 
 void operands_release(struct check *c)

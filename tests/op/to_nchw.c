@@ -22,7 +22,7 @@ static void draw(struct check *c, int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *y = output(c, DIMS(p[N], p[C], p[H], p[W]));
+    struct operand *y = output_typed(c, "y", DTYPE_F32, DIMS(p[N], p[C], p[H], p[W]));
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, to_nchw, on(x, side), on(y, side));
     finish(c, to_nchw(c->tape, on(x, DEVICE)));

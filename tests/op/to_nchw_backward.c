@@ -22,7 +22,7 @@ static void draw(struct check *c, int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[C], p[H], p[W]));
+    struct operand *dy = outside(c, "dy", FILL_NORMAL, DIMS(p[N], p[C], p[H], p[W]));
     struct operand *dx = gradient(c, "dx", x);
     work(c, 0, (double)(dx->bytes + dy->bytes));
     RUN(c, to_nchw_backward, on(dy, side), on(dx, side));

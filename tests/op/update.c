@@ -1,0 +1,102 @@
+#include "tests/op/checker.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "common/base/message.h"
+
+/* The rate is 10^-RATE_EXPONENT, weight decay DECAY / 100, EMA's decay 1 - 10^-EMA (0: none), the
+ * loss scale 2^LOSS_SCALE, the clip CLIP / 100 of the gradient's norm (0: none). broken: 1, 2, 3 an
+ * element of the gradient is NaN, infinite, -infinite. */
+enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN };
+
+static const int64_t sweep[][MAX_PARAMETERS] = {
+    {1, 1, 1, 1, 2, 0, 0, 0},          {1000, 1, 1, 1, 2, 0, 50, 0},
+    {1003, 10, 2, 0, 1, 16, 0, 0},     {70001, 3, 1, 10, 0, 10, 30, 0},
+    {1003, 1000, 2, 50, 3, 3, 200, 0}, {517, 2, 1, 1, 2, 16, 1, 0},
+    {1003, 2, 1, 1, 2, 0, 50, 1},      {1003, 2, 1, 1, 2, 16, 0, 2},
+    {70001, 2, 1, 1, 0, 0, 100, 3},    {1, 2, 1, 1, 2, 0, 50, 1},
+    {300007, 5, 3, 1, 4, 0, 90, 0},
+};
+
+static const int64_t bench[][MAX_PARAMETERS] = {
+    {10000000, 10, 5, 1, 4, 0, 100, 0},
+    {600000000, 10, 5, 1, 4, 0, 100, 0}, /* U-Net 192 has 571 million */
+};
+
+static void draw(struct check *c, int64_t *p)
+{
+    p[COUNT] = between(c, 1, coin(c) ? 5000 : 100000);
+    p[STEP] = between(c, 1, coin(c) ? 5 : 5000);
+    p[RATE_EXPONENT] = between(c, 1, 5);
+    p[DECAY] = between(c, 0, 10);
+    p[EMA] = between(c, 0, 4);
+    p[LOSS_SCALE] = coin(c) ? 0 : between(c, 0, 20);
+    p[CLIP] = coin(c) ? 0 : between(c, 1, 200);
+    p[BROKEN] = coin(c) ? 0 : between(c, 0, 3);
+}
+
+static struct operand *draw_gradient(struct check *c, const int64_t *p)
+{
+    struct tensor *g = tensor_new(c->device[REF], DTYPE_F32, DIMS(p[COUNT]));
+    float *values = g->data;
+    normals(c, values, (size_t)p[COUNT], 0, ldexp(1, (int)p[LOSS_SCALE]));
+    if (p[BROKEN])
+        values[between(c, 0, p[COUNT] - 1)] = p[BROKEN] == 1   ? NAN
+                                              : p[BROKEN] == 2 ? INFINITY
+                                                               : -INFINITY;
+    return computed(c, "gradient", g);
+}
+
+/* The result is no tensor, so RUN does not see it. */
+static void check_result(struct check *c, const struct update_result *result, bool broken)
+{
+    const struct update_result *got = &result[DEVICE], *want = &result[REF];
+    if (got->applied == broken || want->applied == broken)
+        check_failure(c, "an update with %s gradients was %s", broken ? "not finite" : "finite",
+                      got->applied ? "applied" : "not applied");
+    if (broken ? isfinite(got->gradient_norm)
+               : !(fabs(got->gradient_norm - want->gradient_norm) <= 2e-6 * want->gradient_norm))
+        check_failure(c, "the gradient's norm is %.9g, wanted %.9g", got->gradient_norm,
+                      want->gradient_norm);
+}
+
+static void run(struct check *c, const int64_t *p)
+{
+    struct operand *parameters = updated(c, "parameter", 0, 1, p[COUNT]);
+    struct operand *m = updated(c, "m", 0, 1, p[COUNT]);
+    struct operand *v = updated(c, "v", 5, 1, p[COUNT]); /* positive */
+    struct operand *ema = p[EMA] ? updated(c, "ema", 0, 1, p[COUNT]) : NULL;
+    struct operand *g = draw_gradient(c, p);
+    struct update_result result[SIDES];
+    double rate = pow(10, -(double)p[RATE_EXPONENT]), decay = (double)p[DECAY] / 100;
+    double ema_decay = 1 - pow(10, -(double)p[EMA]), scale = ldexp(1, (int)p[LOSS_SCALE]);
+    double clip = (double)p[CLIP] / 100 * sqrt((double)p[COUNT]);
+    memset(result, 0xff, sizeof result);
+    work(c, 0, (ema ? 9 : 7) * (double)g->bytes + (double)g->bytes);
+    RUN(c, update, p[COUNT], on(parameters, side)->data, on(m, side)->data, on(v, side)->data,
+        ema ? on(ema, side)->data : NULL, on(g, side)->data, rate, 0.9, 0.999, 1e-8, decay,
+        ema_decay, scale, clip, p[STEP], &result[side]);
+    if (c->mode == MODE_BENCH) {
+        finish(c, NULL);
+        return;
+    }
+    check_result(c, result, p[BROKEN] != 0);
+    for (int i = 0; i < c->operand_count && p[BROKEN]; i++)
+        check_unchanged(c, &c->operands[i]);
+    finish(c, NULL);
+}
+
+const struct op_test test_update = {
+    .name = "update",
+    .tolerance = 4e-6,
+    .f32_only = true,
+    .parameters = {"count", "step", "rate_exponent", "decay", "ema", "loss_scale", "clip",
+                   "broken"},
+    .sweep = sweep,
+    .sweep_count = sizeof sweep / sizeof *sweep,
+    .draw = draw,
+    .bench = bench,
+    .bench_count = sizeof bench / sizeof *bench,
+    .run = run,
+};
