@@ -44,7 +44,7 @@ struct cast_table {
 };
 
 template <typename From, typename To>
-__global__ void cast_weights(const __grid_constant__ cast_table table)
+static __global__ void cast_weights(const __grid_constant__ cast_table table)
 {
     const int mine = find_mine(table);
     const From *from = (const From *)table.entries[mine].from;
@@ -130,7 +130,7 @@ template <typename F> static __device__ void for_channels(const tile &t, F f)
 }
 
 template <typename From, typename To, bool CHANNELS_LAST>
-__global__ void __launch_bounds__(THREADS, 6)
+static __global__ void __launch_bounds__(THREADS, 6)
     reorder_weights(const __grid_constant__ reorder_table table)
 {
     __shared__ float kept[TILE_FLOATS];

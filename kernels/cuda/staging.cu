@@ -24,6 +24,7 @@ struct staging {
     struct slot slots[SLOTS];
     int current; /* slot of small copies */
     size_t used; /* of its bytes */
+    cudaEvent_t fetched;
 };
 
 struct staging *staging_new(int index, cudaStream_t stream)
@@ -38,6 +39,7 @@ struct staging *staging_new(int index, cudaStream_t stream)
         free(s);
         return NULL;
     }
+    cuda_check(cudaEventCreateWithFlags(&s->fetched, cudaEventDisableTiming));
     for (int i = 0; i < SLOTS; i++) {
         s->slots[i].data = s->memory + (size_t)i * SLOT_BYTES;
         cuda_check(cudaEventCreateWithFlags(&s->slots[i].passed, cudaEventDisableTiming));
@@ -51,6 +53,7 @@ void staging_free(struct staging *s)
         return;
     for (int i = 0; i < SLOTS; i++)
         cuda_check(cudaEventDestroy(s->slots[i].passed));
+    cuda_check(cudaEventDestroy(s->fetched));
     cuda_check(cudaFreeHost(s->memory));
     free(s);
 }
@@ -172,6 +175,19 @@ void staging_upload(struct staging *s, void *dst, const void *src, size_t bytes)
     char *pinned = room(s, bytes);
     memcpy(pinned, src, bytes);
     cuda_check(cudaMemcpyAsync(dst, pinned, bytes, cudaMemcpyHostToDevice, s->stream));
+}
+
+const void *staging_fetch(struct staging *s, const void *src, size_t bytes)
+{
+    char *pinned = room(s, bytes);
+    cuda_check(cudaMemcpyAsync(pinned, src, bytes, cudaMemcpyDeviceToHost, s->stream));
+    cuda_check(cudaEventRecord(s->fetched, s->stream));
+    return pinned;
+}
+
+void staging_fetched(struct staging *s)
+{
+    cuda_check_result(cudaEventSynchronize(s->fetched), "waiting for the GPU");
 }
 
 void staging_download(struct staging *s, void *dst, const void *src, size_t bytes)

@@ -13,6 +13,10 @@ void staging_free(struct staging *s); /* NULL is fine */
 
 /* Returns when src may be changed, maybe before dst is written. */
 void staging_upload(struct staging *s, void *dst, const void *src, size_t bytes);
+/* A few bytes that are read while the GPU goes on with what is begun behind this. They are there
+ * when staging_fetched returns, and stay until the next copy. */
+const void *staging_fetch(struct staging *s, const void *src, size_t bytes);
+void staging_fetched(struct staging *s);
 /* Returns when dst is there. */
 void staging_download(struct staging *s, void *dst, const void *src, size_t bytes);
 

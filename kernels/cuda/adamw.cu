@@ -1,0 +1,232 @@
+#include "kernels/cuda/internal.cuh"
+#include "kernels/cuda/staging.cuh"
+
+#define THREADS 256
+
+static bool is_aligned(const void *p)
+{
+    return (uintptr_t)p % 16 == 0;
+}
+
+/* ---- the sum of squares: every element is read once. Floats over the 32 elements of a thread's
+ * four sums, double beyond; the order depends on count alone. */
+
+#define SUM_TURNS   8
+#define SUM_BLOCK   (4 * THREADS * SUM_TURNS) /* elements */
+#define SUM_STRIDE  2048                      /* blocks, so that their sums fit one block's hands */
+#define SUM_THREADS 1024
+
+static __global__ void sum_of_squares(const float *x, int64_t count, bool aligned, double *sums)
+{
+    double sum = 0;
+    for (int64_t begin = (int64_t)blockIdx.x * SUM_BLOCK; begin < count;
+         begin += (int64_t)SUM_STRIDE * SUM_BLOCK) {
+        float s[4] = {0, 0, 0, 0};
+        if (aligned && begin + SUM_BLOCK <= count) {
+            vec<float, 4> v[SUM_TURNS];
+#pragma unroll
+            for (int i = 0; i < SUM_TURNS; i++)
+                v[i] = load_vec(x + begin + 4 * (i * THREADS + (int)threadIdx.x));
+#pragma unroll
+            for (int i = 0; i < SUM_TURNS; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    s[j] = __fmaf_rn(v[i][j], v[i][j], s[j]);
+        } else {
+            for (int i = 0; i < SUM_TURNS; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const int64_t at = begin + 4 * (i * THREADS + (int)threadIdx.x) + j;
+                    const float v = at < count ? x[at] : 0;
+                    s[j] = __fmaf_rn(v, v, s[j]);
+                }
+        }
+        sum += ((double)s[0] + (double)s[1]) + ((double)s[2] + (double)s[3]);
+    }
+    sum = block_sum(sum);
+    if (threadIdx.x == 0)
+        sums[blockIdx.x] = sum;
+}
+
+/* For one block. */
+static __device__ double sum_of_sums(const double *sums, int count)
+{
+    double sum = 0;
+    for (int i = (int)threadIdx.x; i < count; i += SUM_THREADS)
+        sum += sums[i];
+    return block_sum(sum);
+}
+
+static __global__ void __launch_bounds__(SUM_THREADS)
+    finish_sum(const double *sums, int count, double *result)
+{
+    const double sum = sum_of_sums(sums, count);
+    if (threadIdx.x == 0)
+        *result = sum;
+}
+
+static int sum_blocks(int64_t count)
+{
+    const int64_t blocks = divide_up(count, SUM_BLOCK);
+    return blocks < SUM_STRIDE ? (int)blocks : SUM_STRIDE;
+}
+
+static void launch_sums(struct device *d, const float *x, int64_t count, double *sums)
+{
+    if (count > 0)
+        LAUNCH(sum_of_squares, (unsigned)sum_blocks(count), THREADS, 0, stream_of(d), x, count,
+               is_aligned(x), sums);
+}
+
+void cuda_sum_squares(struct device *d, const struct sum_squares_args *a)
+{
+    scratch memory(d, (SUM_STRIDE + 1) * sizeof(double));
+    double *sums = memory.as<double>();
+    launch_sums(d, a->x, a->count, sums);
+    LAUNCH(finish_sum, 1, SUM_THREADS, 0, stream_of(d), (const double *)sums, sum_blocks(a->count),
+           sums + SUM_STRIDE);
+    d->backend->download(d, a->sum, sums + SUM_STRIDE, sizeof *a->sum);
+}
+
+/* ---- AdamW: five arrays read, four written, 36 bytes an element; ref/adamw.c's rounding, step for
+ * step. */
+
+struct adamw_step {
+    float *parameter, *m, *v, *ema;
+    const float *gradient;
+    int64_t count;
+    float keep, step_size, root_bias2, epsilon, rate1, beta2, rate2, decay, fresh;
+};
+
+/* What the gradients' norm decides. */
+struct decision {
+    double norm;
+    float gradient_scale;
+    int applied;
+};
+
+static __device__ void step_element(const adamw_step &a, float scale, float gradient, float &p,
+                                    float &m, float &v)
+{
+    const float g = __fmul_rn(gradient, scale);
+    m = __fadd_rn(m, __fmul_rn(a.rate1, __fsub_rn(g, m)));
+    v = __fadd_rn(__fmul_rn(v, a.beta2), __fmul_rn(__fmul_rn(a.rate2, g), g));
+    const float below = __fadd_rn(__fdiv_rn(__fsqrt_rn(v), a.root_bias2), a.epsilon);
+    p = __fsub_rn(__fmul_rn(p, a.keep), __fdiv_rn(__fmul_rn(a.step_size, m), below));
+}
+
+template <int N> static __device__ void step_at(const adamw_step &a, float scale, int64_t i)
+{
+    const vec<float, N> gradient = load_vec<N>(a.gradient + i);
+    vec<float, N> p = load_vec<N>(a.parameter + i), m = load_vec<N>(a.m + i);
+    vec<float, N> v = load_vec<N>(a.v + i), ema;
+    if (a.ema)
+        ema = load_vec<N>(a.ema + i);
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        step_element(a, scale, gradient[k], p[k], m[k], v[k]);
+    store_vec(a.parameter + i, p);
+    store_vec(a.m + i, m);
+    store_vec(a.v + i, v);
+    if (!a.ema)
+        return;
+#pragma unroll
+    for (int k = 0; k < N; k++)
+        ema[k] = __fadd_rn(__fmul_rn(ema[k], a.decay), __fmul_rn(p[k], a.fresh));
+    store_vec(a.ema + i, ema);
+}
+
+/* decided: NULL where the host knows gradient_scale. */
+static __global__ void adamw(const adamw_step a, const decision *decided, float gradient_scale,
+                             bool aligned)
+{
+    if (decided) {
+        if (!decided->applied)
+            return;
+        gradient_scale = decided->gradient_scale;
+    }
+    const int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
+    if (aligned && i + 4 <= a.count) {
+        step_at<4>(a, gradient_scale, i);
+        return;
+    }
+    for (int64_t j = i; j < min(i + 4, a.count); j++)
+        step_at<1>(a, gradient_scale, j);
+}
+
+static void launch_adamw(struct device *d, const struct adamw_args *a, const decision *decided)
+{
+    const double bias1 = 1 - pow(a->beta1, (double)a->step);
+    const double bias2 = 1 - pow(a->beta2, (double)a->step);
+    adamw_step s;
+    s.parameter = a->parameter;
+    s.m = a->m;
+    s.v = a->v;
+    s.ema = a->ema;
+    s.gradient = a->gradient;
+    s.count = a->count;
+    s.keep = (float)(1 - a->learning_rate * a->weight_decay);
+    s.step_size = (float)(a->learning_rate / bias1);
+    s.root_bias2 = (float)sqrt(bias2);
+    s.epsilon = (float)a->epsilon;
+    s.rate1 = (float)(1 - a->beta1);
+    s.beta2 = (float)a->beta2;
+    s.rate2 = (float)(1 - a->beta2);
+    s.decay = (float)a->ema_decay;
+    s.fresh = (float)(1 - a->ema_decay);
+    const bool aligned = is_aligned(s.parameter) && is_aligned(s.m) && is_aligned(s.v) &&
+                         is_aligned(s.ema) && is_aligned(s.gradient);
+    if (s.count > 0)
+        LAUNCH(adamw, (unsigned)divide_up(s.count, 4 * THREADS), THREADS, 0, stream_of(d), s,
+               decided, (float)a->gradient_scale, aligned);
+}
+
+void cuda_adamw(struct device *d, const struct adamw_args *a)
+{
+    launch_adamw(d, a, nullptr);
+}
+
+/* ---- update: the norm, what it decides, the step. The host learns of it when all is under way. */
+
+static __global__ void __launch_bounds__(SUM_THREADS)
+    decide(const double *sums, int count, double loss_scale, double clip, decision *result)
+{
+    const double sum = sum_of_sums(sums, count);
+    if (threadIdx.x > 0)
+        return;
+    const double norm = sqrt(sum) / loss_scale;
+    const double clipped = clip > 0 && norm > clip ? clip / norm : 1;
+    result->norm = norm;
+    result->applied = isfinite(norm);
+    result->gradient_scale = (float)(clipped / loss_scale);
+}
+
+void cuda_update(struct device *d, const struct update_args *a)
+{
+    scratch memory(d, SUM_STRIDE * sizeof(double) + sizeof(decision));
+    double *sums = memory.as<double>();
+    decision *decided = (decision *)(sums + SUM_STRIDE);
+    launch_sums(d, a->gradient, a->count, sums);
+    LAUNCH(decide, 1, SUM_THREADS, 0, stream_of(d), (const double *)sums, sum_blocks(a->count),
+           a->loss_scale, a->clip, decided);
+    struct staging *staging = cuda_of(d)->staging;
+    const decision *known = (const decision *)staging_fetch(staging, decided, sizeof *decided);
+    struct adamw_args step = {};
+    step.count = a->count;
+    step.parameter = a->parameter;
+    step.m = a->m;
+    step.v = a->v;
+    step.ema = a->ema;
+    step.gradient = a->gradient;
+    step.learning_rate = a->learning_rate;
+    step.beta1 = a->beta1;
+    step.beta2 = a->beta2;
+    step.epsilon = a->epsilon;
+    step.weight_decay = a->weight_decay;
+    step.ema_decay = a->ema_decay;
+    step.step = a->step;
+    launch_adamw(d, &step, decided);
+    staging_fetched(staging);
+    a->result->gradient_norm = known->norm;
+    a->result->applied = known->applied;
+}
