@@ -11,6 +11,8 @@ SANITIZE ?=
 # CUDA=1: with the CUDA backend or not at all. CUDA=0: without. auto: with it where nvcc is found.
 CUDA ?= auto
 NVCC ?= nvcc
+# Folder with cuDNN's include/ and lib/, where it is none of the usual ones.
+CUDNN ?=
 # A Python with current PyTorch, for bench-torch only.
 PYTHON ?= python3
 GOLDEN ?= tests/golden/data
@@ -34,7 +36,7 @@ LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
     libwebp:libwebp-dev lcms2:liblcms2-dev lmdb:liblmdb-dev libzstd:libzstd-dev \
     libxxhash:libxxhash-dev libcjson:libcjson-dev libutf8proc:libutf8proc-dev zlib:zlib1g-dev
 # What building and testing need beside them: prove is in perl, netpbm and mandoc serve the tests.
-DEBIAN_PACKAGES = gcc libc6-dev make pkg-config perl netpbm mandoc $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
+DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
 NO_BUILD = help deps demo check check-gpu install-built lint clean
@@ -49,19 +51,45 @@ endif
 PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
 PKG_LIBS := $(shell pkg-config --libs $(PACKAGES))
 
-CUDA_SRC := $(wildcard kernels/cuda/*.cu)
 ifeq ($(CUDA),1)
 ifeq ($(shell command -v $(NVCC)),)
 $(error CUDA=1, but '$(NVCC)' was not found: install the CUDA toolkit, set NVCC, or build with CUDA=0)
-endif
-ifeq ($(CUDA_SRC),)
-$(error CUDA=1, but there is no CUDA backend yet: build with CUDA=0)
 endif
 endif
 endif
 
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. -pthread -fno-math-errno -ffp-contract=off $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(EXTRA_CFLAGS)
-ALL_LIBS = $(PKG_LIBS) -pthread -lm $(LDFLAGS)
+ALL_LIBS = $(PKG_LIBS) -pthread -ldl -lm $(LDFLAGS)
+
+# The CUDA backend is a plugin. It is built twice: by nvcc, and for tests by the C++ compiler, on an
+# emulator of CUDA and without NVIDIA's libraries.
+CUDA_SRC := $(wildcard kernels/cuda/*.cu)
+CUDA_LIBRARY_SRC := $(filter kernels/cuda/cublas%.cu kernels/cuda/cudnn%.cu kernels/cuda/nccl%.cu,$(CUDA_SRC))
+EMULATOR_SRC := $(wildcard tests/cuda-host/*.cc)
+PLUGIN := $(BUILD)/libccld-cuda.so
+PLUGIN_ON_HOST := $(BUILD)/tests/cuda-host/libccld-cuda-host.so
+PLUGIN_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.o)
+EMULATOR_OBJ := $(filter-out %/test-emulator.o,$(EMULATOR_SRC:%.cc=$(BUILD)/%.o))
+ON_HOST_OBJ := $(patsubst %.cu,$(BUILD)/tests/cuda-host/%.o,$(filter-out $(CUDA_LIBRARY_SRC),$(CUDA_SRC)))
+TEST_EMULATOR := $(BUILD)/tests/cuda-host/test-emulator
+# auto: with nvcc, and not for sanitizers, which see nothing of what a GPU does.
+WITH_CUDA := $(if $(filter auto,$(CUDA)),$(if $(sanitizers),,$(shell command -v $(NVCC))),$(filter 1,$(CUDA)))
+
+ifneq ($(WITH_CUDA),)
+CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v $(NVCC)))))
+# Usual places: the toolkit's folder, Debian's, Red Hat's.
+CUDNN_ROOTS := $(or $(CUDNN),$(CUDA_HOME) /usr /usr/local)
+MACHINE := $(shell uname -m)
+CUDNN_HEADER := $(firstword $(foreach d,$(CUDNN_ROOTS),$(wildcard $d/include/cudnn.h $d/include/$(MACHINE)-linux-gnu/cudnn.h)))
+CUDNN_LIBRARY := $(firstword $(foreach d,$(CUDNN_ROOTS),$(wildcard $d/lib64/libcudnn.so.9 $d/lib/libcudnn.so.9 $d/lib/$(MACHINE)-linux-gnu/libcudnn.so.9)))
+endif
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo -ccbin $(CXX) -I. $(if $(CUDNN_HEADER),-isystem $(patsubst %/,%,$(dir $(CUDNN_HEADER)))) \
+    -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90] \
+    -Xcompiler -fPIC,-Wall,-Wno-unused-function $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(EXTRA_NVCC_FLAGS)
+NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthread \
+    $(foreach d,$(patsubst %/,%,$(sort $(dir $(CUDNN_LIBRARY)) $(CUDA_HOME)/lib64/)),-Xlinker -rpath=$d)
+ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -fPIC -pthread -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow=local \
+    -Wpointer-arith -Wno-unused-parameter -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized $(if $(filter 1,$(WERROR)),-Werror) $(CFLAGS) -O3 $(SANITIZE_FLAGS) $(EXTRA_CXXFLAGS)
 
 LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
@@ -80,17 +108,21 @@ BENCHES := $(filter $(BUILD)/tests/bench/%,$(MAINS))
 FUZZERS := $(filter $(BUILD)/tests/fuzz/%,$(MAINS))
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
-all: $(TOOLS)
-tests: $(MAINS) $(CHECKER)
+all: $(TOOLS) $(if $(WITH_CUDA),$(PLUGIN))
+tests: $(MAINS) $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR)
 
 $(BUILD)/libccld.a: $(LIB_OBJ)
 	@rm -f $@ && $(AR) rcs $@ $^
 # All is built anew when the flags change.
-$(BUILD)/flags: FORCE
+$(BUILD)/flags: private COMMAND = $(CC) $(ALL_CFLAGS)
+$(BUILD)/flags-cuda: private COMMAND = $(NVCC) $(NVCC_FLAGS)
+$(BUILD)/flags-on-host: private COMMAND = $(CXX) $(ALL_CXXFLAGS)
+$(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CC) $(ALL_CFLAGS)' | cmp -s - $@ || echo '$(CC) $(ALL_CFLAGS)' >$@
+	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
 # Where the model that ships with the project is looked for.
 $(BUILD)/common/nets/model.o: private EXTRA_CFLAGS := -DCCLD_MODELS_FOLDER='"$(PREFIX)/share/ccld/models"'
+$(BUILD)/kernels/plugin.o: private EXTRA_CFLAGS := -DCCLD_PLUGIN_FOLDER='"$(PREFIX)/lib/ccld"'
 # The fast kernels contract to FMA; everything else rounds every step, as written.
 $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
 $(BUILD)/%.o: %.c $(BUILD)/flags
@@ -106,6 +138,30 @@ $(MAINS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libccld.a
 $(CHECKER): $(OP_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
+
+$(PLUGIN_OBJ): $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
+	@mkdir -p $(@D)
+	$(if $(CUDNN_HEADER),,$(error cudnn.h was not found: install cuDNN 9, set CUDNN to its folder, or build with CUDA=0))
+	$(if $(V),,@echo nvcc $<)
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+$(PLUGIN): $(PLUGIN_OBJ) kernels/cuda/plugin.map
+	$(if $(CUDNN_LIBRARY),,$(error libcudnn.so.9 was not found: install cuDNN 9, set CUDNN to its folder, or build with CUDA=0))
+	$(if $(V),,@echo link $@)
+	$(Q)$(NVCC) -ccbin $(CXX) -shared -cudart static -o $@ $(PLUGIN_OBJ) -Xlinker --version-script=kernels/cuda/plugin.map $(NVCC_LIBS)
+$(EMULATOR_OBJ) $(TEST_EMULATOR).o: $(BUILD)/%.o: %.cc $(BUILD)/flags-on-host
+	@mkdir -p $(@D)
+	$(if $(V),,@echo compile $<)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
+$(ON_HOST_OBJ): $(BUILD)/tests/cuda-host/%.o: %.cu $(BUILD)/flags-on-host
+	@mkdir -p $(@D)
+	$(if $(V),,@echo compile $< for the host)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ -x c++ $<
+$(PLUGIN_ON_HOST): $(ON_HOST_OBJ) $(EMULATOR_OBJ) kernels/cuda/plugin.map
+	$(if $(V),,@echo link $@)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -shared -Wl,-z,nodelete -o $@ $(ON_HOST_OBJ) $(EMULATOR_OBJ) -Wl,--version-script=kernels/cuda/plugin.map $(LDFLAGS)
+$(TEST_EMULATOR): $(TEST_EMULATOR).o $(filter-out %/libraries.o,$(EMULATOR_OBJ)) $(SUPPORT_OBJ) $(BUILD)/libccld.a
+	$(if $(V),,@echo link $@)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -o $@ $^ $(ALL_LIBS)
 
 # What it takes in with .incbin.
 $(BUILD)/formats/embedded.o: formats/clip_bpe_merges.txt.zst formats/html_entities.txt
@@ -134,11 +190,11 @@ check: deps
 
 PROVE = BUILD=$(BUILD) prove --timer --exec ''
 prove: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(FUZZERS) $(PARITY) $(SCRIPTS)
+	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(FUZZERS) $(PARITY) $(SCRIPTS)
 
 # All but the whole networks: what a sanitizer build can run in good time.
 prove-quick: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(FUZZERS) $(filter-out %/nets,$(PARITY)) $(SCRIPTS)
+	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(FUZZERS) $(filter-out %/nets,$(PARITY)) $(SCRIPTS)
 
 check-golden: $(PARITY)
 	@tests/golden/run '$(GOLDEN)' $(PARITY)
@@ -162,7 +218,7 @@ fuzz: $(FUZZERS)
 
 lint:
 	@command -v clang-format >/dev/null || { echo "lint: clang-format is missing (Debian package clang-format)" >&2; exit 1; }
-	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
 	mandoc -T lint -W warning man/*.[15]
 	prove tests/include-direction.sh
 
@@ -171,6 +227,7 @@ install: all
 install-built:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install $(TOOLS) $(DESTDIR)$(PREFIX)/bin
+	$(if $(wildcard $(PLUGIN)),install -D -t $(DESTDIR)$(PREFIX)/lib/ccld $(PLUGIN))
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
 
@@ -185,7 +242,7 @@ help:
 	    'make bench         time the networks; make bench-torch times PyTorch on the same' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
 	    'make lint          formatting, man pages, directions of includes' \
-	    'make install       programs and man pages under DESTDIR and PREFIX' \
+	    'make install       programs, the CUDA backend and man pages under DESTDIR and PREFIX' \
 	    'make clean         remove $(BUILD)/'
 
 clean:
@@ -194,4 +251,4 @@ clean:
 FORCE:
 .PHONY: all tests deps demo check prove prove-quick check-golden check-gpu bench bench-torch fuzz lint install install-built help clean FORCE
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d)
+-include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR).d $(ON_HOST_OBJ:.o=.d)

@@ -15,11 +15,13 @@ struct index3 {
 };
 struct block_runner;
 
-/* Of the kernel's thread that runs on this thread of the host. */
+/* Of the kernel's thread that runs on this thread of the host. Nothing else of the emulator may be
+ * thread_local: fill_statics() would overwrite it. */
 struct place {
     index3 thread, block, block_size, grid_size;
     block_runner *runner; /* null outside of kernels */
     void *dynamic_shared;
+    int capture_mode; /* runtime.cc's */
 };
 extern __thread place here;
 

@@ -21,7 +21,7 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __grid_constant__
-#define __align__(n) alignas(n)
+#define __align__(n) __attribute__((aligned(n)))
 /* A block runs on one thread of the host (launch.cc fills it with NaN). */
 #define __shared__ static thread_local
 

@@ -81,13 +81,11 @@ void cuda_host::host_task(cudaStream_t stream, std::function<void()> task)
         run_all();
 }
 
-static thread_local cudaStreamCaptureMode thread_mode = cudaStreamCaptureModeGlobal;
-
 /* What waits, or may wait, is refused during a capture and spoils it. */
 static bool refused_by_capture()
 {
     bool refused = false;
-    if (thread_mode == cudaStreamCaptureModeRelaxed)
+    if (cuda_host::here.capture_mode == cudaStreamCaptureModeRelaxed)
         return false;
     for (capture *c : captures)
         if (c->mode != cudaStreamCaptureModeRelaxed)
@@ -490,7 +488,9 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 
 cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
 {
-    std::swap(*mode, thread_mode);
+    const cudaStreamCaptureMode before = (cudaStreamCaptureMode)cuda_host::here.capture_mode;
+    cuda_host::here.capture_mode = *mode;
+    *mode = before;
     return cudaSuccess;
 }
 cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
