@@ -1,0 +1,71 @@
+#ifndef CCLD_KERNELS_CUDA_ACTIVATE_CUH
+#define CCLD_KERNELS_CUDA_ACTIVATE_CUH
+
+#include "kernels/cuda/internal.cuh"
+
+/* The activations of kernels/ops.h within kernels. T is the type that z came from or goes to: for 16
+ * bits the exponential and the division are the fast ones, whose few units in the last place of F32
+ * nothing of T can show; in F32 they are exact to rounding. */
+
+template <typename T> DEVICE_INLINE float sigmoid_of(float z)
+{
+    if (sizeof(T) == 2)
+        return __fdividef(1.0f, 1.0f + __expf(-z));
+    return 1.0f / (1.0f + expf(-z));
+}
+
+/* z[i] becomes act(z[i]); the switch is the same for all threads and outside of the loops. */
+template <typename T, int N> DEVICE_INLINE void activate(enum activation_kind act, vec<float, N> &z)
+{
+    switch (act) {
+    case ACTIVATION_NONE:
+        break;
+    case ACTIVATION_RELU:
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            z[i] = z[i] < 0 ? 0 : z[i]; /* NaN stays NaN */
+        break;
+    case ACTIVATION_SILU:
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            z[i] *= sigmoid_of<T>(z[i]);
+        break;
+    case ACTIVATION_GELU:
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            z[i] *= normcdff(z[i]);
+        break;
+    }
+}
+
+/* d[i] becomes d[i] * act'(z[i]). */
+template <typename T, int N>
+DEVICE_INLINE void activate_backward(enum activation_kind act, vec<float, N> &d,
+                                     const vec<float, N> &z)
+{
+    switch (act) {
+    case ACTIVATION_NONE:
+        break;
+    case ACTIVATION_RELU:
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            d[i] = z[i] <= 0 ? 0 : d[i];
+        break;
+    case ACTIVATION_SILU:
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            const float s = sigmoid_of<T>(z[i]);
+            d[i] *= s * (1.0f + z[i] * (1.0f - s));
+        }
+        break;
+    case ACTIVATION_GELU:
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            const float density = 0.3989422804f * expf(-0.5f * z[i] * z[i]);
+            d[i] *= normcdff(z[i]) + z[i] * density;
+        }
+        break;
+    }
+}
+
+#endif
