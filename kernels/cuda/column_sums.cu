@@ -1,0 +1,93 @@
+#include "kernels/cuda/column_sums.cuh"
+
+#include "kernels/cuda/map.cuh"
+
+/* x is read once. A block sums 32 vectors of columns over a run of rows, its warps every eighth row
+ * each; where columns are too few for the GPU, several blocks share the rows and a second launch
+ * adds up what they found. */
+constexpr int WARPS = 8;
+
+template <typename T, int N>
+static __global__ void __launch_bounds__(32 * WARPS)
+    sum_columns(float *to, bool add, const T *x, int64_t rows, int64_t columns, int64_t pitch,
+                int64_t rows_per_block)
+{
+    __shared__ __align__(16) float sums[WARPS][32 * N];
+    const int64_t first = (int64_t)blockIdx.x * (32 * N), column = first + threadIdx.x * N;
+    const int64_t begin = blockIdx.y * rows_per_block;
+    const int64_t end = begin + rows_per_block < rows ? begin + rows_per_block : rows;
+    vec<float, N> sum;
+#pragma unroll
+    for (int j = 0; j < N; j++)
+        sum[j] = 0;
+    if (column < columns) {
+#pragma unroll 4
+        for (int64_t row = begin + threadIdx.y; row < end; row += WARPS) {
+            const vec<float, N> in = to_floats(load_vec<N>(x + row * pitch + column));
+#pragma unroll
+            for (int j = 0; j < N; j++)
+                sum[j] += in[j];
+        }
+    }
+    store_vec(&sums[threadIdx.y][threadIdx.x * N], sum);
+    __syncthreads();
+    for (int j = thread_rank(); j < 32 * N && first + j < columns; j += 32 * WARPS) {
+        float all = 0;
+#pragma unroll
+        for (int warp = 0; warp < WARPS; warp++)
+            all += sums[warp][j];
+        float *out = to + blockIdx.y * columns + first + j;
+        *out = add ? *out + all : all;
+    }
+}
+
+static __global__ void __launch_bounds__(256)
+    add_parts(float *sums, const float *parts, int count, int64_t columns)
+{
+    const int64_t column = (int64_t)blockIdx.x * 256 + threadIdx.x;
+    if (column >= columns)
+        return;
+    float all = 0;
+#pragma unroll 8
+    for (int i = 0; i < count; i++)
+        all += parts[i * columns + column];
+    sums[column] += all;
+}
+
+template <typename T, int N>
+static void run(struct device *d, float *sums, const T *x, int64_t rows, int64_t columns,
+                int64_t pitch)
+{
+    /* As many runs of rows as give two blocks to each of 128 multiprocessors, but no run of less
+     * than 64 rows. */
+    const int64_t strips = divide_up(columns, 32 * wide_n<T>), blocks = divide_up(columns, 32 * N);
+    int64_t parts = divide_up(256, strips);
+    if (parts > rows / 64)
+        parts = rows < 64 ? 1 : rows / 64;
+    const int64_t rows_per_block = divide_up(rows, parts);
+    const dim3 grid((unsigned)blocks, (unsigned)parts), threads(32, WARPS);
+    if (parts == 1) {
+        LAUNCH((sum_columns<T, N>), grid, threads, 0, stream_of(d), sums, true, x, rows, columns,
+               pitch, rows_per_block);
+        return;
+    }
+    scratch of_parts(d, (size_t)(parts * columns) * sizeof(float));
+    LAUNCH((sum_columns<T, N>), grid, threads, 0, stream_of(d), of_parts.as<float>(), false, x,
+           rows, columns, pitch, rows_per_block);
+    LAUNCH(add_parts, dim3((unsigned)divide_up(columns, 256)), dim3(256), 0, stream_of(d), sums,
+           of_parts.as<const float>(), (int)parts, columns);
+}
+
+void add_column_sums(struct device *d, float *sums, enum dtype dtype, const void *x, int64_t rows,
+                     int64_t columns, int64_t pitch)
+{
+    if (rows == 0 || columns == 0)
+        return;
+    WITH_TYPE(dtype, T, {
+        const size_t size = sizeof(T);
+        if (alignment_of((uintptr_t)x, (uintptr_t)columns * size, (uintptr_t)pitch * size) == 16)
+            run<T, wide_n<T>>(d, sums, (const T *)x, rows, columns, pitch);
+        else
+            run<T, 1>(d, sums, (const T *)x, rows, columns, pitch);
+    });
+}

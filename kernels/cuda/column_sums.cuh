@@ -1,0 +1,12 @@
+#ifndef CCLD_KERNELS_CUDA_COLUMN_SUMS_CUH
+#define CCLD_KERNELS_CUDA_COLUMN_SUMS_CUH
+
+#include "kernels/cuda/internal.cuh"
+
+/* sums[j] += x[0, j] + x[1, j] + ..., for gradients by parameters that all images share. x is of
+ * type `dtype`, its rows are `pitch` elements apart. The order of additions depends on rows and
+ * columns only. */
+void add_column_sums(struct device *d, float *sums, enum dtype dtype, const void *x, int64_t rows,
+                     int64_t columns, int64_t pitch);
+
+#endif

@@ -1,0 +1,339 @@
+#include "kernels/cuda/map.cuh"
+
+/* Pictures of half and double size. Below, a is the larger picture and b the smaller, of h x w
+ * pixels; an item is a vector of channels of a pixel of b. */
+
+struct smaller {
+    size_t row;      /* vectors in a row of b */
+    unsigned pixel;  /* vectors in a pixel */
+    divisor columns; /* of a row, in vectors */
+    divisor channels;
+
+    smaller(int64_t w, int64_t vectors)
+        : row((size_t)(w * vectors)), pixel((unsigned)vectors), columns(w * vectors),
+          channels(vectors)
+    {
+    }
+    /* The first of the four vectors of a, of which the others are one pixel and one row of a away.
+     */
+    __device__ __forceinline__ size_t corner(unsigned i) const
+    {
+        unsigned y, column;
+        columns.split(i, &y, &column);
+        return y * (4 * row) + column + channels.quotient(column) * pixel;
+    }
+};
+
+/* b = scale * the sum of 2x2 blocks of a: reads 4, writes 1. */
+template <typename T, int N> struct gather_items {
+    static constexpr int UNROLL = 1;
+    struct loaded {
+        vec<T, N> x[4];
+    };
+    const T *a;
+    T *b;
+    float scale;
+    smaller of;
+
+    __device__ __forceinline__ loaded load(unsigned i) const
+    {
+        const T *above = a + of.corner(i) * N, *below = above + 2 * of.row * N;
+        const unsigned right = of.pixel * N;
+        return {{load_vec<N>(above), load_vec<N>(above + right), load_vec<N>(below),
+                 load_vec<N>(below + right)}};
+    }
+    __device__ __forceinline__ void store(unsigned i, const loaded &in) const
+    {
+        vec<T, N> out;
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            out[j] = from_float<T>(((to_float(in.x[0][j]) + to_float(in.x[1][j])) +
+                                    (to_float(in.x[2][j]) + to_float(in.x[3][j]))) *
+                                   scale);
+        store_vec(b + (size_t)i * N, out);
+    }
+};
+
+/* 2x2 blocks of a = scale * b: reads 1, writes 4. */
+template <typename T, int N> struct spread_items {
+    static constexpr int UNROLL = 1;
+    typedef vec<T, N> loaded;
+    T *a;
+    const T *b;
+    float scale;
+    smaller of;
+
+    __device__ __forceinline__ loaded load(unsigned i) const
+    {
+        return load_vec<N>(b + (size_t)i * N);
+    }
+    __device__ __forceinline__ void store(unsigned i, const loaded &in) const
+    {
+        vec<T, N> out;
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            out[j] = from_float<T>(to_float(in[j]) * scale);
+        T *above = a + of.corner(i) * N, *below = above + 2 * of.row * N;
+        const unsigned right = of.pixel * N;
+        store_vec(above, out);
+        store_vec(above + right, out);
+        store_vec(below, out);
+        store_vec(below + right, out);
+    }
+};
+
+/* Calls run with lanes<N> as the vectors of channels may be. */
+template <typename T, typename RUN>
+static void with_lanes(const struct tensor *x, const struct tensor *y, RUN run)
+{
+    if (alignment_of(address(x), address(y), (uintptr_t)x->shape[3] * sizeof(T)) == 16)
+        run(lanes<wide_n<T>>());
+    else
+        run(lanes<1>());
+}
+
+template <typename T>
+static void gather(struct device *d, const char *name, const struct tensor *a,
+                   const struct tensor *b, float scale)
+{
+    const int64_t rows = b->shape[0] * b->shape[1], w = b->shape[2], c = b->shape[3];
+    with_lanes<T>(a, b, [&](auto vector) {
+        constexpr int N = decltype(vector)::n;
+        map_rows(d, name, rows, w * (c / N), [&](int64_t row) {
+            return gather_items<T, N>{(const T *)a->data + row * 4 * w * c,
+                                      (T *)b->data + row * w * c, scale, smaller(w, c / N)};
+        });
+    });
+}
+
+template <typename T>
+static void spread(struct device *d, const char *name, const struct tensor *a,
+                   const struct tensor *b, float scale)
+{
+    const int64_t rows = b->shape[0] * b->shape[1], w = b->shape[2], c = b->shape[3];
+    with_lanes<T>(a, b, [&](auto vector) {
+        constexpr int N = decltype(vector)::n;
+        map_rows(d, name, rows, w * (c / N), [&](int64_t row) {
+            return spread_items<T, N>{(T *)a->data + row * 4 * w * c,
+                                      (const T *)b->data + row * w * c, scale, smaller(w, c / N)};
+        });
+    });
+}
+
+void cuda_avg_pool2x2(struct device *d, const struct avg_pool2x2_args *a)
+{
+    WITH_TYPE(a->x->dtype, T, gather<T>(d, "avg_pool2x2", a->x, a->y, 0.25f));
+}
+
+void cuda_avg_pool2x2_backward(struct device *d, const struct avg_pool2x2_backward_args *a)
+{
+    WITH_TYPE(a->dx->dtype, T, spread<T>(d, "avg_pool2x2_backward", a->dx, a->dy, 0.25f));
+}
+
+void cuda_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_args *a)
+{
+    WITH_TYPE(a->x->dtype, T, spread<T>(d, "upsample_nearest2x", a->y, a->x, 1));
+}
+
+void cuda_upsample_nearest2x_backward(struct device *d,
+                                      const struct upsample_nearest2x_backward_args *a)
+{
+    WITH_TYPE(a->dx->dtype, T, gather<T>(d, "upsample_nearest2x_backward", a->dy, a->dx, 1));
+}
+
+/* The 2x2 block of a around a pixel of b mixes 3x3 pixels of b, edges clamped: reads 9, of which 8
+ * come from the caches, writes 4. */
+template <typename T, int N> struct bilinear_items {
+    static constexpr int UNROLL = 1;
+    struct loaded {
+        vec<T, N> x[3][3];
+    };
+    T *a;
+    const T *b;
+    unsigned h, w;
+    divisor height;
+    smaller of;
+
+    __device__ __forceinline__ loaded load(unsigned i) const
+    {
+        unsigned row, column, image, y;
+        of.columns.split(i, &row, &column);
+        height.split(row, &image, &y);
+        const unsigned x = of.channels.quotient(column);
+        const T *middle = b + (size_t)i * N;
+        const ptrdiff_t up = y > 0 ? -(ptrdiff_t)(of.row * N) : 0;
+        const ptrdiff_t down = y + 1 < h ? (ptrdiff_t)(of.row * N) : 0;
+        const ptrdiff_t left = x > 0 ? -(ptrdiff_t)(of.pixel * N) : 0;
+        const ptrdiff_t right = x + 1 < w ? (ptrdiff_t)(of.pixel * N) : 0;
+        return {{{load_vec<N>(middle + up + left), load_vec<N>(middle + up),
+                  load_vec<N>(middle + up + right)},
+                 {load_vec<N>(middle + left), load_vec<N>(middle), load_vec<N>(middle + right)},
+                 {load_vec<N>(middle + down + left), load_vec<N>(middle + down),
+                  load_vec<N>(middle + down + right)}}};
+    }
+    __device__ __forceinline__ void store(unsigned i, const loaded &in) const
+    {
+        vec<T, N> out[2][2];
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            float left[3], right[3];
+#pragma unroll
+            for (int y = 0; y < 3; y++) {
+                const float middle = 0.75f * to_float(in.x[y][1][j]);
+                left[y] = middle + 0.25f * to_float(in.x[y][0][j]);
+                right[y] = middle + 0.25f * to_float(in.x[y][2][j]);
+            }
+            out[0][0][j] = from_float<T>(0.75f * left[1] + 0.25f * left[0]);
+            out[0][1][j] = from_float<T>(0.75f * right[1] + 0.25f * right[0]);
+            out[1][0][j] = from_float<T>(0.75f * left[1] + 0.25f * left[2]);
+            out[1][1][j] = from_float<T>(0.75f * right[1] + 0.25f * right[2]);
+        }
+        T *above = a + of.corner(i) * N, *below = above + 2 * of.row * N;
+        const unsigned right = of.pixel * N;
+        store_vec(above, out[0][0]);
+        store_vec(above + right, out[0][1]);
+        store_vec(below, out[1][0]);
+        store_vec(below + right, out[1][1]);
+    }
+};
+
+template <typename T>
+static void bilinear(struct device *d, const struct upsample_bilinear2x_args *a)
+{
+    const int64_t n = a->x->shape[0], h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
+    with_lanes<T>(a->x, a->y, [&](auto vector) {
+        constexpr int N = decltype(vector)::n;
+        map_rows(d, "upsample_bilinear2x", n, h * w * (c / N), [&](int64_t image) {
+            return bilinear_items<T, N>{(T *)a->y->data + image * 4 * h * w * c,
+                                        (const T *)a->x->data + image * h * w * c,
+                                        (unsigned)h,
+                                        (unsigned)w,
+                                        divisor(h),
+                                        smaller(w, c / N)};
+        });
+    });
+}
+
+void cuda_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_args *a)
+{
+    WITH_TYPE(a->x->dtype, T, bilinear<T>(d, a));
+}
+
+/* Pixel i of b went into pixels 2i - 1 .. 2i + 2 of a; at the edges, where it was clamped to, it
+ * went twice into the outermost. Weight of the k-th of those four, 0 outside. */
+DEVICE_INLINE float bilinear_weight(unsigned i, unsigned size, int k)
+{
+    if (k == 0)
+        return i > 0 ? 0.25f : 0;
+    if (k == 1)
+        return i > 0 ? 0.75f : 1;
+    if (k == 2)
+        return i + 1 < size ? 0.75f : 1;
+    return i + 1 < size ? 0.25f : 0;
+}
+
+/* An item is a vector of two pixels of b, one above the other: reads 6 rows of 4 pixels of a, where
+ * one by one would read 8, and most of them from the caches; writes 2. */
+template <typename T, int N> struct bilinear_backward_items {
+    static constexpr int UNROLL = 1;
+    struct loaded {
+        vec<float, N> sum[2];
+    };
+    const T *a;
+    T *b;
+    unsigned h, w;
+    divisor pairs; /* of rows of an image */
+    smaller of;
+
+    /* The vector of b that i begins with, and its pixel. */
+    __device__ __forceinline__ size_t place(unsigned i, unsigned *y, unsigned *x,
+                                            size_t *corner) const
+    {
+        unsigned pair, column, image;
+        of.columns.split(i, &pair, &column);
+        pairs.split(pair, &image, y);
+        *y *= 2;
+        *x = of.channels.quotient(column);
+        const size_t row = (size_t)image * h + *y;
+        *corner = row * (4 * of.row) + column + *x * of.pixel;
+        return row * of.row + column;
+    }
+    __device__ __forceinline__ loaded load(unsigned i) const
+    {
+        unsigned y, x;
+        size_t corner;
+        place(i, &y, &x, &corner);
+        loaded r;
+#pragma unroll
+        for (int j = 0; j < N; j++)
+            r.sum[0][j] = r.sum[1][j] = 0;
+#pragma unroll
+        for (int row = 0; row < 6; row++) { /* 2y - 1 + row */
+            float weight[2] = {0, 0};
+            if (row < 4)
+                weight[0] = bilinear_weight(y, h, row);
+            if (row >= 2 && y + 1 < h)
+                weight[1] = bilinear_weight(y + 1, h, row - 2);
+            if (weight[0] == 0 && weight[1] == 0)
+                continue;
+            vec<float, N> across;
+#pragma unroll
+            for (int j = 0; j < N; j++)
+                across[j] = 0;
+#pragma unroll
+            for (int k = 0; k < 4; k++) { /* 2x - 1 + k */
+                const float part = bilinear_weight(x, w, k);
+                if (part == 0)
+                    continue;
+                const T *p =
+                    a + (ptrdiff_t)N * ((ptrdiff_t)corner + (row - 1) * (ptrdiff_t)(2 * of.row) +
+                                        (k - 1) * (ptrdiff_t)of.pixel);
+                const vec<T, N> in = load_vec<N>(p);
+#pragma unroll
+                for (int j = 0; j < N; j++)
+                    across[j] += part * to_float(in[j]);
+            }
+#pragma unroll
+            for (int j = 0; j < N; j++) {
+                if (row < 4)
+                    r.sum[0][j] += weight[0] * across[j];
+                if (row >= 2)
+                    r.sum[1][j] += weight[1] * across[j];
+            }
+        }
+        return r;
+    }
+    __device__ __forceinline__ void store(unsigned i, const loaded &r) const
+    {
+        unsigned y, x;
+        size_t corner;
+        T *p = b + place(i, &y, &x, &corner) * N;
+        store_vec(p, from_floats<T, N>(r.sum[0]));
+        if (y + 1 < h)
+            store_vec(p + of.row * N, from_floats<T, N>(r.sum[1]));
+    }
+};
+
+template <typename T>
+static void bilinear_backward(struct device *d, const struct upsample_bilinear2x_backward_args *a)
+{
+    const int64_t n = a->dx->shape[0], h = a->dx->shape[1], w = a->dx->shape[2];
+    const int64_t c = a->dx->shape[3], pairs = divide_up(h, 2);
+    with_lanes<T>(a->dx, a->dy, [&](auto vector) {
+        constexpr int N = decltype(vector)::n;
+        map_rows(d, "upsample_bilinear2x_backward", n, pairs * w * (c / N), [&](int64_t image) {
+            return bilinear_backward_items<T, N>{(const T *)a->dy->data + image * 4 * h * w * c,
+                                                 (T *)a->dx->data + image * h * w * c,
+                                                 (unsigned)h,
+                                                 (unsigned)w,
+                                                 divisor(pairs),
+                                                 smaller(w, c / N)};
+        });
+    });
+}
+
+void cuda_upsample_bilinear2x_backward(struct device *d,
+                                       const struct upsample_bilinear2x_backward_args *a)
+{
+    WITH_TYPE(a->dx->dtype, T, bilinear_backward<T>(d, a));
+}
