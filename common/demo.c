@@ -242,6 +242,7 @@ int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
 {
     struct sample_options sample = sampling(d);
     sample.stop = stop;
+    loader_refresh(unet_loader(d->unet));
     struct drawing w = {.demo = d, .step = step};
     uint8_t *png = NULL;
     size_t size = 0;
@@ -254,6 +255,7 @@ int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
         status = keep_grid(d, run, step, m, png, size, e);
     free(png);
     grid_release(&w.grid);
+    loader_forget_copies(unet_loader(d->unet));
     device_trim(d->tape.device);
     return stopped ? 1 : status;
 }

@@ -12,7 +12,7 @@
 #include "common/base/progress.h"
 #include "formats/path_set.h"
 
-#define BATCHES 2 /* one with the networks, one with the writer */
+#define BATCHES 3 /* one being put together, one with the networks, one with the writer */
 
 /* A file on its way from the list to the networks. */
 struct slot {
@@ -339,36 +339,88 @@ static void clear_batch(struct batch *b)
     b->n = 0;
 }
 
-/* Waits until the writer has given one back; NULL after a failure. */
-static struct batch *free_batch(struct pipeline *p)
+/* Waits until the writer has given one back; NULL after a failure. running: batches that are with
+ * the networks. */
+static struct batch *free_batch(struct pipeline *p, int running)
 {
     pthread_mutex_lock(&p->mutex);
-    while (p->submitted - p->written == BATCHES && !p->failed) {
+    while (p->submitted + running - p->written == BATCHES && !p->failed) {
         pthread_cond_wait(&p->ready, &p->mutex);
     }
-    struct batch *b = p->failed ? NULL : &p->batches[p->submitted % BATCHES];
+    struct batch *b = p->failed ? NULL : &p->batches[(p->submitted + running) % BATCHES];
     pthread_mutex_unlock(&p->mutex);
     return b;
 }
 
-static void network_stage(struct pipeline *p)
+static bool next_is_done(struct pipeline *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    bool done = p->taken < p->filled && p->slots[p->taken % p->slot_count].done;
+    pthread_mutex_unlock(&p->mutex);
+    return done;
+}
+
+/* Gives the batch that is with the networks to the writer. */
+static int fetch(struct pipeline *p, struct batch *b)
 {
     const struct encoder *en = p->encoder;
     struct error e;
-    for (struct batch *b; (b = free_batch(p));) {
+    if (en->fetch(en->context, b->moments, b->embeds, &e)) {
+        fail(p, &e);
+        clear_batch(b);
+        return -1;
+    }
+    pthread_mutex_lock(&p->mutex);
+    p->submitted++;
+    pthread_cond_signal(&p->full);
+    pthread_mutex_unlock(&p->mutex);
+    return 0;
+}
+
+/* Puts b with the networks; *running, which is there, is with the writer afterwards. */
+static int hand_over(struct pipeline *p, struct batch **running, struct batch *b)
+{
+    const struct encoder *en = p->encoder;
+    struct error e;
+    int rc = en->load(en->context, b->n, p->pictures, p->squares, &e);
+    if (rc == 0 && *running) {
+        struct batch *before = *running;
+        *running = NULL;
+        if (fetch(p, before)) {
+            clear_batch(b);
+            return -1;
+        }
+    }
+    if (rc == 0) {
+        rc = en->run(en->context, &e);
+    }
+    if (rc) {
+        fail(p, &e);
+        clear_batch(b);
+        return -1;
+    }
+    *running = b;
+    return 0;
+}
+
+static void network_stage(struct pipeline *p)
+{
+    struct batch *running = NULL;
+    int rc = 0;
+    for (struct batch *b; rc == 0 && (b = free_batch(p, running != NULL));) {
+        if (running && !next_is_done(p)) { /* would only wait for files */
+            rc = fetch(p, running);
+            running = NULL;
+            continue;
+        }
         collect(p, b);
         if (b->n == 0) {
             break;
         }
-        if (en->encode(en->context, b->n, p->pictures, p->squares, b->moments, b->embeds, &e)) {
-            fail(p, &e);
-            clear_batch(b);
-            break;
-        }
-        pthread_mutex_lock(&p->mutex);
-        p->submitted++;
-        pthread_cond_signal(&p->full);
-        pthread_mutex_unlock(&p->mutex);
+        rc = hand_over(p, &running, b);
+    }
+    if (running) {
+        fetch(p, running);
     }
     pthread_mutex_lock(&p->mutex);
     p->batches_ended = true;

@@ -24,9 +24,13 @@ struct encoder {
      * note. */
     int (*prepare)(void *context, const char *path, float *picture, float *square, int *width,
                    int *height, char note[128], struct error *e);
-    /* n inputs into n moments and embeds. Called by the thread that called encode_run. */
-    int (*encode)(void *context, int n, const float *pictures, const float *squares, float *moments,
-                  float *embeds, struct error *e);
+    /* The networks, in three calls per batch so that a GPU works while the next batch is put
+     * together: load takes n inputs (they may be overwritten when it returns), run begins with
+     * them, fetch waits for what the last run makes. In the order load, run, load, fetch, run ...;
+     * all by the thread that called encode_run. */
+    int (*load)(void *context, int n, const float *pictures, const float *squares, struct error *e);
+    int (*run)(void *context, struct error *e);
+    int (*fetch)(void *context, float *moments, float *embeds, struct error *e);
 };
 
 struct encode_options {

@@ -96,21 +96,90 @@ static int prepare(void *context, const char *path, float *picture, float *squar
     return 0;
 }
 
-static int encode(void *context, int n, const float *pictures, const float *squares, float *moments,
-                  float *embeds, struct error *e)
+static void release_work(struct encode_work *w)
 {
-    struct encode_models *m = context;
+    replay_free(w->replay);
+    tensor_release(w->pictures);
+    tensor_release(w->squares);
+    tensor_release(w->moments);
+    tensor_release(w->embeds);
+    *w = (struct encode_work){0};
+}
+
+void encode_models_release(struct encode_models *m)
+{
+    for (int i = 0; i < 2; i++) {
+        release_work(&m->work[i]);
+    }
+    m->loaded = m->running = NULL;
+}
+
+/* y = x, then x is released. */
+static void move_to(struct tape *t, struct tensor *y, struct tensor *x)
+{
+    struct linear_combination_args args = {.count = 1, .x = {x}, .coefficients = {1}, .y = y};
+    t->device->backend->linear_combination(t->device, &args);
+    tensor_release(x);
+}
+
+/* A replay_function. */
+static void run_networks(struct tape *t, void *context)
+{
+    const struct encode_work *w = context;
+    move_to(t, w->moments, kl_encode(t, w->models->model->kl, w->pictures));
+    move_to(t, w->embeds, cloob_image(t, w->models->model->cloob, w->squares));
+}
+
+static void prepare_work(struct encode_work *w, struct encode_models *m, int64_t n)
+{
     struct device *d = m->tape.device;
-    struct tensor *x = tensor_from_f32(d, DIMS(n, 3, m->height, m->width), pictures);
-    struct tensor *y = kl_encode(&m->tape, m->model->kl, x);
-    tensor_to_f32(y, moments);
-    tensor_release(x);
-    tensor_release(y);
-    x = tensor_from_f32(d, DIMS(n, 3, m->side, m->side), squares);
-    y = cloob_image(&m->tape, m->model->cloob, x);
-    tensor_to_f32(y, embeds);
-    tensor_release(x);
-    tensor_release(y);
+    const struct kl_sizes *kl = kl_sizes(m->model->kl);
+    const struct cloob_sizes *cloob = cloob_sizes(m->model->cloob);
+    release_work(w);
+    w->models = m;
+    w->n = n;
+    w->pictures = tensor_new(d, DTYPE_F32, DIMS(n, 3, m->height, m->width));
+    w->squares = tensor_new(d, DTYPE_F32, DIMS(n, 3, m->side, m->side));
+    w->moments = tensor_new(
+        d, DTYPE_F32, DIMS(n, 2 * kl->z_channels, m->height / kl->factor, m->width / kl->factor));
+    w->embeds = tensor_new(d, DTYPE_F32, DIMS(n, cloob->embed_width));
+    w->replay = replay_new(&m->tape, run_networks, w);
+}
+
+/* Batches of one size use the same tensors, in the order of the calls; those of another size leave
+ * them alone, as the results of the run before are yet to be fetched. */
+static int load(void *context, int n, const float *pictures, const float *squares, struct error *e)
+{
+    (void)e;
+    struct encode_models *m = context;
+    struct encode_work *w = m->running ? m->running : &m->work[0];
+    if (w->n != n && m->running) {
+        w = &m->work[w == &m->work[0]];
+    }
+    if (w->n != n) {
+        prepare_work(w, m, n);
+    }
+    tensor_upload(w->pictures, pictures);
+    tensor_upload(w->squares, squares);
+    m->loaded = w;
+    return 0;
+}
+
+static int run(void *context, struct error *e)
+{
+    (void)e;
+    struct encode_models *m = context;
+    m->running = m->loaded;
+    replay_run(m->running->replay);
+    return 0;
+}
+
+static int fetch(void *context, float *moments, float *embeds, struct error *e)
+{
+    (void)e;
+    struct encode_models *m = context;
+    tensor_to_f32(m->running->moments, moments);
+    tensor_to_f32(m->running->embeds, embeds);
     return 0;
 }
 
@@ -125,6 +194,8 @@ void encode_models_encoder(struct encoder *encoder, struct encode_models *models
         .moments_count = 2 * shard_latent_count(info),
         .embed_count = (size_t)info->embed_size,
         .prepare = prepare,
-        .encode = encode,
+        .load = load,
+        .run = run,
+        .fetch = fetch,
     };
 }

@@ -167,6 +167,7 @@ static void log_steps(struct loop *l)
         {"epoch",
          (double)s->at.epoch + (double)s->at.place / (double)dataset_training_count(l->f->data)},
         {"bad-steps", (double)s->bad_steps},
+        {"loss-scale", s->loss_scale},
     };
     static const char *const names[QUARTILES] = {"loss/t-quartile-1", "loss/t-quartile-2",
                                                  "loss/t-quartile-3", "loss/t-quartile-4"};
@@ -174,7 +175,7 @@ static void log_steps(struct loop *l)
     memcpy(sums, t->quartile_loss, sizeof t->quartile_loss);
     memcpy(sums + QUARTILES, t->quartile_count, sizeof t->quartile_count);
     collective_allreduce_host(l->f->collective, sums, 2 * QUARTILES);
-    int count = 9;
+    int count = strcmp(s->precision, "fp16") == 0 ? 10 : 9;
     for (int i = 0; i < QUARTILES; i++)
         if (sums[QUARTILES + i] > 0)
             metrics[count++] = (struct metric){names[i], sums[i] / sums[QUARTILES + i]};
@@ -278,6 +279,9 @@ static void account(struct loop *l, const struct step_result *r, double rate, do
     s->learning_rate = rate;
     s->ema_decay = decay;
     s->updates = l->f->bank->updates;
+    struct loss_scale loss_scale = step_loss_scale(l->step);
+    s->loss_scale = loss_scale.scale;
+    s->loss_scale_steps = loss_scale.updates;
     l->tally.images += l->effective_batch;
     tally_add(&l->tally, r);
     if (r->applied) {
@@ -287,6 +291,11 @@ static void account(struct loop *l, const struct step_result *r, double rate, do
                                ? r->loss
                                : s->smoothed_loss + SMOOTHING * (r->loss - s->smoothed_loss);
         s->bad_steps_in_a_row = 0;
+        return;
+    }
+    if (r->rescaled) {
+        note("step %" PRId64 ": gradients overflow, the loss scale becomes %g", s->step - 1,
+             s->loss_scale);
         return;
     }
     s->bad_steps++;
@@ -413,6 +422,11 @@ static int loop_open(struct loop *l, struct error *e)
     if (step_open(&l->step, f->bank, f->collective, &f->options.step, e))
         return -1;
     l->effective_batch = step_effective_batch(l->step);
+    const char *precision = device_precision(f->bank->device);
+    if (f->options.resumed && strcmp(f->state->precision, precision) == 0)
+        step_set_loss_scale(l->step,
+                            (struct loss_scale){f->state->loss_scale, f->state->loss_scale_steps});
+    snprintf(l->s->precision, sizeof l->s->precision, "%s", precision);
     struct batch_reader_options reader = {
         .seed = f->options.step.seed,
         .batch = f->options.step.batch,

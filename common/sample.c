@@ -10,10 +10,19 @@
 #include "common/diffusion/guidance.h"
 #include "common/prep.h"
 #include "kernels/ops.h"
+#include "kernels/replay.h"
 
 /* As many rows (images times conditions) as two conditions of a batch make go through the U-Net at
  * once, but no fewer than this: so memory depends on the batch size alone. */
 #define MIN_ROWS 8
+
+/* The U-Net on tensors that stay where they are, so that a device can replay it. */
+struct evaluation {
+    const struct unet *unet;
+    struct tensor *x, *time, *embeds, *v;
+    struct replay *replay;
+};
+#define EVALUATIONS 4
 
 struct run {
     const struct sample_options *o;
@@ -23,7 +32,8 @@ struct run {
     int64_t channels, height, width, elements; /* of one latent */
     float *steps;
     int step_count;
-    float *init; /* [elements], or NULL */
+    float *init;                          /* [elements], or NULL */
+    struct evaluation *kept[EVALUATIONS]; /* NULLs at the end */
     struct progress *progress;
     int64_t images, done; /* asked for, finished */
     int evaluations;      /* of each image */
@@ -32,6 +42,7 @@ struct run {
 /* The images that are sampled together. */
 struct batch {
     struct run *run;
+    struct tape *tape;
     int n;
     int64_t first_job;     /* job = conditioning * count + image */
     int conditions;        /* whose weight is not 0 */
@@ -123,34 +134,93 @@ static int plan_steps(struct run *r, struct error *e)
     return 0;
 }
 
-/* [n, ...] n times `times`: [times * n, ...], whole copies one behind the other. */
-static struct tensor *repeat(struct tape *t, struct tensor *x, int times)
+/* y = x, both of F32; elements of x from `begin` of y on. */
+static void copy_to(struct tape *t, struct tensor *y, int64_t begin, struct tensor *x)
 {
-    if (times == 1)
-        return tensor_retain(x);
-    struct tensor *flat = tensor_reshape(x, DIMS(1, tensor_count(x)));
-    struct tensor *all = tensor_retain(flat);
-    for (int i = 1; i < times; i++)
-        tensor_replace(&all, concat(t, all, flat));
-    tensor_release(flat);
-    struct tensor *y =
-        tensor_reshape(all, DIMS(times * x->shape[0], x->shape[1], x->shape[2], x->shape[3]));
-    tensor_release(all);
-    return y;
+    struct tensor *place = tensor_slice(y, begin, x->shape[0]);
+    struct linear_combination_args args = {.count = 1, .x = {x}, .coefficients = {1}, .y = place};
+    t->device->backend->linear_combination(t->device, &args);
+    tensor_release(place);
 }
 
+/* A replay_function. */
+static void evaluate(struct tape *t, void *context)
+{
+    struct evaluation *e = context;
+    struct tensor *v = unet_forward(t, e->unet, e->x, e->time, e->embeds);
+    copy_to(t, e->v, 0, v);
+    tensor_release(v);
+}
+
+static void evaluation_release(struct evaluation *e)
+{
+    replay_free(e->replay);
+    tensor_release(e->x);
+    tensor_release(e->time);
+    tensor_release(e->embeds);
+    tensor_release(e->v);
+    free(e);
+}
+
+static struct evaluation *evaluation_new(struct run *r, struct tape *t, int64_t rows)
+{
+    struct evaluation *e = xcalloc(1, sizeof *e);
+    struct device *d = t->device;
+    e->unet = r->unet;
+    e->x = tensor_new(d, DTYPE_F32, DIMS(rows, r->channels, r->height, r->width));
+    e->v = tensor_new(d, DTYPE_F32, DIMS(rows, r->channels, r->height, r->width));
+    e->time = tensor_new(d, DTYPE_F32, DIMS(rows));
+    e->embeds = tensor_new(d, DTYPE_F32, DIMS(rows, unet_sizes(r->unet)->embed_width));
+    e->replay = replay_new(t, evaluate, e);
+    return e;
+}
+
+/* That of so many rows: there are few different numbers, and the last ones stay. */
+static struct evaluation *evaluation_of(struct run *r, struct tape *t, int64_t rows)
+{
+    int i = 0;
+    while (i < EVALUATIONS && r->kept[i] && r->kept[i]->x->shape[0] != rows)
+        i++;
+    if (i == EVALUATIONS) {
+        evaluation_release(r->kept[0]);
+        memmove(r->kept, r->kept + 1, (EVALUATIONS - 1) * sizeof *r->kept);
+        r->kept[--i] = NULL;
+    }
+    if (!r->kept[i])
+        r->kept[i] = evaluation_new(r, t, rows);
+    return r->kept[i];
+}
+
+static void release_evaluations(struct run *r)
+{
+    for (int i = 0; i < EVALUATIONS && r->kept[i]; i++) {
+        evaluation_release(r->kept[i]);
+        r->kept[i] = NULL;
+    }
+}
+
+/* x for each of k conditions with their embeds: v, valid until the next call. */
 static struct tensor *unet_at(const struct batch *b, struct tape *t, struct tensor *x, float time,
                               struct tensor *embeds)
 {
-    int64_t rows = x->shape[0];
+    int64_t rows = embeds->shape[0];
+    struct evaluation *e = evaluation_of(b->run, t, rows);
     float *times = xmalloc((size_t)rows * sizeof *times);
     for (int64_t i = 0; i < rows; i++)
         times[i] = time;
-    struct tensor *tensor = tensor_from_f32(t->device, DIMS(rows), times);
-    struct tensor *v = unet_forward(t, b->run->unet, x, tensor, embeds);
-    tensor_release(tensor);
+    tensor_upload(e->time, times);
     free(times);
-    return v;
+    for (int64_t i = 0; i < rows; i += b->n)
+        copy_to(t, e->x, i, x);
+    copy_to(t, e->embeds, 0, embeds);
+    replay_run(e->replay);
+    return e->v;
+}
+
+static struct tensor *new_latents(const struct batch *b, struct tape *t)
+{
+    const struct run *r = b->run;
+    return tensor_new(t->device, DTYPE_F32, DIMS(b->n, r->channels, r->height, r->width));
 }
 
 static struct tensor *predict_v(void *context, struct tape *t, struct tensor *x, float time)
@@ -162,12 +232,13 @@ static struct tensor *predict_v(void *context, struct tape *t, struct tensor *x,
     for (int begin = 0; begin < b->conditions; begin += together) {
         int k = b->conditions - begin < together ? b->conditions - begin : together;
         struct tensor *embeds = tensor_slice(b->embeds, (int64_t)begin * b->n, (int64_t)k * b->n);
-        struct tensor *input = repeat(t, x, k);
-        struct tensor *v = unet_at(b, t, input, time, embeds);
-        for (int i = 0; i < k; i++)
-            parts[begin + i] = tensor_slice(v, (int64_t)i * b->n, b->n);
-        tensor_release(v);
-        tensor_release(input);
+        struct tensor *v = unet_at(b, t, x, time, embeds);
+        for (int i = 0; i < k; i++) {
+            parts[begin + i] = new_latents(b, t);
+            struct tensor *part = tensor_slice(v, (int64_t)i * b->n, b->n);
+            copy_to(t, parts[begin + i], 0, part);
+            tensor_release(part);
+        }
         tensor_release(embeds);
     }
     struct tensor *v = guidance_combine(t, b->conditions, parts, b->weights);
@@ -230,7 +301,7 @@ static void batch_begin(struct batch *b, struct run *r, struct tape *t)
 {
     const struct conditioning *all = r->conditionings->items;
     const struct conditioning *lead = &all[job_conditioning(r, r->done)];
-    *b = (struct batch){.run = r, .first_job = r->done, .n = 1};
+    *b = (struct batch){.run = r, .tape = t, .first_job = r->done, .n = 1};
     while (b->n < r->o->batch_size && r->done + b->n < r->images &&
            same_weights(lead, &all[job_conditioning(r, r->done + b->n)]))
         b->n++;
@@ -265,6 +336,7 @@ static bool report_progress(void *context, int done)
     const struct batch *b = context;
     const struct run *r = b->run;
     char detail[80];
+    device_synchronize(b->tape->device); /* done, not only begun */
     snprintf(detail, sizeof detail, "%lld of %lld images done", (long long)r->done,
              (long long)r->images);
     progress_update(r->progress, r->done * r->evaluations + (int64_t)done * b->n, detail);
@@ -331,6 +403,8 @@ static int run_batch(struct run *r, struct tape *t, sample_emit *emit, void *con
     struct tensor *start = starting_latents(&b, t);
     struct tensor *latents = sampler_run(t, &sampler, &model, start);
     tensor_release(start);
+    if (r->o->low_memory)
+        release_evaluations(r);
     int status = latents ? 0 : error_set(e, "interrupted");
     for (int i = 0; i < b.n && status == 0; i++) {
         if (r->o->low_memory)
@@ -369,6 +443,7 @@ int sample_run(struct tape *t, const struct sample_options *o, const struct unet
             status = run_batch(&r, t, emit, context, e);
         progress_finish(r.progress);
     }
+    release_evaluations(&r);
     free(r.init);
     free(r.steps);
     return status;

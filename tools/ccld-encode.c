@@ -231,6 +231,7 @@ int main(int argc, char **argv)
     shard_writer_close(store);
     path_source_release(&paths);
     tape_release(&models.tape);
+    encode_models_release(&models);
     model_close(models.model);
     device_close(device);
     return status;

@@ -317,7 +317,6 @@ static void fill_state(struct training_state *s, const struct origin *o, const s
     dataset_hash(s->dataset_hash, d);
     s->dataset_count = dataset_count(d);
     s->holdout_count = dataset_holdout_count(d);
-    snprintf(s->precision, sizeof s->precision, "fp32");
     s->autoencoder_scale = choose_scale(o, d);
     saved_options_store(s, &program, options.init_from ? not_saved_with_init_from : not_saved);
 }

@@ -20,12 +20,15 @@
 
 /* An encoder without images or networks: a file holds a number k, its latents are shards_sample's
  * of k. Files take very unlike times, so that they are done out of order. */
+#define MOST_AT_ONCE 128
 struct fake {
     _Atomic int prepared, encoded;
     int stop_fd, stop_at; /* writes a byte there when that many were prepared */
     int fail_batch;       /* the networks fail at this batch, 0: never */
     int batches;
     int nan_from, nan_to; /* k whose latents are not finite */
+    int loaded, running;  /* images that are there between the calls */
+    float input[MOST_AT_ONCE], work[MOST_AT_ONCE];
 };
 
 static int prepare(void *context, const char *path, float *picture, float *square, int *width,
@@ -52,25 +55,49 @@ static int prepare(void *context, const char *path, float *picture, float *squar
     return 0;
 }
 
-static int encode(void *context, int n, const float *pictures, const float *squares, float *moments,
-                  float *embeds, struct error *e)
+static int load(void *context, int n, const float *pictures, const float *squares, struct error *e)
+{
+    (void)e;
+    struct fake *f = context;
+    CHECK(n <= MOST_AT_ONCE && f->loaded == 0);
+    f->loaded = n;
+    for (int i = 0; i < n; i++) {
+        CHECK(squares[i] == pictures[i]);
+        f->input[i] = pictures[i];
+    }
+    return 0;
+}
+
+static int run(void *context, struct error *e)
 {
     struct fake *f = context;
+    CHECK(f->loaded > 0 && f->running == 0); /* what ran before has been fetched */
     if (++f->batches == f->fail_batch) {
         return error_set(e, "out of memory");
     }
-    for (int i = 0; i < n; i++) {
-        int k = (int)pictures[i];
+    memcpy(f->work, f->input, sizeof f->work);
+    f->running = f->loaded;
+    f->loaded = 0;
+    return 0;
+}
+
+static int fetch(void *context, float *moments, float *embeds, struct error *e)
+{
+    (void)e;
+    struct fake *f = context;
+    CHECK(f->running > 0);
+    for (int i = 0; i < f->running; i++) {
+        int k = (int)f->work[i];
         struct shards_sample x;
         shards_sample(&x, k, 0);
-        CHECK(squares[i] == pictures[i]);
         memcpy(moments + i * 2 * SHARDS_LATENT, x.moments, sizeof x.moments);
         memcpy(embeds + i * SHARDS_EMBED, x.embed, sizeof x.embed);
         if (k >= f->nan_from && k < f->nan_to) {
             moments[i * 2 * SHARDS_LATENT + 9] = NAN;
         }
     }
-    f->encoded += n;
+    f->encoded += f->running;
+    f->running = 0;
     return 0;
 }
 
@@ -131,7 +158,9 @@ static struct outcome run_source(const char *store, struct path_source *s, struc
                          .moments_count = 2 * SHARDS_LATENT,
                          .embed_count = SHARDS_EMBED,
                          .prepare = prepare,
-                         .encode = encode};
+                         .load = load,
+                         .run = run,
+                         .fetch = fetch};
     struct shard_writer *w = shards_open(store, 25, 1);
     if (w) {
         o.rc = encode_run(&en, s, w, options, &o.counts, &o.error);
