@@ -1,10 +1,13 @@
 #ifndef CCLD_KERNELS_CUDA_LIBRARIES_H
 #define CCLD_KERNELS_CUDA_LIBRARIES_H
 
-/* Matrix products and convolutions, which NVIDIA's libraries do: cublaslt.cu and cudnn.cu. A build
+/* Matrix products and convolutions, which NVIDIA's libraries do: cublaslt.cu and cudnn*.cu. A build
  * that runs on the emulator has loops instead. All accumulate in F32; F32 operands are used as they
- * are unless d->tf32. Everything is put into d's stream and may be recorded, but for the first call
- * of a shape, which chooses how it is done (that is remembered on disk). */
+ * are unless d->tf32. Everything is put into d's stream and may be recorded. The first call of a
+ * shape chooses how it is done: of what gives the same bits from run to run, the fastest. Choices
+ * are remembered on disk (plan_cache.h), since another choice would be another order of summation,
+ * and a run that is resumed must give the bytes of one that never stopped. Where nothing can be
+ * remembered, and while work is recorded, it is the library's first proposal, untimed. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,7 +17,8 @@ extern "C" {
 #endif
 #include "kernels/device.h"
 
-struct library_plans *library_plans_new(struct device *d); /* d->state is there; dies where it cannot */
+struct library_plans *
+library_plans_new(struct device *d); /* d->state is there; dies where it cannot */
 void library_plans_free(struct library_plans *p);
 
 /* c [rows, columns] = a * b + beta * c (+ bias along columns, then ReLU). Row-major; ld_*: elements
@@ -44,9 +48,9 @@ void convolution_forward(struct device *d, const struct convolution *c, const vo
                          const void *weight, const float *bias, void *y);
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
                                const void *weight, void *dx);
-/* dweight: [co, kh, kw, ci] of gradient_type, which is `type` or F32; written, not added to. */
+/* dweight: [co, kh, kw, ci] of `type`; written, not added to. */
 void convolution_backward_weight(struct device *d, const struct convolution *c, const void *x,
-                                 const void *dy, enum dtype gradient_type, void *dweight);
+                                 const void *dy, void *dweight);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,332 @@
+#include <cublasLt.h>
+
+#include "kernels/cuda/bias.cuh"
+#include "kernels/cuda/library_plans.cuh"
+
+#define WORKSPACE_MOST   ((size_t)64 << 20)
+#define ALGORITHMS_TIMED 8
+
+/* What an algorithm is chosen for; compared as bytes. */
+struct matrix_problem {
+    int64_t rows, columns, inner, ld_a, ld_b, ld_c;
+    enum dtype type, c_type;
+    int transpose_a, transpose_b, adds, bias, relu, tf32;
+    int align_a, align_b, align_c;
+    int unused;
+};
+
+struct matrix_choice {
+    struct matrix_problem key;
+    cublasLtMatmulDesc_t operation;
+    cublasLtMatrixLayout_t a, b, c; /* a: the library's first operand, which is our b */
+    cublasLtMatmulAlgo_t algorithm;
+    size_t workspace; /* bytes */
+    bool rest_apart;  /* no algorithm adds the bias and applies ReLU */
+    struct matrix_choice *next;
+};
+
+struct matrix_plans {
+    cublasLtHandle_t handle;
+    struct plan_cache *cache;
+    struct matrix_choice *slots[PLAN_SLOTS];
+};
+
+static void check(cublasStatus_t status, const char *call)
+{
+    if (status != CUBLAS_STATUS_SUCCESS)
+        plugin_host->die("cuBLASLt: %.*s: %s", (int)strcspn(call, "("), call,
+                         cublasLtGetStatusName(status));
+}
+#define CHECK_BLAS(call) check(call, #call)
+
+struct matrix_plans *matrix_plans_new(struct device *d, const char *gpu)
+{
+    struct matrix_plans *p = (struct matrix_plans *)calloc(1, sizeof *p);
+    char library[32];
+    (void)d;
+    if (!p)
+        plugin_host->die("out of memory");
+    CHECK_BLAS(cublasLtCreate(&p->handle));
+    snprintf(library, sizeof library, "cublaslt-%zu", cublasLtGetVersion());
+    p->cache = plan_cache_new(plugin_host->cache_folder, library, gpu);
+    return p;
+}
+
+static void free_choice(struct matrix_choice *c)
+{
+    cublasLtMatmulDescDestroy(c->operation);
+    cublasLtMatrixLayoutDestroy(c->a);
+    cublasLtMatrixLayoutDestroy(c->b);
+    cublasLtMatrixLayoutDestroy(c->c);
+    free(c);
+}
+
+void matrix_plans_free(struct matrix_plans *p)
+{
+    if (!p)
+        return;
+    for (struct matrix_choice *slot : p->slots) {
+        while (slot) {
+            struct matrix_choice *next = slot->next;
+            free_choice(slot);
+            slot = next;
+        }
+    }
+    cublasLtDestroy(p->handle);
+    plan_cache_free(p->cache);
+    free(p);
+}
+
+static cudaDataType_t data_type(enum dtype type)
+{
+    return type == DTYPE_F32 ? CUDA_R_32F : type == DTYPE_F16 ? CUDA_R_16F : CUDA_R_16BF;
+}
+
+static void describe(const struct matrix_problem *p, char *text, size_t size)
+{
+    snprintf(text, size,
+             "product %s%s to %s [%lld,%lld]%s [%lld,%lld]%s pitch %lld,%lld,%lld add %d bias %d "
+             "relu %d alignment %d,%d,%d",
+             type_name(p->type), p->tf32 ? " tf32" : "", type_name(p->c_type), (long long)p->rows,
+             (long long)p->inner, p->transpose_a ? "t" : "", (long long)p->inner,
+             (long long)p->columns, p->transpose_b ? "t" : "", (long long)p->ld_a,
+             (long long)p->ld_b, (long long)p->ld_c, p->adds, p->bias, p->relu, p->align_a,
+             p->align_b, p->align_c);
+}
+
+/* A row-major matrix is a column-major one transposed, so the library is asked for
+ * c^T [columns, rows] = b^T a^T. `rows` and `columns` here: of our matrix as it lies in memory. */
+static cublasLtMatrixLayout_t layout(enum dtype type, int64_t rows, int64_t columns, int64_t pitch)
+{
+    cublasLtMatrixLayout_t l;
+    CHECK_BLAS(
+        cublasLtMatrixLayoutCreate(&l, data_type(type), (uint64_t)columns, (uint64_t)rows, pitch));
+    return l;
+}
+
+template <typename V>
+static void set_operation(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttributes_t name,
+                          V value)
+{
+    CHECK_BLAS(cublasLtMatmulDescSetAttribute(operation, name, &value, sizeof value));
+}
+
+static void set_epilogue(const struct matrix_choice *c, bool bias, bool relu, const void *bias_at)
+{
+    set_operation(c->operation, CUBLASLT_MATMUL_DESC_EPILOGUE,
+                  bias   ? relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS
+                  : relu ? CUBLASLT_EPILOGUE_RELU
+                         : CUBLASLT_EPILOGUE_DEFAULT);
+    if (bias)
+        set_operation(c->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_at);
+}
+
+static struct matrix_choice *new_choice(const struct matrix_problem *p)
+{
+    struct matrix_choice *c = (struct matrix_choice *)calloc(1, sizeof *c);
+    if (!c)
+        plugin_host->die("out of memory");
+    c->key = *p;
+    CHECK_BLAS(cublasLtMatmulDescCreate(
+        &c->operation, p->tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    set_operation(c->operation, CUBLASLT_MATMUL_DESC_TRANSA,
+                  p->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+    set_operation(c->operation, CUBLASLT_MATMUL_DESC_TRANSB,
+                  p->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+    c->a = p->transpose_b ? layout(p->type, p->columns, p->inner, p->ld_b)
+                          : layout(p->type, p->inner, p->columns, p->ld_b);
+    c->b = p->transpose_a ? layout(p->type, p->inner, p->rows, p->ld_a)
+                          : layout(p->type, p->rows, p->inner, p->ld_a);
+    c->c = layout(p->c_type, p->rows, p->columns, p->ld_c);
+    return c;
+}
+
+static cublasStatus_t multiply(struct device *d, const struct matrix_choice *c,
+                               const cublasLtMatmulAlgo_t *algorithm, size_t workspace_bytes,
+                               const struct matrix_product *p, void *to)
+{
+    const float one = 1;
+    scratch workspace(d, workspace_bytes ? workspace_bytes : 1);
+    return cublasLtMatmul(cuda_of(d)->plans->matrices->handle, c->operation, &one, p->b, c->a, p->a,
+                          c->b, &p->beta, to, c->c, to, c->c, algorithm, workspace.data,
+                          workspace_bytes, stream_of(d));
+}
+
+/* The library's proposals, its favourite first. Sums that are split are joined as F32 and in order:
+ * the same bits from run to run. */
+static int propose(struct matrix_plans *all, const struct matrix_choice *c,
+                   cublasLtMatmulHeuristicResult_t *results)
+{
+    const struct matrix_problem *p = &c->key;
+    cublasLtMatmulPreference_t preference;
+    const struct {
+        cublasLtMatmulPreferenceAttributes_t name;
+        uint32_t value;
+    } settings[] = {
+        {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, (uint32_t)p->align_b},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, (uint32_t)p->align_a},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, (uint32_t)p->align_c},
+        {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, (uint32_t)p->align_c},
+    };
+    const uint64_t workspace = WORKSPACE_MOST;
+    int proposed = 0, count = 0;
+    CHECK_BLAS(cublasLtMatmulPreferenceCreate(&preference));
+    CHECK_BLAS(cublasLtMatmulPreferenceSetAttribute(
+        preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
+    for (const auto &s : settings)
+        CHECK_BLAS(
+            cublasLtMatmulPreferenceSetAttribute(preference, s.name, &s.value, sizeof s.value));
+    if (cublasLtMatmulAlgoGetHeuristic(all->handle, c->operation, c->a, c->b, c->c, c->c,
+                                       preference, ALGORITHMS_TIMED, results,
+                                       &proposed) != CUBLAS_STATUS_SUCCESS)
+        proposed = 0;
+    CHECK_BLAS(cublasLtMatmulPreferenceDestroy(preference));
+    for (int i = 0; i < proposed; i++)
+        if (results[i].state == CUBLAS_STATUS_SUCCESS)
+            results[count++] = results[i];
+    return count;
+}
+
+/* An algorithm as text and back; the library says that it may be kept, for the same version. */
+static void write_algorithm(const cublasLtMatmulAlgo_t *algorithm, char *text)
+{
+    for (size_t i = 0; i < sizeof algorithm->data / sizeof algorithm->data[0]; i++)
+        text += sprintf(text, "%016llx", (unsigned long long)algorithm->data[i]);
+}
+
+static bool read_algorithm(struct matrix_plans *all, struct matrix_choice *c, const char *text)
+{
+    cublasLtMatmulHeuristicResult_t result;
+    const size_t words = sizeof c->algorithm.data / sizeof c->algorithm.data[0];
+    memset(&result, 0, sizeof result);
+    if (strlen(text) != words * 16)
+        return false;
+    for (size_t i = 0; i < words; i++) {
+        char word[17], *end;
+        memcpy(word, text + i * 16, 16);
+        word[16] = 0;
+        c->algorithm.data[i] = strtoull(word, &end, 16);
+        if (*end)
+            return false;
+    }
+    if (cublasLtMatmulAlgoCheck(all->handle, c->operation, c->a, c->b, c->c, c->c, &c->algorithm,
+                                &result) != CUBLAS_STATUS_SUCCESS ||
+        result.state != CUBLAS_STATUS_SUCCESS || result.workspaceSize > WORKSPACE_MOST)
+        return false;
+    c->workspace = result.workspaceSize;
+    return true;
+}
+
+/* c is written in scratch memory: what is added to must not be added to again and again. */
+static int fastest(struct device *d, const struct matrix_choice *c,
+                   const cublasLtMatmulHeuristicResult_t *results, int count,
+                   const struct matrix_product *p)
+{
+    scratch output(d, (size_t)(p->rows * p->ld_c) * size_of(p->c_type));
+    int best = -1;
+    float least = 0;
+    for (int i = 0; i < count; i++) {
+        const float milliseconds = time_of(stream_of(d), [&] {
+            return multiply(d, c, &results[i].algo, results[i].workspaceSize, p, output.data) ==
+                   CUBLAS_STATUS_SUCCESS;
+        });
+        if (milliseconds >= 0 && (best < 0 || milliseconds < least)) {
+            best = i;
+            least = milliseconds;
+        }
+    }
+    return best;
+}
+
+/* Sets c's algorithm; false where the library has none. */
+static bool choose_algorithm(struct device *d, struct matrix_choice *c,
+                             const struct matrix_product *p, const char *key)
+{
+    struct matrix_plans *all = cuda_of(d)->plans->matrices;
+    cublasLtMatmulHeuristicResult_t results[ALGORITHMS_TIMED];
+    char text[sizeof c->algorithm * 2 + 1];
+    const char *known = plan_cache_get(all->cache, key);
+    if (known && read_algorithm(all, c, known))
+        return true;
+    const int count = propose(all, c, results);
+    int best = count ? 0 : -1;
+    const bool timed = count && plan_cache_keeps(all->cache) && !cuda_of(d)->recording;
+    if (timed)
+        best = fastest(d, c, results, count, p);
+    if (best < 0)
+        return false;
+    if (timed && !known) {
+        write_algorithm(&results[best].algo, text);
+        known = plan_cache_put(all->cache, key, text);
+        plugin_host->note("cuBLASLt: %s: algorithm %d of %d", key, best + 1, count);
+        if (strcmp(known, text) && read_algorithm(all, c, known))
+            return true;
+    }
+    c->algorithm = results[best].algo;
+    c->workspace = results[best].workspaceSize;
+    return true;
+}
+
+static struct matrix_choice *choose(struct device *d, const struct matrix_problem *key,
+                                    const struct matrix_product *p, const void *bias)
+{
+    struct matrix_plans *all = cuda_of(d)->plans->matrices;
+    struct matrix_choice **slot = &all->slots[plan_slot(key, sizeof *key)];
+    for (struct matrix_choice *c = *slot; c; c = c->next)
+        if (!memcmp(&c->key, key, sizeof *key))
+            return c;
+    outside_recording recording_rests;
+    struct matrix_choice *c = new_choice(key);
+    char what[256];
+    describe(key, what, sizeof what);
+    set_epilogue(c, key->bias, key->relu, bias);
+    if (!choose_algorithm(d, c, p, what)) {
+        struct matrix_problem plain = *key;
+        plain.bias = plain.relu = 0;
+        c->rest_apart = true;
+        set_epilogue(c, false, false, nullptr);
+        char without[256];
+        describe(&plain, without, sizeof without);
+        if ((!key->bias && !key->relu) || !choose_algorithm(d, c, p, without))
+            plugin_host->die("cuBLASLt: %s: no algorithm", what);
+    }
+    c->next = *slot;
+    return *slot = c;
+}
+
+void matrix_product(struct device *d, const struct matrix_product *p)
+{
+    if (!p->rows || !p->columns)
+        return;
+    /* The library's bias is of c's type. */
+    const bool copied = p->bias && (p->c_type != DTYPE_F32 || (uintptr_t)p->bias % 16);
+    scratch copy(d, copied ? (size_t)p->columns * size_of(p->c_type) : 1);
+    if (copied)
+        convert_vector(d, p->columns, p->bias, p->c_type, copy.data);
+    const void *bias = copied ? copy.data : p->bias;
+
+    struct matrix_problem key;
+    memset(&key, 0, sizeof key);
+    key.rows = p->rows, key.columns = p->columns, key.inner = p->inner;
+    key.ld_a = p->ld_a, key.ld_b = p->ld_b, key.ld_c = p->ld_c;
+    key.type = p->type, key.c_type = p->c_type;
+    key.transpose_a = p->transpose_a, key.transpose_b = p->transpose_b;
+    key.adds = p->beta != 0, key.bias = p->bias != nullptr, key.relu = p->relu;
+    key.tf32 = d->tf32 && p->type == DTYPE_F32;
+    key.align_a = address_alignment(p->a);
+    key.align_b = address_alignment(p->b);
+    key.align_c = address_alignment(p->c);
+    struct matrix_choice *c = choose(d, &key, p, bias);
+    if (p->bias && !c->rest_apart)
+        set_operation(c->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    const cublasStatus_t status = multiply(d, c, &c->algorithm, c->workspace, p, p->c);
+    if (status != CUBLAS_STATUS_SUCCESS) {
+        char what[256];
+        describe(&key, what, sizeof what);
+        plugin_host->die("cuBLASLt: %s: %s", what, cublasLtGetStatusString(status));
+    }
+    if (c->rest_apart)
+        bias_activate(d, p->c_type, p->rows, p->columns, p->bias,
+                      p->relu ? ACTIVATION_RELU : ACTIVATION_NONE, p->c);
+}

@@ -1,0 +1,277 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/bias.cuh"
+#include "kernels/cuda/cudnn_graph.h"
+#include "kernels/cuda/library_plans.cuh"
+
+#define PLANS_TIMED     12
+#define WORKSPACE_MOST  ((size_t)1 << 30)
+#define WORKSPACE_LEAST ((size_t)32 << 20)
+
+struct convolution_choice {
+    struct convolution_problem key;
+    struct convolution_plan plan;
+    bool bias_apart; /* no engine adds it */
+    struct convolution_choice *next;
+};
+
+struct convolution_plans {
+    cudnnHandle_t handle;
+    struct plan_cache *cache;
+    struct convolution_choice *slots[PLAN_SLOTS];
+};
+
+static const char *reason(cudnnStatus_t status, char *text, size_t size)
+{
+    text[0] = 0;
+    cudnnGetLastErrorString(text, size);
+    text[strcspn(text, "\n")] = 0;
+    return text[0] ? text : cudnnGetErrorString(status);
+}
+
+static void check(cudnnStatus_t status, const char *what)
+{
+    char text[512];
+    if (status != CUDNN_STATUS_SUCCESS)
+        plugin_host->die("cuDNN: %s: %s", what, reason(status, text, sizeof text));
+}
+
+struct convolution_plans *convolution_plans_new(struct device *d, const char *gpu)
+{
+    struct convolution_plans *p = (struct convolution_plans *)calloc(1, sizeof *p);
+    char library[32];
+    if (!p)
+        plugin_host->die("out of memory");
+    check(cudnnCreate(&p->handle), "cudnnCreate");
+    check(cudnnSetStream(p->handle, stream_of(d)), "cudnnSetStream");
+    snprintf(library, sizeof library, "cudnn-%zu", cudnnGetVersion());
+    p->cache = plan_cache_new(plugin_host->cache_folder, library, gpu);
+    return p;
+}
+
+void convolution_plans_free(struct convolution_plans *p)
+{
+    if (!p)
+        return;
+    for (struct convolution_choice *slot : p->slots) {
+        while (slot) {
+            struct convolution_choice *next = slot->next;
+            delete slot;
+            slot = next;
+        }
+    }
+    cudnnDestroy(p->handle);
+    plan_cache_free(p->cache);
+    free(p);
+}
+
+/* The problem as text: the key on disk, and for errors. */
+static void describe(const struct convolution_problem *p, char *text, size_t size)
+{
+    static const char *const directions[] = {"forward", "backward_data", "backward_weight"};
+    const struct convolution *c = &p->c;
+    snprintf(text, size,
+             "convolution_%s %s%s [%lld,%lld,%lld,%lld] kernel [%lld,%lld,%lld] stride %d padding "
+             "%d,%d bias %d alignment %d",
+             directions[p->direction], type_name(c->type), p->tf32 ? " tf32" : "", (long long)c->n,
+             (long long)c->h, (long long)c->w, (long long)c->ci, (long long)c->co, (long long)c->kh,
+             (long long)c->kw, c->stride, c->pad_begin, c->pad_end, p->bias, p->alignment);
+}
+
+struct pointers {
+    const void *x, *weight, *y, *bias; /* one of the first three is written */
+};
+
+static cudnnStatus_t execute(struct device *d, const struct convolution_plan *plan,
+                             const struct pointers *at)
+{
+    const int64_t ids[4] = {ID_PICTURE, ID_WEIGHT, ID_OUTPUT, ID_BIAS};
+    const void *data[4] = {at->x, at->weight, at->y, at->bias};
+    const int64_t count = at->bias ? 4 : 3;
+    scratch workspace(d, plan->workspace ? (size_t)plan->workspace : 1);
+    descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids);
+    pack.set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, data);
+    pack.set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace.data);
+    if (!pack.finalize())
+        return pack.status;
+    return cudnnBackendExecute(cuda_of(d)->plans->convolutions->handle, plan->plan.get(),
+                               pack.get());
+}
+
+static int64_t workspace_limit()
+{
+    size_t unused, total;
+    cuda_check(cudaMemGetInfo(&unused, &total));
+    unused /= 2;
+    return (int64_t)(unused < WORKSPACE_LEAST  ? WORKSPACE_LEAST
+                     : unused > WORKSPACE_MOST ? WORKSPACE_MOST
+                                               : unused);
+}
+
+/* The fastest of the plans; each writes the output. */
+static int fastest(struct device *d, struct convolution_plan *plans, int count,
+                   const struct pointers *at)
+{
+    int best = -1;
+    float least = 0;
+    for (int i = 0; i < count; i++) {
+        const float milliseconds = time_of(
+            stream_of(d), [&] { return execute(d, &plans[i], at) == CUDNN_STATUS_SUCCESS; });
+        if (milliseconds >= 0 && (best < 0 || milliseconds < least)) {
+            best = i;
+            least = milliseconds;
+        }
+    }
+    return best;
+}
+
+/* Sets *plan; false where the library can not do the problem, then with its reason. */
+static bool choose_plan(struct device *d, const struct convolution_problem *p,
+                        const struct pointers *at, struct convolution_plan *plan, char *why,
+                        size_t why_size)
+{
+    struct convolution_plans *all = cuda_of(d)->plans->convolutions;
+    char key[256];
+    struct convolution_plan plans[PLANS_TIMED];
+    describe(p, key, sizeof key);
+    outside_recording recording_rests;
+    const descriptor graph = convolution_graph(all->handle, p);
+    if (graph.status != CUDNN_STATUS_SUCCESS) {
+        snprintf(why, why_size, "%s", reason(graph.status, why, why_size));
+        return false;
+    }
+    const char *known = plan_cache_get(all->cache, key);
+    if (known && convolution_plan_named(graph, known, plan))
+        return true;
+    int count = convolution_plans(graph, p, workspace_limit(), plans, PLANS_TIMED);
+    if (!count) /* better slow than not at all */
+        count = convolution_plans(graph, p, INT64_MAX, plans, 1);
+    if (!count) {
+        snprintf(why, why_size, "no engine");
+        return false;
+    }
+    int best = 0;
+    if (plan_cache_keeps(all->cache) && !cuda_of(d)->recording) {
+        best = fastest(d, plans, count, at);
+        if (best < 0) {
+            snprintf(why, why_size, "no engine that runs");
+            return false;
+        }
+        if (!known && plans[best].name[0]) {
+            known = plan_cache_put(all->cache, key, plans[best].name);
+            if (strcmp(known, plans[best].name) && convolution_plan_named(graph, known, plan))
+                return true;
+        }
+        plugin_host->note("cuDNN: %s: %s, %d timed", key, plans[best].name, count);
+    }
+    *plan = static_cast<convolution_plan &&>(plans[best]);
+    return true;
+}
+
+static struct convolution_choice *choose(struct device *d, const struct convolution_problem *p,
+                                         const struct pointers *at)
+{
+    struct convolution_plans *all = cuda_of(d)->plans->convolutions;
+    struct convolution_choice **slot = &all->slots[plan_slot(p, sizeof *p)];
+    for (struct convolution_choice *c = *slot; c; c = c->next)
+        if (!memcmp(&c->key, p, sizeof *p))
+            return c;
+    struct convolution_choice *c = new convolution_choice();
+    char what[256], why[512] = "";
+    c->key = *p;
+    if (!choose_plan(d, p, at, &c->plan, why, sizeof why)) {
+        struct convolution_problem without = *p;
+        struct pointers rest = *at;
+        without.bias = 0;
+        rest.bias = nullptr;
+        c->bias_apart = p->bias;
+        if (!p->bias || !choose_plan(d, &without, &rest, &c->plan, why, sizeof why)) {
+            describe(p, what, sizeof what);
+            plugin_host->die("cuDNN: %s: %s", what, why);
+        }
+    }
+    c->next = *slot;
+    return *slot = c;
+}
+
+static bool run(struct device *d, const struct convolution *c, enum convolution_direction direction,
+                const struct pointers *at)
+{
+    struct convolution_problem p;
+    memset(&p, 0, sizeof p); /* compared as bytes, padding too */
+    p.c.type = c->type;
+    p.c.n = c->n, p.c.h = c->h, p.c.w = c->w, p.c.ci = c->ci;
+    p.c.oh = c->oh, p.c.ow = c->ow, p.c.co = c->co;
+    p.c.kh = c->kh, p.c.kw = c->kw;
+    p.c.stride = c->stride, p.c.pad_begin = c->pad_begin, p.c.pad_end = c->pad_end;
+    p.direction = direction;
+    p.bias = at->bias != nullptr;
+    p.tf32 = d->tf32 && c->type == DTYPE_F32;
+    p.alignment = 16;
+    for (const void *pointer : {at->x, at->weight, at->y})
+        if (address_alignment(pointer) < p.alignment)
+            p.alignment = address_alignment(pointer);
+    struct convolution_choice *choice = choose(d, &p, at);
+    struct pointers used = *at;
+    if (choice->bias_apart)
+        used.bias = nullptr;
+    const cudnnStatus_t status = execute(d, &choice->plan, &used);
+    if (status != CUDNN_STATUS_SUCCESS) {
+        char what[256], why[512];
+        describe(&p, what, sizeof what);
+        plugin_host->die("cuDNN: %s: %s: %s", what, choice->plan.name,
+                         reason(status, why, sizeof why));
+    }
+    return !choice->bias_apart;
+}
+
+void convolution_forward(struct device *d, const struct convolution *c, const void *x,
+                         const void *weight, const float *bias, void *y)
+{
+    /* Engines want a bias of the activations' type, at an address like theirs. */
+    const bool copied = bias && (c->type != DTYPE_F32 || (uintptr_t)bias % 16);
+    scratch copy(d, copied ? (size_t)c->co * size_of(c->type) : 1);
+    if (copied)
+        convert_vector(d, c->co, bias, c->type, copy.data);
+    const struct pointers at = {x, weight, y, copied ? copy.data : bias};
+    if (!run(d, c, CONVOLUTION_FORWARD, &at) && bias)
+        bias_activate(d, c->type, c->n * c->oh * c->ow, c->co, bias, ACTIVATION_NONE, y);
+}
+
+void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
+                               const void *weight, void *dx)
+{
+    const struct pointers at = {dx, weight, dy, nullptr};
+    run(d, c, CONVOLUTION_BACKWARD_DATA, &at);
+}
+
+void convolution_backward_weight(struct device *d, const struct convolution *c, const void *x,
+                                 const void *dy, void *dweight)
+{
+    const struct pointers at = {x, dweight, dy, nullptr};
+    run(d, c, CONVOLUTION_BACKWARD_WEIGHT, &at);
+}
+
+struct library_plans *library_plans_new(struct device *d)
+{
+    cudaDeviceProp properties;
+    struct library_plans *p = (struct library_plans *)calloc(1, sizeof *p);
+    if (!p)
+        plugin_host->die("out of memory");
+    cuda_check(cudaGetDeviceProperties(&properties, cuda_of(d)->index));
+    p->matrices = matrix_plans_new(d, properties.name);
+    p->convolutions = convolution_plans_new(d, properties.name);
+    return p;
+}
+
+void library_plans_free(struct library_plans *p)
+{
+    if (!p)
+        return;
+    matrix_plans_free(p->matrices);
+    convolution_plans_free(p->convolutions);
+    free(p);
+}

@@ -1,0 +1,137 @@
+#include "kernels/cuda/cudnn_graph.h"
+
+static cudnnDataType_t data_type(enum dtype type)
+{
+    return type == DTYPE_F32   ? CUDNN_DATA_FLOAT
+           : type == DTYPE_F16 ? CUDNN_DATA_HALF
+                               : CUDNN_DATA_BFLOAT16;
+}
+
+/* Dimensions are named n, c, h, w (or co, ci, kh, kw) whatever the order in memory, which only the
+ * strides tell: channels last. */
+static descriptor tensor(int64_t id, cudnnDataType_t type, int alignment, int64_t n, int64_t c,
+                         int64_t h, int64_t w, bool is_virtual = false)
+{
+    const int64_t dimensions[4] = {n, c, h, w}, strides[4] = {h * w * c, 1, w * c, c};
+    descriptor t(CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    t.set_int(CUDNN_ATTR_TENSOR_UNIQUE_ID, id);
+    t.set_type(CUDNN_ATTR_TENSOR_DATA_TYPE, type);
+    t.set_int(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, alignment);
+    t.set(CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dimensions);
+    t.set(CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
+    if (is_virtual)
+        t.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &is_virtual);
+    t.finalize();
+    return t;
+}
+
+static descriptor geometry(const struct convolution *c)
+{
+    const int64_t dilations[2] = {1, 1}, strides[2] = {c->stride, c->stride};
+    const int64_t before[2] = {c->pad_begin, c->pad_begin}, after[2] = {c->pad_end, c->pad_end};
+    const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+    descriptor g(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+    g.set_type(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT);
+    g.set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
+    g.set_int(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, 2);
+    g.set(CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilations);
+    g.set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, strides);
+    g.set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, before);
+    g.set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, after);
+    g.finalize();
+    return g;
+}
+
+/* The three directions read and write the same three tensors, under other names. */
+static descriptor convolution_operation(const struct convolution_problem *p, const descriptor &x,
+                                        const descriptor &w, const descriptor &y)
+{
+    static const struct {
+        cudnnBackendDescriptorType_t type;
+        cudnnBackendAttributeName_t geometry, x, w, y, alpha, beta;
+    } names[] = {
+        {CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA},
+        {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA},
+        {CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA,
+         CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA},
+    };
+    const auto &n = names[p->direction];
+    descriptor o(n.type);
+    o.set_descriptor(n.geometry, geometry(&p->c));
+    o.set_descriptor(n.x, x);
+    o.set_descriptor(n.w, w);
+    o.set_descriptor(n.y, y);
+    o.set_float(n.alpha, 1);
+    o.set_float(n.beta, 0);
+    o.finalize();
+    return o;
+}
+
+static descriptor addition(const descriptor &x, const descriptor &bias, const descriptor &y)
+{
+    const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_ADD;
+    descriptor add(CUDNN_BACKEND_POINTWISE_DESCRIPTOR),
+        o(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    add.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    add.set_type(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
+    add.finalize();
+    o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add);
+    o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+    o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias);
+    o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    o.finalize();
+    return o;
+}
+
+descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_problem *p)
+{
+    const struct convolution *c = &p->c;
+    const cudnnDataType_t type = data_type(c->type), output = data_type(p->output_type);
+    const bool forward = p->direction == CONVOLUTION_FORWARD;
+    const bool by_weight = p->direction == CONVOLUTION_BACKWARD_WEIGHT;
+    descriptor x = tensor(ID_PICTURE, type, p->alignment, c->n, c->ci, c->h, c->w);
+    descriptor w =
+        tensor(ID_WEIGHT, by_weight ? output : type, p->alignment, c->co, c->ci, c->kh, c->kw);
+    descriptor y = tensor(ID_OUTPUT, type, p->alignment, c->n, c->co, c->oh, c->ow);
+    /* What the bias is added to never leaves the registers, and is not rounded before. */
+    descriptor sum =
+        tensor(ID_SUM, CUDNN_DATA_FLOAT, p->alignment, c->n, c->co, c->oh, c->ow, true);
+    descriptor bias = tensor(ID_BIAS, type, 16, 1, c->co, 1, 1);
+    const bool fused = forward && p->bias;
+    descriptor convolution = convolution_operation(p, x, w, fused ? sum : y);
+    descriptor plus_bias;
+    if (fused)
+        plus_bias = addition(sum, bias, y);
+
+    descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    const cudnnBackendDescriptor_t operations[2] = {convolution.get(), plus_bias.get()};
+    if (convolution.status != CUDNN_STATUS_SUCCESS)
+        graph.status = convolution.status;
+    if (plus_bias.status != CUDNN_STATUS_SUCCESS)
+        graph.status = plus_bias.status;
+    graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, fused ? 2 : 1,
+              operations);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    /* Later releases of cuDNN 9 do without. */
+    if (graph.status == CUDNN_STATUS_SUCCESS)
+        cudnnBackendSetAttribute(graph.get(), CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE,
+                                 1, &handle);
+#pragma GCC diagnostic pop
+    graph.finalize();
+    return graph;
+}

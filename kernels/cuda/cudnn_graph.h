@@ -1,0 +1,116 @@
+#ifndef CCLD_KERNELS_CUDA_CUDNN_GRAPH_H
+#define CCLD_KERNELS_CUDA_CUDNN_GRAPH_H
+
+/* Convolutions as graphs of cuDNN's backend API (cudnn_graph.cu), and the engines that can run them
+ * (cudnn_plans.cu). Facts: https://docs.nvidia.com/deeplearning/cudnn/backend/latest/ */
+
+#include <cudnn.h>
+
+#include "kernels/cuda/libraries.h"
+
+/* A backend descriptor; its life is the scope's. */
+class descriptor
+{
+    cudnnBackendDescriptor_t p = nullptr;
+
+  public:
+    /* The first failure of what was done to it; all that follows does nothing. */
+    cudnnStatus_t status = CUDNN_STATUS_SUCCESS;
+
+    descriptor() = default;
+    explicit descriptor(cudnnBackendDescriptorType_t type)
+        : status(cudnnBackendCreateDescriptor(type, &p))
+    {
+    }
+    ~descriptor()
+    {
+        if (p)
+            cudnnBackendDestroyDescriptor(p);
+    }
+    descriptor(descriptor &&o) noexcept : p(o.p), status(o.status)
+    {
+        o.p = nullptr;
+    }
+    descriptor &operator=(descriptor &&o) noexcept
+    {
+        cudnnBackendDescriptor_t mine = p;
+        p = o.p;
+        o.p = mine;
+        status = o.status;
+        return *this;
+    }
+    cudnnBackendDescriptor_t get() const
+    {
+        return p;
+    }
+    void set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count,
+             const void *values)
+    {
+        if (status == CUDNN_STATUS_SUCCESS)
+            status = cudnnBackendSetAttribute(p, name, type, count, values);
+    }
+    void set_int(cudnnBackendAttributeName_t name, int64_t value)
+    {
+        set(name, CUDNN_TYPE_INT64, 1, &value);
+    }
+    void set_float(cudnnBackendAttributeName_t name, float value)
+    {
+        set(name, CUDNN_TYPE_FLOAT, 1, &value);
+    }
+    void set_type(cudnnBackendAttributeName_t name, cudnnDataType_t value)
+    {
+        set(name, CUDNN_TYPE_DATA_TYPE, 1, &value);
+    }
+    void set_descriptor(cudnnBackendAttributeName_t name, const descriptor &value)
+    {
+        if (status == CUDNN_STATUS_SUCCESS)
+            status = value.status;
+        set(name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value.p);
+    }
+    bool finalize()
+    {
+        if (status == CUDNN_STATUS_SUCCESS)
+            status = cudnnBackendFinalize(p);
+        return status == CUDNN_STATUS_SUCCESS;
+    }
+};
+
+enum convolution_direction {
+    CONVOLUTION_FORWARD,
+    CONVOLUTION_BACKWARD_DATA,
+    CONVOLUTION_BACKWARD_WEIGHT,
+};
+
+/* What an engine is chosen for; compared as bytes. */
+struct convolution_problem {
+    struct convolution c;
+    enum convolution_direction direction;
+    enum dtype output_type; /* c.type, or F32 for gradients by weights */
+    int bias;               /* added to the output by the same engine */
+    int tf32;
+    int alignment; /* of all pointers, bytes */
+};
+
+/* The ids under which a graph's tensors are given their memory. */
+enum { ID_PICTURE = 1, ID_WEIGHT, ID_OUTPUT, ID_BIAS, ID_SUM };
+
+/* Builds the operation graph; not usable (status) where the library does not know such a graph. */
+descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_problem *p);
+
+/* An engine with all its settings, ready to be run. */
+struct convolution_plan {
+    descriptor plan;
+    int64_t workspace; /* bytes */
+    char name[256];    /* "engine 12 2=5 14=3": its index and knobs, from which it can be rebuilt */
+};
+
+/* The engines that may run the graph, the library's favourites first; at most `most`. They neither
+ * need more than workspace_limit bytes, nor give other results from run to run, nor compute less
+ * exactly than `p` asks for. Returns their number. */
+int convolution_plans(const descriptor &graph, const struct convolution_problem *p,
+                      int64_t workspace_limit, struct convolution_plan *plans, int most);
+/* The one of that name; false where there is none (any longer). */
+bool convolution_plan_named(const descriptor &graph, const char *name,
+                            struct convolution_plan *plan);
+
+#endif
