@@ -1,0 +1,288 @@
+#include "kernels/cuda/group_norm.cuh"
+
+/* Memory traffic: x is read for the statistics, read again and y written. Within a round of images
+ * (GROUP_NORM_L2_BYTES) the second reading comes from the L2, so that device memory sees x once and
+ * y once. Small images are one launch of a block per slab, which keeps it in shared memory and
+ * reads x once in any case. */
+
+constexpr int WHOLE_BYTES = 96 << 10; /* of shared memory: two such blocks share an H100's SM */
+
+/* ---- layout */
+
+static bool set_slab(group_norm_layout *l, int elements, int slab_groups)
+{
+    const int64_t width = (int64_t)slab_groups * l->group_channels;
+    if (l->groups % slab_groups || width % elements || slab_groups > GROUP_NORM_SLAB_GROUPS ||
+        width / elements > GROUP_NORM_THREADS)
+        return false;
+    l->slab_groups = slab_groups;
+    l->columns = (int)(width / elements);
+    return true;
+}
+
+/* Slabs of at least 128 bytes where groups are narrow: fewer would waste parts of the memory's
+ * sectors, more would mean less blocks and more groups to merge in each. */
+static bool choose_slab(group_norm_layout *l, int elements, size_t element_bytes)
+{
+    l->segments = 1;
+    l->columns = 0;
+    for (int q = 1; q <= l->groups && q <= GROUP_NORM_SLAB_GROUPS; q++)
+        if (set_slab(l, elements, q) &&
+            (size_t)q * (size_t)l->group_channels * element_bytes >= 128)
+            return true;
+    if (l->columns)
+        return true;
+    if (l->group_channels % elements)
+        return false;
+    const int wide = l->group_channels / elements;
+    l->slab_groups = 1;
+    l->segments = (int)divide_up(wide, GROUP_NORM_THREADS);
+    l->columns = (int)divide_up(wide, l->segments);
+    return true;
+}
+
+static int lanes_for(const group_norm_layout *l, int threads)
+{
+    const int lanes = threads / l->columns;
+    return (int)(lanes < 1 ? 1 : lanes < l->pixels ? lanes : l->pixels);
+}
+
+group_norm_layout group_norm_layout_of(const struct group_norm_args *a, int *elements)
+{
+    group_norm_layout l = {};
+    const size_t element_bytes = size_of(a->x->dtype);
+    l.channels = (int)a->x->shape[3];
+    l.pixels = a->x->shape[1] * a->x->shape[2];
+    l.groups = a->groups;
+    l.group_channels = l.channels / l.groups;
+    l.eps = a->eps;
+    *elements = (int)(16 / element_bytes);
+    if (l.channels % *elements || !choose_slab(&l, *elements, element_bytes)) {
+        *elements = 1;
+        choose_slab(&l, 1, element_bytes);
+    }
+    l.slabs = l.groups / l.slab_groups * l.segments;
+    l.lanes = lanes_for(&l, GROUP_NORM_THREADS);
+    /* Parts of at least 32 KiB, and not more than a block merges quickly. */
+    const int64_t bytes = l.pixels * l.columns * *elements * (int64_t)element_bytes;
+    int64_t most = 1024 / l.slab_groups;
+    most = most < GROUP_NORM_PARTS ? most : GROUP_NORM_PARTS;
+    int64_t parts = divide_up(bytes, 32 << 10);
+    parts = parts < most ? parts : most;
+    l.part_pixels = divide_up(divide_up(l.pixels, parts), l.lanes) * l.lanes;
+    l.parts = (int)divide_up(l.pixels, l.part_pixels);
+    return l;
+}
+
+bool group_norm_whole(group_norm_layout *l, int elements, size_t element_bytes, int tensors)
+{
+    group_norm_layout whole = *l;
+    whole.lanes = lanes_for(l, GROUP_NORM_WHOLE_THREADS);
+    whole.parts = 1;
+    whole.part_pixels = l->pixels;
+    if (l->segments > 1 || l->pixels > WHOLE_BYTES ||
+        group_norm_slab_bytes(whole, elements, element_bytes) * (size_t)tensors > WHOLE_BYTES)
+        return false;
+    *l = whole;
+    return true;
+}
+
+int64_t group_norm_tile_pixels(const struct device *d, const group_norm_layout &l, int elements,
+                               size_t element_bytes, int64_t images)
+{
+    const int64_t pixel_bytes = (int64_t)l.columns * elements * (int64_t)element_bytes;
+    int64_t blocks = divide_up(8 * (int64_t)cuda_of(d)->multiprocessors, l.slabs * images);
+    const int64_t most = divide_up(l.pixels * pixel_bytes, 32 << 10);
+    blocks = blocks < most ? blocks : most;
+    return divide_up(divide_up(l.pixels, blocks), 4 * l.lanes) * (4 * l.lanes);
+}
+
+int64_t group_norm_round(const group_norm_layout &l, size_t element_bytes, int tensors,
+                         int64_t images)
+{
+    const int64_t bytes = l.pixels * l.channels * (int64_t)element_bytes * tensors;
+    const int64_t fit = GROUP_NORM_L2_BYTES / bytes;
+    int64_t rounds = divide_up(images, fit < 1 ? 1 : fit < 65535 ? fit : 65535);
+    return divide_up(images, rounds ? rounds : 1);
+}
+
+/* ---- statistics */
+
+template <typename T, int VEC, int PER>
+static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
+    partial_moments(group_norm_pointers<T> a, group_norm_layout l, moments *partial)
+{
+    DYNAMIC_SHARED(float, shared);
+    group_norm_place here = group_norm_here<VEC>(l);
+    here.image = a.image0 + blockIdx.z;
+    const int64_t begin = (int64_t)blockIdx.x * l.part_pixels;
+    const int64_t end = min((long long)(begin + l.part_pixels), (long long)l.pixels);
+    running_moments<VEC, PER> mine;
+    if (!here.idle) {
+        const T *image = a.x + here.image * l.pixels * l.channels;
+        float shift[PER];
+        load_shifts<VEC>(shift, image, l, here.channel);
+        mine = moments_of_pixels < VEC, PER,
+        VEC == 8 ? 4 : 8 > (begin + here.lane, end, l.lanes, shift, [&](int64_t p) {
+                           return load_any<VEC>(image + p * l.channels + here.channel, a.aligned);
+                       });
+    }
+    merge_threads<VEC, PER>(mine, l, here, end - begin, shared, [&](int g, const moments &m) {
+        const int64_t group = here.image * l.groups + here.first_group + g;
+        const int segment = here.slab % l.segments;
+        partial[(group * l.segments + segment) * l.parts + blockIdx.x] = m;
+    });
+}
+
+template <typename T>
+void group_norm_partial_moments(struct device *d, const group_norm_layout &l, int elements,
+                                const group_norm_pointers<T> &p, int64_t images)
+{
+    const dim3 grid((unsigned)l.parts, (unsigned)l.slabs, (unsigned)images);
+    WITH_LAYOUT(l, elements, T, VEC, PER,
+                LAUNCH((partial_moments<T, VEC, PER>), grid, group_norm_threads(l),
+                       group_norm_merge_bytes(l, PER), stream_of(d), p, l, (moments *)p.partial));
+}
+template void group_norm_partial_moments(struct device *, const group_norm_layout &, int,
+                                         const group_norm_pointers<float> &, int64_t);
+template void group_norm_partial_moments(struct device *, const group_norm_layout &, int,
+                                         const group_norm_pointers<half_t> &, int64_t);
+template void group_norm_partial_moments(struct device *, const group_norm_layout &, int,
+                                         const group_norm_pointers<bf16_t> &, int64_t);
+
+/* ---- y */
+
+template <typename T, int VEC, int PER>
+DEVICE_INLINE vec<T, VEC> normalised(const vec<T, VEC> &x, const float (&high)[PER],
+                                     const float (&slope)[VEC], const float (&offset)[VEC],
+                                     enum activation_kind act)
+{
+    vec<float, VEC> z = to_floats(x);
+#pragma unroll
+    for (int j = 0; j < VEC; j++)
+        z[j] = fmaf(z[j] - high[j / (VEC / PER)], slope[j], offset[j]);
+    activate<T>(act, z);
+    return from_floats<T>(z);
+}
+
+template <typename T, int VEC, int PER>
+static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
+    normalise(group_norm_pointers<T> a, group_norm_layout l, T *y, int64_t tile_pixels)
+{
+    constexpr int U = 4;
+    __shared__ slab_statistics statistics;
+    group_norm_place here = group_norm_here<VEC>(l);
+    here.image = a.image0 + blockIdx.z;
+    const int64_t image = here.image * l.pixels * l.channels;
+    merge_parts(statistics, a.partial, a.x + image, l, here);
+    if (here.idle)
+        return;
+    float slope[VEC], offset[VEC];
+    const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
+    slopes_of(t, slope, offset);
+    const T *from = a.x + image + here.channel;
+    T *to = y + image + here.channel;
+    int64_t p = (int64_t)blockIdx.x * tile_pixels + here.lane;
+    const int64_t end =
+        min((long long)((blockIdx.x + (int64_t)1) * tile_pixels), (long long)l.pixels);
+    const int64_t step = l.lanes;
+    for (; p + (U - 1) * step < end; p += U * step) {
+        vec<T, VEC> raw[U];
+#pragma unroll
+        for (int u = 0; u < U; u++)
+            raw[u] = load_any<VEC>(from + (p + u * step) * l.channels, a.aligned);
+#pragma unroll
+        for (int u = 0; u < U; u++)
+            store_any(to + (p + u * step) * l.channels,
+                      normalised(raw[u], t.high, slope, offset, a.act), a.aligned);
+    }
+    for (; p < end; p += step)
+        store_any(to + p * l.channels,
+                  normalised(load_any<VEC>(from + p * l.channels, a.aligned), t.high, slope, offset,
+                             a.act),
+                  a.aligned);
+}
+
+template <typename T, int VEC, int PER>
+static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
+    normalise_whole(group_norm_pointers<T> a, group_norm_layout l, T *y, size_t bytes)
+{
+    __shared__ slab_statistics statistics;
+    DYNAMIC_SHARED(unsigned char, shared);
+    vec<T, VEC> *slab = (vec<T, VEC> *)shared;
+    group_norm_place here = group_norm_here<VEC>(l);
+    here.image = a.image0 + blockIdx.z;
+    const int64_t image = here.image * l.pixels * l.channels;
+    slab_load(slab, a.x + image, l, here, a.aligned);
+    slab_load_end();
+    slab += threadIdx.x;
+    running_moments<VEC, PER> mine;
+    const int64_t count = here.lane < l.pixels ? (l.pixels - here.lane - 1) / l.lanes + 1 : 0;
+    if (!here.idle) {
+        float shift[PER];
+        load_shifts<VEC>(shift, a.x + image, l, here.channel);
+        mine = moments_of_pixels < VEC, PER,
+        VEC == 8 ? 2 : 4 > (0, count, 1, shift, [&](int64_t i) { return slab[i * blockDim.x]; });
+    }
+    merge_threads<VEC, PER>(mine, l, here, l.pixels, (float *)(shared + bytes),
+                            [&](int g, const moments &m) {
+                                const int c = (here.first_group + g) * l.group_channels;
+                                set_statistics(statistics, g, m, to_float(a.x[image + c]), l.eps);
+                            });
+    __syncthreads();
+    if (here.idle)
+        return;
+    float slope[VEC], offset[VEC];
+    const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
+    slopes_of(t, slope, offset);
+    T *to = y + image + here.lane * (int64_t)l.channels + here.channel;
+    for (int64_t i = 0; i < count; i++)
+        store_any(to + i * l.lanes * l.channels,
+                  normalised(slab[i * blockDim.x], t.high, slope, offset, a.act), a.aligned);
+}
+
+template <typename T>
+static void launch_whole(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
+                         int elements, T *y, int64_t images)
+{
+    const size_t bytes = group_norm_slab_bytes(l, elements, sizeof(T));
+    for (p.image0 = 0; p.image0 < images; p.image0 += 65535) {
+        const int64_t left = images - p.image0;
+        const dim3 grid(1, (unsigned)l.slabs, (unsigned)(left < 65535 ? left : 65535));
+        WITH_LAYOUT(l, elements, T, VEC, PER,
+                    LAUNCH((normalise_whole<T, VEC, PER>), grid, group_norm_threads(l),
+                           bytes + group_norm_merge_bytes(l, PER), stream_of(d), p, l, y, bytes));
+    }
+}
+
+template <typename T> static void forward(struct device *d, const struct group_norm_args *a)
+{
+    int elements;
+    group_norm_layout l = group_norm_layout_of(a, &elements);
+    const int64_t images = a->x->shape[0];
+    group_norm_pointers<T> p = group_norm_pointers_of<T>(a);
+    T *y = (T *)a->y->data;
+    p.aligned = p.aligned && is_aligned(y);
+    if (group_norm_whole(&l, elements, sizeof(T), 1)) {
+        launch_whole(d, p, l, elements, y, images);
+        return;
+    }
+    const scratch partial(d, group_norm_partial_bytes(l, images));
+    p.partial = partial.as<moments>();
+    const int64_t round = group_norm_round(l, sizeof(T), 1, images);
+    for (p.image0 = 0; p.image0 < images; p.image0 += round) {
+        const int64_t now = images - p.image0 < round ? images - p.image0 : round;
+        group_norm_partial_moments(d, l, elements, p, now);
+        const int64_t tile = group_norm_tile_pixels(d, l, elements, sizeof(T), now);
+        const dim3 grid((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, (unsigned)now);
+        WITH_LAYOUT(l, elements, T, VEC, PER,
+                    LAUNCH((normalise<T, VEC, PER>), grid, group_norm_threads(l), 0, stream_of(d),
+                           p, l, y, tile));
+    }
+}
+
+void cuda_group_norm(struct device *d, const struct group_norm_args *a)
+{
+    if (count_of(a->x))
+        WITH_TYPE(a->x->dtype, T, forward<T>(d, a));
+}

@@ -1,0 +1,438 @@
+#include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/group_norm.cuh"
+
+/* With z = u * scale + offset, u the normalised x, dz = dy * act'(z) and, per channel over an
+ * image's pixels, S = sum of dz and P = sum of dz * u: dx = (dz * scale - mean(dz * scale) - u *
+ * mean(dz * scale * u)) / deviation, means over the group, which are sums over its channels of
+ * scale * S and scale * P; the gradients by gamma, beta and modulation are S and P times factors of
+ * the channel.
+ *
+ * z is computed again from x (for RELU it has y's sign), so that y is not read. Memory traffic: x
+ * for its statistics; x and dy for S and P; x and dy again and dx written: six times x's size. In
+ * rounds of images (GROUP_NORM_L2_BYTES) the second and third readings come from the L2, which
+ * leaves x, dy and dx. Small images are one launch that reads x and dy once.
+ *
+ * All sums are in an order that follows from an image's shape. */
+
+constexpr int MAX_PARTS = 32; /* of S and P */
+
+/* Where sums of an image's channels go. */
+template <typename T> struct channel_results {
+    float *totals; /* [image, 2, c]: gradients by beta and gamma, or null */
+    T *dmodulation;
+};
+
+/* S and P of one channel. Returns its scale. */
+template <typename T>
+DEVICE_INLINE float give_channel(const channel_results<T> &r, const group_norm_pointers<T> &a,
+                                 int64_t image, int c, int channels, float s, float p)
+{
+    const float gamma = a.gamma ? a.gamma[c] : 1, beta = a.gamma ? a.beta[c] : 0;
+    float scale = 1;
+    if (a.modulation)
+        scale += to_float(a.modulation[image * a.ld_modulation + c]);
+    if (r.dmodulation) {
+        T *row = r.dmodulation + image * a.ld_modulation;
+        row[c] = from_float<T>(fmaf(gamma, p, beta * s));
+        row[channels + c] = from_float<T>(s);
+    }
+    if (r.totals) {
+        float *row = r.totals + image * 2 * channels;
+        row[c] = scale * s;
+        row[channels + c] = scale * p;
+    }
+    return gamma * scale;
+}
+
+/* A thread's S and P. dz * (x - high) is summed in P's place until finish(). */
+template <int VEC> struct running_sums {
+    float s[VEC] = {}, p[VEC] = {};
+
+    template <typename T, int PER>
+    __device__ __forceinline__ void add(const vec<T, VEC> &x, const vec<T, VEC> &dy,
+                                        const float (&high)[PER], const float (&slope)[VEC],
+                                        const float (&offset)[VEC], enum activation_kind act)
+    {
+        vec<float, VEC> f = to_floats(x), dz = to_floats(dy), z;
+#pragma unroll
+        for (int j = 0; j < VEC; j++) {
+            f[j] -= high[j / (VEC / PER)];
+            z[j] = fmaf(f[j], slope[j], offset[j]);
+        }
+        activate_backward<T>(act, dz, z);
+#pragma unroll
+        for (int j = 0; j < VEC; j++) {
+            s[j] += dz[j];
+            p[j] = fmaf(dz[j], f[j], p[j]);
+        }
+    }
+    template <int PER> __device__ __forceinline__ void finish(const channel_terms<VEC, PER> &t)
+    {
+#pragma unroll
+        for (int j = 0; j < VEC; j++) {
+            const int i = j / (VEC / PER);
+            p[j] = (p[j] - t.low[i] * s[j]) * t.inverse[i];
+        }
+    }
+};
+
+/* Sums of each channel of the slab over the block's lanes, at shared[channel - first] (S) and
+ * shared[columns * VEC + channel - first] (P). All threads come here. shared: 2 * lanes * columns *
+ * VEC floats. */
+template <int VEC>
+DEVICE_INLINE void sum_lanes(const running_sums<VEC> &mine, const group_norm_layout &l,
+                             const group_norm_place &here, float *shared)
+{
+    const int width = l.columns * VEC, pitch = 2 * width;
+    if (!here.idle) {
+        vec<float, VEC> s, p;
+#pragma unroll
+        for (int j = 0; j < VEC; j++) {
+            s[j] = mine.s[j];
+            p[j] = mine.p[j];
+        }
+        store_vec(shared + here.lane * pitch + here.column * VEC, s);
+        store_vec(shared + here.lane * pitch + width + here.column * VEC, p);
+    }
+    __syncthreads();
+    const int channels = here.end - here.first;
+    for (int i = (int)threadIdx.x; i < 2 * channels; i += (int)blockDim.x) {
+        const int at = i < channels ? i : width + i - channels;
+        float sum = 0;
+        for (int lane = 0; lane < l.lanes; lane++)
+            sum += shared[lane * pitch + at];
+        shared[at] = sum; /* nobody else reads lane 0's */
+    }
+    __syncthreads();
+}
+
+/* dx = dz * slope + (x - high) * along + constant. */
+template <int VEC, int PER> struct gradient_terms {
+    float along[PER], constant[PER];
+};
+
+template <typename T, int VEC, int PER>
+DEVICE_INLINE vec<T, VEC> x_gradient(const vec<T, VEC> &x, const vec<T, VEC> &dy,
+                                     const float (&high)[PER], const float (&slope)[VEC],
+                                     const float (&offset)[VEC], const gradient_terms<VEC, PER> &t,
+                                     enum activation_kind act)
+{
+    vec<float, VEC> f = to_floats(x), dz = to_floats(dy), z;
+#pragma unroll
+    for (int j = 0; j < VEC; j++) {
+        f[j] -= high[j / (VEC / PER)];
+        z[j] = fmaf(f[j], slope[j], offset[j]);
+    }
+    activate_backward<T>(act, dz, z);
+#pragma unroll
+    for (int j = 0; j < VEC; j++) {
+        const int i = j / (VEC / PER);
+        z[j] = fmaf(dz[j], slope[j], fmaf(f[j], t.along[i], t.constant[i]));
+    }
+    return from_floats<T>(z);
+}
+
+/* means: of dz * scale and dz * scale * u over each of the slab's groups, as pairs. */
+template <int VEC, int PER>
+DEVICE_INLINE gradient_terms<VEC, PER>
+gradient_terms_of(const channel_terms<VEC, PER> &t, const float *means, const group_norm_layout &l,
+                  const group_norm_place &here)
+{
+    gradient_terms<VEC, PER> r;
+#pragma unroll
+    for (int i = 0; i < PER; i++) {
+        const int g = (here.channel + i * (VEC / PER)) / l.group_channels - here.first_group;
+        r.along[i] = -t.inverse[i] * t.inverse[i] * means[2 * g + 1];
+        r.constant[i] = fmaf(-t.low[i], r.along[i], -t.inverse[i] * means[2 * g]);
+    }
+    return r;
+}
+
+/* ---- images in parts */
+
+/* S and P of parts of an image, [image, part, 2, c]. */
+template <typename T, int VEC, int PER>
+static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
+    partial_sums(group_norm_pointers<T> a, group_norm_layout l, const T *dy, float *partial,
+                 int64_t part_pixels)
+{
+    constexpr int U = VEC == 1 ? 4 : 2;
+    __shared__ slab_statistics statistics;
+    DYNAMIC_SHARED(float, shared);
+    group_norm_place here = group_norm_here<VEC>(l);
+    here.image = a.image0 + blockIdx.z;
+    const int64_t image = here.image * l.pixels * l.channels;
+    merge_parts(statistics, a.partial, a.x + image, l, here);
+    running_sums<VEC> mine;
+    if (!here.idle) {
+        float slope[VEC], offset[VEC];
+        const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
+        slopes_of(t, slope, offset);
+        const T *x_from = a.x + image + here.channel, *dy_from = dy + image + here.channel;
+        const int64_t begin = (int64_t)blockIdx.x * part_pixels;
+        const int64_t end = min((long long)(begin + part_pixels), (long long)l.pixels);
+        const int64_t step = l.lanes;
+        int64_t p = begin + here.lane;
+        for (; p + (U - 1) * step < end; p += U * step) {
+            vec<T, VEC> xs[U], dys[U];
+#pragma unroll
+            for (int u = 0; u < U; u++) {
+                xs[u] = load_any<VEC>(x_from + (p + u * step) * l.channels, a.aligned);
+                dys[u] = load_any<VEC>(dy_from + (p + u * step) * l.channels, a.aligned);
+            }
+#pragma unroll
+            for (int u = 0; u < U; u++)
+                mine.add(xs[u], dys[u], t.high, slope, offset, a.act);
+        }
+        for (; p < end; p += step)
+            mine.add(load_any<VEC>(x_from + p * l.channels, a.aligned),
+                     load_any<VEC>(dy_from + p * l.channels, a.aligned), t.high, slope, offset,
+                     a.act);
+        mine.finish(t);
+    }
+    sum_lanes(mine, l, here, shared);
+    float *row = partial + (here.image * gridDim.x + blockIdx.x) * 2 * l.channels;
+    const int channels = here.end - here.first;
+    for (int i = (int)threadIdx.x; i < channels; i += (int)blockDim.x) {
+        row[here.first + i] = shared[i];
+        row[l.channels + here.first + i] = shared[l.columns * VEC + i];
+    }
+}
+
+/* Of one group of one image: all that its channels' sums are needed for. */
+template <typename T>
+static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
+    finish_sums(group_norm_pointers<T> a, group_norm_layout l, const float *partial, int parts,
+                channel_results<T> r, float *means)
+{
+    const int group = (int)blockIdx.x;
+    const int64_t image = a.image0 + blockIdx.y;
+    const float *rows = partial + image * parts * 2 * l.channels;
+    float sums[2] = {0, 0};
+    for (int i = (int)threadIdx.x; i < l.group_channels; i += (int)blockDim.x) {
+        const int c = group * l.group_channels + i;
+        float s = 0, p = 0;
+#pragma unroll 4
+        for (int part = 0; part < parts; part++) {
+            s += rows[(int64_t)part * 2 * l.channels + c];
+            p += rows[((int64_t)part * 2 + 1) * l.channels + c];
+        }
+        const float scale = give_channel(r, a, image, c, l.channels, s, p);
+        sums[0] = fmaf(scale, s, sums[0]);
+        sums[1] = fmaf(scale, p, sums[1]);
+    }
+    block_sum(sums);
+    if (threadIdx.x < 2) {
+        const float count = (float)l.group_channels * (float)l.pixels;
+        means[(image * l.groups + group) * 2 + threadIdx.x] = sums[threadIdx.x] / count;
+    }
+}
+
+template <typename T, int VEC, int PER>
+static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
+    gradient_by_x(group_norm_pointers<T> a, group_norm_layout l, const T *dy, const float *means,
+                  T *dx, int64_t tile_pixels)
+{
+    constexpr int U = VEC == 1 ? 4 : 2;
+    __shared__ slab_statistics statistics;
+    group_norm_place here = group_norm_here<VEC>(l);
+    here.image = a.image0 + blockIdx.z;
+    const int64_t image = here.image * l.pixels * l.channels;
+    merge_parts(statistics, a.partial, a.x + image, l, here);
+    if (here.idle)
+        return;
+    float slope[VEC], offset[VEC];
+    const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
+    slopes_of(t, slope, offset);
+    const gradient_terms<VEC, PER> g =
+        gradient_terms_of(t, means + (here.image * l.groups + here.first_group) * 2, l, here);
+    const T *x_from = a.x + image + here.channel, *dy_from = dy + image + here.channel;
+    T *to = dx + image + here.channel;
+    int64_t p = (int64_t)blockIdx.x * tile_pixels + here.lane;
+    const int64_t end =
+        min((long long)((blockIdx.x + (int64_t)1) * tile_pixels), (long long)l.pixels);
+    const int64_t step = l.lanes;
+    for (; p + (U - 1) * step < end; p += U * step) {
+        vec<T, VEC> xs[U], dys[U];
+#pragma unroll
+        for (int u = 0; u < U; u++) {
+            xs[u] = load_any<VEC>(x_from + (p + u * step) * l.channels, a.aligned);
+            dys[u] = load_any<VEC>(dy_from + (p + u * step) * l.channels, a.aligned);
+        }
+#pragma unroll
+        for (int u = 0; u < U; u++)
+            store_any(to + (p + u * step) * l.channels,
+                      x_gradient(xs[u], dys[u], t.high, slope, offset, g, a.act), a.aligned);
+    }
+    for (; p < end; p += step)
+        store_any(to + p * l.channels,
+                  x_gradient(load_any<VEC>(x_from + p * l.channels, a.aligned),
+                             load_any<VEC>(dy_from + p * l.channels, a.aligned), t.high, slope,
+                             offset, g, a.act),
+                  a.aligned);
+}
+
+/* Parts of at least 64 KiB of x. */
+static int64_t sums_part_pixels(const group_norm_layout &l, int elements, size_t element_bytes)
+{
+    const int64_t bytes = l.pixels * l.columns * elements * (int64_t)element_bytes;
+    int64_t parts = divide_up(bytes, 64 << 10);
+    parts = parts < MAX_PARTS ? parts : MAX_PARTS;
+    return divide_up(divide_up(l.pixels, parts), l.lanes) * l.lanes;
+}
+
+template <typename T>
+static void in_parts(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
+                     int elements, int64_t images, const T *dy, T *dx,
+                     const channel_results<T> &results)
+{
+    const int64_t part_pixels = sums_part_pixels(l, elements, sizeof(T));
+    const int64_t parts = divide_up(l.pixels, part_pixels);
+    const scratch moments_memory(d, group_norm_partial_bytes(l, images));
+    const scratch sums(d, (size_t)(images * parts * 2 * l.channels) * sizeof(float));
+    const scratch means(d, (size_t)(images * l.groups * 2) * sizeof(float));
+    const unsigned threads = group_norm_threads(l);
+    const int finishing = l.group_channels < GROUP_NORM_WHOLE_THREADS
+                              ? (int)divide_up(l.group_channels, 32) * 32
+                              : GROUP_NORM_WHOLE_THREADS;
+    p.partial = moments_memory.as<moments>();
+    const int64_t round = group_norm_round(l, sizeof(T), 2, images);
+    for (p.image0 = 0; p.image0 < images; p.image0 += round) {
+        const int64_t now = images - p.image0 < round ? images - p.image0 : round;
+        group_norm_partial_moments(d, l, elements, p, now);
+        const dim3 grid((unsigned)parts, (unsigned)l.slabs, (unsigned)now);
+        const size_t shared = (size_t)(2 * l.lanes * l.columns * elements) * sizeof(float);
+        WITH_LAYOUT(l, elements, T, VEC, PER,
+                    LAUNCH((partial_sums<T, VEC, PER>), grid, threads, shared, stream_of(d), p, l,
+                           dy, sums.as<float>(), part_pixels));
+        LAUNCH(finish_sums<T>, dim3((unsigned)l.groups, (unsigned)now), (unsigned)finishing, 0,
+               stream_of(d), p, l, sums.as<float>(), (int)parts, results, means.as<float>());
+        if (!dx)
+            continue;
+        const int64_t tile = group_norm_tile_pixels(d, l, elements, sizeof(T), now);
+        const dim3 tiles((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, (unsigned)now);
+        WITH_LAYOUT(l, elements, T, VEC, PER,
+                    LAUNCH((gradient_by_x<T, VEC, PER>), tiles, threads, 0, stream_of(d), p, l, dy,
+                           means.as<float>(), dx, tile));
+    }
+}
+
+/* ---- a block for all of its groups */
+
+template <typename T, int VEC, int PER>
+static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
+    whole_backward(group_norm_pointers<T> a, group_norm_layout l, const T *dy, T *dx,
+                   channel_results<T> r, size_t bytes)
+{
+    __shared__ slab_statistics statistics;
+    __shared__ float means[2 * GROUP_NORM_SLAB_GROUPS];
+    DYNAMIC_SHARED(unsigned char, shared);
+    float *const sums = (float *)(shared + 2 * bytes);
+    group_norm_place here = group_norm_here<VEC>(l);
+    here.image = a.image0 + blockIdx.z;
+    const int64_t image = here.image * l.pixels * l.channels;
+    slab_load((vec<T, VEC> *)shared, a.x + image, l, here, a.aligned);
+    slab_load((vec<T, VEC> *)(shared + bytes), dy + image, l, here, a.aligned);
+    slab_load_end();
+    const vec<T, VEC> *x_slab = (const vec<T, VEC> *)shared + threadIdx.x;
+    const vec<T, VEC> *dy_slab = (const vec<T, VEC> *)(shared + bytes) + threadIdx.x;
+    const int64_t count = here.lane < l.pixels ? (l.pixels - here.lane - 1) / l.lanes + 1 : 0;
+    running_moments<VEC, PER> moments_of_mine;
+    if (!here.idle) {
+        float shift[PER];
+        load_shifts<VEC>(shift, a.x + image, l, here.channel);
+        moments_of_mine = moments_of_pixels < VEC, PER,
+        VEC == 8 ? 2 : 4 > (0, count, 1, shift, [&](int64_t i) { return x_slab[i * blockDim.x]; });
+    }
+    merge_threads<VEC, PER>(moments_of_mine, l, here, l.pixels, sums, [&](int g, const moments &m) {
+        const int c = (here.first_group + g) * l.group_channels;
+        set_statistics(statistics, g, m, to_float(a.x[image + c]), l.eps);
+    });
+    __syncthreads();
+    running_sums<VEC> mine;
+    channel_terms<VEC, PER> t;
+    float slope[VEC], offset[VEC];
+    if (!here.idle) {
+        t = terms_of<VEC, PER>(statistics, a, l, here);
+        slopes_of(t, slope, offset);
+        for (int64_t i = 0; i < count; i++)
+            mine.add(x_slab[i * blockDim.x], dy_slab[i * blockDim.x], t.high, slope, offset, a.act);
+        mine.finish(t);
+    }
+    sum_lanes(mine, l, here, sums);
+    for (int g = (int)threadIdx.x / 32; g < l.slab_groups; g += (int)blockDim.x / 32) {
+        float of_group[2] = {0, 0};
+        for (int i = (int)threadIdx.x % 32; i < l.group_channels; i += 32) {
+            const int at = g * l.group_channels + i;
+            const float s = sums[at], p = sums[l.columns * VEC + at];
+            const float scale = give_channel(r, a, here.image, here.first + at, l.channels, s, p);
+            of_group[0] = fmaf(scale, s, of_group[0]);
+            of_group[1] = fmaf(scale, p, of_group[1]);
+        }
+        const float count_of_group = (float)l.group_channels * (float)l.pixels;
+        means[2 * g] = warp_sum(of_group[0]) / count_of_group;
+        means[2 * g + 1] = warp_sum(of_group[1]) / count_of_group;
+    }
+    __syncthreads();
+    if (here.idle || !dx)
+        return;
+    const gradient_terms<VEC, PER> terms = gradient_terms_of(t, means, l, here);
+    T *to = dx + image + here.lane * (int64_t)l.channels + here.channel;
+    for (int64_t i = 0; i < count; i++)
+        store_any(to + i * l.lanes * l.channels,
+                  x_gradient(x_slab[i * blockDim.x], dy_slab[i * blockDim.x], t.high, slope, offset,
+                             terms, a.act),
+                  a.aligned);
+}
+
+template <typename T>
+static void in_blocks(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
+                      int elements, int64_t images, const T *dy, T *dx,
+                      const channel_results<T> &results)
+{
+    const size_t bytes = group_norm_slab_bytes(l, elements, sizeof(T));
+    const size_t sums = (size_t)(2 * l.lanes * l.columns * elements) * sizeof(float);
+    for (p.image0 = 0; p.image0 < images; p.image0 += 65535) {
+        const int64_t left = images - p.image0;
+        const dim3 grid(1, (unsigned)l.slabs, (unsigned)(left < 65535 ? left : 65535));
+        WITH_LAYOUT(l, elements, T, VEC, PER,
+                    LAUNCH((whole_backward<T, VEC, PER>), grid, group_norm_threads(l),
+                           2 * bytes + sums, stream_of(d), p, l, dy, dx, results, bytes));
+    }
+}
+
+template <typename T>
+static void backward(struct device *d, const struct group_norm_backward_args *a)
+{
+    const struct group_norm_args *f = &a->forward;
+    int elements;
+    group_norm_layout l = group_norm_layout_of(f, &elements);
+    const int64_t images = f->x->shape[0];
+    const bool parameters = a->dgamma || a->dbeta;
+    group_norm_pointers<T> p = group_norm_pointers_of<T>(f);
+    const T *dy = (const T *)a->dy->data;
+    T *dx = a->dx ? (T *)a->dx->data : nullptr;
+    p.aligned = p.aligned && is_aligned(dy) && is_aligned(dx);
+    const scratch totals(d, (size_t)(parameters ? images * 2 * l.channels : 1) * sizeof(float));
+    channel_results<T> results = {};
+    if (parameters)
+        results.totals = totals.as<float>();
+    if (a->dmodulation)
+        results.dmodulation = (T *)a->dmodulation->data + f->modulation_begin;
+    if (group_norm_whole(&l, elements, sizeof(T), 2))
+        in_blocks(d, p, l, elements, images, dy, dx, results);
+    else
+        in_parts(d, p, l, elements, images, dy, dx, results);
+    if (a->dbeta)
+        add_column_sums(d, (float *)a->dbeta->data, DTYPE_F32, results.totals, images, l.channels,
+                        2 * l.channels);
+    if (a->dgamma)
+        add_column_sums(d, (float *)a->dgamma->data, DTYPE_F32, results.totals + l.channels, images,
+                        l.channels, 2 * l.channels);
+}
+
+void cuda_group_norm_backward(struct device *d, const struct group_norm_backward_args *a)
+{
+    if (count_of(a->dy))
+        WITH_TYPE(a->dy->dtype, T, backward<T>(d, a));
+}
