@@ -122,7 +122,7 @@ $(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host: FORCE
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
 # Where the model that ships with the project is looked for.
 $(BUILD)/common/nets/model.o: private EXTRA_CFLAGS := -DCCLD_MODELS_FOLDER='"$(PREFIX)/share/ccld/models"'
-$(BUILD)/kernels/plugin.o: private EXTRA_CFLAGS := -DCCLD_PLUGIN_FOLDER='"$(PREFIX)/lib/ccld"'
+$(BUILD)/kernels/plugin.o $(BUILD)/tests/unit/plugin.o: private EXTRA_CFLAGS := -DCCLD_PLUGIN_FOLDER='"$(PREFIX)/lib/ccld"'
 # The fast kernels contract to FMA; everything else rounds every step, as written.
 $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
 $(BUILD)/%.o: %.c $(BUILD)/flags

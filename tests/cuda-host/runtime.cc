@@ -145,14 +145,30 @@ static size_t memory_bytes()
     static const char *asked = getenv("CCLD_EMULATED_MEMORY");
     return asked ? strtoull(asked, nullptr, 10) : (size_t)80 << 30;
 }
+static int pretended(const char *name, int otherwise)
+{
+    const char *asked = getenv(name);
+    return asked ? atoi(asked) : otherwise;
+}
+static int gpus()
+{
+    return pretended("CCLD_EMULATED_GPUS", 1);
+}
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
+    int driver;
+    cudaDriverGetVersion(&driver);
+    *count = 0;
+    if (driver < CUDART_VERSION)
+        return failed(cudaErrorInsufficientDriver);
+    if (gpus() == 0)
+        return failed(cudaErrorNoDevice);
+    *count = gpus();
     return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int device)
 {
-    return device == 0 ? cudaSuccess : failed(cudaErrorInvalidDevice);
+    return device >= 0 && device < gpus() ? cudaSuccess : failed(cudaErrorInvalidDevice);
 }
 cudaError_t cudaGetDevice(int *device)
 {
@@ -161,7 +177,7 @@ cudaError_t cudaGetDevice(int *device)
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
 {
-    if (device)
+    if (device < 0 || device >= gpus())
         return failed(cudaErrorInvalidDevice);
     memset(p, 0, sizeof *p);
     snprintf(p->name, sizeof p->name, "emulated");
@@ -169,8 +185,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
     p->sharedMemPerBlock = 48 << 10;
     p->sharedMemPerBlockOptin = 227 << 10;
     p->sharedMemPerMultiprocessor = 228 << 10;
-    p->major = 9;
-    p->minor = 0;
+    p->major = pretended("CCLD_EMULATED_CAPABILITY", 90) / 10;
+    p->minor = pretended("CCLD_EMULATED_CAPABILITY", 90) % 10;
     p->multiProcessorCount = 8;
     p->warpSize = 32;
     p->maxThreadsPerBlock = 1024;
@@ -215,7 +231,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 }
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = CUDART_VERSION;
+    *version = pretended("CCLD_EMULATED_DRIVER", CUDART_VERSION);
     return cudaSuccess;
 }
 cudaError_t cudaRuntimeGetVersion(int *version)
@@ -245,6 +261,12 @@ cudaError_t cudaMemGetInfo(size_t *unused, size_t *total)
 
 /* ---- memory */
 
+/* Ends where it is said to, so that AddressSanitizer sees a step beyond. */
+static void *aligned_bytes(size_t bytes)
+{
+    void *p;
+    return posix_memalign(&p, 512, bytes) ? nullptr : p;
+}
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
     guard held(lock);
@@ -253,7 +275,7 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
         return failed(cudaErrorStreamCaptureUnsupported);
     if (!bytes)
         return cudaSuccess;
-    if (bytes > memory_bytes() - in_use || !(*p = aligned_alloc(512, (bytes + 511) / 512 * 512)))
+    if (bytes > memory_bytes() - in_use || !(*p = aligned_bytes(bytes)))
         return failed(cudaErrorMemoryAllocation);
     memset(*p, 0xff, bytes);
     device_blocks[(const char *)*p] = bytes;
@@ -282,7 +304,7 @@ cudaError_t cudaMallocHost(void **p, size_t bytes, unsigned)
     *p = nullptr;
     if (!bytes)
         return cudaSuccess;
-    if (!(*p = aligned_alloc(512, (bytes + 511) / 512 * 512)))
+    if (!(*p = aligned_bytes(bytes)))
         return failed(cudaErrorMemoryAllocation);
     memset(*p, 0xff, bytes);
     pinned_blocks[(const char *)*p] = bytes;

@@ -1,0 +1,276 @@
+#include "kernels/plugin.h"
+
+#include <dlfcn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "tests/support/emulated.h"
+#include "tests/support/tap.h"
+
+/* A process loads its backend once, so every attempt has one of its own. */
+struct attempt {
+    const char *plugin, *variable, *value; /* NULL: unset; of the environment */
+    const char *spec;
+    bool verbose;
+};
+
+/* "opened NAME", or why not, then what was printed for people. */
+static void attempt_child(const struct attempt *a, int to)
+{
+    struct device *d;
+    struct error e;
+    if (a->plugin)
+        setenv("CCLD_CUDA_PLUGIN", a->plugin, 1);
+    else
+        unsetenv("CCLD_CUDA_PLUGIN");
+    if (a->variable)
+        setenv(a->variable, a->value, 1);
+    if (a->verbose)
+        message_set_verbosity(VERBOSITY_VERBOSE);
+    fflush(NULL);
+    dup2(to, STDERR_FILENO);
+    if (device_open(&d, a->spec, &e)) {
+        dprintf(to, "refused: %s\n", e.text);
+    } else {
+        dprintf(to, "opened %s\n", d->backend->name);
+        device_close(d);
+    }
+    _exit(0);
+}
+
+/* Valid until the next attempt. */
+static const char *attempt(struct attempt a)
+{
+    static char said[4096];
+    int ends[2], status;
+    size_t length = 0;
+    ssize_t n;
+    CHECK(pipe(ends) == 0);
+    fflush(NULL);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        close(ends[0]);
+        attempt_child(&a, ends[1]);
+    }
+    close(ends[1]);
+    while ((n = read(ends[0], said + length, sizeof said - 1 - length)) > 0)
+        length += (size_t)n;
+    said[length] = 0;
+    close(ends[0]);
+    CHECK(waitpid(child, &status, 0) == child);
+    if (status != 0)
+        tap_ok(false, "the attempt ended with status %d", status);
+    return said;
+}
+
+/* One line that holds `why`. */
+static void refused(struct attempt a, const char *why, const char *what)
+{
+    const char *said = attempt(a);
+    const char *end = strchr(said, '\n');
+    if (!tap_ok(!strncmp(said, "refused: ", 9) && strstr(said, why) && end && !end[1], "%s", what))
+        tap_diag("%s", said);
+}
+
+static void opened(struct attempt a, const char *said_wanted, const char *what)
+{
+    const char *said = attempt(a);
+    if (!tap_ok(!strcmp(said, said_wanted), "%s", what))
+        tap_diag("%s", said);
+}
+
+static void absent_or_broken(void)
+{
+    char *installed = path_join(CCLD_PLUGIN_FOLDER, "libccld-cuda.so");
+    if (file_exists(installed)) {
+        tap_skip("one is installed", "no plugin");
+    } else {
+        refused((struct attempt){.spec = "cuda"}, "no CUDA backend", "no plugin");
+        opened((struct attempt){.spec = "auto"}, "opened cpu\n",
+               "no plugin, auto: the CPU, silently");
+        const char *said = attempt((struct attempt){.spec = "auto", .verbose = true});
+        tap_ok(strstr(said, "no CUDA backend") && strstr(said, "opened cpu\n"),
+               "no plugin, auto with -v: the CPU, and why");
+    }
+    free(installed);
+    char *path = path_join(test_folder(), "libnone.so");
+    refused((struct attempt){.plugin = path, .spec = "cuda"}, "cannot load the CUDA backend",
+            "a plugin that is named and absent");
+    opened((struct attempt){.plugin = path, .spec = "auto"}, "opened cpu\n",
+           "the same with auto: the CPU");
+    FILE *f = fopen(path, "w");
+    CHECK(f &&
+          fputs("This is no shared object, but long enough to hold the header of one.\n", f) >= 0);
+    CHECK(fclose(f) == 0);
+    refused((struct attempt){.plugin = path, .spec = "cuda"}, "cannot load the CUDA backend",
+            "a plugin that is another kind of file");
+    refused((struct attempt){.plugin = "libm.so.6", .spec = "cuda:0"}, "another version",
+            "a shared object without the entries");
+    free(path);
+}
+
+/* As a program of another build would call it. */
+static void other_sizes(const char *plugin)
+{
+    void *library = dlopen(plugin, RTLD_NOW | RTLD_LOCAL);
+    plugin_entry *entry = library ? (plugin_entry *)dlsym(library, "ccld_cuda_backend") : NULL;
+    struct plugin_host host = {.device_bytes = sizeof(struct device) + 8,
+                               .backend_bytes = sizeof(struct backend)};
+    struct backend b = {0};
+    const char *why = entry ? entry(&host, &b) : NULL;
+    tap_ok(why && strstr(why, "another version"), "a plugin for another struct device");
+    host = (struct plugin_host){.device_bytes = sizeof(struct device),
+                                .backend_bytes = sizeof(struct backend) - 8};
+    why = entry ? entry(&host, &b) : NULL;
+    tap_ok(why && strstr(why, "another version"), "a plugin for another struct backend");
+}
+
+static void machines(const char *plugin)
+{
+    struct attempt a = {.plugin = plugin, .spec = "cuda"};
+    opened(a, "opened cuda\n", "cuda");
+    a.spec = "auto";
+    opened(a, "opened cuda\n", "auto finds it");
+    a.spec = "cuda:0";
+    opened(a, "opened cuda\n", "cuda:0");
+    a.spec = "cuda:1";
+    refused(a, "no GPU 1", "cuda:1 of one");
+    a.variable = "CCLD_EMULATED_GPUS", a.value = "2";
+    opened(a, "opened cuda\n", "cuda:1 of two");
+    a.spec = "cuda:2";
+    refused(a, "0 to 1", "cuda:2 of two");
+    a.spec = "cuda", a.value = "0";
+    refused(a, "there is no GPU", "a driver without a GPU");
+    a.spec = "auto";
+    opened(a, "opened cpu\n", "a driver without a GPU, auto");
+    a.spec = "cuda", a.variable = "CCLD_EMULATED_DRIVER", a.value = "0";
+    refused(a, "no NVIDIA driver", "no driver");
+    a.value = "11040";
+    refused(a, "driver is too old: it is for CUDA 11.4", "an old driver");
+    a.variable = "CCLD_EMULATED_CAPABILITY", a.value = "75";
+    refused(a, "capability is 7.5", "an old GPU");
+}
+
+static unsigned char byte_at(size_t i)
+{
+    return (unsigned char)((uint64_t)i * UINT64_C(0x9E3779B97F4A7C15) >> 56);
+}
+
+/* Pieces of every size and place, some larger than what the way there holds at once. */
+static void copies(struct device *d)
+{
+    static const size_t sizes[] = {1,
+                                   3,
+                                   4,
+                                   255,
+                                   256,
+                                   257,
+                                   65537,
+                                   1000003,
+                                   (2 << 20) - 1,
+                                   2 << 20,
+                                   (2 << 20) + 1,
+                                   (8 << 20) + 5,
+                                   33333333};
+    size_t most = 33333333 + 64, granted;
+    unsigned char *here = xmalloc(most), *back = xmalloc(most);
+    unsigned char *there = device_allocate(d, most, &granted);
+    for (size_t i = 0; i < most; i++)
+        here[i] = byte_at(i);
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        size_t n = sizes[k], at = k % 5;
+        memset(back, 0, most);
+        d->backend->upload(d, there, back, n + 16);
+        d->backend->upload(d, there + at, here + k, n);
+        d->backend->download(d, back, there, n + 16);
+        bool ok = !memcmp(back + at, here + k, n);
+        for (size_t i = 0; i < 16; i++)
+            ok &= back[i < at ? i : n + i] == 0;
+        tap_ok(ok, "%zu bytes there and back, and none beside them", n);
+    }
+    bool ok = true;
+    for (size_t i = 0; i < 6000; i++) { /* the source changes as soon as the call is back */
+        memset(back, (int)i, 3001);
+        d->backend->upload(d, there + i * 5001, back, 3001);
+    }
+    d->backend->download(d, back, there, 6000 * 5001);
+    for (size_t i = 0; i < 6000; i++)
+        for (size_t j = 0; j < 3001; j += 1000)
+            ok &= back[i * 5001 + j] == (unsigned char)i;
+    tap_ok(ok, "6000 copies that nobody waits for");
+    memset(back, 0, most);
+    for (size_t i = 0; i < 3; i++) {
+        d->backend->upload(d, there, here + i, 9000001);
+        d->backend->upload(d, there + 9000001, here, 7);
+    }
+    d->backend->download(d, back, there, 9000008);
+    tap_ok(!memcmp(back, here + 2, 9000001) && !memcmp(back + 9000001, here, 7),
+           "long and short copies take turns");
+    device_release(d, there, granted);
+    free(here);
+    free(back);
+}
+
+static void memory(struct device *d)
+{
+    size_t before, after, total;
+    d->backend->memory(d, &before, &total);
+    void *p = d->backend->allocate(d, 100 << 20);
+    d->backend->memory(d, &after, &total);
+    tap_ok(p && before <= total && after + (100 << 20) <= before, "100 MiB less of %zu MiB",
+           total >> 20);
+    tap_ok((uintptr_t)p % 256 == 0, "memory begins at multiples of 256");
+    if (p)
+        d->backend->deallocate(d, p);
+    tap_ok(device_memory_left(d) >= before, "it comes back");
+    tap_ok(!d->backend->allocate(d, total + 1), "more than there is: NULL");
+    p = d->backend->allocate(d, 1000);
+    tap_ok(p != NULL, "which spoils nothing");
+    if (p)
+        d->backend->deallocate(d, p);
+}
+
+static void precisions(struct device *d)
+{
+    static const struct {
+        const char *name, *is;
+        enum dtype compute;
+    } known[] = {{"fp32", "fp32", DTYPE_F32},
+                 {"fp16", "fp16", DTYPE_F16},
+                 {"bf16", "bf16", DTYPE_BF16},
+                 {"auto", "bf16", DTYPE_BF16}};
+    struct error e;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        tap_ok(device_set_precision(d, known[i].name, false, &e) == 0 &&
+                   d->compute == known[i].compute && !strcmp(device_precision(d), known[i].is),
+               "--precision %s", known[i].name);
+    tap_ok(device_set_precision(d, "fp8", false, &e) == -1, "--precision fp8 is refused");
+}
+
+int main(int argc, char **argv)
+{
+    message_init(argv[0]);
+    char *plugin = emulated_plugin();
+    struct device *d;
+    struct error e;
+    absent_or_broken();
+    machines(plugin);
+    emulated_cuda();
+    if (device_open(&d, "cuda", &e))
+        die("%s", e.text);
+    tap_ok(!d->host_memory, "the CPU cannot read its memory");
+    copies(d);
+    memory(d);
+    precisions(d);
+    device_close(d);
+    other_sizes(plugin);
+    free(plugin);
+    return tap_done();
+}
