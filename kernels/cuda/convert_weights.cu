@@ -254,6 +254,10 @@ void cuda_convert_weights(struct device *d, const struct convert_weights_args *a
     static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
     static_assert(sizeof(cast_table) <= 4096 && sizeof(reorder_table) <= 4096,
                   "what a kernel's arguments may take");
+    for (int i = 0; i < a->count; i++)
+        if (a->from[i]->dtype > DTYPE_BF16 || a->to[i]->dtype > DTYPE_BF16 ||
+            count_of(a->from[i]) != count_of(a->to[i]))
+            cuda_die("CUDA backend: weights that cannot be converted (a bug)");
     for (enum dtype from : types)
         for (enum dtype to : types) {
             cast_all(d, a, from, to);
