@@ -44,6 +44,11 @@ template <typename F>
 __global__ void __launch_bounds__(MAP_THREADS) map_kernel(const F f, unsigned count)
 {
     const unsigned first = blockIdx.x * (MAP_THREADS * F::UNROLL) + threadIdx.x;
+    if constexpr (F::UNROLL == 1) {
+        if (first < count)
+            f.store(first, f.load(first));
+        return;
+    }
     typename F::loaded x[F::UNROLL];
 #pragma unroll
     for (int u = 0; u < F::UNROLL; u++) {
