@@ -46,6 +46,10 @@ static void record(struct replay *r)
 void replay_run(struct replay *r)
 {
     struct device *d = r->tape->device;
+    if (d->recorded_pool && d->pool == d->recorded_pool) { /* becomes a part of what is recorded */
+        r->function(r->tape, r->context);
+        return;
+    }
     if (!r->plain && r->runs == 1)
         record(r);
     r->runs++;
