@@ -1,0 +1,438 @@
+#ifndef CCLD_KERNELS_CUDA_ATTENTION_CUH
+#define CCLD_KERNELS_CUDA_ATTENTION_CUH
+
+/* What both directions of attention share. Scores live in registers and shared memory only: a block
+ * owns some rows and walks over the others in tiles, with a softmax that is corrected as larger
+ * scores come (Dao, "FlashAttention-2", arXiv 2307.08691).
+ *
+ * The query of a uniform row is read as zeros: all its scores are 0, its weights 1/s, and its part
+ * of dk is 0. So only the one who writes dq must know about such rows. Rows from s on are zeros as
+ * well, and the scores of such keys -infinity. */
+
+#include "kernels/cuda/internal.cuh"
+
+/* attention_args for kernels. */
+template <typename T> struct attention_problem {
+    const T *q, *k, *v;
+    int64_t ld_q, ld_k, ld_v;
+    const int32_t *uniform; /* or null */
+    int s, heads, d;
+    float scale;      /* of scores: 1 / sqrt(d) */
+    float log2_scale; /* scale * log2(e): weights are powers of 2 */
+};
+
+template <typename T> attention_problem<T> attention_problem_of(const struct attention_args *a)
+{
+    const float scale = (float)(1 / sqrt((double)a->d));
+    return {(const T *)a->q,
+            (const T *)a->k,
+            (const T *)a->v,
+            a->ld_q,
+            a->ld_k,
+            a->ld_v,
+            a->uniform ? (const int32_t *)a->uniform->data : nullptr,
+            (int)a->s,
+            (int)a->heads,
+            (int)a->d,
+            scale,
+            (float)(1 / sqrt((double)a->d) * M_LOG2E)};
+}
+
+/* May 16 bytes at a time be read and written at the columns of all heads? */
+inline bool attention_aligned(const void *p, int64_t ld, int64_t d)
+{
+    return (uintptr_t)p % 16 == 0 && ld % 8 == 0 && d % 8 == 0;
+}
+inline bool attention_aligned(const struct attention_args *a)
+{
+    return attention_aligned(a->q, a->ld_q, a->d) && attention_aligned(a->k, a->ld_k, a->d) &&
+           attention_aligned(a->v, a->ld_v, a->d) &&
+           attention_aligned(a->y->data, a->heads * a->d, a->d);
+}
+
+/* One head of one image: its row 0, and where its columns begin in a row of y. */
+template <typename T> struct attention_head {
+    const T *q, *k, *v;
+    const int32_t *uniform;
+    int64_t row, column;
+};
+template <typename T>
+DEVICE_INLINE attention_head<T> attention_head_of(const attention_problem<T> &a, int64_t index)
+{
+    const int64_t row = index / a.heads * a.s, column = index % a.heads * a.d;
+    return {a.q + row * a.ld_q + column,
+            a.k + row * a.ld_k + column,
+            a.v + row * a.ld_v + column,
+            a.uniform ? a.uniform + row : nullptr,
+            row,
+            column};
+}
+
+DEVICE_INLINE float power_of_2(float x)
+{
+#ifdef CUDA_ON_HOST
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
+/* Over the four lanes that share the rows of a fragment. */
+DEVICE_INLINE float quad_sum(float x)
+{
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+DEVICE_INLINE float quad_max(float x)
+{
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+/* ---- tiles of 64 columns of 16-bit elements in shared memory
+ *
+ * Groups of 8 columns change places by row, so that the same group of 8 rows in a line has
+ * different banks. column is a multiple of 8. */
+
+DEVICE_INLINE int tile_at(int row, int column)
+{
+    return row * 64 + (column ^ (row & 7) * 8);
+}
+
+/* Begins to copy `rows` rows of `columns` (a multiple of 8, at most 64) columns; what is not there
+ * is zero: rows from `count` on, rows that are skipped, and the other columns. */
+template <int THREADS, typename T>
+DEVICE_INLINE void copy_tile(T *tile, int rows, const T *from, int64_t ld, int count,
+                             int columns = 64, const int32_t *skip = nullptr)
+{
+    for (int i = thread_rank(); i < rows * 8; i += THREADS) {
+        const int row = i / 8, column = i % 8 * 8;
+        const bool there = row < count && column < columns && !(skip && skip[row]);
+        cp_async_16(tile + tile_at(row, column), there ? from + row * ld + column : from, there);
+    }
+}
+
+/* A of mma: rows row .. +16, columns column .. +16. */
+template <typename T>
+DEVICE_INLINE void load_a(unsigned (&a)[4], const T *tile, int row, int column)
+{
+    const int lane = thread_rank() % 32;
+    ldmatrix_x4(a, tile + tile_at(row + lane % 16, column + lane / 16 * 8));
+}
+/* B of two mma side by side, where line n of the tile is column n of B: n .. +16, k .. +16. */
+template <typename T> DEVICE_INLINE void load_b(unsigned (&b)[4], const T *tile, int n, int k)
+{
+    const int lane = thread_rank() % 32;
+    ldmatrix_x4(b, tile + tile_at(n + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
+}
+/* The same where line k of the tile is row k of B. */
+template <typename T>
+DEVICE_INLINE void load_b_transposed(unsigned (&b)[4], const T *tile, int k, int n)
+{
+    const int lane = thread_rank() % 32;
+    ldmatrix_x4_trans(b, tile + tile_at(k + lane % 16, n + lane / 16 * 8));
+}
+template <typename T>
+DEVICE_INLINE void mma_pair(float (&c0)[4], float (&c1)[4], const unsigned (&a)[4],
+                            const unsigned (&b)[4])
+{
+    const unsigned b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
+    mma_16x8x16<T>(c0, a, b0);
+    mma_16x8x16<T>(c1, a, b1);
+}
+
+/* ---- heads of width 64: a warp's 16 rows times a tile */
+
+/* c[16][8 N] = a[16][64] tile[8 N][64]^T */
+template <typename T, int N>
+DEVICE_INLINE void rows_times_lines(float (&c)[N][4], const unsigned (&a)[4][4], const T *tile)
+{
+#pragma unroll
+    for (int n = 0; n < N; n++)
+        c[n][0] = c[n][1] = c[n][2] = c[n][3] = 0;
+#pragma unroll
+    for (int k = 0; k < 4; k++)
+#pragma unroll
+        for (int n = 0; n < N; n += 2) {
+            unsigned b[4];
+            load_b(b, tile, n * 8, k * 16);
+            mma_pair<T>(c[n], c[n + 1], a[k], b);
+        }
+}
+
+/* C's fragments of 16 columns as an A. */
+template <typename T>
+DEVICE_INLINE void a_from_c(unsigned (&a)[4], const float (&c0)[4], const float (&c1)[4])
+{
+    a[0] = pack2<T>(c0[0], c0[1]);
+    a[1] = pack2<T>(c0[2], c0[3]);
+    a[2] = pack2<T>(c1[0], c1[1]);
+    a[3] = pack2<T>(c1[2], c1[3]);
+}
+
+/* c[16][64] += weights[16][8 N] tile[8 N][64], the weights rounded to T */
+template <typename T, int N>
+DEVICE_INLINE void add_rows_times_tile(float (&c)[8][4], const float (&weights)[N][4],
+                                       const T *tile)
+{
+#pragma unroll
+    for (int k = 0; k < N / 2; k++) {
+        unsigned a[4];
+        a_from_c<T>(a, weights[2 * k], weights[2 * k + 1]);
+#pragma unroll
+        for (int n = 0; n < 8; n += 2) {
+            unsigned b[4];
+            load_b_transposed(b, tile, k * 16, n * 8);
+            mma_pair<T>(c[n], c[n + 1], a, b);
+        }
+    }
+}
+
+/* Writes a warp's c[16][64], rows times `low` (lane's row g) and `high` (g + 8), to the first
+ * `count` rows at `to`. By way of 16 lines of a tile that no other warp uses, for 16-byte stores.
+ */
+template <typename T>
+DEVICE_INLINE void store_rows(T *to, int64_t ld, int count, const float (&c)[8][4], float low,
+                              float high, T *lines)
+{
+    const int lane = thread_rank() % 32, g = lane / 4, t = lane % 4 * 2;
+#pragma unroll
+    for (int n = 0; n < 8; n++) {
+        *(unsigned *)(lines + tile_at(g, n * 8) + t) = pack2<T>(c[n][0] * low, c[n][1] * low);
+        *(unsigned *)(lines + tile_at(g + 8, n * 8) + t) = pack2<T>(c[n][2] * high, c[n][3] * high);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int row = i * 4 + lane / 8, column = lane % 8 * 8;
+        if (row < count)
+            store_vec(to + row * ld + column, load_vec(lines + tile_at(row, column)));
+    }
+    __syncwarp();
+}
+
+/* ---- heads of any width: 256 threads, tiles of 64x64
+ *
+ * Two kinds of tiles: float for FMA instructions, and 16-bit ones for tensor cores, where all is
+ * aligned. Both have
+ *   element        of the tiles
+ *   tile_elements  that one takes
+ *   stage          fills one with rows and columns of a matrix; then await()
+ *   multiply       sums += a b^T over the 64 columns of a and b
+ *   put            such sums as scores [64][SCORES_PITCH]
+ *   weight_at      where weight [row][column] is
+ *   accumulate     sums += weights b, over the 64 columns of the weights and lines of b
+ *   row, column    of accumulate's sums i, of 16 a thread */
+
+enum { TILED_THREADS = 256, SCORES_PITCH = 68 };
+
+template <typename T> struct fma_tiles {
+    typedef T type;
+    typedef float element;
+    enum { PITCH = SCORES_PITCH, tile_elements = 64 * PITCH };
+    static constexpr bool weights_in_place = true; /* they may replace the scores */
+
+    DEVICE_INLINE void stage(float *tile, const T *from, int64_t ld, int count, int columns,
+                             const int32_t *skip = nullptr)
+    {
+        const int column = threadIdx.x % 64;
+#pragma unroll 4
+        for (int row = threadIdx.x / 64; row < 64; row += TILED_THREADS / 64) {
+            const bool there = row < count && column < columns && !(skip && skip[row]);
+            tile[row * PITCH + column] = there ? to_float(from[row * ld + column]) : 0;
+        }
+    }
+    DEVICE_INLINE void await()
+    {
+        __syncthreads();
+    }
+    /* Thread (tx, ty) of 16x16 has rows 4 ty .. +4 and, so that the 8 lines that lanes read at once
+     * have different banks, columns tx, tx + 16, tx + 32, tx + 48. */
+    DEVICE_INLINE void multiply(float (&sums)[16], const float *a, const float *b)
+    {
+        const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+#pragma unroll 4
+        for (int k = 0; k < 64; k += 4) {
+            vec<float, 4> x[4], y[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                x[i] = load_vec(a + (ty * 4 + i) * PITCH + k);
+                y[i] = load_vec(b + (tx + i * 16) * PITCH + k);
+            }
+#pragma unroll
+            for (int i = 0; i < 16; i++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    sums[i] = fmaf(x[i / 4][e], y[i % 4][e], sums[i]);
+        }
+    }
+    DEVICE_INLINE void put(float *scores, const float (&sums)[16])
+    {
+        const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            scores[(ty * 4 + i / 4) * SCORES_PITCH + tx + i % 4 * 16] = sums[i];
+    }
+    DEVICE_INLINE float *weight_at(float *weights, int row, int column)
+    {
+        return weights + row * SCORES_PITCH + column;
+    }
+    DEVICE_INLINE int row(int i)
+    {
+        return threadIdx.x / 16 * 4 + i / 4;
+    }
+    DEVICE_INLINE int column(int i)
+    {
+        return threadIdx.x % 16 * 4 + i % 4;
+    }
+    DEVICE_INLINE void accumulate(float (&sums)[16], const float *weights, const float *b)
+    {
+        const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
+#pragma unroll 4
+        for (int k = 0; k < 64; k += 4) {
+            vec<float, 4> x[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                x[i] = load_vec(weights + (ty * 4 + i) * SCORES_PITCH + k);
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                const vec<float, 4> y = load_vec(b + (k + e) * PITCH + tx * 4);
+#pragma unroll
+                for (int i = 0; i < 16; i++)
+                    sums[i] = fmaf(x[i / 4][e], y[i % 4], sums[i]);
+            }
+        }
+    }
+};
+
+/* Warp w has rows 16 (w % 4) .. +16 and columns 32 (w / 4) .. +32, for scores and for results. */
+template <typename T> struct mma_tiles {
+    typedef T type;
+    typedef T element;
+    enum { tile_elements = 64 * 64 };
+    static constexpr bool weights_in_place = false;
+
+    DEVICE_INLINE int first_row()
+    {
+        return threadIdx.x / 32 % 4 * 16;
+    }
+    DEVICE_INLINE int first_column()
+    {
+        return threadIdx.x / 128 * 32;
+    }
+    DEVICE_INLINE void stage(T *tile, const T *from, int64_t ld, int count, int columns,
+                             const int32_t *skip = nullptr)
+    {
+        copy_tile<TILED_THREADS>(tile, 64, from, ld, count, columns, skip);
+    }
+    DEVICE_INLINE void await()
+    {
+        cp_async_commit();
+        cp_async_wait<0>();
+        __syncthreads();
+    }
+    template <typename LOAD_A, typename LOAD_B>
+    DEVICE_INLINE void add(float (&sums)[16], LOAD_A load_a_of, LOAD_B load_b_of)
+    {
+        float(*c)[4] = reinterpret_cast<float(*)[4]>(sums);
+#pragma unroll
+        for (int k = 0; k < 64; k += 16) {
+            unsigned a[4], b[4];
+            load_a_of(a, k);
+#pragma unroll
+            for (int n = 0; n < 4; n += 2) {
+                load_b_of(b, k, first_column() + n * 8);
+                mma_pair<T>(c[n], c[n + 1], a, b);
+            }
+        }
+    }
+    DEVICE_INLINE void multiply(float (&sums)[16], const T *a, const T *b)
+    {
+        add(
+            sums, [=](unsigned(&r)[4], int k) { load_a(r, a, first_row(), k); },
+            [=](unsigned(&r)[4], int k, int n) { load_b(r, b, n, k); });
+    }
+    DEVICE_INLINE void accumulate(float (&sums)[16], const T *weights, const T *b)
+    {
+        add(
+            sums, [=](unsigned(&r)[4], int k) { load_a(r, weights, first_row(), k); },
+            [=](unsigned(&r)[4], int k, int n) { load_b_transposed(r, b, k, n); });
+    }
+    DEVICE_INLINE int row(int i)
+    {
+        return first_row() + threadIdx.x % 32 / 4 + i % 4 / 2 * 8;
+    }
+    DEVICE_INLINE int column(int i)
+    {
+        return first_column() + i / 4 * 8 + threadIdx.x % 4 * 2 + i % 2;
+    }
+    DEVICE_INLINE void put(float *scores, const float (&sums)[16])
+    {
+#pragma unroll
+        for (int i = 0; i < 16; i++)
+            scores[row(i) * SCORES_PITCH + column(i)] = sums[i];
+    }
+    DEVICE_INLINE T *weight_at(T *weights, int row, int column)
+    {
+        return weights + tile_at(row, column & ~7) + column % 8;
+    }
+};
+
+/* scores = a b^T over all d columns, of 64 rows each (fewer where a_count, b_count say so); `tiles`
+ * has room for two, of which the first is `a` already when keep_a. The scores are there for all
+ * threads after the next barrier, which the caller has. */
+template <typename TILES, typename T>
+DEVICE_INLINE void tile_scores(float *scores, typename TILES::element *tiles, int d, const T *a,
+                               int64_t ld_a, int a_count, const int32_t *a_skip, const T *b,
+                               int64_t ld_b, int b_count, const int32_t *b_skip,
+                               bool keep_a = false)
+{
+    float sums[16] = {};
+    for (int column = 0; column < d; column += 64) {
+        if (!keep_a)
+            TILES::stage(tiles, a + column, ld_a, a_count, d - column, a_skip);
+        TILES::stage(tiles + TILES::tile_elements, b + column, ld_b, b_count, d - column, b_skip);
+        TILES::await();
+        TILES::multiply(sums, tiles, tiles + TILES::tile_elements);
+        __syncthreads();
+    }
+    TILES::put(scores, sums);
+}
+
+/* sums[c] += weights b[.., 64 c ..], for the CHUNKS times 64 columns of b from `column` on that are
+ * below d. */
+template <typename TILES, int CHUNKS, typename T>
+DEVICE_INLINE void tile_accumulate(float (&sums)[CHUNKS][16], typename TILES::element *tile,
+                                   const typename TILES::element *weights, int column, int d,
+                                   const T *b, int64_t ld, int count, const int32_t *skip)
+{
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++) {
+        const int left = d - column - c * 64;
+        if (left > 0) { /* the same for all threads */
+            TILES::stage(tile, b + column + c * 64, ld, count, left, skip);
+            TILES::await();
+            TILES::accumulate(sums[c], weights, tile);
+            __syncthreads();
+        }
+    }
+}
+
+/* The sums, times factor(row), to the first `count` rows at `to`, below column d. */
+template <typename TILES, int CHUNKS, typename T, typename FACTOR>
+DEVICE_INLINE void tile_store(T *to, int64_t ld, int count, int column, int d,
+                              const float (&sums)[CHUNKS][16], FACTOR factor)
+{
+#pragma unroll
+    for (int c = 0; c < CHUNKS; c++)
+#pragma unroll
+        for (int i = 0; i < 16; i++) {
+            const int row = TILES::row(i), at = column + c * 64 + TILES::column(i);
+            if (row < count && at < d)
+                to[row * ld + at] = from_float<T>(sums[c][i] * factor(row));
+        }
+}
+
+#endif
