@@ -65,21 +65,6 @@ int64_t fit_steps_left(const struct fit_options *o, const struct dataset *d,
     return left == INT64_MAX ? -1 : left < 0 ? 0 : left;
 }
 
-static struct net_plan plan_of(const struct bank *b)
-{
-    struct net_plan p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
-    for (int i = 0; i < b->count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
-        struct plan_tensor *item = &p.items[p.count++];
-        item->kind = t->trained ? PLAN_TRAINED : PLAN_FIXED;
-        item->ndim = t->ndim;
-        memcpy(item->shape, t->shape, sizeof t->shape);
-        int n = snprintf(item->name, sizeof item->name, "%s", t->name);
-        CHECK(n >= 0 && (size_t)n < sizeof item->name);
-    }
-    return p;
-}
-
 /* The reference's rule of thumb. */
 static void warn_of_overfitting(const struct fit *f)
 {
@@ -96,15 +81,11 @@ static void warn_of_overfitting(const struct fit *f)
          format_count(count, images));
 }
 
-void fit_announce(const struct fit *f)
+void fit_announce(const struct fit *f, int64_t memory_bytes)
 {
     const struct step_options *o = &f->options.step;
-    const struct shard_info *info = dataset_info(f->data);
     int64_t ranks = f->collective->size, effective = o->batch * o->accumulate * ranks;
-    struct net_plan plan = plan_of(f->bank);
     char parameters[32], images[32], held_out[64] = "", steps[32], memory[32], product[80] = "";
-    int64_t bytes = step_memory(&plan, o, f->bank->device, info->latent_height, info->latent_width);
-    free(plan.items);
     if (effective != o->batch)
         snprintf(product, sizeof product, " (%" PRId64 " x %" PRId64 " x %" PRId64 ")", o->batch,
                  o->accumulate, ranks);
@@ -116,7 +97,7 @@ void fit_announce(const struct fit *f)
            effective, product, f->options.rate.base, format_count(parameters, f->bank->parameters),
            format_count(images, dataset_training_count(f->data)), held_out,
            format_count(steps, dataset_steps_per_epoch(f->data, effective)),
-           format_bytes(memory, (double)bytes));
+           format_bytes(memory, (double)memory_bytes));
     warn_of_overfitting(f);
 }
 

@@ -44,7 +44,7 @@ enum fit_end {
 
 /* Tells people what is about to be trained and what it takes, and warns when the network is likely
  * to learn the data by heart. */
-void fit_announce(const struct fit *f);
+void fit_announce(const struct fit *f, int64_t memory_bytes);
 
 /* Saves a checkpoint at the end, complete or stopped. -1: the run cannot go on or the last
  * checkpoint cannot be written. */

@@ -47,6 +47,7 @@ struct device {
     enum dtype compute;         /* F32, BF16 or F16: of activations and working weights */
     bool tf32;                  /* F32 products may be rounded to TF32 */
     bool host_memory;           /* data pointers may be read by the CPU */
+    const char *advice;         /* what to try when there is too little memory, or NULL */
     void *state;                /* the backend's own */
 };
 

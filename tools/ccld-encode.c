@@ -99,6 +99,7 @@ static void open_models(struct encode_models *m, struct shard_info *info, struct
 {
     struct error e;
     *device = chosen_device();
+    (*device)->advice = "a smaller --batch-size";
     *m = (struct encode_models){
         .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
         .height = options.size.height,

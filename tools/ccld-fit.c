@@ -13,6 +13,7 @@
 #include "common/base/progress.h"
 #include "common/chosen_device.h"
 #include "common/fit.h"
+#include "common/fit_memory.h"
 #include "common/fit_start.h"
 #include "common/saved_options.h"
 
@@ -345,7 +346,11 @@ static struct demo *open_demo(const struct bank *b, const struct dataset *d, dou
 
 static void announce(const struct fit *f, const struct origin *o)
 {
-    fit_announce(f);
+    int64_t memory = fit_memory(f);
+    struct error e;
+    if (fit_check_memory(f, memory, &e) != 0)
+        die("too little memory to train: %s", e.text);
+    fit_announce(f, memory);
     if (o->at.checkpoint)
         inform("going on from '%s'%s%s", o->at.checkpoint, o->changes ? " with " : "",
                o->changes ? o->changes : "");
@@ -433,6 +438,7 @@ static struct device *prepare_network(struct fit *f, const struct origin *o)
 {
     struct error e;
     struct device *device = chosen_device();
+    device->advice = "a smaller --batch-size with more --accumulate, or --recompute";
     f->bank = make_bank(o, dataset_info(f->data), device);
     if (fit_check_network(f->bank, dataset_info(f->data), &e) != 0)
         die("cannot train on these data: %s", e.text);

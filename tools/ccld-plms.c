@@ -302,6 +302,7 @@ int main(int argc, char **argv)
 
     struct error e;
     struct device *device = chosen_device();
+    device->advice = "a smaller --batch-size, or --low-memory";
     struct tape tape;
     struct model *m;
     tape_init(&tape, device);

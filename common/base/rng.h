@@ -27,6 +27,7 @@ enum rng_purpose {
     RNG_HOLDOUT_TIME = 9, /* as RNG_TIME */
     RNG_SHUFFLE = 10,     /* order of an epoch's records */
     RNG_HOLDOUT = 11,     /* which records are held out */
+    RNG_SHAPES = 12,      /* scenes of the generated pictures; step = split, sample = index */
 };
 
 /* Block number `block` of a stream, four words: Philox of key `seed` and counter (block, purpose

@@ -452,32 +452,49 @@ void step_evaluate(struct step *s, enum bank_array which, const struct training_
     inputs_release(&in);
 }
 
-int64_t step_memory(const struct net_plan *plan, const struct step_options *o,
-                    const struct device *like, int64_t height, int64_t width)
+/* Peak of a training step, or of an evaluation beyond what is held all the time. */
+static int64_t dry_run(const struct net_plan *plan, const struct step_options *o,
+                       const struct device *like, int64_t height, int64_t width, bool evaluation)
 {
     struct device *d = device_open_dry(like);
     struct bank *b = bank_empty(plan, NET_UNET, d);
     struct step *s;
     struct error e;
     CHECK(step_open(&s, b, collective_alone(), o, &e) == 0);
-    const struct unet_sizes *sizes = step_sizes(s);
     size_t n = (size_t)o->batch;
     struct training_batch batch = {
         .n = o->batch,
         .height = height,
         .width = width,
         .samples = xcalloc(n, sizeof *batch.samples),
-        .embeds = xcalloc(n * (size_t)sizes->embed_width, sizeof(float)),
+        .embeds = xcalloc(n * (size_t)step_sizes(s)->embed_width, sizeof(float)),
     };
-    for (int64_t i = 0; i < o->accumulate; i++)
-        step_micro_batch(s, 0, &batch);
-    struct step_result r;
-    step_update(s, 0, 0, &r);
-    int64_t bytes = (int64_t)device_memory(d).peak;
+    int64_t held = 0;
+    if (evaluation) {
+        held = (int64_t)device_memory(d).in_use;
+        struct step_sample *samples = xcalloc(n, sizeof *samples);
+        step_evaluate(s, BANK_EMA, &batch, 0, samples);
+        free(samples);
+    } else {
+        for (int64_t i = 0; i < o->accumulate; i++)
+            step_micro_batch(s, 0, &batch);
+        struct step_result r;
+        step_update(s, 0, 0, &r);
+    }
+    int64_t bytes = (int64_t)device_memory(d).peak - held;
     free((void *)batch.samples);
     free((void *)batch.embeds);
     step_close(s);
     bank_free(b);
     device_close(d);
+    return bytes;
+}
+
+int64_t step_memory(const struct net_plan *plan, const struct step_options *o,
+                    const struct device *like, int64_t height, int64_t width)
+{
+    int64_t bytes = dry_run(plan, o, like, height, width, false);
+    if (like->backend->record_begin) /* replayed work keeps its memory meanwhile */
+        bytes += dry_run(plan, o, like, height, width, true);
     return bytes;
 }

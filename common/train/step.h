@@ -97,8 +97,8 @@ void step_update(struct step *s, double learning_rate, double ema_decay, struct 
 void step_evaluate(struct step *s, enum bank_array which, const struct training_batch *b,
                    int64_t first, struct step_sample *samples);
 
-/* Bytes on a device like this at the peak of a step: arrays and activations. Nothing is computed.
- */
+/* Bytes on a device like this at the peak of training: arrays and activations of a step, and of an
+ * evaluation where those of the step stay. Nothing is computed. */
 int64_t step_memory(const struct net_plan *plan, const struct step_options *o,
                     const struct device *like, int64_t height, int64_t width);
 

@@ -1,0 +1,122 @@
+#include "common/fit_memory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/progress.h"
+
+/* What libraries need to work in, and what does not fit into the gaps. */
+#define MARGIN ((int64_t)1 << 30)
+
+static struct net_plan plan_of(const struct bank *b)
+{
+    struct net_plan p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
+    for (int i = 0; i < b->count; i++) {
+        const struct bank_tensor *t = &b->tensors[i];
+        struct plan_tensor *item = &p.items[p.count++];
+        item->kind = t->trained ? PLAN_TRAINED : PLAN_FIXED;
+        item->ndim = t->ndim;
+        memcpy(item->shape, t->shape, sizeof t->shape);
+        int n = snprintf(item->name, sizeof item->name, "%s", t->name);
+        CHECK(n >= 0 && (size_t)n < sizeof item->name);
+    }
+    return p;
+}
+
+static int64_t needed_with(const struct fit *f, const struct step_options *o,
+                           const struct device *like)
+{
+    const struct shard_info *info = dataset_info(f->data);
+    struct net_plan plan = plan_of(f->bank);
+    int64_t bytes = step_memory(&plan, o, like, info->latent_height, info->latent_width);
+    free(plan.items);
+    return bytes;
+}
+
+int64_t fit_memory(const struct fit *f)
+{
+    const struct bank *b = f->bank;
+    int64_t needed = needed_with(f, &f->options.step, b->device);
+    double array = (double)b->elements * sizeof(float);
+    double trained = (double)b->trained_elements * sizeof(float);
+    double rest = (double)needed - 2 * array - 3 * trained;
+    char one[32], average[32], gradients[32], moments[32], step[32];
+    note("memory: weights %s, their average %s, gradients %s, moments %s, a step of %" PRId64
+         " images in %s %s",
+         format_bytes(one, array), format_bytes(average, array), format_bytes(gradients, trained),
+         format_bytes(moments, 2 * trained), f->options.step.batch, device_precision(b->device),
+         format_bytes(step, rest));
+    return needed;
+}
+
+struct remedy {
+    struct step_options step;
+    struct device like;
+    char text[160];
+};
+
+/* The largest batch that fits, as the same effective batch in more parts. */
+static bool find_batch(struct remedy *r, const struct fit *f, int64_t available)
+{
+    int64_t effective = r->step.batch * r->step.accumulate;
+    for (int64_t batch = r->step.batch; batch >= 1; batch--) {
+        if (effective % batch != 0)
+            continue;
+        r->step.batch = batch;
+        r->step.accumulate = effective / batch;
+        int64_t needed = needed_with(f, &r->step, &r->like);
+        if (needed > available)
+            continue;
+        char bytes[32];
+        int n = 0;
+        if (r->like.compute != f->bank->device->compute)
+            n += snprintf(r->text, sizeof r->text, "--precision %s ", device_precision(&r->like));
+        if (r->step.recompute != f->options.step.recompute)
+            n += snprintf(r->text + n, sizeof r->text - (size_t)n, "--recompute ");
+        if (batch != f->options.step.batch)
+            n += snprintf(r->text + n, sizeof r->text - (size_t)n,
+                          "--batch-size %" PRId64 " --accumulate %" PRId64 " ", batch,
+                          r->step.accumulate);
+        snprintf(r->text + n, sizeof r->text - (size_t)n, "takes %s",
+                 format_bytes(bytes, (double)needed));
+        return true;
+    }
+    return false;
+}
+
+int fit_check_memory(const struct fit *f, int64_t needed, struct error *e)
+{
+    struct device *d = f->bank->device;
+    size_t left = device_memory_left(d);
+    if (left == SIZE_MAX)
+        return 0;
+    int64_t available = (int64_t)(left + device_memory(d).in_use) - MARGIN;
+    if (needed <= available)
+        return 0;
+    char wanted[32], there[32], *text;
+    text = xasprintf("it takes %s, the device has %s", format_bytes(wanted, (double)needed),
+                     format_bytes(there, (double)available));
+    static const struct {
+        bool recompute, bf16;
+    } ways[] = {{false, false}, {true, false}, {false, true}, {true, true}};
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        struct remedy r = {.step = f->options.step, .like = *d};
+        if ((ways[i].recompute && r.step.recompute) ||
+            (ways[i].bf16 && (d->host_memory || r.like.compute != DTYPE_F32)))
+            continue;
+        r.step.recompute |= ways[i].recompute;
+        if (ways[i].bf16)
+            r.like.compute = DTYPE_BF16;
+        if (!find_batch(&r, f, available))
+            continue;
+        char *longer = xasprintf("%s; %s", text, r.text);
+        free(text);
+        text = longer;
+    }
+    error_set(e, "%s", text);
+    free(text);
+    return -1;
+}

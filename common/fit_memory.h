@@ -1,0 +1,13 @@
+#ifndef CCLD_COMMON_FIT_MEMORY_H
+#define CCLD_COMMON_FIT_MEMORY_H
+
+#include "common/fit.h"
+
+/* Bytes that the run needs on its device at the peak of a step. With -v says what they are for. */
+int64_t fit_memory(const struct fit *f);
+
+/* Fails when the device has less than `needed` (fit_memory's) for the run; the reason says which
+ * options would make it fit. */
+int fit_check_memory(const struct fit *f, int64_t needed, struct error *e);
+
+#endif
