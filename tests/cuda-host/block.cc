@@ -6,13 +6,6 @@
 #include "kernels/cuda/cuda.cuh"
 #include "tests/cuda-host/fiber.h"
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define WITH_ASAN 1
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define WITH_ASAN 1
-#endif
 #ifdef WITH_ASAN
 #include <sanitizer/asan_interface.h>
 #endif

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/cuda/cuda.cuh"
+#include "tests/cuda-host/fiber.h"
 
 extern "C" {
 #include "tests/support/tap.h"
@@ -554,6 +555,12 @@ static __global__ void beyond_shared(int n)
     DYNAMIC_SHARED(int, s);
     s[(int)threadIdx.x + n] = 1;
 }
+#ifdef WITH_ASAN
+static __global__ void beyond_device(float *x, int n)
+{
+    x[n] = 1;
+}
+#endif
 static __global__ void misaligned(float *x)
 {
     store_vec(x, load_vec(x + 1));
@@ -617,7 +624,14 @@ static void test_refusals()
             [&] { LAUNCH(misaligned, 1, 32, 0, stream, x.data); });
     refused("ldmatrix of device memory", "not in the block's shared memory",
             [&] { LAUNCH(fragment_from_device, 1, 32, 0, stream, x.data); });
-    refused("writes beyond dynamic shared memory", "writes outside of its 128 bytes",
+#ifdef WITH_ASAN
+    const char *const beyond = "use-after-poison";
+    refused("writes beyond device memory", "in beyond_device",
+            [&] { LAUNCH(beyond_device, 1, 1, 0, stream, x.data, 64); });
+#else
+    const char *const beyond = "'beyond_shared', block (0,0,0): writes outside of its 128 bytes";
+#endif
+    refused("writes beyond dynamic shared memory", beyond,
             [&] { LAUNCH(beyond_shared, 1, 32, 128, stream, 1); });
     refused("an empty grid", "kernel 'nothing': a grid of 0 x 1 x 1",
             [&] { LAUNCH(nothing, 0, 64, 0, stream); });
