@@ -245,7 +245,7 @@ static bool choose_algorithm(struct device *d, struct matrix_choice *c,
 {
     struct matrix_plans *all = cuda_of(d)->plans->matrices;
     cublasLtMatmulHeuristicResult_t results[ALGORITHMS_TIMED];
-    char text[sizeof c->algorithm * 2 + 1];
+    char text[sizeof c->algorithm * 2 + 1], stale[sizeof text];
     const char *known = plan_cache_get(all->cache, key);
     if (known && read_algorithm(all, c, known))
         return true;
@@ -256,9 +256,10 @@ static bool choose_algorithm(struct device *d, struct matrix_choice *c,
         best = fastest(d, c, results, count, p);
     if (best < 0)
         return false;
-    if (timed && !known) {
+    if (timed) {
+        snprintf(stale, sizeof stale, "%s", known ? known : "");
         write_algorithm(&results[best].algo, text);
-        known = plan_cache_put(all->cache, key, text);
+        known = plan_cache_put(all->cache, key, text, stale);
         plugin_host->note("cuBLASLt: %s: algorithm %d of %d", key, best + 1, count);
         if (strcmp(known, text) && read_algorithm(all, c, known))
             return true;

@@ -140,7 +140,8 @@ static bool choose_plan(struct device *d, const struct convolution_problem *p,
     outside_recording recording_rests;
     const descriptor graph = convolution_graph(all->handle, p);
     if (graph.status != CUDNN_STATUS_SUCCESS) {
-        snprintf(why, why_size, "%s", reason(graph.status, why, why_size));
+        char text[512];
+        snprintf(why, why_size, "%s", reason(graph.status, text, sizeof text));
         return false;
     }
     const char *known = plan_cache_get(all->cache, key);
@@ -160,8 +161,10 @@ static bool choose_plan(struct device *d, const struct convolution_problem *p,
             snprintf(why, why_size, "no engine that runs");
             return false;
         }
-        if (!known && plans[best].name[0]) {
-            known = plan_cache_put(all->cache, key, plans[best].name);
+        if (plans[best].name[0]) {
+            char stale[sizeof plan->name];
+            snprintf(stale, sizeof stale, "%s", known ? known : "");
+            known = plan_cache_put(all->cache, key, plans[best].name, stale);
             if (strcmp(known, plans[best].name) && convolution_plan_named(graph, known, plan))
                 return true;
         }

@@ -100,22 +100,20 @@ static descriptor addition(const descriptor &x, const descriptor &bias, const de
 descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_problem *p)
 {
     const struct convolution *c = &p->c;
-    const cudnnDataType_t type = data_type(c->type), output = data_type(p->output_type);
-    const bool forward = p->direction == CONVOLUTION_FORWARD;
-    const bool by_weight = p->direction == CONVOLUTION_BACKWARD_WEIGHT;
+    const cudnnDataType_t type = data_type(c->type);
     descriptor x = tensor(ID_PICTURE, type, p->alignment, c->n, c->ci, c->h, c->w);
-    descriptor w =
-        tensor(ID_WEIGHT, by_weight ? output : type, p->alignment, c->co, c->ci, c->kh, c->kw);
+    descriptor w = tensor(ID_WEIGHT, type, p->alignment, c->co, c->ci, c->kh, c->kw);
     descriptor y = tensor(ID_OUTPUT, type, p->alignment, c->n, c->co, c->oh, c->ow);
-    /* What the bias is added to never leaves the registers, and is not rounded before. */
-    descriptor sum =
-        tensor(ID_SUM, CUDNN_DATA_FLOAT, p->alignment, c->n, c->co, c->oh, c->ow, true);
-    descriptor bias = tensor(ID_BIAS, type, 16, 1, c->co, 1, 1);
-    const bool fused = forward && p->bias;
-    descriptor convolution = convolution_operation(p, x, w, fused ? sum : y);
-    descriptor plus_bias;
-    if (fused)
+    const bool fused = p->direction == CONVOLUTION_FORWARD && p->bias;
+    descriptor sum, bias, plus_bias;
+    if (fused) {
+        /* What the bias is added to never leaves the registers, and is not rounded before. The bias
+         * is of the activations' type: engines know no other. */
+        sum = tensor(ID_SUM, CUDNN_DATA_FLOAT, 16, c->n, c->co, c->oh, c->ow, true);
+        bias = tensor(ID_BIAS, type, 16, 1, c->co, 1, 1);
         plus_bias = addition(sum, bias, y);
+    }
+    descriptor convolution = convolution_operation(p, x, w, fused ? sum : y);
 
     descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     const cudnnBackendDescriptor_t operations[2] = {convolution.get(), plus_bias.get()};

@@ -85,8 +85,7 @@ enum convolution_direction {
 struct convolution_problem {
     struct convolution c;
     enum convolution_direction direction;
-    enum dtype output_type; /* c.type, or F32 for gradients by weights */
-    int bias;               /* added to the output by the same engine */
+    int bias; /* added to the output by the same engine */
     int tf32;
     int alignment; /* of all pointers, bytes */
 };

@@ -62,28 +62,30 @@ static void read_text(struct plan_cache *c)
         c->length = 0;
 }
 
-/* The value of a whole line of the key, its length in *length; or NULL. */
+/* The value of the key's last whole line, its length in *length; or NULL. */
 static const char *find(const struct plan_cache *c, const char *key, size_t *length)
 {
     const size_t key_length = strlen(key);
-    const char *line = c->text, *end = c->text + c->length;
+    const char *line = c->text, *end = c->text + c->length, *found = NULL;
     while (line && line < end) {
         const char *stop = (const char *)memchr(line, '\n', (size_t)(end - line));
         if (!stop)
-            return NULL;
+            break;
         const char *its_key = line + 17, *value = its_key + key_length + 1;
         if (value <= stop && line[16] == '\t' && value[-1] == '\t' &&
             !memcmp(its_key, key, key_length)) {
             char expected[17];
-            *length = (size_t)(stop - value);
+            const size_t value_length = (size_t)(stop - value);
             snprintf(expected, sizeof expected, "%016llx",
-                     (unsigned long long)checksum(key, key_length, value, *length));
-            if (!memcmp(line, expected, 16))
-                return value;
+                     (unsigned long long)checksum(key, key_length, value, value_length));
+            if (!memcmp(line, expected, 16)) {
+                found = value;
+                *length = value_length;
+            }
         }
         line = stop + 1;
     }
-    return NULL;
+    return found;
 }
 
 static const char *keep_value(struct plan_cache *c, const char *value, size_t length)
@@ -163,7 +165,8 @@ static bool write_text(const struct plan_cache *c, const char *key, const char *
     return good;
 }
 
-const char *plan_cache_put(struct plan_cache *c, const char *key, const char *value)
+const char *plan_cache_put(struct plan_cache *c, const char *key, const char *value,
+                           const char *stale)
 {
     char path[PATH_MAX + 32];
     snprintf(path, sizeof path, "%s.lock", c->path);
@@ -176,7 +179,7 @@ const char *plan_cache_put(struct plan_cache *c, const char *key, const char *va
     read_text(c);
     size_t length;
     const char *earlier = find(c, key, &length);
-    if (earlier) {
+    if (earlier && !(stale && length == strlen(stale) && !memcmp(earlier, stale, length))) {
         value = keep_value(c, earlier, length);
     } else {
         if (!write_text(c, key, value))

@@ -16,7 +16,9 @@ bool plan_cache_keeps(const struct plan_cache *c);
 /* NULL: nothing is known. Valid until the next call. */
 const char *plan_cache_get(struct plan_cache *c, const char *key);
 /* Keeps value, unless another process was faster. Returns what is to be used, valid until the next
- * call. Neither key nor value may have tabs or line ends. */
-const char *plan_cache_put(struct plan_cache *c, const char *key, const char *value);
+ * call. stale: what get said, but is of no use (any longer); or NULL. None of them may have tabs or
+ * line ends. */
+const char *plan_cache_put(struct plan_cache *c, const char *key, const char *value,
+                           const char *stale);
 
 #endif

@@ -96,6 +96,7 @@ const struct op_test test_conv2d = {
     .name = "conv2d",
     .tolerance = 3e-6,
     .library = true,
+    .roundings = 1, /* of the bias */
     .weight_dtypes = true,
     .parameters = {"n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias",
                    "fill"},

@@ -111,6 +111,8 @@ const struct op_test test_conv2d_backward = {
     .name = "conv2d_backward",
     .tolerance = 1e-5,
     .library = true,
+    .rounds_kernels = true,
+    .roundings = 1, /* of sums of weight gradients, before they are added */
     .parameters = {"n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias", "fill",
                    "wanted"},
     .sweep = sweep,

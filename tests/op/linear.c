@@ -72,6 +72,7 @@ const struct op_test test_linear = {
     .name = "linear",
     .tolerance = 3e-6,
     .library = true,
+    .roundings = 1, /* of the bias */
     .weight_dtypes = true,
     .parameters = {"n", "s", "in", "out", "dims", "wdims", "bias", "act", "fill"},
     .sweep = sweep,
