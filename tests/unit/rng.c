@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "common/base/philox.h"
 #include "common/base/rng.h"
 #include "tests/support/tap.h"
 
@@ -110,18 +111,57 @@ static void test_uniform(float *x)
     tap_ok(same, "block 2 of the stream is elements 8 to 11");
 }
 
+/* Every device and compiler makes these bits: they depend on no libm. */
+static void test_bits(const float *torch, const float *x)
+{
+    uint64_t hash = UINT64_C(0xCBF29CE484222325);
+    for (size_t i = 0; i < 2 * N; i++) {
+        uint32_t bits;
+        memcpy(&bits, i < N ? &torch[i] : &x[i - N], sizeof bits);
+        hash = (hash ^ bits) * UINT64_C(0x100000001B3);
+    }
+    tap_ok(hash == UINT64_C(0xC21CC9AFC4399347), "the bits of %d normals: %016llx", 2 * N,
+           (unsigned long long)hash);
+}
+
+/* Both functions that normals are made of, over all words' ranges. */
+static void test_against_libm(void)
+{
+    double worst_log = 0, worst_sine = 0;
+    for (uint32_t i = 0; i < 400000; i++) {
+        float u = i < 200000 ? ((float)i * 21474.0f + 0.5f) * 0x1p-32f : 1 - (float)i * 0x1p-24f;
+        float angle = (float)i * 1.5708e-5f;
+        double sine, cosine, error = fabs(philox_log(u) - log(u)) / fabs(log(u));
+        worst_log = error > worst_log ? error : worst_log;
+        philox_sincos(angle, &sine, &cosine);
+        error = fmax(fabs(sine - sin(angle)), fabs(cosine - cos(angle)));
+        worst_sine = error > worst_sine ? error : worst_sine;
+    }
+    tap_ok(worst_log <= 1e-12 && worst_sine <= 1e-12, "logarithm to %.1g, sine and cosine to %.1g",
+           worst_log, worst_sine);
+    float first, second;
+    philox_normals(&first, &second, 0, 0);
+    tap_ok(fabs((double)second - sqrt(66 * log(2))) < 1e-6 && first >= 0 && first < 1e-7,
+           "the largest normal is %.6f", (double)second);
+    philox_normals(&first, &second, UINT32_MAX, UINT32_MAX);
+    tap_ok(first == 0 && second == 0, "the smallest is nothing");
+}
+
 int main(int argc, char **argv)
 {
     message_init(argv[0]);
-    float *x = xmalloc(N * sizeof *x);
+    float *x = xmalloc(N * sizeof *x), *torch = xmalloc(N * sizeof *torch);
     test_known_answers();
-    rng_torch_normal(x, N, 1, 0);
-    check_moments(x, N, "torch's normals");
+    rng_torch_normal(torch, N, 1, 0);
+    check_moments(torch, N, "torch's normals");
     rng_normal(x, N, 5, RNG_POSTERIOR, 3, 1, 0);
     check_moments(x, N, "normals");
     test_ranges(x);
     test_streams(x);
+    test_bits(torch, x);
+    test_against_libm();
     test_uniform(x);
     free(x);
+    free(torch);
     return tap_done();
 }
