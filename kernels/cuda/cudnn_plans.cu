@@ -42,6 +42,21 @@ static bool engine_is_exact(const descriptor &engine, const struct convolution_p
            (p->tf32 || !has_note(notes, count, CUDNN_NUMERICAL_NOTE_TENSOR_CORE));
 }
 
+/* Compiling a kernel takes seconds a shape, and depends on more than cuDNN's version. */
+static bool engine_compiles(const descriptor &engine)
+{
+    cudnnBackendBehaviorNote_t notes[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
+    int64_t count = 0;
+    if (cudnnBackendGetAttribute(engine.get(), CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE,
+                                 CUDNN_TYPE_BEHAVIOR_NOTE, CUDNN_BEHAVIOR_NOTE_TYPE_COUNT, &count,
+                                 notes) != CUDNN_STATUS_SUCCESS)
+        return true;
+    for (int64_t i = 0; i < count && i < CUDNN_BEHAVIOR_NOTE_TYPE_COUNT; i++)
+        if (notes[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION)
+            return true;
+    return false;
+}
+
 /* The engine's index and its knobs as text; empty when they cannot be told. */
 static void name_engine(const descriptor &engine, const descriptor &configuration, char *name,
                         size_t size)
@@ -92,9 +107,10 @@ static bool make_plan(const descriptor &configuration, struct convolution_plan *
                                     &plan->workspace) == CUDNN_STATUS_SUCCESS;
 }
 
-/* Adds what one kind of heuristics proposes to plans[count ..]. Returns the new count. */
+/* Adds what one kind of heuristics proposes to plans[count ..], of engines that are compiled when
+ * they are used or of the others. Returns the new count. */
 static int propose(const descriptor &graph, cudnnBackendHeurMode_t mode,
-                   const struct convolution_problem *p, int64_t workspace_limit,
+                   const struct convolution_problem *p, int64_t workspace_limit, bool compiled,
                    struct convolution_plan *plans, int count, int most)
 {
     descriptor heuristics(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
@@ -121,8 +137,8 @@ static int propose(const descriptor &graph, cudnnBackendHeurMode_t mode,
         if (cudnnBackendGetAttribute(configurations[i].get(), CUDNN_ATTR_ENGINECFG_ENGINE,
                                      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one,
                                      &of_configuration) != CUDNN_STATUS_SUCCESS ||
-            !engine_is_exact(engine, p) || !make_plan(configurations[i], plan) ||
-            plan->workspace > workspace_limit)
+            !engine_is_exact(engine, p) || engine_compiles(engine) != compiled ||
+            !make_plan(configurations[i], plan) || plan->workspace > workspace_limit)
             continue;
         name_engine(engine, configurations[i], plan->name, sizeof plan->name);
         bool known = false;
@@ -136,8 +152,12 @@ static int propose(const descriptor &graph, cudnnBackendHeurMode_t mode,
 int convolution_plans(const descriptor &graph, const struct convolution_problem *p,
                       int64_t workspace_limit, struct convolution_plan *plans, int most)
 {
-    int count = propose(graph, CUDNN_HEUR_MODE_A, p, workspace_limit, plans, 0, most);
-    return propose(graph, CUDNN_HEUR_MODE_FALLBACK, p, workspace_limit, plans, count, most);
+    static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+    int count = 0;
+    for (int compiled = 0; compiled < 2 && !count; compiled++)
+        for (cudnnBackendHeurMode_t mode : modes)
+            count = propose(graph, mode, p, workspace_limit, compiled, plans, count, most);
+    return count;
 }
 
 bool convolution_plan_named(const descriptor &graph, const char *name,
