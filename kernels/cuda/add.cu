@@ -18,11 +18,11 @@ template <typename T, int N> struct add_items {
     }
     __device__ __forceinline__ void store(unsigned i, const loaded &in) const
     {
-        vec<T, N> out;
+        vec<float, N> out;
 #pragma unroll
         for (int j = 0; j < N; j++)
-            out[j] = from_float<T>(to_float(in.a[j]) + to_float(in.b[j]));
-        store_vec(y + (size_t)i * N, out);
+            out[j] = to_float(in.a[j]) + to_float(in.b[j]);
+        store_vec(y + (size_t)i * N, from_floats<T, N>(out));
     }
 };
 
@@ -45,11 +45,11 @@ template <typename T, int N> struct add_rows_items {
     }
     __device__ __forceinline__ void store(unsigned i, const loaded &in) const
     {
-        vec<T, N> out;
+        vec<float, N> out;
 #pragma unroll
         for (int j = 0; j < N; j++)
-            out[j] = from_float<T>(to_float(in.x[j]) + in.row[j]);
-        store_vec(y + (size_t)i * N, out);
+            out[j] = to_float(in.x[j]) + in.row[j];
+        store_vec(y + (size_t)i * N, from_floats<T, N>(out));
     }
 };
 

@@ -13,11 +13,7 @@ template <typename FROM, typename TO, int N> struct cast_items {
     }
     __device__ __forceinline__ void store(unsigned i, const loaded &in) const
     {
-        vec<TO, N> out;
-#pragma unroll
-        for (int j = 0; j < N; j++)
-            out[j] = from_float<TO>(to_float(in[j]));
-        store_vec(y + (size_t)i * N, out);
+        store_vec(y + (size_t)i * N, from_floats<TO, N>(to_floats(in)));
     }
 };
 

@@ -37,11 +37,11 @@ template <typename T, int C> struct to_picture_items {
         T *p = picture + (size_t)i * C;
 #pragma unroll
         for (int k = 0; k < C; k += N) {
-            vec<T, N> out;
+            vec<float, N> out;
 #pragma unroll
             for (int j = 0; j < N; j++)
-                out[j] = from_float<T>(fmaf(in.x[k + j], by.scale[k + j], by.shift[k + j]));
-            store_vec(p + k, out);
+                out[j] = fmaf(in.x[k + j], by.scale[k + j], by.shift[k + j]);
+            store_vec(p + k, from_floats<T, N>(out));
         }
     }
 };

@@ -47,20 +47,20 @@ __global__ void __launch_bounds__(MAP_THREADS) map_kernel(const F f, unsigned co
     if constexpr (F::UNROLL == 1) {
         if (first < count)
             f.store(first, f.load(first));
-        return;
-    }
-    typename F::loaded x[F::UNROLL];
+    } else {
+        typename F::loaded x[F::UNROLL];
 #pragma unroll
-    for (int u = 0; u < F::UNROLL; u++) {
-        const unsigned i = first + u * MAP_THREADS;
-        if (i < count)
-            x[u] = f.load(i);
-    }
+        for (int u = 0; u < F::UNROLL; u++) {
+            const unsigned i = first + u * MAP_THREADS;
+            if (i < count)
+                x[u] = f.load(i);
+        }
 #pragma unroll
-    for (int u = 0; u < F::UNROLL; u++) {
-        const unsigned i = first + u * MAP_THREADS;
-        if (i < count)
-            f.store(i, x[u]);
+        for (int u = 0; u < F::UNROLL; u++) {
+            const unsigned i = first + u * MAP_THREADS;
+            if (i < count)
+                f.store(i, x[u]);
+        }
     }
 }
 

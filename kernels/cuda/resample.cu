@@ -44,13 +44,13 @@ template <typename T, int N> struct gather_items {
     }
     __device__ __forceinline__ void store(unsigned i, const loaded &in) const
     {
-        vec<T, N> out;
+        vec<float, N> out;
 #pragma unroll
         for (int j = 0; j < N; j++)
-            out[j] = from_float<T>(((to_float(in.x[0][j]) + to_float(in.x[1][j])) +
-                                    (to_float(in.x[2][j]) + to_float(in.x[3][j]))) *
-                                   scale);
-        store_vec(b + (size_t)i * N, out);
+            out[j] = ((to_float(in.x[0][j]) + to_float(in.x[1][j])) +
+                      (to_float(in.x[2][j]) + to_float(in.x[3][j]))) *
+                     scale;
+        store_vec(b + (size_t)i * N, from_floats<T, N>(out));
     }
 };
 
@@ -69,10 +69,11 @@ template <typename T, int N> struct spread_items {
     }
     __device__ __forceinline__ void store(unsigned i, const loaded &in) const
     {
-        vec<T, N> out;
+        vec<float, N> scaled;
 #pragma unroll
         for (int j = 0; j < N; j++)
-            out[j] = from_float<T>(to_float(in[j]) * scale);
+            scaled[j] = to_float(in[j]) * scale;
+        const vec<T, N> out = from_floats<T, N>(scaled);
         T *above = a + of.corner(i) * N, *below = above + 2 * of.row * N;
         const unsigned right = of.pixel * N;
         store_vec(above, out);
@@ -173,7 +174,7 @@ template <typename T, int N> struct bilinear_items {
     }
     __device__ __forceinline__ void store(unsigned i, const loaded &in) const
     {
-        vec<T, N> out[2][2];
+        vec<float, N> out[2][2];
 #pragma unroll
         for (int j = 0; j < N; j++) {
             float left[3], right[3];
@@ -183,17 +184,17 @@ template <typename T, int N> struct bilinear_items {
                 left[y] = middle + 0.25f * to_float(in.x[y][0][j]);
                 right[y] = middle + 0.25f * to_float(in.x[y][2][j]);
             }
-            out[0][0][j] = from_float<T>(0.75f * left[1] + 0.25f * left[0]);
-            out[0][1][j] = from_float<T>(0.75f * right[1] + 0.25f * right[0]);
-            out[1][0][j] = from_float<T>(0.75f * left[1] + 0.25f * left[2]);
-            out[1][1][j] = from_float<T>(0.75f * right[1] + 0.25f * right[2]);
+            out[0][0][j] = 0.75f * left[1] + 0.25f * left[0];
+            out[0][1][j] = 0.75f * right[1] + 0.25f * right[0];
+            out[1][0][j] = 0.75f * left[1] + 0.25f * left[2];
+            out[1][1][j] = 0.75f * right[1] + 0.25f * right[2];
         }
         T *above = a + of.corner(i) * N, *below = above + 2 * of.row * N;
         const unsigned right = of.pixel * N;
-        store_vec(above, out[0][0]);
-        store_vec(above + right, out[0][1]);
-        store_vec(below, out[1][0]);
-        store_vec(below + right, out[1][1]);
+        store_vec(above, from_floats<T, N>(out[0][0]));
+        store_vec(above + right, from_floats<T, N>(out[0][1]));
+        store_vec(below, from_floats<T, N>(out[1][0]));
+        store_vec(below + right, from_floats<T, N>(out[1][1]));
     }
 };
 
@@ -220,16 +221,19 @@ void cuda_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x
 }
 
 /* Pixel i of b went into pixels 2i - 1 .. 2i + 2 of a; at the edges, where it was clamped to, it
- * went twice into the outermost. Weight of the k-th of those four, 0 outside. */
+ * went twice into the outermost. The k-th of the four, and the weight it was given: one that is
+ * outside has none, and is replaced by its neighbour, so that loads depend on no branch. */
+DEVICE_INLINE int bilinear_place(unsigned i, unsigned size, int k)
+{
+    const int place = 2 * (int)i - 1 + k, last = 2 * (int)size - 1;
+    return place < 0 ? 0 : place > last ? last : place;
+}
 DEVICE_INLINE float bilinear_weight(unsigned i, unsigned size, int k)
 {
-    if (k == 0)
-        return i > 0 ? 0.25f : 0;
-    if (k == 1)
-        return i > 0 ? 0.75f : 1;
-    if (k == 2)
-        return i + 1 < size ? 0.75f : 1;
-    return i + 1 < size ? 0.25f : 0;
+    const bool inside = k < 2 ? i > 0 : i + 1 < size;
+    if (k == 0 || k == 3)
+        return inside ? 0.25f : 0;
+    return inside ? 0.75f : 1;
 }
 
 /* An item is a vector of two pixels of b, one above the other: reads 6 rows of 4 pixels of a, where
@@ -245,69 +249,58 @@ template <typename T, int N> struct bilinear_backward_items {
     divisor pairs; /* of rows of an image */
     smaller of;
 
-    /* The vector of b that i begins with, and its pixel. */
-    __device__ __forceinline__ size_t place(unsigned i, unsigned *y, unsigned *x,
-                                            size_t *corner) const
+    /* The vector of b that i begins with. */
+    __device__ __forceinline__ size_t place(unsigned i, unsigned *image, unsigned *y,
+                                            unsigned *column) const
     {
-        unsigned pair, column, image;
-        of.columns.split(i, &pair, &column);
-        pairs.split(pair, &image, y);
+        unsigned pair;
+        of.columns.split(i, &pair, column);
+        pairs.split(pair, image, y);
         *y *= 2;
-        *x = of.channels.quotient(column);
-        const size_t row = (size_t)image * h + *y;
-        *corner = row * (4 * of.row) + column + *x * of.pixel;
-        return row * of.row + column;
+        return ((size_t)*image * h + *y) * of.row + *column;
     }
     __device__ __forceinline__ loaded load(unsigned i) const
     {
-        unsigned y, x;
-        size_t corner;
-        place(i, &y, &x, &corner);
+        unsigned image, y, column;
+        place(i, &image, &y, &column);
+        const unsigned x = of.channels.quotient(column), channel = column - x * of.pixel;
+        const T *from = a + ((size_t)image * (4 * h) * of.row + channel) * N;
+        size_t at[4];
+        float part[4];
+#pragma unroll
+        for (int k = 0; k < 4; k++) {
+            at[k] = (size_t)bilinear_place(x, w, k) * of.pixel * N;
+            part[k] = bilinear_weight(x, w, k);
+        }
         loaded r;
 #pragma unroll
         for (int j = 0; j < N; j++)
             r.sum[0][j] = r.sum[1][j] = 0;
 #pragma unroll
-        for (int row = 0; row < 6; row++) { /* 2y - 1 + row */
-            float weight[2] = {0, 0};
-            if (row < 4)
-                weight[0] = bilinear_weight(y, h, row);
-            if (row >= 2 && y + 1 < h)
-                weight[1] = bilinear_weight(y + 1, h, row - 2);
-            if (weight[0] == 0 && weight[1] == 0)
-                continue;
-            vec<float, N> across;
+        for (int row = 0; row < 6; row++) { /* four of y, the last two and two more of y + 1 */
+            const T *p = from + (size_t)bilinear_place(y, h, row) * (2 * of.row) * N;
+            vec<T, N> in[4];
 #pragma unroll
-            for (int j = 0; j < N; j++)
-                across[j] = 0;
-#pragma unroll
-            for (int k = 0; k < 4; k++) { /* 2x - 1 + k */
-                const float part = bilinear_weight(x, w, k);
-                if (part == 0)
-                    continue;
-                const T *p =
-                    a + (ptrdiff_t)N * ((ptrdiff_t)corner + (row - 1) * (ptrdiff_t)(2 * of.row) +
-                                        (k - 1) * (ptrdiff_t)of.pixel);
-                const vec<T, N> in = load_vec<N>(p);
-#pragma unroll
-                for (int j = 0; j < N; j++)
-                    across[j] += part * to_float(in[j]);
-            }
+            for (int k = 0; k < 4; k++)
+                in[k] = load_vec<N>(p + at[k]);
 #pragma unroll
             for (int j = 0; j < N; j++) {
+                float across = 0;
+#pragma unroll
+                for (int k = 0; k < 4; k++)
+                    across += part[k] * to_float(in[k][j]);
                 if (row < 4)
-                    r.sum[0][j] += weight[0] * across[j];
+                    r.sum[0][j] += bilinear_weight(y, h, row) * across;
                 if (row >= 2)
-                    r.sum[1][j] += weight[1] * across[j];
+                    r.sum[1][j] += bilinear_weight(y + 1, h, row - 2) * across;
             }
         }
         return r;
     }
     __device__ __forceinline__ void store(unsigned i, const loaded &r) const
     {
-        unsigned y, x;
-        size_t corner;
-        T *p = b + place(i, &y, &x, &corner) * N;
+        unsigned image, y, column;
+        T *p = b + place(i, &image, &y, &column) * N;
         store_vec(p, from_floats<T, N>(r.sum[0]));
         if (y + 1 < h)
             store_vec(p + of.row * N, from_floats<T, N>(r.sum[1]));
