@@ -91,6 +91,9 @@ NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthre
 ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -fPIC -pthread -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow=local \
     -Wpointer-arith -Wno-unused-parameter -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized $(if $(filter 1,$(WERROR)),-Werror) $(CFLAGS) -O3 $(SANITIZE_FLAGS) $(EXTRA_CXXFLAGS)
 
+# Tests of the backend that need no GPU; the second asks cuDNN itself.
+CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cuda/convolution_plans)
+
 LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
 TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/fuzz/*.c tests/bench/*.c tests/synth/*.c)
@@ -109,7 +112,7 @@ FUZZERS := $(filter $(BUILD)/tests/fuzz/%,$(MAINS))
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
 all: $(TOOLS) $(if $(WITH_CUDA),$(PLUGIN))
-tests: $(MAINS) $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR)
+tests: $(MAINS) $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR) $(CUDA_TESTS)
 
 $(BUILD)/libccld.a: $(LIB_OBJ)
 	@rm -f $@ && $(AR) rcs $@ $^
@@ -147,7 +150,7 @@ $(PLUGIN_OBJ): $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
 $(PLUGIN): $(PLUGIN_OBJ) kernels/cuda/plugin.map
 	$(if $(CUDNN_LIBRARY),,$(error libcudnn.so.9 was not found: install cuDNN 9, set CUDNN to its folder, or build with CUDA=0))
 	$(if $(V),,@echo link $@)
-	$(Q)$(NVCC) -ccbin $(CXX) -shared -cudart static -o $@ $(PLUGIN_OBJ) -Xlinker --version-script=kernels/cuda/plugin.map $(NVCC_LIBS)
+	$(Q)$(NVCC) -ccbin $(CXX) -shared -cudart static -o $@ $(PLUGIN_OBJ) -Xlinker -z,defs,--version-script=kernels/cuda/plugin.map $(NVCC_LIBS)
 $(EMULATOR_OBJ) $(TEST_EMULATOR).o: $(BUILD)/%.o: %.cc $(BUILD)/flags-on-host
 	@mkdir -p $(@D)
 	$(if $(V),,@echo compile $<)
@@ -158,10 +161,25 @@ $(ON_HOST_OBJ): $(BUILD)/tests/cuda-host/%.o: %.cu $(BUILD)/flags-on-host
 	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ -x c++ $<
 $(PLUGIN_ON_HOST): $(ON_HOST_OBJ) $(EMULATOR_OBJ) kernels/cuda/plugin.map
 	$(if $(V),,@echo link $@)
-	$(Q)$(CXX) $(ALL_CXXFLAGS) -shared -Wl,-z,nodelete -o $@ $(ON_HOST_OBJ) $(EMULATOR_OBJ) -Wl,--version-script=kernels/cuda/plugin.map $(LDFLAGS)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -shared -Wl,-z,defs,-z,nodelete -o $@ $(ON_HOST_OBJ) $(EMULATOR_OBJ) -Wl,--version-script=kernels/cuda/plugin.map $(LDFLAGS)
 $(TEST_EMULATOR): $(TEST_EMULATOR).o $(filter-out %/libraries.o,$(EMULATOR_OBJ)) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CXX) $(ALL_CXXFLAGS) -o $@ $^ $(ALL_LIBS)
+
+$(BUILD)/tests/cuda/plan_cache.o: $(BUILD)/%.o: %.cc $(BUILD)/flags-on-host
+	@mkdir -p $(@D)
+	$(if $(V),,@echo compile $<)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/tests/cuda/plan_cache: $(BUILD)/tests/cuda/plan_cache.o $(BUILD)/tests/cuda-host/kernels/cuda/plan_cache.o $(SUPPORT_OBJ) $(BUILD)/libccld.a
+	$(if $(V),,@echo link $@)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -o $@ $^ $(ALL_LIBS)
+$(BUILD)/tests/cuda/convolution_plans.o: $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
+	@mkdir -p $(@D)
+	$(if $(V),,@echo nvcc $<)
+	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/tests/cuda/convolution_plans: $(addprefix $(BUILD)/,tests/cuda/convolution_plans.o kernels/cuda/cudnn_graph.o kernels/cuda/cudnn_plans.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
+	$(if $(V),,@echo link $@)
+	$(Q)$(NVCC) -ccbin $(CXX) -cudart static -o $@ $^ $(NVCC_LIBS) $(filter-out -pthread,$(ALL_LIBS))
 
 # What it takes in with .incbin.
 $(BUILD)/formats/embedded.o: formats/clip_bpe_merges.txt.zst formats/html_entities.txt
@@ -190,11 +208,11 @@ check: deps
 
 PROVE = BUILD=$(BUILD) prove --timer --exec ''
 prove: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(FUZZERS) $(PARITY) $(SCRIPTS)
+	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(PARITY) $(SCRIPTS)
 
 # All but the whole networks: what a sanitizer build can run in good time.
 prove-quick: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(FUZZERS) $(filter-out %/nets,$(PARITY)) $(SCRIPTS)
+	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(filter-out %/nets,$(PARITY)) $(SCRIPTS)
 
 check-golden: $(PARITY)
 	@tests/golden/run '$(GOLDEN)' $(PARITY)
@@ -251,4 +269,4 @@ clean:
 FORCE:
 .PHONY: all tests deps demo check prove prove-quick check-golden check-gpu bench bench-torch fuzz lint install install-built help clean FORCE
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR).d $(ON_HOST_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR).d $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d)
