@@ -20,7 +20,8 @@ report() { # NAME OFFENDERS
 }
 
 sources() {
-    find common kernels formats tools tests -name '*.[ch]' -o -name '*.cu' -o -name '*.def' | sort
+    find common kernels formats tools tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cc' \
+        -o -name '*.def' | sort
 }
 
 # "FILE INCLUDED" for every quoted include.
@@ -44,7 +45,11 @@ report 'includes are written from the root' "$(echo "$ours" | while read -r file
     [ -f "$included" ] || echo "$file: \"$included\""
 done)"
 only 'common/base includes nothing of ours' 'common/base/' 'common/base/'
-only 'kernels include kernels and base' 'kernels/' 'kernels/|common/base/'
+only 'kernels include kernels and base' 'kernels/' 'kernels/|common/base/|tests/cuda-host/cuda.h'
+report 'only cuda.cuh includes the emulator of CUDA' "$(from_files 'kernels/' |
+    grep ' tests/' | grep -v '^kernels/cuda/cuda.cuh ')"
+report 'and the headers of its runtime' "$(sources | grep '^kernels/' |
+    grep -v '^kernels/cuda/cuda.cuh$' | xargs grep -nE '#[[:space:]]*include[[:space:]]*<cuda_')"
 only 'kernels above the backends do not look into them' 'kernels/[^/ ]* ' \
     'kernels/[^/]*$|common/base/'
 only 'kernels/ref knows no other backend' 'kernels/ref/' 'kernels/[^/]*$|kernels/ref/|common/base/'
