@@ -1,7 +1,7 @@
 /* The part of CUDA's runtime that the backend uses. Work is run late: when somebody waits for it,
  * or at once with CUDA_LAUNCH_BLOCKING=1. CCLD_EMULATED_MEMORY: bytes of the pretended device's
- * memory; CCLD_EMULATED_GPUS: how many (of the same memory); CCLD_EMULATED_CAPABILITY: "75" for 7.5;
- * CCLD_EMULATED_DRIVER: what cudaDriverGetVersion says, 0 for none. */
+ * memory; CCLD_EMULATED_GPUS: how many (of the same memory); CCLD_EMULATED_CAPABILITY: "75"
+ * for 7.5; CCLD_EMULATED_DRIVER: what cudaDriverGetVersion says, 0 for none. */
 #ifndef CCLD_TESTS_CUDA_HOST_RUNTIME_H
 #define CCLD_TESTS_CUDA_HOST_RUNTIME_H
 
