@@ -7,7 +7,9 @@
  *
  * A row's result does not depend on GROUPS, so it may be chosen by the number of images. */
 template <typename T, int WARPS, int GROUPS, int KEYS>
-__global__ void __launch_bounds__(WARPS * 32)
+__global__ void __launch_bounds__(WARPS * 32, WARPS == 1    ? 16
+                                              : GROUPS == 1 ? 4
+                                                            : 2)
     flash_attention(attention_problem<T> a, T *y, int blocks_per_head)
 {
     enum { THREADS = WARPS * 32, ROWS = WARPS * GROUPS * 16, N = KEYS / 8 };
@@ -99,7 +101,7 @@ __global__ void __launch_bounds__(WARPS * 32)
                         *score = power_of_2(fmaf(*score, a.log2_scale, shift));
                         sum += *score;
                     }
-                total[group][half] = total[group][half] * correction + sum;
+                total[group][half] = fmaf(total[group][half], correction, sum);
 #pragma unroll
                 for (int n = 0; n < 8; n++) {
                     sums[group][n][half * 2] *= correction;
@@ -156,7 +158,7 @@ template <typename T> void launch_flash(struct device *d, const struct attention
  * where there are more columns, other blocks compute the same scores again. */
 
 template <typename TILES> struct tiled_shared {
-    typename TILES::element tiles[2][TILES::tile_elements];
+    staged_tiles<TILES> tiles;
     float scores[64 * SCORES_PITCH];
     float factors[64]; /* of rows */
     typename TILES::element weights[TILES::weights_in_place ? 8 : TILES::tile_elements];
@@ -182,9 +184,8 @@ __global__ void __launch_bounds__(TILED_THREADS)
     float sums[CHUNKS][16] = {};
     for (int first = 0; first < a.s; first += 64) {
         const int count = a.s - first;
-        tile_scores<TILES>(shared->scores, shared->tiles[0], a.d, head.q + first_row * a.ld_q,
-                           a.ld_q, a.s - first_row,
-                           head.uniform ? head.uniform + first_row : nullptr,
+        tile_scores<TILES>(shared->scores, shared->tiles, a.d, head.q + first_row * a.ld_q, a.ld_q,
+                           a.s - first_row, head.uniform ? head.uniform + first_row : nullptr,
                            head.k + first * a.ld_k, a.ld_k, count, nullptr, first > 0 && a.d <= 64);
         __syncthreads();
         float scores[16], largest = maximum;
@@ -212,7 +213,7 @@ __global__ void __launch_bounds__(TILED_THREADS)
 #pragma unroll
             for (int i = 0; i < 16; i++)
                 sums[c][i] *= shared->factors[TILES::row(i)];
-        tile_accumulate<TILES, CHUNKS>(sums, shared->tiles[1], weights, column, a.d,
+        tile_accumulate<TILES, CHUNKS>(sums, shared->tiles, weights, column, a.d,
                                        head.v + first * a.ld_v, a.ld_v, count, nullptr);
     }
     total = quad_sum(total);

@@ -107,8 +107,9 @@ template <int THREADS, typename T>
 DEVICE_INLINE void copy_tile(T *tile, int rows, const T *from, int64_t ld, int count,
                              int columns = 64, const int32_t *skip = nullptr)
 {
-    for (int i = thread_rank(); i < rows * 8; i += THREADS) {
-        const int row = i / 8, column = i % 8 * 8;
+    const int column = threadIdx.x % 8 * 8;
+#pragma unroll 1 /* or the addresses of all rows take half of the registers */
+    for (int row = threadIdx.x / 8; row < rows; row += THREADS / 8) {
         const bool there = row < count && column < columns && !(skip && skip[row]);
         cp_async_16(tile + tile_at(row, column), there ? from + row * ld + column : from, there);
     }
@@ -118,20 +119,20 @@ DEVICE_INLINE void copy_tile(T *tile, int rows, const T *from, int64_t ld, int c
 template <typename T>
 DEVICE_INLINE void load_a(unsigned (&a)[4], const T *tile, int row, int column)
 {
-    const int lane = thread_rank() % 32;
+    const int lane = (int)threadIdx.x % 32;
     ldmatrix_x4(a, tile + tile_at(row + lane % 16, column + lane / 16 * 8));
 }
 /* B of two mma side by side, where line n of the tile is column n of B: n .. +16, k .. +16. */
 template <typename T> DEVICE_INLINE void load_b(unsigned (&b)[4], const T *tile, int n, int k)
 {
-    const int lane = thread_rank() % 32;
+    const int lane = (int)threadIdx.x % 32;
     ldmatrix_x4(b, tile + tile_at(n + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
 }
 /* The same where line k of the tile is row k of B. */
 template <typename T>
 DEVICE_INLINE void load_b_transposed(unsigned (&b)[4], const T *tile, int k, int n)
 {
-    const int lane = thread_rank() % 32;
+    const int lane = (int)threadIdx.x % 32;
     ldmatrix_x4_trans(b, tile + tile_at(k + lane % 16, n + lane / 16 * 8));
 }
 template <typename T>
@@ -197,7 +198,7 @@ template <typename T>
 DEVICE_INLINE void store_rows(T *to, int64_t ld, int count, const float (&c)[8][4], float low,
                               float high, T *lines)
 {
-    const int lane = thread_rank() % 32, g = lane / 4, t = lane % 4 * 2;
+    const int lane = (int)threadIdx.x % 32, g = lane / 4, t = lane % 4 * 2;
 #pragma unroll
     for (int n = 0; n < 8; n++) {
         *(unsigned *)(lines + tile_at(g, n * 8) + t) = pack2<T>(c[n][0] * low, c[n][1] * low);
@@ -219,7 +220,8 @@ DEVICE_INLINE void store_rows(T *to, int64_t ld, int count, const float (&c)[8][
  * aligned. Both have
  *   element        of the tiles
  *   tile_elements  that one takes
- *   stage          fills one with rows and columns of a matrix; then await()
+ *   stage, commit  begin to fill one with rows and columns of a matrix
+ *   await          until all is there but what the STAGES - 1 latest commits began
  *   multiply       sums += a b^T over the 64 columns of a and b
  *   put            such sums as scores [64][SCORES_PITCH]
  *   weight_at      where weight [row][column] is
@@ -231,7 +233,7 @@ enum { TILED_THREADS = 256, SCORES_PITCH = 68 };
 template <typename T> struct fma_tiles {
     typedef T type;
     typedef float element;
-    enum { PITCH = SCORES_PITCH, tile_elements = 64 * PITCH };
+    enum { PITCH = SCORES_PITCH, STAGES = 1, tile_elements = 64 * PITCH };
     static constexpr bool weights_in_place = true; /* they may replace the scores */
 
     DEVICE_INLINE void stage(float *tile, const T *from, int64_t ld, int count, int columns,
@@ -243,6 +245,9 @@ template <typename T> struct fma_tiles {
             const bool there = row < count && column < columns && !(skip && skip[row]);
             tile[row * PITCH + column] = there ? to_float(from[row * ld + column]) : 0;
         }
+    }
+    DEVICE_INLINE void commit()
+    {
     }
     DEVICE_INLINE void await()
     {
@@ -311,7 +316,7 @@ template <typename T> struct fma_tiles {
 template <typename T> struct mma_tiles {
     typedef T type;
     typedef T element;
-    enum { tile_elements = 64 * 64 };
+    enum { STAGES = 2, tile_elements = 64 * 64 };
     static constexpr bool weights_in_place = false;
 
     DEVICE_INLINE int first_row()
@@ -327,10 +332,13 @@ template <typename T> struct mma_tiles {
     {
         copy_tile<TILED_THREADS>(tile, 64, from, ld, count, columns, skip);
     }
-    DEVICE_INLINE void await()
+    DEVICE_INLINE void commit()
     {
         cp_async_commit();
-        cp_async_wait<0>();
+    }
+    DEVICE_INLINE void await()
+    {
+        cp_async_wait<STAGES - 1>();
         __syncthreads();
     }
     template <typename LOAD_A, typename LOAD_B>
@@ -380,22 +388,38 @@ template <typename T> struct mma_tiles {
     }
 };
 
-/* scores = a b^T over all d columns, of 64 rows each (fewer where a_count, b_count say so); `tiles`
- * has room for two, of which the first is `a` already when keep_a. The scores are there for all
- * threads after the next barrier, which the caller has. */
+/* Where tiles are staged: STAGES - 1 pairs of them are on their way while one is used. */
+template <typename TILES> struct staged_tiles {
+    typename TILES::element of[TILES::STAGES][2][TILES::tile_elements];
+};
+
+/* scores = a b^T over all d columns, of 64 rows each (fewer where a_count, b_count say so). The
+ * first tile of `a` is there already when keep_a. The scores are there for all threads after the
+ * next barrier, which the caller has. */
 template <typename TILES, typename T>
-DEVICE_INLINE void tile_scores(float *scores, typename TILES::element *tiles, int d, const T *a,
+DEVICE_INLINE void tile_scores(float *scores, staged_tiles<TILES> &tiles, int d, const T *a,
                                int64_t ld_a, int a_count, const int32_t *a_skip, const T *b,
                                int64_t ld_b, int b_count, const int32_t *b_skip,
                                bool keep_a = false)
 {
     float sums[16] = {};
-    for (int column = 0; column < d; column += 64) {
-        if (!keep_a)
-            TILES::stage(tiles, a + column, ld_a, a_count, d - column, a_skip);
-        TILES::stage(tiles + TILES::tile_elements, b + column, ld_b, b_count, d - column, b_skip);
+    auto stage = [&](int i) {
+        auto &pair = tiles.of[i % TILES::STAGES];
+        const int column = i * 64;
+        if (column < d) { /* the same for all threads */
+            if (!keep_a)
+                TILES::stage(pair[0], a + column, ld_a, a_count, d - column, a_skip);
+            TILES::stage(pair[1], b + column, ld_b, b_count, d - column, b_skip);
+        }
+        TILES::commit();
+    };
+#pragma unroll
+    for (int i = 0; i < TILES::STAGES - 1; i++)
+        stage(i);
+    for (int i = 0; i * 64 < d; i++) {
+        stage(i + TILES::STAGES - 1);
         TILES::await();
-        TILES::multiply(sums, tiles, tiles + TILES::tile_elements);
+        TILES::multiply(sums, tiles.of[i % TILES::STAGES][0], tiles.of[i % TILES::STAGES][1]);
         __syncthreads();
     }
     TILES::put(scores, sums);
@@ -404,17 +428,26 @@ DEVICE_INLINE void tile_scores(float *scores, typename TILES::element *tiles, in
 /* sums[c] += weights b[.., 64 c ..], for the CHUNKS times 64 columns of b from `column` on that are
  * below d. */
 template <typename TILES, int CHUNKS, typename T>
-DEVICE_INLINE void tile_accumulate(float (&sums)[CHUNKS][16], typename TILES::element *tile,
+DEVICE_INLINE void tile_accumulate(float (&sums)[CHUNKS][16], staged_tiles<TILES> &tiles,
                                    const typename TILES::element *weights, int column, int d,
                                    const T *b, int64_t ld, int count, const int32_t *skip)
 {
+    auto stage = [&](int c) {
+        const int left = d - column - c * 64;
+        if (c < CHUNKS && left > 0)
+            TILES::stage(tiles.of[c % TILES::STAGES][1], b + column + c * 64, ld, count, left,
+                         skip);
+        TILES::commit();
+    };
+#pragma unroll
+    for (int c = 0; c < TILES::STAGES - 1; c++)
+        stage(c);
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
-        const int left = d - column - c * 64;
-        if (left > 0) { /* the same for all threads */
-            TILES::stage(tile, b + column + c * 64, ld, count, left, skip);
+        if (column + c * 64 < d) { /* the same for all threads */
+            stage(c + TILES::STAGES - 1);
             TILES::await();
-            TILES::accumulate(sums[c], weights, tile);
+            TILES::accumulate(sums[c], weights, tiles.of[c % TILES::STAGES][1]);
             __syncthreads();
         }
     }

@@ -44,7 +44,7 @@ DEVICE_INLINE void score_gradients(float (&scores)[N][4], const float (&dp)[N][4
 
 /* A block owns 16 rows of queries a warp. */
 template <typename T, int WARPS, int KEYS>
-__global__ void __launch_bounds__(WARPS * 32)
+__global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
     flash_queries_backward(backward_problem<T> b, int blocks_per_head)
 {
     enum { THREADS = WARPS * 32, ROWS = WARPS * 16, N = KEYS / 8 };
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(WARPS * 32)
 
 /* A block owns 16 rows of keys a warp; scores are transposed, a query being a column. */
 template <typename T, int WARPS, int QUERIES>
-__global__ void __launch_bounds__(WARPS * 32)
+__global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
     flash_keys_backward(backward_problem<T> b, int blocks_per_head)
 {
     enum { THREADS = WARPS * 32, ROWS = WARPS * 16, N = QUERIES / 8 };
@@ -241,13 +241,13 @@ void launch_flash(struct device *d, const backward_problem<T> &b, int64_t heads)
     if (b.a.s <= 16)
         launch_flash<T, 1, 16>(d, b, heads);
     else
-        launch_flash<T, 4, 64>(d, b, heads);
+        launch_flash<T, 4, 32>(d, b, heads);
 }
 
 /* ---- heads of any width: a block owns 64 rows, and 64 CHUNKS columns of their gradients */
 
 template <typename TILES> struct tiled_shared {
-    typename TILES::element tiles[2][TILES::tile_elements];
+    staged_tiles<TILES> tiles;
     float scores[64 * SCORES_PITCH], dp[64 * SCORES_PITCH];
     row_sums rows[64];
     typename TILES::element p[TILES::weights_in_place ? 8 : TILES::tile_elements];
@@ -279,10 +279,10 @@ __global__ void __launch_bounds__(TILED_THREADS)
     for (int pass = 0; pass < 2; pass++) {
         for (int first = 0; first < a.s; first += 64) {
             const int count = a.s - first;
-            tile_scores<TILES>(shared->scores, shared->tiles[0], a.d, head.q + first_row * a.ld_q,
+            tile_scores<TILES>(shared->scores, shared->tiles, a.d, head.q + first_row * a.ld_q,
                                a.ld_q, rows_left, uniform, head.k + first * a.ld_k, a.ld_k, count,
                                nullptr);
-            tile_scores<TILES>(shared->dp, shared->tiles[0], a.d, dy, ld_y, rows_left, nullptr,
+            tile_scores<TILES>(shared->dp, shared->tiles, a.d, dy, ld_y, rows_left, nullptr,
                                head.v + first * a.ld_v, a.ld_v, count, nullptr);
             __syncthreads();
             const float *const scores = shared->scores + row * SCORES_PITCH + quarter;
@@ -315,7 +315,7 @@ __global__ void __launch_bounds__(TILED_THREADS)
                     from_float<element>(key < count ? p * (dp[i * 4] - of_row.mean) : 0);
             }
             __syncthreads();
-            tile_accumulate<TILES, CHUNKS>(dq, shared->tiles[1], dt, column, a.d,
+            tile_accumulate<TILES, CHUNKS>(dq, shared->tiles, dt, column, a.d,
                                            head.k + first * a.ld_k, a.ld_k, count, nullptr);
         }
         if (pass == 0) {
@@ -357,9 +357,9 @@ __global__ void __launch_bounds__(TILED_THREADS)
                 (int)threadIdx.x < count
                     ? b.rows[(int64_t)(block / row_blocks) * a.s + first + threadIdx.x]
                     : row_sums{0, 0};
-        tile_scores<TILES>(shared->scores, shared->tiles[0], a.d, head.k + first_row * a.ld_k,
-                           a.ld_k, rows_left, nullptr, q, a.ld_q, count, uniform);
-        tile_scores<TILES>(shared->dp, shared->tiles[0], a.d, head.v + first_row * a.ld_v, a.ld_v,
+        tile_scores<TILES>(shared->scores, shared->tiles, a.d, head.k + first_row * a.ld_k, a.ld_k,
+                           rows_left, nullptr, q, a.ld_q, count, uniform);
+        tile_scores<TILES>(shared->dp, shared->tiles, a.d, head.v + first_row * a.ld_v, a.ld_v,
                            rows_left, nullptr, dy, ld_y, count, nullptr);
         __syncthreads();
 #pragma unroll
@@ -373,9 +373,8 @@ __global__ void __launch_bounds__(TILED_THREADS)
             *TILES::weight_at(p, row, query) = from_float<element>(weight);
         }
         __syncthreads();
-        tile_accumulate<TILES, CHUNKS>(dv, shared->tiles[1], p, column, a.d, dy, ld_y, count,
-                                       nullptr);
-        tile_accumulate<TILES, CHUNKS>(dk, shared->tiles[1], dt, column, a.d, q, a.ld_q, count,
+        tile_accumulate<TILES, CHUNKS>(dv, shared->tiles, p, column, a.d, dy, ld_y, count, nullptr);
+        tile_accumulate<TILES, CHUNKS>(dk, shared->tiles, dt, column, a.d, q, a.ld_q, count,
                                        uniform);
     }
     tile_store<TILES, CHUNKS>(b.dv + (head.v - a.v) + first_row * a.ld_v, a.ld_v, rows_left, column,
