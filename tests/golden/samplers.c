@@ -9,6 +9,7 @@
 #include "common/diffusion/schedule.h"
 #include "formats/weights.h"
 #include "kernels/tape.h"
+#include "tests/support/subject.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 
@@ -176,9 +177,10 @@ int main(int argc, char **argv)
     struct error e;
     if (!file_exists(path)) {
         tap_skip("not in this folder", "samplers.safetensors");
-    } else if (device_open(&device, "cpu", &e) || weights_open(&w, path, &e)) {
+    } else if (weights_open(&w, path, &e)) {
         tap_ok(false, "samplers.safetensors: %s", e.text);
     } else {
+        device = subject_open(subject_devices()[0]);
         tape_init(&tape, device);
         check_all(w);
         tape_release(&tape);

@@ -40,7 +40,8 @@ struct op_test {
     bool weight_dtypes; /* weights come as F32, F16 and BF16 */
     bool f32_only;      /* its tensors have one type on all devices */
     bool library;       /* a GPU's library may choose by the size of the batch how it is computed */
-    double roundings;   /* to 16 bits on a device of such a type, beside that of the output */
+    bool rounds_kernels; /* gradients by these may be rounded to 16 bits before they are added */
+    double roundings;    /* to 16 bits on a device of such a type, beside that of the output */
     const char *parameters[MAX_PARAMETERS];
     const int64_t (*sweep)[MAX_PARAMETERS]; /* cases tried every time */
     int sweep_count;

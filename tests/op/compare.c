@@ -171,6 +171,8 @@ static double one_rounding(enum dtype dtype, size_t n)
 static double tolerance_of(const struct check *c, const struct tensor *t, size_t n)
 {
     double inside = c->dtype == DTYPE_F32 ? 0 : c->test->roundings;
+    if (c->test->rounds_kernels && c->dtype != DTYPE_F32 && t->dtype == DTYPE_F32 && t->ndim == 4)
+        inside = 1;
     if (c->dtype == DTYPE_F32 || (c->tolerance == 0 && inside == 0))
         return c->tolerance;
     if (t->dtype == DTYPE_F32) /* sums of products of 16 bits, in another order */

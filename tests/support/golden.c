@@ -8,6 +8,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "kernels/device.h"
+#include "tests/support/subject.h"
 #include "tests/support/synth_nets.h"
 #include "tests/support/tap.h"
 
@@ -98,7 +99,7 @@ void golden_check(const struct golden *g, struct tensor *ours, const char *name,
         free(theirs);
     }
     tap_ok(shape && error <= tolerance, "%s: %s on %s: relative L2 error %.2g (<= %.0e)", g->name,
-           name, ours->device->backend->name, error, tolerance);
+           name, subject_name(ours->device), error, tolerance);
     tensor_release(ours);
 }
 
