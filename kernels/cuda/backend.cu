@@ -6,30 +6,6 @@
 
 const struct plugin_host *plugin_host;
 
-extern "C" {
-#define OP(name)                                                                                   \
-    void __attribute__((weak)) cuda_##name(struct device *, const struct name##_args *);
-#define OP_TRAINING(name) OP(name)
-#define OP_BACKWARD(name)                                                                          \
-    void __attribute__((weak))                                                                     \
-    cuda_##name##_backward(struct device *, const struct name##_backward_args *);
-#include "kernels/ops.def"
-void __attribute__((weak))
-cuda_convert_weights(struct device *, const struct convert_weights_args *);
-struct library_plans *__attribute__((weak)) library_plans_new(struct device *);
-void __attribute__((weak)) library_plans_free(struct library_plans *);
-}
-
-template <typename A>
-static void (*present(void (*f)(struct device *, const A *)))(struct device *, const A *)
-{
-    if (f)
-        return f;
-    return [](struct device *, const A *) {
-        cuda_die("CUDA backend: not in this build: %s", __PRETTY_FUNCTION__);
-    };
-}
-
 static void *allocate(struct device *d, size_t bytes)
 {
     /* A recording may find its pool too small; taking more is no part of what it records. */
@@ -127,8 +103,7 @@ static void close(struct device *d)
 {
     struct cuda_device *cuda = cuda_of(d);
     synchronize(d);
-    if (library_plans_free)
-        library_plans_free(cuda->plans);
+    library_plans_free(cuda->plans);
     staging_free(cuda->staging);
     cuda_check(cudaStreamDestroy(cuda->stream));
     free(cuda);
@@ -160,9 +135,9 @@ extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct 
     b->record_end = record_end;
     b->replay = replay;
     b->forget = forget;
-#define OP(name)          b->name = present(cuda_##name);
-#define OP_TRAINING(name) b->name = present(cuda_##name);
-#define OP_BACKWARD(name) b->name##_backward = present(cuda_##name##_backward);
+#define OP(name)          b->name = cuda_##name;
+#define OP_TRAINING(name) b->name = cuda_##name;
+#define OP_BACKWARD(name) b->name##_backward = cuda_##name##_backward;
 #include "kernels/ops.def"
     return NULL;
 }
@@ -245,6 +220,6 @@ extern "C" const char *ccld_cuda_open(struct device *d, int index)
     cuda->multiprocessors = multiprocessors;
     cuda->staging = staging;
     d->state = cuda;
-    cuda->plans = library_plans_new ? library_plans_new(d) : NULL;
+    cuda->plans = library_plans_new(d);
     return NULL;
 }
