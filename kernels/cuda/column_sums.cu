@@ -3,9 +3,9 @@
 #include "kernels/cuda/map.cuh"
 
 /* x is read once. A block sums 32 vectors of columns over a run of rows, its warps every eighth row
- * each; where columns are too few for the GPU, several blocks share the rows and a second launch
- * adds up what they found. */
-constexpr int WARPS = 8;
+ * each; where columns are too few for the GPU, several blocks share the rows and a second launch of
+ * the same kernel adds up what they found. */
+constexpr int WARPS = 8, TURNS = 8; /* rows of a warp whose loads are under way together */
 
 template <typename T, int N>
 static __global__ void __launch_bounds__(32 * WARPS)
@@ -21,12 +21,23 @@ static __global__ void __launch_bounds__(32 * WARPS)
     for (int j = 0; j < N; j++)
         sum[j] = 0;
     if (column < columns) {
-#pragma unroll 4
-        for (int64_t row = begin + threadIdx.y; row < end; row += WARPS) {
-            const vec<float, N> in = to_floats(load_vec<N>(x + row * pitch + column));
+        int64_t row = begin + threadIdx.y;
+        for (; row + (TURNS - 1) * WARPS < end; row += TURNS * WARPS) {
+            vec<T, N> in[TURNS];
+#pragma unroll
+            for (int i = 0; i < TURNS; i++)
+                in[i] = load_vec<N>(x + (row + i * WARPS) * pitch + column);
+#pragma unroll
+            for (int i = 0; i < TURNS; i++)
+#pragma unroll
+                for (int j = 0; j < N; j++)
+                    sum[j] += to_float(in[i][j]);
+        }
+        for (; row < end; row += WARPS) {
+            const vec<T, N> in = load_vec<N>(x + row * pitch + column);
 #pragma unroll
             for (int j = 0; j < N; j++)
-                sum[j] += in[j];
+                sum[j] += to_float(in[j]);
         }
     }
     store_vec(&sums[threadIdx.y][threadIdx.x * N], sum);
@@ -41,41 +52,26 @@ static __global__ void __launch_bounds__(32 * WARPS)
     }
 }
 
-static __global__ void __launch_bounds__(256)
-    add_parts(float *sums, const float *parts, int count, int64_t columns)
-{
-    const int64_t column = (int64_t)blockIdx.x * 256 + threadIdx.x;
-    if (column >= columns)
-        return;
-    float all = 0;
-#pragma unroll 8
-    for (int i = 0; i < count; i++)
-        all += parts[i * columns + column];
-    sums[column] += all;
-}
-
 template <typename T, int N>
 static void run(struct device *d, float *sums, const T *x, int64_t rows, int64_t columns,
                 int64_t pitch)
 {
-    /* As many runs of rows as give two blocks to each of 128 multiprocessors, but no run of less
-     * than 64 rows. */
+    /* Some four blocks to each of an H100's multiprocessors, but no run of less than 64 rows. */
     const int64_t strips = divide_up(columns, 32 * wide_n<T>), blocks = divide_up(columns, 32 * N);
-    int64_t parts = divide_up(256, strips);
+    int64_t parts = divide_up(512, strips);
     if (parts > rows / 64)
         parts = rows < 64 ? 1 : rows / 64;
-    const int64_t rows_per_block = divide_up(rows, parts);
-    const dim3 grid((unsigned)blocks, (unsigned)parts), threads(32, WARPS);
+    const dim3 threads(32, WARPS);
     if (parts == 1) {
-        LAUNCH((sum_columns<T, N>), grid, threads, 0, stream_of(d), sums, true, x, rows, columns,
-               pitch, rows_per_block);
+        LAUNCH((sum_columns<T, N>), dim3((unsigned)blocks), threads, 0, stream_of(d), sums, true, x,
+               rows, columns, pitch, rows);
         return;
     }
     scratch of_parts(d, (size_t)(parts * columns) * sizeof(float));
-    LAUNCH((sum_columns<T, N>), grid, threads, 0, stream_of(d), of_parts.as<float>(), false, x,
-           rows, columns, pitch, rows_per_block);
-    LAUNCH(add_parts, dim3((unsigned)divide_up(columns, 256)), dim3(256), 0, stream_of(d), sums,
-           of_parts.as<const float>(), (int)parts, columns);
+    LAUNCH((sum_columns<T, N>), dim3((unsigned)blocks, (unsigned)parts), threads, 0, stream_of(d),
+           of_parts.as<float>(), false, x, rows, columns, pitch, divide_up(rows, parts));
+    LAUNCH((sum_columns<float, 1>), dim3((unsigned)divide_up(columns, 32)), threads, 0,
+           stream_of(d), sums, true, of_parts.as<const float>(), parts, columns, columns, parts);
 }
 
 void add_column_sums(struct device *d, float *sums, enum dtype dtype, const void *x, int64_t rows,
