@@ -2,6 +2,7 @@
 
 #include "kernels/cuda/bias.cuh"
 #include "kernels/cuda/library_plans.cuh"
+#include "kernels/cuda/plain_product.cuh"
 
 #define WORKSPACE_MOST   ((size_t)64 << 20)
 #define ALGORITHMS_TIMED 8
@@ -22,6 +23,7 @@ struct matrix_choice {
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace; /* bytes */
     bool rest_apart;  /* no algorithm adds the bias and applies ReLU */
+    bool plain;       /* none does the product */
     struct matrix_choice *next;
 };
 
@@ -289,8 +291,9 @@ static struct matrix_choice *choose(struct device *d, const struct matrix_proble
         set_epilogue(c, false, false, nullptr);
         char without[256];
         describe(&plain, without, sizeof without);
-        if ((!key->bias && !key->relu) || !choose_algorithm(d, c, p, without))
-            plugin_host->die("cuBLASLt: %s: no algorithm", what);
+        c->plain = (!key->bias && !key->relu) || !choose_algorithm(d, c, p, without);
+        if (c->plain)
+            plugin_host->note("cuBLASLt: %s: no algorithm, done slowly", what);
     }
     c->next = *slot;
     return *slot = c;
@@ -300,8 +303,8 @@ void matrix_product(struct device *d, const struct matrix_product *p)
 {
     if (!p->rows || !p->columns)
         return;
-    /* The library's bias is of c's type. */
-    const bool copied = p->bias && (p->c_type != DTYPE_F32 || (uintptr_t)p->bias % 16);
+    /* The library's bias is of c's type; its alignment has a part in the choice. */
+    const bool copied = p->bias && (p->c_type != DTYPE_F32 || address_alignment(p->bias) < 256);
     scratch copy(d, copied ? (size_t)p->columns * size_of(p->c_type) : 1);
     if (copied)
         convert_vector(d, p->columns, p->bias, p->c_type, copy.data);
@@ -319,6 +322,10 @@ void matrix_product(struct device *d, const struct matrix_product *p)
     key.align_b = address_alignment(p->b);
     key.align_c = address_alignment(p->c);
     struct matrix_choice *c = choose(d, &key, p, bias);
+    if (c->plain) {
+        plain_product(d, p);
+        return;
+    }
     if (p->bias && !c->rest_apart)
         set_operation(c->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     const cublasStatus_t status = multiply(d, c, &c->algorithm, c->workspace, p, p->c);

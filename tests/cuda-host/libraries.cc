@@ -4,6 +4,7 @@
 
 #include "kernels/cuda/internal.cuh"
 #include "kernels/cuda/libraries.h"
+#include "kernels/cuda/plain_product.cuh"
 
 /* There is nothing to be planned. */
 struct library_plans {
@@ -51,9 +52,10 @@ static floats matrix(enum dtype type, const void *p, int64_t rows, int64_t colum
     return m;
 }
 
-#define ROWS    4   /* of c that are summed at once */
-#define COLUMNS 256 /* of c: sums and a strip of b stay in the cache */
-#define RUN     64  /* products that are summed before they join the total: errors stay small */
+#define ROWS          4   /* of c that are summed at once */
+#define COLUMNS       256 /* of c: sums and a strip of b stay in the cache */
+#define SMALL_PRODUCT 20000
+#define RUN           64 /* products that are summed before they join the total: errors stay small */
 
 /* store(row, column, sum) for all of a [rows, inner] * b [inner, columns]. */
 template <typename STORE>
@@ -91,6 +93,11 @@ static void multiply(int64_t rows, int64_t columns, int64_t inner, const float *
 void matrix_product(struct device *d, const struct matrix_product *product)
 {
     const struct matrix_product p = *product;
+    /* The kernel for what the library cannot do has its share of the tests. */
+    if (p.rows * p.columns * p.inner < SMALL_PRODUCT) {
+        plain_product(d, &p);
+        return;
+    }
     cuda_host::host_task(stream_of(d), [p] {
         const floats a = matrix(p.type, p.a, p.rows, p.inner, p.ld_a, p.transpose_a);
         const floats b = matrix(p.type, p.b, p.inner, p.columns, p.ld_b, p.transpose_b);
