@@ -1,9 +1,8 @@
 #include "kernels/cuda/group_norm.cuh"
 
-/* Memory traffic: x is read for the statistics, read again and y written. Within a round of images
- * (GROUP_NORM_L2_BYTES) the second reading comes from the L2, so that device memory sees x once and
- * y once. Small images are one launch of a block per slab, which keeps it in shared memory and
- * reads x once in any case. */
+/* Memory traffic: x is read for the statistics, read again and y written: three times x's size,
+ * less what of x the L2 still has for the second reading (all of some 30 MB). Small images are one
+ * launch of a block per slab, which keeps it in shared memory and reads x once in any case. */
 
 constexpr int WHOLE_BYTES = 96 << 10; /* of shared memory: two such blocks share an H100's SM */
 
@@ -97,25 +96,15 @@ int64_t group_norm_tile_pixels(const struct device *d, const group_norm_layout &
     return divide_up(divide_up(l.pixels, blocks), 4 * l.lanes) * (4 * l.lanes);
 }
 
-int64_t group_norm_round(const group_norm_layout &l, size_t element_bytes, int tensors,
-                         int64_t images)
-{
-    const int64_t bytes = l.pixels * l.channels * (int64_t)element_bytes * tensors;
-    const int64_t fit = GROUP_NORM_L2_BYTES / bytes;
-    int64_t rounds = divide_up(images, fit < 1 ? 1 : fit < 65535 ? fit : 65535);
-    return divide_up(images, rounds ? rounds : 1);
-}
-
 /* ---- statistics */
 
 template <typename T, int VEC, int PER>
-static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
+static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     partial_moments(group_norm_pointers<T> a, group_norm_layout l, moments *partial)
 {
     DYNAMIC_SHARED(float, shared);
-    group_norm_place here = group_norm_here<VEC>(l);
-    here.image = a.image0 + blockIdx.z;
-    const int64_t begin = (int64_t)blockIdx.x * l.part_pixels;
+    const group_norm_place here = group_norm_here<VEC>(l, a.image0, false);
+    const int64_t begin = (int64_t)here.range * l.part_pixels;
     const int64_t end = min((long long)(begin + l.part_pixels), (long long)l.pixels);
     running_moments<VEC, PER> mine;
     if (!here.idle) {
@@ -130,7 +119,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
     merge_threads<VEC, PER>(mine, l, here, end - begin, shared, [&](int g, const moments &m) {
         const int64_t group = here.image * l.groups + here.first_group + g;
         const int segment = here.slab % l.segments;
-        partial[(group * l.segments + segment) * l.parts + blockIdx.x] = m;
+        partial[(group * l.segments + segment) * l.parts + here.range] = m;
     });
 }
 
@@ -166,52 +155,42 @@ DEVICE_INLINE vec<T, VEC> normalised(const vec<T, VEC> &x, const float (&high)[P
 }
 
 template <typename T, int VEC, int PER>
-static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
+static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
     normalise(group_norm_pointers<T> a, group_norm_layout l, T *y, int64_t tile_pixels)
 {
-    constexpr int U = 4;
     __shared__ slab_statistics statistics;
-    group_norm_place here = group_norm_here<VEC>(l);
-    here.image = a.image0 + blockIdx.z;
+    const group_norm_place here = group_norm_here<VEC>(l, a.image0, true);
     const int64_t image = here.image * l.pixels * l.channels;
+    const T *from = a.x + image + here.channel;
+    T *to = y + image + here.channel;
+    pixel_walk<T> walk(l, here, tile_pixels, a.aligned);
+    vec<T, VEC> in[4]; /* on their way while the statistics are merged */
+    walk.load(in, from);
     merge_parts(statistics, a.partial, a.x + image, l, here);
     if (here.idle)
         return;
     float slope[VEC], offset[VEC];
     const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
     slopes_of(t, slope, offset);
-    const T *from = a.x + image + here.channel;
-    T *to = y + image + here.channel;
-    int64_t p = (int64_t)blockIdx.x * tile_pixels + here.lane;
-    const int64_t end =
-        min((long long)((blockIdx.x + (int64_t)1) * tile_pixels), (long long)l.pixels);
-    const int64_t step = l.lanes;
-    for (; p + (U - 1) * step < end; p += U * step) {
-        vec<T, VEC> raw[U];
+    while (walk.offset < walk.end) {
 #pragma unroll
-        for (int u = 0; u < U; u++)
-            raw[u] = load_any<VEC>(from + (p + u * step) * l.channels, a.aligned);
-#pragma unroll
-        for (int u = 0; u < U; u++)
-            store_any(to + (p + u * step) * l.channels,
-                      normalised(raw[u], t.high, slope, offset, a.act), a.aligned);
+        for (int u = 0; u < 4; u++)
+            if (walk.offset + u * walk.step < walk.end)
+                store_any(to + walk.offset + u * walk.step,
+                          normalised(in[u], t.high, slope, offset, a.act), a.aligned);
+        walk.offset += 4 * walk.step;
+        walk.load(in, from);
     }
-    for (; p < end; p += step)
-        store_any(to + p * l.channels,
-                  normalised(load_any<VEC>(from + p * l.channels, a.aligned), t.high, slope, offset,
-                             a.act),
-                  a.aligned);
 }
 
 template <typename T, int VEC, int PER>
-static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
+static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
     normalise_whole(group_norm_pointers<T> a, group_norm_layout l, T *y, size_t bytes)
 {
     __shared__ slab_statistics statistics;
     DYNAMIC_SHARED(unsigned char, shared);
     vec<T, VEC> *slab = (vec<T, VEC> *)shared;
-    group_norm_place here = group_norm_here<VEC>(l);
-    here.image = a.image0 + blockIdx.z;
+    const group_norm_place here = group_norm_here<VEC>(l, a.image0, false);
     const int64_t image = here.image * l.pixels * l.channels;
     slab_load(slab, a.x + image, l, here, a.aligned);
     slab_load_end();
@@ -246,9 +225,8 @@ static void launch_whole(struct device *d, group_norm_pointers<T> p, const group
                          int elements, T *y, int64_t images)
 {
     const size_t bytes = group_norm_slab_bytes(l, elements, sizeof(T));
-    for (p.image0 = 0; p.image0 < images; p.image0 += 65535) {
-        const int64_t left = images - p.image0;
-        const dim3 grid(1, (unsigned)l.slabs, (unsigned)(left < 65535 ? left : 65535));
+    for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
+        const dim3 grid(1, (unsigned)l.slabs, group_norm_images(p.image0, images));
         WITH_LAYOUT(l, elements, T, VEC, PER,
                     LAUNCH((normalise_whole<T, VEC, PER>), grid, group_norm_threads(l),
                            bytes + group_norm_merge_bytes(l, PER), stream_of(d), p, l, y, bytes));
@@ -269,12 +247,11 @@ template <typename T> static void forward(struct device *d, const struct group_n
     }
     const scratch partial(d, group_norm_partial_bytes(l, images));
     p.partial = partial.as<moments>();
-    const int64_t round = group_norm_round(l, sizeof(T), 1, images);
-    for (p.image0 = 0; p.image0 < images; p.image0 += round) {
-        const int64_t now = images - p.image0 < round ? images - p.image0 : round;
+    for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
+        const unsigned now = group_norm_images(p.image0, images);
         group_norm_partial_moments(d, l, elements, p, now);
         const int64_t tile = group_norm_tile_pixels(d, l, elements, sizeof(T), now);
-        const dim3 grid((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, (unsigned)now);
+        const dim3 grid((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, now);
         WITH_LAYOUT(l, elements, T, VEC, PER,
                     LAUNCH((normalise<T, VEC, PER>), grid, group_norm_threads(l), 0, stream_of(d),
                            p, l, y, tile));

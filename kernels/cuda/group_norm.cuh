@@ -22,8 +22,7 @@ constexpr int GROUP_NORM_THREADS = 256;       /* of a block, at most */
 constexpr int GROUP_NORM_WHOLE_THREADS = 512; /* where one block has all of its groups */
 constexpr int GROUP_NORM_SLAB_GROUPS = 128;   /* at most */
 constexpr int GROUP_NORM_PARTS = 128;         /* of the statistics, at most */
-/* Images are worked on in batches of this size, so that what is read again comes from the L2. */
-constexpr int64_t GROUP_NORM_L2_BYTES = 24 << 20;
+constexpr int64_t GROUP_NORM_IMAGES = 65535;  /* of one launch, at most */
 
 struct group_norm_layout {
     int64_t pixels;
@@ -39,7 +38,7 @@ struct moments {
     float n, mean, squares; /* squares: sum of squared deviations from the mean */
 };
 
-/* Those of images image0 .. of the batch; blockIdx.z counts from there. */
+/* A launch is for images image0 .., as many as its grid's z. */
 template <typename T> struct group_norm_pointers {
     const T *x;
     const float *gamma, *beta;
@@ -54,16 +53,23 @@ template <typename T> struct group_norm_pointers {
 /* Where a thread is. */
 struct group_norm_place {
     int64_t image;
+    int range; /* of pixels */
     int slab, first_group;
     int first, end; /* channels of the slab */
     int column, lane, channel;
     bool idle;
 };
 
-template <int VEC> DEVICE_INLINE group_norm_place group_norm_here(const group_norm_layout &l)
+/* A launch that reads again what the one before has read goes backwards: what was read last is
+ * still in the L2. */
+template <int VEC>
+DEVICE_INLINE group_norm_place group_norm_here(const group_norm_layout &l, int64_t image0,
+                                               bool backwards)
 {
     group_norm_place p;
-    p.slab = (int)blockIdx.y;
+    p.range = (int)(backwards ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+    p.slab = (int)(backwards ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
+    p.image = image0 + (backwards ? gridDim.z - 1 - blockIdx.z : blockIdx.z);
     p.first_group = p.slab / l.segments * l.slab_groups;
     p.first = p.first_group * l.group_channels + p.slab % l.segments * l.columns * VEC;
     p.end = min(p.first + l.columns * VEC, (p.first_group + l.slab_groups) * l.group_channels);
@@ -96,6 +102,31 @@ DEVICE_INLINE void store_any(T *p, const vec<T, VEC> &x, bool aligned)
     for (int i = 0; i < VEC; i++)
         p[i] = x[i];
 }
+
+/* A thread's way through its column of a range of pixels, U at once. An idle thread has none. */
+template <typename T> struct pixel_walk {
+    int64_t offset, end, step; /* elements from the thread's first channel of pixel 0 */
+    bool aligned;
+
+    __device__ __forceinline__ pixel_walk(const group_norm_layout &l, const group_norm_place &here,
+                                          int64_t range_pixels, bool aligned_)
+    {
+        const int64_t first = here.range * range_pixels;
+        const int64_t last = first + range_pixels < l.pixels ? first + range_pixels : l.pixels;
+        offset = (first + here.lane) * l.channels;
+        end = here.idle ? 0 : last * l.channels;
+        step = (int64_t)l.lanes * l.channels;
+        aligned = aligned_;
+    }
+    template <int VEC, int U>
+    __device__ __forceinline__ void load(vec<T, VEC> (&to)[U], const T *from) const
+    {
+#pragma unroll
+        for (int u = 0; u < U; u++)
+            if (offset + u * step < end)
+                to[u] = load_any<VEC>(from + offset + u * step, aligned);
+    }
+};
 
 /* ---- moments */
 
@@ -390,13 +421,14 @@ static inline size_t group_norm_merge_bytes(const group_norm_layout &l, int per)
         }                                                                                          \
     } while (0)
 
+static inline unsigned group_norm_images(int64_t image0, int64_t images)
+{
+    return (unsigned)(images - image0 < GROUP_NORM_IMAGES ? images - image0 : GROUP_NORM_IMAGES);
+}
 /* Pixels of a block, for results that do not depend on it: enough blocks for the whole GPU, but not
  * so small that reading the statistics is most of their work. */
 int64_t group_norm_tile_pixels(const struct device *d, const group_norm_layout &l, int elements,
                                size_t element_bytes, int64_t images);
-/* Images of one round, `tensors` of x's size being read more than once. */
-int64_t group_norm_round(const group_norm_layout &l, size_t element_bytes, int tensors,
-                         int64_t images);
 /* Writes p.partial of `images` images. */
 template <typename T>
 void group_norm_partial_moments(struct device *d, const group_norm_layout &l, int elements,

@@ -8,13 +8,14 @@
  * the channel.
  *
  * z is computed again from x (for RELU it has y's sign), so that y is not read. Memory traffic: x
- * for its statistics; x and dy for S and P; x and dy again and dx written: six times x's size. In
- * rounds of images (GROUP_NORM_L2_BYTES) the second and third readings come from the L2, which
- * leaves x, dy and dx. Small images are one launch that reads x and dy once.
+ * for its statistics; x and dy for S and P; x and dy again and dx written: six times x's size, less
+ * what the L2 still has of the launch before (some 30 MB for each of two launches). Small images
+ * are one launch that reads x and dy once.
  *
  * All sums are in an order that follows from an image's shape. */
 
 constexpr int MAX_PARTS = 32; /* of S and P */
+constexpr int FINISH_THREADS = 1024;
 
 /* Where sums of an image's channels go. */
 template <typename T> struct channel_results {
@@ -152,46 +153,39 @@ gradient_terms_of(const channel_terms<VEC, PER> &t, const float *means, const gr
 
 /* S and P of parts of an image, [image, part, 2, c]. */
 template <typename T, int VEC, int PER>
-static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
+static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     partial_sums(group_norm_pointers<T> a, group_norm_layout l, const T *dy, float *partial,
                  int64_t part_pixels)
 {
-    constexpr int U = VEC == 1 ? 4 : 2;
+    constexpr int U = VEC == 1 ? 4 : PER == 8 ? 1 : 2; /* as registers allow */
     __shared__ slab_statistics statistics;
     DYNAMIC_SHARED(float, shared);
-    group_norm_place here = group_norm_here<VEC>(l);
-    here.image = a.image0 + blockIdx.z;
+    const group_norm_place here = group_norm_here<VEC>(l, a.image0, true);
     const int64_t image = here.image * l.pixels * l.channels;
+    const T *x_from = a.x + image + here.channel, *dy_from = dy + image + here.channel;
+    pixel_walk<T> walk(l, here, part_pixels, a.aligned);
+    vec<T, VEC> xs[U], dys[U]; /* on their way while the statistics are merged */
+    walk.load(xs, x_from);
+    walk.load(dys, dy_from);
     merge_parts(statistics, a.partial, a.x + image, l, here);
     running_sums<VEC> mine;
     if (!here.idle) {
         float slope[VEC], offset[VEC];
         const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
         slopes_of(t, slope, offset);
-        const T *x_from = a.x + image + here.channel, *dy_from = dy + image + here.channel;
-        const int64_t begin = (int64_t)blockIdx.x * part_pixels;
-        const int64_t end = min((long long)(begin + part_pixels), (long long)l.pixels);
-        const int64_t step = l.lanes;
-        int64_t p = begin + here.lane;
-        for (; p + (U - 1) * step < end; p += U * step) {
-            vec<T, VEC> xs[U], dys[U];
-#pragma unroll
-            for (int u = 0; u < U; u++) {
-                xs[u] = load_any<VEC>(x_from + (p + u * step) * l.channels, a.aligned);
-                dys[u] = load_any<VEC>(dy_from + (p + u * step) * l.channels, a.aligned);
-            }
+        while (walk.offset < walk.end) {
 #pragma unroll
             for (int u = 0; u < U; u++)
-                mine.add(xs[u], dys[u], t.high, slope, offset, a.act);
+                if (walk.offset + u * walk.step < walk.end)
+                    mine.add(xs[u], dys[u], t.high, slope, offset, a.act);
+            walk.offset += U * walk.step;
+            walk.load(xs, x_from);
+            walk.load(dys, dy_from);
         }
-        for (; p < end; p += step)
-            mine.add(load_any<VEC>(x_from + p * l.channels, a.aligned),
-                     load_any<VEC>(dy_from + p * l.channels, a.aligned), t.high, slope, offset,
-                     a.act);
         mine.finish(t);
     }
     sum_lanes(mine, l, here, shared);
-    float *row = partial + (here.image * gridDim.x + blockIdx.x) * 2 * l.channels;
+    float *row = partial + (here.image * gridDim.x + here.range) * 2 * l.channels;
     const int channels = here.end - here.first;
     for (int i = (int)threadIdx.x; i < channels; i += (int)blockDim.x) {
         row[here.first + i] = shared[i];
@@ -201,7 +195,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
 
 /* Of one group of one image: all that its channels' sums are needed for. */
 template <typename T>
-static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
+static __global__ void __launch_bounds__(FINISH_THREADS)
     finish_sums(group_norm_pointers<T> a, group_norm_layout l, const float *partial, int parts,
                 channel_results<T> r, float *means)
 {
@@ -212,7 +206,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
     for (int i = (int)threadIdx.x; i < l.group_channels; i += (int)blockDim.x) {
         const int c = group * l.group_channels + i;
         float s = 0, p = 0;
-#pragma unroll 4
+#pragma unroll 8
         for (int part = 0; part < parts; part++) {
             s += rows[(int64_t)part * 2 * l.channels + c];
             p += rows[((int64_t)part * 2 + 1) * l.channels + c];
@@ -229,15 +223,20 @@ static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
 }
 
 template <typename T, int VEC, int PER>
-static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
+static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     gradient_by_x(group_norm_pointers<T> a, group_norm_layout l, const T *dy, const float *means,
                   T *dx, int64_t tile_pixels)
 {
     constexpr int U = VEC == 1 ? 4 : 2;
     __shared__ slab_statistics statistics;
-    group_norm_place here = group_norm_here<VEC>(l);
-    here.image = a.image0 + blockIdx.z;
+    const group_norm_place here = group_norm_here<VEC>(l, a.image0, false);
     const int64_t image = here.image * l.pixels * l.channels;
+    const T *x_from = a.x + image + here.channel, *dy_from = dy + image + here.channel;
+    T *to = dx + image + here.channel;
+    pixel_walk<T> walk(l, here, tile_pixels, a.aligned);
+    vec<T, VEC> xs[U], dys[U];
+    walk.load(xs, x_from);
+    walk.load(dys, dy_from);
     merge_parts(statistics, a.partial, a.x + image, l, here);
     if (here.idle)
         return;
@@ -246,30 +245,16 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS)
     slopes_of(t, slope, offset);
     const gradient_terms<VEC, PER> g =
         gradient_terms_of(t, means + (here.image * l.groups + here.first_group) * 2, l, here);
-    const T *x_from = a.x + image + here.channel, *dy_from = dy + image + here.channel;
-    T *to = dx + image + here.channel;
-    int64_t p = (int64_t)blockIdx.x * tile_pixels + here.lane;
-    const int64_t end =
-        min((long long)((blockIdx.x + (int64_t)1) * tile_pixels), (long long)l.pixels);
-    const int64_t step = l.lanes;
-    for (; p + (U - 1) * step < end; p += U * step) {
-        vec<T, VEC> xs[U], dys[U];
-#pragma unroll
-        for (int u = 0; u < U; u++) {
-            xs[u] = load_any<VEC>(x_from + (p + u * step) * l.channels, a.aligned);
-            dys[u] = load_any<VEC>(dy_from + (p + u * step) * l.channels, a.aligned);
-        }
+    while (walk.offset < walk.end) {
 #pragma unroll
         for (int u = 0; u < U; u++)
-            store_any(to + (p + u * step) * l.channels,
-                      x_gradient(xs[u], dys[u], t.high, slope, offset, g, a.act), a.aligned);
+            if (walk.offset + u * walk.step < walk.end)
+                store_any(to + walk.offset + u * walk.step,
+                          x_gradient(xs[u], dys[u], t.high, slope, offset, g, a.act), a.aligned);
+        walk.offset += U * walk.step;
+        walk.load(xs, x_from);
+        walk.load(dys, dy_from);
     }
-    for (; p < end; p += step)
-        store_any(to + p * l.channels,
-                  x_gradient(load_any<VEC>(x_from + p * l.channels, a.aligned),
-                             load_any<VEC>(dy_from + p * l.channels, a.aligned), t.high, slope,
-                             offset, g, a.act),
-                  a.aligned);
 }
 
 /* Parts of at least 64 KiB of x. */
@@ -292,25 +277,24 @@ static void in_parts(struct device *d, group_norm_pointers<T> p, const group_nor
     const scratch sums(d, (size_t)(images * parts * 2 * l.channels) * sizeof(float));
     const scratch means(d, (size_t)(images * l.groups * 2) * sizeof(float));
     const unsigned threads = group_norm_threads(l);
-    const int finishing = l.group_channels < GROUP_NORM_WHOLE_THREADS
+    const int finishing = l.group_channels < FINISH_THREADS
                               ? (int)divide_up(l.group_channels, 32) * 32
-                              : GROUP_NORM_WHOLE_THREADS;
+                              : FINISH_THREADS;
     p.partial = moments_memory.as<moments>();
-    const int64_t round = group_norm_round(l, sizeof(T), 2, images);
-    for (p.image0 = 0; p.image0 < images; p.image0 += round) {
-        const int64_t now = images - p.image0 < round ? images - p.image0 : round;
+    for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
+        const unsigned now = group_norm_images(p.image0, images);
         group_norm_partial_moments(d, l, elements, p, now);
-        const dim3 grid((unsigned)parts, (unsigned)l.slabs, (unsigned)now);
+        const dim3 grid((unsigned)parts, (unsigned)l.slabs, now);
         const size_t shared = (size_t)(2 * l.lanes * l.columns * elements) * sizeof(float);
         WITH_LAYOUT(l, elements, T, VEC, PER,
                     LAUNCH((partial_sums<T, VEC, PER>), grid, threads, shared, stream_of(d), p, l,
                            dy, sums.as<float>(), part_pixels));
-        LAUNCH(finish_sums<T>, dim3((unsigned)l.groups, (unsigned)now), (unsigned)finishing, 0,
-               stream_of(d), p, l, sums.as<float>(), (int)parts, results, means.as<float>());
+        LAUNCH(finish_sums<T>, dim3((unsigned)l.groups, now), (unsigned)finishing, 0, stream_of(d),
+               p, l, sums.as<float>(), (int)parts, results, means.as<float>());
         if (!dx)
             continue;
         const int64_t tile = group_norm_tile_pixels(d, l, elements, sizeof(T), now);
-        const dim3 tiles((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, (unsigned)now);
+        const dim3 tiles((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, now);
         WITH_LAYOUT(l, elements, T, VEC, PER,
                     LAUNCH((gradient_by_x<T, VEC, PER>), tiles, threads, 0, stream_of(d), p, l, dy,
                            means.as<float>(), dx, tile));
@@ -320,7 +304,7 @@ static void in_parts(struct device *d, group_norm_pointers<T> p, const group_nor
 /* ---- a block for all of its groups */
 
 template <typename T, int VEC, int PER>
-static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
+static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
     whole_backward(group_norm_pointers<T> a, group_norm_layout l, const T *dy, T *dx,
                    channel_results<T> r, size_t bytes)
 {
@@ -328,8 +312,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS)
     __shared__ float means[2 * GROUP_NORM_SLAB_GROUPS];
     DYNAMIC_SHARED(unsigned char, shared);
     float *const sums = (float *)(shared + 2 * bytes);
-    group_norm_place here = group_norm_here<VEC>(l);
-    here.image = a.image0 + blockIdx.z;
+    const group_norm_place here = group_norm_here<VEC>(l, a.image0, false);
     const int64_t image = here.image * l.pixels * l.channels;
     slab_load((vec<T, VEC> *)shared, a.x + image, l, here, a.aligned);
     slab_load((vec<T, VEC> *)(shared + bytes), dy + image, l, here, a.aligned);
@@ -392,9 +375,8 @@ static void in_blocks(struct device *d, group_norm_pointers<T> p, const group_no
 {
     const size_t bytes = group_norm_slab_bytes(l, elements, sizeof(T));
     const size_t sums = (size_t)(2 * l.lanes * l.columns * elements) * sizeof(float);
-    for (p.image0 = 0; p.image0 < images; p.image0 += 65535) {
-        const int64_t left = images - p.image0;
-        const dim3 grid(1, (unsigned)l.slabs, (unsigned)(left < 65535 ? left : 65535));
+    for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
+        const dim3 grid(1, (unsigned)l.slabs, group_norm_images(p.image0, images));
         WITH_LAYOUT(l, elements, T, VEC, PER,
                     LAUNCH((whole_backward<T, VEC, PER>), grid, group_norm_threads(l),
                            2 * bytes + sums, stream_of(d), p, l, dy, dx, results, bytes));
