@@ -3,9 +3,9 @@
 
 #include "kernels/cuda/internal.cuh"
 
-/* The activations of kernels/ops.h within kernels. T is the type that z came from or goes to: for 16
- * bits the exponential and the division are the fast ones, whose few units in the last place of F32
- * nothing of T can show; in F32 they are exact to rounding. */
+/* The activations of kernels/ops.h within kernels. T is the type that z came from or goes to: for
+ * 16 bits the exponential and the division are the fast ones, whose few units in the last place of
+ * F32 nothing of T can show; in F32 they are exact to rounding. */
 
 template <typename T> DEVICE_INLINE float sigmoid_of(float z)
 {
