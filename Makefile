@@ -18,6 +18,13 @@ PYTHON ?= python3
 GOLDEN ?= tests/golden/data
 # Inputs per fuzzer.
 FUZZ_ROUNDS ?= 100000
+# bench-fidelity: images of each of the 90 and 30 prompts, at each guidance.
+FIDELITY_SEEN ?= 2
+FIDELITY_HOLDOUT ?= 6
+FIDELITY_GUIDANCE ?= 1 2 3 5
+FIDELITY_STEPS ?= 50
+FIDELITY_SIZE ?= 64
+FIDELITY_SEED ?= 0
 -include config.mk
 
 comma := ,
@@ -107,7 +114,8 @@ CHECKER := $(if $(OP_SRC),$(BUILD)/tests/op/checker)
 SYNTH := $(BUILD)/tests/synth/synth-model
 UNIT := $(filter $(BUILD)/tests/unit/%,$(MAINS))
 PARITY := $(filter $(BUILD)/tests/golden/%,$(MAINS))
-BENCHES := $(filter $(BUILD)/tests/bench/%,$(MAINS))
+FIDELITY := $(BUILD)/tests/bench/bench-fidelity
+BENCHES := $(filter-out $(FIDELITY),$(filter $(BUILD)/tests/bench/%,$(MAINS)))
 FUZZERS := $(filter $(BUILD)/tests/fuzz/%,$(MAINS))
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
@@ -223,6 +231,17 @@ check-gpu:
 bench: $(BENCHES) all
 	@for b in $(BENCHES); do $$b || exit 1; done
 
+# Samples of MODEL's, else of the shipped model's, are looked at: do they show what the prompts say?
+FIDELITY_DIR = $(BUILD)/fidelity
+bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
+	@mkdir -p $(FIDELITY_DIR)
+	@$(FIDELITY) --list seen >$(FIDELITY_DIR)/seen && $(FIDELITY) --list holdout >$(FIDELITY_DIR)/holdout
+	@for g in $(FIDELITY_GUIDANCE); do for l in 'seen $(FIDELITY_SEEN)' 'holdout $(FIDELITY_HOLDOUT)'; do \
+	    $(BUILD)/ccld-plms $(if $(MODEL),-m '$(MODEL)') --prompts $(FIDELITY_DIR)/$${l% *} -n $${l#* } --guidance $$g \
+	        --size $(FIDELITY_SIZE) --steps $(FIDELITY_STEPS) --seed $(FIDELITY_SEED) -b 32 || exit 1; \
+	    done; done >$(FIDELITY_DIR)/samples.ppm
+	$(FIDELITY) $(FIDELITY_DIR)/samples.ppm
+
 bench-torch: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	@$(PYTHON) -c 'import torch' 2>/dev/null || { printf '%s\n' "bench-torch: '$(PYTHON)' has no torch; try:" \
 	    'python3 -m venv build/venv && build/venv/bin/pip install torch numpy' \
@@ -258,6 +277,7 @@ help:
 	    'make check-golden GOLDEN=DIR   hold the networks against another folder of golden numbers' \
 	    'make check-gpu     tests of the GPU backend' \
 	    'make bench         time the networks; make bench-torch times PyTorch on the same' \
+	    'make bench-fidelity   shares of samples of MODEL that show the shape and colour of their prompts' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
 	    'make lint          formatting, man pages, directions of includes' \
 	    'make install       programs, the CUDA backend and man pages under DESTDIR and PREFIX' \
@@ -267,6 +287,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all tests deps demo check prove prove-quick check-golden check-gpu bench bench-torch fuzz lint install install-built help clean FORCE
+.PHONY: all tests deps demo check prove prove-quick check-golden check-gpu bench bench-fidelity bench-torch fuzz lint install install-built help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR).d $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d)

@@ -187,7 +187,10 @@ static float sprite_distance(const struct sprite *s, struct point p, struct poin
 static struct rgb sprite_color(const struct sprite *s, struct point local, float distance)
 {
     const struct rgb white = {1, 1, 1};
-    struct rgb dark = {s->color.r * 0.7f, s->color.g * 0.7f, s->color.b * 0.72f}, c = s->color;
+    const struct rgb shade = {0.05f, 0.05f, 0.1f};
+    /* White stays white enough in the shade. */
+    struct rgb dark = mix(s->color, shade, s->object->color == COLOR_WHITE ? 0.18f : 0.3f);
+    struct rgb c = s->color;
     float light = -(0.45f * local.x + 0.8f * local.y);
     c = light > 0 ? mix(c, white, 0.16f * light) : mix(c, dark, -0.4f * light);
     float rim = clamp(1 + distance / 0.022f, 0, 1);

@@ -203,7 +203,7 @@ void shapes_scene(struct shapes_scene *s, uint64_t seed, uint64_t index, enum sh
     draw_background(&d, s);
     s->style = one_of(&d, 240);
     /* Of one object much must be said: there are few of them to tell apart. */
-    s->tells_background = chance(&d, s->count == 1 ? 0.85f : 0.6f);
+    s->tells_background = chance(&d, s->count == 1 ? 0.92f : 0.6f);
     s->tells_relation = s->count == 2 && chance(&d, 0.8f);
     s->tells_size = s->count == 1 || chance(&d, 0.5f);
 }
