@@ -6,8 +6,31 @@
 /* From a record and the gradient by its output to the gradients by its inputs. Those by parameters
  * are added in place by the backend; those by activations are new tensors, added to their slot. */
 
-static struct tensor *parameter_gradient(const struct gradient *slot)
+/* Whether what the gradient holds is to be forgotten now. */
+static bool begins_anew(const struct tape *t, struct gradient *slot)
 {
+    if (!slot || !slot->parameter || !t->fresh || slot->pass == t->pass)
+        return false;
+    slot->pass = t->pass;
+    return true;
+}
+
+/* To be added to, or NULL. */
+static struct tensor *parameter_gradient(struct tape *t, struct gradient *slot)
+{
+    if (!slot || !slot->parameter)
+        return NULL;
+    if (begins_anew(t, slot)) {
+        struct fill_args zero = {tensor_count(slot->value), slot->value->data, 0};
+        t->device->backend->fill(t->device, &zero);
+    }
+    return slot->value;
+}
+
+/* To be added to, or written where *fresh, or NULL. */
+static struct tensor *weight_gradient(struct tape *t, struct gradient *slot, bool *fresh)
+{
+    *fresh = begins_anew(t, slot);
     return slot && slot->parameter ? slot->value : NULL;
 }
 
@@ -39,8 +62,9 @@ void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
 {
     struct tensor *dx = wanted_first(t, r);
     r->forward.conv2d.y = dy; /* for its shape */
-    RUN(t, conv2d, r->forward.conv2d, dy, dx, parameter_gradient(r->inputs[1]),
-        parameter_gradient(r->inputs[2]));
+    bool fresh;
+    struct tensor *dweight = weight_gradient(t, r->inputs[1], &fresh);
+    RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, parameter_gradient(t, r->inputs[2]), fresh);
     give(t, r->inputs[0], dx);
 }
 
@@ -49,8 +73,9 @@ void backward_linear(struct tape *t, struct record *r, struct tensor *dy)
     struct tensor *dx = wanted_first(t, r);
     if (!r->forward.linear.y)
         r->forward.linear.y = dy;
-    RUN(t, linear, r->forward.linear, dy, dx, parameter_gradient(r->inputs[1]),
-        parameter_gradient(r->inputs[2]));
+    bool fresh;
+    struct tensor *dweight = weight_gradient(t, r->inputs[1], &fresh);
+    RUN(t, linear, r->forward.linear, dy, dx, dweight, parameter_gradient(t, r->inputs[2]), fresh);
     give(t, r->inputs[0], dx);
 }
 
@@ -79,8 +104,8 @@ void backward_group_norm(struct tape *t, struct record *r, struct tensor *dy)
     const struct group_norm_args *f = &r->forward.group_norm;
     struct gradient *slot = r->inputs[3];
     struct tensor *dmodulation = columns_gradient(t, slot, f->modulation, 2 * tensor_last(f->x));
-    RUN(t, group_norm, r->forward.group_norm, dy, dx, parameter_gradient(r->inputs[1]),
-        parameter_gradient(r->inputs[2]), dmodulation);
+    RUN(t, group_norm, r->forward.group_norm, dy, dx, parameter_gradient(t, r->inputs[1]),
+        parameter_gradient(t, r->inputs[2]), dmodulation);
     give(t, r->inputs[0], dx);
     if (dmodulation && dmodulation == slot->value) {
         tensor_release(dmodulation);
@@ -94,8 +119,8 @@ void backward_layer_norm(struct tape *t, struct record *r, struct tensor *dy)
 {
     struct tensor *dx = wanted_first(t, r);
     r->forward.layer_norm.y = dy;
-    RUN(t, layer_norm, r->forward.layer_norm, dy, dx, parameter_gradient(r->inputs[1]),
-        parameter_gradient(r->inputs[2]));
+    RUN(t, layer_norm, r->forward.layer_norm, dy, dx, parameter_gradient(t, r->inputs[1]),
+        parameter_gradient(t, r->inputs[2]));
     give(t, r->inputs[0], dx);
 }
 
@@ -155,7 +180,7 @@ void backward_add(struct tape *t, struct record *r, struct tensor *dy)
 
 void backward_add_rows(struct tape *t, struct record *r, struct tensor *dy)
 {
-    struct tensor *drows = parameter_gradient(r->inputs[1]);
+    struct tensor *drows = parameter_gradient(t, r->inputs[1]);
     if (drows)
         RUN(t, add_rows, dy, drows);
     if (r->inputs[0])
@@ -187,7 +212,7 @@ void backward_append_planes(struct tape *t, struct record *r, struct tensor *dy)
 void backward_prepend_row(struct tape *t, struct record *r, struct tensor *dy)
 {
     struct tensor *dx = wanted_first(t, r);
-    RUN(t, prepend_row, dy, dx, parameter_gradient(r->inputs[1]));
+    RUN(t, prepend_row, dy, dx, parameter_gradient(t, r->inputs[1]));
     give(t, r->inputs[0], dx);
 }
 
@@ -201,7 +226,7 @@ void backward_take_row(struct tape *t, struct record *r, struct tensor *dy)
 void backward_embedding(struct tape *t, struct record *r, struct tensor *dy)
 {
     r->forward.embedding.y = dy;
-    RUN(t, embedding, r->forward.embedding, dy, parameter_gradient(r->inputs[0]));
+    RUN(t, embedding, r->forward.embedding, dy, parameter_gradient(t, r->inputs[0]));
 }
 
 void backward_fourier_features(struct tape *t, struct record *r, struct tensor *dy)

@@ -17,6 +17,7 @@ struct conv2d_backward_args {
     struct conv2d_args forward;
     const struct tensor *dy;
     struct tensor *dx, *dweight, *dbias;
+    bool fresh; /* dweight is written, whatever it holds */
 };
 
 /* forward.act is NONE or RELU (whose sign y tells). */
@@ -24,6 +25,7 @@ struct linear_backward_args {
     struct linear_args forward;
     const struct tensor *dy;
     struct tensor *dx, *dweight, *dbias;
+    bool fresh; /* dweight is written, whatever it holds */
 };
 
 /* forward.act is any; x is read again, y tells the sign for RELU. dmodulation has

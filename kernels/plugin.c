@@ -69,8 +69,7 @@ static int load(struct backend *b, plugin_open **open, struct error *e)
         return error_set(e, "cannot load the CUDA backend: it is of another version");
     static struct plugin_host host; /* the plugin keeps it */
     host = (struct plugin_host){
-        .device_bytes = sizeof(struct device),
-        .backend_bytes = sizeof(struct backend),
+        .contract = plugin_contract,
         .die = die,
         .warn = warn,
         .note = note,

@@ -4,11 +4,19 @@
 #include "common/base/error.h"
 #include "kernels/device.h"
 
+/* Differs where struct device, the backend's table or any op's arguments do. */
+#define OP(name)          +31 * sizeof(struct name##_args)
+#define OP_TRAINING(name) +37 * sizeof(struct name##_args)
+#define OP_BACKWARD(name) +41 * sizeof(struct name##_backward_args)
+static const size_t plugin_contract = 43 * sizeof(struct device) + 47 * sizeof(struct backend)
+#include "kernels/ops.def"
+    ;
+
 /* The CUDA backend is a shared object of its own, libccld-cuda.so, that is loaded when a GPU is
  * asked for: programs run where there is no driver and no CUDA library. It links nothing of the
  * program's; what it needs of it comes in this table. */
 struct plugin_host {
-    size_t device_bytes, backend_bytes; /* sizeof struct device, struct backend: the same build? */
+    size_t contract; /* PLUGIN_CONTRACT of the program: is it of the same build? */
     void (*die)(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
     void (*warn)(const char *format, ...) __attribute__((format(printf, 1, 2)));
     void (*note)(const char *format, ...) __attribute__((format(printf, 1, 2))); /* with -v */

@@ -80,6 +80,13 @@ void gradient_add(struct tape *t, struct gradient *slot, struct tensor *g)
     slot->value = g;
 }
 
+void tape_fresh_gradients(struct tape *t)
+{
+    static _Atomic int64_t passes;
+    t->fresh = true;
+    t->pass = ++passes;
+}
+
 void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy)
 {
     CHECK(y->gradient && tensor_same_shape(y, dy) && y->dtype == dy->dtype);
@@ -97,6 +104,7 @@ void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy)
         record_drop(r);
     }
     t->recording = recording;
+    t->fresh = false;
 }
 
 /* The same data with a gradient of its own, so that an inner tape stops here. */
@@ -115,6 +123,8 @@ static void backward_recompute(struct tape *t, struct record *r, struct tensor *
     struct tape inner;
     tape_init(&inner, t->device);
     inner.recording = true;
+    inner.fresh = t->fresh;
+    inner.pass = t->pass;
     struct tensor *leaves[2];
     for (int i = 0; i < 2; i++)
         leaves[i] = detached(r->keep[i], r->inputs[i]);

@@ -10,6 +10,8 @@
 struct tape {
     struct device *device;
     bool recording;
+    bool fresh;   /* gradients by parameters begin anew: the first to reach one writes, not adds */
+    int64_t pass; /* number of the backward pass that they begin anew with */
     struct record *records;
     int count, capacity;
 };
@@ -17,6 +19,9 @@ struct tape {
 void tape_init(struct tape *t, struct device *d);
 void tape_release(struct tape *t); /* drops all records */
 
+/* The next tape_backward forgets what parameters' gradients hold, which saves setting them to zero;
+ * those of parameters that it does not reach stay as they are. */
+void tape_fresh_gradients(struct tape *t);
 /* Sends dy, the gradient of a scalar by y (same shape), back through the records, newest first, and
  * drops them. Gradients by inputs are left in tensor->gradient->value, parameters' are added to. */
 void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy);

@@ -24,6 +24,7 @@ struct gradient {
     int references;
     struct tensor *value; /* NULL: nothing has flowed here yet */
     bool parameter;       /* value is the caller's memory, added to and never replaced */
+    int64_t pass;         /* of a parameter: the last backward pass that began it anew */
     bool columns;         /* value is written by columns, each once (group_norm's modulation) */
 };
 

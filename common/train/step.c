@@ -34,17 +34,13 @@ struct step {
     struct shown trained, average; /* average: opened when first asked for */
     bool average_is_fresh;         /* its working copies are of the weights as they are */
     struct tape tape;
-    struct inputs inputs; /* n 0: not made yet */
-    struct replay *micro_batch_work;
-    struct tensor *losses; /* [batch * accumulate] */
+    struct inputs inputs;                     /* n 0: not made yet */
+    struct replay *first_work, *further_work; /* of an update's first micro-batch, of the others */
+    struct tensor *losses;                    /* [batch * accumulate] */
     struct step_sample *samples;
     int64_t micro_batch; /* done of this update */
-    struct loss_scale loss_scale;
+    struct updater updater;
 };
-
-#define LOSS_SCALE_FIRST    65536.0
-#define LOSS_SCALE_MOST     16777216.0
-#define LOSS_SCALE_PATIENCE 2000
 
 static void shown_release(struct shown *s)
 {
@@ -77,7 +73,7 @@ int step_open(struct step **out, struct bank *b, struct collective *c, const str
     bank_bind(b, unet_loader(s->trained.unet));
     unet_set_recompute(s->trained.unet, o->recompute);
     loader_refresh(unet_loader(s->trained.unet));
-    s->loss_scale.scale = b->device->compute == DTYPE_F16 ? LOSS_SCALE_FIRST : 1;
+    updater_init(&s->updater, b, c, &o->adamw, o->clip_grad);
     s->losses = tensor_new(b->device, DTYPE_F32, DIMS(o->batch * o->accumulate));
     s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
     *out = s;
@@ -102,7 +98,8 @@ void step_close(struct step *s)
 {
     if (!s)
         return;
-    replay_free(s->micro_batch_work);
+    replay_free(s->first_work);
+    replay_free(s->further_work);
     inputs_release(&s->inputs);
     tensor_release(s->losses);
     tape_release(&s->tape);
@@ -124,13 +121,12 @@ const struct unet_sizes *step_sizes(const struct step *s)
 
 struct loss_scale step_loss_scale(const struct step *s)
 {
-    return s->loss_scale;
+    return s->updater.loss_scale;
 }
 
 void step_set_loss_scale(struct step *s, struct loss_scale l)
 {
-    CHECK(l.scale >= 1 && l.scale <= LOSS_SCALE_MOST);
-    s->loss_scale = l;
+    updater_set_loss_scale(&s->updater, l);
 }
 
 static void inputs_make(struct inputs *in, const struct step *s, const struct training_batch *b)
@@ -241,6 +237,8 @@ static void run_batch(struct step *s, const struct unet *unet, const struct inpu
 
 static void train(struct step *s, const struct step_noise *noise)
 {
+    if (s->micro_batch == 0)
+        tape_fresh_gradients(&s->tape);
     s->tape.recording = true;
     run_batch(s, s->trained.unet, &s->inputs, noise);
     s->tape.recording = false;
@@ -267,12 +265,11 @@ static void micro_batch_begin(struct step *s, const struct training_batch *b,
     CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
     if (s->inputs.n == 0) {
         inputs_make(&s->inputs, s, b);
-        s->micro_batch_work = replay_new(&s->tape, draw_and_train, s);
+        s->first_work = replay_new(&s->tape, draw_and_train, s);
+        s->further_work = replay_new(&s->tape, draw_and_train, s);
     }
     CHECK(b->height == s->inputs.height && b->width == s->inputs.width);
     memcpy(s->samples + s->micro_batch * o->batch, samples, (size_t)b->n * sizeof *samples);
-    if (s->micro_batch == 0)
-        bank_fill(s->bank, BANK_GRADIENTS, 0);
     if (s->average_is_fresh)
         loader_forget_copies(unet_loader(s->average.unet));
     s->average_is_fresh = false;
@@ -280,7 +277,7 @@ static void micro_batch_begin(struct step *s, const struct training_batch *b,
     double elements = (double)(step_effective_batch(s) * image);
     tensor_upload(s->inputs.moments, b->moments);
     upload_embeds(&s->inputs, b, samples);
-    upload_numbers(&s->inputs, samples, s->loss_scale.scale / elements);
+    upload_numbers(&s->inputs, samples, s->updater.loss_scale.scale / elements);
 }
 
 /* The losses are asked for when the update is done: the device is not waited for here. */
@@ -320,7 +317,7 @@ void step_micro_batch(struct step *s, int64_t step, const struct training_batch 
     }
     micro_batch_begin(s, b, samples);
     upload_draws(&s->inputs, b, step);
-    replay_run(s->micro_batch_work);
+    replay_run(s->micro_batch == 0 ? s->first_work : s->further_work);
     micro_batch_end(s);
     free(samples);
 }
@@ -341,62 +338,15 @@ static struct sums sum_losses(const struct step *s)
     return (struct sums){sums[0], sums[1]};
 }
 
-static void update(struct step *s, double learning_rate, double ema_decay,
-                   struct update_result *result)
-{
-    struct bank *b = s->bank;
-    const struct adamw_options *o = &s->options.adamw;
-    struct update_args args = {
-        .count = b->trained_elements,
-        .parameter = b->arrays[BANK_PARAMETERS]->data,
-        .m = b->arrays[BANK_M]->data,
-        .v = b->arrays[BANK_V]->data,
-        .ema = b->arrays[BANK_EMA]->data,
-        .gradient = b->arrays[BANK_GRADIENTS]->data,
-        .learning_rate = learning_rate,
-        .beta1 = o->beta1,
-        .beta2 = o->beta2,
-        .epsilon = o->epsilon,
-        .weight_decay = o->weight_decay,
-        .ema_decay = ema_decay,
-        .loss_scale = s->loss_scale.scale,
-        .clip = s->options.clip_grad,
-        .step = b->updates + 1,
-        .result = result,
-    };
-    b->device->backend->update(b->device, &args);
-}
-
-/* Returns true where that may be why an update was not applied. */
-static bool adjust_loss_scale(struct step *s, bool applied)
-{
-    struct loss_scale *l = &s->loss_scale;
-    if (s->bank->device->compute != DTYPE_F16)
-        return false;
-    if (applied) {
-        if (++l->updates >= LOSS_SCALE_PATIENCE && l->scale < LOSS_SCALE_MOST)
-            *l = (struct loss_scale){2 * l->scale, 0};
-        return false;
-    }
-    bool was_scaled = l->scale > 1;
-    *l = (struct loss_scale){fmax(1, l->scale / 2), 0};
-    return was_scaled;
-}
-
 void step_update(struct step *s, double learning_rate, double ema_decay, struct step_result *r)
 {
-    struct bank *b = s->bank;
     int64_t count = s->options.batch * s->options.accumulate;
     CHECK(s->micro_batch == s->options.accumulate);
     s->micro_batch = 0;
-    collective_allreduce(s->collective, b->device, b->arrays[BANK_GRADIENTS]->data,
-                         b->trained_elements);
-    struct update_result result = {0};
-    update(s, learning_rate, ema_decay, &result);
-    if (result.applied) {
-        b->updates++;
+    struct update_result result;
+    updater_apply(&s->updater, learning_rate, ema_decay, &result);
+    if (result.applied)
         loader_refresh(unet_loader(s->trained.unet));
-    }
     float *losses = xcalloc((size_t)count, sizeof *losses);
     tensor_to_f32(s->losses, losses);
     for (int64_t i = 0; i < count; i++)
@@ -410,7 +360,7 @@ void step_update(struct step *s, double learning_rate, double ema_decay, struct 
         .gradient_norm = result.gradient_norm,
         .applied = result.applied,
     };
-    r->rescaled = adjust_loss_scale(s, r->applied) && sums.non_finite == 0;
+    r->rescaled = updater_adjust_loss_scale(&s->updater, r->applied) && sums.non_finite == 0;
     for (int64_t i = 0; i < count && !r->applied && !r->rescaled; i++)
         s->samples[i].suspect = sums.non_finite == 0 || !isfinite(s->samples[i].loss);
 }

@@ -158,6 +158,8 @@ void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
     const struct conv2d_args *f = &a->forward;
     if (a->dx)
         by_input(d, a);
+    if (a->dweight && a->fresh)
+        memset(a->dweight->data, 0, (size_t)tensor_count(a->dweight) * sizeof(float));
     if (a->dweight) {
         if (f->weight->shape[2] == 3 && f->weight->shape[3] == 3 && f->stride == 1 &&
             f->pad_begin == 1 && f->pad_end == 1 && f->weight->shape[1] >= 16)

@@ -3,6 +3,8 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
 
+#include <string.h>
+
 struct masked {
     const float *y, *dy;
     float *dz;
@@ -45,6 +47,8 @@ void cpu_linear_backward(struct device *d, const struct linear_backward_args *a)
         };
         matmul(d, &m);
     }
+    if (a->dweight && a->fresh)
+        memset(a->dweight->data, 0, (size_t)(out * in) * sizeof(float));
     if (a->dweight)
         matmul_outer(d, out, in, rows, dz, out, f->x->data, in, a->dweight->data, in);
     if (a->dbias)

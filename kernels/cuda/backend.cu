@@ -117,8 +117,7 @@ static void die_with(const char *line)
 
 extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct backend *b)
 {
-    if (host->device_bytes != sizeof(struct device) ||
-        host->backend_bytes != sizeof(struct backend))
+    if (host->contract != plugin_contract)
         return "it is of another version than the program";
     plugin_host = host;
     cuda_die_handler = die_with;

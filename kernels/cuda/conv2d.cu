@@ -109,11 +109,11 @@ void cuda_conv2d(struct device *d, const struct conv2d_args *a)
     }
 }
 
-/* to[co, ci, taps] += from[co, taps, ci]. A block turns `tile` input channels of one filter in
+/* to[co, ci, taps] += from[co, taps, ci], or = where it is fresh. A block turns `tile` input channels of one filter in
  * shared memory, so that both sides are read and written in runs. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
-    add_filters_kernel(int ci, int taps, int tile, const T *from, float *to)
+    add_filters_kernel(int ci, int taps, int tile, bool fresh, const T *from, float *to)
 {
     DYNAMIC_SHARED(float, turned); /* [taps, tile + 1] */
     const int begin = (int)blockIdx.x * tile;
@@ -128,10 +128,11 @@ static __global__ void __launch_bounds__(THREADS)
     __syncthreads();
     float *out = to + filter + (int64_t)begin * taps;
     for (int i = (int)threadIdx.x; i < channels * taps; i += THREADS)
-        out[i] += turned[i % taps * (tile + 1) + i / taps];
+        out[i] = (fresh ? 0 : out[i]) + turned[i % taps * (tile + 1) + i / taps];
 }
 
-static void add_filters(struct device *d, const struct convolution *c, const void *from, float *to)
+static void add_filters(struct device *d, const struct convolution *c, bool fresh, const void *from,
+                        float *to)
 {
     const int taps = (int)(c->kh * c->kw);
     int tile = 128; /* channels; as many as 48 KiB hold */
@@ -141,12 +142,12 @@ static void add_filters(struct device *d, const struct convolution *c, const voi
     WITH_TYPE(c->type, T,
               LAUNCH(add_filters_kernel<T>, grid, THREADS,
                      (size_t)taps * (tile + 1) * sizeof(float), stream_of(d), (int)c->ci, taps,
-                     tile, (const T *)from, to));
+                     tile, fresh, (const T *)from, to));
 }
 
 /* dweight [co, k] += dy^T * matrix. */
 static void product_backward_weight(struct device *d, const struct convolution *c,
-                                    const void *matrix, const void *dy, float *dweight)
+                                    const void *matrix, const void *dy, bool fresh, float *dweight)
 {
     struct matrix_product p = {};
     p.rows = c->co;
@@ -160,7 +161,7 @@ static void product_backward_weight(struct device *d, const struct convolution *
     p.ld_a = p.rows;
     p.ld_b = p.ld_c = p.columns;
     p.transpose_a = true;
-    p.beta = 1;
+    p.beta = fresh ? 0 : 1;
     matrix_product(d, &p);
 }
 
@@ -190,12 +191,12 @@ static void weight_gradient(struct device *d, const struct conv2d_backward_args 
 {
     float *dweight = (float *)a->dweight->data;
     if (is_pointwise(c)) {
-        product_backward_weight(d, c, a->forward.x->data, a->dy->data, dweight);
+        product_backward_weight(d, c, a->forward.x->data, a->dy->data, a->fresh, dweight);
         return;
     }
     scratch filters(d, (size_t)count_of(a->dweight) * size_of(c->type));
     convolution_backward_weight(d, c, a->forward.x->data, a->dy->data, filters.data);
-    add_filters(d, c, filters.data, dweight);
+    add_filters(d, c, a->fresh, filters.data, dweight);
 }
 
 void cuda_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)

@@ -71,7 +71,7 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         p.ld_a = outputs;
         p.ld_b = p.ld_c = inputs;
         p.transpose_a = true;
-        p.beta = 1;
+        p.beta = a->fresh ? 0 : 1;
         matrix_product(d, &p);
     }
 }

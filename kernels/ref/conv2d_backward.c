@@ -103,7 +103,8 @@ static void filters(void *arg, int64_t begin, int64_t end, int worker)
         filter(a, o, sums);
         for (int64_t i = 0; i < ci; i++)
             for (int64_t k = 0; k < window; k++)
-                dweight[i * window + k] = (float)(dweight[i * window + k] + sums[k * ci + i]);
+                dweight[i * window + k] =
+                    (float)((a->fresh ? 0 : dweight[i * window + k]) + sums[k * ci + i]);
     }
     free(sums);
 }

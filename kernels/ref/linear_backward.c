@@ -49,7 +49,7 @@ static void weight_gradients(void *arg, int64_t begin, int64_t end, int worker)
             for (int64_t i = 0; i < job->inputs; i++)
                 sums[i] += (double)job->dz[row * job->outputs + o] * x[row * job->inputs + i];
         for (int64_t i = 0; i < job->inputs; i++)
-            dweight[i] = (float)(dweight[i] + sums[i]);
+            dweight[i] = (float)((job->a->fresh ? 0 : dweight[i]) + sums[i]);
     }
     free(sums);
 }

@@ -148,6 +148,8 @@ struct operand *gradient_off_kinks(struct check *c, const char *name, struct ten
 /* Gradients by an operand, of its shape: written, or added to what is there. */
 struct operand *gradient(struct check *c, const char *name, const struct operand *of);
 struct operand *gradient_sum(struct check *c, const char *name, const struct operand *of);
+/* A parameter's gradient that is written: F32, in the order of checkpoints. */
+struct operand *gradient_anew(struct check *c, const char *name, const struct operand *of);
 /* An activation's gradient in which some elements, that are not the op's, lie between. */
 struct operand *gradient_between(struct check *c, const char *name, const struct operand *of);
 /* Written in some columns of each row; the others must stay as they are. */

@@ -4,7 +4,7 @@
 
 #include "tests/op/in_double.h"
 
-/* wanted: sum of 1 for dx, 2 for dweight, 4 for dbias. */
+/* wanted: sum of 1 for dx, 2 for dweight, 4 for dbias, 8 where dweight is fresh. */
 enum { N, H, W, CI, CO, K, STRIDE, PAD_BEGIN, PAD_END, BIAS, FILL, WANTED };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -13,6 +13,9 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 1},
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 2},
+    {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 10},
+    {1, 8, 8, 32, 48, 3, 1, 1, 1, 1, FILL_NORMAL, 15},
+    {1, 6, 6, 40, 24, 1, 1, 0, 0, 1, FILL_NORMAL, 15},
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 4},
     {1, 8, 8, 20, 64, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
     {1, 8, 8, 128, 4, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
@@ -70,6 +73,7 @@ static void draw(struct check *c, int64_t *p)
     p[BIAS] = coin(c);
     p[FILL] = between(c, FILL_NORMAL, FILL_LARGE);
     p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
+    p[WANTED] |= coin(c) ? 8 : 0;
 }
 
 static int64_t out_size(int64_t in, const int64_t *p)
@@ -88,7 +92,10 @@ static void run(struct check *c, const int64_t *p)
     struct operand *b = p[BIAS] ? parameter(c, "bias", 0, 0.5, p[CO]) : NULL;
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], oh, ow, p[CO]));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
-    struct operand *dw = p[WANTED] & 2 ? gradient_sum(c, "dweight", w) : NULL;
+    bool fresh = p[WANTED] & 8;
+    struct operand *dw = NULL;
+    if (p[WANTED] & 2)
+        dw = fresh ? gradient_anew(c, "dweight", w) : gradient_sum(c, "dweight", w);
     struct operand *db = b && p[WANTED] & 4 ? gradient_sum(c, "dbias", b) : NULL;
     if (p[K] == 3 && stride == 1)
         c->tolerance = 3e-5; /* Winograd's F(4x4, 3x3) is allowed */
@@ -102,7 +109,7 @@ static void run(struct check *c, const int64_t *p)
          (double)dy->bytes);
     RUN(c, conv2d_backward,
         {on(x, side), on(w, side), on(b, side), on(dy, side), stride, begin, end}, on(dy, side),
-        on(dx, side), on(dw, side), on(db, side));
+        on(dx, side), on(dw, side), on(db, side), fresh);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_conv2d(in_double(x), in_double(w), in_double(b), differences_output(c), stride,

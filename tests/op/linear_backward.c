@@ -5,7 +5,7 @@
 #include "tests/op/in_double.h"
 
 /* dims: 2 for x [n*s, k], 3 for [n, s, k]; wdims: 2 for weight [o, k], 4 for [o, k, 1, 1].
- * wanted: sum of 1 for dx, 2 for dweight, 4 for dbias. */
+ * wanted: sum of 1 for dx, 2 for dweight, 4 for dbias, 8 where dweight is fresh. */
 enum { N, S, IN, OUT, DIMENSIONS, WEIGHT_DIMENSIONS, BIAS, ACT, FILL, WANTED };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -26,6 +26,7 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {4, 197, 96, 130, 3, 2, 1, ACTIVATION_NONE, FILL_NORMAL, 7},
     {64, 1, 200, 128, 2, 2, 1, ACTIVATION_RELU, FILL_NORMAL, 7},
     {2, 1024, 24, 40, 3, 4, 0, ACTIVATION_NONE, FILL_NORMAL, 3},
+    {2, 10, 24, 40, 3, 4, 1, ACTIVATION_RELU, FILL_NORMAL, 15},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -50,6 +51,7 @@ static void draw(struct check *c, int64_t *p)
     p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_RELU);
     p[FILL] = between(c, FILL_NORMAL, FILL_WIDE);
     p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
+    p[WANTED] |= coin(c) ? 8 : 0;
 }
 
 static void run(struct check *c, const int64_t *p)
@@ -71,7 +73,10 @@ static void run(struct check *c, const int64_t *p)
         y = computed(c, "y",
                      linear(truth_tape(c), on(x, truth(c)), on(w, truth(c)), on(b, truth(c)), act));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
-    struct operand *dw = p[WANTED] & 2 ? gradient_sum(c, "dweight", w) : NULL;
+    bool fresh = p[WANTED] & 8;
+    struct operand *dw = NULL;
+    if (p[WANTED] & 2)
+        dw = fresh ? gradient_anew(c, "dweight", w) : gradient_sum(c, "dweight", w);
     struct operand *db = b && p[WANTED] & 4 ? gradient_sum(c, "dbias", b) : NULL;
     if (dx)
         dx->magnitude = 0.3 * sqrt((double)p[OUT] / (double)p[IN]);
@@ -82,7 +87,7 @@ static void run(struct check *c, const int64_t *p)
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)rows * (double)(p[IN] * p[OUT]),
          (double)dy->bytes);
     RUN(c, linear_backward, {on(x, side), on(w, side), on(b, side), on(y, side), act}, on(dy, side),
-        on(dx, side), on(dw, side), on(db, side));
+        on(dx, side), on(dw, side), on(db, side), fresh);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_linear(in_double(x), in_double(w), in_double(b), differences_output(c), act);

@@ -413,6 +413,15 @@ struct operand *gradient_sum(struct check *c, const char *name, const struct ope
     return o;
 }
 
+struct operand *gradient_anew(struct check *c, const char *name, const struct operand *of)
+{
+    const struct tensor *t = of->on[REF];
+    struct operand *o = of_parameters(c, name, t->ndim, t->shape, NULL);
+    o->output = true;
+    o->of = of;
+    return o;
+}
+
 struct operand *gradient_between(struct check *c, const char *name, const struct operand *of)
 {
     const struct tensor *t = of->on[REF];

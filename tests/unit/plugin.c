@@ -121,15 +121,10 @@ static void other_sizes(const char *plugin)
 {
     void *library = dlopen(plugin, RTLD_NOW | RTLD_LOCAL);
     plugin_entry *entry = library ? (plugin_entry *)dlsym(library, "ccld_cuda_backend") : NULL;
-    struct plugin_host host = {.device_bytes = sizeof(struct device) + 8,
-                               .backend_bytes = sizeof(struct backend)};
+    struct plugin_host host = {.contract = plugin_contract + 8};
     struct backend b = {0};
     const char *why = entry ? entry(&host, &b) : NULL;
-    tap_ok(why && strstr(why, "another version"), "a plugin for another struct device");
-    host = (struct plugin_host){.device_bytes = sizeof(struct device),
-                                .backend_bytes = sizeof(struct backend) - 8};
-    why = entry ? entry(&host, &b) : NULL;
-    tap_ok(why && strstr(why, "another version"), "a plugin for another struct backend");
+    tap_ok(why && strstr(why, "another version"), "a plugin for other structs");
 }
 
 static void machines(const char *plugin)
