@@ -3,15 +3,13 @@
 
 #include <signal.h>
 
-#include "common/train/checkpoint.h"
-#include "common/train/collective.h"
-#include "common/train/dataset.h"
 #include "common/demo.h"
-#include "common/train/optimizer.h"
+#include "common/fit_loop.h"
+#include "common/train/dataset.h"
 #include "common/train/step.h"
 
-/* The loop that trains a U-Net: steps, and between them numbers for people, held-out losses,
- * checkpoints and demos, until the end, a signal or too many steps that came to nothing. */
+/* Training of a U-Net on shards: common/fit_loop.h with common/train/step.h and
+ * common/train/dataset.h. */
 struct fit_options {
     struct step_options step;
     struct learning_rate_options rate;
@@ -36,18 +34,11 @@ struct fit {
     const volatile sig_atomic_t *stop; /* not 0: save and come to an end */
 };
 
-enum fit_end {
-    FIT_COMPLETE, /* --steps or --epochs reached */
-    FIT_STOPPED,  /* as *stop wanted */
-    FIT_BAD,      /* max_bad_steps in a row were not finite: nothing was saved, e has the reason */
-};
-
 /* Tells people what is about to be trained and what it takes, and warns when the network is likely
  * to learn the data by heart. */
 void fit_announce(const struct fit *f, int64_t memory_bytes);
 
-/* Saves a checkpoint at the end, complete or stopped. -1: the run cannot go on or the last
- * checkpoint cannot be written. */
+/* As fit_loop_run. */
 int fit_run(const struct fit *f, enum fit_end *end, struct error *e);
 
 /* Steps from state to the end of the run; -1 where there is none. */

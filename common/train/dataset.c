@@ -6,7 +6,6 @@
 #include <xxhash.h>
 
 #include "common/base/message.h"
-#include "common/base/rng.h"
 #include "common/train/dataset_internal.h"
 
 struct source {
@@ -19,70 +18,8 @@ struct dataset {
     struct source *sources;
     int count;
     int64_t records;
-    int64_t *held_out; /* numbers, ascending */
-    int64_t holdout;
-    int half_bits[2]; /* of the shuffle's two halves: 2^(sum) >= training records */
+    struct order order;
 };
-
-struct candidate {
-    uint64_t key;
-    int64_t record;
-};
-
-static bool candidate_before(const struct candidate *a, const struct candidate *b)
-{
-    return a->key != b->key ? a->key < b->key : a->record < b->record;
-}
-
-/* Restores a heap with the last candidate on top, when heap[at] may be too early for its place. */
-static void sift_down(struct candidate *heap, int64_t n, int64_t at)
-{
-    for (;;) {
-        int64_t child = 2 * at + 1;
-        if (child >= n)
-            return;
-        if (child + 1 < n && candidate_before(&heap[child], &heap[child + 1]))
-            child++;
-        if (candidate_before(&heap[child], &heap[at]))
-            return;
-        struct candidate c = heap[at];
-        heap[at] = heap[child];
-        heap[child] = c;
-        at = child;
-    }
-}
-
-static int compare_numbers(const void *left, const void *right)
-{
-    int64_t a = *(const int64_t *)left, b = *(const int64_t *)right;
-    return (a > b) - (a < b);
-}
-
-/* Held out are the records whose numbers' hashes are smallest. A record that is not among n of them
- * never is when more records come, so that what was trained on is never judged with. */
-static void choose_held_out(struct dataset *d)
-{
-    struct candidate *heap = xcalloc((size_t)d->holdout + 1, sizeof *heap);
-    int64_t n = 0;
-    for (int64_t i = 0; d->holdout > 0 && i < d->records; i++) {
-        uint32_t words[4];
-        rng_words(words, 0, RNG_HOLDOUT, 0, (uint64_t)i, 0);
-        struct candidate c = {(uint64_t)words[0] << 32 | words[1], i};
-        if (n < d->holdout) {
-            heap[n++] = c;
-            for (int64_t at = n / 2; n == d->holdout && at-- > 0;)
-                sift_down(heap, n, at);
-        } else if (candidate_before(&c, &heap[0])) {
-            heap[0] = c;
-            sift_down(heap, n, 0);
-        }
-    }
-    d->held_out = xcalloc((size_t)d->holdout + 1, sizeof *d->held_out);
-    for (int64_t i = 0; i < d->holdout; i++)
-        d->held_out[i] = heap[i].record;
-    qsort(d->held_out, (size_t)d->holdout, sizeof *d->held_out, compare_numbers);
-    free(heap);
-}
 
 static int open_sources(struct dataset *d, const char *const *folders, int count, struct error *e)
 {
@@ -116,13 +53,7 @@ int dataset_open(struct dataset **out, const char *const *folders, int count, in
         dataset_close(d);
         return -1;
     }
-    d->holdout = holdout;
-    choose_held_out(d);
-    int bits = 2;
-    while (INT64_C(1) << bits < dataset_training_count(d))
-        bits++;
-    d->half_bits[0] = bits / 2;
-    d->half_bits[1] = bits - bits / 2;
+    order_init(&d->order, d->records, holdout);
     *out = d;
     return 0;
 }
@@ -136,7 +67,7 @@ void dataset_close(struct dataset *d)
         free(d->sources[i].folder);
     }
     free(d->sources);
-    free(d->held_out);
+    order_release(&d->order);
     free(d);
 }
 
@@ -170,12 +101,12 @@ int64_t dataset_count(const struct dataset *d)
 
 int64_t dataset_training_count(const struct dataset *d)
 {
-    return d->records - d->holdout;
+    return order_training_count(&d->order);
 }
 
 int64_t dataset_holdout_count(const struct dataset *d)
 {
-    return d->holdout;
+    return d->order.holdout;
 }
 
 void dataset_hash(char hex[33], const struct dataset *d)
@@ -201,51 +132,19 @@ void dataset_hash(char hex[33], const struct dataset *d)
              (unsigned long long)hash.low64);
 }
 
-/* A bijection of [0, 2^bits): a Feistel network whose rounds draw from Philox (Luby and Rackoff,
- * "How to construct pseudorandom permutations from pseudorandom functions", 1988). */
-#define SHUFFLE_ROUNDS 16 /* half as many show in the orders of 5 to 8 records */
-
-static uint64_t feistel(const int bits[2], uint64_t seed, uint64_t epoch, uint64_t x)
+const struct order *dataset_order(const struct dataset *d)
 {
-    const uint64_t mask[2] = {(UINT64_C(1) << bits[0]) - 1, (UINT64_C(1) << bits[1]) - 1};
-    uint64_t half[2] = {x >> bits[1], x & mask[1]};
-    for (uint32_t round = 0; round < SHUFFLE_ROUNDS; round++) {
-        int to = round % 2;
-        uint32_t words[4];
-        rng_words(words, seed, RNG_SHUFFLE, round, epoch, (uint32_t)half[!to]);
-        half[to] ^= words[0] & mask[to];
-    }
-    return half[0] << bits[1] | half[1];
-}
-
-/* Of the record that has `i` records to train on before it. */
-static int64_t training_record(const struct dataset *d, int64_t i)
-{
-    int64_t low = 0, high = d->holdout; /* how many held-out ones come before it */
-    while (low < high) {
-        int64_t middle = low + (high - low) / 2;
-        if (d->held_out[middle] - middle <= i)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return i + low;
+    return &d->order;
 }
 
 int64_t dataset_record_at(const struct dataset *d, uint64_t seed, int64_t epoch, int64_t place)
 {
-    uint64_t n = (uint64_t)dataset_training_count(d), x = (uint64_t)place;
-    CHECK(epoch >= 0 && place >= 0 && x < n);
-    do
-        x = feistel(d->half_bits, seed, (uint64_t)epoch, x);
-    while (x >= n); /* a cycle that begins below n comes back there: still a bijection */
-    return training_record(d, (int64_t)x);
+    return order_record_at(&d->order, seed, epoch, place);
 }
 
 int64_t dataset_holdout_at(const struct dataset *d, int64_t i)
 {
-    CHECK(i >= 0 && i < d->holdout);
-    return d->held_out[i];
+    return order_holdout_at(&d->order, i);
 }
 
 static const struct source *source_of(const struct dataset *d, int64_t record)
@@ -293,21 +192,13 @@ char *dataset_describe(struct dataset *d, int64_t record)
 
 int64_t dataset_steps_per_epoch(const struct dataset *d, int64_t effective_batch)
 {
-    return dataset_training_count(d) / effective_batch;
+    return order_steps_per_epoch(&d->order, effective_batch);
 }
 
 struct dataset_position dataset_advance(const struct dataset *d, struct dataset_position p,
                                         int64_t steps, int64_t effective_batch)
 {
-    int64_t per_epoch = dataset_steps_per_epoch(d, effective_batch);
-    CHECK(per_epoch > 0 && steps >= 0 && p.place >= 0);
-    int64_t left = dataset_training_count(d) - p.place;
-    int64_t left_steps = left < 0 ? 0 : left / effective_batch;
-    if (steps < left_steps)
-        return (struct dataset_position){p.epoch, p.place + steps * effective_batch};
-    steps -= left_steps;
-    return (struct dataset_position){p.epoch + 1 + steps / per_epoch,
-                                     steps % per_epoch * effective_batch};
+    return order_advance(&d->order, p, steps, effective_batch);
 }
 
 int dataset_read(struct dataset *d, int64_t record, struct shard_record *r, float *moments,
@@ -337,7 +228,7 @@ void holdout_batch_release(struct holdout_batch *h)
 int holdout_batch_read(struct holdout_batch *h, struct dataset *d, int64_t first, int64_t n,
                        struct error *e)
 {
-    CHECK(first >= 0 && n > 0 && first + n <= d->holdout);
+    CHECK(first >= 0 && n > 0 && first + n <= d->order.holdout);
     const struct shard_info *info = dataset_info(d);
     size_t moments = 2 * shard_latent_count(info), embed = (size_t)info->embed_size;
     if (n > h->capacity) {
@@ -351,8 +242,8 @@ int holdout_batch_read(struct holdout_batch *h, struct dataset *d, int64_t first
     shard_record_init(&r);
     int result = 0;
     for (int64_t i = 0; i < n && !result; i++) {
-        h->samples[i] = (uint64_t)d->held_out[first + i];
-        result = dataset_read(d, d->held_out[first + i], &r, h->moments + (size_t)i * moments,
+        h->samples[i] = (uint64_t)d->order.held_out[first + i];
+        result = dataset_read(d, d->order.held_out[first + i], &r, h->moments + (size_t)i * moments,
                               h->embeds + (size_t)i * embed, e);
     }
     shard_record_release(&r);

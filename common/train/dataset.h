@@ -4,18 +4,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/train/order.h"
 #include "common/train/step.h"
 #include "formats/shard_store.h"
 
 /* What a run is trained on: all records of one or more shard stores, in the stores' order, some of
  * them held out. A record's number counts through all of them; it is what training_batch.samples
  * holds. Functions that take a const dataset, and those that read, may be called by several
- * threads.
- *
- * Order: each epoch is a permutation of the records that are not held out, a pure function of
- * (seed, epoch) that is computed record by record, so nothing is kept of it. A step takes the next
- * `effective batch` of them; what is left at the end of an epoch and does not fill one is left out,
- * as in the reference. */
+ * threads. */
 struct dataset;
 
 /* Opens stores that may stand beside one another (shard_info_check). holdout: how many records are
@@ -35,6 +31,7 @@ int64_t dataset_holdout_count(const struct dataset *d);
  * numbers of records and statistics of each store, not of their folders' names. */
 void dataset_hash(char hex[33], const struct dataset *d);
 
+const struct order *dataset_order(const struct dataset *d);
 /* Number of the record at a place of an epoch's order; 0 <= place < dataset_training_count. */
 int64_t dataset_record_at(const struct dataset *d, uint64_t seed, int64_t epoch, int64_t place);
 /* Number of held-out record i, in ascending order. */
@@ -45,13 +42,7 @@ int dataset_path(struct dataset *d, int64_t record, char **path, struct error *e
  * where the record cannot be read. */
 char *dataset_describe(struct dataset *d, int64_t record);
 
-/* Where a run stands in its data. */
-struct dataset_position {
-    int64_t epoch, place; /* from 0 both; place: of the next step's first record */
-};
 int64_t dataset_steps_per_epoch(const struct dataset *d, int64_t effective_batch);
-/* Where a run that stands at p stands after `steps` more. A place that leaves no whole batch moves
- * to the next epoch. There must be at least one step per epoch. */
 struct dataset_position dataset_advance(const struct dataset *d, struct dataset_position p,
                                         int64_t steps, int64_t effective_batch);
 

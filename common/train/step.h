@@ -6,8 +6,7 @@
 
 #include "common/nets/unet.h"
 #include "common/train/bank.h"
-#include "common/train/collective.h"
-#include "common/train/optimizer.h"
+#include "common/train/update.h"
 
 /* One update of a U-Net on the v-objective: micro-batches forward and backward, the ranks' sum,
  * clipping, AdamW and the moving average. Everything random is a pure function of (seed, step,
@@ -61,13 +60,6 @@ int step_open(struct step **s, struct bank *b, struct collective *c, const struc
               struct error *e);
 void step_close(struct step *s); /* NULL is fine */
 
-/* Of fp16: losses are multiplied by it before gradients are taken, so that these do not vanish; it
- * is halved when they overflow and doubled after 2000 updates without. 1 in other precisions. To be
- * saved and set again when a run is resumed in the same precision. */
-struct loss_scale {
-    double scale;
-    int64_t updates; /* since it was changed */
-};
 struct loss_scale step_loss_scale(const struct step *s);
 void step_set_loss_scale(struct step *s, struct loss_scale l);
 

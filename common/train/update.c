@@ -1,0 +1,67 @@
+#include "common/train/update.h"
+
+#include <math.h>
+
+#include "common/base/message.h"
+
+#define LOSS_SCALE_FIRST    65536.0
+#define LOSS_SCALE_MOST     16777216.0
+#define LOSS_SCALE_PATIENCE 2000
+
+void updater_init(struct updater *u, struct bank *b, struct collective *c,
+                  const struct adamw_options *adamw, double clip)
+{
+    double scale = b->device->compute == DTYPE_F16 ? LOSS_SCALE_FIRST : 1;
+    *u = (struct updater){
+        .bank = b, .collective = c, .adamw = *adamw, .clip = clip, .loss_scale = {.scale = scale}};
+}
+
+void updater_set_loss_scale(struct updater *u, struct loss_scale l)
+{
+    CHECK(l.scale >= 1 && l.scale <= LOSS_SCALE_MOST);
+    u->loss_scale = l;
+}
+
+void updater_apply(struct updater *u, double learning_rate, double ema_decay,
+                   struct update_result *result)
+{
+    struct bank *b = u->bank;
+    collective_allreduce(u->collective, b->device, b->arrays[BANK_GRADIENTS]->data,
+                         b->trained_elements);
+    struct update_args args = {
+        .count = b->trained_elements,
+        .parameter = b->arrays[BANK_PARAMETERS]->data,
+        .m = b->arrays[BANK_M]->data,
+        .v = b->arrays[BANK_V]->data,
+        .ema = b->arrays[BANK_EMA]->data,
+        .gradient = b->arrays[BANK_GRADIENTS]->data,
+        .learning_rate = learning_rate,
+        .beta1 = u->adamw.beta1,
+        .beta2 = u->adamw.beta2,
+        .epsilon = u->adamw.epsilon,
+        .weight_decay = u->adamw.weight_decay,
+        .ema_decay = ema_decay,
+        .loss_scale = u->loss_scale.scale,
+        .clip = u->clip,
+        .step = b->updates + 1,
+        .result = result,
+    };
+    *result = (struct update_result){0};
+    b->device->backend->update(b->device, &args);
+    b->updates += result->applied;
+}
+
+bool updater_adjust_loss_scale(struct updater *u, bool applied)
+{
+    struct loss_scale *l = &u->loss_scale;
+    if (u->bank->device->compute != DTYPE_F16)
+        return false;
+    if (applied) {
+        if (++l->updates >= LOSS_SCALE_PATIENCE && l->scale < LOSS_SCALE_MOST)
+            *l = (struct loss_scale){2 * l->scale, 0};
+        return false;
+    }
+    bool was_scaled = l->scale > 1;
+    *l = (struct loss_scale){fmax(1, l->scale / 2), 0};
+    return was_scaled;
+}
