@@ -78,8 +78,8 @@ struct background {
 #define BACKGROUND_COUNT  17
 extern const struct background backgrounds[BACKGROUND_COUNT]; /* the plain ones come first */
 
-/* Whether an object of this colour stands out from every tone of the background: by name and by at
- * least SHAPES_CONTRAST in oklab_distance. */
+/* Whether an object of this colour stands out from every tone of the background and what lies
+ * between them: by name and by at least SHAPES_CONTRAST in oklab_distance. */
 #define SHAPES_CONTRAST 0.185f
 bool shapes_stands_out(enum color color, int background);
 

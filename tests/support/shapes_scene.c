@@ -48,7 +48,6 @@ const struct background backgrounds[BACKGROUND_COUNT] = {
     {GROUND("at sunset", "a sunset"),
      {{246, 176, 128}, {252, 220, 160}, {104, 82, 112}, {78, 60, 92}}},
 };
-static const int background_tones[] = {1, 2, 4};
 
 bool shapes_held_out(enum shape shape, enum color color)
 {
@@ -60,24 +59,31 @@ bool shapes_held_out(enum shape shape, enum color color)
     return false;
 }
 
-static struct oklab oklab_from_bytes(const uint8_t rgb[3])
+/* Of the mixture of two tones. */
+static struct oklab oklab_between(const uint8_t from[3], const uint8_t to[3], float share)
 {
     float x[3];
     for (int c = 0; c < 3; c++)
-        x[c] = (float)rgb[c] / 255;
+        x[c] = ((float)from[c] * (1 - share) + (float)to[c] * share) / 255;
     return oklab_from_srgb(x);
 }
 
 bool shapes_stands_out(enum color color, int background)
 {
+    static const int last_tones[] = {0, 1, 3}; /* pairs begin at even ones */
     const struct background *b = &backgrounds[background];
     for (int i = 0; i < 2; i++)
         if (b->colors[i] && !strcmp(b->colors[i], color_names[color]))
             return false;
-    struct oklab object = oklab_from_bytes(color_srgb[color]);
-    for (int i = 0; i < background_tones[b->kind]; i++)
-        if (oklab_distance(object, oklab_from_bytes(b->tones[i])) < SHAPES_CONTRAST)
-            return false;
+    const uint8_t *rgb = color_srgb[color];
+    struct oklab object = oklab_between(rgb, rgb, 0);
+    for (int i = 0; i <= last_tones[b->kind]; i += 2)
+        for (int k = 0; k <= 4; k++) {
+            const uint8_t *to = b->tones[b->kind == BACKGROUND_PLAIN ? i : i + 1];
+            struct oklab tone = oklab_between(b->tones[i], to, (float)k / 4);
+            if (oklab_distance(object, tone) < SHAPES_CONTRAST)
+                return false;
+        }
     return true;
 }
 

@@ -54,7 +54,32 @@ static uint64_t next_scene(struct shapes_scene *scene, uint64_t index, int count
     return index;
 }
 
-static void test_own_pictures(enum shapes_split split, const char *name, int size, int pictures)
+/* What a model's decoder does to a picture at worst: 3x3 means, then noise of up to 10 of 255. */
+static void degrade(struct image *image, uint64_t seed)
+{
+    static const int weights[] = {1, 2, 1};
+    int w = image->width, h = image->height;
+    uint8_t *sharp = malloc(image_bytes(image));
+    memcpy(sharp, image->pixels, image_bytes(image));
+    for (int i = 0; i < 3 * w * h; i++) {
+        float u;
+        int x = i / 3 % w, y = i / 3 / w, sum = 0, total = 0;
+        for (int k = 0; k < 9; k++) {
+            int nx = x + k % 3 - 1, ny = y + k / 3 - 1, weight = weights[k % 3] * weights[k / 3];
+            if (nx < 0 || ny < 0 || nx >= w || ny >= h)
+                continue;
+            sum += weight * sharp[3 * (ny * w + nx) + i % 3];
+            total += weight;
+        }
+        rng_uniform(&u, 1, seed, RNG_SHAPES, 98, 0, (uint64_t)i);
+        float value = (float)sum / (float)total + 20 * u - 10;
+        image->pixels[i] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
+    }
+    free(sharp);
+}
+
+static void test_own_pictures(enum shapes_split split, const char *name, int size, int pictures,
+                              bool degraded)
 {
     struct tally t = {0};
     uint64_t index = 0;
@@ -65,6 +90,8 @@ static void test_own_pictures(enum shapes_split split, const char *name, int siz
         index = next_scene(&scene, index, 1, split);
         shapes_caption(caption, &scene);
         draw(&image, &scene, size);
+        if (degraded)
+            degrade(&image, index);
         judge(&t, &image, caption);
         image_release(&image);
     }
@@ -219,9 +246,10 @@ static void test_parse(void)
 int main(void)
 {
     test_parse();
-    test_own_pictures(SHAPES_TRAIN, "train", 64, PICTURES);
-    test_own_pictures(SHAPES_HOLDOUT, "holdout", 64, PICTURES);
-    test_own_pictures(SHAPES_BOTH, "larger", 256, 50);
+    test_own_pictures(SHAPES_TRAIN, "train", 64, PICTURES, false);
+    test_own_pictures(SHAPES_HOLDOUT, "holdout", 64, PICTURES, false);
+    test_own_pictures(SHAPES_BOTH, "larger", 256, 50, false);
+    test_own_pictures(SHAPES_BOTH, "blurred and noisy", 64, 200, true);
     test_swapped();
     test_two_objects();
     test_nothing();
