@@ -109,8 +109,8 @@ void cuda_conv2d(struct device *d, const struct conv2d_args *a)
     }
 }
 
-/* to[co, ci, taps] += from[co, taps, ci], or = where it is fresh. A block turns `tile` input channels of one filter in
- * shared memory, so that both sides are read and written in runs. */
+/* to[co, ci, taps] += from[co, taps, ci], or = where it is fresh. A block turns `tile` input
+ * channels of one filter in shared memory, so that both sides are read and written in runs. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     add_filters_kernel(int ci, int taps, int tile, bool fresh, const T *from, float *to)
