@@ -7,9 +7,7 @@
  *
  * A row's result does not depend on GROUPS, so it may be chosen by the number of images. */
 template <typename T, int WARPS, int GROUPS, int KEYS>
-__global__ void __launch_bounds__(WARPS * 32, WARPS == 1    ? 16
-                                              : GROUPS == 1 ? 4
-                                                            : 2)
+__global__ void __launch_bounds__(WARPS * 32, 12 / WARPS / GROUPS)
     flash_attention(attention_problem<T> a, T *y, int blocks_per_head)
 {
     enum { THREADS = WARPS * 32, ROWS = WARPS * GROUPS * 16, N = KEYS / 8 };
@@ -154,6 +152,150 @@ template <typename T> void launch_flash(struct device *d, const struct attention
         launch_flash<T, 4, 1, 64>(d, a);
 }
 
+/* ---- one head of width 512, the autoencoder's, on tensor cores. A block owns 64 rows of queries,
+ * which stay in shared memory, and walks over tiles of 32 keys and values: keys are on their way
+ * while values are used, and the other way round. For scores a warp has 16 queries and 16 keys; for
+ * results all queries and 64 columns, in 128 registers. */
+enum { WIDE_THREADS = 256, WIDE_KEYS = 32, WIDE_PITCH = 40 };
+
+template <typename T> struct wide_shared {
+    T queries[8][64 * 64], keys[8][WIDE_KEYS * 64], values[8][WIDE_KEYS * 64];
+    T weights[64 * 64]; /* of 32 columns */
+    float scores[64 * WIDE_PITCH];
+    float factors[64]; /* of rows */
+};
+
+template <typename T>
+__global__ void __launch_bounds__(WIDE_THREADS, 1)
+    wide_attention(attention_problem<T> a, T *y, int blocks_per_head)
+{
+    DYNAMIC_SHARED(wide_shared<T>, shared);
+    const attention_head<T> head = attention_head_of(a, blockIdx.x / blocks_per_head);
+    const int first_row = blockIdx.x % blocks_per_head * 64;
+    const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4 * 2;
+
+    auto copy = [&](T(*tiles)[WIDE_KEYS * 64], const T *from, int64_t ld, int first) {
+        if (first < a.s)
+            for (int i = 0; i < 8; i++)
+                copy_tile<WIDE_THREADS>(tiles[i], WIDE_KEYS, from + first * ld + i * 64, ld,
+                                        a.s - first);
+        cp_async_commit();
+    };
+    for (int i = 0; i < 8; i++)
+        copy_tile<WIDE_THREADS>(shared->queries[i], 64, head.q + first_row * a.ld_q + i * 64,
+                                a.ld_q, a.s - first_row, 64,
+                                head.uniform ? head.uniform + first_row : nullptr);
+    copy(shared->keys, head.k, a.ld_k, 0);
+    copy(shared->values, head.v, a.ld_v, 0);
+
+    /* A row's scores are of 4 lanes side by side. */
+    const int row = threadIdx.x / 4, quarter = threadIdx.x % 4;
+    float maximum = -INFINITY, total = 0;
+    float sums[4][8][4] = {};
+    for (int first = 0; first < a.s; first += WIDE_KEYS) {
+        cp_async_wait<1>(); /* the values may still be coming */
+        __syncthreads();
+        const int query = warp % 4 * 16, key = warp / 4 * 16;
+        float c[2][4] = {};
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+#pragma unroll
+            for (int k = 0; k < 64; k += 16) {
+                unsigned queries[4], keys[4];
+                load_a(queries, shared->queries[i], query, k);
+                load_b(keys, shared->keys[i], key, k);
+                mma_pair<T>(c[0], c[1], queries, keys);
+            }
+#pragma unroll
+        for (int n = 0; n < 2; n++)
+#pragma unroll
+            for (int half = 0; half < 2; half++)
+                store_vec(shared->scores + (query + g + half * 8) * WIDE_PITCH + key + n * 8 + t,
+                          vec<float, 2>{{c[n][half * 2], c[n][half * 2 + 1]}});
+        __syncthreads();
+        copy(shared->keys, head.k, a.ld_k, first + WIDE_KEYS);
+
+        float scores[WIDE_KEYS / 4], largest = maximum;
+#pragma unroll
+        for (int i = 0; i < WIDE_KEYS / 4; i++) {
+            const int column = i * 4 + quarter;
+            scores[i] =
+                first + column < a.s ? shared->scores[row * WIDE_PITCH + column] : -INFINITY;
+            largest = fmaxf(largest, scores[i]);
+        }
+        largest = quad_max(largest);
+        const float correction = power_of_2((maximum - largest) * a.log2_scale);
+        maximum = largest;
+        total *= correction;
+#pragma unroll
+        for (int i = 0; i < WIDE_KEYS / 4; i++) {
+            const float weight = power_of_2((scores[i] - largest) * a.log2_scale);
+            total += weight;
+            shared->weights[tile_at(row, i / 2 * 8) + i % 2 * 4 + quarter] = from_float<T>(weight);
+        }
+        if (quarter == 0)
+            shared->factors[row] = correction;
+        cp_async_wait<1>(); /* the next keys may still be coming */
+        __syncthreads();
+#pragma unroll
+        for (int group = 0; group < 4; group++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                const float factor = shared->factors[group * 16 + g + half * 8];
+#pragma unroll
+                for (int n = 0; n < 8; n++) {
+                    sums[group][n][half * 2] *= factor;
+                    sums[group][n][half * 2 + 1] *= factor;
+                }
+            }
+#pragma unroll
+        for (int k = 0; k < WIDE_KEYS; k += 16) {
+            unsigned weights[4][4];
+#pragma unroll
+            for (int group = 0; group < 4; group++)
+                load_a(weights[group], shared->weights, group * 16, k);
+#pragma unroll
+            for (int n = 0; n < 8; n += 2) {
+                unsigned values[4];
+                load_b_transposed(values, shared->values[warp], k, n * 8);
+#pragma unroll
+                for (int group = 0; group < 4; group++)
+                    mma_pair<T>(sums[group][n], sums[group][n + 1], weights[group], values);
+            }
+        }
+        __syncthreads();
+        copy(shared->values, head.v, a.ld_v, first + WIDE_KEYS);
+    }
+    total = quad_sum(total);
+    if (quarter == 0)
+        shared->factors[row] = 1 / total;
+    __syncthreads();
+    const int64_t ld = (int64_t)a.heads * 512;
+#pragma unroll
+    for (int group = 0; group < 4; group++) {
+        const int line = group * 16;
+        store_rows(y + (head.row + first_row + line) * ld + head.column + warp * 64, ld,
+                   a.s - first_row - line, sums[group], shared->factors[line + g],
+                   shared->factors[line + g + 8], shared->queries[warp] + line * 64);
+    }
+}
+
+static size_t shared_bytes_of_block(const struct device *d)
+{
+    int bytes;
+    cuda_check(
+        cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, cuda_of(d)->index));
+    return (size_t)bytes;
+}
+
+template <typename T> void launch_wide(struct device *d, const struct attention_args *a)
+{
+    const int64_t blocks_per_head = divide_up(a->s, 64);
+    LAUNCH((wide_attention<T>), (unsigned)(a->n * a->heads * blocks_per_head), WIDE_THREADS,
+           sizeof(wide_shared<T>), stream_of(d), attention_problem_of<T>(a), (T *)a->y->data,
+           (int)blocks_per_head);
+}
+
 /* ---- heads of any width: a block owns 64 rows of queries and 64 CHUNKS columns of their results;
  * where there are more columns, other blocks compute the same scores again. */
 
@@ -250,6 +392,8 @@ template <typename T> void launch_16_bit(struct device *d, const struct attentio
         launch_tiled<fma_tiles<T>>(d, a);
     else if (a->d == 64)
         launch_flash<T>(d, a);
+    else if (a->d == 512 && shared_bytes_of_block(d) >= sizeof(wide_shared<T>))
+        launch_wide<T>(d, a);
     else
         launch_tiled<mma_tiles<T>>(d, a);
 }

@@ -258,7 +258,7 @@ template <typename T> struct fma_tiles {
     DEVICE_INLINE void multiply(float (&sums)[16], const float *a, const float *b)
     {
         const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
-#pragma unroll 4
+#pragma unroll 1
         for (int k = 0; k < 64; k += 4) {
             vec<float, 4> x[4], y[4];
 #pragma unroll

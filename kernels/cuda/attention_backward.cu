@@ -198,23 +198,23 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
         const T *const queries = tiles + step % 2 * (2 * QUERIES * 64);
         const T *const dys = queries + QUERIES * 64;
         const row_sums *const rows = sums_of_tiles + step % 2 * QUERIES;
-        float scores[N][4], dp[N][4];
-        rows_times_lines(scores, k, queries);
-        rows_times_lines(dp, v, dys);
+        float p[N][4], dt[N][4];
+        rows_times_lines(p, k, queries);
         /* Rows that do not exist have p = 1, but dy = 0 and q = 0. */
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
-            for (int e = 0; e < 2; e++) {
-                const row_sums row = rows[n * 8 + t + e];
+            for (int i = 0; i < 4; i++)
+                p[n][i] =
+                    power_of_2(fmaf(p[n][i], a.log2_scale, -rows[n * 8 + t + i % 2].log2_sum));
+        add_rows_times_tile(dv, p, dys);
+        rows_times_lines(dt, v, dys);
 #pragma unroll
-                for (int i = e; i < 4; i += 2) {
-                    scores[n][i] = power_of_2(fmaf(scores[n][i], a.log2_scale, -row.log2_sum));
-                    dp[n][i] = scores[n][i] * (dp[n][i] - row.mean);
-                }
-            }
-        add_rows_times_tile(dv, scores, dys);
-        add_rows_times_tile(dk, dp, queries);
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+                dt[n][i] = p[n][i] * (dt[n][i] - rows[n * 8 + t + i % 2].mean);
+        add_rows_times_tile(dk, dt, queries);
     }
     const int row = first_row + line;
     store_rows(b.dv + (head.v - a.v) + row * a.ld_v, a.ld_v, a.s - row, dv, 1, 1,
