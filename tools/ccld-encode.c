@@ -231,8 +231,8 @@ int main(int argc, char **argv)
     }
     shard_writer_close(store);
     path_source_release(&paths);
+    encode_models_release(&models); /* what it recorded is of the tape's device */
     tape_release(&models.tape);
-    encode_models_release(&models);
     model_close(models.model);
     device_close(device);
     return status;
