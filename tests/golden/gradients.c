@@ -23,17 +23,20 @@
  * of a single channel then change by a pixel's share. */
 #define TOLERANCE_HEAD 0.2
 /* In bf16 rounding puts many ReLUs on the other side. */
-#define TOLERANCE_LOSS_BF16     2e-2
-#define TOLERANCE_GRADIENT_BF16 2e-2
-#define TOLERANCE_HEADS_BF16    0.1
-#define TOLERANCE_HEAD_BF16     1.0
-#define TOLERANCE_INPUT_BF16    0.2
+#define TOLERANCE_LOSS_BF16           2e-2
+#define TOLERANCE_GRADIENT_BF16       2e-2 /* of U-Nets; the others' small ones see more of it */
+#define TOLERANCE_SMALL_BF16          5e-2
+#define TOLERANCE_RECONSTRUCTION_BF16 3e-2 /* of both halves, one after the other */
+#define TOLERANCE_HEADS_BF16          0.1
+#define TOLERANCE_HEAD_BF16           1.0
+#define TOLERANCE_INPUT_BF16          0.2
 /* Nor is a small picture's gradient safe from that: PyTorch's own float32 is 1.6e-2 from its double
  * where one ReLU of 64x24x8 fell on the other side. Its norm hardly changes. */
 #define TOLERANCE_INPUT 5e-2
 /* Gradients that are zero but for rounding (attention does not see its keys' bias) are below this
  * share of the largest. */
-#define NOTHING 1e-5
+#define NOTHING      1e-5
+#define NOTHING_BF16 3e-3
 
 struct run {
     const struct golden *golden;
@@ -139,7 +142,7 @@ static void check_parameters(const struct run *r, const struct bank *b)
 {
     const struct golden *g = r->golden;
     struct worst norms = {.name = ""}, heads = {.name = ""};
-    double floor = NOTHING * largest_norm(g, b);
+    double floor = tolerance_of(r, NOTHING, NOTHING_BF16) * largest_norm(g, b);
     for (int i = 0; i < b->trained_count; i++) {
         const struct bank_tensor *t = &b->tensors[i];
         char *name = xasprintf("gnorm.%s", t->name);
@@ -157,7 +160,9 @@ static void check_parameters(const struct run *r, const struct bank *b)
     for (int i = 0; i < weights_count(g->file); i++)
         wanted += !strncmp(weights_at(g->file, i)->name, "gnorm.", 6);
     const char *on = subject_name(r->tape->device);
-    double of_norms = tolerance_of(r, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT_BF16);
+    bool unet = g->net == NET_UNET;
+    double of_norms =
+        tolerance_of(r, TOLERANCE_GRADIENT, unet ? TOLERANCE_GRADIENT_BF16 : TOLERANCE_SMALL_BF16);
     double of_heads = tolerance_of(r, TOLERANCE_GRADIENT, TOLERANCE_HEADS_BF16);
     double of_head = tolerance_of(r, TOLERANCE_HEAD, TOLERANCE_HEAD_BF16);
     double mean = sqrt(heads.squares / b->trained_count);
@@ -241,7 +246,7 @@ static void run_kl(const struct run *r, const struct bank *b)
     tensor_require_gradient(z);
     struct tensor *reconstruction = kl_decode(&decoder, k, z);
     golden_check(r->golden, tensor_retain(reconstruction), "out.rec",
-                 tolerance_of(r, TOLERANCE_LOSS, TOLERANCE_LOSS_BF16));
+                 tolerance_of(r, TOLERANCE_LOSS, TOLERANCE_RECONSTRUCTION_BF16));
     struct kl_loss loss;
     kl_loss(&loss, image, reconstruction, moments, 1e-6);
     check_number(r, loss.kl, "out.kl");
