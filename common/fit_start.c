@@ -7,15 +7,16 @@
 #include "common/base/message.h"
 #include "common/nets/unet.h"
 
-int fit_read_weights(struct bank **b, const char *path, struct device *d, struct error *e)
+int fit_read_weights(struct bank **b, const char *path, enum net net,
+                     bool (*fixed)(const char *name), struct device *d, struct error *e)
 {
     struct weights *w;
     struct named_weights names;
     if (weights_open(&w, path, e) != 0)
         return error_prefix(e, "cannot read '%s'", path);
-    int status = names_resolve(&names, w, NET_UNET, PICK_EMA, e);
+    int status = names_resolve(&names, w, net, PICK_EMA, e);
     if (status == 0) {
-        status = bank_from_names(b, &names, d, e);
+        status = bank_from_names_fixing(b, &names, fixed, d, e);
         names_release(&names);
     }
     weights_close(w);
@@ -46,20 +47,27 @@ int fit_check_network(const struct bank *b, const struct shard_info *store, stru
 }
 
 int fit_check_data(struct training_state *state, const struct training_state *saved,
-                   const struct dataset *d, int64_t effective_batch, struct error *e)
+                   const struct fit_data *data, int64_t effective_batch, struct error *e)
 {
-    if (shard_info_check(&saved->store, dataset_info(d), e) != 0)
+    const struct order *o = data->order;
+    if (shard_info_check(&saved->store, &data->store, e) != 0)
         return -1;
-    char hash[33];
-    dataset_hash(hash, d);
-    if (strcmp(hash, saved->dataset_hash) == 0 && saved->holdout_count == dataset_holdout_count(d))
+    if (strcmp(data->hash, saved->dataset_hash) == 0 && saved->holdout_count == o->holdout)
         return 0;
     warn("the data are not what the run was trained on so far: %" PRId64 " images, %" PRId64
          " of them held out, instead of %" PRId64 " and %" PRId64,
-         dataset_count(d), dataset_holdout_count(d), saved->dataset_count, saved->holdout_count);
-    if (state->at.place + effective_batch > dataset_training_count(d))
+         o->records, o->holdout, saved->dataset_count, saved->holdout_count);
+    if (state->at.place + effective_batch > order_training_count(o))
         state->at = (struct dataset_position){.epoch = state->at.epoch + 1};
     return 0;
+}
+
+void fit_fill_state(struct training_state *state, const struct fit_data *data)
+{
+    state->store = data->store;
+    strcpy(state->dataset_hash, data->hash);
+    state->dataset_count = data->order->records;
+    state->holdout_count = data->order->holdout;
 }
 
 static bool same_folder(const char *a, const char *b)

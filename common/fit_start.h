@@ -5,21 +5,32 @@
 
 #include "common/train/bank.h"
 #include "common/train/checkpoint.h"
-#include "common/train/dataset.h"
+#include "common/train/order.h"
 
-/* How a run of ccld-fit begins: anew, with the weights of a file, or where a checkpoint stands.
+/* How a run begins: anew, with the weights of a file, or where a checkpoint stands.
  * Reasons name the files. */
 
-/* Weights of a U-Net alone, of any file that names_resolve knows; averaged ones where there are. */
-int fit_read_weights(struct bank **b, const char *path, struct device *d, struct error *e);
+/* Weights of a network alone, of any file that names_resolve knows; averaged ones where there are.
+ * fixed: see bank_from_names_fixing; NULL: all are trained. */
+int fit_read_weights(struct bank **b, const char *path, enum net net,
+                     bool (*fixed)(const char *name), struct device *d, struct error *e);
 
-/* Whether the network takes what the store holds. */
+/* Whether the U-Net takes what the store holds. */
 int fit_check_network(const struct bank *b, const struct shard_info *store, struct error *e);
 
-/* Data that a run goes on with may have changed, which brings a warning, but not the networks they
- * come from. Moves state->at to the next epoch where the old place is not there any more. */
+/* What a run is trained on, as its state knows it. */
+struct fit_data {
+    struct shard_info store; /* sizes, and the networks that the data come from */
+    const struct order *order;
+    char hash[CHECKPOINT_HASH_SIZE];
+};
+
+/* Data that a run goes on with may have changed, which brings a warning, but not their sizes nor
+ * the networks they come from. Moves state->at to the next epoch where the old place is not there
+ * any more. */
 int fit_check_data(struct training_state *state, const struct training_state *saved,
-                   const struct dataset *d, int64_t effective_batch, struct error *e);
+                   const struct fit_data *data, int64_t effective_batch, struct error *e);
+void fit_fill_state(struct training_state *state, const struct fit_data *data);
 
 /* Where a run that goes on comes from; both NULL: it begins anew. */
 struct fit_origin {

@@ -174,8 +174,14 @@ static int read_weight(struct bank *b, const struct bank_tensor *t, const struct
     return result;
 }
 
-int bank_from_names(struct bank **out, const struct named_weights *names, struct device *d,
+int bank_from_names(struct bank **b, const struct named_weights *names, struct device *d,
                     struct error *e)
+{
+    return bank_from_names_fixing(b, names, NULL, d, e);
+}
+
+int bank_from_names_fixing(struct bank **out, const struct named_weights *names,
+                           bool (*fixed)(const char *name), struct device *d, struct error *e)
 {
     struct bank *b = xcalloc(1, sizeof *b);
     b->device = d;
@@ -191,7 +197,8 @@ int bank_from_names(struct bank **out, const struct named_weights *names, struct
         else if (kind == PLAN_SCALAR || w->ndim < 1 || w->ndim > PLAN_MAX_DIMS)
             result = error_set(e, "tensor '%s' has %d dimensions", w->name, w->ndim);
         else
-            add_tensor(b, w->name, kind == PLAN_TRAINED, w->ndim, w->shape);
+            add_tensor(b, w->name, kind == PLAN_TRAINED && !(fixed && fixed(w->name)), w->ndim,
+                       w->shape);
     }
     if (!result)
         lay_out(b);

@@ -61,6 +61,10 @@ struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, 
  * tensor is not finite, naming it. */
 int bank_from_names(struct bank **b, const struct named_weights *names, struct device *d,
                     struct error *e);
+/* The same, but tensors for which fixed(name) holds are not trained: the optimizer does not see
+ * them, checkpoints have no moments of them. fixed NULL: bank_from_names. */
+int bank_from_names_fixing(struct bank **b, const struct named_weights *names,
+                           bool (*fixed)(const char *name), struct device *d, struct error *e);
 void bank_free(struct bank *b); /* NULL is fine */
 
 /* The tensors of BANK_PARAMETERS or BANK_EMA for unet_load and its like, which then show this very

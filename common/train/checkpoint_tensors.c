@@ -267,9 +267,19 @@ static int read_file(struct bank *b, const struct weights *in, int file,
     return result;
 }
 
-/* The network that a file's tensors are of, with zeros for weights. */
-static int bank_of_file(struct bank **b, const struct weights *in, struct device *d,
-                        struct error *e)
+/* Whether the optimizer had a tensor, of which it then has the first moment. */
+static bool is_optimized(const struct weights *optimizer, const char *name)
+{
+    char *moment = xasprintf("m.%s", name);
+    bool there = weights_find(optimizer, moment) != NULL;
+    free(moment);
+    return there;
+}
+
+/* The network that a file's tensors are of, with zeros for weights. optimizer: the file of moments;
+ * tensors that are not in it were not trained. */
+static int bank_of_file(struct bank **b, const struct weights *in, const struct weights *optimizer,
+                        struct device *d, struct error *e)
 {
     enum net net;
     if (names_detect(&net, in, e))
@@ -281,6 +291,8 @@ static int bank_of_file(struct bank **b, const struct weights *in, struct device
         const struct weight *w = weights_at(in, i);
         struct plan_tensor *t = &plan.items[i];
         t->kind = plan_kind_of(net, w->name);
+        if (t->kind == PLAN_TRAINED && !is_optimized(optimizer, w->name))
+            t->kind = PLAN_FIXED;
         t->ndim = w->ndim;
         if (strlen(w->name) >= sizeof t->name ||
             (t->kind != PLAN_SCALAR && (w->ndim < 1 || w->ndim > PLAN_MAX_DIMS))) {
@@ -297,34 +309,45 @@ static int bank_of_file(struct bank **b, const struct weights *in, struct device
     return result;
 }
 
-static int load_file(struct bank **b, const struct training_state *s, const char *checkpoint,
-                     int file, struct device *d, struct error *e)
+static int open_file(struct weights **in, const struct training_state *s, const char *checkpoint,
+                     int file, struct error *e)
 {
     char *path = path_join(checkpoint, s->files[file].name);
-    struct weights *in = NULL;
-    int result = weights_open(&in, path, e);
-    if (!result && !*b)
-        result = bank_of_file(b, in, d, e);
-    if (!result && strcmp(s->files[file].name, checkpoint_file_name((*b)->net, file)) != 0)
-        result = error_set(e, "not the name of such a file");
-    if (!result)
-        result = read_file(*b, in, file, &s->files[file], e);
-    weights_close(in);
+    int result = weights_open(in, path, e);
     if (result)
         error_prefix(e, "'%s'", path);
     free(path);
     return result;
 }
 
+static int load_file(struct bank *b, const struct training_state *s, const char *checkpoint,
+                     int file, const struct weights *in, struct error *e)
+{
+    int result = 0;
+    if (strcmp(s->files[file].name, checkpoint_file_name(b->net, file)) != 0)
+        result = error_set(e, "not the name of such a file");
+    if (!result)
+        result = read_file(b, in, file, &s->files[file], e);
+    return result ? error_prefix(e, "'%s/%s'", checkpoint, s->files[file].name) : 0;
+}
+
 int checkpoint_load_bank(struct bank **out, const struct training_state *s, const char *checkpoint,
                          struct device *d, struct error *e)
 {
+    struct weights *in[CHECKPOINT_FILES] = {0};
     struct bank *b = NULL;
-    for (int i = 0; i < CHECKPOINT_FILES; i++) {
-        if (load_file(&b, s, checkpoint, i, d, e)) {
-            bank_free(b);
-            return -1;
-        }
+    int result = 0;
+    for (int i = 0; i < CHECKPOINT_FILES && !result; i++)
+        result = open_file(&in[i], s, checkpoint, i, e);
+    if (!result && bank_of_file(&b, in[FILE_RAW], in[FILE_OPTIMIZER], d, e))
+        result = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_RAW].name);
+    for (int i = 0; i < CHECKPOINT_FILES && !result; i++)
+        result = load_file(b, s, checkpoint, i, in[i], e);
+    for (int i = 0; i < CHECKPOINT_FILES; i++)
+        weights_close(in[i]);
+    if (result) {
+        bank_free(b);
+        return -1;
     }
     b->updates = s->updates;
     *out = b;
