@@ -46,7 +46,7 @@ LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
 DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
-NO_BUILD = help deps demo check check-gpu install-built lint clean
+NO_BUILD = help deps demo check install-built lint clean
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell command -v pkg-config),)
 $(error pkg-config is missing (Debian package pkg-config): run 'make deps')
@@ -79,7 +79,7 @@ PLUGIN_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.o)
 EMULATOR_OBJ := $(filter-out %/test-emulator.o,$(EMULATOR_SRC:%.cc=$(BUILD)/%.o))
 ON_HOST_OBJ := $(patsubst %.cu,$(BUILD)/tests/cuda-host/%.o,$(filter-out $(CUDA_LIBRARY_SRC),$(CUDA_SRC)))
 TEST_EMULATOR := $(BUILD)/tests/cuda-host/test-emulator
-# auto: with nvcc, and not for sanitizers, which see nothing of what a GPU does.
+# auto: with nvcc and cuDNN, and not for sanitizers, which see nothing of what a GPU does.
 WITH_CUDA := $(if $(filter auto,$(CUDA)),$(if $(sanitizers),,$(shell command -v $(NVCC))),$(filter 1,$(CUDA)))
 
 ifneq ($(WITH_CUDA),)
@@ -89,8 +89,15 @@ CUDNN_ROOTS := $(or $(CUDNN),$(CUDA_HOME) /usr /usr/local)
 MACHINE := $(shell uname -m)
 CUDNN_HEADER := $(firstword $(foreach d,$(CUDNN_ROOTS),$(wildcard $d/include/cudnn.h $d/include/$(MACHINE)-linux-gnu/cudnn.h)))
 CUDNN_LIBRARY := $(firstword $(foreach d,$(CUDNN_ROOTS),$(wildcard $d/lib64/libcudnn.so.9 $d/lib/libcudnn.so.9 $d/lib/$(MACHINE)-linux-gnu/libcudnn.so.9)))
+ifeq ($(and $(CUDNN_HEADER),$(CUDNN_LIBRARY)),)
+ifneq ($(CUDA),auto)
+$(error cuDNN 9 was not found: install it, set CUDNN to its folder, or build with CUDA=0)
 endif
-NVCC_FLAGS = -std=c++17 -O3 -lineinfo -ccbin $(CXX) -I. $(if $(CUDNN_HEADER),-isystem $(patsubst %/,%,$(dir $(CUDNN_HEADER)))) \
+$(warning without the CUDA backend: cuDNN 9 was not found (set CUDNN to its folder))
+WITH_CUDA :=
+endif
+endif
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Xfatbin -compress-all -ccbin $(CXX) -I. $(if $(CUDNN_HEADER),-isystem $(patsubst %/,%,$(dir $(CUDNN_HEADER)))) \
     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90] \
     -Xcompiler -fPIC,-Wall,-Wno-unused-function $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(EXTRA_NVCC_FLAGS)
 NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthread \
@@ -152,11 +159,9 @@ $(CHECKER): $(OP_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 
 $(PLUGIN_OBJ): $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
 	@mkdir -p $(@D)
-	$(if $(CUDNN_HEADER),,$(error cudnn.h was not found: install cuDNN 9, set CUDNN to its folder, or build with CUDA=0))
 	$(if $(V),,@echo nvcc $<)
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 $(PLUGIN): $(PLUGIN_OBJ) kernels/cuda/plugin.map
-	$(if $(CUDNN_LIBRARY),,$(error libcudnn.so.9 was not found: install cuDNN 9, set CUDNN to its folder, or build with CUDA=0))
 	$(if $(V),,@echo link $@)
 	$(Q)$(NVCC) -ccbin $(CXX) -shared -cudart static -o $@ $(PLUGIN_OBJ) -Xlinker -z,defs,--version-script=kernels/cuda/plugin.map $(NVCC_LIBS)
 $(EMULATOR_OBJ) $(TEST_EMULATOR).o: $(BUILD)/%.o: %.cc $(BUILD)/flags-on-host
@@ -214,9 +219,23 @@ demo: deps
 check: deps
 	@$(AGAIN) prove
 
-PROVE = BUILD=$(BUILD) prove --timer --exec ''
+# What runs on devices; how tests are told of theirs is in tests/on-device.
+ON_DEVICES := $(filter %/nets %/gradients %/train %/samplers,$(PARITY))
+IN_BF16 := $(filter-out %/samplers,$(ON_DEVICES))
+IN_FP16 := $(filter %/nets,$(PARITY))
+ON_EMULATOR := $(addprefix emulated-fp32:,$(CHECKER) $(ON_DEVICES) tests/cli/run) \
+    $(addprefix emulated-bf16:,$(IN_BF16) tests/cli/run) $(addprefix emulated-fp16:,$(IN_FP16))
+ON_GPU := $(addprefix gpu-fp32:,$(CHECKER) $(ON_DEVICES) tests/fit-resume.sh tests/cli/run) \
+    $(addprefix gpu-bf16:,$(IN_BF16) tests/fit-resume.sh tests/cli/run) \
+    $(addprefix gpu-fp16:,$(IN_FP16) tests/fit-resume.sh)
+
+PROVE = BUILD=$(BUILD) prove --timer --exec tests/on-device
 prove: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(PARITY) $(SCRIPTS)
+	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(PARITY) $(SCRIPTS) $(ON_EMULATOR)
+
+# Of check-gpu, what can be had without one.
+check-emulated: all tests
+	$(PROVE) -j 2 $(TEST_EMULATOR) $(CUDA_TESTS) $(ON_EMULATOR)
 
 # All but the whole networks: what a sanitizer build can run in good time.
 prove-quick: all tests
@@ -225,11 +244,26 @@ prove-quick: all tests
 check-golden: $(PARITY)
 	@tests/golden/run '$(GOLDEN)' $(PARITY)
 
-check-gpu:
-	@echo "check-gpu: there is no GPU backend yet, so there is nothing to check" >&2; exit 1
+# Says why, where there is no GPU to run on.
+GPU = said=$$(BUILD=$(BUILD) tests/on-device gpu-fp32:$(CHECKER) --op fill --cases 0 2>&1) || { \
+    echo "$@: there is no GPU to run on: $$(echo "$$said" | sed -n 's/^checker: //p' | tail -n 1)" >&2; exit 1; }
+check-gpu: all tests
+	@$(GPU)
+	$(PROVE) $(ON_GPU)
 
-bench: $(BENCHES) all
-	@for b in $(BENCHES); do $$b || exit 1; done
+# Every kernel under NVIDIA's tool: accesses out of bounds, then races in shared memory. It slows
+# them down a hundred times, so cases are small.
+SANITIZER ?= $(or $(wildcard $(CUDA_HOME)/bin/compute-sanitizer),compute-sanitizer)
+check-gpu-memory: all tests
+	@$(GPU)
+	@for tool in memcheck racecheck; do \
+	    BUILD=$(BUILD) tests/on-device gpu-fp32:$(SANITIZER) --tool $$tool --error-exitcode 9 $(CHECKER) --cases 6 --work 2e6 \
+	        >$(BUILD)/$$tool.out 2>&1; status=$$?; \
+	    grep -v '^ok' $(BUILD)/$$tool.out | tail -n 100; echo "$$tool: status $$status"; [ $$status = 0 ] || exit 1; done
+
+# On a GPU where there is one.
+bench: all tests
+	@BUILD=$(BUILD) tests/bench/run
 
 # Samples of MODEL's, else of the shipped model's, are looked at: do they show what the prompts say?
 FIDELITY_DIR = $(BUILD)/fidelity
@@ -275,7 +309,8 @@ help:
 	    'make demo          encode the sample photographs and sample a picture' \
 	    'make check         install, build, run all tests that need no GPU' \
 	    'make check-golden GOLDEN=DIR   hold the networks against another folder of golden numbers' \
-	    'make check-gpu     tests of the GPU backend' \
+	    'make check-emulated   tests of the CUDA backend that run without a GPU, a part of check' \
+	    'make check-gpu     all tests of the CUDA backend, on a GPU; check-gpu-memory: with compute-sanitizer' \
 	    'make bench         time the networks; make bench-torch times PyTorch on the same' \
 	    'make bench-fidelity   shares of samples of MODEL that show the shape and colour of their prompts' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
@@ -287,6 +322,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all tests deps demo check prove prove-quick check-golden check-gpu bench bench-fidelity bench-torch fuzz lint install install-built help clean FORCE
+.PHONY: all tests deps demo check prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch fuzz lint install install-built help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR).d $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d)
