@@ -44,12 +44,26 @@ static bool is_modulation(const struct bank_tensor *t)
     return ends_with(t->name, ".layer.weight");
 }
 
+/* Of a CLOOB tower: what its reference lets weights decay in. Embeddings, the patches' too, are no
+ * such matrices. */
+static bool is_tower_matrix(const struct bank_tensor *t)
+{
+    bool tower = !strncmp(t->name, "image_encoder.", 14) || !strncmp(t->name, "text_encoder.", 13);
+    return tower && ends_with(t->name, ".weight") && !ends_with(t->name, ".norm.weight") &&
+           !ends_with(t->name, "embed.weight");
+}
+
+static bool is_first(const struct bank_tensor *t)
+{
+    return is_modulation(t) || is_tower_matrix(t);
+}
+
 static int in_order(const void *left, const void *right)
 {
     const struct bank_tensor *a = left, *b = right;
     if (a->trained != b->trained)
         return b->trained - a->trained;
-    int together = is_modulation(b) - is_modulation(a);
+    int together = is_first(b) - is_first(a);
     return together ? together : strcmp(a->name, b->name);
 }
 
@@ -65,6 +79,8 @@ static void lay_out(struct bank *b)
             b->trained_count++;
             b->trained_elements = b->elements;
             b->parameters += t->count;
+            if (b->net != NET_CLOOB || is_tower_matrix(t))
+                b->decayed_elements = b->elements;
         }
     }
     for (int i = 0; i < BANK_ARRAYS; i++) {
@@ -96,9 +112,63 @@ static uint64_t fnv1a(const char *text)
 }
 
 #define DRAW_AT_ONCE (1 << 16)
+/* Standard deviation of what is left of a standard normal between -2 and 2. */
+#define CUT_NORMAL_DEVIATION 0.87962566103423978
+
+/* Standard deviation, before the cut, of the truncated normals that a CLOOB tensor starts with, as
+ * haiku's modules have it; 0: a constant. */
+static double cloob_deviation(const struct bank_tensor *t)
+{
+    if (ends_with(t->name, "class_embed") || ends_with(t->name, "encoder.embed.weight"))
+        return 1 / sqrt((double)t->shape[t->ndim == 4 ? 0 : t->ndim - 1]);
+    if (ends_with(t->name, "pos_embed.weight"))
+        return 1 / sqrt((double)t->shape[1]);
+    if (!is_tower_matrix(t))
+        return 0;
+    double of_cut = strstr(t->name, ".attn.") ? CUT_NORMAL_DEVIATION : 1;
+    return 1 / (of_cut * sqrt((double)t->shape[1]));
+}
+
+/* n normals without those beyond 2, elements `at` and following of a tensor: where one is beyond,
+ * that of the next stream counts. */
+static void draw_cut_normals(float *out, int64_t n, uint64_t seed, uint64_t tensor, int64_t at)
+{
+    float *draw = xmalloc((size_t)n * sizeof *draw);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = INFINITY;
+    int64_t left = n;
+    for (uint32_t stream = 0; left > 0; stream++) {
+        rng_normal(draw, (size_t)n, seed, RNG_INITIAL_WEIGHTS, stream, tensor, (uint64_t)at);
+        for (int64_t i = 0; i < n; i++)
+            if (out[i] == INFINITY && fabsf(draw[i]) <= 2) {
+                out[i] = draw[i];
+                left--;
+            }
+    }
+    free(draw);
+}
+
+static void initialise_cloob(struct bank *b, const struct bank_tensor *t, uint64_t seed)
+{
+    float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
+    float deviation = (float)cloob_deviation(t);
+    for (int64_t at = 0; at < t->count; at += DRAW_AT_ONCE) {
+        int64_t n = t->count - at < DRAW_AT_ONCE ? t->count - at : DRAW_AT_ONCE;
+        if (deviation > 0)
+            draw_cut_normals(host, n, seed, fnv1a(t->name), at);
+        for (int64_t i = 0; i < n; i++)
+            host[i] = deviation > 0 ? deviation * host[i] : !ends_with(t->name, ".bias");
+        bank_write(b, BANK_PARAMETERS, t->offset + at, n, host);
+    }
+    free(host);
+}
 
 static void initialise(struct bank *b, const struct bank_tensor *t, uint64_t seed)
 {
+    if (b->net == NET_CLOOB) {
+        initialise_cloob(b, t, seed);
+        return;
+    }
     float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
     float gain = b->net == NET_UNET && t->trained ? sqrtf(0.5f) : 1;
     int64_t inputs = fan_in(b, t);
@@ -149,7 +219,6 @@ struct bank *bank_empty(const struct net_plan *plan, enum net net, struct device
 
 struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, struct device *d)
 {
-    CHECK(net != NET_CLOOB);
     struct bank *b = bank_empty(plan, net, d);
     struct initialisation job = {b, seed};
     parallel_for(d->host_memory ? b->count : 0, 1, initialise_some, &job);

@@ -10,9 +10,10 @@
 
 /* The weights of one network in training, whichever network: flat F32 arrays on the device, one
  * allocation each, and a table that says which tensor lies where. Trained tensors come first,
- * those of a U-Net's modulations before the others so that they lie side by side, else in the order
- * of their names, then the fixed ones (Fourier weights) that the optimizer never sees.
- * Tensors start at multiples of 16 elements; the gaps hold zeros and stay zero. */
+ * those of a U-Net's modulations and the matrices of CLOOB's towers before the others so that they
+ * lie side by side, else in the order of their names, then the fixed ones (Fourier weights) that
+ * the optimizer never sees. Tensors start at multiples of 16 elements; the gaps hold zeros and stay
+ * zero. */
 #define BANK_SCALARS_MAX 4
 
 enum bank_array {
@@ -38,7 +39,9 @@ struct bank {
     struct bank_tensor *tensors; /* [0, trained_count) are trained */
     int count, trained_count;
     int64_t elements, trained_elements; /* lengths of the arrays, gaps included */
-    int64_t parameters;                 /* numbers that are trained, gaps left out */
+    int64_t decayed_elements; /* the first of them, which weight decay is for: CLOOB's matrices, all
+                                 of other networks */
+    int64_t parameters;       /* numbers that are trained, gaps left out */
     struct tensor *arrays[BANK_ARRAYS]; /* F32, one dimension */
     int64_t updates;                    /* applied so far: what AdamW's bias correction counts */
     struct bank_scalar {
@@ -51,10 +54,13 @@ struct bank {
 /* Every array zero, to be written. */
 struct bank *bank_empty(const struct net_plan *plan, enum net net, struct device *d);
 
-/* From a plan of a U-Net or a KL autoencoder, initialised as the reference does it: weights and
- * biases uniform in +-1/sqrt(fan_in) (torch's defaults), norms 1 and 0, then every trained tensor
- * of a U-Net times sqrt(1/2); fixed tensors are standard normal. A pure function of seed and each
- * tensor's name. EMA starts as a copy of the parameters; gradients, m and v as zeros. */
+/* From a plan, initialised as the reference does it: weights and biases uniform in
+ * +-1/sqrt(fan_in) (torch's defaults), norms 1 and 0, then every trained tensor of a U-Net times
+ * sqrt(1/2); fixed tensors are standard normal. CLOOB's weights are normals without what lies
+ * beyond twice their deviation, which is 1/sqrt(fan_in) after the cut in attention, before it in
+ * other layers, and 1/sqrt(width) before it in embeddings and positions; biases 0 (haiku's defaults
+ * and crowsonkb/cloob-training, cloob_training/model.py). A pure function of seed and each tensor's
+ * name. EMA starts as a copy of the parameters; gradients, m and v as zeros. */
 struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, struct device *d);
 
 /* Of any network, from a weight file's tensors, converted to F32; otherwise as above. Fails when a

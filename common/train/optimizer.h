@@ -1,6 +1,7 @@
 #ifndef CCLD_TRAIN_OPTIMIZER_H
 #define CCLD_TRAIN_OPTIMIZER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* How learning rate and moving average follow the step: pure functions of it. */
@@ -21,7 +22,9 @@ struct learning_rate_options {
     enum learning_rate_schedule schedule;
     double base;
     int64_t warmup; /* steps of linear rise: step s of them runs at base * (s + 1) / warmup */
-    int64_t steps;  /* of the whole run, where cosine reaches 0; cosine needs it */
+    bool exponential_warmup; /* instead: step s of all runs at what the schedule says, begun at step
+                                0, times 1 - (1 - 1/warmup)^s */
+    int64_t steps;           /* of the whole run, where cosine reaches 0; cosine needs it */
 };
 /* For step s, counted from 0. */
 double learning_rate_at(const struct learning_rate_options *o, int64_t step);

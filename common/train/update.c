@@ -22,6 +22,38 @@ void updater_set_loss_scale(struct updater *u, struct loss_scale l)
     u->loss_scale = l;
 }
 
+/* What the op `update` does, with weights that do not decay behind those that do. */
+static void update_in_parts(struct updater *u, const struct update_args *all, int64_t decayed)
+{
+    struct device *d = u->bank->device;
+    double squares = 0;
+    struct sum_squares_args sum = {all->count, all->gradient, &squares};
+    d->backend->sum_squares(d, &sum);
+    double norm = sqrt(squares) / all->loss_scale;
+    *all->result = (struct update_result){norm, isfinite(norm)};
+    double clipped = all->clip > 0 && norm > all->clip ? all->clip / norm : 1;
+    for (int part = 0; part < 2 && all->result->applied; part++) {
+        int64_t first = part ? decayed : 0;
+        struct adamw_args step = {
+            .count = part ? all->count - decayed : decayed,
+            .parameter = all->parameter + first,
+            .m = all->m + first,
+            .v = all->v + first,
+            .ema = all->ema + first,
+            .gradient = all->gradient + first,
+            .learning_rate = all->learning_rate,
+            .beta1 = all->beta1,
+            .beta2 = all->beta2,
+            .epsilon = all->epsilon,
+            .weight_decay = part ? 0 : all->weight_decay,
+            .gradient_scale = clipped / all->loss_scale,
+            .ema_decay = all->ema_decay,
+            .step = all->step,
+        };
+        d->backend->adamw(d, &step);
+    }
+}
+
 void updater_apply(struct updater *u, double learning_rate, double ema_decay,
                    struct update_result *result)
 {
@@ -47,7 +79,10 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         .result = result,
     };
     *result = (struct update_result){0};
-    b->device->backend->update(b->device, &args);
+    if (b->decayed_elements == b->trained_elements)
+        b->device->backend->update(b->device, &args);
+    else
+        update_in_parts(u, &args, b->decayed_elements);
     b->updates += result->applied;
 }
 

@@ -1,0 +1,461 @@
+#include "common/train/cloob_step.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/train/loss.h"
+#include "kernels/tape.h"
+
+/* A network that shows the bank's parameters or EMA. */
+struct shown {
+    struct named_weights names;
+    struct cloob *cloob;
+};
+
+/* One side of the pairs. */
+struct side {
+    struct tape tape;
+    struct tensor *last;   /* embeds [batch, d] of the last micro-batch, with records on the tape */
+    struct tensor *embeds; /* [effective batch, d] of all ranks' micro-batches */
+    struct tensor *gradient; /* of the loss by them, times the loss scale */
+};
+
+struct cloob_step {
+    struct bank *bank;
+    struct collective *collective;
+    struct cloob_step_options options;
+    struct shown trained, average; /* average: opened when first asked for */
+    bool average_is_fresh;         /* its working copies are of the weights as they are */
+    struct side image, text;
+    float *pictures; /* [batch * (accumulate - 1), 3, S, S]: what runs a second time */
+    int32_t *tokens; /* likewise */
+    uint64_t *samples;
+    int64_t micro_batch; /* done of this update */
+    bool has_gradients;
+    double loss, cosine;
+    struct updater updater;
+    uint64_t *suspects;
+};
+
+static void shown_release(struct shown *s)
+{
+    cloob_free(s->cloob);
+    if (s->names.items)
+        names_release(&s->names);
+}
+
+static int show(struct shown *s, const struct bank *b, enum bank_array which, struct error *e)
+{
+    bank_names(&s->names, b, which);
+    return cloob_load(&s->cloob, &s->names, b->device, e);
+}
+
+static void side_release(struct side *s)
+{
+    tape_release(&s->tape);
+    tensor_release(s->last);
+    tensor_release(s->embeds);
+    tensor_release(s->gradient);
+}
+
+static int64_t picture_count(const struct cloob_step *s)
+{
+    int64_t size = cloob_step_sizes(s)->image_size;
+    return 3 * size * size;
+}
+
+static int check_towers(const struct cloob_step *s, struct error *e)
+{
+    const struct cloob_sizes *sizes = cloob_step_sizes(s);
+    if (!sizes->has_image || !sizes->has_text)
+        return error_set(e, "there is no %s tower", sizes->has_image ? "text" : "image");
+    return 0;
+}
+
+int cloob_step_open(struct cloob_step **out, struct bank *b, struct collective *c,
+                    const struct cloob_step_options *o, struct error *e)
+{
+    CHECK(o->batch >= 1 && o->accumulate >= 1 && o->batch * o->accumulate * c->size >= 2);
+    CHECK(o->inv_tau > 0 && o->scale_hopfield >= 0);
+    if (b->net != NET_CLOOB)
+        return error_set(e, "it is no CLOOB");
+    struct cloob_step *s = xcalloc(1, sizeof *s);
+    s->bank = b;
+    s->collective = c;
+    s->options = *o;
+    tape_init(&s->image.tape, b->device);
+    tape_init(&s->text.tape, b->device);
+    if (show(&s->trained, b, BANK_PARAMETERS, e) || check_towers(s, e)) {
+        cloob_step_close(s);
+        return -1;
+    }
+    bank_bind(b, cloob_loader(s->trained.cloob));
+    loader_refresh(cloob_loader(s->trained.cloob));
+    updater_init(&s->updater, b, c, &o->adamw, o->clip_grad);
+    int64_t all = cloob_step_effective_batch(s), width = cloob_step_sizes(s)->embed_width;
+    s->image.embeds = tensor_new(b->device, DTYPE_F32, DIMS(all, width));
+    s->text.embeds = tensor_new(b->device, DTYPE_F32, DIMS(all, width));
+    int64_t kept = o->batch * (o->accumulate - 1);
+    s->pictures = xmalloc((size_t)(kept * picture_count(s) + 1) * sizeof *s->pictures);
+    s->tokens = xmalloc((size_t)(kept * cloob_step_sizes(s)->context + 1) * sizeof *s->tokens);
+    s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
+    s->suspects = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->suspects);
+    *out = s;
+    return 0;
+}
+
+void cloob_step_close(struct cloob_step *s)
+{
+    if (!s)
+        return;
+    side_release(&s->image);
+    side_release(&s->text);
+    shown_release(&s->trained);
+    shown_release(&s->average);
+    free(s->pictures);
+    free(s->tokens);
+    free(s->samples);
+    free(s->suspects);
+    free(s);
+}
+
+int64_t cloob_step_effective_batch(const struct cloob_step *s)
+{
+    return s->options.batch * s->options.accumulate * s->collective->size;
+}
+
+const struct cloob_sizes *cloob_step_sizes(const struct cloob_step *s)
+{
+    return cloob_sizes(s->trained.cloob);
+}
+
+struct loss_scale cloob_step_loss_scale(const struct cloob_step *s)
+{
+    return s->updater.loss_scale;
+}
+
+void cloob_step_set_loss_scale(struct cloob_step *s, struct loss_scale l)
+{
+    updater_set_loss_scale(&s->updater, l);
+}
+
+/* Embeds of both kinds, one reference each. */
+static void run_towers(struct cloob_step *s, const struct cloob *c, int64_t n,
+                       const float *pictures, const int32_t *tokens, struct tensor **image,
+                       struct tensor **text)
+{
+    int64_t size = cloob_sizes(c)->image_size;
+    struct tensor *rgb = tensor_new(s->bank->device, DTYPE_F32, DIMS(n, 3, size, size));
+    tensor_upload(rgb, pictures);
+    *image = cloob_image(&s->image.tape, c, rgb);
+    tensor_release(rgb);
+    *text = cloob_text(&s->text.tape, c, tokens, n);
+}
+
+static void set_recording(struct cloob_step *s, bool recording)
+{
+    s->image.tape.recording = s->text.tape.recording = recording;
+}
+
+/* Where micro-batch k of this rank lies among the rows of the loss. */
+static struct tensor *rows_of(const struct cloob_step *s, struct tensor *t, int64_t k)
+{
+    int64_t batch = s->options.batch;
+    return tensor_slice(t, (k * s->collective->size + s->collective->rank) * batch, batch);
+}
+
+static void put_embeds(const struct cloob_step *s, struct side *side, const struct tensor *embeds)
+{
+    struct device *d = s->bank->device;
+    struct tensor *place = rows_of(s, side->embeds, s->micro_batch);
+    struct linear_combination_args copy = {
+        .count = 1, .x = {embeds}, .coefficients = {1}, .y = place};
+    d->backend->linear_combination(d, &copy);
+    tensor_release(place);
+}
+
+/* Rows of other ranks are zero until they are added. */
+static void clear_embeds(struct side *side)
+{
+    struct device *d = side->embeds->device;
+    struct fill_args args = {tensor_count(side->embeds), side->embeds->data, 0};
+    d->backend->fill(d, &args);
+}
+
+void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
+{
+    const struct cloob_step_options *o = &s->options;
+    int64_t k = s->micro_batch, pixels = picture_count(s), context = cloob_step_sizes(s)->context;
+    CHECK(b->n == o->batch && k < o->accumulate);
+    if (s->average_is_fresh)
+        loader_forget_copies(cloob_loader(s->average.cloob));
+    s->average_is_fresh = s->has_gradients = false;
+    if (k == 0 && s->collective->size > 1) {
+        clear_embeds(&s->image);
+        clear_embeds(&s->text);
+    }
+    memcpy(s->samples + k * b->n, b->samples, (size_t)b->n * sizeof *s->samples);
+    bool last = k == o->accumulate - 1;
+    if (!last) {
+        memcpy(s->pictures + k * b->n * pixels, b->pictures,
+               (size_t)(b->n * pixels) * sizeof *s->pictures);
+        memcpy(s->tokens + k * b->n * context, b->tokens,
+               (size_t)(b->n * context) * sizeof *s->tokens);
+    }
+    struct tensor *image, *text;
+    set_recording(s, last);
+    run_towers(s, s->trained.cloob, b->n, b->pictures, b->tokens, &image, &text);
+    set_recording(s, false);
+    put_embeds(s, &s->image, image);
+    put_embeds(s, &s->text, text);
+    s->micro_batch++;
+    if (last) {
+        s->image.last = image;
+        s->text.last = text;
+        return;
+    }
+    tensor_release(image);
+    tensor_release(text);
+}
+
+static double mean_cosine(const float *x, const float *y, int64_t n, int64_t d)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n * d; i++)
+        sum += (double)x[i] * y[i];
+    return sum / (double)n;
+}
+
+static float *on_host(const struct tensor *t)
+{
+    float *host = xmalloc((size_t)tensor_count(t) * sizeof *host);
+    tensor_to_f32(t, host);
+    return host;
+}
+
+static void scale_gradient(const struct cloob_step *s, struct tensor *t)
+{
+    if (s->updater.loss_scale.scale == 1)
+        return;
+    struct device *d = s->bank->device;
+    struct linear_combination_args args = {
+        .count = 1, .x = {t}, .coefficients = {(float)s->updater.loss_scale.scale}, .y = t};
+    d->backend->linear_combination(d, &args);
+}
+
+/* Of all ranks' embeds, the same on every rank. */
+static void find_loss(struct cloob_step *s)
+{
+    for (int i = 0; i < 2; i++) {
+        struct tensor *embeds = i ? s->text.embeds : s->image.embeds;
+        collective_allreduce(s->collective, s->bank->device, embeds->data, tensor_count(embeds));
+    }
+    struct cloob_loss loss;
+    cloob_loss(&loss, s->image.embeds, s->text.embeds, s->options.inv_tau,
+               s->options.scale_hopfield);
+    s->loss = loss.total;
+    s->image.gradient = loss.dimage;
+    s->text.gradient = loss.dtext;
+    scale_gradient(s, s->image.gradient);
+    scale_gradient(s, s->text.gradient);
+    float *x = on_host(s->image.embeds), *y = on_host(s->text.embeds);
+    s->cosine = mean_cosine(x, y, cloob_step_effective_batch(s), tensor_last(s->image.embeds));
+    free(x);
+    free(y);
+}
+
+/* Backward of micro-batch k, whose records are on the tape. Takes over the reference to embeds. */
+static void run_back(const struct cloob_step *s, struct side *side, struct tensor *embeds,
+                     int64_t k)
+{
+    struct tensor *rows = rows_of(s, side->gradient, k);
+    tape_backward(&side->tape, embeds, rows);
+    tensor_release(rows);
+    tensor_release(embeds);
+}
+
+void cloob_step_gradients(struct cloob_step *s)
+{
+    const struct cloob_step_options *o = &s->options;
+    int64_t pixels = picture_count(s), context = cloob_step_sizes(s)->context;
+    CHECK(s->micro_batch == o->accumulate);
+    find_loss(s);
+    tape_fresh_gradients(&s->image.tape);
+    tape_fresh_gradients(&s->text.tape);
+    run_back(s, &s->image, s->image.last, o->accumulate - 1);
+    run_back(s, &s->text, s->text.last, o->accumulate - 1);
+    s->image.last = s->text.last = NULL;
+    for (int64_t k = 0; k < o->accumulate - 1; k++) {
+        struct tensor *image, *text;
+        set_recording(s, true);
+        run_towers(s, s->trained.cloob, o->batch, s->pictures + k * o->batch * pixels,
+                   s->tokens + k * o->batch * context, &image, &text);
+        set_recording(s, false);
+        run_back(s, &s->image, image, k);
+        run_back(s, &s->text, text, k);
+    }
+    tensor_release(s->image.gradient);
+    tensor_release(s->text.gradient);
+    s->image.gradient = s->text.gradient = NULL;
+    s->has_gradients = true;
+}
+
+static bool all_finite(const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(x[i]))
+            return false;
+    return true;
+}
+
+/* Pairs of this rank whose embeds are not finite; returns how many. */
+static int64_t find_suspects(struct cloob_step *s)
+{
+    int64_t batch = s->options.batch, d = tensor_last(s->image.embeds), count = 0;
+    float *x = on_host(s->image.embeds), *y = on_host(s->text.embeds);
+    for (int64_t k = 0; k < s->options.accumulate; k++) {
+        int64_t first = (k * s->collective->size + s->collective->rank) * batch;
+        for (int64_t i = 0; i < batch; i++)
+            if (!all_finite(x + (first + i) * d, d) || !all_finite(y + (first + i) * d, d))
+                s->suspects[count++] = s->samples[k * batch + i];
+    }
+    free(x);
+    free(y);
+    return count;
+}
+
+void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_decay,
+                       struct cloob_step_result *r)
+{
+    struct update_result result;
+    if (!s->has_gradients)
+        cloob_step_gradients(s);
+    s->micro_batch = 0;
+    s->has_gradients = false;
+    updater_apply(&s->updater, learning_rate, ema_decay, &result);
+    if (result.applied)
+        loader_refresh(cloob_loader(s->trained.cloob));
+    *r = (struct cloob_step_result){
+        .loss = s->loss,
+        .cosine = s->cosine,
+        .gradient_norm = result.gradient_norm,
+        .applied = result.applied,
+        .suspects = s->suspects,
+    };
+    r->rescaled = updater_adjust_loss_scale(&s->updater, r->applied) && isfinite(s->loss);
+    if (r->applied || r->rescaled)
+        return;
+    r->suspect_count = find_suspects(s);
+    double anywhere = (double)r->suspect_count;
+    collective_allreduce_host(s->collective, &anywhere, 1);
+    if (anywhere == 0) {
+        r->suspects = s->samples;
+        r->suspect_count = s->options.batch * s->options.accumulate;
+    }
+}
+
+void cloob_step_embed(struct cloob_step *s, enum bank_array which, const struct cloob_batch *b,
+                      float *pictures, float *texts)
+{
+    struct shown *shown = which == BANK_EMA ? &s->average : &s->trained;
+    struct error e;
+    if (!shown->cloob && show(shown, s->bank, which, &e))
+        die("%s", e.text); /* the same names and shapes have been loaded before */
+    if (which == BANK_EMA && !s->average_is_fresh) {
+        loader_refresh(cloob_loader(shown->cloob));
+        s->average_is_fresh = true;
+    }
+    struct tensor *image, *text;
+    run_towers(s, shown->cloob, b->n, b->pictures, b->tokens, &image, &text);
+    tensor_to_f32(image, pictures);
+    tensor_to_f32(text, texts);
+    tensor_release(image);
+    tensor_release(text);
+}
+
+/* Share of rows of x whose nearest row of y is the one of their own number. */
+static double recall(const float *x, const float *y, int64_t n, int64_t d)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double own = NAN, most = -INFINITY;
+        for (int64_t j = 0; j < n; j++) {
+            double cosine = mean_cosine(x + i * d, y + j * d, 1, d);
+            if (i == j)
+                own = cosine;
+            else
+                most = fmax(most, cosine);
+        }
+        found += own > most;
+    }
+    return (double)found / (double)n;
+}
+
+struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures,
+                                     const float *texts, int64_t n)
+{
+    int64_t d = cloob_step_sizes(s)->embed_width;
+    struct tensor *image = tensor_from_f32(s->bank->device, DIMS(n, d), pictures);
+    struct tensor *text = tensor_from_f32(s->bank->device, DIMS(n, d), texts);
+    struct cloob_loss loss;
+    cloob_loss(&loss, image, text, s->options.inv_tau, s->options.scale_hopfield);
+    tensor_release(image);
+    tensor_release(text);
+    tensor_release(loss.dimage);
+    tensor_release(loss.dtext);
+    return (struct cloob_scores){
+        .loss = loss.total,
+        .cosine = mean_cosine(pictures, texts, n, d),
+        .image_to_text = recall(pictures, texts, n, d),
+        .text_to_image = recall(texts, pictures, n, d),
+    };
+}
+
+static void dry_batch(struct cloob_batch *b, const struct cloob_step *s, int64_t n)
+{
+    *b = (struct cloob_batch){
+        .n = n,
+        .pictures = xcalloc((size_t)(n * picture_count(s)), sizeof(float)),
+        .tokens = xcalloc((size_t)(n * cloob_step_sizes(s)->context), sizeof(int32_t)),
+        .samples = xcalloc((size_t)n, sizeof(uint64_t)),
+    };
+}
+
+static void dry_batch_release(struct cloob_batch *b)
+{
+    free((void *)b->pictures);
+    free((void *)b->tokens);
+    free((void *)b->samples);
+}
+
+int64_t cloob_step_memory(const struct net_plan *plan, const struct cloob_step_options *o,
+                          const struct device *like, int64_t evaluated)
+{
+    struct device *d = device_open_dry(like);
+    struct bank *b = bank_empty(plan, NET_CLOOB, d);
+    struct cloob_step *s;
+    struct cloob_batch batch;
+    struct error e;
+    CHECK(cloob_step_open(&s, b, collective_alone(), o, &e) == 0);
+    dry_batch(&batch, s, o->batch);
+    for (int64_t i = 0; i < o->accumulate; i++)
+        cloob_step_micro_batch(s, &batch);
+    dry_batch_release(&batch);
+    struct cloob_step_result r;
+    cloob_step_update(s, 0, 0, &r);
+    if (evaluated > 0) {
+        int64_t width = cloob_step_sizes(s)->embed_width;
+        float *embeds = xcalloc((size_t)(2 * evaluated * width), sizeof *embeds);
+        dry_batch(&batch, s, evaluated);
+        cloob_step_embed(s, BANK_EMA, &batch, embeds, embeds + evaluated * width);
+        dry_batch_release(&batch);
+        free(embeds);
+    }
+    int64_t bytes = (int64_t)device_memory(d).peak;
+    cloob_step_close(s);
+    bank_free(b);
+    device_close(d);
+    return bytes;
+}

@@ -1,0 +1,94 @@
+#ifndef CCLD_TRAIN_CLOOB_STEP_H
+#define CCLD_TRAIN_CLOOB_STEP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/nets/cloob.h"
+#include "common/train/bank.h"
+#include "common/train/update.h"
+
+/* One update of CLOOB's two towers on the Hopfield and InfoLOOB loss (common/train/loss.h), which
+ * holds every pair of the effective batch against all others of it. What it needs of a pair are its
+ * embeds only, so more pairs than fit into memory at once are done in micro-batches that run twice:
+ * first for their embeds; then, when the loss' gradients by all embeds are known, once more for the
+ * gradients by the weights (Gao et al., "Scaling deep contrastive learning batch size under memory
+ * limited setup", arXiv 2101.06983). The last micro-batch, or the only one, runs once. Nothing is
+ * random. Pair i of micro-batch k of rank r is row (k * ranks + r) * batch + i of the loss. */
+
+struct cloob_step_options {
+    int64_t batch;      /* pairs of a micro-batch on this rank */
+    int64_t accumulate; /* micro-batches of an update */
+    double inv_tau, scale_hopfield;
+    double clip_grad; /* largest L2 norm of the whole gradient; 0: not clipped */
+    struct adamw_options adamw;
+};
+/* Of the reference's models. */
+#define CLOOB_INV_TAU        30.0
+#define CLOOB_SCALE_HOPFIELD 15.0
+
+/* Host memory, read during the call only. */
+struct cloob_batch {
+    int64_t n;
+    const float *pictures;   /* [n, 3, S, S] in [0, 1], as cloob_image takes them */
+    const int32_t *tokens;   /* [n, context], as cloob_text takes them */
+    const uint64_t *samples; /* [n] numbers of the pairs, for reports; NULL in an evaluation */
+};
+
+struct cloob_step_result {
+    double loss;          /* of the effective batch of all ranks */
+    double cosine;        /* mean over its pairs, of picture and text */
+    double gradient_norm; /* L2, before clipping */
+    bool applied;         /* false: loss or gradient not finite, the weights are as before */
+    bool rescaled; /* not applied, but only since the loss scale was too large; it has been made
+                      smaller */
+    const uint64_t *suspects; /* of an update that was not applied: pairs whose embeds are not
+                                 finite, or all of this rank; valid until the next micro-batch */
+    int64_t suspect_count;
+};
+
+struct cloob_step;
+
+/* The network shows b's parameters; b, c must outlive s. Fails when b is no CLOOB of two towers. */
+int cloob_step_open(struct cloob_step **s, struct bank *b, struct collective *c,
+                    const struct cloob_step_options *o, struct error *e);
+void cloob_step_close(struct cloob_step *s); /* NULL is fine */
+
+struct loss_scale cloob_step_loss_scale(const struct cloob_step *s);
+void cloob_step_set_loss_scale(struct cloob_step *s, struct loss_scale l);
+
+/* Pairs of all ranks' micro-batches of an update. */
+int64_t cloob_step_effective_batch(const struct cloob_step *s);
+const struct cloob_sizes *cloob_step_sizes(const struct cloob_step *s);
+
+/* The next micro-batch; n is the options' batch. The pictures of all but the last are kept on the
+ * host until the update. */
+void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b);
+
+/* After `accumulate` micro-batches: loss and gradients, which are in the bank then, the same for
+ * every rank. cloob_step_update does this first. */
+void cloob_step_gradients(struct cloob_step *s);
+/* Then sums over ranks, checks, clips, updates parameters and EMA in one pass; b->updates counts
+ * it. Non-finite anywhere: nothing is changed but the gradients. */
+void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_decay,
+                       struct cloob_step_result *r);
+
+/* Embeds [n, d] of both kinds, any n. which: BANK_PARAMETERS or BANK_EMA. */
+void cloob_step_embed(struct cloob_step *s, enum bank_array which, const struct cloob_batch *b,
+                      float *pictures, float *texts);
+
+/* How well n pairs find one another: loss, mean cosine of pairs, and the shares of pictures whose
+ * own text is nearest of all n, and of texts whose own picture is. picture, text: [n, d], rows of
+ * length 1, n >= 2. */
+struct cloob_scores {
+    double loss, cosine, image_to_text, text_to_image;
+};
+struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures,
+                                     const float *texts, int64_t n);
+
+/* Bytes on a device like this at the peak of training: arrays, activations of a step, and of an
+ * evaluation of `evaluated` pairs at a time (0: none). Nothing is computed. */
+int64_t cloob_step_memory(const struct net_plan *plan, const struct cloob_step_options *o,
+                          const struct device *like, int64_t evaluated);
+
+#endif
