@@ -443,9 +443,18 @@ void options_apply_common(void)
     threads_init((int)common_options.threads);
 }
 
+static void default_from(const char *variable, const char **value)
+{
+    const char *text = getenv(variable);
+    if (text && *text)
+        *value = text;
+}
+
 int options_parse(const struct program *p, int argc, char **argv)
 {
     message_init(p->name);
+    default_from("CCLD_DEVICE", &common_options.device);
+    default_from("CCLD_PRECISION", &common_options.precision);
     int operands = 0;
     bool options_over = false;
     for (int i = 1; i < argc; i++) {

@@ -49,7 +49,7 @@ struct program {
     const struct option *options; /* ends with a NULL name; the common ones are added */
 };
 
-/* What every program has. */
+/* What every program has. $CCLD_DEVICE and $CCLD_PRECISION are the defaults of their options. */
 struct common_options {
     const char *device;    /* "auto", "cpu", "cuda", "cuda:N" */
     int64_t threads;       /* 0: all cores */

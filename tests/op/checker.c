@@ -7,7 +7,10 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/threads.h"
+#include "tests/support/subject.h"
 #include "tests/support/tap.h"
+
+#define SMALL_WORK 3e6 /* operations of a case, on an emulated GPU */
 
 const struct op_test *const op_tests[] = {
 #define OP(name)          &test_##name,
@@ -276,6 +279,15 @@ static bool known_op(const char *name)
     return false;
 }
 
+/* What tests are told by the environment (tests/support/subject.h), and the CPU without it. */
+static const char *chosen_spec(void)
+{
+    const char *told = getenv("CCLD_DEVICE");
+    if (subject_small() && !settings.work)
+        settings.work = SMALL_WORK;
+    return strcmp(common_options.device, "auto") ? common_options.device : told ? told : "cpu";
+}
+
 int main(int argc, char **argv)
 {
     struct device *devices[SIDES];
@@ -290,8 +302,9 @@ int main(int argc, char **argv)
     threads_init((int)common_options.threads);
     if (device_open(&devices[REF], "ref", &e))
         die("cannot open device 'ref': %s", e.text);
-    if (device_open(&devices[DEVICE], common_options.device, &e))
-        die("cannot open device '%s': %s", common_options.device, e.text);
+    const char *spec = chosen_spec();
+    if (device_open(&devices[DEVICE], spec, &e))
+        die("cannot open device '%s': %s", spec, e.text);
     for (enum side side = REF; side < SIDES; side++)
         tape_init(&tapes[side], devices[side]);
     struct check *c = xcalloc(1, sizeof *c);

@@ -222,6 +222,8 @@ static void test_help(void)
 
 int main(void)
 {
+    unsetenv("CCLD_DEVICE");
+    unsetenv("CCLD_PRECISION");
     test_spellings();
     test_values();
     test_mistakes();
