@@ -197,12 +197,13 @@ static int add_picture(void *context, const struct image *image, int conditionin
     return grid_add(&w->grid, &copy, &remarks, "a demo picture", e);
 }
 
-static int encode_grid(uint8_t **png, size_t *size, const struct drawing *w, struct error *e)
+static int encode_grid(uint8_t **png, size_t *size, const struct grid *g, int columns,
+                       struct error *e)
 {
     struct image sheet = {0};
-    if (grid_draw(&sheet, &w->grid, w->demo->columns, 0, e) != 0)
+    if (grid_draw(&sheet, g, columns, 0, e) != 0)
         return -1;
-    struct image_text text = {"parameters", grid_parameters(&w->grid)};
+    struct image_text text = {"parameters", grid_parameters(g)};
     int status = png_encode(png, size, &sheet, &text, text.value ? 1 : 0, -1, e);
     free(text.value);
     image_release(&sheet);
@@ -221,17 +222,20 @@ static int write_file(const char *path, const void *data, size_t size, struct er
     return atomic_file_commit(&f, e);
 }
 
-static int keep_grid(const struct demo *d, const char *run, int64_t step, struct metrics *m,
-                     const uint8_t *png, size_t size, struct error *e)
+int demo_keep(const struct grid *g, int columns, const char *run, int64_t step, struct metrics *m,
+              struct error *e)
 {
+    uint8_t *png = NULL;
+    size_t size = 0;
     char *folder = path_join(run, "demo"), *path = demo_path(run, step);
-    int status = make_directories(folder, e);
+    int status = encode_grid(&png, &size, g, columns, e);
+    if (status == 0)
+        status = make_directories(folder, e);
     if (status == 0)
         status = write_file(path, png, size, e);
     if (status == 0)
         status = metrics_image(m, step, "demo", path + strlen(run) + 1, png, size, e);
-    if (status == 0)
-        status = metrics_text(m, step, "demo/prompts", d->text, e);
+    free(png);
     free(folder);
     free(path);
     return status;
@@ -244,16 +248,13 @@ int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
     sample.stop = stop;
     loader_refresh(unet_loader(d->unet));
     struct drawing w = {.demo = d, .step = step};
-    uint8_t *png = NULL;
-    size_t size = 0;
     int status =
         sample_run(&d->tape, &sample, d->unet, d->model->kl, &d->prompts, add_picture, &w, e);
     bool stopped = status != 0 && *stop;
     if (status == 0)
-        status = encode_grid(&png, &size, &w, e);
+        status = demo_keep(&w.grid, d->columns, run, step, m, e);
     if (status == 0)
-        status = keep_grid(d, run, step, m, png, size, e);
-    free(png);
+        status = metrics_text(m, step, "demo/prompts", d->text, e);
     grid_release(&w.grid);
     loader_forget_copies(unet_loader(d->unet));
     device_trim(d->tape.device);

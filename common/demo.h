@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdint.h>
 
+#include "common/grid.h"
 #include "common/nets/model.h"
 #include "common/train/bank.h"
 #include "common/train/metrics.h"
@@ -32,6 +33,9 @@ void demo_close(struct demo *d); /* NULL is fine */
 
 /* Whether RUN/demo/00002000.png is there. */
 bool demo_exists(const char *run, int64_t step);
+/* Draws a grid there, for demos of any kind, and puts it into m. */
+int demo_keep(const struct grid *g, int columns, const char *run, int64_t step, struct metrics *m,
+              struct error *e);
 /* Makes it, and puts it and its prompts into m. Returns 1 when *stop ended it before. */
 int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
               const volatile sig_atomic_t *stop, struct error *e);

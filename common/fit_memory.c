@@ -87,18 +87,53 @@ static bool find_batch(struct remedy *r, const struct fit *f, int64_t available)
     return false;
 }
 
+/* INT64_MAX: not known. */
+static int64_t available_memory(struct device *d)
+{
+    size_t left = device_memory_left(d);
+    return left == SIZE_MAX ? INT64_MAX : (int64_t)(left + device_memory(d).in_use) - MARGIN;
+}
+
+static char *refusal(int64_t needed, int64_t available)
+{
+    char wanted[32], there[32];
+    return xasprintf("it takes %s, the device has %s", format_bytes(wanted, (double)needed),
+                     format_bytes(there, (double)available));
+}
+
+int fit_check_batch_memory(struct device *d, int64_t batch, int64_t accumulate,
+                           int64_t (*needed)(const void *context, int64_t batch,
+                                             int64_t accumulate),
+                           const void *context, struct error *e)
+{
+    int64_t available = available_memory(d), effective = batch * accumulate;
+    int64_t bytes = needed(context, batch, accumulate);
+    if (bytes <= available)
+        return 0;
+    char *text = refusal(bytes, available), takes[32];
+    error_set(e, "%s", text);
+    free(text);
+    while (--batch >= 1) {
+        if (effective % batch != 0)
+            continue;
+        bytes = needed(context, batch, effective / batch);
+        if (bytes > available)
+            continue;
+        struct error without = *e;
+        return error_set(e, "%s; --batch-size %" PRId64 " --accumulate %" PRId64 " takes %s",
+                         without.text, batch, effective / batch,
+                         format_bytes(takes, (double)bytes));
+    }
+    return -1;
+}
+
 int fit_check_memory(const struct fit *f, int64_t needed, struct error *e)
 {
     struct device *d = f->bank->device;
-    size_t left = device_memory_left(d);
-    if (left == SIZE_MAX)
-        return 0;
-    int64_t available = (int64_t)(left + device_memory(d).in_use) - MARGIN;
+    int64_t available = available_memory(d);
     if (needed <= available)
         return 0;
-    char wanted[32], there[32], *text;
-    text = xasprintf("it takes %s, the device has %s", format_bytes(wanted, (double)needed),
-                     format_bytes(there, (double)available));
+    char *text = refusal(needed, available);
     static const struct {
         bool recompute, bf16;
     } ways[] = {{false, false}, {true, false}, {false, true}, {true, true}};

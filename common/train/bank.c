@@ -282,6 +282,22 @@ int bank_from_names_fixing(struct bank **out, const struct named_weights *names,
     return 0;
 }
 
+struct bank *bank_like(const struct bank *b, struct device *d)
+{
+    struct bank *other = xcalloc(1, sizeof *other);
+    other->device = d;
+    other->net = b->net;
+    other->tensors = xcalloc((size_t)b->count, sizeof *other->tensors);
+    for (int i = 0; i < b->count; i++) {
+        const struct bank_tensor *t = &b->tensors[i];
+        add_tensor(other, t->name, t->trained, t->ndim, t->shape);
+    }
+    for (int i = 0; i < b->scalar_count; i++)
+        bank_set_scalar(other, b->scalars[i].name, b->scalars[i].value);
+    lay_out(other);
+    return other;
+}
+
 void bank_free(struct bank *b)
 {
     if (!b)

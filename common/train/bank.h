@@ -71,6 +71,8 @@ int bank_from_names(struct bank **b, const struct named_weights *names, struct d
  * them, checkpoints have no moments of them. fixed NULL: bank_from_names. */
 int bank_from_names_fixing(struct bank **b, const struct named_weights *names,
                            bool (*fixed)(const char *name), struct device *d, struct error *e);
+/* Of the same tensors on another device, every array zero. */
+struct bank *bank_like(const struct bank *b, struct device *d);
 void bank_free(struct bank *b); /* NULL is fine */
 
 /* The tensors of BANK_PARAMETERS or BANK_EMA for unet_load and its like, which then show this very

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "common/train/order.h"
+#include "common/train/read_ahead.h"
 #include "common/train/step.h"
 #include "formats/shard_store.h"
 
@@ -48,16 +48,6 @@ struct dataset_position dataset_advance(const struct dataset *d, struct dataset_
 
 /* Batches of a run, read ahead by threads of their own and handed out in order. */
 struct batch_reader;
-struct batch_reader_options {
-    uint64_t seed;
-    int64_t batch;      /* images of a micro-batch on this rank */
-    int64_t accumulate; /* micro-batches of a step */
-    int rank, ranks;
-    int threads;                   /* 0: 2 */
-    int64_t ahead;                 /* micro-batches read ahead at most; 0: 2 * threads */
-    int64_t first_step;            /* number of the first step that is handed out ... */
-    struct dataset_position start; /* ... and where it begins */
-};
 /* Fails when the effective batch (batch * accumulate * ranks) is larger than the records to train
  * on. d must outlive the reader. */
 int batch_reader_open(struct batch_reader **r, struct dataset *d,

@@ -66,8 +66,10 @@ void image_reader_close(struct image_reader *r); /* NULL is fine */
 int image_reader_next(struct image_reader *r, const struct image_batch **b, struct error *e);
 double image_reader_waited(const struct image_reader *r); /* seconds, as batch_reader_waited */
 
-/* Held-out records first .. first+n, those that can be read: b->n may be smaller, even 0. b is
+/* Those of n records that can be read, not mirrored: b->n may be smaller than n, even 0. b is
  * zeroed at first and used again; image_batch_release at last. */
+void image_set_read(struct image_set *s, const int64_t *records, int64_t n, struct image_batch *b);
+/* The same of held-out records number first .. first+n. */
 void image_set_read_holdout(struct image_set *s, int64_t first, int64_t n, struct image_batch *b);
 void image_batch_release(struct image_batch *b);
 

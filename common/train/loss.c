@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "common/base/message.h"
-#include "kernels/device.h"
 
 #define LOGVAR_MIN -30.0
 #define LOGVAR_MAX 20.0
@@ -28,7 +27,51 @@ static double clamp_logvar(double logvar)
     return logvar < LOGVAR_MIN ? LOGVAR_MIN : logvar > LOGVAR_MAX ? LOGVAR_MAX : logvar;
 }
 
-/* Of image i and element j of its latent: where mean and log-variance lie in moments. */
+double posterior_draw(float *z, const float *moments, const float *noise, int64_t latent)
+{
+    const float *mean = moments, *logvar = moments + latent;
+    double kl = 0;
+    for (int64_t i = 0; i < latent; i++) {
+        double mu = mean[i], log_variance = clamp_logvar(logvar[i]);
+        double deviation = exp(log_variance / 2);
+        z[i] = (float)(mu + (noise ? deviation * noise[i] : 0));
+        kl += (mu * mu + deviation * deviation - 1 - log_variance) / 2;
+    }
+    return kl;
+}
+
+void posterior_draw_backward(float *moments, const float *noise, const float *dz, int64_t latent,
+                             double kl_weight)
+{
+    float *mean = moments, *logvar = moments + latent;
+    for (int64_t i = 0; i < latent; i++) {
+        double log_variance = clamp_logvar(logvar[i]), deviation = exp(log_variance / 2);
+        double d = dz ? dz[i] : 0, dlogvar = kl_weight * (deviation * deviation - 1) / 2;
+        if (noise)
+            dlogvar += d * noise[i] * deviation / 2;
+        mean[i] = (float)(d + kl_weight * mean[i]);
+        logvar[i] = log_variance == logvar[i] ? (float)dlogvar : 0;
+    }
+}
+
+static double sign(double x)
+{
+    return (x > 0) - (x < 0);
+}
+
+double reconstruction_error(const float *x, float *y, int64_t count, bool squared, double weight)
+{
+    double sum = 0, each = weight / (double)count;
+    for (int64_t i = 0; i < count; i++) {
+        double difference = (double)y[i] - x[i];
+        sum += squared ? difference * difference : fabs(difference);
+        y[i] = (float)(each * (squared ? 2 * difference : sign(difference)));
+    }
+    if (!isfinite(sum) && count > 0)
+        y[0] = NAN; /* so that an update sees it */
+    return sum / (double)count;
+}
+
 struct latent {
     int64_t n, elements; /* elements of one image's latent */
 };
@@ -46,14 +89,9 @@ struct tensor *posterior_sample(const struct tensor *moments, const struct tenso
     float *m = on_host(moments), *e = noise ? on_host(noise) : NULL;
     float *z = xmalloc((size_t)(l.n * l.elements) * sizeof *z);
     CHECK(!noise || tensor_count(noise) == l.n * l.elements);
-    for (int64_t i = 0; i < l.n; i++) {
-        const float *mean = m + 2 * i * l.elements, *logvar = mean + l.elements;
-        for (int64_t j = 0; j < l.elements; j++) {
-            double deviation = exp(clamp_logvar(logvar[j]) / 2);
-            int64_t at = i * l.elements + j;
-            z[at] = (float)(mean[j] + (e ? deviation * e[at] : 0));
-        }
-    }
+    for (int64_t i = 0; i < l.n; i++)
+        posterior_draw(z + i * l.elements, m + 2 * i * l.elements, e ? e + i * l.elements : NULL,
+                       l.elements);
     const int64_t *s = moments->shape;
     struct tensor *result = tensor_from_f32(moments->device, DIMS(s[0], s[1] / 2, s[2], s[3]), z);
     free(m);
@@ -68,28 +106,16 @@ void posterior_sample_backward(const struct tensor *moments, const struct tensor
     struct latent l = latent_of(moments);
     float *m = on_host(moments), *e = noise ? on_host(noise) : NULL;
     float *d = on_host(dz), *dm = on_host(dmoments);
-    for (int64_t i = 0; i < l.n; i++) {
-        float *dmean = dm + 2 * i * l.elements, *dlogvar = dmean + l.elements;
-        const float *logvar = m + (2 * i + 1) * l.elements;
-        for (int64_t j = 0; j < l.elements; j++) {
-            int64_t at = i * l.elements + j;
-            bool clamped = logvar[j] < LOGVAR_MIN || logvar[j] > LOGVAR_MAX;
-            dmean[j] += d[at];
-            if (e && !clamped)
-                dlogvar[j] += (float)(d[at] * e[at] * exp(logvar[j] / 2.0) / 2);
-        }
-    }
-    moments->device->backend->upload(moments->device, dmoments->data, dm,
-                                     (size_t)tensor_count(dmoments) * sizeof *dm);
+    for (int64_t i = 0; i < l.n; i++)
+        posterior_draw_backward(m + 2 * i * l.elements, e ? e + i * l.elements : NULL,
+                                d + i * l.elements, l.elements, 0);
+    for (int64_t i = 0; i < 2 * l.n * l.elements; i++)
+        dm[i] += m[i];
+    tensor_upload(dmoments, dm);
     free(m);
     free(e);
     free(d);
     free(dm);
-}
-
-static double sign(double x)
-{
-    return (x > 0) - (x < 0);
 }
 
 void kl_loss(struct kl_loss *out, const struct tensor *image, const struct tensor *reconstruction,
@@ -98,34 +124,21 @@ void kl_loss(struct kl_loss *out, const struct tensor *image, const struct tenso
     CHECK(tensor_same_shape(image, reconstruction));
     *out = (struct kl_loss){0};
     struct latent l = latent_of(moments);
-    int64_t pixels = tensor_count(image);
     float *x = on_host(image), *r = on_host(reconstruction), *m = on_host(moments);
-    double sum = 0;
-    for (int64_t i = 0; i < pixels; i++) {
-        double difference = (double)r[i] - x[i];
-        sum += fabs(difference);
-        r[i] = (float)(sign(difference) / (double)pixels);
-    }
-    out->reconstruction = sum / (double)pixels;
-    sum = 0;
+    float *z = xmalloc((size_t)l.elements * sizeof *z);
+    out->reconstruction = reconstruction_error(x, r, tensor_count(image), false, 1);
     for (int64_t i = 0; i < l.n; i++) {
-        float *mean = m + 2 * i * l.elements, *logvar = mean + l.elements;
-        for (int64_t j = 0; j < l.elements; j++) {
-            double mu = mean[j], log_variance = clamp_logvar(logvar[j]);
-            bool clamped = log_variance != logvar[j];
-            double variance = exp(log_variance);
-            sum += (mu * mu + variance - 1 - log_variance) / 2;
-            mean[j] = (float)(weight * mu / (double)l.n);
-            logvar[j] = clamped ? 0 : (float)(weight * (variance - 1) / 2 / (double)l.n);
-        }
+        float *of_image = m + 2 * i * l.elements;
+        out->kl += posterior_draw(z, of_image, NULL, l.elements) / (double)l.n;
+        posterior_draw_backward(of_image, NULL, NULL, l.elements, weight / (double)l.n);
     }
-    out->kl = sum / (double)l.n;
     out->total = out->reconstruction + weight * out->kl;
     out->dreconstruction = like(image, r);
     out->dmoments = like(moments, m);
     free(x);
     free(r);
     free(m);
+    free(z);
 }
 
 /* Matrices of doubles, n rows of d (or n) columns. */

@@ -1,0 +1,394 @@
+#include "common/train/autoencoder_step.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
+#include "common/train/loss.h"
+#include "kernels/tape.h"
+
+/* A network that shows the bank's parameters or EMA. */
+struct shown {
+    struct named_weights names;
+    struct kl *kl;
+};
+
+/* A micro-batch in the host's memory, image by image. */
+struct work {
+    int64_t n, picture, latent; /* numbers of a picture, of a latent */
+    const float *pictures;
+    float *reconstructions; /* later their gradient */
+    float *moments;         /* later their gradient */
+    float *z;               /* later its gradient */
+    float *noise;           /* NULL: z is the mean */
+    bool squared;
+    double kl_weight;
+    double weight; /* of an image's loss in what the gradient is of */
+    struct autoencoder_losses *losses;
+};
+
+struct autoencoder_step {
+    struct bank *bank;
+    struct collective *collective;
+    struct autoencoder_options options;
+    struct shown trained, average; /* average: opened when first asked for */
+    bool average_is_fresh;         /* its working copies are of the weights as they are */
+    bool trains_encoder;
+    struct tape encoder, decoder;      /* the posterior is sampled between the halves */
+    struct autoencoder_losses *losses; /* [batch * accumulate] */
+    uint64_t *samples, *suspects;
+    int64_t micro_batch; /* done of this update */
+    struct updater updater;
+};
+
+bool autoencoder_is_encoder(const char *name)
+{
+    return strncmp(name, "decoder.", strlen("decoder.")) != 0 &&
+           strncmp(name, "post_quant_conv.", strlen("post_quant_conv.")) != 0;
+}
+
+static void shown_release(struct shown *s)
+{
+    kl_free(s->kl);
+    if (s->names.items)
+        names_release(&s->names);
+}
+
+static int show(struct shown *s, const struct bank *b, enum bank_array which, struct error *e)
+{
+    bank_names(&s->names, b, which);
+    return kl_load(&s->kl, &s->names, b->device, e);
+}
+
+static int check(const struct kl_sizes *sizes, struct error *e)
+{
+    if (!sizes->has_encoder || !sizes->has_decoder)
+        return error_set(e, "it has no %s", sizes->has_encoder ? "decoder" : "encoder");
+    if (sizes->image_channels != 3)
+        return error_set(e, "it is for pictures of %lld channels, not 3",
+                         (long long)sizes->image_channels);
+    return 0;
+}
+
+int autoencoder_step_open(struct autoencoder_step **out, struct bank *b, struct collective *c,
+                          const struct autoencoder_options *o, struct error *e)
+{
+    CHECK(o->batch >= 1 && o->accumulate >= 1 && o->kl_weight >= 0);
+    if (b->net != NET_KL)
+        return error_set(e, "it is no autoencoder");
+    struct autoencoder_step *s = xcalloc(1, sizeof *s);
+    s->bank = b;
+    s->collective = c;
+    s->options = *o;
+    tape_init(&s->encoder, b->device);
+    tape_init(&s->decoder, b->device);
+    if (show(&s->trained, b, BANK_PARAMETERS, e) || check(kl_sizes(s->trained.kl), e)) {
+        autoencoder_step_close(s);
+        return -1;
+    }
+    const struct bank_tensor *first = bank_find(b, "encoder.conv_in.weight");
+    s->trains_encoder = first && first->trained;
+    bank_bind(b, kl_loader(s->trained.kl));
+    loader_refresh(kl_loader(s->trained.kl));
+    size_t count = (size_t)(o->batch * o->accumulate);
+    s->losses = xcalloc(count, sizeof *s->losses);
+    s->samples = xcalloc(count, sizeof *s->samples);
+    s->suspects = xcalloc(count, sizeof *s->suspects);
+    updater_init(&s->updater, b, c, &o->adamw, o->clip_grad);
+    *out = s;
+    return 0;
+}
+
+void autoencoder_step_close(struct autoencoder_step *s)
+{
+    if (!s)
+        return;
+    tape_release(&s->encoder);
+    tape_release(&s->decoder);
+    shown_release(&s->trained);
+    shown_release(&s->average);
+    free(s->losses);
+    free(s->samples);
+    free(s->suspects);
+    free(s);
+}
+
+const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s)
+{
+    return kl_sizes(s->trained.kl);
+}
+
+struct loss_scale autoencoder_step_loss_scale(const struct autoencoder_step *s)
+{
+    return s->updater.loss_scale;
+}
+
+void autoencoder_step_set_loss_scale(struct autoencoder_step *s, struct loss_scale l)
+{
+    updater_set_loss_scale(&s->updater, l);
+}
+
+static int64_t effective_batch(const struct autoencoder_step *s)
+{
+    return s->options.batch * s->options.accumulate * s->collective->size;
+}
+
+static void work_init(struct work *w, const struct autoencoder_step *s,
+                      const struct picture_batch *b, struct autoencoder_losses *losses)
+{
+    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
+    CHECK(b->height % sizes->factor == 0 && b->width % sizes->factor == 0);
+    int64_t places = (int64_t)(b->height / sizes->factor) * (b->width / sizes->factor);
+    *w = (struct work){
+        .n = b->n,
+        .picture = 3 * (int64_t)b->height * b->width,
+        .latent = sizes->z_channels * places,
+        .pictures = b->pictures,
+        .squared = s->options.l2,
+        .kl_weight = s->trains_encoder ? s->options.kl_weight : 0,
+        .losses = losses,
+    };
+    w->reconstructions = xcalloc((size_t)(w->n * w->picture), sizeof *w->reconstructions);
+    w->moments = xcalloc((size_t)(2 * w->n * w->latent), sizeof *w->moments);
+    w->z = xcalloc((size_t)(w->n * w->latent), sizeof *w->z);
+}
+
+static void work_release(struct work *w)
+{
+    free(w->reconstructions);
+    free(w->moments);
+    free(w->z);
+    free(w->noise);
+}
+
+static const float *noise_of(const struct work *w, int64_t i)
+{
+    return w->noise ? w->noise + i * w->latent : NULL;
+}
+
+static void draw_some(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct work *w = arg;
+    for (int64_t i = begin; i < end; i++)
+        w->losses[i].kl = posterior_draw(w->z + i * w->latent, w->moments + 2 * i * w->latent,
+                                         noise_of(w, i), w->latent);
+}
+
+static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct work *w = arg;
+    for (int64_t i = begin; i < end; i++) {
+        struct autoencoder_losses *l = &w->losses[i];
+        l->reconstruction =
+            reconstruction_error(w->pictures + i * w->picture, w->reconstructions + i * w->picture,
+                                 w->picture, w->squared, w->weight);
+        l->total = l->reconstruction + w->kl_weight * l->kl;
+    }
+}
+
+static void draw_back_some(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct work *w = arg;
+    for (int64_t i = begin; i < end; i++)
+        posterior_draw_backward(w->moments + 2 * i * w->latent, noise_of(w, i),
+                                w->z + i * w->latent, w->latent, w->kl_weight * w->weight);
+}
+
+/* Returns the moments, which are in w, too, as is z. */
+static struct tensor *encode(struct tape *t, const struct kl *k, struct work *w,
+                             const struct picture_batch *b)
+{
+    struct tensor *pictures = tensor_new(t->device, DTYPE_F32, DIMS(b->n, 3, b->height, b->width));
+    tensor_upload(pictures, b->pictures);
+    struct tensor *moments = kl_encode(t, k, pictures);
+    tensor_release(pictures);
+    tensor_to_f32(moments, w->moments);
+    parallel_for(w->n, 1, draw_some, w);
+    return moments;
+}
+
+/* Of w->z: *z is put on the device for it. Reconstructions are in w, too. */
+static struct tensor *decode(struct tape *t, const struct kl *k, struct work *w,
+                             const struct tensor *moments, struct tensor **z, bool wants_dz)
+{
+    const int64_t *m = moments->shape;
+    *z = tensor_new(t->device, DTYPE_F32, DIMS(m[0], m[1] / 2, m[2], m[3]));
+    tensor_upload(*z, w->z);
+    if (wants_dz)
+        tensor_require_gradient(*z);
+    struct tensor *reconstructions = kl_decode(t, k, *z);
+    tensor_to_f32(reconstructions, w->reconstructions);
+    return reconstructions;
+}
+
+static void upload_as(struct tensor **out, const struct tensor *like, const float *host)
+{
+    *out = tensor_new(like->device, DTYPE_F32, like->ndim, like->shape);
+    tensor_upload(*out, host);
+}
+
+/* Losses and the gradient of all that is said of reconstructions. Further terms, such as a
+ * discriminator's, add theirs to *dreconstructions and the losses here. */
+static void judge(struct work *w, const struct tensor *reconstructions,
+                  struct tensor **dreconstructions)
+{
+    parallel_for(w->n, 1, judge_some, w);
+    upload_as(dreconstructions, reconstructions, w->reconstructions);
+}
+
+static void train(struct autoencoder_step *s, struct work *w, const struct picture_batch *b)
+{
+    struct kl *k = s->trained.kl;
+    struct tensor *z, *dreconstructions, *dmoments;
+    if (s->micro_batch == 0) {
+        tape_fresh_gradients(&s->encoder);
+        tape_fresh_gradients(&s->decoder);
+    }
+    s->encoder.recording = s->trains_encoder;
+    struct tensor *moments = encode(&s->encoder, k, w, b);
+    s->encoder.recording = false;
+    s->decoder.recording = true;
+    struct tensor *reconstructions = decode(&s->decoder, k, w, moments, &z, s->trains_encoder);
+    s->decoder.recording = false;
+    judge(w, reconstructions, &dreconstructions);
+    tape_backward(&s->decoder, reconstructions, dreconstructions);
+    tensor_release(reconstructions);
+    tensor_release(dreconstructions);
+    if (s->trains_encoder) {
+        tensor_to_f32(z->gradient->value, w->z);
+        parallel_for(w->n, 1, draw_back_some, w);
+        upload_as(&dmoments, moments, w->moments);
+        tape_backward(&s->encoder, moments, dmoments);
+        tensor_release(dmoments);
+    }
+    tensor_release(z);
+    tensor_release(moments);
+}
+
+void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,
+                                        const struct picture_batch *b, const float *noise)
+{
+    const struct autoencoder_options *o = &s->options;
+    CHECK(step >= 0 && b->n == o->batch && s->micro_batch < o->accumulate);
+    if (s->average_is_fresh)
+        loader_forget_copies(kl_loader(s->average.kl));
+    s->average_is_fresh = false;
+    struct work w;
+    work_init(&w, s, b, s->losses + s->micro_batch * o->batch);
+    w.weight = s->updater.loss_scale.scale / (double)effective_batch(s);
+    size_t count = (size_t)(w.n * w.latent);
+    w.noise = memcpy(xmalloc(count * sizeof *w.noise), noise, count * sizeof *w.noise);
+    memcpy(s->samples + s->micro_batch * o->batch, b->samples, (size_t)b->n * sizeof *b->samples);
+    train(s, &w, b);
+    work_release(&w);
+    s->micro_batch++;
+}
+
+void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
+                                  const struct picture_batch *b)
+{
+    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
+    int64_t latent =
+        sizes->z_channels * (b->height / sizes->factor) * (int64_t)(b->width / sizes->factor);
+    float *noise = xmalloc((size_t)(b->n * latent) * sizeof *noise);
+    CHECK(step >= 0 && step < (int64_t)1 << 26);
+    for (int64_t i = 0; i < b->n; i++)
+        rng_normal(noise + i * latent, (size_t)latent, s->options.seed, RNG_POSTERIOR,
+                   (uint32_t)step, b->samples[i], 0);
+    autoencoder_step_micro_batch_drawn(s, step, b, noise);
+    free(noise);
+}
+
+static bool is_finite(const struct autoencoder_losses *l)
+{
+    return isfinite(l->total) && isfinite(l->kl);
+}
+
+void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, double ema_decay,
+                             struct autoencoder_result *r)
+{
+    int64_t count = s->options.batch * s->options.accumulate;
+    CHECK(s->micro_batch == s->options.accumulate);
+    s->micro_batch = 0;
+    struct update_result update;
+    updater_apply(&s->updater, learning_rate, ema_decay, &update);
+    if (update.applied)
+        loader_refresh(kl_loader(s->trained.kl));
+    double sums[4] = {0};
+    for (int64_t i = 0; i < count; i++) {
+        sums[0] += s->losses[i].total;
+        sums[1] += s->losses[i].reconstruction;
+        sums[2] += s->losses[i].kl;
+        sums[3] += !is_finite(&s->losses[i]);
+    }
+    collective_allreduce_host(s->collective, sums, 4);
+    double all = (double)effective_batch(s);
+    *r = (struct autoencoder_result){
+        .losses = {sums[0] / all, sums[1] / all, sums[2] / all},
+        .gradient_norm = update.gradient_norm,
+        .applied = update.applied,
+        .suspects = s->suspects,
+    };
+    r->rescaled = updater_adjust_loss_scale(&s->updater, r->applied) && sums[3] == 0;
+    for (int64_t i = 0; i < count && !r->applied && !r->rescaled; i++)
+        if (sums[3] == 0 || !is_finite(&s->losses[i]))
+            s->suspects[r->suspect_count++] = s->samples[i];
+}
+
+void autoencoder_step_reconstruct(struct autoencoder_step *s, enum bank_array which,
+                                  const struct picture_batch *b, float *reconstructions,
+                                  struct autoencoder_losses *losses)
+{
+    struct shown *shown = which == BANK_EMA ? &s->average : &s->trained;
+    struct error e;
+    if (!shown->kl && show(shown, s->bank, which, &e))
+        die("%s", e.text); /* the same names and shapes have been loaded before */
+    if (which == BANK_EMA && !s->average_is_fresh) {
+        loader_refresh(kl_loader(shown->kl));
+        s->average_is_fresh = true;
+    }
+    struct work w;
+    struct tensor *z;
+    work_init(&w, s, b, losses);
+    struct tensor *moments = encode(&s->encoder, shown->kl, &w, b);
+    tensor_release(decode(&s->decoder, shown->kl, &w, moments, &z, false));
+    memcpy(reconstructions, w.reconstructions, (size_t)(w.n * w.picture) * sizeof *reconstructions);
+    parallel_for(w.n, 1, judge_some, &w);
+    tensor_release(moments);
+    tensor_release(z);
+    work_release(&w);
+}
+
+int64_t autoencoder_step_memory(const struct bank *b, const struct autoencoder_options *o,
+                                const struct device *like, int height, int width)
+{
+    struct device *d = device_open_dry(like);
+    struct bank *dry = bank_like(b, d);
+    struct autoencoder_step *s;
+    struct error e;
+    CHECK(autoencoder_step_open(&s, dry, collective_alone(), o, &e) == 0);
+    size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
+    float *pictures = xcalloc(numbers, sizeof *pictures);
+    uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);
+    struct picture_batch batch = {o->batch, height, width, pictures, samples};
+    for (int64_t i = 0; i < o->accumulate; i++)
+        autoencoder_step_micro_batch(s, 0, &batch);
+    struct autoencoder_result r;
+    autoencoder_step_update(s, 0, 0, &r);
+    struct autoencoder_losses *losses = xcalloc((size_t)o->batch, sizeof *losses);
+    autoencoder_step_reconstruct(s, BANK_EMA, &batch, pictures, losses);
+    int64_t bytes = (int64_t)device_memory(d).peak;
+    free(losses);
+    free(pictures);
+    free(samples);
+    autoencoder_step_close(s);
+    bank_free(dry);
+    device_close(d);
+    return bytes;
+}

@@ -1,0 +1,84 @@
+#ifndef CCLD_TRAIN_AUTOENCODER_STEP_H
+#define CCLD_TRAIN_AUTOENCODER_STEP_H
+
+#include "common/nets/kl.h"
+#include "common/train/update.h"
+
+/* One update of a KL autoencoder: micro-batches forward and backward, then common/train/update.h.
+ * The loss of an image is
+ *   reconstruction: mean over its numbers of |x - y| (or (x - y)^2), y being decoded from a sample
+ *     of the posterior, plus what further terms say of y,
+ *   kl_weight * kl: the divergence of the posterior from the standard normal, summed over the
+ *     latent's numbers (common/train/loss.h),
+ * and that of an update the mean over its images. The posterior's noise is a pure function of
+ * (seed, step, sample). Where the bank does not train the encoder, only the decoder is run
+ * backward, and kl, which does not change, does not count. */
+
+struct autoencoder_options {
+    uint64_t seed;
+    int64_t batch,
+        accumulate; /* images of a micro-batch on this rank; micro-batches of an update */
+    bool l2;        /* squared error instead of absolute error */
+    double kl_weight;
+    double clip_grad; /* as in common/train/update.h */
+    struct adamw_options adamw;
+};
+
+/* Host memory, read during the call only. */
+struct picture_batch {
+    int64_t n;
+    int height, width;       /* multiples of the network's factor */
+    const float *pictures;   /* [n, 3, height, width] in [-1, 1] */
+    const uint64_t *samples; /* [n] numbers of the records */
+};
+
+struct autoencoder_losses {
+    double total, reconstruction, kl; /* of one image, or means */
+};
+
+struct autoencoder_result {
+    struct autoencoder_losses losses; /* means over the effective batch of all ranks */
+    double gradient_norm;
+    bool applied, rescaled; /* as struct fit_outcome has it */
+    const uint64_t *suspects;
+    int64_t suspect_count;
+};
+
+struct autoencoder_step;
+
+/* The network shows b's parameters; b and c must outlive s. Fails when b is no autoencoder with
+ * both halves, for pictures of three channels. */
+int autoencoder_step_open(struct autoencoder_step **s, struct bank *b, struct collective *c,
+                          const struct autoencoder_options *o, struct error *e);
+void autoencoder_step_close(struct autoencoder_step *s); /* NULL is fine */
+
+const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s);
+struct loss_scale autoencoder_step_loss_scale(const struct autoencoder_step *s);
+void autoencoder_step_set_loss_scale(struct autoencoder_step *s, struct loss_scale l);
+
+/* Of the next micro-batch of step `step`; b->n is the options' batch. */
+void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
+                                  const struct picture_batch *b);
+/* The same with the posterior's noise given, [n, z, h, w] on the host. */
+void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,
+                                        const struct picture_batch *b, const float *noise);
+/* After `accumulate` micro-batches. */
+void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, double ema_decay,
+                             struct autoencoder_result *r);
+
+/* Pictures as they are decoded from the posterior's mean, [n, 3, height, width], and their losses
+ * [n]. Any n. which: BANK_PARAMETERS or BANK_EMA. */
+void autoencoder_step_reconstruct(struct autoencoder_step *s, enum bank_array which,
+                                  const struct picture_batch *b, float *reconstructions,
+                                  struct autoencoder_losses *losses);
+
+/* Bytes on a device like this at the peak of training b on pictures of this size. Nothing is
+ * computed. */
+int64_t autoencoder_step_memory(const struct bank *b, const struct autoencoder_options *o,
+                                const struct device *like, int height, int width);
+
+/* For bank_from_names_fixing: all but the decoder and post_quant_conv, so that latents keep their
+ * meaning. */
+bool autoencoder_is_encoder(const char *name);
+
+#endif
