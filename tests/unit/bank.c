@@ -71,6 +71,7 @@ static void layout(const struct bank *b)
     }
     tap_ok(aligned && apart && end <= b->elements, "tensors lie apart, 64 bytes aligned");
     tap_ok(sorted && b->count == b->trained_count + 2, "trained ones first, by name");
+    tap_ok(b->decayed_elements == b->trained_elements, "all of a U-Net may decay");
     tap_ok(stacked, "modulations before all others, without gaps");
     tap_ok(numbers == b->parameters, "%lld numbers are trained", (long long)numbers);
     const struct bank_tensor *fixed = bank_find(b, "timestep_embed.weight");
@@ -132,6 +133,68 @@ static void initialisation(struct bank *b)
            "an autoencoder keeps torch's defaults and trains all it has");
     bank_free(k);
     plan_release(&kl_plan);
+}
+
+/* Deviation and largest value of a tensor against those of normals cut at twice `before_cut`. */
+static void check_cut_normals(const struct bank *b, const char *name, double before_cut)
+{
+    int64_t n;
+    const float *x = values(b, name, &n);
+    double most = largest(x, n) / before_cut, ratio = deviation(x, n) / (0.8796257 * before_cut);
+    double allowed = 4 / sqrt(2.0 * (double)n);
+    tap_ok(fabs(ratio - 1) <= allowed && most <= 2 * (1 + 1e-6) && most > 1.8,
+           "%s: deviation %.4f of what it should be, up to %.3f", name, ratio, most);
+}
+
+static void cloob_initialisation(void)
+{
+    struct net_sizes sizes = {.embed = 96,
+                              .image_size = 32,
+                              .patch = 8,
+                              .image_width = 128,
+                              .image_layers = 1,
+                              .text_positions = 20,
+                              .text_width = 64,
+                              .text_layers = 1,
+                              .vocabulary = 700};
+    struct net_plan cloob = {0};
+    plan_cloob(&cloob, &sizes);
+    struct bank *b = bank_new(&cloob, NET_CLOOB, 5, device), *again, *other;
+    const double cut = 0.87962566103423978;
+    check_cut_normals(b, "image_encoder.layers.0.attn.query.weight", 1 / sqrt(128) / cut);
+    check_cut_normals(b, "text_encoder.layers.0.attn.out.weight", 1 / sqrt(64) / cut);
+    check_cut_normals(b, "image_encoder.layers.0.ff.linear_0.weight", 1 / sqrt(128));
+    check_cut_normals(b, "image_encoder.layers.0.ff.linear_1.weight", 1 / sqrt(512));
+    check_cut_normals(b, "text_encoder.proj.weight", 1 / sqrt(64));
+    check_cut_normals(b, "image_encoder.embed.weight", 1 / sqrt(128));
+    check_cut_normals(b, "text_encoder.embed.weight", 1 / sqrt(64));
+    check_cut_normals(b, "image_encoder.pos_embed.weight", 1 / sqrt(128));
+    check_cut_normals(b, "image_encoder.class_embed", 1 / sqrt(128));
+    int64_t n;
+    int wrong = 0, vectors = 0;
+    for (int i = 0; i < b->count; i++) {
+        const char *name = b->tensors[i].name;
+        bool bias = strstr(name, ".bias"), norm = strstr(name, ".norm.weight");
+        const float *x = values(b, name, &n);
+        for (int64_t j = 0; (bias || norm) && j < n; j++)
+            wrong += x[j] != (norm ? 1 : 0);
+        vectors += bias || norm;
+    }
+    tap_ok(wrong == 0 && vectors == 2 * (2 * 2 + 6 + 1), "%d norms and biases are 1 and 0",
+           vectors);
+    again = bank_new(&cloob, NET_CLOOB, 5, device);
+    other = bank_new(&cloob, NET_CLOOB, 6, device);
+    const float *mine = bank_read(b, BANK_PARAMETERS, 0, b->elements, NULL);
+    tap_ok(!memcmp(mine, bank_read(again, BANK_PARAMETERS, 0, b->elements, NULL),
+                   (size_t)b->elements * sizeof *mine),
+           "CLOOB: the same seed, the same bits");
+    tap_ok(relative_l2(mine, bank_read(other, BANK_PARAMETERS, 0, b->elements, NULL),
+                       (size_t)b->decayed_elements) > 1,
+           "CLOOB: another seed, other weights");
+    bank_free(b);
+    bank_free(again);
+    bank_free(other);
+    plan_release(&cloob);
 }
 
 /* The network shows the bank: what is written there is what it computes with. */
@@ -232,6 +295,7 @@ int main(void)
     from_names(b);
     bank_free(b);
     plan_release(&plan);
+    cloob_initialisation();
     tap_ok(device_memory(device).in_use == 0, "all memory was given back");
     device_close(device);
     return tap_done();

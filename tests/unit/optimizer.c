@@ -33,6 +33,21 @@ int main(void)
     tap_ok(near(learning_rate_at(&o, 9), 3e-5) && learning_rate_at(&o, 10) == 0,
            "nothing but warm-up");
 
+    struct learning_rate_options e = {.schedule = LEARNING_RATE_COSINE,
+                                      .base = 1e-4,
+                                      .warmup = 2000,
+                                      .exponential_warmup = true,
+                                      .steps = 10000};
+    bool as_reference = learning_rate_at(&e, 0) == 0;
+    for (int i = 1; i < 10000; i += 7) {
+        double c = cos(i / 10000.0 * acos(0)), r = 1e-4 * c * c * (1 - pow(0.9995, i));
+        as_reference &= fabs(learning_rate_at(&e, i) - r) <= 1e-9 * r;
+    }
+    tap_ok(as_reference && learning_rate_at(&e, 10000) == 0,
+           "exponential warm-up: cosine times 1 - .9995^step");
+    e.warmup = 0;
+    tap_ok(learning_rate_at(&e, 0) == 1e-4, "and none");
+
     tap_ok(ema_decay_at(1, 200000) == 0.99 && ema_decay_at(19999, 200000) == 0.99, "EMA .99");
     tap_ok(ema_decay_at(20000, 200000) == 0.999 && ema_decay_at(199999, 200000) == 0.999,
            "EMA .999");

@@ -1,0 +1,459 @@
+/* CLOOB's step: however an effective batch is split, what weight decay is for, and what it does
+ * with numbers that are not finite. */
+#include "common/train/cloob_step.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
+#include "tests/support/tap.h"
+
+#define SIDE    16
+#define CONTEXT 8
+#define WORDS   600 /* rows of the vocabulary */
+#define EMBED   24
+#define MOST    16 /* pairs of an update */
+
+static struct device *device;
+static struct net_plan plan;
+
+/* Pair i is a pure function of i: a picture of noise around a brightness, and tokens. */
+struct data {
+    float pictures[MOST][3 * SIDE * SIDE];
+    int32_t tokens[MOST][CONTEXT];
+    uint64_t samples[MOST];
+};
+static struct data data;
+
+static void load(int64_t first)
+{
+    for (int64_t i = 0; i < MOST; i++) {
+        uint64_t id = (uint64_t)(first + i);
+        float words[4];
+        data.samples[i] = id;
+        rng_uniform(data.pictures[i], 3 * SIDE * SIDE, 99, RNG_SHAPES, 1, id, 0);
+        rng_uniform(words, 4, 99, RNG_SHAPES, 2, id, 0);
+        memset(data.tokens[i], 0, sizeof data.tokens[i]);
+        data.tokens[i][0] = WORDS - 2;
+        for (int j = 0; j < 4; j++)
+            data.tokens[i][j + 1] = (int32_t)(words[j] * (WORDS - 2));
+        data.tokens[i][5] = WORDS - 1;
+    }
+}
+
+static struct cloob_batch batch_at(int64_t at, int64_t n)
+{
+    return (struct cloob_batch){n, data.pictures[at], data.tokens[at], data.samples + at};
+}
+
+static struct cloob_step_options options(int64_t batch, int64_t accumulate)
+{
+    return (struct cloob_step_options){.batch = batch,
+                                       .accumulate = accumulate,
+                                       .inv_tau = CLOOB_INV_TAU,
+                                       .scale_hopfield = CLOOB_SCALE_HOPFIELD,
+                                       .adamw = {0.9, 0.98, 1e-6, 0.1}};
+}
+
+struct training {
+    struct bank *bank;
+    struct cloob_step *step;
+};
+
+static struct training start_rank(const struct cloob_step_options *o, struct collective *c,
+                                  struct device *d)
+{
+    struct training t;
+    struct error e;
+    t.bank = bank_new(&plan, NET_CLOOB, 3, d);
+    if (cloob_step_open(&t.step, t.bank, c, o, &e))
+        die("%s", e.text);
+    return t;
+}
+
+static struct training start(struct cloob_step_options o)
+{
+    return start_rank(&o, collective_alone(), device);
+}
+
+static void stop(struct training *t)
+{
+    cloob_step_close(t->step);
+    bank_free(t->bank);
+}
+
+static struct cloob_step_result update(struct training *t, const struct cloob_step_options *o,
+                                       double learning_rate)
+{
+    struct cloob_step_result r;
+    for (int64_t k = 0; k < o->accumulate; k++) {
+        struct cloob_batch b = batch_at(k * o->batch, o->batch);
+        cloob_step_micro_batch(t->step, &b);
+    }
+    cloob_step_update(t->step, learning_rate, 0.9, &r);
+    return r;
+}
+
+static const float *array(const struct bank *b, enum bank_array which)
+{
+    return bank_read(b, which, 0, b->trained_elements, NULL);
+}
+
+static float *copied(const struct bank *b, enum bank_array which)
+{
+    size_t bytes = (size_t)b->trained_elements * sizeof(float);
+    return memcpy(xmalloc(bytes), array(b, which), bytes);
+}
+
+static bool same_bits(const struct bank *a, const struct bank *b, enum bank_array which)
+{
+    return !memcmp(array(a, which), array(b, which), (size_t)a->trained_elements * sizeof(float));
+}
+
+static double apart(const struct bank *a, const struct bank *b, enum bank_array which)
+{
+    return relative_l2(array(a, which), array(b, which), (size_t)a->trained_elements);
+}
+
+static void accumulation(void)
+{
+    load(0);
+    struct cloob_step_options whole = options(12, 1);
+    struct training a = start(whole);
+    struct cloob_step_result ra = update(&a, &whole, 1e-3);
+    tap_ok(ra.applied && ra.gradient_norm > 1e-3 && fabs(ra.cosine) <= 1, "a step is applied");
+    static const int64_t parts[][2] = {{6, 2}, {4, 3}, {1, 12}};
+    for (int i = 0; i < 3; i++) {
+        struct cloob_step_options split = options(parts[i][0], parts[i][1]);
+        struct training b = start(split);
+        for (int step = 0; step < 2; step++) { /* the second one forgets the first's gradients */
+            struct cloob_step_result rb = update(&b, &split, 0);
+            double error = apart(a.bank, b.bank, BANK_GRADIENTS);
+            tap_ok(fabs(ra.loss - rb.loss) <= 1e-6 * ra.loss &&
+                       fabs(ra.cosine - rb.cosine) <= 1e-6 && error <= 1e-5,
+                   "%lld micro-batches of %lld: the loss, and the gradient within %.2g",
+                   (long long)parts[i][1], (long long)parts[i][0], error);
+        }
+        stop(&b);
+    }
+    stop(&a);
+}
+
+/* Ranks as threads; sums are made by rank 0 in order of ranks. */
+struct room {
+    pthread_barrier_t barrier;
+    void *x[2];
+};
+
+static void room_allreduce(struct collective *c, struct device *d, float *x, int64_t count)
+{
+    (void)d;
+    struct room *room = c->state;
+    room->x[c->rank] = x;
+    pthread_barrier_wait(&room->barrier);
+    float *a = room->x[0], *b = room->x[1];
+    for (int64_t i = 0; c->rank == 0 && i < count; i++)
+        a[i] = b[i] = a[i] + b[i];
+    pthread_barrier_wait(&room->barrier);
+}
+
+static void room_allreduce_host(struct collective *c, double *x, int64_t count)
+{
+    struct room *room = c->state;
+    room->x[c->rank] = x;
+    pthread_barrier_wait(&room->barrier);
+    double *a = room->x[0], *b = room->x[1];
+    for (int64_t i = 0; c->rank == 0 && i < count; i++)
+        a[i] = b[i] = a[i] + b[i];
+    pthread_barrier_wait(&room->barrier);
+}
+
+struct rank {
+    struct collective collective;
+    struct training training;
+    struct device *device;
+    struct cloob_step_options options;
+    struct cloob_step_result result;
+};
+
+static void *run_rank(void *arg)
+{
+    struct rank *r = arg;
+    for (int64_t k = 0; k < 2; k++) {
+        struct cloob_batch b = batch_at((k * 2 + r->collective.rank) * 3, 3);
+        cloob_step_micro_batch(r->training.step, &b);
+    }
+    cloob_step_update(r->training.step, 1e-3, 0.9, &r->result);
+    return NULL;
+}
+
+static void two_ranks(bool broken)
+{
+    static const struct collective_functions functions = {
+        .name = "threads",
+        .allreduce = room_allreduce,
+        .allreduce_host = room_allreduce_host,
+    };
+    struct room room;
+    struct rank ranks[2];
+    pthread_t other;
+    struct error e;
+    pthread_barrier_init(&room.barrier, NULL, 2);
+    load(0);
+    if (broken)
+        data.pictures[4][7] = NAN; /* of rank 1 */
+    for (int i = 0; i < 2; i++) {
+        ranks[i] = (struct rank){.collective = {&functions, i, 2, &room}, .options = options(3, 2)};
+        if (device_open(&ranks[i].device, "cpu", &e))
+            die("%s", e.text);
+        ranks[i].training = start_rank(&ranks[i].options, &ranks[i].collective, ranks[i].device);
+    }
+    CHECK(pthread_create(&other, NULL, run_rank, &ranks[1]) == 0);
+    run_rank(&ranks[0]);
+    pthread_join(other, NULL);
+    struct bank *a = ranks[0].training.bank, *b = ranks[1].training.bank;
+    const struct cloob_step_result *ra = &ranks[0].result, *rb = &ranks[1].result;
+    if (broken) {
+        tap_ok(!ra->applied && !rb->applied && a->updates == 0 && b->updates == 0,
+               "a picture that is not finite on one rank stops both");
+        tap_ok(ra->suspect_count == 0 && rb->suspect_count == 1 && rb->suspects[0] == 4,
+               "and its rank names it");
+    } else {
+        struct cloob_step_options whole = options(12, 1);
+        struct training one = start(whole);
+        struct cloob_step_result r = update(&one, &whole, 1e-3);
+        tap_ok(same_bits(a, b, BANK_PARAMETERS) && ra->loss == rb->loss,
+               "two ranks end with the same bits");
+        double error = apart(a, one.bank, BANK_GRADIENTS);
+        tap_ok(fabs(ra->loss - r.loss) <= 1e-6 * r.loss && error <= 1e-5,
+               "two ranks of 2 x 3 equal a batch of 12: relative %.2g", error);
+        stop(&one);
+    }
+    for (int i = 0; i < 2; i++) {
+        stop(&ranks[i].training);
+        device_close(ranks[i].device);
+    }
+    pthread_barrier_destroy(&room.barrier);
+}
+
+/* By the modules the reference lets decay: linear layers, not the patches' convolution. */
+static bool decays(const char *name)
+{
+    static const char *const modules[] = {
+        ".attn.query.weight",  ".attn.key.weight",    ".attn.value.weight",  ".attn.out.weight",
+        ".ff.linear_0.weight", ".ff.linear_1.weight", "_encoder.proj.weight"};
+    for (size_t i = 0; i < sizeof modules / sizeof *modules; i++)
+        if (strstr(name, modules[i]))
+            return true;
+    return false;
+}
+
+static void decay(void)
+{
+    load(0);
+    struct cloob_step_options o = options(8, 1), without = o;
+    o.adamw.weight_decay = 0.5;
+    without.adamw.weight_decay = 0;
+    struct training a = start(o), b = start(without);
+    float *before = copied(a.bank, BANK_PARAMETERS);
+    update(&a, &o, 1e-2);
+    update(&b, &without, 1e-2);
+    const float *x = array(a.bank, BANK_PARAMETERS), *y = array(b.bank, BANK_PARAMETERS);
+    int wrong = 0, matrices = 0;
+    for (int i = 0; i < a.bank->trained_count; i++) {
+        const struct bank_tensor *t = &a.bank->tensors[i];
+        double shrink = decays(t->name) ? 0.5 * 1e-2 : 0, worst = 0;
+        matrices += shrink > 0;
+        for (int64_t j = t->offset; j < t->offset + t->count; j++)
+            worst = fmax(worst, fabs(y[j] - shrink * before[j] - x[j]));
+        wrong += !(worst <= 1e-6);
+    }
+    tap_ok(matrices == 2 * (2 * 6 + 1) && wrong == 0,
+           "weight decay shrinks %d matrices and nothing else", matrices);
+    tap_ok(same_bits(a.bank, b.bank, BANK_M) && same_bits(a.bank, b.bank, BANK_V),
+           "and changes no moments");
+    stop(&a);
+
+    o = without;
+    struct cloob_step_result r;
+    struct training plain = start(o);
+    r = update(&plain, &o, 1e-3);
+    o.clip_grad = r.gradient_norm / 8;
+    struct training clipped = start(o);
+    struct cloob_step_result rc = update(&clipped, &o, 1e-3);
+    int64_t n = plain.bank->trained_elements;
+    double ratio = 0, all = 0;
+    const float *m = array(plain.bank, BANK_M), *mc = array(clipped.bank, BANK_M);
+    for (int64_t i = 0; i < n; i++) {
+        ratio += (double)mc[i] * mc[i];
+        all += (double)m[i] * m[i];
+    }
+    tap_ok(fabs(rc.gradient_norm / r.gradient_norm - 1) <= 1e-9 &&
+               fabs(sqrt(ratio / all) * 8 - 1) <= 1e-4,
+           "one norm clips matrices and the rest");
+    stop(&plain);
+    stop(&clipped);
+    stop(&b);
+    free(before);
+}
+
+static void not_finite(void)
+{
+    struct cloob_step_options o = options(4, 2);
+    struct training t = start(o);
+    load(0);
+    update(&t, &o, 1e-3);
+    enum bank_array kept[] = {BANK_PARAMETERS, BANK_EMA, BANK_M, BANK_V};
+    float *before[4];
+    size_t bytes = (size_t)t.bank->trained_elements * sizeof(float);
+    for (int i = 0; i < 4; i++)
+        before[i] = copied(t.bank, kept[i]);
+    load(100);
+    data.pictures[2][9] = NAN;
+    struct cloob_step_result r = update(&t, &o, 1e-3);
+    bool intact = true;
+    for (int i = 0; i < 4; i++)
+        intact &= !memcmp(before[i], array(t.bank, kept[i]), bytes);
+    tap_ok(!r.applied && intact && t.bank->updates == 1, "a NaN in a picture changes no weight");
+    tap_ok(r.suspect_count == 1 && r.suspects[0] == 102, "and the pair is named");
+    load(100);
+    for (int k = 0; k < 2; k++) {
+        struct cloob_batch b = batch_at(k * 4, 4);
+        cloob_step_micro_batch(t.step, &b);
+    }
+    cloob_step_gradients(t.step);
+    float infinite = INFINITY;
+    bank_write(t.bank, BANK_GRADIENTS, 1000, 1, &infinite);
+    cloob_step_update(t.step, 1e-3, 0.9, &r);
+    intact = true;
+    for (int i = 0; i < 4; i++)
+        intact &= !memcmp(before[i], array(t.bank, kept[i]), bytes);
+    tap_ok(!r.applied && intact && r.suspect_count == 8 && r.suspects[7] == 107,
+           "an infinite gradient changes no weight; any pair may be behind it");
+    r = update(&t, &o, 1e-3);
+    tap_ok(r.applied && t.bank->updates == 2 && r.suspect_count == 0, "the next step goes on");
+    for (int i = 0; i < 4; i++)
+        free(before[i]);
+    stop(&t);
+}
+
+static void scores(void)
+{
+    struct training t = start(options(4, 1));
+    float x[4][EMBED] = {{0}}, y[4][EMBED] = {{0}};
+    for (int i = 0; i < 4; i++)
+        x[i][i] = y[i][i] = 1;
+    struct cloob_scores s = cloob_step_score(t.step, x[0], y[0], 4);
+    tap_ok(s.image_to_text == 1 && s.text_to_image == 1 && fabs(s.cosine - 1) < 1e-6,
+           "pairs that agree find one another");
+    memcpy(y[3], y[2], sizeof y[3]); /* text 3 is as text 2: picture 3 is nearest to no text */
+    s = cloob_step_score(t.step, x[0], y[0], 4);
+    tap_ok(s.image_to_text == 0.5 && s.text_to_image == 0.75 && fabs(s.cosine - 0.75) < 1e-6,
+           "texts that are the same are found by no picture: %.2f and %.2f, cosine %.2f",
+           s.image_to_text, s.text_to_image, s.cosine);
+    x[0][0] = NAN;
+    s = cloob_step_score(t.step, x[0], y[0], 4);
+    tap_ok(s.image_to_text < 0.5 && isnan(s.cosine), "what is no number is not found");
+    stop(&t);
+}
+
+static void learning(void)
+{
+    struct cloob_step_options o = options(MOST, 1);
+    struct training t = start(o);
+    load(0);
+    struct cloob_batch all = batch_at(0, MOST);
+    static float x[MOST * EMBED], y[MOST * EMBED];
+    cloob_step_embed(t.step, BANK_PARAMETERS, &all, x, y);
+    struct cloob_scores before = cloob_step_score(t.step, x, y, MOST);
+    for (int i = 0; i < 150; i++)
+        update(&t, &o, 3e-4);
+    cloob_step_embed(t.step, BANK_PARAMETERS, &all, x, y);
+    struct cloob_scores after = cloob_step_score(t.step, x, y, MOST);
+    tap_ok(before.image_to_text < 0.5 && before.text_to_image < 0.5, "strangers at first");
+    tap_ok(after.image_to_text == 1 && after.text_to_image == 1 && after.loss < 0,
+           "16 pairs by heart: loss %.3f to %.3f, cosine %.3f to %.3f", before.loss, after.loss,
+           before.cosine, after.cosine);
+    static float ex[MOST * EMBED], ey[MOST * EMBED], again[MOST * EMBED];
+    cloob_step_embed(t.step, BANK_EMA, &all, ex, ey);
+    tap_ok(memcmp(x, ex, sizeof x) && relative_l2(x, ex, MOST * EMBED) < 0.5,
+           "the average is another network by now");
+    struct cloob_batch tail = batch_at(MOST - 5, 5);
+    cloob_step_embed(t.step, BANK_PARAMETERS, &tail, again, ey);
+    tap_ok(relative_l2(x + (MOST - 5) * EMBED, again, 5 * EMBED) <= 1e-5,
+           "embeds do not depend on what else is in a batch");
+    stop(&t);
+}
+
+static void memory(void)
+{
+    struct cloob_step_options o = options(8, 2);
+    struct device *d;
+    struct error e;
+    if (device_open(&d, "cpu", &e))
+        die("%s", e.text);
+    struct training t = start_rank(&o, collective_alone(), d);
+    load(0);
+    update(&t, &o, 1e-3);
+    double counted = (double)cloob_step_memory(&plan, &o, d, 0);
+    double used = (double)device_memory(d).peak;
+    /* The pool hands out blocks up to an eighth too large. */
+    tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,
+           "memory: %.2f MB used, %.2f MB counted before", used / 1e6, counted / 1e6);
+    struct cloob_step_options large = options(128, 1), small = options(8, 16);
+    tap_ok(cloob_step_memory(&plan, &small, d, 0) < cloob_step_memory(&plan, &large, d, 0) / 3,
+           "an effective batch of 128 in parts takes less");
+    stop(&t);
+    device_close(d);
+}
+
+static void refused(void)
+{
+    struct net_sizes sizes = {
+        .kl_channels = 32, .kl_multipliers = {1}, .kl_levels = 1, .kl_blocks = 1, .latent = 4};
+    struct net_plan other = {0};
+    plan_kl(&other, &sizes);
+    struct bank *b = bank_new(&other, NET_KL, 1, device);
+    struct cloob_step_options o = options(4, 1);
+    struct cloob_step *s;
+    struct error e;
+    tap_ok(cloob_step_open(&s, b, collective_alone(), &o, &e) < 0, "not an autoencoder: %s",
+           e.text);
+    bank_free(b);
+    plan_release(&other);
+}
+
+int main(void)
+{
+    struct error e;
+    struct net_sizes sizes = {.embed = EMBED,
+                              .image_size = SIDE,
+                              .patch = 4,
+                              .image_width = 64,
+                              .image_layers = 2,
+                              .text_positions = CONTEXT,
+                              .text_width = 64,
+                              .text_layers = 2,
+                              .vocabulary = WORDS};
+    threads_init(0);
+    if (device_open(&device, "cpu", &e))
+        die("%s", e.text);
+    plan_cloob(&plan, &sizes);
+    accumulation();
+    two_ranks(false);
+    two_ranks(true);
+    decay();
+    not_finite();
+    scores();
+    learning();
+    memory();
+    refused();
+    plan_release(&plan);
+    tap_ok(device_memory(device).in_use == 0, "all memory was given back");
+    device_close(device);
+    return tap_done();
+}
