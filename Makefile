@@ -276,10 +276,16 @@ bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
 	    done; done >$(FIDELITY_DIR)/samples.ppm
 	$(FIDELITY) $(FIDELITY_DIR)/samples.ppm
 
-bench-torch: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
+# On a GPU, where PyTorch sees one; TORCH_MODES: eager and modes of torch.compile.
+TORCH_MODES ?= eager,reduce-overhead
+bench-torch: all $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	@$(PYTHON) -c 'import torch' 2>/dev/null || { printf '%s\n' "bench-torch: '$(PYTHON)' has no torch; try:" \
 	    'python3 -m venv build/venv && build/venv/bin/pip install torch numpy' \
 	    'make bench-torch PYTHON=build/venv/bin/python' >&2; exit 1; }
+	@if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
+	    CCLD_CUDA_PLUGIN=$(abspath $(PLUGIN)) $(PYTHON) tests/bench/bench-torch-gpu.py --build $(BUILD) --modes '$(TORCH_MODES)'; \
+	else $(MAKE) --no-print-directory bench-torch-cpu; fi
+bench-torch-cpu: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	$(PYTHON) tests/bench/bench-torch.py --bench $(BUILD)/tests/bench/bench-nets
 	$(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit --base 64 --batch 8
 	$(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit --base 16 --batch 64
@@ -322,6 +328,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all tests deps demo check prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch fuzz lint install install-built help clean FORCE
+.PHONY: all tests deps demo check prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz lint install install-built help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR).d $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d)

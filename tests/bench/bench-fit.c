@@ -10,6 +10,7 @@
 #include "common/base/progress.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
+#include "common/chosen_device.h"
 #include "common/train/step.h"
 
 #define SIDE 32
@@ -122,8 +123,7 @@ static void subject_init(struct subject *s, const struct step_options *o)
                               .autoencoder_scale = 1};
     struct error e;
     *s = (struct subject){0};
-    if (device_open(&s->device, common_options.device, &e))
-        die("cannot open device '%s': %s", common_options.device, e.text);
+    s->device = chosen_device();
     if (net_sizes_check_unet(&sizes, &e))
         die_usage("%s", e.text);
     plan_unet(&s->plan, &sizes);
@@ -198,11 +198,11 @@ static void report(struct subject *s, const struct step_options *o)
     double median = (seconds[(settings.runs - 1) / 2] + seconds[settings.runs / 2]) / 2;
     printf("%6s %6s %12s %10s %10s %10s %10s %12s %12s\n", "base", "batch", "parameters",
            "median s", "min s", "images/s", "RSS MiB", "tensors MiB", "counted MiB");
-    printf("%6" PRId64 " %6" PRId64 " %12" PRId64 " %10.3f %10.3f %10.2f %10ld %12zu %12" PRId64
-           "\n",
-           settings.base, settings.batch * settings.accumulate, s->bank->parameters, median,
-           seconds[0], (double)(settings.batch * settings.accumulate) / median, peak_rss_mib(),
-           device_memory(s->device).peak >> 20, step_memory(&s->plan, o, s->device, SIDE, SIDE) >> 20);
+    printf(
+        "%6" PRId64 " %6" PRId64 " %12" PRId64 " %10.3f %10.3f %10.2f %10ld %12zu %12" PRId64 "\n",
+        settings.base, settings.batch * settings.accumulate, s->bank->parameters, median,
+        seconds[0], (double)(settings.batch * settings.accumulate) / median, peak_rss_mib(),
+        device_memory(s->device).peak >> 20, step_memory(&s->plan, o, s->device, SIDE, SIDE) >> 20);
     if (settings.profile)
         print_profile(sum / (double)settings.runs, settings.runs);
     free(seconds);

@@ -2,6 +2,7 @@
  * nothing but the forward pass is measured. Each item runs in a process of its own, so that its
  * peak of memory is its own. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,26 +14,50 @@
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/base/threads.h"
+#include "common/chosen_device.h"
 #include "common/nets/cloob.h"
 #include "common/nets/kl.h"
 #include "common/nets/unet.h"
+#include "common/sample.h"
+#include "kernels/replay.h"
 #include "tests/support/synth.h"
 #include "tests/support/synth_nets.h"
 
 static struct settings {
     int item;
-    int64_t runs;
+    int64_t runs, batch, steps;
     bool on_request;
-} settings = {.runs = 5};
+} settings = {.runs = 5, .steps = 50};
 
-enum item { ITEM_ALL, UNET_1, UNET_4, KL_ENCODE, KL_DECODE, CLOOB_4, ITEM_COUNT };
-static const char *const item_names[] = {"all",       "unet-1",  "unet-4", "kl-encode",
-                                         "kl-decode", "cloob-4", NULL};
+enum item {
+    ITEM_ALL,
+    UNET_1,
+    UNET_4,
+    UNET_64,
+    KL_ENCODE,
+    KL_DECODE,
+    CLOOB_4,
+    ENCODE,
+    SAMPLE,
+    ITEM_COUNT
+};
+static const char *const item_names[] = {"all",       "unet-1",  "unet-4", "unet-64", "kl-encode",
+                                         "kl-decode", "cloob-4", "encode", "sample",  NULL};
+/* Images; those that a CPU takes minutes for are timed on a GPU only, unless they are asked for. */
+static const struct {
+    int64_t images;
+    bool large;
+} items[ITEM_COUNT] = {[UNET_1] = {1, false},    [UNET_4] = {4, false},    [UNET_64] = {64, true},
+                       [KL_ENCODE] = {1, false}, [KL_DECODE] = {1, false}, [CLOOB_4] = {4, false},
+                       [ENCODE] = {32, true},    [SAMPLE] = {4, true}};
 
 static const struct option options[] = {
     {"item", 0, OPTION_CHOICE, &settings.item, "NAME", "what to time", 0, 0, item_names},
     {"runs", 0, OPTION_INT, &settings.runs, "N", "timed runs of each, after one to warm up", 1,
      1000, NULL},
+    {"batch", 0, OPTION_INT, &settings.batch, "N", "images at once (0: as the item says)", 0, 4096,
+     NULL},
+    {"steps", 0, OPTION_INT, &settings.steps, "N", "of sampling", 2, 1000, NULL},
     {"on-request", 0, OPTION_FLAG, &settings.on_request, NULL,
      "one run for every line of input, answered by its seconds", 0, 0, NULL},
     {0},
@@ -67,19 +92,45 @@ static void count_attention(struct device *d, const struct attention_args *a)
     counted_backend->attention(d, a);
 }
 
-/* A network with its input. */
+/* Networks with their input. */
 struct subject {
     enum item item;
+    int64_t n;
     struct device *device;
     struct tape tape;
-    struct net_plan plan;
-    struct named_weights names;
-    float *memory;
+    struct source {
+        struct net_plan plan;
+        struct named_weights names;
+        float *memory;
+    } sources[NET_CLOOB + 1];
     struct unet *unet;
     struct kl *kl;
     struct cloob *cloob;
-    struct tensor *x, *time, *embed;
+    struct tensor *x, *time, *embed, *rgb; /* inputs; those that an item has */
+    struct tensor *outputs[2];
+    struct replay *replay;
+    struct conditionings conditionings;
+    int64_t pictures; /* that sampling has made */
 };
+
+static const struct named_weights *synthetic_weights(struct subject *s, enum net net, float gain)
+{
+    struct source *from = &s->sources[net];
+    if (net == NET_UNET)
+        plan_unet(&from->plan, &net_sizes_published);
+    else if (net == NET_KL)
+        plan_kl(&from->plan, &net_sizes_published);
+    else
+        plan_cloob(&from->plan, &net_sizes_published);
+    synth_named_weights(&from->names, &from->memory, &from->plan, net, 1, gain);
+    return &from->names;
+}
+
+static void check_loaded(int failed, const struct error *e)
+{
+    if (failed)
+        die("cannot load synthetic weights: %s", e->text);
+}
 
 static struct tensor *synthetic(struct device *d, const char *name, int ndim, const int64_t *shape,
                                 double scale)
@@ -94,81 +145,162 @@ static struct tensor *synthetic(struct device *d, const char *name, int ndim, co
     return t;
 }
 
+#define GUIDANCE 3
+
+static bool one_of(enum item item, enum item a, enum item b, enum item c, enum item d)
+{
+    return item == a || item == b || item == c || item == d;
+}
+
+static void load_networks(struct subject *s)
+{
+    struct device *d = s->device;
+    struct error e;
+    if (one_of(s->item, UNET_1, UNET_4, UNET_64, SAMPLE))
+        check_loaded(unet_load(&s->unet, synthetic_weights(s, NET_UNET, SYNTH_UNET_GAIN), d, &e),
+                     &e);
+    if (one_of(s->item, KL_ENCODE, KL_DECODE, ENCODE, SAMPLE))
+        check_loaded(kl_load(&s->kl, synthetic_weights(s, NET_KL, 1), d, &e), &e);
+    if (s->item == CLOOB_4 || s->item == ENCODE)
+        check_loaded(cloob_load(&s->cloob, synthetic_weights(s, NET_CLOOB, 1), d, &e), &e);
+}
+
+static void make_inputs(struct subject *s)
+{
+    struct device *d = s->device;
+    int64_t n = s->n;
+    if (one_of(s->item, UNET_1, UNET_4, UNET_64, UNET_64)) {
+        s->x = synthetic(d, "x", DIMS(n, 4, 32, 32), SYNTH_DATA_SCALE);
+        s->time = synthetic(d, "time", DIMS(n), 0.5);
+        s->embed = synthetic(d, "embed", DIMS(n, 512), SYNTH_DATA_SCALE);
+    } else if (s->item == KL_DECODE) {
+        s->x = synthetic(d, "z", DIMS(n, 4, 32, 32), SYNTH_DATA_SCALE);
+    } else if (s->item == KL_ENCODE || s->item == ENCODE) {
+        s->x = synthetic(d, "image", DIMS(n, 3, 256, 256), 1);
+    }
+    if (s->item == CLOOB_4 || s->item == ENCODE)
+        s->rgb = synthetic(d, "rgb", DIMS(n, 3, 224, 224), 0.5);
+}
+
+/* One picture's text, with guidance. */
+static void make_conditionings(struct conditionings *c)
+{
+    const char *text = "a";
+    const struct string_list no_images = {0};
+    struct error e;
+    if (conditionings_add(c, 1, &text, &no_images, GUIDANCE, &e))
+        die("%s", e.text);
+    c->items[0].embeds = xmalloc(512 * sizeof(float));
+    synth_data(c->items[0].embeds, 512, "embed", 1, SYNTH_DATA_SCALE / sqrt(512));
+}
+
+static void keep_output(struct subject *s, int i, struct tensor *y)
+{
+    if (!s->outputs[i])
+        s->outputs[i] = tensor_new(s->device, y->dtype, y->ndim, y->shape);
+    struct linear_combination_args copy = {1, {y}, {1}, s->outputs[i]};
+    s->device->backend->linear_combination(s->device, &copy);
+    tensor_release(y);
+}
+
+/* A replay_function. */
+static void forward(struct tape *t, void *context)
+{
+    struct subject *s = context;
+    if (s->unet)
+        keep_output(s, 0, unet_forward(t, s->unet, s->x, s->time, s->embed));
+    else if (s->kl && s->item == KL_DECODE)
+        keep_output(s, 0, kl_decode(t, s->kl, s->x));
+    else if (s->kl)
+        keep_output(s, 0, kl_encode(t, s->kl, s->x));
+    if (s->cloob)
+        keep_output(s, 1, cloob_image(t, s->cloob, s->rgb));
+}
+
 static void subject_init(struct subject *s, enum item item)
 {
-    struct error e;
-    int failed;
-    *s = (struct subject){.item = item};
-    if (device_open(&s->device, common_options.device, &e))
-        die("cannot open device '%s': %s", common_options.device, e.text);
+    *s = (struct subject){.item = item, .n = settings.batch ? settings.batch : items[item].images};
+    s->device = chosen_device();
     tape_init(&s->tape, s->device);
-    int64_t n = item == UNET_4 || item == CLOOB_4 ? 4 : 1;
-    if (item == UNET_1 || item == UNET_4) {
-        plan_unet(&s->plan, &net_sizes_published);
-        synth_named_weights(&s->names, &s->memory, &s->plan, NET_UNET, 1, SYNTH_UNET_GAIN);
-        failed = unet_load(&s->unet, &s->names, s->device, &e);
-        s->x = synthetic(s->device, "x", DIMS(n, 4, 32, 32), SYNTH_DATA_SCALE);
-        s->time = synthetic(s->device, "time", DIMS(n), 0.5);
-        s->embed = synthetic(s->device, "embed", DIMS(n, 512), SYNTH_DATA_SCALE);
-    } else if (item == CLOOB_4) {
-        plan_cloob(&s->plan, &net_sizes_published);
-        synth_named_weights(&s->names, &s->memory, &s->plan, NET_CLOOB, 1, 1);
-        failed = cloob_load(&s->cloob, &s->names, s->device, &e);
-        s->x = synthetic(s->device, "rgb", DIMS(n, 3, 224, 224), 0.5);
-    } else {
-        plan_kl(&s->plan, &net_sizes_published);
-        synth_named_weights(&s->names, &s->memory, &s->plan, NET_KL, 1, 1);
-        failed = kl_load(&s->kl, &s->names, s->device, &e);
-        s->x = item == KL_ENCODE ? synthetic(s->device, "image", DIMS(n, 3, 256, 256), 1)
-                                 : synthetic(s->device, "z", DIMS(n, 4, 32, 32), SYNTH_DATA_SCALE);
-    }
-    if (failed)
-        die("cannot load synthetic weights: %s", e.text);
+    load_networks(s);
+    make_inputs(s);
+    if (item == SAMPLE)
+        make_conditionings(&s->conditionings);
+    s->replay = replay_new(&s->tape, forward, s);
 }
 
 static void subject_release(struct subject *s)
 {
+    replay_free(s->replay);
+    conditionings_release(&s->conditionings);
     tensor_release(s->x);
     tensor_release(s->time);
     tensor_release(s->embed);
+    tensor_release(s->rgb);
+    tensor_release(s->outputs[0]);
+    tensor_release(s->outputs[1]);
     unet_free(s->unet);
     kl_free(s->kl);
     cloob_free(s->cloob);
-    free(s->names.items);
-    free(s->memory);
-    free(s->plan.items);
+    for (int i = 0; i <= NET_CLOOB; i++) {
+        free(s->sources[i].names.items);
+        free(s->sources[i].memory);
+        free(s->sources[i].plan.items);
+    }
     tape_release(&s->tape);
     device_close(s->device);
 }
 
-static struct tensor *forward(struct subject *s)
+static int count_picture(void *context, const struct image *image, int conditioning, int64_t index,
+                         struct error *e)
 {
-    switch (s->item) {
-    case UNET_1:
-    case UNET_4:
-        return unet_forward(&s->tape, s->unet, s->x, s->time, s->embed);
-    case KL_ENCODE:
-        return kl_encode(&s->tape, s->kl, s->x);
-    case KL_DECODE:
-        return kl_decode(&s->tape, s->kl, s->x);
-    default:
-        return cloob_image(&s->tape, s->cloob, s->x);
-    }
+    (void)image, (void)conditioning, (void)index, (void)e;
+    ((struct subject *)context)->pictures++;
+    return 0;
 }
 
-/* Seconds of one forward pass, until the result is in host memory. */
-static double timed(struct subject *s)
+/* Noise to pixels, as ccld-plms does it. */
+static void sample(struct subject *s)
 {
-    double begin = seconds_now();
-    struct tensor *y = forward(s);
+    struct sample_options o = {.method = SAMPLER_PLMS,
+                               .schedule = SCHEDULE_SPLICED,
+                               .steps = (int)settings.steps,
+                               .seed = 1,
+                               .count = s->n,
+                               .batch_size = (int)s->n,
+                               .height = 256,
+                               .width = 256,
+                               .autoencoder_scale = 8};
+    struct error e;
+    if (sample_run(&s->tape, &o, s->unet, s->kl, &s->conditionings, count_picture, s, &e))
+        die("%s", e.text);
+    CHECK(s->pictures % s->n == 0 && s->pictures > 0);
+}
+
+static void check_finite(const struct subject *s, const struct tensor *y)
+{
     float *host = xmalloc((size_t)tensor_count(y) * sizeof *host);
     tensor_to_f32(y, host);
-    double seconds = seconds_now() - begin;
     for (int64_t i = 0; i < tensor_count(y); i++)
         if (!(host[i] - host[i] == 0))
             die("%s: element %" PRId64 " of the output is %g", item_names[s->item], i, host[i]);
     free(host);
-    tensor_release(y);
+}
+
+/* Seconds of one run, until the device is done. */
+static double timed(struct subject *s)
+{
+    device_synchronize(s->device);
+    double begin = seconds_now();
+    if (s->item == SAMPLE)
+        sample(s);
+    else
+        replay_run(s->replay);
+    device_synchronize(s->device);
+    double seconds = seconds_now() - begin;
+    for (int i = 0; i < 2; i++)
+        if (s->outputs[i])
+            check_finite(s, s->outputs[i]);
     return seconds;
 }
 
@@ -182,6 +314,11 @@ static void warm_up(struct subject *s)
     s->device->backend = &counting;
     timed(s);
     s->device->backend = counted_backend;
+    if (s->item == SAMPLE)
+        flops = 0;                        /* what was replayed was not counted */
+    if (s->device->backend->record_begin) /* the second run is recorded */
+        for (int i = 0; i < 3; i++)
+            timed(s);
 }
 
 static int by_value(const void *a, const void *b)
@@ -199,16 +336,17 @@ static void report(struct subject *s)
     double median = (seconds[(settings.runs - 1) / 2] + seconds[settings.runs / 2]) / 2;
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    printf("%-10s %10.3f %10.3f %10.1f %10.1f %10ld %12zu\n", item_names[s->item], median,
-           seconds[0], flops * 1e-9, flops / median * 1e-9, usage.ru_maxrss >> 10,
-           device_memory(s->device).peak >> 20);
+    printf("%-10s %6" PRId64 " %10.4f %10.4f %10.2f %10.1f %10.1f %10ld %12zu\n",
+           item_names[s->item], s->n, median, seconds[0], (double)s->n / median, flops * 1e-9,
+           flops / median * 1e-9, usage.ru_maxrss >> 10, device_memory(s->device).peak >> 20);
     free(seconds);
 }
 
 static void answer_requests(struct subject *s)
 {
     char line[64];
-    printf("ready %.0f\n", flops);
+    struct sampler_options plms = {.method = SAMPLER_PLMS, .count = (int)settings.steps};
+    printf("ready %.0f %d\n", flops, s->item == SAMPLE ? sampler_evaluations(&plms) : 1);
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
         printf("%.6f\n", timed(s));
@@ -220,6 +358,7 @@ static void run_item(enum item item)
 {
     struct subject s;
     threads_init((int)common_options.threads);
+    flops = 0;
     subject_init(&s, item);
     warm_up(&s);
     if (settings.on_request)
@@ -241,7 +380,11 @@ static int run_item_in_child(enum item item)
         fflush(stdout);
         _exit(0);
     }
-    return waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
+    if (waitpid(child, &status, 0) != child || !WIFEXITED(status)) {
+        warn("%s ended by a signal", item_names[item]);
+        return 1;
+    }
+    return WEXITSTATUS(status);
 }
 
 int main(int argc, char **argv)
@@ -255,10 +398,13 @@ int main(int argc, char **argv)
         return 0;
     }
     int failed = 0;
-    printf("%-10s %10s %10s %10s %10s %10s %12s\n", "item", "median s", "min s", "GFLOP", "GFLOP/s",
-           "RSS MiB", "tensors MiB");
+    bool gpu =
+        !strncmp(common_options.device, "cuda", 4); /* which no process may open but its own */
+    printf("%-10s %6s %10s %10s %10s %10s %10s %10s %12s\n", "item", "images", "median s", "min s",
+           "images/s", "GFLOP", "GFLOP/s", "RSS MiB", "tensors MiB");
     for (enum item item = UNET_1; item < ITEM_COUNT; item++)
-        if (settings.item == ITEM_ALL || (enum item)settings.item == item)
+        if (settings.item == ITEM_ALL ? gpu || !items[item].large
+                                      : (enum item)settings.item == item)
             failed |= run_item_in_child(item);
     return failed;
 }
