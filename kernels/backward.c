@@ -254,6 +254,22 @@ BACKWARD_OF_SHAPE(upsample_nearest2x)
 BACKWARD_OF_SHAPE(upsample_bilinear2x)
 BACKWARD_OF_SHAPE(to_nchw)
 
+void backward_max_pool2x2(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    r->forward.max_pool2x2.y = dy;
+    RUN(t, max_pool2x2, r->forward.max_pool2x2, dy, dx);
+    give(t, r->inputs[0], dx);
+}
+
+void backward_feature_distance(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *db = wanted_first(t, r);
+    r->forward.feature_distance.y = dy;
+    RUN(t, feature_distance, r->forward.feature_distance, dy, db);
+    give(t, r->inputs[0], db);
+}
+
 void backward_to_nhwc(struct tape *t, struct record *r, struct tensor *dy)
 {
     struct tensor *dx = wanted_first(t, r);

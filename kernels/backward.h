@@ -102,6 +102,13 @@ struct avg_pool2x2_backward_args {
     struct tensor *dx;
 };
 
+/* Only forward.x is read. */
+struct max_pool2x2_backward_args {
+    struct max_pool2x2_args forward;
+    const struct tensor *dy;
+    struct tensor *dx;
+};
+
 struct upsample_nearest2x_backward_args {
     const struct tensor *dy;
     struct tensor *dx;
@@ -110,6 +117,13 @@ struct upsample_nearest2x_backward_args {
 struct upsample_bilinear2x_backward_args {
     const struct tensor *dy;
     struct tensor *dx;
+};
+
+/* By b alone; dy: F32 [n]. */
+struct feature_distance_backward_args {
+    struct feature_distance_args forward;
+    const struct tensor *dy;
+    struct tensor *db;
 };
 
 struct to_nhwc_backward_args {

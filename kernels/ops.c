@@ -135,6 +135,18 @@ struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float ep
     return y;
 }
 
+struct tensor *batch_norm(struct tape *t, struct tensor *x, float eps, struct tensor *gamma,
+                          struct tensor *beta, enum activation_kind act)
+{
+    CHECK(is_activation(x, 4));
+    int64_t n = x->shape[0], h = x->shape[1], w = x->shape[2], c = x->shape[3];
+    struct tensor *tall = reshape(t, x, DIMS(1, n * h, w, c));
+    struct tensor *y = group_norm(t, tall, (int)c, eps, gamma, beta, NULL, 0, act);
+    tensor_release(tall);
+    tensor_replace(&y, reshape(t, y, x->ndim, x->shape));
+    return y;
+}
+
 struct tensor *layer_norm(struct tape *t, struct tensor *x, float eps, struct tensor *gamma,
                           struct tensor *beta)
 {
@@ -349,6 +361,20 @@ struct tensor *avg_pool2x2(struct tape *t, struct tensor *x)
     return y;
 }
 
+struct tensor *max_pool2x2(struct tape *t, struct tensor *x)
+{
+    CHECK(is_activation(x, 4) && x->shape[1] >= 2 && x->shape[2] >= 2);
+    struct tensor *y =
+        output(t, x, DIMS(x->shape[0], x->shape[1] / 2, x->shape[2] / 2, x->shape[3]));
+    RUN(t, max_pool2x2, x, y);
+    struct record *r = RECORD(t, y, max_pool2x2, x);
+    if (r) {
+        r->forward.max_pool2x2 = (struct max_pool2x2_args){x, NULL};
+        record_keep(r, x);
+    }
+    return y;
+}
+
 static struct tensor *output_doubled(struct tape *t, const struct tensor *x)
 {
     CHECK(is_activation(x, 4));
@@ -368,6 +394,24 @@ struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x)
     struct tensor *y = output_doubled(t, x);
     RUN(t, upsample_bilinear2x, x, y);
     RECORD(t, y, upsample_bilinear2x, x);
+    return y;
+}
+
+struct tensor *feature_distance(struct tape *t, struct tensor *a, struct tensor *b,
+                                struct tensor *weight, float eps)
+{
+    CHECK(is_activation(a, 4) && a->dtype == b->dtype && tensor_same_shape(a, b));
+    CHECK(is_vector(weight, a->shape[3]) && eps > 0);
+    CHECK(!t->recording || !(a->gradient || weight->gradient));
+    struct tensor *y = tensor_new(t->device, DTYPE_F32, DIMS(a->shape[0]));
+    RUN(t, feature_distance, a, b, weight, y, eps);
+    struct record *r = RECORD(t, y, feature_distance, b);
+    if (r) {
+        r->forward.feature_distance = (struct feature_distance_args){a, b, weight, NULL, eps};
+        record_keep(r, a);
+        record_keep(r, b);
+        record_keep(r, weight);
+    }
     return y;
 }
 

@@ -20,11 +20,14 @@
 
 struct tape; /* kernels/tape.h */
 
+#define LEAKY_RELU_SLOPE 0.2f
+
 enum activation_kind {
     ACTIVATION_NONE,
     ACTIVATION_RELU,
     ACTIVATION_SILU, /* x * sigmoid(x), "swish" */
     ACTIVATION_GELU, /* x * Phi(x) by erf, not the tanh approximation */
+    ACTIVATION_LEAKY_RELU, /* x * LEAKY_RELU_SLOPE below zero */
 };
 
 /* y[n,oh,ow,co] = bias[co] + sum over kh, kw, ci of weight[co,ci,kh,kw] * x[n, oy*stride + kh -
@@ -65,6 +68,11 @@ struct group_norm_args {
 struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float eps,
                           struct tensor *gamma, struct tensor *beta, struct tensor *modulation,
                           int64_t modulation_begin, enum activation_kind act);
+
+/* The same over images, too, each channel by itself (torch's BatchNorm2d in training; there are no
+ * running averages): group_norm of the whole batch as one tall picture. */
+struct tensor *batch_norm(struct tape *t, struct tensor *x, float eps, struct tensor *gamma,
+                          struct tensor *beta, enum activation_kind act);
 
 /* Over the last dimension: (x - mean) / sqrt(variance + eps) * gamma + beta. */
 struct layer_norm_args {
@@ -185,6 +193,14 @@ struct avg_pool2x2_args {
 };
 struct tensor *avg_pool2x2(struct tape *t, struct tensor *x);
 
+/* Greatest of 2x2 blocks, of equal ones the first (by rows), which alone the gradient flows to; NaN
+ * counts as the greatest. Of an odd side the last row or column is left out, as torch does it. */
+struct max_pool2x2_args {
+    const struct tensor *x;
+    struct tensor *y;
+};
+struct tensor *max_pool2x2(struct tape *t, struct tensor *x);
+
 struct upsample_nearest2x_args {
     const struct tensor *x;
     struct tensor *y;
@@ -197,6 +213,18 @@ struct upsample_bilinear2x_args {
     struct tensor *y;
 };
 struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x);
+
+/* y[n] (F32 [n]) = mean over pixels of sum over c of weight[c] * (a_c / (|a| + eps) - b_c / (|b| +
+ * eps))^2, |.| being the length of a pixel's channels: how far two pictures' features are apart, a
+ * layer's share of LPIPS (Zhang et al., arXiv 1801.03924). Nothing flows into a and weight; where
+ * |b| is zero nothing flows into b. */
+struct feature_distance_args {
+    const struct tensor *a, *b, *weight;
+    struct tensor *y;
+    float eps;
+};
+struct tensor *feature_distance(struct tape *t, struct tensor *a, struct tensor *b,
+                                struct tensor *weight, float eps);
 
 /* Between the outside world's [n, c, h, w] and pictures' [n, h, w, c]; y = x * scale + shift[c]
  * where given: scale and shift are host arrays of c floats, c <= 4, or NULL (pixel normalisation).

@@ -28,6 +28,8 @@ struct record {
         struct embedding_args embedding;
         struct l2_normalize_args l2_normalize;
         struct take_row_args take_row;
+        struct max_pool2x2_args max_pool2x2;
+        struct feature_distance_args feature_distance;
         struct to_nhwc_args to_nhwc;
         struct linear_combination_args linear_combination;
     } forward;

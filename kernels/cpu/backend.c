@@ -12,6 +12,8 @@ void cpu_backend_init(struct backend *b)
     b->add = cpu_add;
     b->concat = cpu_concat;
     b->avg_pool2x2 = cpu_avg_pool2x2;
+    b->max_pool2x2 = cpu_max_pool2x2;
+    b->feature_distance = cpu_feature_distance;
     b->upsample_nearest2x = cpu_upsample_nearest2x;
     b->upsample_bilinear2x = cpu_upsample_bilinear2x;
     b->to_nhwc = cpu_to_nhwc;
@@ -25,6 +27,8 @@ void cpu_backend_init(struct backend *b)
     b->activation_backward = cpu_activation_backward;
     b->concat_backward = cpu_concat_backward;
     b->avg_pool2x2_backward = cpu_avg_pool2x2_backward;
+    b->max_pool2x2_backward = cpu_max_pool2x2_backward;
+    b->feature_distance_backward = cpu_feature_distance_backward;
     b->upsample_nearest2x_backward = cpu_upsample_nearest2x_backward;
     b->upsample_bilinear2x_backward = cpu_upsample_bilinear2x_backward;
     b->adamw = cpu_adamw;

@@ -14,6 +14,8 @@ void cpu_activation(struct device *d, const struct activation_args *a);
 void cpu_add(struct device *d, const struct add_args *a);
 void cpu_concat(struct device *d, const struct concat_args *a);
 void cpu_avg_pool2x2(struct device *d, const struct avg_pool2x2_args *a);
+void cpu_max_pool2x2(struct device *d, const struct max_pool2x2_args *a);
+void cpu_feature_distance(struct device *d, const struct feature_distance_args *a);
 void cpu_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_args *a);
 void cpu_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_args *a);
 void cpu_to_nhwc(struct device *d, const struct to_nhwc_args *a);
@@ -28,6 +30,9 @@ void cpu_attention_backward(struct device *d, const struct attention_backward_ar
 void cpu_activation_backward(struct device *d, const struct activation_backward_args *a);
 void cpu_concat_backward(struct device *d, const struct concat_backward_args *a);
 void cpu_avg_pool2x2_backward(struct device *d, const struct avg_pool2x2_backward_args *a);
+void cpu_max_pool2x2_backward(struct device *d, const struct max_pool2x2_backward_args *a);
+void cpu_feature_distance_backward(struct device *d,
+                                   const struct feature_distance_backward_args *a);
 void cpu_upsample_nearest2x_backward(struct device *d,
                                      const struct upsample_nearest2x_backward_args *a);
 void cpu_upsample_bilinear2x_backward(struct device *d,

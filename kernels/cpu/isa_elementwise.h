@@ -26,6 +26,9 @@ static void activation_all(float *y, const float *x, int64_t n, enum activation_
     case ACTIVATION_GELU:
         activation_of(y, x, n, ACTIVATION_GELU);
         break;
+    case ACTIVATION_LEAKY_RELU:
+        activation_of(y, x, n, ACTIVATION_LEAKY_RELU);
+        break;
     }
 }
 
@@ -56,6 +59,9 @@ static void activation_backward_all(float *dx, const float *x, const float *dy, 
         break;
     case ACTIVATION_GELU:
         activation_backward_of(dx, x, dy, n, ACTIVATION_GELU);
+        break;
+    case ACTIVATION_LEAKY_RELU:
+        activation_backward_of(dx, x, dy, n, ACTIVATION_LEAKY_RELU);
         break;
     }
 }

@@ -105,6 +105,9 @@ static void normalize(float *y, const float *x, const float *center, const float
     case ACTIVATION_GELU:
         normalize_of(y, x, center, scale, shift, n, ACTIVATION_GELU);
         break;
+    case ACTIVATION_LEAKY_RELU:
+        normalize_of(y, x, center, scale, shift, n, ACTIVATION_LEAKY_RELU);
+        break;
     }
 }
 
@@ -122,6 +125,8 @@ INLINE vec activate_backward(vec z, vec dy, const enum activation_kind act)
         vec cdf = 0.5f * (1.0f + erf_vec(z * 0.70710678118654752f));
         return dy * (cdf + z * exp_vec(-0.5f * z * z) * 0.39894228040143268f);
     }
+    case ACTIVATION_LEAKY_RELU:
+        return choose(z <= 0, dy * LEAKY_RELU_SLOPE, dy);
     default:
         return dy;
     }
@@ -171,6 +176,9 @@ static void normalize_sums(const float *x, const float *dy, int64_t pixels, int6
     case ACTIVATION_GELU:
         normalize_sums_of(x, dy, pixels, c, center, scale, shift, ACTIVATION_GELU, p, q);
         break;
+    case ACTIVATION_LEAKY_RELU:
+        normalize_sums_of(x, dy, pixels, c, center, scale, shift, ACTIVATION_LEAKY_RELU, p, q);
+        break;
     }
 }
 
@@ -218,6 +226,10 @@ static void normalize_backward(float *dx, const float *x, const float *dy, const
     case ACTIVATION_GELU:
         normalize_backward_of(dx, x, dy, center, scale, shift, by_dz, constant, by_x, n,
                               ACTIVATION_GELU);
+        break;
+    case ACTIVATION_LEAKY_RELU:
+        normalize_backward_of(dx, x, dy, center, scale, shift, by_dz, constant, by_x, n,
+                              ACTIVATION_LEAKY_RELU);
         break;
     }
 }

@@ -94,6 +94,8 @@ INLINE vec activate(vec x, enum activation_kind act)
         return x / (1.0f + exp_vec(-x));
     case ACTIVATION_GELU:
         return 0.5f * x * (1.0f + erf_vec(x * 0.70710678118654752f));
+    case ACTIVATION_LEAKY_RELU:
+        return choose(x < 0, x * LEAKY_RELU_SLOPE, x);
     default:
         return x;
     }

@@ -35,6 +35,11 @@ template <typename T, int N> DEVICE_INLINE void activate(enum activation_kind ac
         for (int i = 0; i < N; i++)
             z[i] *= normcdff(z[i]);
         break;
+    case ACTIVATION_LEAKY_RELU:
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            z[i] = z[i] < 0 ? z[i] * LEAKY_RELU_SLOPE : z[i];
+        break;
     }
 }
 
@@ -64,6 +69,11 @@ DEVICE_INLINE void activate_backward(enum activation_kind act, vec<float, N> &d,
             const float density = 0.3989422804f * expf(-0.5f * z[i] * z[i]);
             d[i] *= normcdff(z[i]) + z[i] * density;
         }
+        break;
+    case ACTIVATION_LEAKY_RELU:
+#pragma unroll
+        for (int i = 0; i < N; i++)
+            d[i] = z[i] <= 0 ? d[i] * LEAKY_RELU_SLOPE : d[i];
         break;
     }
 }

@@ -29,6 +29,8 @@ template <enum activation_kind ACT> DEVICE_INLINE float activated(float x)
         return x / (1 + expf(-x));
     if (ACT == ACTIVATION_GELU)
         return 0.5f * x * (1 + erff(x * 0.70710678118654752f));
+    if (ACT == ACTIVATION_LEAKY_RELU)
+        return x < 0 ? x * LEAKY_RELU_SLOPE : x;
     return x;
 }
 
@@ -78,6 +80,10 @@ static void launch_bias_activate(cudaStream_t stream, int64_t rows, int64_t colu
     case ACTIVATION_GELU:
         LAUNCH((bias_activate_kernel<T, V, ACTIVATION_GELU>), grid, block, 0, stream, rows, columns,
                bias, y);
+        break;
+    case ACTIVATION_LEAKY_RELU:
+        LAUNCH((bias_activate_kernel<T, V, ACTIVATION_LEAKY_RELU>), grid, block, 0, stream, rows,
+               columns, bias, y);
         break;
     }
 }

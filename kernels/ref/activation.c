@@ -11,6 +11,8 @@ double ref_activate(enum activation_kind kind, double x)
         return x / (1 + exp(-x));
     case ACTIVATION_GELU:
         return 0.5 * x * (1 + erf(x * M_SQRT1_2));
+    case ACTIVATION_LEAKY_RELU:
+        return x < 0 ? x * LEAKY_RELU_SLOPE : x;
     }
     CHECK(!"an activation of ops.h");
     return x;

@@ -14,6 +14,8 @@ double ref_activate_derivative(enum activation_kind kind, double x)
     }
     case ACTIVATION_GELU: /* Phi(x) + x * phi(x) */
         return 0.5 * (1 + erf(x * M_SQRT1_2)) + x * exp(-0.5 * x * x) / sqrt(2 * M_PI);
+    case ACTIVATION_LEAKY_RELU:
+        return x <= 0 ? LEAKY_RELU_SLOPE : 1;
     }
     CHECK(!"an activation of ops.h");
     return x;

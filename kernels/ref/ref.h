@@ -54,6 +54,10 @@ void ref_attention_probabilities(double *p, const float *q, const float *k,
  * of the nearer. */
 void ref_bilinear2x_neighbours(int64_t i, int64_t size, int64_t *near, int64_t *far);
 
+/* Where in a 2x2 block that begins at p, of pictures of c channels, the greatest number of p's
+ * channel is: its distance from p. row: floats between rows. */
+int64_t ref_greatest_of_block(const float *p, int64_t row, int64_t c);
+
 /* sums[j] += sum over rows of x[row, j]: gradients by a bias. */
 void ref_add_column_sums(float *sums, const float *x, int64_t rows, int64_t columns);
 

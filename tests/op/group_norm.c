@@ -26,6 +26,9 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 3, 5, 6, 1, 5, 0, 13, ACTIVATION_RELU, FILL_NORMAL},
     {3, 8, 8, 64, 1, 5, 0, 129, ACTIVATION_RELU, FILL_NORMAL},
     {2, 4, 4, 24, 2, 6, 1, 8, ACTIVATION_SILU, FILL_NORMAL},
+    {1, 24, 8, 64, 64, 5, 1, 0, ACTIVATION_LEAKY_RELU, FILL_NORMAL}, /* batch_norm */
+    {1, 24, 7, 37, 37, 5, 1, 0, ACTIVATION_LEAKY_RELU, FILL_NORMAL},
+    {1, 64, 16, 16, 16, 5, 1, 0, ACTIVATION_LEAKY_RELU, FILL_NEAR_CONSTANT},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -33,6 +36,7 @@ static const int64_t bench[][MAX_PARAMETERS] = {
     {4, 8, 8, 1536, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL},
     {1, 256, 256, 128, 32, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL}, /* KL-f8 */
     {1, 64, 64, 512, 32, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL},
+    {1, 256, 64, 128, 128, 5, 1, 0, ACTIVATION_LEAKY_RELU, FILL_NORMAL}, /* batch_norm of 4 */
 };
 
 static void draw(struct check *c, int64_t *p)
@@ -45,7 +49,7 @@ static void draw(struct check *c, int64_t *p)
     p[EPS_EXPONENT] = between(c, 5, 6);
     p[AFFINE] = coin(c);
     p[MODULATION] = coin(c) ? coin(c) : between(c, 2, 60);
-    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_GELU);
+    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_LEAKY_RELU);
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 

@@ -37,6 +37,9 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 3, 5, 6, 1, 5, 0, 13, ACTIVATION_RELU, FILL_NORMAL, 15},
     {3, 8, 8, 64, 1, 5, 0, 129, ACTIVATION_RELU, FILL_NORMAL, 15},
     {2, 4, 4, 24, 2, 6, 1, 8, ACTIVATION_SILU, FILL_NORMAL, 15},
+    {1, 24, 8, 64, 64, 5, 1, 0, ACTIVATION_LEAKY_RELU, FILL_NORMAL, 15}, /* batch_norm */
+    {1, 24, 7, 37, 37, 5, 1, 0, ACTIVATION_LEAKY_RELU, FILL_NORMAL, 15},
+    {1, 64, 16, 16, 16, 5, 1, 0, ACTIVATION_LEAKY_RELU, FILL_NEAR_CONSTANT, 15},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -45,6 +48,7 @@ static const int64_t bench[][MAX_PARAMETERS] = {
     {8, 8, 8, 512, 1, 5, 1, 0, ACTIVATION_NONE, FILL_NORMAL, 15},
     {64, 32, 32, 64, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 15},    /* U-Net 16, batch 64 */
     {1, 128, 128, 128, 32, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL, 15}, /* KL-f8, smaller */
+    {1, 256, 64, 128, 128, 5, 1, 0, ACTIVATION_LEAKY_RELU, FILL_NORMAL, 15}, /* batch_norm of 4 */
 };
 
 static void draw(struct check *c, int64_t *p)
@@ -57,7 +61,7 @@ static void draw(struct check *c, int64_t *p)
     p[EPS_EXPONENT] = between(c, 5, 6);
     p[AFFINE] = coin(c);
     p[MODULATION] = coin(c) ? coin(c) : between(c, 2, 60);
-    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_GELU);
+    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_LEAKY_RELU);
     p[FILL] = between(c, FILL_NORMAL, FILL_WIDE);
     p[WANTED] = coin(c) ? 15 : 1 + 14 * coin(c);
 }

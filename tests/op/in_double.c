@@ -29,6 +29,9 @@
 #define ref_embedding               plain_embedding
 #define ref_l2_normalize            plain_l2_normalize
 #define ref_avg_pool2x2             plain_avg_pool2x2
+#define ref_max_pool2x2             plain_max_pool2x2
+#define ref_greatest_of_block       plain_greatest_of_block
+#define ref_feature_distance        plain_feature_distance
 #define ref_upsample_nearest2x      plain_upsample_nearest2x
 #define ref_upsample_bilinear2x     plain_upsample_bilinear2x
 #define ref_to_nhwc                 plain_to_nhwc
@@ -48,10 +51,12 @@
 #include "kernels/ref/concat.c"
 #include "kernels/ref/conv2d.c"
 #include "kernels/ref/embedding.c"
+#include "kernels/ref/feature_distance.c"
 #include "kernels/ref/group_norm.c"
 #include "kernels/ref/l2_normalize.c"
 #include "kernels/ref/layer_norm.c"
 #include "kernels/ref/linear.c"
+#include "kernels/ref/max_pool2x2.c"
 #include "kernels/ref/prepend_row.c"
 #include "kernels/ref/take_row.c"
 #include "kernels/ref/to_nchw.c"
@@ -143,6 +148,17 @@ void double_embedding(struct tensor *tokens, struct tensor *table, struct tensor
 void double_avg_pool2x2(struct tensor *x, struct tensor *y)
 {
     RUN(avg_pool2x2, x, y);
+}
+
+void double_max_pool2x2(struct tensor *x, struct tensor *y)
+{
+    RUN(max_pool2x2, x, y);
+}
+
+void double_feature_distance(struct tensor *a, struct tensor *b, struct tensor *weight,
+                             struct tensor *y, double eps)
+{
+    RUN(feature_distance, a, b, weight, y, eps);
 }
 
 void double_upsample_nearest2x(struct tensor *x, struct tensor *y)

@@ -30,6 +30,9 @@ void double_take_row(struct tensor *x, struct tensor *y, int64_t index);
 void double_embedding(struct tensor *tokens, struct tensor *table, struct tensor *y);
 void double_l2_normalize(struct tensor *x, struct tensor *y, double eps, double scale);
 void double_avg_pool2x2(struct tensor *x, struct tensor *y);
+void double_max_pool2x2(struct tensor *x, struct tensor *y);
+void double_feature_distance(struct tensor *a, struct tensor *b, struct tensor *weight,
+                             struct tensor *y, double eps);
 void double_upsample_nearest2x(struct tensor *x, struct tensor *y);
 void double_upsample_bilinear2x(struct tensor *x, struct tensor *y);
 void double_to_nhwc(struct tensor *x, struct tensor *y, struct tensor *scale, struct tensor *shift);

@@ -40,7 +40,7 @@ static void draw(struct check *c, int64_t *p)
     p[DIMENSIONS] = between(c, 2, 3);
     p[WEIGHT_DIMENSIONS] = coin(c) ? 2 : 4;
     p[BIAS] = coin(c);
-    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_GELU);
+    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_LEAKY_RELU);
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 
