@@ -339,7 +339,11 @@ static int finish(struct loop *l, struct error *e)
     if (l->f->order->holdout > 0 && !stop_wanted(l) && l->s->step > l->first_step &&
         !due(l->s->step, o->holdout_every) && log_holdout(l, e) != 0)
         return -1;
-    return l->saved_step == l->s->step ? 0 : save(l, e);
+    if (l->saved_step != l->s->step)
+        return save(l, e);
+    if (is_first_rank(l)) /* what the process that saved it had no time to do */
+        run_prune(l->f->run, l->s->step, o->keep);
+    return 0;
 }
 
 static int begin(struct loop *l, struct error *e)

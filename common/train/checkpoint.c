@@ -334,9 +334,10 @@ static int move_latest(const char *run, const char *name, struct error *e)
     return result;
 }
 
-/* Those of later steps, of a run that was resumed from an earlier one, are left alone. */
-static void prune(const struct run *r, int64_t step, int64_t keep)
+void run_prune(const struct run *r, int64_t step, int64_t keep)
 {
+    if (keep == 0)
+        return;
     struct step_list l;
     struct error e;
     int result = list_steps(&l, r->folder, &e);
@@ -384,8 +385,8 @@ int checkpoint_save(struct run *r, const struct bank *b, struct training_state *
         result = -1;
     if (result)
         error_prefix(e, "cannot write the checkpoint '%s'", path);
-    else if (keep > 0)
-        prune(r, s->step, keep);
+    else
+        run_prune(r, s->step, keep);
     free(new);
     free(path);
     return result;

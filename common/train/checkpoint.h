@@ -80,6 +80,10 @@ const char *run_folder(const struct run *r);
 /* Number of checkpoints in it. */
 int run_checkpoints(const struct run *r);
 
+/* Removes all but the `keep` last checkpoints up to step `step`; keep 0: none. Those of later
+ * steps, of a run that was resumed from an earlier one, are left alone. */
+void run_prune(const struct run *r, int64_t step, int64_t keep);
+
 /* "step-00050000" */
 void checkpoint_name(char name[CHECKPOINT_NAME_SIZE], int64_t step);
 /* Bytes on disk of one. */
@@ -87,10 +91,10 @@ int64_t checkpoint_bytes(const struct bank *b);
 /* Fails, with both figures, when the file system of `folder` has less than that free. */
 int checkpoint_check_space(const char *folder, int64_t bytes, struct error *e);
 
-/* Writes a checkpoint of step s->step, moves `latest` to it and then, with keep > 0, removes all
- * but the `keep` last ones; one of the same step is replaced. Free space is checked before.
- * Whatever fails or whenever the process is killed, the checkpoints that were there stay, and
- * `latest` points to a complete one. Sets s->version, s->updates and s->files. */
+/* Writes a checkpoint of step s->step, moves `latest` to it and then prunes the run; one of the
+ * same step is replaced. Free space is checked before. Whatever fails or whenever the process is
+ * killed, the checkpoints that were there stay, and `latest` points to a complete one. Sets
+ * s->version, s->updates and s->files. */
 int checkpoint_save(struct run *r, const struct bank *b, struct training_state *s, int64_t keep,
                     struct error *e);
 

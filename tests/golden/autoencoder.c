@@ -1,0 +1,160 @@
+/* The autoencoder trainer's losses and gradients against the reference's: whole, in micro-batches,
+ * and with the encoder fixed. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/train/autoencoder_step.h"
+#include "tests/support/golden.h"
+#include "tests/support/subject.h"
+#include "tests/support/synth.h"
+#include "tests/support/tap.h"
+
+#define TOLERANCE_LOSS          1e-4
+#define TOLERANCE_LOSS_BF16     2e-2
+#define TOLERANCE_GRADIENT      5e-3
+#define TOLERANCE_GRADIENT_BF16 5e-2
+#define NOTHING                 1e-5 /* of the largest gradient: zero but for rounding */
+
+struct expected {
+    const struct golden *golden;
+    float *pictures, *noise;
+    int64_t n, latent;
+    int height, width;
+    double kl, loss;
+};
+
+static double read_number(const struct golden *g, const char *name)
+{
+    float *x = golden_read(g, name);
+    double number = x[0];
+    free(x);
+    return number;
+}
+
+static void expected_init(struct expected *x, const struct golden *g)
+{
+    const struct weight *image = golden_find(g, "in.image"), *z = golden_find(g, "in.z");
+    *x = (struct expected){
+        .golden = g,
+        .pictures = golden_read(g, "in.image"),
+        .n = image->shape[0],
+        .latent = weight_count(z) / z->shape[0],
+        .height = (int)image->shape[2],
+        .width = (int)image->shape[3],
+        .kl = read_number(g, "out.kl"),
+        .loss = read_number(g, "out.loss"),
+    };
+    size_t count = (size_t)weight_count(z);
+    x->noise = xmalloc(count * sizeof *x->noise);
+    synth_data(x->noise, count, "eps", (uint64_t)golden_int(g, "seed"), SYNTH_DATA_SCALE);
+}
+
+static void check_close(const struct expected *x, struct device *d, const char *how,
+                        const char *what, double ours, double theirs)
+{
+    double error = fabs(ours - theirs) / fabs(theirs);
+    double most = subject_tolerance(d, TOLERANCE_LOSS, TOLERANCE_LOSS, TOLERANCE_LOSS_BF16);
+    tap_ok(error <= most, "%s: %s on %s, %s: %.6f, relative error %.2g (<= %.0e)", x->golden->name,
+           what, subject_name(d), how, ours, error, most);
+}
+
+static double norm_of(const struct bank *b, const struct bank_tensor *t)
+{
+    float *g = xmalloc((size_t)t->count * sizeof *g);
+    const float *at = bank_read(b, BANK_GRADIENTS, t->offset, t->count, g);
+    double sum = 0;
+    for (int64_t i = 0; i < t->count; i++)
+        sum += (double)at[i] * at[i];
+    free(g);
+    return sqrt(sum);
+}
+
+/* Norms of the trained tensors' gradients, which are `scale` times what they should be. */
+static void check_gradients(const struct expected *x, const struct bank *b, const char *how,
+                            double scale)
+{
+    double worst = 0, largest = 0;
+    const char *name = "";
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0; i < b->trained_count; i++) {
+            char *key = xasprintf("gnorm.%s", b->tensors[i].name);
+            double theirs = read_number(x->golden, key);
+            double ours = pass ? norm_of(b, &b->tensors[i]) / scale : 0;
+            free(key);
+            largest = fmax(largest, theirs);
+            if (!pass)
+                continue;
+            double error = fabs(ours - theirs) / fmax(theirs, NOTHING * largest);
+            if (!(error <= worst)) {
+                worst = error;
+                name = b->tensors[i].name;
+            }
+        }
+    double most = subject_tolerance(b->device, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT,
+                                    TOLERANCE_GRADIENT_BF16);
+    tap_ok(worst <= most, "%s: gradients of %d tensors on %s, %s: worst norm %.2g (<= %.0e), '%s'",
+           x->golden->name, b->trained_count, subject_name(b->device), how, worst, most, name);
+}
+
+static void run(const struct expected *x, struct device *d, int64_t batch, bool fixed,
+                const char *how)
+{
+    struct bank *b;
+    struct error e;
+    struct autoencoder_step *s;
+    struct autoencoder_result r;
+    struct autoencoder_options o = {.batch = batch,
+                                    .accumulate = x->n / batch,
+                                    .kl_weight = 1e-6,
+                                    .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
+    bool (*is_fixed)(const char *) = fixed ? autoencoder_is_encoder : NULL;
+    if (bank_from_names_fixing(&b, &x->golden->names, is_fixed, d, &e) != 0 ||
+        autoencoder_step_open(&s, b, collective_alone(), &o, &e) != 0)
+        die("'%s': %s", x->golden->name, e.text);
+    double scale = autoencoder_step_loss_scale(s).scale;
+    uint64_t *samples = xcalloc((size_t)x->n, sizeof *samples);
+    int64_t picture = 3 * (int64_t)x->height * x->width;
+    for (int64_t k = 0; k < o.accumulate; k++) {
+        int64_t at = k * batch;
+        struct picture_batch part = {batch, x->height, x->width, x->pictures + at * picture,
+                                     samples + at};
+        autoencoder_step_micro_batch_drawn(s, 0, &part, x->noise + at * x->latent);
+    }
+    autoencoder_step_update(s, 0, 0, &r);
+    check_close(x, d, how, "divergence", r.losses.kl, x->kl);
+    check_close(x, d, how, "loss", r.losses.total, fixed ? x->loss - 1e-6 * x->kl : x->loss);
+    check_gradients(x, b, how, scale);
+    free(samples);
+    autoencoder_step_close(s);
+    bank_free(b);
+}
+
+static void check_file(const char *folder, const char *name, const char *device)
+{
+    struct golden g;
+    struct expected x;
+    if (!golden_open(&g, folder, name))
+        return;
+    struct device *d = subject_open(device);
+    expected_init(&x, &g);
+    run(&x, d, x.n, false, "in one batch");
+    run(&x, d, 1, false, "image by image");
+    run(&x, d, x.n, true, "decoder only");
+    tap_ok(device_memory(d).in_use == 0, "%s: all tensors were released on %s", g.name,
+           subject_name(d));
+    free(x.pictures);
+    free(x.noise);
+    device_close(d);
+    golden_close(&g);
+}
+
+int main(int argc, char **argv)
+{
+    const char *folder = argc > 1 ? argv[1] : "tests/golden/data";
+    message_init("autoencoder");
+    for (const char *const *device = subject_devices(); *device; device++)
+        check_file(folder, "kl_tiny", *device);
+    return tap_done();
+}

@@ -1,0 +1,418 @@
+/* Training of the KL autoencoder: its step, what is fixed, its loop, and how pictures are judged.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/fit_autoencoder.h"
+#include "common/train/loss.h"
+#include "common/train/picture_quality.h"
+#include "tests/support/tap.h"
+
+#define SIDE   16
+#define FACTOR 2
+#define Z      2
+#define MOST   8 /* pictures */
+#define NUMBER (3 * SIDE * SIDE)
+
+static struct device *device;
+static float pictures[MOST][NUMBER];
+static const uint64_t samples[MOST] = {3, 1, 4, 11, 5, 9, 2, 6};
+
+/* Discs on slopes: pictures that can be learnt. */
+static void draw_pictures(void)
+{
+    for (int i = 0; i < MOST; i++) {
+        float u[8];
+        rng_uniform(u, 8, 7, RNG_SHAPES, 0, (uint64_t)i, 0);
+        for (int y = 0; y < SIDE; y++)
+            for (int x = 0; x < SIDE; x++) {
+                float dx = (float)x - 16 * u[0], dy = (float)y - 16 * u[1];
+                bool in = dx * dx + dy * dy < 9 + 16 * u[2];
+                for (int c = 0; c < 3; c++)
+                    pictures[i][c * SIDE * SIDE + y * SIDE + x] =
+                        in ? 2 * u[3 + c] - 1 : u[6] * (float)x / SIDE - 0.5f * u[7];
+            }
+    }
+}
+
+static struct autoencoder_options options(int64_t batch, int64_t accumulate)
+{
+    return (struct autoencoder_options){
+        .seed = 11,
+        .batch = batch,
+        .accumulate = accumulate,
+        .kl_weight = 1e-5,
+        .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8},
+    };
+}
+
+static struct bank *make_bank(struct device *d)
+{
+    struct net_sizes sizes = {
+        .latent = Z, .kl_channels = 32, .kl_multipliers = {1, 2}, .kl_levels = 2, .kl_blocks = 1};
+    struct net_plan plan = {0};
+    plan_kl(&plan, &sizes);
+    struct bank *b = bank_new(&plan, NET_KL, 3, d);
+    plan_release(&plan);
+    return b;
+}
+
+/* The same weights, of which the encoder's are not trained. */
+static struct bank *fixed_bank(const struct bank *b)
+{
+    struct named_weights names;
+    struct bank *fixed;
+    struct error e;
+    bank_names(&names, b, BANK_PARAMETERS);
+    if (bank_from_names_fixing(&fixed, &names, autoencoder_is_encoder, device, &e) != 0)
+        die("%s", e.text);
+    names_release(&names);
+    return fixed;
+}
+
+static struct autoencoder_step *open_step(struct bank *b, struct autoencoder_options o)
+{
+    struct autoencoder_step *s;
+    struct error e;
+    if (autoencoder_step_open(&s, b, collective_alone(), &o, &e) != 0)
+        die("%s", e.text);
+    return s;
+}
+
+static struct picture_batch batch_at(int64_t at, int64_t n)
+{
+    return (struct picture_batch){n, SIDE, SIDE, pictures[at], samples + at};
+}
+
+static struct autoencoder_result update(struct autoencoder_step *s, int64_t step, int64_t batch,
+                                        int64_t accumulate, double rate)
+{
+    struct autoencoder_result r;
+    for (int64_t k = 0; k < accumulate; k++) {
+        struct picture_batch b = batch_at(k * batch, batch);
+        autoencoder_step_micro_batch(s, step, &b);
+    }
+    autoencoder_step_update(s, rate, 0.9, &r);
+    return r;
+}
+
+static const float *array(const struct bank *b, enum bank_array which, const struct bank_tensor *t)
+{
+    return bank_read(b, which, t->offset, t->count, NULL);
+}
+
+/* Root of the sum of squared differences over all tensors that both train, over that of b's. */
+static double apart(const struct bank *a, const struct bank *b, enum bank_array which)
+{
+    double error = 0, norm = 0;
+    for (int i = 0; i < b->trained_count; i++) {
+        const struct bank_tensor *theirs = &b->tensors[i], *ours = bank_find(a, theirs->name);
+        const float *x = array(a, which, ours), *y = array(b, which, theirs);
+        for (int64_t k = 0; k < ours->count; k++) {
+            error += ((double)x[k] - y[k]) * ((double)x[k] - y[k]);
+            norm += (double)y[k] * y[k];
+        }
+    }
+    return sqrt(error / norm);
+}
+
+static void test_errors(void)
+{
+    float x[5] = {0.1f, -0.4f, 0.9f, 0, -1}, y[5] = {0.3f, -0.5f, 0.2f, 0.5f, -1};
+    for (int squared = 0; squared < 2; squared++) {
+        float dy[5], moved[5];
+        memcpy(dy, y, sizeof y);
+        double error = reconstruction_error(x, dy, 5, squared, 3), worst = 0;
+        double expected = squared ? (0.04 + 0.01 + 0.49 + 0.25) / 5 : (0.2 + 0.1 + 0.7 + 0.5) / 5;
+        tap_ok(fabs(error - expected) <= 1e-7, "the mean error, %s", squared ? "L2" : "L1");
+        for (int i = 0; i < 4; i++) {
+            memcpy(moved, y, sizeof y);
+            moved[i] += 1e-3f;
+            double up = reconstruction_error(x, moved, 5, squared, 0);
+            worst = fmax(worst, fabs(3 * (up - error) / 1e-3 - dy[i]));
+        }
+        tap_ok(worst <= 2e-3, "its gradient: %.2g from finite differences", worst);
+        y[1] = NAN;
+        memcpy(dy, y, sizeof y);
+        tap_ok(isnan(reconstruction_error(x, dy, 5, squared, 1)) && isnan(dy[0]),
+               "what is not a number shows in error and gradient");
+        y[1] = -0.5f;
+    }
+}
+
+static void test_overfit(void)
+{
+    for (int l2 = 0; l2 < 2; l2++) {
+        struct bank *b = make_bank(device);
+        struct autoencoder_options o = options(MOST, 1);
+        o.l2 = l2;
+        o.clip_grad = 1;
+        struct autoencoder_step *s = open_step(b, o);
+        struct autoencoder_result first = update(s, 0, MOST, 1, 2e-3), last = first;
+        for (int step = 1; step < 120; step++)
+            last = update(s, step, MOST, 1, step < 80 ? 2e-3 : 5e-4);
+        tap_ok(last.applied &&
+                   last.losses.reconstruction < first.losses.reconstruction / (l2 ? 20 : 5),
+               "eight pictures are learnt by heart, %s: %.4f from %.4f", l2 ? "L2" : "L1",
+               last.losses.reconstruction, first.losses.reconstruction);
+        struct picture_batch all = batch_at(0, MOST);
+        float(*back)[NUMBER] = xmalloc(sizeof *back * MOST);
+        struct autoencoder_losses losses[MOST];
+        autoencoder_step_reconstruct(s, BANK_EMA, &all, back[0], losses);
+        double psnr = 0, mean = 0;
+        for (int i = 0; i < MOST; i++) {
+            psnr += picture_psnr(pictures[i], back[i], SIDE, SIDE) / MOST;
+            for (int k = 0; k < NUMBER; k++) {
+                double d = (double)back[i][k] - pictures[i][k];
+                mean += (l2 ? d * d : fabs(d)) / (MOST * NUMBER);
+            }
+        }
+        double told = 0;
+        for (int i = 0; i < MOST; i++)
+            told += losses[i].reconstruction / MOST;
+        tap_ok(psnr > 18, "reconstructions of averaged weights: PSNR %.1f dB", psnr);
+        tap_ok(fabs(told - mean) <= 1e-6 * mean, "and their losses are what they say");
+        free(back);
+        autoencoder_step_close(s);
+        bank_free(b);
+    }
+}
+
+static void test_accumulation(void)
+{
+    struct bank *a = make_bank(device), *b = make_bank(device);
+    struct autoencoder_step *whole = open_step(a, options(8, 1)),
+                            *parts = open_step(b, options(2, 4));
+    struct autoencoder_result ra = update(whole, 5, 8, 1, 1e-4), rb = update(parts, 5, 2, 4, 1e-4);
+    tap_ok(fabs(ra.losses.total / rb.losses.total - 1) <= 1e-6 &&
+               fabs(ra.losses.kl / rb.losses.kl - 1) <= 1e-6,
+           "4 micro-batches of 2: the loss of a batch of 8");
+    double error = apart(a, b, BANK_GRADIENTS);
+    tap_ok(error <= 5e-6, "and its gradient: relative %.2g", error);
+    tap_ok(fabs(ra.losses.total - ra.losses.reconstruction - 1e-5 * ra.losses.kl) <= 1e-9,
+           "the loss is reconstruction and weighted divergence");
+    autoencoder_step_close(whole);
+    autoencoder_step_close(parts);
+    bank_free(a);
+    bank_free(b);
+}
+
+static bool same_bytes(const struct bank *a, const struct bank *b, bool encoder)
+{
+    bool same = true;
+    for (int i = 0; i < a->count; i++) {
+        const struct bank_tensor *t = &a->tensors[i], *o = bank_find(b, t->name);
+        size_t bytes = (size_t)t->count * sizeof(float);
+        if (autoencoder_is_encoder(t->name) != encoder)
+            continue;
+        same &= memcmp(array(a, BANK_PARAMETERS, t), array(b, BANK_PARAMETERS, o), bytes) == 0 &&
+                memcmp(array(a, BANK_EMA, t), array(b, BANK_EMA, o), bytes) == 0;
+    }
+    return same;
+}
+
+static void test_decoder_only(void)
+{
+    struct bank *before = make_bank(device), *whole = make_bank(device);
+    struct bank *fixed = fixed_bank(before);
+    struct autoencoder_step *a = open_step(whole, options(4, 1)),
+                            *b = open_step(fixed, options(4, 1));
+    tap_ok(fixed->count == before->count && fixed->trained_count < before->trained_count &&
+               !bank_find(fixed, "encoder.conv_in.weight")->trained &&
+               !bank_find(fixed, "quant_conv.bias")->trained &&
+               bank_find(fixed, "post_quant_conv.bias")->trained &&
+               bank_find(fixed, "decoder.conv_out.weight")->trained,
+           "encoder and quant_conv are fixed");
+    update(a, 0, 4, 1, 0);
+    struct autoencoder_result r = update(b, 0, 4, 1, 0);
+    double error = apart(whole, fixed, BANK_GRADIENTS);
+    tap_ok(error == 0, "the decoder's gradient is as with an encoder in training: %.2g", error);
+    tap_ok(r.losses.kl > 0 && r.losses.total == r.losses.reconstruction,
+           "the divergence is told but does not count");
+    for (int step = 1; step < 6; step++)
+        update(b, step, 4, 1, 1e-3);
+    tap_ok(same_bytes(fixed, before, true), "the encoder has not changed a bit in five steps");
+    tap_ok(!same_bytes(fixed, before, false), "the decoder has");
+
+    struct error e;
+    struct run *run;
+    struct training_state state;
+    char *folder = path_join(test_folder(), "fixed"), *checkpoint = path_join(folder, "latest");
+    training_state_init(&state);
+    state.step = 6;
+    strcpy(state.precision, "fp32");
+    struct bank *back = NULL;
+    bool saved = run_open(&run, folder, &e) == 0 && checkpoint_save(run, fixed, &state, 0, &e) == 0;
+    tap_ok(saved && checkpoint_load_bank(&back, &state, checkpoint, device, &e) == 0,
+           "it is saved and loaded%s%s", saved && back ? "" : ": ", saved && back ? "" : e.text);
+    CHECK(back);
+    tap_ok(back->trained_count == fixed->trained_count && back->updates == fixed->updates &&
+               back->trained_elements == fixed->trained_elements && same_bytes(back, fixed, true) &&
+               same_bytes(back, fixed, false) && apart(back, fixed, BANK_M) == 0 &&
+               apart(back, fixed, BANK_V) == 0,
+           "as it was, fixed tensors included");
+    run_close(run);
+    training_state_release(&state);
+    autoencoder_step_close(a);
+    autoencoder_step_close(b);
+    bank_free(before);
+    bank_free(whole);
+    bank_free(fixed);
+    bank_free(back);
+    free(folder);
+    free(checkpoint);
+}
+
+static void test_not_finite(void)
+{
+    struct bank *b = make_bank(device), *before = make_bank(device);
+    struct autoencoder_step *s = open_step(b, options(2, 2));
+    float kept = pictures[2][7];
+    pictures[2][7] = NAN;
+    struct autoencoder_result r = update(s, 0, 2, 2, 1e-3);
+    tap_ok(!r.applied && r.suspect_count == 1 && r.suspects[0] == samples[2],
+           "a picture that is not finite is named");
+    tap_ok(b->updates == 0 && same_bytes(b, before, true) && same_bytes(b, before, false),
+           "and changes nothing");
+    pictures[2][7] = kept;
+    r = update(s, 1, 2, 2, 1e-3);
+    tap_ok(r.applied && b->updates == 1 && isfinite(r.gradient_norm), "the next step is sound");
+    autoencoder_step_close(s);
+    bank_free(b);
+    bank_free(before);
+}
+
+static void test_refused(void)
+{
+    struct error e;
+    struct named_weights names;
+    struct autoencoder_step *s;
+    struct autoencoder_options o = options(1, 1);
+    struct bank *b = make_bank(device), *half;
+    bank_names(&names, b, BANK_PARAMETERS);
+    int kept = 0;
+    for (int i = 0; i < names.count; i++)
+        if (autoencoder_is_encoder(names.items[i].name))
+            names.items[kept++] = names.items[i];
+    names.count = kept;
+    if (bank_from_names(&half, &names, device, &e) != 0)
+        die("%s", e.text);
+    tap_ok(autoencoder_step_open(&s, half, collective_alone(), &o, &e) == -1 &&
+               strstr(e.text, "decoder"),
+           "half an autoencoder is refused: %s", e.text);
+    names_release(&names);
+    bank_free(half);
+    bank_free(b);
+}
+
+static void test_memory(void)
+{
+    struct bank *b = make_bank(device);
+    struct autoencoder_options small = options(2, 1), large = options(8, 1);
+    int64_t one = autoencoder_step_memory(b, &small, device, SIDE, SIDE);
+    int64_t more = autoencoder_step_memory(b, &large, device, SIDE, SIDE);
+    struct autoencoder_step *s = open_step(b, large);
+    size_t before = device_memory(device).in_use;
+    update(s, 0, 8, 1, 1e-4);
+    size_t peak = device_memory(device).peak;
+    tap_ok(one > (int64_t)before && more > 2 * (one - (int64_t)before),
+           "memory grows with the batch: %lld, %lld", (long long)one, (long long)more);
+    tap_ok(fabs((double)more / (double)peak - 1) <= 0.2, "and is about what is used: %lld, %zu",
+           (long long)more, peak);
+    autoencoder_step_close(s);
+    bank_free(b);
+}
+
+/* Straight from the paper: windows as wholes, variances around the means. */
+static double plain_ssim(const float *a, const float *b, int height, int width)
+{
+    double sum = 0;
+    int places = 0;
+    for (int y = 5; y < height - 5; y++)
+        for (int x = 5; x < width - 5; x++) {
+            double total = 0, m[2] = {0}, v[2] = {0}, covariance = 0;
+            for (int pass = 0; pass < 2; pass++)
+                for (int j = -5; j <= 5; j++)
+                    for (int i = -5; i <= 5; i++) {
+                        double w = exp(-(i * i + j * j) / (2 * 1.5 * 1.5));
+                        size_t at = (size_t)((y + j) * width + x + i), p = (size_t)(height * width);
+                        double l[2];
+                        for (int k = 0; k < 2; k++) {
+                            const float *q = k ? b : a;
+                            l[k] = 0.299 * (q[at] + 1.0) / 2 + 0.587 * (q[p + at] + 1.0) / 2 +
+                                   0.114 * (q[2 * p + at] + 1.0) / 2;
+                        }
+                        if (pass == 0) {
+                            total += w;
+                            m[0] += w * l[0];
+                            m[1] += w * l[1];
+                            continue;
+                        }
+                        for (int k = 0; k < 2; k++)
+                            v[k] += w / total * (l[k] - m[k] / total) * (l[k] - m[k] / total);
+                        covariance += w / total * (l[0] - m[0] / total) * (l[1] - m[1] / total);
+                    }
+            double ma = m[0] / total, mb = m[1] / total;
+            sum += (2 * ma * mb + 1e-4) * (2 * covariance + 9e-4) /
+                   ((ma * ma + mb * mb + 1e-4) * (v[0] + v[1] + 9e-4));
+            places++;
+        }
+    return sum / places;
+}
+
+static void test_quality(void)
+{
+    float a[NUMBER], b[NUMBER];
+    for (int i = 0; i < NUMBER; i++) {
+        a[i] = 0.5f * pictures[0][i];
+        b[i] = a[i] + 0.2f;
+    }
+    double psnr = picture_psnr(a, b, SIDE, SIDE);
+    tap_ok(fabs(psnr - 20) <= 1e-4, "a tenth of the range apart is 20 dB: %.6f", psnr);
+    tap_ok(isinf(picture_psnr(a, a, SIDE, SIDE)) &&
+               fabs(picture_ssim(a, a, SIDE, SIDE) - 1) <= 1e-12,
+           "nothing is nearer than the same");
+    for (int i = 0; i < NUMBER; i++)
+        b[i] = a[i] + 0.3f * pictures[1][i];
+    double ssim = picture_ssim(a, b, SIDE, SIDE), plain = plain_ssim(a, b, SIDE, SIDE);
+    tap_ok(fabs(ssim - plain) <= 1e-9 && ssim < 0.999 && ssim > 0,
+           "similarity is what its definition says: %.9f, %.9f", ssim, plain);
+    float wide[3 * 12 * 20], other[3 * 12 * 20];
+    rng_uniform(wide, 3 * 12 * 20, 1, RNG_SHAPES, 0, 0, 0);
+    rng_uniform(other, 3 * 12 * 20, 1, RNG_SHAPES, 0, 1, 0);
+    tap_ok(fabs(picture_ssim(wide, other, 12, 20) - plain_ssim(wide, other, 12, 20)) <= 1e-9,
+           "of pictures that are no squares, too");
+    for (int i = 0; i < NUMBER; i++)
+        b[i] = a[i] > 0.4f ? 7 : a[i];
+    for (int i = 0; i < NUMBER; i++)
+        a[i] = a[i] > 0.4f ? 1 : a[i];
+    tap_ok(isinf(picture_psnr(a, b, SIDE, SIDE)), "what is too bright is as it is written");
+    b[3] = NAN;
+    tap_ok(isnan(picture_psnr(a, b, SIDE, SIDE)) && isnan(picture_ssim(a, b, SIDE, SIDE)),
+           "what is not a number is not hidden");
+}
+
+int main(void)
+{
+    struct error e;
+    message_init("autoencoder");
+    message_set_verbosity(VERBOSITY_QUIET);
+    if (device_open(&device, "cpu", &e) != 0)
+        die("%s", e.text);
+    draw_pictures();
+    test_memory();
+    test_errors();
+    test_overfit();
+    test_accumulation();
+    test_decoder_only();
+    test_not_finite();
+    test_refused();
+    test_quality();
+    tap_ok(device_memory(device).in_use == 0, "all tensors were released");
+    device_close(device);
+    return tap_done();
+}
