@@ -253,10 +253,11 @@ check-gpu: all tests
 
 # Every kernel under NVIDIA's tool: accesses out of bounds, then races in shared memory. It slows
 # them down a hundred times, so cases are small.
+SANITIZER_TOOLS ?= memcheck racecheck
 SANITIZER ?= $(or $(wildcard $(CUDA_HOME)/bin/compute-sanitizer),compute-sanitizer)
 check-gpu-memory: all tests
 	@$(GPU)
-	@for tool in memcheck racecheck; do \
+	@for tool in $(SANITIZER_TOOLS); do \
 	    BUILD=$(BUILD) tests/on-device gpu-fp32:$(SANITIZER) --tool $$tool --error-exitcode 9 $(CHECKER) --cases 6 --work 2e6 \
 	        >$(BUILD)/$$tool.out 2>&1; status=$$?; \
 	    grep -v '^ok' $(BUILD)/$$tool.out | tail -n 100; echo "$$tool: status $$status"; [ $$status = 0 ] || exit 1; done

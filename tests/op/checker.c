@@ -314,7 +314,7 @@ int main(int argc, char **argv)
     c->ref_tape = &tapes[REF];
     c->judged = DEVICE;
     c->mode = settings.bench ? MODE_BENCH : MODE_COMPARE;
-    c->work_limit = settings.work;
+    c->work_limit = settings.bench ? 0 : settings.work;
     if (settings.bench)
         measure_peaks(c);
     if (!settings.bench)

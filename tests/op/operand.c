@@ -13,6 +13,7 @@
  * table has. */
 #define POISON 0x7fc0
 enum { SLACK_BYTES = 256 };
+enum { BENCH_DRAWN = 1 << 20 }; /* numbers; more are these again */
 
 uint64_t draw_bits(struct check *c)
 {
@@ -35,13 +36,16 @@ bool coin(struct check *c)
 /* Near enough to normal: the sum of four uniform numbers of 16 bits. */
 void normals(struct check *c, float *out, size_t n, double mean, double deviation)
 {
-    for (size_t i = 0; i < n; i++) {
+    size_t drawn = c->mode == MODE_BENCH && n > BENCH_DRAWN ? BENCH_DRAWN : n;
+    for (size_t i = 0; i < drawn; i++) {
         uint64_t bits = draw_bits(c);
         double sum = 0;
         for (int k = 0; k < 4; k++)
             sum += (double)(bits >> (16 * k) & 0xffff) * 0x1p-16 - 0.5;
         out[i] = (float)(mean + deviation * sum * sqrt(3));
     }
+    for (size_t i = drawn; i < n; i++)
+        out[i] = out[i - drawn];
 }
 
 static int64_t product(int ndim, const int64_t *shape)
@@ -80,6 +84,10 @@ static void place_create(struct check *c, enum side side, struct operand *o, enu
     struct place *place = &o->place[side];
     size_t size = dtype_size(dtype);
     place->bytes = (size_t)o->count * size;
+    if (c->mode == MODE_BENCH && side == REF && o->count > BENCH_DRAWN) { /* never looked at */
+        o->on[side] = tensor_borrow(d, dtype, ndim, shape, NULL);
+        return;
+    }
     if (d->host_memory) {
         map_guarded(c, place, place->bytes);
     } else {
