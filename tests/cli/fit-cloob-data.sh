@@ -1,0 +1,40 @@
+# What is wrong with a list, and what is made of it.
+shapes=${SYNTH%/*}/shapes
+$shapes -q -o pictures -n 12 --size 32 --pairs pairs.tsv
+small="--image-size 32 --patch-size 8 --width 64 --layers 1 --text-width 64 --text-layers 1
+    --vocabulary 600 --embed 32 --threads 1"
+try() {
+    status=0
+    ccld-fit-cloob "$@" $small 2>err || status=$?
+    grep -v 'computing on\|images/s' err | sort >&2
+    echo $status
+}
+try -o few --steps 1 -b 16 <pairs.tsv
+try -o few --steps 1 -b 2 --holdout 12 <pairs.tsv
+ls -d few 2>/dev/null || true
+
+echo captions in files beside the pictures, none for one of them, and an empty one
+rm pictures/000003.txt
+mv pictures/000004.txt pictures/000004.png.txt
+printf ' \n' >pictures/000005.txt
+ls pictures/*.png | try -o beside --steps 1 -b 4
+tr '\0' '\n' <beside/pairs.list | sed 's:.*/pictures/::' | head -n 8
+
+echo pictures that are not there or none: others are taken in their place
+sed 's:000001.png:nowhere.png:' pairs.tsv >list
+echo no picture >pictures/000007.png
+try -o holes --epochs 1 --seed 1 -b 5 --warmup 0 <list
+tr -d '\t' <holes/latest/state.json | grep '^"images"\|^"bad_steps"'
+
+echo nothing but such
+printf 'a\tb\nc\td\n' | try -o none --steps 1 -b 2
+
+echo a caption that is too long
+sed 's:$: and a small purple heptagon far away from it in the corner of the garden, behind the old apple trees of my grandmother, who has planted them herself:' pairs.tsv |
+    grep -v 000007 | try -o long --steps 1 -b 4
+
+echo held-out captions that are all the same
+cut -f 1 pairs.tsv | grep -v 000007 | sed 's:$:	a picture:' | try -o same --steps 1 -b 4 --holdout 4
+
+echo entries that end with a zero byte
+grep -v 000007 pairs.tsv | tr '\n' '\0' | try -o zero --steps 1 -b 4 -0
