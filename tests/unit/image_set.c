@@ -1,0 +1,360 @@
+/* Pictures to train on: what a list means, in which order they come, what cannot be read. */
+#include "common/train/image_set.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "tests/support/tap.h"
+
+#define FILES  23
+#define SIDE   16
+#define NUMBER (3 * SIDE * SIDE)
+
+static char *file_name(int i)
+{
+    return xasprintf("%s/%02d.png", test_folder(), i);
+}
+
+static void write_file(const char *path, const void *data, size_t size)
+{
+    FILE *f = fopen(path, "w");
+    CHECK(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
+}
+
+/* Sizes differ, some are gray, some have alpha; file i is a pure function of i. */
+static void make_files(void)
+{
+    for (int i = 0; i < FILES; i++) {
+        struct image image;
+        struct error e;
+        static const int channels[] = {3, 1, 4};
+        if (image_new(&image, 16 + 3 * (i % 5), 16 + 2 * (i % 7), channels[i % 3], 8, &e) != 0)
+            die("%s", e.text);
+        for (size_t k = 0; k < image_bytes(&image); k++)
+            image.pixels[k] = (uint8_t)((size_t)(i + 1) * (k + 3) * 37 >> 3);
+        uint8_t *png;
+        size_t size;
+        if (png_encode(&png, &size, &image, NULL, 0, 1, &e) != 0)
+            die("%s", e.text);
+        char *path = file_name(i);
+        write_file(path, png, size);
+        free(path);
+        free(png);
+        image_release(&image);
+    }
+}
+
+static struct image_set_options options(void)
+{
+    return (struct image_set_options){.height = SIDE,
+                                      .width = SIDE,
+                                      .holdout = 3,
+                                      .is_signed = true,
+                                      .cache_bytes = IMAGE_SET_CACHE_DEFAULT};
+}
+
+/* Files 0 to FILES-1. */
+static struct image_set *open_files(const struct image_set_options *o)
+{
+    char *paths[FILES];
+    struct path_source list;
+    struct image_set *s;
+    struct error e;
+    for (int i = 0; i < FILES; i++)
+        paths[i] = file_name(i);
+    path_source_arguments(&list, FILES, paths);
+    if (image_set_open(&s, &list, o, &e) != 0)
+        die("%s", e.text);
+    path_source_release(&list);
+    for (int i = 0; i < FILES; i++)
+        free(paths[i]);
+    return s;
+}
+
+static struct image_set *open_text(const char *text, struct image_set_options o, struct error *e)
+{
+    int ends[2];
+    CHECK(pipe(ends) == 0 && write(ends[1], text, strlen(text)) == (ssize_t)strlen(text));
+    close(ends[1]);
+    struct path_source list;
+    struct image_set *s;
+    path_source_stream(&list, ends[0], '\n');
+    if (image_set_open(&s, &list, &o, e) != 0)
+        s = NULL;
+    path_source_release(&list);
+    close(ends[0]);
+    return s;
+}
+
+/* As ccld-encode makes an autoencoder's input. */
+static void prepare(float *out, const char *path)
+{
+    struct image image, square;
+    struct error e;
+    if (image_read(&image, path, 0, &e) != 0 || prep_color(&image, PREP_DISPLAY, &e) != 0 ||
+        prep_square(&square, &image, SIDE, &e) != 0)
+        die("%s", e.text);
+    prep_to_float(out, &square);
+    prep_to_signed(out, NUMBER);
+    image_release(&image);
+    image_release(&square);
+}
+
+static void mirror(float *x)
+{
+    for (int row = 0; row < 3 * SIDE; row++)
+        for (int i = 0; i < SIDE / 2; i++) {
+            float t = x[row * SIDE + i];
+            x[row * SIDE + i] = x[row * SIDE + SIDE - 1 - i];
+            x[row * SIDE + SIDE - 1 - i] = t;
+        }
+}
+
+static bool is_picture(const struct image_set *s, const struct image_batch *b, int64_t i,
+                       bool mirrored)
+{
+    float expected[NUMBER];
+    prepare(expected, image_set_path(s, (int64_t)b->samples[i]));
+    if (mirrored)
+        mirror(expected);
+    return memcmp(expected, b->pictures + i * NUMBER, sizeof expected) == 0;
+}
+
+static struct image_reader *open_reader(struct image_set *s, int64_t first_step, bool flip)
+{
+    struct image_reader *r;
+    struct error e;
+    struct batch_reader_options o = {
+        .seed = 5, .batch = 3, .accumulate = 2, .ranks = 1, .threads = 3, .first_step = first_step};
+    o.start = order_advance(image_set_order(s), o.start, first_step, 6);
+    if (image_reader_open(&r, s, &o, flip, &e) != 0)
+        die("%s", e.text);
+    return r;
+}
+
+static const struct image_batch *next(struct image_reader *r)
+{
+    const struct image_batch *b;
+    struct error e;
+    if (image_reader_next(r, &b, &e) != 0)
+        die("%s", e.text);
+    return b;
+}
+
+static void test_batches(void)
+{
+    struct image_set_options o = options();
+    struct image_set *s = open_files(&o);
+    const struct order *order = image_set_order(s);
+    struct image_reader *r = open_reader(s, 0, false);
+    bool in_order = true, right = true;
+    int seen[FILES] = {0};
+    for (int64_t i = 0; i < 6; i++) { /* 20 records: three steps of six to an epoch */
+        const struct image_batch *b = next(r);
+        in_order &=
+            b->at.step == i / 2 && b->at.micro_batch == i % 2 && b->at.at.epoch == 0 && b->n == 3;
+        for (int64_t k = 0; k < 3; k++) {
+            int64_t record = order_record_at(order, 5, 0, 3 * i + k);
+            in_order &= b->samples[k] == (uint64_t)record;
+            right &= is_picture(s, b, k, false);
+            seen[record]++;
+        }
+    }
+    for (int64_t i = 0; i < 3; i++)
+        in_order &= seen[order_holdout_at(order, i)] == 0;
+    for (int i = 0; i < FILES; i++)
+        in_order &= seen[i] <= 1;
+    tap_ok(in_order, "batches come in the epoch's order, without what is held out");
+    tap_ok(right, "as ccld-encode would prepare them");
+    const struct image_batch *b = next(r);
+    tap_ok(b->at.at.epoch == 1 && b->at.at.place == 0, "then comes the next epoch");
+    image_reader_close(r);
+    struct image_batch held = {0};
+    image_set_read_holdout(s, 1, 2, &held);
+    tap_ok(held.n == 2 && held.samples[0] == (uint64_t)order_holdout_at(order, 1) &&
+               is_picture(s, &held, 0, false) && is_picture(s, &held, 1, false),
+           "held-out ones can be asked for");
+    image_batch_release(&held);
+    image_set_close(s);
+}
+
+static void test_flip_and_resume(void)
+{
+    struct image_set_options o = options();
+    struct image_set *s = open_files(&o);
+    o.cache_bytes = 0;
+    struct image_set *uncached = open_files(&o);
+    struct image_reader *r = open_reader(s, 0, true), *resumed = open_reader(uncached, 4, true);
+    int flipped = 0, all = 0;
+    bool right = true, same = true;
+    for (int i = 0; i < 40; i++) {
+        const struct image_batch *b = next(r);
+        for (int64_t k = 0; k < 3; k++) {
+            float u;
+            rng_uniform(&u, 1, 5, RNG_FLIP, (uint32_t)b->at.step, b->samples[k], 0);
+            right &= is_picture(s, b, k, u < 0.5f);
+            flipped += u < 0.5f;
+            all++;
+        }
+        if (i < 8)
+            continue;
+        const struct image_batch *c = next(resumed);
+        same &= c->at.step == b->at.step && c->at.at.epoch == b->at.at.epoch &&
+                memcmp(c->samples, b->samples, 3 * sizeof *b->samples) == 0 &&
+                memcmp(c->pictures, b->pictures, 3 * NUMBER * sizeof(float)) == 0;
+    }
+    tap_ok(right && flipped > all / 3 && flipped < 2 * all / 3, "%d of %d are mirrored, as drawn",
+           flipped, all);
+    tap_ok(same, "from the fifth step on, and without a cache, all is the same");
+    image_reader_close(r);
+    image_reader_close(resumed);
+    image_set_close(s);
+    image_set_close(uncached);
+}
+
+/* Three files are spoilt; what comes in their places. */
+static void test_unreadable(void)
+{
+    struct image_set_options o = options();
+    struct image_set *s = open_files(&o);
+    const struct order *order = image_set_order(s);
+    int64_t bad[3] = {order_record_at(order, 5, 0, 4), order_record_at(order, 5, 0, 5),
+                      order_holdout_at(order, 0)};
+    uint8_t *kept[3];
+    size_t size[3];
+    struct error e;
+    for (int i = 0; i < 3; i++) {
+        const char *path = image_set_path(s, bad[i]);
+        if (file_read(&kept[i], &size[i], path, 1 << 20, &e) != 0)
+            die("%s", e.text);
+        write_file(path, kept[i], size[i] / 2);
+    }
+    struct image_reader *r = open_reader(s, 0, false);
+    bool right = true;
+    for (int64_t i = 0; i < 12; i++) {
+        const struct image_batch *b = next(r);
+        for (int64_t k = 0; k < 3; k++) {
+            int64_t place = b->at.first + k, epoch = b->at.at.epoch;
+            int64_t record = order_record_at(order, 5, epoch, place);
+            while (record == bad[0] || record == bad[1])
+                record = order_record_at(order, 5, epoch, ++place % 20);
+            right &= b->samples[k] == (uint64_t)record && is_picture(s, b, k, false);
+        }
+    }
+    tap_ok(right, "in the place of a file that cannot be read comes the next one");
+    struct image_batch held = {0};
+    image_set_read_holdout(s, 0, 3, &held);
+    tap_ok(held.n == 2 && held.samples[0] == (uint64_t)order_holdout_at(order, 1),
+           "a held-out one is left out");
+    tap_ok(image_set_unreadable(s) == 3, "each is counted once");
+    image_batch_release(&held);
+    image_reader_close(r);
+    for (int i = 0; i < 3; i++) {
+        write_file(image_set_path(s, bad[i]), kept[i], size[i]);
+        free(kept[i]);
+    }
+    image_set_close(s);
+
+    struct image_set_options none = options();
+    none.holdout = 0;
+    s = open_text("/nowhere/a.png\n/nowhere/b.png\n", none, &e);
+    struct batch_reader_options two = {.batch = 2, .accumulate = 1, .ranks = 1};
+    const struct image_batch *b;
+    CHECK(s && image_reader_open(&r, s, &two, false, &e) == 0);
+    tap_ok(image_reader_next(r, &b, &e) == -1, "where nothing can be read it fails: %s", e.text);
+    image_reader_close(r);
+    two.batch = 3;
+    tap_ok(image_reader_open(&r, s, &two, false, &e) == -1, "as with too few files: %s", e.text);
+    image_set_close(s);
+}
+
+static void test_captions(void)
+{
+    struct image_set_options o = options();
+    struct error e;
+    o.captions = true;
+    o.holdout = 1;
+    char *beside = xasprintf("%s/01.png.txt", test_folder());
+    char *in_place = xasprintf("%s/02.txt", test_folder());
+    char *blank = xasprintf("%s/03.txt", test_folder());
+    write_file(beside, "\n  a red disc \n", 15);
+    write_file(in_place, "two\nlines", 9);
+    write_file(blank, " \n", 2);
+    char *first = file_name(0);
+    char *text =
+        xasprintf("%s\t a blue\tsquare \n%s/01.png\n%s/02.png\n%s/03.png\n%s/04.png\n%s\t\n", first,
+                  test_folder(), test_folder(), test_folder(), test_folder(), first);
+    struct image_set *s = open_text(text, o, &e);
+    CHECK(s);
+    tap_ok(image_set_order(s)->records == 3, "what has no caption is left out");
+    tap_ok(strcmp(image_set_caption(s, 0), "a blue\tsquare") == 0 &&
+               strcmp(image_set_caption(s, 1), "a red disc") == 0 &&
+               strcmp(image_set_caption(s, 2), "two\nlines") == 0,
+           "captions are in the list, in PATH.txt, or in its place");
+    struct image_batch b = {0};
+    image_set_read(s, (int64_t[]){2, 0}, 2, &b);
+    tap_ok(b.n == 2 && b.captions[0] == image_set_caption(s, 2) &&
+               b.captions[1] == image_set_caption(s, 0),
+           "they come with the pictures");
+    image_batch_release(&b);
+
+    char *list = path_join(test_folder(), "list"), hash[33], again[33];
+    struct image_set *back = NULL;
+    tap_ok(image_set_save(s, list, &e) == 0 && image_set_reopen(&back, list, &o, &e) == 0,
+           "a list is kept and read again");
+    CHECK(back);
+    bool same = image_set_order(back)->records == 3;
+    for (int i = 0; i < 3 && same; i++)
+        same = strcmp(image_set_path(s, i), image_set_path(back, i)) == 0 &&
+               strcmp(image_set_caption(s, i), image_set_caption(back, i)) == 0;
+    image_set_hash(hash, s);
+    image_set_hash(again, back);
+    tap_ok(same && strcmp(hash, again) == 0, "as it was, by its hash, too");
+    image_set_close(back);
+    uint8_t *kept;
+    size_t size;
+    CHECK(file_read(&kept, &size, list, 1 << 20, &e) == 0);
+    for (size_t cut = 1; cut < 12; cut += 5) {
+        write_file(list, kept, size - cut);
+        tap_ok(image_set_reopen(&back, list, &o, &e) == -1 && strstr(e.text, "damaged"),
+               "without its last %zu bytes it is refused", cut);
+    }
+    free(kept);
+    image_set_close(s);
+    o.captions = false;
+    o.holdout = 0;
+    s = open_text("relative.png\n", o, &e);
+    char *here = getcwd(NULL, 0), *full = path_join(here, "relative.png");
+    tap_ok(s && strcmp(image_set_path(s, 0), full) == 0 && !image_set_caption(s, 0),
+           "paths become absolute");
+    image_set_close(s);
+    o.holdout = 1;
+    tap_ok(!open_text("a\n", o, &e) && !open_text("", o, &e), "too short a list is refused: %s",
+           e.text);
+    free(here);
+    free(full);
+    free(list);
+    free(text);
+    free(first);
+    free(beside);
+    free(in_place);
+    free(blank);
+}
+
+int main(void)
+{
+    message_init("image_set");
+    message_set_verbosity(VERBOSITY_QUIET);
+    CHECK(freopen("/dev/null", "w", stderr)); /* warnings of files that cannot be read */
+    make_files();
+    test_batches();
+    test_flip_and_resume();
+    test_unreadable();
+    test_captions();
+    return tap_done();
+}
