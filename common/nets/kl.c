@@ -317,6 +317,17 @@ struct tensor *kl_encode(struct tape *t, const struct kl *k, struct tensor *imag
 
 struct tensor *kl_decode(struct tape *t, const struct kl *k, struct tensor *z)
 {
+    return kl_decode_keeping(t, k, z, NULL);
+}
+
+struct tensor *kl_last_weight(const struct kl *k)
+{
+    return k->decoder.conv_out.weight;
+}
+
+struct tensor *kl_decode_keeping(struct tape *t, const struct kl *k, struct tensor *z,
+                                 struct tensor **last)
+{
     CHECK(k->sizes.has_decoder && z->ndim == 4 && z->shape[1] == k->sizes.z_channels);
     struct tensor *x = run_conv1x1(t, &k->post_quant, to_nhwc(t, z, NULL, NULL));
     x = run_conv3x3(t, &k->decoder.conv_in, x);
@@ -329,7 +340,10 @@ struct tensor *kl_decode(struct tape *t, const struct kl *k, struct tensor *z)
             x = run_conv3x3(t, &level->resample, x);
         }
     }
-    x = run_out(t, &k->decoder, x);
+    tensor_replace(&x, norm(t, x, &k->decoder.norm_out, ACTIVATION_SILU));
+    if (last)
+        *last = tensor_retain(x);
+    x = run_conv3x3(t, &k->decoder.conv_out, x);
     tensor_replace(&x, to_nchw(t, x));
     return x;
 }

@@ -34,5 +34,11 @@ struct tensor *kl_encode(struct tape *t, const struct kl *k, struct tensor *imag
 
 /* z: [n, z, h, w], unscaled. Returns a picture [n, 3, h*f, w*f], about [-1, 1], not clamped. */
 struct tensor *kl_decode(struct tape *t, const struct kl *k, struct tensor *z);
+/* The same; *last, to be released, is what the last convolution, of kernel 3x3 and padding 1, made
+ * the picture of: [n, h*f, w*f, c]. With it a loss' gradient by that convolution's weight, which is
+ * kl_last_weight, is one product. last may be NULL. */
+struct tensor *kl_decode_keeping(struct tape *t, const struct kl *k, struct tensor *z,
+                                 struct tensor **last);
+struct tensor *kl_last_weight(const struct kl *k);
 
 #endif

@@ -10,7 +10,7 @@
 
 #define NAME_BYTES 256
 
-enum style { STYLE_OURS, STYLE_DIFFUSERS, STYLE_HAIKU };
+enum style { STYLE_OURS, STYLE_DIFFUSERS, STYLE_HAIKU, STYLE_SLICES };
 
 /* Ways in which files name a network's tensors. `marker`, behind the prefix, is a tensor that tells
  * such a file; of several that fit the first is taken. */
@@ -47,12 +47,24 @@ static const struct naming namings[] = {
     {NET_CLOOB, "params.1.", "text_encoder" HAIKU_MARKER, STYLE_HAIKU, false, "haiku names"},
     {NET_CLOOB, "0.", "vi_t_image_encoder" HAIKU_MARKER, STYLE_HAIKU, false, "haiku names"},
     {NET_CLOOB, "1.", "text_encoder" HAIKU_MARKER, STYLE_HAIKU, false, "haiku names"},
+    {NET_LPIPS, "", "features.0.weight", STYLE_OURS, false, "torchvision names"},
+    {NET_LPIPS, "", "net.slice1.0.weight", STYLE_SLICES, false, "LPIPS names"},
+    {NET_LPIPS, "loss.perceptual_loss.", "net.slice1.0.weight", STYLE_SLICES, false,
+     "autoencoder checkpoint, its loss"},
+    {NET_DISCRIMINATOR, "", "main.0.weight", STYLE_OURS, false, "PatchGAN names"},
+    {NET_DISCRIMINATOR, "loss.discriminator.", "main.0.weight", STYLE_OURS, false,
+     "autoencoder checkpoint, its discriminator"},
 };
 #define NAMING_COUNT (sizeof namings / sizeof *namings)
 
 static const char *net_name(enum net net)
 {
-    return net == NET_UNET ? "U-Net" : net == NET_KL ? "KL autoencoder" : "CLOOB";
+    static const char *const names[] = {[NET_UNET] = "U-Net",
+                                        [NET_KL] = "KL autoencoder",
+                                        [NET_CLOOB] = "CLOOB",
+                                        [NET_LPIPS] = "LPIPS network",
+                                        [NET_DISCRIMINATOR] = "PatchGAN discriminator"};
+    return names[net];
 }
 
 static bool has_prefix(const char *s, const char *prefix)
@@ -108,13 +120,17 @@ static const struct naming *choose(const struct weights *w, enum net net, enum w
 /* Whether a name, its prefix gone, is of the network's own modules. */
 static bool is_ours(enum net net, const char *name)
 {
-    static const char *const parts[][5] = {
+    static const char *const parts[][6] = {
         [NET_UNET] = {"net.", "mapping.", "mapping_timestep_embed.", "timestep_embed.",
                       "autoencoder_scale"},
         [NET_KL] = {"encoder.", "decoder.", "quant_conv.", "post_quant_conv.", NULL},
         [NET_CLOOB] = {"image_encoder.", "text_encoder.", NULL, NULL, NULL},
+        [NET_LPIPS] = {"features.", "lin0.", "lin1.", "lin2.", "lin3.", "lin4."},
+        [NET_DISCRIMINATOR] = {"main.", NULL},
     };
-    for (int i = 0; i < 5 && parts[net][i]; i++)
+    if (net == NET_DISCRIMINATOR && (strstr(name, ".running_") || strstr(name, ".num_batches_")))
+        return false;
+    for (int i = 0; i < 6 && parts[net][i]; i++)
         if (has_prefix(name, parts[net][i]))
             return true;
     return false;
@@ -244,6 +260,21 @@ static bool map_haiku(struct name *out, const char *name)
     return !out->overflow;
 }
 
+/* LPIPS' VGG16 in slices, whose parts keep their numbers in the whole; its weights of channels
+ * stand behind a dropout layer, or where that is left out. */
+static void map_slices(struct name *out, const char *name)
+{
+    static const char slice[] = "net.slice", lin[] = "lin";
+    if (has_prefix(name, slice) && strchr(name + strlen(slice), '.')) {
+        put(out, "features", 8);
+        name = strchr(name + strlen(slice), '.');
+    } else if (has_prefix(name, lin) && has_suffix(name, ".model.0.weight")) {
+        put(out, name, strcspn(name, "."));
+        name = ".model.1.weight";
+    }
+    put(out, name, strlen(name));
+}
+
 static void permute(struct weight *t, const int *order)
 {
     struct weight old = *t;
@@ -316,6 +347,8 @@ static void add(struct named_weights *out, const struct weight *t, const struct 
         put(&name, rest, strlen(rest));
     else if (naming->style == STYLE_DIFFUSERS)
         map_diffusers(&name, rest, up_blocks);
+    else if (naming->style == STYLE_SLICES)
+        map_slices(&name, rest);
     else
         map_haiku(&name, rest);
     if (name.overflow || !is_ours(out->net, name.text))

@@ -9,12 +9,15 @@
  *   KL      ours (CompVis: `encoder.`, `decoder.`, `quant_conv.`, `post_quant_conv.`); the same
  *           behind `first_stage_model.`; diffusers' AutoencoderKL, old and new attention names
  *   CLOOB   ours; haiku's `params` (a pair of image and text dictionaries)
+ *   LPIPS   ours (torchvision's VGG16 `features.`, `lin0.model.1.weight` ...); taming-transformers'
+ *           `net.slice1.`, also behind an autoencoder checkpoint's `loss.perceptual_loss.`
+ *   PatchGAN discriminator   ours (taming's `main.`); the same behind `loss.discriminator.`
  * Shapes and strides are as our names promise (a haiku matrix appears transposed, a diffusers
  * attention matrix as a 1x1 convolution), so some tensors are not contiguous. */
 
 struct device;
 
-enum net { NET_UNET, NET_KL, NET_CLOOB };
+enum net { NET_UNET, NET_KL, NET_CLOOB, NET_LPIPS, NET_DISCRIMINATOR };
 enum weights_pick { PICK_EMA, PICK_RAW }; /* PICK_EMA falls back to raw where there is only that */
 
 struct named_weights {

@@ -144,14 +144,39 @@ static int describe_cloob(struct line *l, const struct named_weights *n, struct 
     return 0;
 }
 
+static int describe_lpips(struct line *l, const struct named_weights *n, struct error *e)
+{
+    const struct weight *first = find(n, 4, "features.0.weight");
+    if (!first || !names_find(n, "lin0.model.1.weight"))
+        return error_set(e, "tensor '%s' is missing or unusable",
+                         first ? "lin0.model.1.weight" : "features.0.weight");
+    put(l, "LPIPS, VGG16 of %" PRId64 " channels", first->shape[0]);
+    return 0;
+}
+
+static int describe_discriminator(struct line *l, const struct named_weights *n, struct error *e)
+{
+    const struct weight *first = find(n, 4, "main.0.weight");
+    int layers = 0;
+    if (!first)
+        return error_set(e, "tensor 'main.0.weight' is missing or unusable");
+    while (find(n, 1, "main.%d.weight", 3 * (layers + 1)))
+        layers++;
+    put(l, "PatchGAN discriminator, %" PRId64 " channels, %d layers", first->shape[0], layers);
+    return 0;
+}
+
 int names_describe(char *text, size_t size, const struct named_weights *n, struct error *e)
 {
     struct line l = {text, size, 0};
     text[0] = 0;
-    int rc = n->net == NET_UNET ? describe_unet(&l, n, e)
-             : n->net == NET_KL ? describe_kl(&l, n, e)
-                                : describe_cloob(&l, n, e);
-    if (rc)
+    static int (*const describe[])(struct line *, const struct named_weights *,
+                                   struct error *) = {[NET_UNET] = describe_unet,
+                                                      [NET_KL] = describe_kl,
+                                                      [NET_CLOOB] = describe_cloob,
+                                                      [NET_LPIPS] = describe_lpips,
+                                                      [NET_DISCRIMINATOR] = describe_discriminator};
+    if (describe[n->net](&l, n, e))
         return -1;
     put(&l, ", ");
     put_count(&l, parameters(n));

@@ -282,6 +282,25 @@ void plan_cloob(struct net_plan *p, const struct net_sizes *o)
     add_linear(p, "text_encoder.", "proj", d, o->embed);
 }
 
+/* PatchGAN discriminator, as taming-transformers names it. */
+void plan_discriminator(struct net_plan *p, int64_t image_channels, int64_t channels, int layers)
+{
+    char name[40];
+    int64_t c = channels;
+    CHECK(layers >= 1);
+    add_conv(p, "", "main.0", image_channels, c, 4);
+    for (int i = 1; i <= layers; i++) {
+        int64_t out = channels * (i < 3 ? 1 << i : 8);
+        snprintf(name, sizeof name, "main.%d.weight", 3 * i - 1);
+        add(p, "", name, 4, (int64_t[]){out, c, 4, 4});
+        snprintf(name, sizeof name, "main.%d", 3 * i);
+        add_norm(p, "", name, out);
+        c = out;
+    }
+    snprintf(name, sizeof name, "main.%d", 3 * layers + 2);
+    add_conv(p, "", name, c, 1, 4);
+}
+
 void plan_release(struct net_plan *p)
 {
     free(p->items);

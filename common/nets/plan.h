@@ -49,6 +49,8 @@ int net_sizes_check_unet(const struct net_sizes *s, struct error *e);
 void plan_unet(struct net_plan *p, const struct net_sizes *s);
 void plan_kl(struct net_plan *p, const struct net_sizes *s);
 void plan_cloob(struct net_plan *p, const struct net_sizes *s);
+/* common/nets/patch_discriminator.h; the reference's has 64 channels and 3 layers. */
+void plan_discriminator(struct net_plan *p, int64_t image_channels, int64_t channels, int layers);
 void plan_release(struct net_plan *p);
 
 int64_t plan_count(const struct plan_tensor *t); /* elements */

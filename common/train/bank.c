@@ -163,8 +163,30 @@ static void initialise_cloob(struct bank *b, const struct bank_tensor *t, uint64
     free(host);
 }
 
+/* Deviation of the normals that a discriminator's kernels and norms start with, around 0 and 1. */
+#define DISCRIMINATOR_DEVIATION 0.02f
+
+static bool is_discriminator_normal(const struct bank *b, const struct bank_tensor *t)
+{
+    return b->net == NET_DISCRIMINATOR && ends_with(t->name, ".weight");
+}
+
+static void initialise_discriminator(struct bank *b, const struct bank_tensor *t, uint64_t seed)
+{
+    float *host = xmalloc((size_t)t->count * sizeof *host);
+    rng_normal(host, (size_t)t->count, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), 0);
+    for (int64_t i = 0; i < t->count; i++)
+        host[i] = DISCRIMINATOR_DEVIATION * host[i] + (t->ndim == 1);
+    bank_write(b, BANK_PARAMETERS, t->offset, t->count, host);
+    free(host);
+}
+
 static void initialise(struct bank *b, const struct bank_tensor *t, uint64_t seed)
 {
+    if (is_discriminator_normal(b, t)) {
+        initialise_discriminator(b, t, seed);
+        return;
+    }
     if (b->net == NET_CLOOB) {
         initialise_cloob(b, t, seed);
         return;

@@ -59,8 +59,10 @@ struct bank *bank_empty(const struct net_plan *plan, enum net net, struct device
  * sqrt(1/2); fixed tensors are standard normal. CLOOB's weights are normals without what lies
  * beyond twice their deviation, which is 1/sqrt(fan_in) after the cut in attention, before it in
  * other layers, and 1/sqrt(width) before it in embeddings and positions; biases 0 (haiku's defaults
- * and crowsonkb/cloob-training, cloob_training/model.py). A pure function of seed and each tensor's
- * name. EMA starts as a copy of the parameters; gradients, m and v as zeros. */
+ * and crowsonkb/cloob-training, cloob_training/model.py). A discriminator's kernels are normals of
+ * deviation 0.02, its norms 1 plus such, biases as in the others (taming-transformers'
+ * weights_init). A pure function of seed and each tensor's name. EMA starts as a copy of the
+ * parameters; gradients, m and v as zeros. */
 struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, struct device *d);
 
 /* Of any network, from a weight file's tensors, converted to F32; otherwise as above. Fails when a
