@@ -1,0 +1,341 @@
+#include "common/train/reconstruction_loss.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/base/message.h"
+#include "kernels/tape.h"
+
+#define WEIGHT_EPS  1e-4
+#define WEIGHT_MOST 1e4
+/* Of fp16, for gradients of the discriminator's own loss: those by logits are near 1 then, and so
+ * are, with its norms, those by what is before. */
+#define FP16_SCALE 4096.0
+
+static const struct adamw_options adam = {
+    .beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8, .weight_decay = 0};
+
+/* A discriminator that shows the bank's parameters. */
+struct shown {
+    struct named_weights names;
+    struct patch_discriminator *net;
+};
+
+struct reconstruction_loss {
+    struct reconstruction_loss_options options;
+    const struct lpips *lpips;
+    struct bank *bank;             /* the discriminator's, or NULL */
+    struct shown trained, judging; /* judging: gradients flow through it, not to its parameters */
+    struct collective *collective;
+    struct updater updater;
+    struct reconstruction_numbers sums;
+    int64_t images, judged; /* that perceptual, and micro-batches that the rest, is a sum over */
+};
+
+static void shown_release(struct shown *s)
+{
+    patch_discriminator_free(s->net);
+    if (s->names.items)
+        names_release(&s->names);
+}
+
+static int show(struct shown *s, const struct bank *b, struct error *e)
+{
+    bank_names(&s->names, b, BANK_PARAMETERS);
+    return patch_discriminator_load(&s->net, &s->names, b->device, e);
+}
+
+static void refresh(struct reconstruction_loss *l)
+{
+    loader_refresh(patch_discriminator_loader(l->trained.net));
+    loader_refresh(patch_discriminator_loader(l->judging.net));
+}
+
+static int open_discriminator(struct reconstruction_loss *l, struct error *e)
+{
+    if (l->bank->net != NET_DISCRIMINATOR)
+        return error_set(e, "it is no discriminator");
+    if (show(&l->trained, l->bank, e) || show(&l->judging, l->bank, e))
+        return -1;
+    if (patch_discriminator_sizes(l->trained.net)->image_channels != 3)
+        return error_set(e, "the discriminator is not for pictures of 3 channels");
+    bank_bind(l->bank, patch_discriminator_loader(l->trained.net));
+    refresh(l);
+    updater_init(&l->updater, l->bank, l->collective, &adam, 0);
+    if (l->bank->device->compute == DTYPE_F16)
+        updater_set_loss_scale(&l->updater, (struct loss_scale){FP16_SCALE, 0});
+    return 0;
+}
+
+int reconstruction_loss_open(struct reconstruction_loss **out,
+                             const struct reconstruction_loss_options *o, const struct lpips *lpips,
+                             struct bank *discriminator, struct collective *c, struct error *e)
+{
+    CHECK(o->accumulate >= 1 && o->perceptual_weight >= 0 && o->disc_weight >= 0);
+    struct reconstruction_loss *l = xcalloc(1, sizeof *l);
+    l->options = *o;
+    l->lpips = lpips;
+    l->bank = discriminator;
+    l->collective = c;
+    if (discriminator && open_discriminator(l, e)) {
+        reconstruction_loss_close(l);
+        return -1;
+    }
+    *out = l;
+    return 0;
+}
+
+void reconstruction_loss_close(struct reconstruction_loss *l)
+{
+    if (!l)
+        return;
+    shown_release(&l->trained);
+    shown_release(&l->judging);
+    free(l);
+}
+
+int64_t reconstruction_loss_least_side(const struct reconstruction_loss *l)
+{
+    int64_t side = l->lpips ? LPIPS_LEAST_SIDE : 1;
+    int64_t of_net = l->bank ? patch_discriminator_sizes(l->trained.net)->least_side : 1;
+    return of_net > side ? of_net : side;
+}
+
+/* The same numbers, with a gradient of their own where one is wanted. */
+static struct tensor *leaf_of(struct tensor *x, bool wants_gradient)
+{
+    struct tensor *leaf = tensor_reshape(x, x->ndim, x->shape);
+    if (wants_gradient)
+        tensor_require_gradient(leaf);
+    return leaf;
+}
+
+static struct tensor *filled(struct device *d, int ndim, const int64_t *shape, double value)
+{
+    struct tensor *t = tensor_new(d, DTYPE_F32, ndim, shape);
+    struct fill_args args = {tensor_count(t), t->data, (float)value};
+    d->backend->fill(d, &args);
+    return t;
+}
+
+/* *sum += factor * x */
+static void add_scaled(struct tensor **sum, struct tensor *x, double factor)
+{
+    struct tape t;
+    tape_init(&t, x->device);
+    tensor_replace(sum, linear_combination(&t, 2, (struct tensor *[]){*sum, x},
+                                           (const float[]){1, (float)factor}));
+    tape_release(&t);
+}
+
+/* LPIPS' gradient is added to *gradient. */
+static void add_perceptual(struct reconstruction_loss *l, const struct reconstruction *r,
+                           double weight, struct tensor **gradient, double *losses)
+{
+    struct device *d = r->pictures->device;
+    int64_t n = r->pictures->shape[0];
+    struct tensor *pictures = leaf_of(r->pictures, false);
+    struct tensor *reconstructions = leaf_of(r->reconstructions, true);
+    struct tape t;
+    tape_init(&t, d);
+    t.recording = true;
+    struct tensor *distances = lpips_distance(&t, l->lpips, pictures, reconstructions);
+    struct tensor *ddistances = filled(d, DIMS(n), weight * l->options.perceptual_weight);
+    float *host = xmalloc((size_t)n * sizeof *host);
+    tape_backward(&t, distances, ddistances);
+    add_scaled(gradient, reconstructions->gradient->value, 1);
+    tensor_to_f32(distances, host);
+    for (int64_t i = 0; i < n; i++) {
+        losses[i] += l->options.perceptual_weight * (double)host[i];
+        l->sums.perceptual += (double)host[i];
+    }
+    l->images += n;
+    free(host);
+    tensor_release(distances);
+    tensor_release(ddistances);
+    tensor_release(pictures);
+    tensor_release(reconstructions);
+    tape_release(&t);
+}
+
+/* Length of the gradient by the last kernel, from that by reconstructions. */
+static double last_gradient_norm(const struct reconstruction *r, const struct tensor *dpictures)
+{
+    struct device *d = r->last->device;
+    const int64_t *s = dpictures->shape;
+    struct tensor *dy = tensor_new(d, r->last->dtype, DIMS(s[0], s[2], s[3], s[1]));
+    struct to_nchw_backward_args turn = {dpictures, dy};
+    d->backend->to_nchw_backward(d, &turn);
+    struct tensor *dweight = tensor_new(d, DTYPE_F32, r->last_weight->ndim, r->last_weight->shape);
+    struct conv2d_backward_args args = {.forward = {r->last, r->last_weight, NULL, dy, 1, 1, 1},
+                                        .dy = dy,
+                                        .dweight = dweight,
+                                        .fresh = true};
+    d->backend->conv2d_backward(d, &args);
+    double squares = 0;
+    struct sum_squares_args sum = {tensor_count(dweight), dweight->data, &squares};
+    d->backend->sum_squares(d, &sum);
+    tensor_release(dy);
+    tensor_release(dweight);
+    return sqrt(squares);
+}
+
+static double mean_of(const struct tensor *t, float *host)
+{
+    int64_t count = tensor_count(t);
+    double sum = 0;
+    tensor_to_f32(t, host);
+    for (int64_t i = 0; i < count; i++)
+        sum += (double)host[i];
+    return sum / (double)count;
+}
+
+static float *host_for(const struct tensor *t)
+{
+    return xcalloc((size_t)tensor_count(t), sizeof(float));
+}
+
+/* *gradient, of nll, gets w times the generator's added. */
+static void add_generator(struct reconstruction_loss *l, const struct reconstruction *r,
+                          double weight, struct tensor **gradient)
+{
+    struct device *d = r->pictures->device;
+    int64_t n = r->pictures->shape[0], numbers = tensor_count(r->pictures) / n;
+    struct tensor *reconstructions = leaf_of(r->reconstructions, true);
+    struct tape t;
+    tape_init(&t, d);
+    t.recording = true;
+    struct tensor *logits = patch_discriminator_logits(&t, l->judging.net, reconstructions);
+    float *host = host_for(logits);
+    double scale = weight * (double)n; /* what a micro-batch's mean counts */
+    struct tensor *dlogits =
+        filled(d, logits->ndim, logits->shape, -scale / (double)tensor_count(logits));
+    tape_backward(&t, logits, dlogits);
+    struct tensor *dpictures = reconstructions->gradient->value;
+    double of_nll = last_gradient_norm(r, *gradient), of_logits = last_gradient_norm(r, dpictures);
+    double ratio = of_nll / (of_logits + WEIGHT_EPS * scale), most = WEIGHT_MOST / (double)numbers;
+    double w = l->options.disc_weight * (ratio > most ? most : ratio);
+    add_scaled(gradient, dpictures, w);
+    l->sums.generator -= mean_of(logits, host);
+    l->sums.weight += w;
+    free(host);
+    tensor_release(logits);
+    tensor_release(dlogits);
+    tensor_release(reconstructions);
+    tape_release(&t);
+}
+
+/* Half of the discriminator's loss: mean of max(0, 1 - sign * logit). Gradients, times `scale`, are
+ * added to the bank's, or, in the first of a step, begin them. */
+static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *pictures,
+                  double sign, double scale, double *mean)
+{
+    t->recording = true;
+    struct tensor *logits = patch_discriminator_logits(t, l->trained.net, pictures);
+    int64_t count = tensor_count(logits);
+    float *host = host_for(logits);
+    double sum = 0;
+    *mean += mean_of(logits, host);
+    for (int64_t i = 0; i < count; i++) {
+        double below = 1 - sign * (double)host[i];
+        sum += below > 0 ? below : below <= 0 ? 0 : NAN;
+        host[i] = below > 0 ? (float)(-sign * scale / 2 / (double)count) : below <= 0 ? 0 : NAN;
+    }
+    l->sums.discriminator += sum / 2 / (double)count;
+    struct tensor *dlogits = tensor_from_f32(t->device, logits->ndim, logits->shape, host);
+    tape_backward(t, logits, dlogits);
+    free(host);
+    tensor_release(dlogits);
+    tensor_release(logits);
+}
+
+static void train_discriminator(struct reconstruction_loss *l, int64_t k,
+                                const struct reconstruction *r)
+{
+    struct tensor *pictures = leaf_of(r->pictures, false);
+    struct tensor *reconstructions = leaf_of(r->reconstructions, false);
+    double scale = l->updater.loss_scale.scale /
+                   (double)(l->options.accumulate * (int64_t)l->collective->size);
+    struct tape t;
+    tape_init(&t, pictures->device);
+    if (k == 0)
+        tape_fresh_gradients(&t);
+    learn(l, &t, pictures, 1, scale, &l->sums.logit);
+    learn(l, &t, reconstructions, -1, scale, &l->sums.fake_logit);
+    tape_release(&t);
+    tensor_release(pictures);
+    tensor_release(reconstructions);
+}
+
+static bool judges(const struct reconstruction_loss *l, int64_t step)
+{
+    return l->bank && step >= l->options.disc_start;
+}
+
+void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,
+                             const struct reconstruction *r, double weight,
+                             struct tensor **gradient, double *losses)
+{
+    CHECK(tensor_same_shape(r->pictures, r->reconstructions));
+    CHECK(tensor_same_shape(r->pictures, *gradient) && (*gradient)->dtype == DTYPE_F32);
+    if (l->lpips && l->options.perceptual_weight > 0)
+        add_perceptual(l, r, weight, gradient, losses);
+    if (!judges(l, step))
+        return;
+    add_generator(l, r, weight, gradient);
+    train_discriminator(l, k, r);
+    l->judged++;
+}
+
+bool reconstruction_loss_update(struct reconstruction_loss *l, int64_t step, double learning_rate)
+{
+    if (!judges(l, step))
+        return false;
+    struct update_result result;
+    updater_apply(&l->updater, learning_rate, 0, &result);
+    l->sums.gradient_norm = result.gradient_norm;
+    l->sums.updates += result.applied;
+    l->sums.rejected += !result.applied;
+    if (result.applied)
+        refresh(l);
+    return result.applied;
+}
+
+void reconstruction_loss_evaluate(struct reconstruction_loss *l, int64_t n, int height, int width,
+                                  const float *pictures, const float *reconstructions,
+                                  double *distances)
+{
+    if (!l->lpips)
+        return;
+    struct device *d = lpips_device(l->lpips);
+    struct tensor *x = tensor_from_f32(d, DIMS(n, 3, height, width), pictures);
+    struct tensor *y = tensor_from_f32(d, DIMS(n, 3, height, width), reconstructions);
+    struct tape t;
+    tape_init(&t, d);
+    struct tensor *found = lpips_distance(&t, l->lpips, x, y);
+    float *host = host_for(found);
+    tensor_to_f32(found, host);
+    for (int64_t i = 0; i < n; i++)
+        distances[i] += (double)host[i];
+    free(host);
+    tensor_release(found);
+    tensor_release(x);
+    tensor_release(y);
+    tape_release(&t);
+}
+
+struct reconstruction_numbers reconstruction_loss_numbers(struct reconstruction_loss *l)
+{
+    struct reconstruction_numbers n = l->sums;
+    double images = l->images ? (double)l->images : NAN,
+           judged = l->judged ? (double)l->judged : NAN;
+    n.perceptual /= images;
+    n.generator /= judged;
+    n.weight /= judged;
+    n.discriminator /= judged;
+    n.logit /= judged;
+    n.fake_logit /= judged;
+    l->sums = (struct reconstruction_numbers){.gradient_norm = n.gradient_norm};
+    l->images = l->judged = 0;
+    return n;
+}
