@@ -101,10 +101,11 @@ static void check_same_architecture(const struct training_state *saved,
                                     const struct program *program, const char *name)
 {
     const char *before = training_state_option(saved, name);
-    char *now = option_text(option_find(program, name));
+    const struct option *o = option_find(program, name);
+    char *now = option_text(o);
     if (now && option_given(name) && (!before || strcmp(before, now) != 0))
-        die_usage("--%s %s does not go with --resume: the checkpoint has its architecture", name,
-                  now);
+        die_usage("--%s%s%s does not go with --resume: the checkpoint has its architecture", name,
+                  o->kind == OPTION_FLAG ? "" : " ", o->kind == OPTION_FLAG ? "" : now);
     free(now);
 }
 
