@@ -16,7 +16,7 @@ static struct {
     struct fit_tool_options run;
     const char *multipliers, *demo_prompts;
     struct model_paths model;
-    int64_t base_channels, demo_every, demo_grid;
+    int64_t base_channels, mapping_width, demo_every, demo_grid;
     double uncond_prob, autoencoder_scale;
     bool recompute;
 } options = {
@@ -24,6 +24,7 @@ static struct {
             .weight_decay = 0.01},
     .multipliers = "4,4,8,8",
     .base_channels = 128,
+    .mapping_width = UNET_COND_WIDTH,
     .demo_every = 2000,
     .uncond_prob = 0.2,
 };
@@ -36,6 +37,8 @@ static const struct option option_table[] = {
      NULL},
     {"channel-multipliers", 0, OPTION_STRING, &options.multipliers, "LIST",
      "its widths at the four resolutions, in base channels", 0, 0, NULL},
+    {"mapping-width", 0, OPTION_INT, &options.mapping_width, "N",
+     "width of what its blocks are conditioned on", 1, 65536, NULL},
     {"autoencoder-scale", 0, OPTION_FLOAT, &options.autoencoder_scale, "X",
      "latents are divided by it, 0 for what the store has measured", 0, 1e6, NULL},
     {"seed", 0, OPTION_SEED, &options.run.seed, "S", "of weights, order, times and noise", 0, 0,
@@ -67,17 +70,20 @@ static const struct program program = {
 };
 
 /* What --init-from and --resume bring. */
-static const char *const architecture[] = {"base-channels", "channel-multipliers", NULL};
+static const char *const architecture[] = {"base-channels", "channel-multipliers", "mapping-width",
+                                           NULL};
 /* What a checkpoint does not keep. */
 static const char *const not_saved[] = {"output", "resume", NULL};
-static const char *const not_saved_with_init_from[] = {"output", "resume", "base-channels",
-                                                       "channel-multipliers", NULL};
+static const char *const not_saved_with_init_from[] = {
+    "output", "resume", "base-channels", "channel-multipliers", "mapping-width", NULL};
 
 /* Of the U-Net; what the data decide is filled in later. */
 static struct net_sizes parse_sizes(void)
 {
-    struct net_sizes sizes = {
-        .latent = 1, .embed = 1, .unet_base = options.base_channels, .unet_cond = UNET_COND_WIDTH};
+    struct net_sizes sizes = {.latent = 1,
+                              .embed = 1,
+                              .unet_base = options.base_channels,
+                              .unet_cond = options.mapping_width};
     struct error e;
     fit_tool_parse_multipliers(sizes.unet_multipliers, 4, 4, "channel-multipliers",
                                options.multipliers);
