@@ -5,9 +5,12 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "common/base/threads.h"
+#include "common/train/host_product.h"
 
-#define LOGVAR_MIN -30.0
-#define LOGVAR_MAX 20.0
+#define LOGVAR_MIN   -30.0
+#define LOGVAR_MAX   20.0
+#define ROWS_AT_ONCE 16 /* of an [n, n] matrix that a thread takes */
 
 static float *on_host(const struct tensor *t)
 {
@@ -143,23 +146,40 @@ void kl_loss(struct kl_loss *out, const struct tensor *image, const struct tenso
 
 /* Matrices of doubles, n rows of d (or n) columns. */
 
-static double dot(const double *a, const double *b, int64_t d)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < d; i++)
-        sum += a[i] * b[i];
-    return sum;
-}
-
-static void add_scaled(double *a, double scale, const double *b, int64_t d)
-{
-    for (int64_t i = 0; i < d; i++)
-        a[i] += scale * b[i];
-}
-
 static double *matrix(int64_t rows, int64_t columns)
 {
     return xcalloc((size_t)(rows * columns) + 1, sizeof(double));
+}
+
+/* c = scale * x y^T, [n, n], of x and y [n, d]. */
+static void similarities(double *c, double scale, const double *x, const double *y, int64_t n,
+                         int64_t d)
+{
+    host_product(&(struct host_product){
+        .m = n, .n = n, .k = d, .a = x, .b = y, .b_transposed = true, .scale = scale, .c = c});
+}
+
+/* y += w x, of w [n, n] and x [n, d]; transposed: w^T. */
+static void add_mixed(double *y, const double *w, bool transposed, const double *x, int64_t n,
+                      int64_t d)
+{
+    host_product(&(struct host_product){.m = n,
+                                        .n = d,
+                                        .k = n,
+                                        .a = w,
+                                        .a_transposed = transposed,
+                                        .b = x,
+                                        .add = true,
+                                        .scale = 1,
+                                        .c = y});
+}
+
+static double dot(const double *a, const double *b, int64_t n)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
 }
 
 /* Row j: what state pattern j retrieves from the stored patterns, to unit length. */
@@ -183,17 +203,23 @@ static void softmax_row(double *x, int64_t n)
         x[i] /= sum;
 }
 
+static void softmax_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    struct retrieval *r = arg;
+    for (int64_t j = begin; j < end; j++)
+        softmax_row(r->shares + j * r->n, r->n);
+}
+
 static struct retrieval retrieve(const double *stored, const double *state, int64_t n, int64_t d,
                                  double scale)
 {
     struct retrieval r = {n, d, scale, stored, state, matrix(n, n), matrix(n, d), matrix(n, 1)};
+    similarities(r.shares, scale, state, stored, n, d);
+    parallel_for(n, ROWS_AT_ONCE, softmax_rows, &r);
+    add_mixed(r.found, r.shares, false, stored, n, d);
     for (int64_t j = 0; j < n; j++) {
-        double *share = r.shares + j * n, *found = r.found + j * d;
-        for (int64_t i = 0; i < n; i++)
-            share[i] = scale * dot(stored + i * d, state + j * d, d);
-        softmax_row(share, n);
-        for (int64_t i = 0; i < n; i++)
-            add_scaled(found, share[i], stored + i * d, d);
+        double *found = r.found + j * d;
         r.length[j] = sqrt(dot(found, found, d));
         for (int64_t k = 0; k < d; k++)
             found[k] /= r.length[j];
@@ -205,29 +231,54 @@ static struct retrieval retrieve(const double *stored, const double *state, int6
 static void retrieve_backward(struct retrieval *r, double *dfound, double *dstored, double *dstate)
 {
     int64_t n = r->n, d = r->d;
-    double *dshare = matrix(n, 1);
+    double *dscores = matrix(n, n);
     for (int64_t j = 0; j < n; j++) {
-        const double *share = r->shares + j * n, *found = r->found + j * d;
-        double *dr = dfound + j * d, mean = 0;
-        double along = dot(found, dr, d);
+        const double *found = r->found + j * d;
+        double *dr = dfound + j * d, along = dot(found, dr, d);
         for (int64_t k = 0; k < d; k++)
             dr[k] = (dr[k] - along * found[k]) / r->length[j];
-        for (int64_t i = 0; i < n; i++) {
-            dshare[i] = dot(r->stored + i * d, dr, d);
-            mean += share[i] * dshare[i];
-            add_scaled(dstored + i * d, share[i], dr, d);
-        }
-        for (int64_t i = 0; i < n; i++) {
-            double dscore = r->scale * share[i] * (dshare[i] - mean);
-            add_scaled(dstored + i * d, dscore, r->state + j * d, d);
-            add_scaled(dstate + j * d, dscore, r->stored + i * d, d);
-        }
     }
-    free(dshare);
+    similarities(dscores, 1, dfound, r->stored, n, d); /* by the shares */
+    for (int64_t j = 0; j < n; j++) {
+        const double *share = r->shares + j * n;
+        double *dscore = dscores + j * n, mean = dot(share, dscore, n);
+        for (int64_t i = 0; i < n; i++)
+            dscore[i] = r->scale * share[i] * (dscore[i] - mean);
+    }
+    add_mixed(dstored, r->shares, true, dfound, n, d);
+    add_mixed(dstored, dscores, true, r->state, n, d);
+    add_mixed(dstate, dscores, false, r->stored, n, d);
+    free(dscores);
     free(dfound);
     free(r->shares);
     free(r->found);
     free(r->length);
+}
+
+struct loob {
+    int64_t n;
+    double *k;       /* [n, n]; becomes the loss' gradient by it, times `weight` */
+    double *of_rows; /* [n] losses */
+    double weight;
+};
+
+static void loob_rows(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct loob *l = arg;
+    for (int64_t i = begin; i < end; i++) {
+        double *k = l->k + i * l->n, own = k[i], most = -INFINITY, others = 0;
+        k[i] = -INFINITY;
+        for (int64_t j = 0; j < l->n; j++)
+            most = fmax(most, k[j]);
+        for (int64_t j = 0; j < l->n; j++)
+            others += exp(k[j] - most);
+        l->of_rows[i] = most + log(others) - own;
+        softmax_row(k, l->n);
+        k[i] = -1;
+        for (int64_t j = 0; j < l->n; j++)
+            k[j] *= l->weight / (double)l->n;
+    }
 }
 
 /* Mean over rows i of log(sum over j != i of exp(k_ij)) - k_ii, k = x y^T * inv_tau; the gradients
@@ -235,28 +286,18 @@ static void retrieve_backward(struct retrieval *r, double *dfound, double *dstor
 static double info_loob(const double *x, const double *y, int64_t n, int64_t d, double inv_tau,
                         double weight, double **dx, double **dy)
 {
-    double sum = 0, *k = matrix(n, 1);
+    struct loob l = {n, matrix(n, n), matrix(n, 1), weight * inv_tau};
+    double sum = 0;
     *dx = matrix(n, d);
     *dy = matrix(n, d);
-    for (int64_t i = 0; i < n; i++) {
-        for (int64_t j = 0; j < n; j++)
-            k[j] = inv_tau * dot(x + i * d, y + j * d, d);
-        double own = k[i], most = -INFINITY, others = 0;
-        k[i] = -INFINITY;
-        for (int64_t j = 0; j < n; j++)
-            most = fmax(most, k[j]);
-        for (int64_t j = 0; j < n; j++)
-            others += exp(k[j] - most);
-        sum += most + log(others) - own;
-        softmax_row(k, n);
-        k[i] = -1;
-        for (int64_t j = 0; j < n; j++) {
-            double dk = weight * inv_tau * k[j] / (double)n;
-            add_scaled(*dx + i * d, dk, y + j * d, d);
-            add_scaled(*dy + j * d, dk, x + i * d, d);
-        }
-    }
-    free(k);
+    similarities(l.k, inv_tau, x, y, n, d);
+    parallel_for(n, ROWS_AT_ONCE, loob_rows, &l);
+    add_mixed(*dx, l.k, false, y, n, d);
+    add_mixed(*dy, l.k, true, x, n, d);
+    for (int64_t i = 0; i < n; i++)
+        sum += l.of_rows[i];
+    free(l.k);
+    free(l.of_rows);
     return sum / (double)n;
 }
 
