@@ -317,6 +317,7 @@ struct bank *bank_like(const struct bank *b, struct device *d)
     for (int i = 0; i < b->scalar_count; i++)
         bank_set_scalar(other, b->scalars[i].name, b->scalars[i].value);
     lay_out(other);
+    other->companion = b->companion ? bank_like(b->companion, d) : NULL;
     return other;
 }
 
@@ -331,6 +332,7 @@ void bank_free(struct bank *b)
     for (int i = 0; i < b->scalar_count; i++)
         free(b->scalars[i].name);
     free(b->tensors);
+    bank_free(b->companion);
     free(b);
 }
 

@@ -49,6 +49,8 @@ struct bank {
         float value;
     } scalars[BANK_SCALARS_MAX]; /* numbers stored beside the weights, on the host */
     int scalar_count;
+    struct bank *companion; /* another network that is trained and saved with this one, its own: an
+                               autoencoder's discriminator; or NULL */
 };
 
 /* Every array zero, to be written. */
@@ -73,7 +75,7 @@ int bank_from_names(struct bank **b, const struct named_weights *names, struct d
  * them, checkpoints have no moments of them. fixed NULL: bank_from_names. */
 int bank_from_names_fixing(struct bank **b, const struct named_weights *names,
                            bool (*fixed)(const char *name), struct device *d, struct error *e);
-/* Of the same tensors on another device, every array zero. */
+/* Of the same tensors on another device, companion included, every array zero. */
 struct bank *bank_like(const struct bank *b, struct device *d);
 void bank_free(struct bank *b); /* NULL is fine */
 

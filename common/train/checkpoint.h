@@ -9,16 +9,21 @@
 
 /* Checkpoints of a training run. A run is a folder:
  *
- *   RUN/step-00050000/     one checkpoint, complete when it has this name
- *     diffusion.safetensors  EMA weights, to sample with (autoencoder.* or cloob.* of those
- * networks) raw.safetensors        the weights themselves optimizer.safetensors  AdamW's moments:
- * m.NAME and v.NAME of each trained tensor state.json             everything else RUN/latest
- * symbolic link to the last one
+ * - RUN/step-00050000/: one checkpoint, complete when it has this name;
+ * - diffusion.safetensors in it: EMA weights, to sample with (autoencoder.* or cloob.* of those
+ *   networks);
+ * - raw.safetensors: the weights themselves;
+ * - optimizer.safetensors: AdamW's moments, m.NAME and v.NAME of each trained tensor;
+ * - discriminator.safetensors and discriminator-optimizer.safetensors: where the bank has one as
+ *   its companion, its weights and moments;
+ * - state.json: everything else;
+ * - RUN/latest: symbolic link to the last one.
  *
  * Tensors are F32 with our names (common/nets/names.h); numbers beside the weights
  * (autoencoder_scale) are tensors of no dimensions. */
 
 #define CHECKPOINT_FILES      3
+#define CHECKPOINT_FILES_MAX  5  /* with a discriminator */
 #define CHECKPOINT_NAME_SIZE  32 /* "step-00050000" and a zero */
 #define CHECKPOINT_HASH_SIZE  33
 #define TRAINING_VERSION_SIZE 16
@@ -56,10 +61,12 @@ struct training_state {
 
     /* Filled by checkpoint_save and checked by checkpoint_load_bank. */
     struct checkpoint_file {
-        char name[32];
+        char name[48];
         int64_t bytes;                   /* of all tensors */
         char hash[CHECKPOINT_HASH_SIZE]; /* XXH3-128 of all tensors' names, shapes and bytes */
-    } files[CHECKPOINT_FILES];
+    } files[CHECKPOINT_FILES_MAX];
+    int file_count;
+    int64_t companion_updates; /* of the discriminator */
 };
 /* Zeros; numbers that are not known yet NaN, loss_scale 1. */
 void training_state_init(struct training_state *s);

@@ -10,10 +10,11 @@ void training_state_print(char **text, const struct training_state *s);
 /* Fails with the name of what is missing or of another kind. */
 int training_state_parse(struct training_state *s, const char *text, struct error *e);
 
-/* The three files of tensors, in the order of training_state.files: raw, EMA, optimizer. */
-enum { FILE_RAW, FILE_EMA, FILE_OPTIMIZER };
+/* The files of tensors, in the order of training_state.files; the last two are of the bank's
+ * companion, where it has one. */
+enum { FILE_RAW, FILE_EMA, FILE_OPTIMIZER, FILE_COMPANION, FILE_COMPANION_OPTIMIZER };
 const char *checkpoint_file_name(enum net net, int file);
-/* Writes all three into a folder and fills s->files; every file is on the disk afterwards. Fails
+/* Writes all of them into a folder and fills s->files; every file is on the disk afterwards. Fails
  * where a number is not finite: what could not be loaded is not saved. */
 int checkpoint_write_tensors(const char *folder, const struct bank *b, struct training_state *s,
                              struct error *e);

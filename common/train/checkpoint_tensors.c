@@ -17,9 +17,13 @@ const char *checkpoint_file_name(enum net net, int file)
         [NET_KL] = "autoencoder.safetensors",
         [NET_CLOOB] = "cloob.safetensors",
     };
-    return file == FILE_RAW   ? "raw.safetensors"
-           : file == FILE_EMA ? ema[net]
-                              : "optimizer.safetensors";
+    static const char *const others[] = {
+        [FILE_RAW] = "raw.safetensors",
+        [FILE_OPTIMIZER] = "optimizer.safetensors",
+        [FILE_COMPANION] = "discriminator.safetensors",
+        [FILE_COMPANION_OPTIMIZER] = "discriminator-optimizer.safetensors",
+    };
+    return file == FILE_EMA ? ema[net] : others[file];
 }
 
 /* Which arrays a file holds, each with a prefix to the tensors' names. */
@@ -29,20 +33,25 @@ struct part {
 };
 #define PARTS_MAX 2
 
+static bool is_optimizer(int file)
+{
+    return file == FILE_OPTIMIZER || file == FILE_COMPANION_OPTIMIZER;
+}
+
 static int parts_of(struct part parts[PARTS_MAX], int file)
 {
-    if (file == FILE_OPTIMIZER) {
+    if (is_optimizer(file)) {
         parts[0] = (struct part){"m.", BANK_M};
         parts[1] = (struct part){"v.", BANK_V};
         return 2;
     }
-    parts[0] = (struct part){"", file == FILE_RAW ? BANK_PARAMETERS : BANK_EMA};
+    parts[0] = (struct part){"", file == FILE_EMA ? BANK_EMA : BANK_PARAMETERS};
     return 1;
 }
 
 static int tensors_in(const struct bank *b, int file)
 {
-    return file == FILE_OPTIMIZER ? b->trained_count : b->count;
+    return is_optimizer(file) ? b->trained_count : b->count;
 }
 
 static bool all_finite(const float *x, int64_t count)
@@ -125,7 +134,7 @@ static void declare_all(struct writing *w, int file, int64_t step)
             free(name);
         }
     }
-    for (int i = 0; file != FILE_OPTIMIZER && i < w->bank->scalar_count; i++) {
+    for (int i = 0; !is_optimizer(file) && i < w->bank->scalar_count; i++) {
         safetensors_declare(w->out, w->bank->scalars[i].name, DTYPE_F32, 0, NULL);
         hash_name(w->hash, w->bank->scalars[i].name, 0, NULL);
     }
@@ -139,7 +148,7 @@ static int append_all(struct writing *w, int file, struct error *e)
         for (int i = 0; i < tensors_in(w->bank, file); i++)
             if (append_tensor(w, parts[p].array, &w->bank->tensors[i], e))
                 return -1;
-    for (int i = 0; file != FILE_OPTIMIZER && i < w->bank->scalar_count; i++)
+    for (int i = 0; !is_optimizer(file) && i < w->bank->scalar_count; i++)
         if (append(w, &w->bank->scalars[i].value, sizeof(float), e))
             return -1;
     return 0;
@@ -171,10 +180,13 @@ static int write_file(const char *path, const struct bank *b, int file, int64_t 
 int checkpoint_write_tensors(const char *folder, const struct bank *b, struct training_state *s,
                              struct error *e)
 {
-    for (int i = 0; i < CHECKPOINT_FILES; i++) {
-        const char *name = checkpoint_file_name(b->net, i);
+    s->file_count = b->companion ? CHECKPOINT_FILES_MAX : CHECKPOINT_FILES;
+    s->companion_updates = b->companion ? b->companion->updates : 0;
+    for (int i = 0; i < s->file_count; i++) {
+        const struct bank *of = i < FILE_COMPANION ? b : b->companion;
+        const char *name = checkpoint_file_name(of->net, i);
         char *path = path_join(folder, name);
-        int result = write_file(path, b, i, s->step, &s->files[i], e);
+        int result = write_file(path, of, i, s->step, &s->files[i], e);
         free(path);
         if (result)
             return error_prefix(e, "%s", name);
@@ -185,7 +197,8 @@ int checkpoint_write_tensors(const char *folder, const struct bank *b, struct tr
 int64_t checkpoint_bytes(const struct bank *b)
 {
     const int64_t header_of_tensor = 256, other = 65536;
-    return (int64_t)sizeof(float) * (2 * b->elements + 2 * b->trained_elements) +
+    return (b->companion ? checkpoint_bytes(b->companion) : 0) +
+           (int64_t)sizeof(float) * (2 * b->elements + 2 * b->trained_elements) +
            4 * header_of_tensor * b->count + other;
 }
 
@@ -241,7 +254,7 @@ static int take_all(struct reading *r, int file, struct error *e)
         for (int p = 0; p < count && !part; p++)
             if (strncmp(w->name, parts[p].prefix, strlen(parts[p].prefix)) == 0)
                 part = &parts[p];
-        bool scalar = file != FILE_OPTIMIZER && plan_kind_of(r->bank->net, w->name) == PLAN_SCALAR;
+        bool scalar = !is_optimizer(file) && plan_kind_of(r->bank->net, w->name) == PLAN_SCALAR;
         if (!part)
             return error_set(e, "'%s' is not part of an optimizer", w->name);
         if (scalar ? take_scalar(r, w, e) : take_tensor(r, w, part, e))
@@ -334,22 +347,29 @@ static int load_file(struct bank *b, const struct training_state *s, const char 
 int checkpoint_load_bank(struct bank **out, const struct training_state *s, const char *checkpoint,
                          struct device *d, struct error *e)
 {
-    struct weights *in[CHECKPOINT_FILES] = {0};
+    struct weights *in[CHECKPOINT_FILES_MAX] = {0};
     struct bank *b = NULL;
     int result = 0;
-    for (int i = 0; i < CHECKPOINT_FILES && !result; i++)
+    for (int i = 0; i < s->file_count && !result; i++)
         result = open_file(&in[i], s, checkpoint, i, e);
     if (!result && bank_of_file(&b, in[FILE_RAW], in[FILE_OPTIMIZER], d, e))
         result = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_RAW].name);
-    for (int i = 0; i < CHECKPOINT_FILES && !result; i++)
-        result = load_file(b, s, checkpoint, i, in[i], e);
-    for (int i = 0; i < CHECKPOINT_FILES; i++)
+    if (!result && s->file_count > FILE_COMPANION &&
+        bank_of_file(&b->companion, in[FILE_COMPANION], in[FILE_COMPANION_OPTIMIZER], d, e))
+        result = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_COMPANION].name);
+    for (int i = 0; i < s->file_count && !result; i++)
+        result = load_file(i < FILE_COMPANION ? b : b->companion, s, checkpoint, i, in[i], e);
+    for (int i = 0; i < s->file_count; i++)
         weights_close(in[i]);
     if (result) {
         bank_free(b);
         return -1;
     }
     b->updates = s->updates;
+    if (b->companion) {
+        b->companion->updates = s->companion_updates;
+        bank_copy(b->companion, BANK_EMA, BANK_PARAMETERS); /* it has no average */
+    }
     *out = b;
     return 0;
 }

@@ -73,7 +73,8 @@ static const struct field fields[] = {
 
 void training_state_init(struct training_state *s)
 {
-    *s = (struct training_state){.loss_scale = 1, .store.embed_dtype = DTYPE_F32};
+    *s = (struct training_state){
+        .loss_scale = 1, .store.embed_dtype = DTYPE_F32, .file_count = CHECKPOINT_FILES};
     s->learning_rate = s->ema_decay = s->autoencoder_scale = NAN;
     s->loss = s->smoothed_loss = s->gradient_norm = s->holdout_loss = NAN;
 }
@@ -174,12 +175,16 @@ void training_state_print(char **text, const struct training_state *s)
                               is_plain_number(value) ? cJSON_CreateRaw(value) : string_of(value));
     }
     cJSON *files = cJSON_AddArrayToObject(root, "files");
-    for (int i = 0; i < CHECKPOINT_FILES; i++) {
+    for (int i = 0; i < s->file_count; i++) {
         cJSON *file = cJSON_CreateObject();
         cJSON_AddStringToObject(file, "name", s->files[i].name);
         cJSON_AddNumberToObject(file, "bytes", (double)s->files[i].bytes);
         cJSON_AddStringToObject(file, "hash", s->files[i].hash);
         cJSON_AddItemToArray(files, file);
+    }
+    if (s->file_count > CHECKPOINT_FILES) {
+        cJSON *companion = cJSON_AddObjectToObject(root, "discriminator");
+        cJSON_AddNumberToObject(companion, "updates", (double)s->companion_updates);
     }
     *text = cJSON_Print(root);
     CHECK(*text);
@@ -278,9 +283,15 @@ static int take_options(struct training_state *s, const cJSON *root, struct erro
 static int take_files(struct training_state *s, const cJSON *root, struct error *e)
 {
     const cJSON *files = cJSON_GetObjectItemCaseSensitive(root, "files");
-    if (cJSON_GetArraySize(files) != CHECKPOINT_FILES)
+    s->file_count = cJSON_GetArraySize(files);
+    if (s->file_count != CHECKPOINT_FILES && s->file_count != CHECKPOINT_FILES_MAX)
         return error_set(e, "not %d \"files\"", CHECKPOINT_FILES);
-    for (int i = 0; i < CHECKPOINT_FILES; i++) {
+    const cJSON *companion = cJSON_GetObjectItemCaseSensitive(root, "discriminator");
+    if (s->file_count == CHECKPOINT_FILES_MAX &&
+        !take_integer(&s->companion_updates, cJSON_GetObjectItemCaseSensitive(companion, "updates"),
+                      INTEGER_MAX))
+        return error_set(e, "wrong \"discriminator\"");
+    for (int i = 0; i < s->file_count; i++) {
         struct checkpoint_file *f = &s->files[i];
         const cJSON *file = cJSON_GetArrayItem(files, i);
         if (!take_text(f->name, sizeof f->name, cJSON_GetObjectItemCaseSensitive(file, "name")) ||
