@@ -59,6 +59,24 @@ static void update(void *trainee, double learning_rate, double ema_decay, struct
     };
 }
 
+/* Of LPIPS and the discriminator, where there are any. */
+static void add_further(struct trainee *t, struct fit_numbers *n)
+{
+    struct reconstruction_numbers r = autoencoder_step_numbers(t->step);
+    if (t->f->step.lpips && isfinite(r.perceptual))
+        fit_number(n, "loss/lpips", r.perceptual);
+    if (!t->f->loop.bank->companion || !isfinite(r.discriminator))
+        return;
+    fit_number(n, "loss/discriminator", r.discriminator);
+    fit_number(n, "loss/generator", r.generator);
+    fit_number(n, "discriminator/weight", r.weight);
+    fit_number(n, "discriminator/logit", r.logit);
+    fit_number(n, "discriminator/logit-of-reconstructions", r.fake_logit);
+    fit_number(n, "discriminator/gradient-norm", r.gradient_norm);
+    if (r.rejected > 0)
+        fit_number(n, "discriminator/bad-steps", (double)r.rejected);
+}
+
 static void numbers(void *trainee, struct fit_numbers *n)
 {
     struct trainee *t = trainee;
@@ -66,13 +84,14 @@ static void numbers(void *trainee, struct fit_numbers *n)
         fit_number(n, "loss/reconstruction", t->sums.reconstruction / (double)t->steps);
         fit_number(n, "loss/kl", t->sums.kl / (double)t->steps);
     }
+    add_further(t, n);
     t->sums = (struct autoencoder_losses){0};
     t->steps = 0;
 }
 
 /* Means over the held-out pictures. */
 struct quality {
-    double loss, kl, psnr, ssim;
+    double loss, kl, psnr, ssim, lpips;
 };
 
 struct judging {
@@ -110,6 +129,7 @@ static void add_batch(struct trainee *t, enum bank_array which, const struct ima
     for (size_t i = 0; i < n; i++) {
         sums->loss += losses[i].total;
         sums->kl += losses[i].kl;
+        sums->lpips += losses[i].perceptual;
         sums->psnr += psnr[i];
         sums->ssim += ssim[i];
     }
@@ -140,6 +160,7 @@ static int judge(struct trainee *t, enum bank_array which, struct quality *mean,
     mean->kl /= (double)seen;
     mean->psnr /= (double)seen;
     mean->ssim /= (double)seen;
+    mean->lpips /= (double)seen;
     return 0;
 }
 
@@ -159,6 +180,8 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
     fit_number(n, "holdout-ssim/ema", ema.ssim);
     fit_number(n, "holdout-ssim/raw", raw.ssim);
     fit_number(n, "holdout-kl/ema", ema.kl);
+    if (t->f->step.lpips)
+        fit_number(n, "holdout-lpips/ema", ema.lpips);
     snprintf(n->text, sizeof n->text,
              "held-out loss %.5f, PSNR %.2f dB, SSIM %.4f, of the weights without averaging %.5f, "
              "%.2f dB, %.4f",

@@ -21,7 +21,9 @@ static struct {
     struct size2d size;
     const char *multipliers;
     int64_t base_channels, blocks, latent_channels, demo_every, demo_pictures, max_pixels;
-    double kl_weight;
+    const char *perceptual;
+    int64_t disc_start, disc_channels;
+    double kl_weight, perceptual_weight, disc_weight, disc_lr;
     int loss;
     bool nul, decoder_only, flip, pil_compat;
 } options = {
@@ -35,6 +37,10 @@ static struct {
     .demo_pictures = 8,
     .max_pixels = IMAGE_DEFAULT_MAX_PIXELS,
     .kl_weight = 1e-6,
+    .perceptual_weight = 1,
+    .disc_start = -1,
+    .disc_channels = 64,
+    .disc_weight = 0.5,
 };
 
 static const struct option option_table[] = {
@@ -60,6 +66,19 @@ static const struct option option_table[] = {
      losses},
     {"kl-weight", 0, OPTION_FLOAT, &options.kl_weight, "X",
      "weight of the posterior's divergence, against the sum of an image's errors", 0, 1e9, NULL},
+    {"perceptual", 0, OPTION_STRING, &options.perceptual, "FILE",
+     "weights of LPIPS (VGG16 and lin0 ... lin4): reconstructions are to look alike, too", 0, 0,
+     NULL},
+    {"perceptual-weight", 0, OPTION_FLOAT, &options.perceptual_weight, "X",
+     "weight of LPIPS, against the mean of an image's errors", 0, 1e9, NULL},
+    {"disc-start", 0, OPTION_INT, &options.disc_start, "N",
+     "step from which a discriminator of patches learns and judges, -1: there is none", -1,
+     FIT_TOOL_STEPS_MAX, NULL},
+    {"disc-weight", 0, OPTION_FLOAT, &options.disc_weight, "X",
+     "its weight, in that at which it pulls as hard as all else", 0, 1e9, NULL},
+    {"disc-lr", 0, OPTION_FLOAT, &options.disc_lr, "RATE",
+     "its learning rate, which follows the schedule of --lr, 0: the same as --lr", 0, 1, NULL},
+    {"disc-channels", 0, OPTION_INT, &options.disc_channels, "N", "its width", 1, 1024, NULL},
     {"decoder-only", 0, OPTION_FLAG, &options.decoder_only, NULL,
      "leave the encoder as it is: latents stay valid", 0, 0, NULL},
     {"seed", 0, OPTION_SEED, &options.run.seed, "S", "of weights, order and noise", 0, 0, NULL},
@@ -90,6 +109,46 @@ static const char *const not_saved_with_init_from[] = {"output", "resume", "null
                                                        NULL};
 
 #define LIST_NAME "images.list" /* in the run's folder */
+
+#define DISC_LAYERS     3
+#define DISC_LEAST_SIDE (3 << DISC_LAYERS)
+
+/* LPIPS' weights, where it is wanted. */
+static struct {
+    struct weights *file;
+    struct named_weights names;
+} perceptual;
+
+static void open_perceptual(void)
+{
+    struct error e;
+    if (!options.perceptual)
+        return;
+    if (weights_open(&perceptual.file, options.perceptual, &e) ||
+        names_resolve(&perceptual.names, perceptual.file, NET_LPIPS, PICK_RAW, &e))
+        die("cannot read '%s': %s", options.perceptual, e.text);
+    struct lpips *l;
+    struct device *ref;
+    if (device_open(&ref, "ref", &e) || lpips_load(&l, &perceptual.names, ref, &e))
+        die("cannot use '%s': %s", options.perceptual, e.text);
+    lpips_free(l);
+    device_close(ref);
+}
+
+static void close_perceptual(void)
+{
+    if (!perceptual.file)
+        return;
+    names_release(&perceptual.names);
+    weights_close(perceptual.file);
+}
+
+static int least_side(void)
+{
+    int of_disc = options.disc_start >= 0 ? DISC_LEAST_SIDE : 1;
+    int of_lpips = options.perceptual ? LPIPS_LEAST_SIDE : 1;
+    return of_disc > of_lpips ? of_disc : of_lpips;
+}
 
 static struct net_sizes parse_sizes(void)
 {
@@ -162,6 +221,17 @@ static struct bank *make_bank(const struct fit_tool_origin *o, struct device *de
     return b;
 }
 
+/* What a checkpoint brings is gone on with. */
+static void add_discriminator(struct bank *b)
+{
+    if (options.disc_start < 0 || b->companion)
+        return;
+    struct net_plan plan = {0};
+    plan_discriminator(&plan, 3, options.disc_channels, DISC_LAYERS);
+    b->companion = bank_new(&plan, NET_DISCRIMINATOR, options.run.seed, b->device);
+    plan_release(&plan);
+}
+
 /* Sizes of the network, which must suit the pictures'. */
 static struct kl_sizes check_network(const struct bank *b)
 {
@@ -182,6 +252,10 @@ static struct kl_sizes check_network(const struct bank *b)
     if (options.size.height % sizes.factor || options.size.width % sizes.factor)
         die("cannot train: size %dx%d: the autoencoder wants multiples of %d", options.size.height,
             options.size.width, sizes.factor);
+    int least = least_side();
+    if (options.size.height < least || options.size.width < least)
+        die("cannot train: size %dx%d: LPIPS or the discriminator wants %dx%d at least",
+            options.size.height, options.size.width, least, least);
     return sizes;
 }
 
@@ -273,7 +347,14 @@ static struct fit_autoencoder parse_fit(void)
                  .l2 = options.loss == 1,
                  .kl_weight = options.kl_weight / numbers,
                  .clip_grad = options.run.clip_grad,
-                 .adamw = adamw},
+                 .adamw = adamw,
+                 .lpips = perceptual.file ? &perceptual.names : NULL,
+                 .perceptual_weight = options.perceptual_weight,
+                 .disc_weight = options.disc_weight,
+                 .disc_rate = options.disc_lr > 0 && options.run.lr > 0
+                                  ? options.disc_lr / options.run.lr
+                                  : 1,
+                 .disc_start = options.disc_start},
         .flip = options.flip,
         .demo_pictures = options.demo_pictures,
     };
@@ -295,6 +376,7 @@ int main(int argc, char **argv)
         die_usage("--decoder-only needs an encoder: give --init-from");
     parse_sizes();
     fit_tool_prepare_state(&state, &origin);
+    open_perceptual();
     struct fit_autoencoder fit = parse_fit();
     fit.loop.state = &state;
     fit.loop.options.resumed = origin.at.checkpoint != NULL;
@@ -303,6 +385,7 @@ int main(int argc, char **argv)
     struct device *device = chosen_device();
     device->advice = "a smaller --batch-size with more --accumulate";
     fit.loop.bank = make_bank(&origin, device);
+    add_discriminator(fit.loop.bank);
     struct kl_sizes sizes = check_network(fit.loop.bank);
     prepare_data(&fit, &origin, &sizes);
     open_run(&fit, &origin, folder);
@@ -313,6 +396,7 @@ int main(int argc, char **argv)
     bank_free(fit.loop.bank);
     device_close(device);
     image_set_close(fit.images);
+    close_perceptual();
     collective_close(fit.loop.collective);
     training_state_release(&state);
     fit_tool_release_origin(&origin);

@@ -41,7 +41,10 @@ struct autoencoder_step {
     struct autoencoder_losses *losses; /* [batch * accumulate] */
     uint64_t *samples, *suspects;
     int64_t micro_batch; /* done of this update */
+    int64_t step;        /* its number */
     struct updater updater;
+    struct lpips *lpips;
+    struct reconstruction_loss *further; /* NULL: no further terms */
 };
 
 bool autoencoder_is_encoder(const char *name)
@@ -73,6 +76,21 @@ static int check(const struct kl_sizes *sizes, struct error *e)
     return 0;
 }
 
+static int open_further(struct autoencoder_step *s, struct error *e)
+{
+    const struct autoencoder_options *o = &s->options;
+    struct reconstruction_loss_options further = {.perceptual_weight = o->perceptual_weight,
+                                                  .disc_weight = o->disc_weight,
+                                                  .disc_start = o->disc_start,
+                                                  .accumulate = o->accumulate};
+    if (!o->lpips && !s->bank->companion)
+        return 0;
+    if (o->lpips && lpips_load(&s->lpips, o->lpips, s->bank->device, e))
+        return -1;
+    return reconstruction_loss_open(&s->further, &further, s->lpips, s->bank->companion,
+                                    s->collective, e);
+}
+
 int autoencoder_step_open(struct autoencoder_step **out, struct bank *b, struct collective *c,
                           const struct autoencoder_options *o, struct error *e)
 {
@@ -85,7 +103,8 @@ int autoencoder_step_open(struct autoencoder_step **out, struct bank *b, struct 
     s->options = *o;
     tape_init(&s->encoder, b->device);
     tape_init(&s->decoder, b->device);
-    if (show(&s->trained, b, BANK_PARAMETERS, e) || check(kl_sizes(s->trained.kl), e)) {
+    if (show(&s->trained, b, BANK_PARAMETERS, e) || check(kl_sizes(s->trained.kl), e) ||
+        open_further(s, e)) {
         autoencoder_step_close(s);
         return -1;
     }
@@ -110,6 +129,8 @@ void autoencoder_step_close(struct autoencoder_step *s)
     tape_release(&s->decoder);
     shown_release(&s->trained);
     shown_release(&s->average);
+    reconstruction_loss_close(s->further);
+    lpips_free(s->lpips);
     free(s->losses);
     free(s->samples);
     free(s->suspects);
@@ -213,16 +234,18 @@ static struct tensor *encode(struct tape *t, const struct kl *k, struct work *w,
     return moments;
 }
 
-/* Of w->z: *z is put on the device for it. Reconstructions are in w, too. */
+/* Of w->z: *z is put on the device for it. Reconstructions are in w, too. last: see
+ * kl_decode_keeping. */
 static struct tensor *decode(struct tape *t, const struct kl *k, struct work *w,
-                             const struct tensor *moments, struct tensor **z, bool wants_dz)
+                             const struct tensor *moments, struct tensor **z, bool wants_dz,
+                             struct tensor **last)
 {
     const int64_t *m = moments->shape;
     *z = tensor_new(t->device, DTYPE_F32, DIMS(m[0], m[1] / 2, m[2], m[3]));
     tensor_upload(*z, w->z);
     if (wants_dz)
         tensor_require_gradient(*z);
-    struct tensor *reconstructions = kl_decode(t, k, *z);
+    struct tensor *reconstructions = kl_decode_keeping(t, k, *z, last);
     tensor_to_f32(reconstructions, w->reconstructions);
     return reconstructions;
 }
@@ -233,19 +256,48 @@ static void upload_as(struct tensor **out, const struct tensor *like, const floa
     tensor_upload(*out, host);
 }
 
-/* Losses and the gradient of all that is said of reconstructions. Further terms, such as a
- * discriminator's, add theirs to *dreconstructions and the losses here. */
-static void judge(struct work *w, const struct tensor *reconstructions,
+static void add_perceptual(const struct autoencoder_step *s, struct work *w,
+                           const double *distances)
+{
+    for (int64_t i = 0; i < w->n; i++) {
+        w->losses[i].perceptual = distances[i];
+        w->losses[i].total += s->options.perceptual_weight * distances[i];
+    }
+}
+
+/* Adds the further terms' gradients to *dreconstructions, and to the losses LPIPS. */
+static void judge_further(struct autoencoder_step *s, int64_t step, struct work *w,
+                          struct tensor *reconstructions, struct tensor *last,
+                          struct tensor **dreconstructions)
+{
+    double *distances = xcalloc((size_t)w->n, sizeof *distances);
+    struct reconstruction r = {.reconstructions = reconstructions,
+                               .last = last,
+                               .last_weight = kl_last_weight(s->trained.kl)};
+    upload_as(&r.pictures, reconstructions, w->pictures);
+    reconstruction_loss_add(s->further, step, s->micro_batch, &r, w->weight, dreconstructions,
+                            distances);
+    add_perceptual(s, w, distances);
+    tensor_release(r.pictures);
+    free(distances);
+}
+
+/* Losses and the gradient of all that is said of reconstructions. */
+static void judge(struct autoencoder_step *s, int64_t step, struct work *w,
+                  struct tensor *reconstructions, struct tensor *last,
                   struct tensor **dreconstructions)
 {
     parallel_for(w->n, 1, judge_some, w);
     upload_as(dreconstructions, reconstructions, w->reconstructions);
+    if (s->further)
+        judge_further(s, step, w, reconstructions, last, dreconstructions);
 }
 
-static void train(struct autoencoder_step *s, struct work *w, const struct picture_batch *b)
+static void train(struct autoencoder_step *s, int64_t step, struct work *w,
+                  const struct picture_batch *b)
 {
     struct kl *k = s->trained.kl;
-    struct tensor *z, *dreconstructions, *dmoments;
+    struct tensor *z, *dreconstructions, *dmoments, *last = NULL;
     if (s->micro_batch == 0) {
         tape_fresh_gradients(&s->encoder);
         tape_fresh_gradients(&s->decoder);
@@ -254,9 +306,11 @@ static void train(struct autoencoder_step *s, struct work *w, const struct pictu
     struct tensor *moments = encode(&s->encoder, k, w, b);
     s->encoder.recording = false;
     s->decoder.recording = true;
-    struct tensor *reconstructions = decode(&s->decoder, k, w, moments, &z, s->trains_encoder);
+    struct tensor *reconstructions =
+        decode(&s->decoder, k, w, moments, &z, s->trains_encoder, s->further ? &last : NULL);
     s->decoder.recording = false;
-    judge(w, reconstructions, &dreconstructions);
+    judge(s, step, w, reconstructions, last, &dreconstructions);
+    tensor_release(last);
     tape_backward(&s->decoder, reconstructions, dreconstructions);
     tensor_release(reconstructions);
     tensor_release(dreconstructions);
@@ -285,7 +339,8 @@ void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step
     size_t count = (size_t)(w.n * w.latent);
     w.noise = memcpy(xmalloc(count * sizeof *w.noise), noise, count * sizeof *w.noise);
     memcpy(s->samples + s->micro_batch * o->batch, b->samples, (size_t)b->n * sizeof *b->samples);
-    train(s, &w, b);
+    s->step = step;
+    train(s, step, &w, b);
     work_release(&w);
     s->micro_batch++;
 }
@@ -320,17 +375,20 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
     updater_apply(&s->updater, learning_rate, ema_decay, &update);
     if (update.applied)
         loader_refresh(kl_loader(s->trained.kl));
-    double sums[4] = {0};
+    if (s->further)
+        reconstruction_loss_update(s->further, s->step, s->options.disc_rate * learning_rate);
+    double sums[5] = {0};
     for (int64_t i = 0; i < count; i++) {
         sums[0] += s->losses[i].total;
         sums[1] += s->losses[i].reconstruction;
         sums[2] += s->losses[i].kl;
         sums[3] += !is_finite(&s->losses[i]);
+        sums[4] += s->losses[i].perceptual;
     }
-    collective_allreduce_host(s->collective, sums, 4);
+    collective_allreduce_host(s->collective, sums, 5);
     double all = (double)effective_batch(s);
     *r = (struct autoencoder_result){
-        .losses = {sums[0] / all, sums[1] / all, sums[2] / all},
+        .losses = {sums[0] / all, sums[1] / all, sums[2] / all, sums[4] / all},
         .gradient_norm = update.gradient_norm,
         .applied = update.applied,
         .suspects = s->suspects,
@@ -357,12 +415,25 @@ void autoencoder_step_reconstruct(struct autoencoder_step *s, enum bank_array wh
     struct tensor *z;
     work_init(&w, s, b, losses);
     struct tensor *moments = encode(&s->encoder, shown->kl, &w, b);
-    tensor_release(decode(&s->decoder, shown->kl, &w, moments, &z, false));
+    tensor_release(decode(&s->decoder, shown->kl, &w, moments, &z, false, NULL));
     memcpy(reconstructions, w.reconstructions, (size_t)(w.n * w.picture) * sizeof *reconstructions);
     parallel_for(w.n, 1, judge_some, &w);
+    if (s->lpips) {
+        double *distances = xcalloc((size_t)w.n, sizeof *distances);
+        reconstruction_loss_evaluate(s->further, b->n, b->height, b->width, b->pictures,
+                                     reconstructions, distances);
+        add_perceptual(s, &w, distances);
+        free(distances);
+    }
     tensor_release(moments);
     tensor_release(z);
     work_release(&w);
+}
+
+struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *s)
+{
+    return s->further ? reconstruction_loss_numbers(s->further)
+                      : (struct reconstruction_numbers){0};
 }
 
 int64_t autoencoder_step_memory(const struct bank *b, const struct autoencoder_options *o,
@@ -372,7 +443,9 @@ int64_t autoencoder_step_memory(const struct bank *b, const struct autoencoder_o
     struct bank *dry = bank_like(b, d);
     struct autoencoder_step *s;
     struct error e;
-    CHECK(autoencoder_step_open(&s, dry, collective_alone(), o, &e) == 0);
+    struct autoencoder_options from_start = *o;
+    from_start.disc_start = 0;
+    CHECK(autoencoder_step_open(&s, dry, collective_alone(), &from_start, &e) == 0);
     size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
     float *pictures = xcalloc(numbers, sizeof *pictures);
     uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);

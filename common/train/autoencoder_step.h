@@ -2,6 +2,7 @@
 #define CCLD_TRAIN_AUTOENCODER_STEP_H
 
 #include "common/nets/kl.h"
+#include "common/train/reconstruction_loss.h"
 #include "common/train/update.h"
 
 /* One update of a KL autoencoder: micro-batches forward and backward, then common/train/update.h.
@@ -22,6 +23,12 @@ struct autoencoder_options {
     double kl_weight;
     double clip_grad; /* as in common/train/update.h */
     struct adamw_options adamw;
+    /* Further terms of the loss (common/train/reconstruction_loss.h). */
+    const struct named_weights *lpips; /* its weights, which must outlive the step; NULL: none */
+    double perceptual_weight;
+    double disc_weight; /* of the discriminator that is the bank's companion, where there is one */
+    double disc_rate;   /* its learning rate, in the autoencoder's */
+    int64_t disc_start;
 };
 
 /* Host memory, read during the call only. */
@@ -34,6 +41,7 @@ struct picture_batch {
 
 struct autoencoder_losses {
     double total, reconstruction, kl; /* of one image, or means */
+    double perceptual;                /* LPIPS; in the total with its weight */
 };
 
 struct autoencoder_result {
@@ -65,6 +73,9 @@ void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step
 /* After `accumulate` micro-batches. */
 void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, double ema_decay,
                              struct autoencoder_result *r);
+
+/* Of the further terms, since the last call. */
+struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *s);
 
 /* Pictures as they are decoded from the posterior's mean, [n, 3, height, width], and their losses
  * [n]. Any n. which: BANK_PARAMETERS or BANK_EMA. */

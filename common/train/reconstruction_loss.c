@@ -130,7 +130,7 @@ static void add_scaled(struct tensor **sum, struct tensor *x, double factor)
 
 /* LPIPS' gradient is added to *gradient. */
 static void add_perceptual(struct reconstruction_loss *l, const struct reconstruction *r,
-                           double weight, struct tensor **gradient, double *losses)
+                           double weight, struct tensor **gradient, double *distances_out)
 {
     struct device *d = r->pictures->device;
     int64_t n = r->pictures->shape[0];
@@ -146,7 +146,7 @@ static void add_perceptual(struct reconstruction_loss *l, const struct reconstru
     add_scaled(gradient, reconstructions->gradient->value, 1);
     tensor_to_f32(distances, host);
     for (int64_t i = 0; i < n; i++) {
-        losses[i] += l->options.perceptual_weight * (double)host[i];
+        distances_out[i] += (double)host[i];
         l->sums.perceptual += (double)host[i];
     }
     l->images += n;
@@ -274,12 +274,12 @@ static bool judges(const struct reconstruction_loss *l, int64_t step)
 
 void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,
                              const struct reconstruction *r, double weight,
-                             struct tensor **gradient, double *losses)
+                             struct tensor **gradient, double *distances)
 {
     CHECK(tensor_same_shape(r->pictures, r->reconstructions));
     CHECK(tensor_same_shape(r->pictures, *gradient) && (*gradient)->dtype == DTYPE_F32);
-    if (l->lpips && l->options.perceptual_weight > 0)
-        add_perceptual(l, r, weight, gradient, losses);
+    if (l->lpips)
+        add_perceptual(l, r, weight, gradient, distances);
     if (!judges(l, step))
         return;
     add_generator(l, r, weight, gradient);

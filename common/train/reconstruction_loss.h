@@ -44,12 +44,11 @@ struct reconstruction {
 };
 
 /* Forward and backward of micro-batch `k` of step `step`. *gradient is, and has added to it, the
- * gradient by reconstructions of the sum over images of `weight` times their loss. losses[n]
- * (host): perceptual_weight * LPIPS is added to each. The discriminator's gradients go to its bank.
- */
+ * gradient by reconstructions of the sum over images of `weight` times their loss. LPIPS is
+ * added to distances[n] (host). The discriminator's gradients go to its bank. */
 void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,
                              const struct reconstruction *r, double weight,
-                             struct tensor **gradient, double *losses);
+                             struct tensor **gradient, double *distances);
 /* After all micro-batches of step `step`: the discriminator's Adam, of betas 0.5 and 0.9. Where its
  * gradients are not finite it stays as it is. Returns whether it was updated. */
 bool reconstruction_loss_update(struct reconstruction_loss *l, int64_t step, double learning_rate);

@@ -47,24 +47,13 @@ static struct tensor *tensor(struct device *d, const char *name)
     return t;
 }
 
-static int by_name(const void *a, const void *b)
+/* The weights of one of the networks. */
+static struct named_weights named(enum net net)
 {
-    return strcmp(((const struct weight *)a)->name, ((const struct weight *)b)->name);
-}
-
-/* Tensors behind a prefix. */
-static struct named_weights named(enum net net, const char *prefix)
-{
-    struct named_weights n = {.net = net};
-    n.items = xcalloc((size_t)weights_count(golden), sizeof *n.items);
-    for (int i = 0; i < weights_count(golden); i++) {
-        const struct weight *w = weights_at(golden, i);
-        if (strncmp(w->name, prefix, strlen(prefix)) == 0) {
-            n.items[n.count] = *w;
-            n.items[n.count++].name = w->name + strlen(prefix);
-        }
-    }
-    qsort(n.items, (size_t)n.count, sizeof *n.items, by_name);
+    struct named_weights n;
+    struct error e;
+    if (names_resolve(&n, golden, net, PICK_RAW, &e))
+        die("%s: %s", GOLDEN, e.text);
     return n;
 }
 
@@ -91,6 +80,13 @@ static void compare_number(const struct device *d, const char *what, double got,
            number(key));
 }
 
+/* In 16 bits other pixels are the greatest of their block and other units on: PyTorch's own
+ * gradients are 0.058 and 0.12 away then. */
+static double gradient_tolerance(const struct device *d)
+{
+    return subject_tolerance(d, 2e-5, 0.12, 0.25);
+}
+
 /* All that a device's tests work on. */
 struct subject {
     struct device *d;
@@ -107,8 +103,8 @@ static void open_subject(struct subject *s, struct device *d, int64_t disc_start
 {
     struct error e;
     *s = (struct subject){.d = d};
-    s->lpips_names = named(NET_LPIPS, "lpips.");
-    s->discriminator_names = named(NET_DISCRIMINATOR, "discriminator.");
+    s->lpips_names = named(NET_LPIPS);
+    s->discriminator_names = named(NET_DISCRIMINATOR);
     struct reconstruction_loss_options o = {.perceptual_weight = number("perceptual_weight"),
                                             .disc_weight = number("disc_weight"),
                                             .disc_start = disc_start,
@@ -139,8 +135,8 @@ static void close_subject(struct subject *s)
     reconstruction_loss_close(s->loss);
     bank_free(s->bank);
     lpips_free(s->lpips);
-    free(s->lpips_names.items);
-    free(s->discriminator_names.items);
+    names_release(&s->lpips_names);
+    names_release(&s->discriminator_names);
 }
 
 /* Of the absolute error, each picture's counting `weight`. */
@@ -176,7 +172,7 @@ static void test_lpips(const struct subject *s)
     struct tensor *dy = tensor_from_f32(s->d, DIMS(s->n), ones);
     tape_backward(&t, distances, dy);
     compare(s->d, "LPIPS, gradient by reconstructions", y->gradient->value,
-            "dreconstructions.perceptual", subject_tolerance(s->d, 1e-5, 2e-2, 1e-1));
+            "dreconstructions.perceptual", gradient_tolerance(s->d));
     tensor_release(distances);
     tensor_replace(&dy, NULL);
     t.recording = false;
@@ -233,7 +229,7 @@ static void compare_bank_gradients(const struct subject *s)
         free(want);
         free(got);
     }
-    double tolerance = subject_tolerance(s->d, 2e-5, 3e-2, 2e-1);
+    double tolerance = subject_tolerance(s->d, 2e-5, 4e-2, 4e-1);
     tap_ok(
         worst <= tolerance,
         "gradients by the discriminator's %d parameters on %s: error %.2g of at most %.2g, of %s",
@@ -242,20 +238,21 @@ static void compare_bank_gradients(const struct subject *s)
 
 static void test_losses(const struct subject *s)
 {
-    double loose = subject_tolerance(s->d, 2e-5, 2e-2, 1e-1), weight = 1 / (double)s->n;
+    double loose = gradient_tolerance(s->d), weight = 1 / (double)s->n;
     struct reconstruction r = reconstruction_of(s);
     struct tensor *gradient = error_gradient(s, weight);
-    double *losses = xcalloc((size_t)s->n, sizeof *losses), sum = 0, want = 0;
-    reconstruction_loss_add(s->loss, 5, 0, &r, weight, &gradient, losses);
+    double *found = xcalloc((size_t)s->n, sizeof *found), sum = 0, want = 0;
+    reconstruction_loss_add(s->loss, 5, 0, &r, weight, &gradient, found);
     compare(s->d, "all losses, gradient by reconstructions", gradient, "dreconstructions.total",
             loose);
     float *distances = values("distances");
     for (int64_t i = 0; i < s->n; i++) {
-        sum += losses[i];
-        want += number("perceptual_weight") * (double)distances[i];
+        sum += found[i];
+        want += (double)distances[i];
     }
-    tap_ok(fabs(sum - want) <= loose * want, "what LPIPS adds to losses on %s: %.6g, wanted %.6g",
-           subject_name(s->d), sum, want);
+    tap_ok(fabs(sum - want) <= loose * want,
+           "LPIPS as it comes with gradients on %s: %.6g, wanted %.6g", subject_name(s->d), sum,
+           want);
     struct reconstruction_numbers numbers = reconstruction_loss_numbers(s->loss);
     compare_number(s->d, "adaptive weight", numbers.weight, "weight", 0, loose);
     compare_number(s->d, "generator's loss", numbers.generator, "generator", 0.5, loose);
@@ -265,7 +262,7 @@ static void test_losses(const struct subject *s)
                    loose);
     compare_bank_gradients(s);
     free(distances);
-    free(losses);
+    free(found);
     tensor_release(gradient);
 }
 
@@ -285,7 +282,7 @@ static void test_start(struct device *d)
     float *got = xmalloc((size_t)(s.n * s.numbers) * sizeof *got);
     tensor_to_f32(zero, got);
     double error = relative_l2(got, want, (size_t)(s.n * s.numbers));
-    tap_ok(error <= subject_tolerance(d, 1e-5, 2e-2, 1e-1),
+    tap_ok(error <= gradient_tolerance(d),
            "before its start there is no discriminator in the gradient on %s: error %.2g",
            subject_name(d), error);
     bool before = reconstruction_loss_update(s.loss, 5, 1e-3);

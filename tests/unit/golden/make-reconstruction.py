@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes reconstruction.safetensors: what PyTorch computes, in double and rounded to float32, of the
 losses that common/train/reconstruction_loss.h describes, for small networks of random weights.
-  lpips.NAME, discriminator.NAME   weights, by the names that common/nets/names.h gives as ours
+  loss.perceptual_loss.NAME, loss.discriminator.NAME   weights, as autoencoder checkpoints name them
   pictures, last, last_weight, last_bias   last: what the decoder's last convolution gets, [n, h, w, c]
   reconstructions                  made of these
   distances, logits, fake_logits   of LPIPS and the discriminator
@@ -31,18 +31,18 @@ def draw(name, *shape, sd=1.0, mean=0.0):
 
 
 vgg, channels = [], 3
-for places, width in zip(PLACES, WIDTHS):
-    stage = []
+for number, (places, width) in enumerate(zip(PLACES, WIDTHS)):
+    stage, prefix = [], f"loss.perceptual_loss.net.slice{number + 1}"
     for place in places:
         sd = (2 / (9 * channels)) ** 0.5
-        stage.append((draw(f"lpips.features.{place}.weight", width, channels, 3, 3, sd=sd),
-                      draw(f"lpips.features.{place}.bias", width, sd=0.1)))
+        stage.append((draw(f"{prefix}.{place}.weight", width, channels, 3, 3, sd=sd),
+                      draw(f"{prefix}.{place}.bias", width, sd=0.1)))
         channels = width
     vgg.append(stage)
-lins = [draw(f"lpips.lin{i}.model.1.weight", 1, w, 1, 1, sd=0.2, mean=0.5)
+lins = [draw(f"loss.perceptual_loss.lin{i}.model.1.weight", 1, w, 1, 1, sd=0.2, mean=0.5)
         for i, w in enumerate(WIDTHS)]
 for i, lin in enumerate(lins):
-    tensors[f"lpips.lin{i}.model.1.weight"] = lin.abs().float()
+    tensors[f"loss.perceptual_loss.lin{i}.model.1.weight"] = lin.abs().float()
     lins[i] = lin.abs()
 
 
@@ -65,19 +65,19 @@ def lpips(x, y):
 
 
 def kernel(place, out, inputs, gain=1):
-    return draw(f"discriminator.main.{place}.weight", out, inputs, 4, 4, sd=gain * (2 / (16 * inputs)) ** 0.5)
+    return draw(f"loss.discriminator.main.{place}.weight", out, inputs, 4, 4, sd=gain * (2 / (16 * inputs)) ** 0.5)
 
 
 C = 4
-discriminator = {"main.0.weight": kernel(0, C, 3), "main.0.bias": draw("discriminator.main.0.bias", C, sd=0.1)}
+discriminator = {"main.0.weight": kernel(0, C, 3), "main.0.bias": draw("loss.discriminator.main.0.bias", C, sd=0.1)}
 widths = [C, 2 * C, 4 * C, 8 * C]
 for i in range(1, 4):
     discriminator[f"main.{3 * i - 1}.weight"] = kernel(3 * i - 1, widths[i], widths[i - 1])
     for what, mean in (("weight", 1), ("bias", 0)):
-        discriminator[f"main.{3 * i}.{what}"] = draw(f"discriminator.main.{3 * i}.{what}", widths[i],
+        discriminator[f"main.{3 * i}.{what}"] = draw(f"loss.discriminator.main.{3 * i}.{what}", widths[i],
                                                      sd=0.2, mean=mean)
 discriminator["main.11.weight"] = kernel(11, 1, widths[3], 2)  # some logits are beyond the hinge
-discriminator["main.11.bias"] = draw("discriminator.main.11.bias", 1, sd=0.1)
+discriminator["main.11.bias"] = draw("loss.discriminator.main.11.bias", 1, sd=0.1)
 for p in discriminator.values():
     p.requires_grad_()
 
