@@ -62,7 +62,7 @@ static const char *net_name(enum net net)
     static const char *const names[] = {[NET_UNET] = "U-Net",
                                         [NET_KL] = "KL autoencoder",
                                         [NET_CLOOB] = "CLOOB",
-                                        [NET_LPIPS] = "LPIPS network",
+                                        [NET_LPIPS] = "network of LPIPS",
                                         [NET_DISCRIMINATOR] = "PatchGAN discriminator"};
     return names[net];
 }

@@ -133,6 +133,24 @@ static void initialisation(struct bank *b)
            "an autoencoder keeps torch's defaults and trains all it has");
     bank_free(k);
     plan_release(&kl_plan);
+
+    struct net_plan patch_plan = {0};
+    plan_discriminator(&patch_plan, 3, 64, 3);
+    struct bank *p = bank_new(&patch_plan, NET_DISCRIMINATOR, 1, device);
+    x = values(p, "main.2.weight", &n);
+    tap_ok(p->parameters == 2765633 && fabs(deviation(x, n) / 0.02 - 1) < 0.01 &&
+               largest(x, n) > 0.06,
+           "a discriminator's kernels are N(0, 0.02)");
+    x = values(p, "main.9.weight", &n);
+    tap_ok(fabs(deviation(x, n) / 0.02 - 1) < 0.15 && fabs(x[0] - 1) < 0.1, "its norms N(1, 0.02)");
+    x = values(p, "main.9.bias", &n);
+    tap_ok(largest(x, n) == 0, "and 0");
+    x = values(p, "main.0.bias", &n);
+    bound = 1 / sqrt(48);
+    tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > 0.9 * bound,
+           "its other biases as torch has them");
+    bank_free(p);
+    plan_release(&patch_plan);
 }
 
 /* Deviation and largest value of a tensor against those of normals cut at twice `before_cut`. */

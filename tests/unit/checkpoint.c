@@ -291,6 +291,54 @@ static int64_t file_size(const char *path)
     return st.st_size;
 }
 
+/* A small discriminator beside it. */
+static void add_companion(struct bank *b, uint64_t seed)
+{
+    struct net_plan plan = {0};
+    plan_discriminator(&plan, 3, 4, 2);
+    b->companion = bank_new(&plan, NET_DISCRIMINATOR, seed, checkpoints_device);
+    checkpoints_each(b->companion, checkpoints_draw, &seed);
+    bank_copy(b->companion, BANK_EMA, BANK_PARAMETERS);
+    b->companion->updates = 123;
+    plan_release(&plan);
+}
+
+static void test_companion(void)
+{
+    char run[4200];
+    snprintf(run, sizeof run, "%s", checkpoints_folder("beside"));
+    uint64_t seed = 4;
+    struct bank *b = checkpoints_bank(16), *back = NULL;
+    checkpoints_each(b, checkpoints_draw, &seed);
+    int64_t alone = checkpoint_bytes(b), step;
+    add_companion(b, 5);
+    struct run *r = checkpoints_run(run);
+    struct error e = {""};
+    bool saved = checkpoints_save(r, b, 7, 0);
+    char *folder = path_join(run, "step-00000007");
+    ok_entries(folder,
+               "diffusion.safetensors discriminator-optimizer.safetensors "
+               "discriminator.safetensors optimizer.safetensors raw.safetensors state.json ",
+               "a discriminator is saved beside its network");
+    bool loaded = saved && !checkpoints_load(&back, &step, run, &e);
+    struct checkpoints_comparison same = {.same = true};
+    if (loaded && back->companion) {
+        same.other = b->companion;
+        checkpoints_each(back->companion, checkpoints_compare, &same);
+    }
+    tap_ok(loaded && checkpoints_equal(b, back) && back->companion &&
+               back->companion->net == NET_DISCRIMINATOR && back->companion->updates == 123 &&
+               same.same,
+           "and comes back with it %s", e.text);
+    tap_ok(checkpoint_bytes(b) > alone + 4 * 3 * b->companion->parameters,
+           "its size is counted beforehand");
+    if (loaded)
+        bank_free(back);
+    bank_free(b);
+    run_close(r);
+    free(folder);
+}
+
 static void change_byte(const char *path, int64_t at)
 {
     int fd = open(path, O_RDWR);
@@ -322,6 +370,8 @@ static void ok_refused(const char *file, const char *what, const char *expected)
     uint64_t seed = 3;
     struct bank *b = checkpoints_bank(16), *back = NULL;
     checkpoints_each(b, checkpoints_draw, &seed);
+    if (strstr(file, "discriminator") || strstr(what, "discriminator"))
+        add_companion(b, 6);
     struct run *r = checkpoints_run(run);
     CHECK(checkpoints_save(r, b, 1, 0));
     run_close(r);
@@ -350,6 +400,8 @@ static void ok_refused(const char *file, const char *what, const char *expected)
         replace_text(path, "\"seed\"", "\"deed\"");
     } else if (!strcmp(what, "a negative count")) {
         replace_text(path, "\"records\":\t0,", "\"records\":-1,");
+    } else if (!strcmp(what, "no updates of a discriminator")) {
+        replace_text(path, "\"updates\":\t123", "\"updates\":\t\"1\"");
     } else if (!strcmp(what, "a file elsewhere")) {
         replace_text(path, "raw.safetensors", "../.safetensors");
     } else {
@@ -385,6 +437,15 @@ static void test_damage(void)
         ok_refused(files[i], "another shape", i ? "shape" : "hash");
         ok_refused(files[i], "another tensor", i ? "net.0.main.1.bias" : "hash");
     }
+    const char *companions[] = {"discriminator.safetensors", "discriminator-optimizer.safetensors"};
+    for (int i = 0; i < 2; i++) {
+        ok_refused(companions[i], "missing", "No such file");
+        ok_refused(companions[i], "cut off", "");
+        ok_refused(companions[i], "empty", "");
+        ok_refused(companions[i], "one bit", "hash");
+        ok_refused(companions[i], "not a number", "not finite");
+    }
+    ok_refused("state.json", "no updates of a discriminator", "discriminator");
     ok_refused("state.json", "cut off", "JSON");
     ok_refused("state.json", "empty", "JSON");
     ok_refused("state.json", "a step that is text", "");
@@ -398,6 +459,7 @@ int main(void)
     struct error e;
     CHECK(!device_open(&checkpoints_device, "ref", &e));
     test_round_trip();
+    test_companion();
     test_find();
     test_keep_and_clean();
     test_damage();

@@ -225,6 +225,57 @@ static void autoencoders(void)
            "one hash whatever the names and the order: %s", hash[0]);
 }
 
+/* LPIPS as taming-transformers, the lpips package and torchvision name it, and in a checkpoint of
+ * an autoencoder, beside its discriminator. */
+static void losses(void)
+{
+    static const char *const prefixes[] = {"", "loss.perceptual_loss."};
+    struct named_weights n;
+    struct error e;
+    enum net net;
+    for (int i = 0; i < 2; i++) {
+        struct file f = {0};
+        char name[2][80];
+        snprintf(name[0], sizeof name[0], "%snet.slice1.0.weight", prefixes[i]);
+        snprintf(name[1], sizeof name[1], "%slin3.model.%d.weight", prefixes[i], i);
+        ADD(&f, name[0], 10, 64, 3, 3, 3);
+        ADD(&f, name[1], 40, 1, 512, 1, 1);
+        snprintf(name[0], sizeof name[0], "%snet.slice5.28.bias", prefixes[i]);
+        snprintf(name[1], sizeof name[1], "%sscaling_layer.shift", prefixes[i]);
+        ADD(&f, name[0], 50, 512);
+        ADD(&f, name[1], 60, 3);
+        ADD(&f, "lins.3.model.1.weight", 70, 1, 512, 1, 1);
+        struct weights *w = finish(&f);
+        bool ok = names_resolve(&n, w, NET_LPIPS, PICK_RAW, &e) == 0;
+        tap_ok(ok && n.count == 3 && first_of(&n, "features.0.weight") == 10 &&
+                   first_of(&n, "features.28.bias") == 50 &&
+                   first_of(&n, "lin3.model.1.weight") == 40,
+               "%s", ok ? n.description : e.text);
+        if (ok)
+            names_release(&n);
+        release(&f);
+    }
+    struct file both = {0};
+    ADD(&both, "encoder.down.0.block.0.conv1.weight", 1, 32, 32, 3, 3);
+    ADD(&both, "loss.discriminator.main.0.weight", 2, 64, 3, 4, 4);
+    ADD(&both, "loss.discriminator.main.3.weight", 3, 128);
+    ADD(&both, "loss.discriminator.main.3.running_mean", 4, 128);
+    struct weights *w = finish(&both);
+    bool first = names_detect(&net, w, &e) == 0 && net == NET_KL;
+    bool ok = names_resolve(&n, w, NET_DISCRIMINATOR, PICK_RAW, &e) == 0;
+    tap_ok(first && ok && n.count == 2 && first_of(&n, "main.3.weight") == 3,
+           "an autoencoder, and its discriminator without running averages");
+    if (ok)
+        names_release(&n);
+    release(&both);
+}
+
+static void plan_patches(struct net_plan *p, const struct net_sizes *s)
+{
+    (void)s;
+    plan_discriminator(p, 3, 64, 3);
+}
+
 static void hash_changes(void)
 {
     char hash[4][33];
@@ -362,5 +413,8 @@ int main(void)
     describe("CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens 12 layers "
              "of 512, 149,617,664 parameters",
              plan_cloob, NET_CLOOB);
+    losses();
+    describe("PatchGAN discriminator, 64 channels, 3 layers, 2,765,633 parameters", plan_patches,
+             NET_DISCRIMINATOR);
     return tap_done();
 }
