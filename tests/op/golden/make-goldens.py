@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 
 torch.manual_seed(20221)
 tensors, metadata = {}, {}
-NONE, RELU, SILU, GELU = range(4)
-ACTIVATIONS = {NONE: lambda x: x, RELU: F.relu, SILU: F.silu, GELU: F.gelu}
+NONE, RELU, SILU, GELU, LEAKY_RELU = range(5)
+ACTIVATIONS = {NONE: lambda x: x, RELU: F.relu, SILU: F.silu, GELU: F.gelu,
+               LEAKY_RELU: lambda x: F.leaky_relu(x, 0.2)}
 
 
 def rnd(*shape, mean=0.0, sd=1.0, dtype=torch.float32):
@@ -214,6 +215,26 @@ def save(name):
     tensors.clear()
     metadata.clear()
 
+
+def feature_distance(a, b, weight):
+    a, b = (x / (x.square().sum(dim=3, keepdim=True).sqrt() + 1e-10) for x in (a, b))
+    return ((a - b) ** 2 * weight).sum(dim=3).mean(dim=(1, 2))
+
+
+state = torch.get_rng_state()
+torch.manual_seed(20224)
+group_norm("batch_norm", 1, 12, 5, 6, 6, 5, True, False, LEAKY_RELU)
+x = torch.linspace(-12, 12, 240, dtype=torch.float32).reshape(1, 4, 6, 10)
+case("activation/leaky_relu", dict(n=1, h=4, w=6, c=10, kind=LEAKY_RELU, fill=0), {"x": x},
+     ACTIVATIONS[LEAKY_RELU](x.double()))
+for h, w, name in ((6, 4, "even"), (5, 7, "odd")):
+    x = rnd(2, h, w, 5)
+    case(f"max_pool2x2/{name}", dict(n=2, h=h, w=w, c=5, fill=0), {"x": x},
+         nhwc(F.max_pool2d(nchw(x.double()), 2)))
+a, b, weight = rnd(2, 3, 5, 10), rnd(2, 3, 5, 10), rnd(10, mean=0.5, sd=0.3)
+case("feature_distance/layer", dict(n=2, h=3, w=5, c=10, fill=0), {"a": a, "b": b, "weight": weight},
+     feature_distance(a.double(), b.double(), weight.double()))
+torch.set_rng_state(state)
 
 save("ops.safetensors")
 torch.manual_seed(20223)
@@ -422,5 +443,17 @@ metadata["mse/batch"] = "n=3 c=4 h=3 w=5 fill=0 wanted=1"
 for key, value in {"x": x, "target": target, "dx": x.grad,
                    "loss": ((x - target) ** 2).mean(dim=(1, 2, 3))}.items():
     tensors[f"mse/batch/{key}"] = value.detach().to(torch.float32).contiguous()
+
+torch.manual_seed(20225)
+group_norm_backward("batch_norm", 1, 12, 5, 6, 6, 5, True, False, LEAKY_RELU)
+x = torch.linspace(-12, 12, 240, dtype=torch.float32).reshape(1, 4, 6, 10)
+gradients("activation_backward/leaky_relu", dict(n=1, h=4, w=6, c=10, kind=LEAKY_RELU, fill=0),
+          lambda x: ACTIVATIONS[LEAKY_RELU](x), {"x": x})
+for h, w, name in ((6, 4, "even"), (5, 7, "odd")):
+    gradients(f"max_pool2x2_backward/{name}", dict(n=2, h=h, w=w, c=5, fill=0),
+              lambda x: nhwc(F.max_pool2d(nchw(x), 2)), {"x": rnd(2, h, w, 5)})
+gradients("feature_distance_backward/layer", dict(n=2, h=3, w=5, c=10, fill=0),
+          lambda b, a, weight: feature_distance(a.double(), b, weight.double()),
+          {"b": rnd(2, 3, 5, 10)}, {"a": rnd(2, 3, 5, 10), "weight": rnd(10, mean=0.5, sd=0.3)})
 
 save("gradients.safetensors")
