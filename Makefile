@@ -241,12 +241,17 @@ check-emulated: all tests
 prove-quick: all tests
 	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(filter-out %/nets,$(PARITY)) $(SCRIPTS)
 
+# On a GPU with CCLD_DEVICE=cuda, and CCLD_PRECISION.
 check-golden: $(PARITY)
-	@tests/golden/run '$(GOLDEN)' $(PARITY)
+	@CCLD_CUDA_PLUGIN='$(or $(CCLD_CUDA_PLUGIN),$(abspath $(PLUGIN)))' tests/golden/run '$(GOLDEN)' $(PARITY)
 
 # Says why, where there is no GPU to run on.
 GPU = said=$$(BUILD=$(BUILD) tests/on-device gpu-fp32:$(CHECKER) --op fill --cases 0 2>&1) || { \
     echo "$@: there is no GPU to run on: $$(echo "$$said" | sed -n 's/^checker: //p' | tail -n 1)" >&2; exit 1; }
+ifeq ($(WITH_CUDA),)
+check-gpu check-gpu-memory:
+	@echo "$@: the CUDA backend is not built here (CUDA=0, or no '$(NVCC)'), so there is nothing to check" >&2; exit 1
+else
 check-gpu: all tests
 	@$(GPU)
 	$(PROVE) $(ON_GPU)
@@ -261,6 +266,7 @@ check-gpu-memory: all tests
 	    BUILD=$(BUILD) tests/on-device gpu-fp32:$(SANITIZER) --tool $$tool --error-exitcode 9 $(CHECKER) --cases 6 --work 2e6 \
 	        >$(BUILD)/$$tool.out 2>&1; status=$$?; \
 	    grep -v '^ok' $(BUILD)/$$tool.out | tail -n 100; echo "$$tool: status $$status"; [ $$status = 0 ] || exit 1; done
+endif
 
 # On a GPU where there is one.
 bench: all tests
