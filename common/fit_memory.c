@@ -124,7 +124,8 @@ int fit_check_batch_memory(struct device *d, int64_t batch, int64_t accumulate,
                          without.text, batch, effective / batch,
                          format_bytes(takes, (double)bytes));
     }
-    return -1;
+    struct error without = *e;
+    return error_set(e, "%s; no batch fits", without.text);
 }
 
 int fit_check_memory(const struct fit *f, int64_t needed, struct error *e)
@@ -134,6 +135,7 @@ int fit_check_memory(const struct fit *f, int64_t needed, struct error *e)
     if (needed <= available)
         return 0;
     char *text = refusal(needed, available);
+    bool fits = false;
     static const struct {
         bool recompute, bf16;
     } ways[] = {{false, false}, {true, false}, {false, true}, {true, true}};
@@ -150,8 +152,9 @@ int fit_check_memory(const struct fit *f, int64_t needed, struct error *e)
         char *longer = xasprintf("%s; %s", text, r.text);
         free(text);
         text = longer;
+        fits = true;
     }
-    error_set(e, "%s", text);
+    error_set(e, "%s%s", text, fits ? "" : "; no batch fits");
     free(text);
     return -1;
 }

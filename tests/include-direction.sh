@@ -60,8 +60,8 @@ only 'common/diffusion includes kernels, formats and base' 'common/diffusion/' \
     'common/diffusion/|kernels/[^/]*$|formats/|common/base/'
 only 'common/prep includes kernels, formats and base' 'common/prep[^/ ]* ' \
     'common/prep|kernels/[^/]*$|formats/|common/base/'
-only 'common/train builds on networks and diffusion' 'common/train/' \
-    'common/(train|nets|diffusion|base)/|kernels/[^/]*$|formats/'
+only 'common/train builds on networks, diffusion and the preparation of pictures' 'common/train/' \
+    'common/(train|nets|diffusion|base)/|common/(prep|path_source)\.h|kernels/[^/]*$|formats/'
 only 'what joins them in common stays above the backends' 'common/[^/ ]*\.[ch] ' \
     'common/|kernels/[^/]*$|formats/'
 only 'tools do not look into backends or tests' 'tools/' 'common/|kernels/[^/]*$|formats/|tools/'

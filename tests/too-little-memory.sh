@@ -1,0 +1,56 @@
+#!/bin/bash
+# What a GPU with too little memory is told, on the emulator: one line that says what would fit. TAP.
+set -u
+top=$(cd "$(dirname "$0")/.." && pwd)
+build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
+export PATH="$build:$PATH" LC_ALL=C CCLD_CUDA_PLUGIN="$build/tests/cuda-host/libccld-cuda-host.so"
+unset CCLD_MODEL CCLD_DEVICE CCLD_PRECISION
+
+work=$(mktemp -d) || exit 2
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 2
+export XDG_CACHE_HOME="$work"
+
+number=0 failed=0
+ok() { # STATUS NAME
+    number=$((number + 1))
+    if [ "$1" = 0 ]; then
+        echo "ok $number - $2"
+    else
+        failed=$((failed + 1))
+        echo "not ok $number - $2"
+        sed 's/^/# /' log
+    fi
+}
+told() { # PATTERN NAME: the log is one line that matches
+    [ "$(wc -l <log)" = 1 ] && grep -Eq "$1" log
+    ok $? "$2"
+}
+
+"$build/tests/synth/synth-model" -q --embed 32 --unet-cond 64 -o model || exit 2
+ls "$top"/tests/golden/data/images/*.* | head -n 9 >list
+ccld-encode -q --device cpu -m model --size 256 -o shards <list 2>log || exit 2
+
+fit() { # GB OPTION...: of memory beside the gigabyte that is kept free
+    local bytes=$(((1 << 30) + $1 * 10000000))
+    shift
+    CCLD_EMULATED_MEMORY=$bytes ccld-fit shards -o run --device cuda --base-channels 16 \
+        --channel-multipliers 4,4,4,4 --batch-size 8 --steps 1 "$@" >log 2>&1
+}
+number_of='[0-9.]+ [MGk]?B'
+fit 30
+[ $? = 1 ]
+ok $? "training that does not fit fails"
+told "^ccld-fit: too little memory to train: it takes $number_of, the device has 300.0 MB; no batch fits" \
+    "and says when nothing would fit"
+fit 40
+told "too little memory.*; --batch-size [124] --accumulate [248] takes $number_of; --recompute .*takes" \
+    "smaller batches and recomputing are named where they fit"
+CCLD_EMULATED_MEMORY=2000000 ccld-plms -m model --device cuda --size 64 --steps 2 "a cat" 2>log >picture
+[ $? = 1 ]
+ok $? "sampling without memory fails"
+told "^ccld-plms: out of memory: .*: try a smaller --batch-size, or --low-memory$" "and says what to try"
+[ ! -s picture ]
+ok $? "nothing was written"
+echo "1..$number"
+[ $failed = 0 ]
