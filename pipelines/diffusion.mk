@@ -1,0 +1,59 @@
+# What all recipes that train from nothing have in common: from pictures and the two networks that encode them to a trained
+# diffusion model and a sheet of its pictures. Who includes this names sizes, makes $(OUT)/pictures.list, and `networks`,
+# which are files in $(OUT)/model.
+#
+# A stage's products are files in OUT, and what it was asked for is in OUT/settings. Whatever is stopped or killed goes on
+# when the same command is given again, from its last checkpoint; what is finished is left alone. More steps make a stage
+# and those behind it go on; for another network, or after more training of the autoencoder or CLOOB, remove what was made
+# with the old one: OUT/autoencoder or OUT/cloob, OUT/shards and OUT/diffusion.
+SEED ?= 1
+# For all programs that compute, such as --threads 1 or --device cuda.
+COMPUTE ?=
+CHECKPOINT_EVERY ?= 500
+
+settings_latents = $(strip --size $(SIZE))
+settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
+    --seed $(SEED) $(DIFFUSION))
+settings_samples = $(strip --prompts $(PROMPTS) -n $(SAMPLES) --size $(SIZE) --steps $(STEPS_SAMPLES) --guidance $(GUIDANCE) \
+    --seed $(SEED))
+
+all: grid
+	@echo "The model is $(OUT)/model, its pictures are $(OUT)/grid.png."
+pictures: $(OUT)/pictures.list
+latents: $(OUT)/shards.txt
+diffusion model: $(OUT)/model/diffusion.safetensors
+samples: $(OUT)/samples.ppm
+grid: $(OUT)/grid.png
+
+# Programs end with status 0 when a signal stops them, too: a run is finished where its last step is.
+begin_or_resume = $$(if [ -e $(1)/latest ]; then echo --resume $(1); else echo -o $(1); fi) \
+    --checkpoint-every $(CHECKPOINT_EVERY) --keep 2 $(COMPUTE)
+is_finished = @[ "$$(readlink $(1)/latest)" = "$$(printf 'step-%08d' $(2))" ] || { \
+    echo "$(1) stands at $$(readlink $(1)/latest), not at step $(2): the same command goes on" >&2; exit 1; }
+keep_half = $(BIN)/ccld-weights convert $(1) --dtype f16 -o $(2)
+
+$(OUT)/settings/%: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(settings_$*)' | cmp -s - $@ || printf '%s\n' '$(settings_$*)' >$@
+
+$(OUT)/shards.txt: $(OUT)/pictures.list $(networks) $(OUT)/settings/latents
+	$(BIN)/ccld-encode -m $(OUT)/model -o $(OUT)/shards $(settings_latents) $(COMPUTE) <$<
+	$(BIN)/ccld-shards stat $(OUT)/shards >$@.part
+	@grep -q '^finished *yes' $@.part || { echo "$(OUT)/shards is not finished: the same command goes on" >&2; exit 1; }
+	mv $@.part $@
+
+$(OUT)/model/diffusion.safetensors: $(OUT)/shards.txt $(OUT)/settings/diffusion
+	$(BIN)/ccld-fit $(OUT)/shards $(call begin_or_resume,$(OUT)/diffusion) $(settings_diffusion)
+	$(call is_finished,$(OUT)/diffusion,$(STEPS_DIFFUSION))
+	$(call keep_half,$(OUT)/diffusion/latest/diffusion.safetensors,$@)
+
+$(OUT)/samples.ppm: $(networks) $(OUT)/model/diffusion.safetensors $(OUT)/settings/samples $(PROMPTS)
+	$(BIN)/ccld-plms -m $(OUT)/model $(settings_samples) $(COMPUTE) >$@.part
+	mv $@.part $@
+
+$(OUT)/grid.png: $(OUT)/samples.ppm
+	$(BIN)/ccld-grid --columns $(SAMPLES) -o $@ $<
+
+FORCE:
+.PHONY: all pictures latents diffusion model samples grid FORCE
+.SECONDARY:

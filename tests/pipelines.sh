@@ -1,0 +1,162 @@
+#!/bin/bash
+# The recipes in pipelines/, with numbers that make them take seconds: shapes.mk with a SIGKILL for make and all it runs in
+# the middle of its stages must end in the files of a run that nobody disturbs, byte for byte. Prints TAP.
+# usage: [BUILD=build] tests/pipelines.sh
+set -u
+cd "$(dirname "$0")/.." || exit 2
+build=${BUILD:-build}
+build=$(cd "$build" && pwd) || exit 2
+export LC_ALL=C
+unset CCLD_MODEL MAKEFLAGS MAKELEVEL MFLAGS
+
+work=$(mktemp -d) || exit 2
+running=
+trap '[ -z "$running" ] || kill -KILL -- -$running 2>/dev/null; rm -rf "$work"' EXIT
+log=$work/log
+: >"$log"
+
+number=0 failed=0
+ok() { # STATUS NAME
+    number=$((number + 1))
+    if [ "$1" = 0 ]; then
+        echo "ok $number - $2"
+    else
+        failed=$((failed + 1))
+        echo "not ok $number - $2"
+        tail -n 8 "$log" | sed 's/^/# /'
+    fi
+}
+
+recipe() { # NAME OUT ARGUMENT...
+    local name=$1 out=$2
+    shift 2
+    make --no-print-directory -f "pipelines/$name.mk" BIN="$build" OUT="$work/$out" COMPUTE='-q --device cpu --threads 1' \
+        CHECKPOINT_EVERY=2 SAMPLES=1 STEPS_SAMPLES=3 BATCH_DIFFUSION=4 \
+        DIFFUSION='--base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 32' "$@" >>"$log" 2>&1
+}
+shapes() { # OUT ARGUMENT...
+    local out=$1
+    shift
+    recipe shapes "$out" COUNT=120 SIZE=32 HOLDOUT=4 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 \
+        STEPS_DIFFUSION=16 BATCH_AUTOENCODER=2 BATCH_CLOOB=8 LR_AUTOENCODER=1e-3 \
+        AUTOENCODER='--base-channels 32 --channel-multipliers 1,1,1 --blocks 1 --latent-channels 4' \
+        CLOOB='--image-size 32 --patch-size 16 --width 64 --layers 1 --text-width 64 --text-layers 1 --context 48
+            --vocabulary 600 --embed 32 --warmup 5' "$@"
+}
+
+# Kills make and its programs once COMMAND is true; sets `product` to 1 where they were done before.
+kills=0
+kill_when() { # FILE-OF-THE-STAGE GOAL COMMAND...
+    local file=$1 goal=$2
+    shift 2
+    set -m
+    shapes killed "$goal" &
+    running=$!
+    set +m
+    until "$@"; do
+        kill -0 $running 2>/dev/null || break
+        sleep 0.02
+    done
+    kill -KILL -- -$running 2>/dev/null
+    wait $running 2>/dev/null
+    running=
+    product=0
+    if [ -e "$work/killed/$file" ]; then product=1; else kills=$((kills + 1)); fi
+}
+exists() { [ -e "$work/killed/$1" ]; }
+moved() { # RUN CHECKPOINT: another one is the last
+    exists "$1/latest" && [ "$(readlink "$work/killed/$1/latest")" != "$2" ]
+}
+
+shapes whole
+ok $? 'shapes.mk makes a model and a sheet of pictures'
+(cd "$work/whole" && ls pairs.tsv pictures.list shards.txt model/{autoencoder,cloob,diffusion}.safetensors samples.ppm grid.png) \
+    >>"$log" 2>&1
+ok $? 'and leaves the products of all stages'
+! grep -q "$(printf '\t')" "$work/whole/pictures.list" && cut -f 1 "$work/whole/pairs.tsv" | cmp - "$work/whole/pictures.list"
+ok $? 'what the diffusion model is made from has no captions'
+
+kill_when pairs.tsv pictures exists pictures/000010.png
+for stage in autoencoder cloob diffusion; do
+    [ $stage != diffusion ] || kill_when shards.txt latents exists shards/00000.mdb
+    # Captions have done their part by then.
+    [ $stage != diffusion ] || rm -f "$work"/killed/pictures/*.txt
+    kill_when model/$stage.safetensors $stage exists $stage
+    middle=$product
+    for checkpoint in '' 2; do
+        kill_when model/$stage.safetensors $stage moved $stage "${checkpoint:+$(readlink "$work/killed/$stage/latest")}"
+        [ $product = 0 ] || middle=1
+    done
+    exists $stage/latest || middle=1
+    ok $middle "training of the $stage is killed three times before its end ($(readlink "$work/killed/$stage/latest"))"
+done
+kill_when samples.ppm samples exists samples.ppm.part
+shapes killed
+ok $? "after $kills kills the same command comes to the end"
+for file in model/{autoencoder,cloob,diffusion}.safetensors samples.ppm grid.png; do
+    cmp "$work/whole/$file" "$work/killed/$file" >>"$log" 2>&1
+    ok $? "with the same $file"
+done
+
+touch "$work/before"
+shapes whole && [ -z "$(find "$work/whole" -newer "$work/before" -type f)" ]
+ok $? 'what is finished is left alone'
+cp "$work/whole/model/diffusion.safetensors" "$work/before"
+shapes whole STEPS_DIFFUSION=18 && [ "$(readlink "$work/whole/diffusion/latest")" = step-00000018 ] &&
+    [ "$(readlink "$work/whole/cloob/latest")" = step-00000040 ] &&
+    ! cmp -s "$work/whole/model/diffusion.safetensors" "$work/before"
+ok $? 'more steps are trained where it stands'
+
+# A program that a signal stops ends well, but its stage is not done.
+set -m
+shapes whole STEPS_DIFFUSION=5000 &
+running=$!
+set +m
+until pid=$(pgrep -g $running -x ccld-fit) && [ "$(readlink "$work/whole/diffusion/latest")" != step-00000018 ]; do
+    kill -0 $running 2>/dev/null || break
+    sleep 0.05
+done
+[ -z "$pid" ] || kill -TERM $pid
+wait $running
+[ $? != 0 ] && grep -q 'not at step 5000: the same command goes on' "$log"
+ok $? 'a stage that is stopped by a signal is not taken for finished'
+running=
+
+# The first lines of the texts are the captions; without pictures, or with none that has a caption, there is nothing.
+mkdir -p "$work/stamps/food"
+cp tests/golden/data/images/small.png "$work/stamps/food/apple.png"
+cp tests/golden/data/images/small.png "$work/stamps/food/nameless.png"
+printf 'A red\tapple.\r\nde.utf8=Ein roter Apfel.\n' >"$work/stamps/food/apple.txt"
+printf '%s\t%s\n' "$work/stamps/food/apple.png" 'A red apple.' >"$work/pairs"
+recipe stamps stamped STAMPS="$work/stamps" pictures && cmp "$work/stamped/pairs.tsv" "$work/pairs" >>"$log"
+ok $? 'stamps.mk takes captions from the texts beside the pictures'
+! recipe stamps none STAMPS="$work/nowhere" pictures && grep -q "no folder '$work/nowhere': see the head of stamps.mk" "$log"
+ok $? 'and says where there are none'
+
+"$build/tests/synth/synth-model" -q --embed 32 --unet-cond 64 -o "$work/model" >>"$log" 2>&1
+sum=$(sha256sum <"$work/model/cloob.safetensors")
+sum=${sum%% *}
+cp "$work/model/cloob.safetensors" "$work/cloob-$sum.pkl"
+cp "$work/model/cloob.safetensors" "$work/cloob-${sum%?????}00000.pkl"
+mkdir "$work/photos"
+for i in 1 2 3 4 5 6 7 8; do
+    cp "$(find tests/golden/data/images -maxdepth 1 -name '*.jpg' | sort | head -n 1)" "$work/photos/$i.jpg"
+done
+coco() { # OUT CLOOB ARGUMENT...
+    local out=$1 cloob=$2
+    shift 2
+    recipe coco "$out" PHOTOS="$work/photos" AUTOENCODER="$work/model/autoencoder.safetensors" CLOOB="$work/$cloob" SIZE=64 \
+        HOLDOUT=1 STEPS_DIFFUSION=2 "$@"
+}
+coco coco "cloob-$sum.pkl" && [ -s "$work/coco/grid.png" ] && [ -s "$work/coco/model/diffusion.safetensors" ]
+ok $? 'coco.mk trains in the spaces of given networks and makes pictures'
+! coco wrong "cloob-${sum%?????}00000.pkl" check && grep -q "SHA-256 $sum, not ${sum%?????}00000" "$log" &&
+    ! [ -e "$work/wrong/model/cloob.pkl" ]
+ok $? 'but not with a CLOOB that is not what its name says'
+! coco other "cloob-$sum.pkl" check SHA256_AUTOENCODER="$sum" && [ ! -e "$work/other/model/autoencoder.safetensors" ]
+ok $? 'nor with an autoencoder of another sum than is given'
+! recipe coco wrong PHOTOS="$work/photos" && grep -q 'name the published autoencoder' "$log"
+ok $? 'and names what is missing'
+
+echo "1..$number"
+exit $((failed > 0))
