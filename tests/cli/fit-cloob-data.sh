@@ -38,3 +38,11 @@ cut -f 1 pairs.tsv | grep -v 000007 | sed 's:$:	a picture:' | try -o same --step
 
 echo entries that end with a zero byte
 grep -v 000007 pairs.tsv | tr '\n' '\0' | try -o zero --steps 1 -b 4 -0
+
+echo 290 held-out pairs: no caption twice, no more than 256 at a time
+grep -v 000007 pairs.tsv | cut -f 1 >paths
+for i in $(seq 40); do cat paths; done | awk 'NR <= 300 { print $0 "\tnumber " NR % 275 }' >many
+try -o groups --steps 1 -b 4 --holdout 290 --holdout-every 0 <many
+grep -o '"holdout-pairs":[0-9]*' groups/metrics.jsonl
+awk '{ sub(/number .*/, "number " NR % 20) } 1' many | try -o few --steps 1 -b 4 --holdout 290
+grep -o '"holdout-pairs":[0-9]*' few/metrics.jsonl
