@@ -110,8 +110,7 @@ static const char *const not_saved_with_init_from[] = {"output", "resume", "null
 
 #define LIST_NAME "images.list" /* in the run's folder */
 
-#define DISC_LAYERS     3
-#define DISC_LEAST_SIDE (3 << DISC_LAYERS)
+#define DISC_LAYERS 3
 
 /* LPIPS' weights, where it is wanted. */
 static struct {
@@ -141,13 +140,6 @@ static void close_perceptual(void)
         return;
     names_release(&perceptual.names);
     weights_close(perceptual.file);
-}
-
-static int least_side(void)
-{
-    int of_disc = options.disc_start >= 0 ? DISC_LEAST_SIDE : 1;
-    int of_lpips = options.perceptual ? LPIPS_LEAST_SIDE : 1;
-    return of_disc > of_lpips ? of_disc : of_lpips;
 }
 
 static struct net_sizes parse_sizes(void)
@@ -221,15 +213,38 @@ static struct bank *make_bank(const struct fit_tool_origin *o, struct device *de
     return b;
 }
 
-/* What a checkpoint brings is gone on with. */
+/* That of the checkpoint is gone on with; a published one may be beside the weights to begin with.
+ */
 static void add_discriminator(struct bank *b)
 {
+    struct error e;
     if (options.disc_start < 0 || b->companion)
+        return;
+    if (options.run.init_from && fit_read_weights(&b->companion, options.run.init_from,
+                                                  NET_DISCRIMINATOR, NULL, b->device, &e) == 0)
         return;
     struct net_plan plan = {0};
     plan_discriminator(&plan, 3, options.disc_channels, DISC_LAYERS);
     b->companion = bank_new(&plan, NET_DISCRIMINATOR, options.run.seed, b->device);
     plan_release(&plan);
+}
+
+/* Of pictures, what LPIPS and the discriminator want. */
+static int64_t least_side(const struct bank *b)
+{
+    struct named_weights names;
+    struct patch_discriminator *p;
+    struct error e;
+    int64_t side = options.perceptual ? LPIPS_LEAST_SIDE : 1;
+    if (!b->companion)
+        return side;
+    bank_names(&names, b->companion, BANK_PARAMETERS);
+    if (patch_discriminator_load(&p, &names, b->device, &e) != 0)
+        die("cannot train with this discriminator: %s", e.text);
+    int64_t of_discriminator = patch_discriminator_sizes(p)->least_side;
+    patch_discriminator_free(p);
+    names_release(&names);
+    return of_discriminator > side ? of_discriminator : side;
 }
 
 /* Sizes of the network, which must suit the pictures'. */
@@ -252,9 +267,10 @@ static struct kl_sizes check_network(const struct bank *b)
     if (options.size.height % sizes.factor || options.size.width % sizes.factor)
         die("cannot train: size %dx%d: the autoencoder wants multiples of %d", options.size.height,
             options.size.width, sizes.factor);
-    int least = least_side();
+    int64_t least = least_side(b);
     if (options.size.height < least || options.size.width < least)
-        die("cannot train: size %dx%d: LPIPS or the discriminator wants %dx%d at least",
+        die("cannot train: size %dx%d: LPIPS or the discriminator wants %" PRId64 "x%" PRId64
+            " at least",
             options.size.height, options.size.width, least, least);
     return sizes;
 }
