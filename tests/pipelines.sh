@@ -112,7 +112,8 @@ set -m
 shapes whole STEPS_DIFFUSION=5000 &
 running=$!
 set +m
-until pid=$(pgrep -g $running -x ccld-fit) && [ "$(readlink "$work/whole/diffusion/latest")" != step-00000018 ]; do
+fit_of() { awk -v group="$1" '$2 == "(ccld-fit)" && $5 == group { print $1 }' /proc/[0-9]*/stat 2>/dev/null; }
+until pid=$(fit_of $running); [ -n "$pid" ] && [ "$(readlink "$work/whole/diffusion/latest")" != step-00000018 ]; do
     kill -0 $running 2>/dev/null || break
     sleep 0.05
 done
