@@ -25,8 +25,8 @@ struct tape; /* kernels/tape.h */
 enum activation_kind {
     ACTIVATION_NONE,
     ACTIVATION_RELU,
-    ACTIVATION_SILU, /* x * sigmoid(x), "swish" */
-    ACTIVATION_GELU, /* x * Phi(x) by erf, not the tanh approximation */
+    ACTIVATION_SILU,       /* x * sigmoid(x), "swish" */
+    ACTIVATION_GELU,       /* x * Phi(x) by erf, not the tanh approximation */
     ACTIVATION_LEAKY_RELU, /* x * LEAKY_RELU_SLOPE below zero */
 };
 

@@ -44,7 +44,7 @@ DEVICE_INLINE void lengths_of(const pictures<T> &p, int64_t at, int lane, int en
 
 /* Block (part, image): partial[image, part] = sum over every parts-th run of pixels. */
 template <typename T, int VEC, int LANES>
-static __global__ void __launch_bounds__(THREADS) distances(pictures<T> p, float *partial)
+static __global__ void __launch_bounds__(THREADS, 4) distances(pictures<T> p, float *partial)
 {
     const int lane = (int)threadIdx.x % LANES, group = (int)threadIdx.x / LANES;
     const int64_t image = blockIdx.y;
