@@ -126,7 +126,8 @@ BENCHES := $(filter-out $(FIDELITY),$(filter $(BUILD)/tests/bench/%,$(MAINS)))
 FUZZERS := $(filter $(BUILD)/tests/fuzz/%,$(MAINS))
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
-all: $(TOOLS) $(if $(WITH_CUDA),$(PLUGIN))
+all: programs $(if $(WITH_CUDA),$(PLUGIN))
+programs: $(TOOLS)
 tests: $(MAINS) $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR) $(CUDA_TESTS)
 
 $(BUILD)/libccld.a: $(LIB_OBJ)
@@ -212,7 +213,7 @@ deps:
 	$$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing
 
 demo: deps
-	@$(AGAIN) $(BUILD)/tests/synth/synth-model all
+	@$(AGAIN) $(BUILD)/tests/synth/synth-model programs
 	@$(MAKE) --no-print-directory -f pipelines/demo.mk BIN=$(BUILD) OUT=$(BUILD)/demo
 
 # Everything that needs no GPU.
@@ -335,6 +336,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all tests deps demo check prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz lint install install-built help clean FORCE
+.PHONY: all programs tests deps demo check prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz lint install install-built help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR).d $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d)
