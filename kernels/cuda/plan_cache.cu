@@ -151,7 +151,7 @@ static bool write_text(const struct plan_cache *c, const char *key, const char *
     size_t whole = c->length; /* a last line that is not complete is dropped */
     while (whole && c->text[whole - 1] != '\n')
         whole--;
-    bool good = fwrite(c->text, 1, whole, f) == whole &&
+    bool good = (!whole || fwrite(c->text, 1, whole, f) == whole) &&
                 fprintf(f, "%016llx\t%s\t%s\n",
                         (unsigned long long)checksum(key, strlen(key), value, strlen(value)), key,
                         value) > 0 &&
