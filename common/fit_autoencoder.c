@@ -243,8 +243,10 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     struct image_batch b = {0};
     struct grid grid = {0};
     read_demo_pictures(t, &b);
-    if (b.n == 0)
+    if (b.n == 0) {
+        image_batch_release(&b);
         return 0;
+    }
     size_t size = 3 * (size_t)b.height * (size_t)b.width;
     float *reconstructions = xmalloc((size_t)b.n * size * sizeof *reconstructions);
     struct autoencoder_losses *losses = xcalloc((size_t)b.n, sizeof *losses);

@@ -102,11 +102,14 @@ static void check_same_architecture(const struct training_state *saved,
 {
     const char *before = training_state_option(saved, name);
     const struct option *o = option_find(program, name);
-    char *now = option_text(o);
-    if (now && option_given(name) && (!before || strcmp(before, now) != 0))
-        die_usage("--%s%s%s does not go with --resume: the checkpoint has its architecture", name,
-                  o->kind == OPTION_FLAG ? "" : " ", o->kind == OPTION_FLAG ? "" : now);
+    char *now = option_text(o), shown[200];
+    bool differs = now && option_given(name) && (!before || strcmp(before, now) != 0);
+    snprintf(shown, sizeof shown, "%s%s", o->kind == OPTION_FLAG ? "" : " ",
+             o->kind == OPTION_FLAG || !now ? "" : now);
     free(now);
+    if (differs)
+        die_usage("--%s%s does not go with --resume: the checkpoint has its architecture", name,
+                  shown);
 }
 
 void fit_tool_read_origin(struct fit_tool_origin *o, struct fit_tool_options *options,
