@@ -127,7 +127,11 @@ FUZZERS := $(filter $(BUILD)/tests/fuzz/%,$(MAINS))
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
 all: programs $(if $(WITH_CUDA),$(PLUGIN))
-programs: $(TOOLS)
+programs: $(TOOLS) $(BUILD)/models
+# Programs look for the model that ships with the project beside themselves.
+$(BUILD)/models:
+	@mkdir -p $(@D)
+	@ln -sfn '$(abspath models)' $@
 tests: $(MAINS) $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR) $(CUDA_TESTS)
 
 $(BUILD)/libccld.a: $(LIB_OBJ)
@@ -140,7 +144,7 @@ $(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host: FORCE
 	@mkdir -p $(@D)
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
 # Where the model that ships with the project is looked for.
-$(BUILD)/common/nets/model.o: private EXTRA_CFLAGS := -DCCLD_MODELS_FOLDER='"$(PREFIX)/share/ccld/models"'
+$(BUILD)/common/nets/model.o: private EXTRA_CFLAGS := -DCCLD_DATA_FOLDER='"$(PREFIX)/share/ccld"'
 $(BUILD)/kernels/plugin.o $(BUILD)/tests/unit/plugin.o: private EXTRA_CFLAGS := -DCCLD_PLUGIN_FOLDER='"$(PREFIX)/lib/ccld"'
 # The fast kernels contract to FMA; everything else rounds every step, as written.
 $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
@@ -213,7 +217,7 @@ deps:
 	$$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing
 
 demo: deps
-	@$(AGAIN) $(BUILD)/tests/synth/synth-model programs
+	@$(AGAIN) programs
 	@$(MAKE) --no-print-directory -f pipelines/demo.mk BIN=$(BUILD) OUT=$(BUILD)/demo
 
 # Everything that needs no GPU.
@@ -313,6 +317,7 @@ install-built:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install $(TOOLS) $(DESTDIR)$(PREFIX)/bin
 	$(if $(wildcard $(PLUGIN)),install -D -t $(DESTDIR)$(PREFIX)/lib/ccld $(PLUGIN))
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ccld/models/small models/small/*
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
 
@@ -329,7 +334,7 @@ help:
 	    'make bench-fidelity   shares of samples of MODEL that show the shape and colour of their prompts' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
 	    'make lint          formatting, man pages, directions of includes' \
-	    'make install       programs, the CUDA backend and man pages under DESTDIR and PREFIX' \
+	    'make install       programs, the CUDA backend, the small model and man pages under DESTDIR and PREFIX' \
 	    'make clean         remove $(BUILD)/'
 
 clean:

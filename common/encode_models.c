@@ -29,7 +29,8 @@ int encode_models_describe(struct shard_info *info, struct encode_models *models
     if (!cloob->has_image) {
         return error_set(e, "'%s' has no image tower", models->model->cloob_part.path);
     }
-    if (models->height % kl->factor || models->width % kl->factor) {
+    if (models->height < 1 || models->width < 1 || models->height % kl->factor ||
+        models->width % kl->factor) {
         return error_set(e, "size %dx%d: the autoencoder wants multiples of %d", models->height,
                          models->width, kl->factor);
     }

@@ -74,7 +74,7 @@ int sample_check(const struct sample_options *o, const struct unet *unet, const 
         return error_set(e, "the autoencoder's file has no decoder");
     if (o->init && !k->has_encoder)
         return error_set(e, "the autoencoder's file has no encoder, which --init needs");
-    if (o->height % multiple != 0 || o->width % multiple != 0)
+    if (o->height < 1 || o->width < 1 || o->height % multiple != 0 || o->width % multiple != 0)
         return error_set(e,
                          "a size of %dx%d pixels does not suit the model: both sides must be "
                          "multiples of %d",

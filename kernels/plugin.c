@@ -19,21 +19,7 @@ static char *find_plugin(void)
     const char *named = getenv("CCLD_CUDA_PLUGIN");
     if (named && *named)
         return xstrdup(named);
-    char program[4096];
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length > 0) {
-        program[length] = 0;
-        *strrchr(program, '/') = 0;
-        char *beside = path_join(program, PLUGIN_NAME);
-        if (file_exists(beside))
-            return beside;
-        free(beside);
-    }
-    char *installed = path_join(CCLD_PLUGIN_FOLDER, PLUGIN_NAME);
-    if (file_exists(installed))
-        return installed;
-    free(installed);
-    return NULL;
+    return find_beside_program(PLUGIN_NAME, CCLD_PLUGIN_FOLDER);
 }
 
 /* $XDG_CACHE_HOME/ccld, else ~/.cache/ccld; NULL where that cannot be made. */

@@ -5,13 +5,16 @@
 # A stage's products are files in OUT, and what it was asked for is in OUT/settings. Whatever is stopped or killed goes on
 # when the same command is given again, from its last checkpoint; what is finished is left alone. More steps make a stage
 # and those behind it go on; for another network, or after more training of the autoencoder or CLOOB, remove what was made
-# with the old one: OUT/autoencoder or OUT/cloob, OUT/shards and OUT/diffusion.
+# with the old one: OUT/autoencoder or OUT/cloob*, OUT/shards and OUT/diffusion.
 SEED ?= 1
 # For all programs that compute, such as --threads 1 or --device cuda.
 COMPUTE ?=
 CHECKPOINT_EVERY ?= 500
 
-settings_latents = $(strip --size $(SIZE))
+# Pictures of the list that the diffusion model learns from, the first so many; all where empty.
+COUNT_LATENTS ?=
+
+settings_latents = $(strip --size $(SIZE) $(COUNT_LATENTS))
 settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
     --seed $(SEED) $(DIFFUSION))
 settings_samples = $(strip --prompts $(PROMPTS) -n $(SAMPLES) --size $(SIZE) --steps $(STEPS_SAMPLES) --guidance $(GUIDANCE) \
@@ -26,7 +29,7 @@ samples: $(OUT)/samples.ppm
 grid: $(OUT)/grid.png
 
 # Programs end with status 0 when a signal stops them, too: a run is finished where its last step is.
-begin_or_resume = $$(if [ -e $(1)/latest ]; then echo --resume $(1); else echo -o $(1); fi) \
+begin_or_resume = $$(if [ -e $(1)/latest ]; then echo --resume $(1); else echo -o $(1) $(if $(2),--init-from $(2)); fi) \
     --checkpoint-every $(CHECKPOINT_EVERY) --keep 2 $(COMPUTE)
 is_finished = @[ "$$(readlink $(1)/latest)" = "$$(printf 'step-%08d' $(2))" ] || { \
     echo "$(1) stands at $$(readlink $(1)/latest), not at step $(2): the same command goes on" >&2; exit 1; }
@@ -37,7 +40,8 @@ $(OUT)/settings/%: FORCE
 	@printf '%s\n' '$(settings_$*)' | cmp -s - $@ || printf '%s\n' '$(settings_$*)' >$@
 
 $(OUT)/shards.txt: $(OUT)/pictures.list $(networks) $(OUT)/settings/latents
-	$(BIN)/ccld-encode -m $(OUT)/model -o $(OUT)/shards $(settings_latents) $(COMPUTE) <$<
+	$(if $(COUNT_LATENTS),head -n $(COUNT_LATENTS),cat) $< | \
+	    $(BIN)/ccld-encode -m $(OUT)/model -o $(OUT)/shards --size $(SIZE) $(COMPUTE)
 	$(BIN)/ccld-shards stat $(OUT)/shards >$@.part
 	@grep -q '^finished *yes' $@.part || { echo "$(OUT)/shards is not finished: the same command goes on" >&2; exit 1; }
 	mv $@.part $@

@@ -8,26 +8,30 @@ BIN ?= build
 OUT ?= build/world
 SHAPES ?= $(BIN)/tests/synth/shapes
 
-# Guesses, all of them: how much data, how many steps, of how many pictures, at which rate.
-COUNT ?= 20000
+# How the model in models/small was made; its README.md has what came of it.
+COUNT ?= 120000
+COUNT_LATENTS ?= 60000
 SIZE ?= 64
 HOLDOUT ?= 256
 HOLDOUT_CLOOB ?= 1024
-STEPS_AUTOENCODER ?= 10000
-STEPS_CLOOB ?= 8000
-STEPS_DIFFUSION ?= 20000
-BATCH_AUTOENCODER ?= 16
+STEPS_AUTOENCODER ?= 7000
+STEPS_CLOOB ?= 7000
+STEPS_CLOSER ?= 1200
+STEPS_DIFFUSION ?= 12000
+BATCH_AUTOENCODER ?= 8
 BATCH_CLOOB ?= 128
-BATCH_DIFFUSION ?= 64
-LR_AUTOENCODER ?= 3e-4
-LR_CLOOB ?= 5e-4
-LR_DIFFUSION ?= 3e-4
-# 1,695,271, 1,656,704 and 3,990,028 parameters, 14.7 MB as they are kept, in fp16; latents are 4x16x16.
-AUTOENCODER ?= --base-channels 32 --channel-multipliers 1,2,3 --blocks 1 --latent-channels 4 --lr-schedule cosine \
-    --warmup 200
-CLOOB ?= --image-size 64 --patch-size 8 --width 128 --layers 4 --text-width 128 --text-layers 3 --context 48 \
-    --vocabulary 1536 --embed 128 --lr-schedule cosine --warmup 500
-DIFFUSION ?= --base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 128 --lr-schedule cosine --warmup 500
+BATCH_DIFFUSION ?= 32
+LR_AUTOENCODER ?= 5e-4
+LR_CLOOB ?= 1e-3
+LR_DIFFUSION ?= 6e-4
+# 1,695,271, 1,724,288 and 3,990,028 parameters, 14.9 MB as they are kept, in fp16; latents are 4x16x16.
+AUTOENCODER ?= --base-channels 32 --channel-multipliers 1,2,3 --blocks 1 --latent-channels 4 --kl-weight 5e-3 \
+    --lr-schedule cosine --warmup 200 --holdout-every 500 --demo-every 500
+CLOOB ?= --image-size 64 --patch-size 16 --width 128 --layers 4 --text-width 128 --text-layers 3 --context 48 \
+    --vocabulary 1536 --embed 128 --lr-schedule cosine --warmup 300 --holdout-every 500
+CLOSER ?= --scale-hopfield 4 --lr 5e-4 --lr-schedule cosine --warmup 50 --holdout-every 100
+DIFFUSION ?= --base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 128 --lr-schedule cosine --warmup 300 \
+    --holdout-every 2000
 # Prompts, a line each, pictures of each, and how they are made.
 PROMPTS ?= pipelines/shapes-prompts.txt
 SAMPLES ?= 4

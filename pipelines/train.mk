@@ -4,6 +4,10 @@ settings_autoencoder = $(strip --size $(SIZE) --steps $(STEPS_AUTOENCODER) -b $(
     --holdout $(HOLDOUT) --seed $(SEED) $(AUTOENCODER))
 settings_cloob = $(strip --size $(SIZE) --steps $(STEPS_CLOOB) -b $(BATCH_CLOOB) --lr $(LR_CLOOB) --holdout $(HOLDOUT_CLOOB) \
     --seed $(SEED) $(CLOOB))
+settings_cloob-closer = $(strip --steps $(STEPS_CLOSER) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) \
+    --seed $(SEED) $(CLOSER))
+# Steps of a second training of CLOOB; none where empty.
+STEPS_CLOSER ?=
 
 networks = $(OUT)/model/autoencoder.safetensors $(OUT)/model/cloob.safetensors
 include $(dir $(lastword $(MAKEFILE_LIST)))diffusion.mk
@@ -21,10 +25,22 @@ $(OUT)/model/autoencoder.safetensors: $(OUT)/pictures.list $(OUT)/settings/autoe
 	$(call is_finished,$(OUT)/autoencoder,$(STEPS_AUTOENCODER))
 	$(call keep_half,$(OUT)/autoencoder/latest/autoencoder.safetensors,$@)
 
-$(OUT)/model/cloob.safetensors: $(OUT)/pairs.tsv $(OUT)/settings/cloob
-	@mkdir -p $(@D)
+$(OUT)/cloob.txt: $(OUT)/pairs.tsv $(OUT)/settings/cloob
 	$(BIN)/ccld-fit-cloob $(call begin_or_resume,$(OUT)/cloob) $(settings_cloob) <$<
 	$(call is_finished,$(OUT)/cloob,$(STEPS_CLOOB))
-	$(call keep_half,$(OUT)/cloob/latest/cloob.safetensors,$@)
+	readlink $(OUT)/cloob/latest >$@
+
+# A sharp retrieval (--scale-hopfield) tells pictures apart soonest but leaves texts far from their pictures; from there on a
+# soft one brings them together.
+$(OUT)/cloob-closer.txt: $(OUT)/cloob.txt $(OUT)/settings/cloob-closer
+	$(BIN)/ccld-fit-cloob $(call begin_or_resume,$(OUT)/cloob-closer,$(OUT)/cloob/latest/cloob.safetensors) \
+	    $(settings_cloob-closer) <$(OUT)/pairs.tsv
+	$(call is_finished,$(OUT)/cloob-closer,$(STEPS_CLOSER))
+	readlink $(OUT)/cloob-closer/latest >$@
+
+last_cloob = $(OUT)/cloob$(if $(STEPS_CLOSER),-closer)
+$(OUT)/model/cloob.safetensors: $(last_cloob).txt
+	@mkdir -p $(@D)
+	$(call keep_half,$(last_cloob)/latest/cloob.safetensors,$@)
 
 .PHONY: autoencoder cloob

@@ -40,9 +40,12 @@ install_all() {
             "$work/root/usr/bin/$name" --version && [ -f "$work/root/usr/share/man/man1/$name.1" ] ||
                 return 1
         done && [ -f "$work/root/usr/share/man/man5/ccld-models.5" ] &&
+        for part in autoencoder cloob diffusion; do
+            cmp models/small/$part.safetensors "$work/root/usr/share/ccld/models/small/$part.safetensors" || return 1
+        done &&
         { [ ! -f "$build/libccld-cuda.so" ] || [ -f "$work/root/usr/lib/ccld/libccld-cuda.so" ]; }
 }
-check 'make install installs programs and pages' install_all
+check 'make install installs programs, the model and pages' install_all
 
 # Golden files: one that is missing is counted, a folder without any fails.
 parity=$build/tests/golden/noise

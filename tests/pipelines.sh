@@ -37,11 +37,11 @@ recipe() { # NAME OUT ARGUMENT...
 shapes() { # OUT ARGUMENT...
     local out=$1
     shift
-    recipe shapes "$out" COUNT=120 SIZE=32 HOLDOUT=4 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 \
+    recipe shapes "$out" COUNT=120 SIZE=32 HOLDOUT=4 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 STEPS_CLOSER=4 \
         STEPS_DIFFUSION=16 BATCH_AUTOENCODER=2 BATCH_CLOOB=8 LR_AUTOENCODER=1e-3 \
         AUTOENCODER='--base-channels 32 --channel-multipliers 1,1,1 --blocks 1 --latent-channels 4' \
         CLOOB='--image-size 32 --patch-size 16 --width 64 --layers 1 --text-width 64 --text-layers 1 --context 48
-            --vocabulary 600 --embed 32 --warmup 5' "$@"
+            --vocabulary 600 --embed 32 --warmup 5' CLOSER='--scale-hopfield 4 --warmup 2' "$@"
 }
 
 # Kills make and its programs once COMMAND is true; sets `product` to 1 where they were done before.

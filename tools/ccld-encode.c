@@ -25,7 +25,6 @@ static struct {
     int embed_dtype;
     bool pil_compat, nul;
 } options = {
-    .size = {256, 256},
     .batch_size = 8,
     .shard_size = SHARD_SIZE_DEFAULT,
     .max_pixels = IMAGE_DEFAULT_MAX_PIXELS,
@@ -40,8 +39,8 @@ static const struct option option_table[] = {
     {"autoencoder", 0, OPTION_STRING, &options.models.autoencoder, "FILE",
      "take the autoencoder from FILE", 0, 0, NULL},
     {"cloob", 0, OPTION_STRING, &options.models.cloob, "FILE", "take CLOOB from FILE", 0, 0, NULL},
-    {"size", 0, OPTION_SIZE, &options.size, "HxW", "pixels of what the autoencoder sees", 1, 8192,
-     NULL},
+    {"size", 0, OPTION_SIZE, &options.size, "HxW",
+     "pixels of what the autoencoder sees, 0 for what it was trained on, else 256", 0, 8192, NULL},
     {"batch-size", 0, OPTION_INT, &options.batch_size, "N", "images encoded and stored at a time",
      1, 4096, NULL},
     {"null", '0', OPTION_FLAG, &options.nul, NULL,
@@ -102,14 +101,15 @@ static void open_models(struct encode_models *m, struct shard_info *info, struct
     (*device)->advice = "a smaller --batch-size";
     *m = (struct encode_models){
         .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
-        .height = options.size.height,
-        .width = options.size.width,
         .max_pixels = options.max_pixels,
         .embed_dtype = options.embed_dtype == 0 ? DTYPE_F32 : DTYPE_F16,
     };
     if (model_open(&m->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, *device, &e)) {
         die("%s", e.text);
     }
+    struct size2d size = model_picture_size(&m->model->autoencoder_part, options.size);
+    m->height = size.height;
+    m->width = size.width;
     tape_init(&m->tape, *device);
     if (encode_models_describe(info, m, &e)) {
         die("cannot encode with this model: %s", e.text);

@@ -32,7 +32,6 @@ static struct {
     .batch_size = 4,
     .guidance = 3,
     .starting_time = 0.9,
-    .size = {256, 256},
 };
 
 static const struct option option_table[] = {
@@ -134,8 +133,9 @@ static const struct option option_table[] = {
      .kind = OPTION_SIZE,
      .value = &options.size,
      .argument = "HxW",
-     .help = "pixels of a picture, multiples of 64 with most models",
-     .min = 1,
+     .help = "pixels of a picture, multiples of 64 with most models, 0 for what the "
+             "checkpoint was trained on, else 256",
+     .min = 0,
      .max = 16384},
     {.name = "init",
      .kind = OPTION_STRING,
@@ -308,6 +308,7 @@ int main(int argc, char **argv)
     tape_init(&tape, device);
     if (model_open(&m, &options.model, MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET, device, &e))
         die("%s", e.text);
+    struct size2d size = model_picture_size(&m->unet_part, options.size);
     struct sample_options sample = {
         .method = options.method,
         .schedule = options.schedule,
@@ -316,8 +317,8 @@ int main(int argc, char **argv)
         .seed = options.seed,
         .first = options.first,
         .count = options.count,
-        .height = options.size.height,
-        .width = options.size.width,
+        .height = size.height,
+        .width = size.width,
         .autoencoder_scale = autoencoder_scale(m),
         .init = options.init,
         .starting_time = options.starting_time,

@@ -244,3 +244,24 @@ bool file_exists(const char *path)
     struct stat st;
     return stat(path, &st) == 0;
 }
+
+static char *find_in(const char *folder, const char *name)
+{
+    char *path = path_join(folder, name);
+    if (file_exists(path))
+        return path;
+    free(path);
+    return NULL;
+}
+
+char *find_beside_program(const char *name, const char *installed)
+{
+    char program[4096], *found = NULL;
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length > 0) {
+        program[length] = 0;
+        *strrchr(program, '/') = 0;
+        found = find_in(program, name);
+    }
+    return found ? found : find_in(installed, name);
+}

@@ -1,15 +1,18 @@
 #include "common/nets/model.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
 
-/* Where `make install` puts the small model; the build sets it. */
-#ifndef CCLD_MODELS_FOLDER
-#define CCLD_MODELS_FOLDER "/usr/local/share/ccld/models"
+#define SHIPPED "models/small"
+/* `make install` puts it below this; the build sets it. */
+#ifndef CCLD_DATA_FOLDER
+#define CCLD_DATA_FOLDER "/usr/local/share/ccld"
 #endif
+#define PIXELS_MAX 16384
 
 static const char *const endings[] = {"safetensors", "ckpt", "pth", "pt", "zip", "pkl"};
 
@@ -23,12 +26,10 @@ static char *model_folder(const struct model_paths *p, struct error *e)
         error_set(e, "cannot open model folder '%s': no such folder", named);
         return NULL;
     }
-    char *shipped = path_join(CCLD_MODELS_FOLDER, "small");
-    if (file_exists(shipped))
-        return shipped;
-    free(shipped);
-    error_set(e, "no model: name one with -m DIR or $CCLD_MODEL");
-    return NULL;
+    char *shipped = find_beside_program(SHIPPED, CCLD_DATA_FOLDER);
+    if (!shipped)
+        error_set(e, "no model: name one with -m DIR or $CCLD_MODEL");
+    return shipped;
 }
 
 static char *find_part(const struct model_paths *p, const char *file, const char *stem,
@@ -114,6 +115,20 @@ int model_open(struct model **out, const struct model_paths *p, unsigned which, 
     }
     *out = m;
     return 0;
+}
+
+struct size2d model_picture_size(const struct model_part *part, struct size2d asked)
+{
+    if (asked.height != 0 || asked.width != 0)
+        return asked;
+    const struct size2d usual = {256, 256};
+    const char *text = part->weights ? weights_metadata(part->weights, "pixels") : NULL;
+    struct size2d size;
+    char end;
+    if (!text || sscanf(text, "%5dx%5d%c", &size.height, &size.width, &end) != 2 ||
+        size.height < 1 || size.width < 1 || size.height > PIXELS_MAX || size.width > PIXELS_MAX)
+        return usual;
+    return size;
 }
 
 void model_drop(struct model *m, unsigned which)

@@ -1,6 +1,7 @@
 #ifndef CCLD_NETS_MODEL_H
 #define CCLD_NETS_MODEL_H
 
+#include "common/base/options.h"
 #include "common/nets/cloob.h"
 #include "common/nets/kl.h"
 #include "common/nets/unet.h"
@@ -33,6 +34,10 @@ struct model {
 int model_open(struct model **m, const struct model_paths *p, unsigned which, struct device *d,
                struct error *e);
 void model_close(struct model *m);
+/* `asked`, or where that is 0x0 the size of the pictures that a part was trained on, as its file's
+ * metadata `pixels` says (64x64), which checkpoints have; where it says nothing, as with published
+ * weights, 256x256. */
+struct size2d model_picture_size(const struct model_part *part, struct size2d asked);
 /* Releases the networks of `which` and their files early. */
 void model_drop(struct model *m, unsigned which);
 

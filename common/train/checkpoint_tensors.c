@@ -117,14 +117,23 @@ static int append_tensor(struct writing *w, enum bank_array array, const struct 
     return 0;
 }
 
-static void declare_all(struct writing *w, int file, int64_t step)
+static void declare_metadata(struct writing *w, const struct training_state *s)
+{
+    char digits[24], pixels[32];
+    snprintf(digits, sizeof digits, "%lld", (long long)s->step);
+    safetensors_metadata(w->out, "format", "pt"); /* as Python's loaders expect */
+    safetensors_metadata(w->out, "step", digits);
+    if (s->store.image_height > 0 && s->store.image_width > 0) {
+        snprintf(pixels, sizeof pixels, "%dx%d", s->store.image_height, s->store.image_width);
+        safetensors_metadata(w->out, "pixels", pixels); /* see model_picture_size */
+    }
+}
+
+static void declare_all(struct writing *w, int file, const struct training_state *s)
 {
     struct part parts[PARTS_MAX];
     int count = parts_of(parts, file);
-    char digits[24];
-    snprintf(digits, sizeof digits, "%lld", (long long)step);
-    safetensors_metadata(w->out, "format", "pt"); /* as Python's loaders expect */
-    safetensors_metadata(w->out, "step", digits);
+    declare_metadata(w, s);
     for (int p = 0; p < count; p++) {
         for (int i = 0; i < tensors_in(w->bank, file); i++) {
             const struct bank_tensor *t = &w->bank->tensors[i];
@@ -154,8 +163,8 @@ static int append_all(struct writing *w, int file, struct error *e)
     return 0;
 }
 
-static int write_file(const char *path, const struct bank *b, int file, int64_t step,
-                      struct checkpoint_file *out, struct error *e)
+static int write_file(const char *path, const struct bank *b, int file,
+                      const struct training_state *s, struct checkpoint_file *out, struct error *e)
 {
     struct writing w = {.bank = b};
     if (safetensors_create(&w.out, path, e))
@@ -163,7 +172,7 @@ static int write_file(const char *path, const struct bank *b, int file, int64_t 
     w.hash = hash_new();
     w.scratch =
         b->device->host_memory ? NULL : xmalloc((size_t)ELEMENTS_AT_ONCE * sizeof *w.scratch);
-    declare_all(&w, file, step);
+    declare_all(&w, file, s);
     int result = append_all(&w, file, e);
     if (result)
         safetensors_abandon(w.out);
@@ -186,7 +195,7 @@ int checkpoint_write_tensors(const char *folder, const struct bank *b, struct tr
         const struct bank *of = i < FILE_COMPANION ? b : b->companion;
         const char *name = checkpoint_file_name(of->net, i);
         char *path = path_join(folder, name);
-        int result = write_file(path, of, i, s->step, &s->files[i], e);
+        int result = write_file(path, of, i, s, &s->files[i], e);
         free(path);
         if (result)
             return error_prefix(e, "%s", name);

@@ -8,6 +8,7 @@ try() {
 try -m model "$photo"
 try -m model -o store </dev/null
 try -m model -o store --size 60 "$photo"
+try -m model -o store --size 0x64 "$photo"
 try -m model -o store --size 64x "$photo"
 try -m nowhere -o store "$photo"
 try -m model --cloob nowhere.pkl -o store "$photo"

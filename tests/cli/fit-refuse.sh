@@ -21,7 +21,11 @@ try small.shards -o run $first
 try model.shards -o run $first --init-from list
 try model.shards -o run $first --init-from model/cloob.safetensors
 echo "a cat" >prompts
-try model.shards -o run $first --demo-prompts prompts
+cp "$(command -v ccld-fit)" alone
+status=0
+./alone -q model.shards -o run $first --demo-prompts prompts 2>err || status=$?
+grep -v 'learn the data by heart' err >&2 || true
+echo $status
 try model.shards -o run $first --demo-prompts prompts -m other
 try model.shards -o run $first --demo-prompts nowhere -m model
 : >empty

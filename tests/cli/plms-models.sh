@@ -61,11 +61,20 @@ try() {
     $plms "$@" a >stream || status=$?
     echo $status $(wc -c <stream)
 }
+# A program by itself has no model beside it.
+cp "$(command -v ccld-plms)" alone
+status=0
+./alone -q a >stream || status=$?
+echo $status $(wc -c <stream)
+# The one that ships is taken otherwise, in its size.
+ccld-plms -q --steps 2 "a red circle" >shipped.stream
+ccld-plms -q --steps 2 -m "$CASES/../../models/small" --size 64 "a red circle" | cmp - shipped.stream
+head -n 1 shipped.stream
+grep -a '^[0-9]* [0-9]*$' shipped.stream | head -n 1
 mkdir empty part
 cp model/autoencoder.safetensors model/cloob.safetensors part
 head -c 100000 model/cloob.safetensors >torn.safetensors
 $SYNTH -q -o wide --embed 256 --unet-only
-try
 try -m nosuch
 try -m empty
 try -m part
@@ -78,3 +87,10 @@ try -m model --cloob model/diffusion.safetensors
 try -m model --autoencoder model/diffusion.safetensors
 try -m model --checkpoint wide/diffusion.safetensors
 try -m model --checkpoint averaged.safetensors --weights raw
+# A checkpoint says how large the pictures were.
+printf '%s\n' "$GOLDEN"/images/*.png | ccld-encode -q -m model --size 128x64 -o shards
+ccld-fit -q shards -o run --init-from model/diffusion.safetensors -b 2 --steps 1 2>err
+ccld-weights -q ls run/latest/diffusion.safetensors | grep pixels
+ccld-plms -q -m model --checkpoint run/latest/diffusion.safetensors --steps 2 a | sed -n '/^[0-9]* [0-9]*$/{p;q}'
+ccld-plms -q -m model --checkpoint run/latest/diffusion.safetensors --steps 2 --size 64 a | sed -n '/^[0-9]* [0-9]*$/{p;q}'
+try -m model --size 0x64

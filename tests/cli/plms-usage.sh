@@ -17,7 +17,7 @@ try --guidance nan a
 try --guidance 2e6 a
 try --autoencoder-scale -1 a
 try --autoencoder-scale inf a
-try --size 0 a
+try --size 16385 a
 try --size 64x a
 try --eta 1.5 --method ddim a
 try --eta 1 --method plms a

@@ -255,9 +255,24 @@ static void test_errors(void)
     free(longer);
 }
 
+static void test_beside_program(void)
+{
+    char program[4096];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[length > 0 ? length : 0] = 0;
+    char *beside = find_beside_program(strrchr(program, '/') + 1, "/proc/self");
+    tap_ok(beside && !strcmp(beside, program), "a file in the program's folder");
+    char *installed = find_beside_program("status", "/proc/self");
+    tap_ok(installed && !strcmp(installed, "/proc/self/status"), "else where it is installed");
+    tap_ok(!find_beside_program("nosuch", "/proc/self"), "or nowhere");
+    free(beside);
+    free(installed);
+}
+
 int main(void)
 {
     message_init("files");
+    test_beside_program();
     test_atomic();
     test_atomic_through();
     test_read_and_map();
