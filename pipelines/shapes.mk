@@ -29,7 +29,7 @@ AUTOENCODER ?= --base-channels 32 --channel-multipliers 1,2,3 --blocks 1 --laten
     --lr-schedule cosine --warmup 200 --holdout-every 500 --demo-every 500
 CLOOB ?= --image-size 64 --patch-size 16 --width 128 --layers 4 --text-width 128 --text-layers 3 --context 48 \
     --vocabulary 1536 --embed 128 --lr-schedule cosine --warmup 300 --holdout-every 500
-CLOSER ?= --scale-hopfield 4 --lr 5e-4 --lr-schedule cosine --warmup 50 --holdout-every 100
+CLOSER ?= --seed 2 --scale-hopfield 4 --lr 5e-4 --lr-schedule cosine --warmup 50 --holdout-every 100
 DIFFUSION ?= --base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 128 --lr-schedule cosine --warmup 300 \
     --holdout-every 2000
 # Prompts, a line each, pictures of each, and how they are made.
