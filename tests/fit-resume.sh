@@ -15,17 +15,7 @@ work=$(mktemp -d) || exit 2
 trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
 cd "$work" || exit 2
 
-number=0 failed=0
-ok() { # STATUS NAME
-    number=$((number + 1))
-    if [ "$1" = 0 ]; then
-        echo "ok $number - $2"
-    else
-        failed=$((failed + 1))
-        echo "not ok $number - $2"
-        sed 's/^/# /' log
-    fi
-}
+. "$top/tests/support/tap.sh"
 
 "$build/tests/synth/synth-model" -q --embed 32 --unet-cond 64 -o model || exit 2
 mkdir photos

@@ -15,17 +15,8 @@ trap '[ -z "$running" ] || kill -KILL -- -$running 2>/dev/null; rm -rf "$work"' 
 log=$work/log
 : >"$log"
 
-number=0 failed=0
-ok() { # STATUS NAME
-    number=$((number + 1))
-    if [ "$1" = 0 ]; then
-        echo "ok $number - $2"
-    else
-        failed=$((failed + 1))
-        echo "not ok $number - $2"
-        tail -n 8 "$log" | sed 's/^/# /'
-    fi
-}
+log_lines=8
+. tests/support/tap.sh
 
 recipe() { # NAME OUT ARGUMENT...
     local name=$1 out=$2

@@ -11,17 +11,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 2
 export XDG_CACHE_HOME="$work"
 
-number=0 failed=0
-ok() { # STATUS NAME
-    number=$((number + 1))
-    if [ "$1" = 0 ]; then
-        echo "ok $number - $2"
-    else
-        failed=$((failed + 1))
-        echo "not ok $number - $2"
-        sed 's/^/# /' log
-    fi
-}
+. "$top/tests/support/tap.sh"
 told() { # PATTERN NAME: the log is one line that matches
     [ "$(wc -l <log)" = 1 ] && grep -Eq "$1" log
     ok $? "$2"
