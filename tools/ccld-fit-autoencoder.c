@@ -20,7 +20,8 @@ static struct {
     struct fit_tool_options run;
     struct size2d size;
     const char *multipliers;
-    int64_t base_channels, blocks, latent_channels, demo_every, demo_pictures, max_pixels;
+    int64_t base_channels, blocks, norm_groups, latent_channels, demo_every, demo_pictures,
+        max_pixels;
     const char *perceptual;
     int64_t disc_start, disc_channels;
     double kl_weight, perceptual_weight, disc_weight, disc_lr;
@@ -32,6 +33,7 @@ static struct {
     .multipliers = "1,2,4,4",
     .base_channels = 128,
     .blocks = 2,
+    .norm_groups = KL_NORM_GROUPS,
     .latent_channels = 4,
     .demo_every = 2000,
     .demo_pictures = 8,
@@ -60,6 +62,8 @@ static const struct option option_table[] = {
      "its widths at each resolution, in base channels", 0, 0, NULL},
     {"blocks", 0, OPTION_INT, &options.blocks, "N", "blocks of the encoder at each resolution", 1,
      7, NULL},
+    {"norm-groups", 0, OPTION_INT, &options.norm_groups, "N", "groups of channels of its norms", 1,
+     1024, NULL},
     {"latent-channels", 0, OPTION_INT, &options.latent_channels, "N", "channels of a latent", 1,
      1024, NULL},
     {"loss", 0, OPTION_CHOICE, &options.loss, "NAME", "how reconstructions are judged", 0, 0,
@@ -100,7 +104,8 @@ static const struct program program = {
 };
 
 /* What --init-from and --resume bring. */
-#define ARCHITECTURE "base-channels", "channel-multipliers", "blocks", "latent-channels"
+#define ARCHITECTURE                                                                               \
+    "base-channels", "channel-multipliers", "blocks", "norm-groups", "latent-channels"
 static const char *const architecture[] = {ARCHITECTURE, NULL};
 static const char *const fixed_by_resume[] = {ARCHITECTURE, "size", "decoder-only", NULL};
 /* What a checkpoint does not keep. */
@@ -146,12 +151,13 @@ static struct net_sizes parse_sizes(void)
 {
     struct net_sizes sizes = {.latent = options.latent_channels,
                               .kl_channels = options.base_channels,
-                              .kl_blocks = options.blocks};
+                              .kl_blocks = options.blocks,
+                              .kl_groups = options.norm_groups};
     sizes.kl_levels = fit_tool_parse_multipliers(sizes.kl_multipliers, 1, 8, "channel-multipliers",
                                                  options.multipliers);
-    if (options.base_channels % 32 != 0) /* groups of its norms */
-        die_usage("no such autoencoder: %" PRId64 " base channels are no multiple of 32",
-                  options.base_channels);
+    if (options.base_channels % options.norm_groups != 0)
+        die_usage("no such autoencoder: %" PRId64 " base channels are no multiple of %" PRId64,
+                  options.base_channels, options.norm_groups);
     return sizes;
 }
 

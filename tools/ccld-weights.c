@@ -103,6 +103,8 @@ static void print_network(const struct weights *w)
     double scale;
     if (names_scalar(&n, "autoencoder_scale", &scale))
         printf("scale     %.6g (autoencoder_scale)\n", scale);
+    if (names_scalar(&n, "norm_groups", &scale))
+        printf("groups    %.6g (norm_groups)\n", scale);
     if (names_scalar(&n, "scale_factor", &scale))
         printf("scale     %.6g (scale_factor)\n", scale);
     names_release(&n);

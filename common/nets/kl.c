@@ -4,14 +4,15 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
+#include "common/nets/plan.h"
 
-#define NORM_GROUPS 32
-#define NORM_EPS    1e-6f
-#define LEVELS_MAX  8
-#define BLOCKS_MAX  8
+#define NORM_EPS   1e-6f
+#define LEVELS_MAX 8
+#define BLOCKS_MAX 8
 
 struct affine {
     struct tensor *weight, *bias;
+    int groups; /* of a norm */
 };
 
 struct res_block {
@@ -56,14 +57,26 @@ static struct affine load_conv(struct loader *l, int64_t out, int64_t in, int ke
     return a;
 }
 
+/* What is no number of groups is given on, for load_norm to refuse. */
+static int norm_groups(const struct named_weights *names)
+{
+    double groups;
+    if (!names_scalar(names, "norm_groups", &groups))
+        return KL_NORM_GROUPS;
+    return groups >= 1 && groups <= 65536 && groups == (int)groups ? (int)groups : 0;
+}
+
 static struct affine load_norm(struct loader *l, int64_t c, const char *prefix, const char *name)
 {
-    struct affine a = {0};
+    struct affine a = {.groups = norm_groups(l->names)};
     a.weight = loader_get_f32(l, DIMS(c), "%s%s.weight", prefix, name);
     a.bias = loader_get_f32(l, DIMS(c), "%s%s.bias", prefix, name);
-    if (!l->failed && c % NORM_GROUPS) {
+    if (!l->failed && a.groups == 0) {
+        error_set(l->error, "'norm_groups' is no number of groups");
+        l->failed = true;
+    } else if (!l->failed && c % a.groups) {
         error_set(l->error, "'%s%s.weight': %lld channels are no multiple of %d", prefix, name,
-                  (long long)c, NORM_GROUPS);
+                  (long long)c, a.groups);
         l->failed = true;
     }
     return a;
@@ -198,7 +211,8 @@ int kl_load(struct kl **out, const struct named_weights *names, struct device *d
         return -1;
     }
     for (int i = 0; i < names->count; i++)
-        k->sizes.parameters += weight_count(&names->items[i]);
+        if (plan_kind_of(NET_KL, names->items[i].name) != PLAN_SCALAR)
+            k->sizes.parameters += weight_count(&names->items[i]);
     *out = k;
     return 0;
 }
@@ -224,7 +238,7 @@ const struct kl_sizes *kl_sizes(const struct kl *k)
 static struct tensor *norm(struct tape *t, struct tensor *x, const struct affine *a,
                            enum activation_kind act)
 {
-    return group_norm(t, x, NORM_GROUPS, NORM_EPS, a->weight, a->bias, NULL, 0, act);
+    return group_norm(t, x, a->groups, NORM_EPS, a->weight, a->bias, NULL, 0, act);
 }
 
 /* All of the following take over the reference to x. */

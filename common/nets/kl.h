@@ -10,7 +10,9 @@
 /* The KL autoencoder of CompVis latent-diffusion (ldm/modules/diffusionmodules/model.py, Encoder
  * and Decoder): pictures to the moments of a Gaussian over latents, and latents to pictures.
  * Widths, levels and blocks are read from names and shapes; a file may hold only one of the two
- * halves. */
+ * halves. Norms have 32 groups of channels, or as many as a number beside the weights says,
+ * "norm_groups", which networks too narrow for 32 have: where a group is a channel or two, a norm
+ * takes away what a plain colour is. */
 struct kl;
 
 struct kl_sizes {

@@ -123,7 +123,7 @@ static bool is_ours(enum net net, const char *name)
     static const char *const parts[][6] = {
         [NET_UNET] = {"net.", "mapping.", "mapping_timestep_embed.", "timestep_embed.",
                       "autoencoder_scale"},
-        [NET_KL] = {"encoder.", "decoder.", "quant_conv.", "post_quant_conv.", NULL},
+        [NET_KL] = {"encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "norm_groups"},
         [NET_CLOOB] = {"image_encoder.", "text_encoder.", NULL, NULL, NULL},
         [NET_LPIPS] = {"features.", "lin0.", "lin1.", "lin2.", "lin3.", "lin4."},
         [NET_DISCRIMINATOR] = {"main.", NULL},

@@ -47,7 +47,7 @@ const struct weight *names_find(const struct named_weights *n, const char *name)
 int names_get(const struct weight **t, const struct named_weights *n, const char *name, int ndim,
               const int64_t *shape, struct error *e);
 /* A number stored beside the weights: "autoencoder_scale" (U-Net), "scale_factor" (KL files of
- * latent diffusion). false when there is none. */
+ * latent diffusion), "norm_groups" (KL). false when there is none. */
 bool names_scalar(const struct named_weights *n, const char *name, double *value);
 
 /* XXH3-128, 32 hex digits and a zero, of names, dtypes, shapes and elements in order of our names:

@@ -5,6 +5,7 @@
 
 #include "common/base/progress.h"
 #include "common/nets/names.h"
+#include "common/nets/plan.h"
 
 /* A line of text that fills up. */
 struct line {
@@ -50,8 +51,8 @@ find(const struct named_weights *n, int ndim, const char *format, ...)
 static int64_t parameters(const struct named_weights *n)
 {
     int64_t sum = 0;
-    for (int i = 0; i < n->count; i++) /* autoencoder_scale is a buffer, not a parameter */
-        if (strcmp(n->items[i].name, "autoencoder_scale") != 0)
+    for (int i = 0; i < n->count; i++)
+        if (plan_kind_of(n->net, n->items[i].name) != PLAN_SCALAR)
             sum += weight_count(&n->items[i]);
     return sum;
 }

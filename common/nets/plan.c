@@ -246,6 +246,11 @@ void plan_kl(struct net_plan *p, const struct net_sizes *o)
     add_conv(p, "decoder.", "conv_out", c, 3, 3);
     add_conv(p, "", "quant_conv", 2 * z, 2 * latent, 1);
     add_conv(p, "", "post_quant_conv", latent, z, 1);
+    if (o->kl_groups && o->kl_groups != KL_NORM_GROUPS) {
+        struct plan_tensor *groups = add(p, "", "norm_groups", 1, (int64_t[]){1});
+        groups->kind = PLAN_SCALAR;
+        groups->value = (float)o->kl_groups;
+    }
 }
 
 /* CLOOB towers. */
@@ -317,6 +322,8 @@ int64_t plan_count(const struct plan_tensor *t)
 
 enum plan_kind plan_kind_of(enum net net, const char *name)
 {
+    if (net == NET_KL && strcmp(name, "norm_groups") == 0)
+        return PLAN_SCALAR;
     if (net != NET_UNET)
         return PLAN_TRAINED;
     if (strcmp(name, "autoencoder_scale") == 0)

@@ -14,12 +14,14 @@ struct net_sizes {
     int64_t kl_channels, kl_multipliers[8], kl_blocks;
     int64_t kl_z; /* channels between the halves and the 1x1 convolutions; 0: as many as latent */
     int kl_levels;
+    int64_t kl_groups; /* of its norms; 0: KL_NORM_GROUPS */
     int64_t image_size, patch, image_width, image_layers;
     int64_t text_positions, text_width, text_layers, vocabulary;
 };
 /* The sizes of the published models: U-Net 192 of 4,4,8,8, KL-f8, CLOOB ViT-B/16. */
 extern const struct net_sizes net_sizes_published;
 #define UNET_COND_WIDTH 1024 /* the reference's */
+#define KL_NORM_GROUPS  32   /* the reference's */
 
 enum plan_kind {
     PLAN_TRAINED,
