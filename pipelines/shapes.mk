@@ -10,24 +10,23 @@ SHAPES ?= $(BIN)/tests/synth/shapes
 
 # How the model in models/small was made; its README.md has what came of it.
 COUNT ?= 120000
-COUNT_LATENTS ?= 60000
 SIZE ?= 64
 HOLDOUT ?= 256
 HOLDOUT_CLOOB ?= 1024
-STEPS_AUTOENCODER ?= 7000
-STEPS_CLOOB ?= 7000
-STEPS_CLOSER ?= 1200
-STEPS_DIFFUSION ?= 12000
+STEPS_AUTOENCODER ?= 8000
+STEPS_CLOOB ?= 25000
+STEPS_CLOSER ?= 2500
+STEPS_DIFFUSION ?= 36000
 BATCH_AUTOENCODER ?= 8
 BATCH_CLOOB ?= 128
 BATCH_DIFFUSION ?= 32
 LR_AUTOENCODER ?= 5e-4
 LR_CLOOB ?= 1e-3
 LR_DIFFUSION ?= 6e-4
-# 1,695,271, 1,724,288 and 3,990,028 parameters, 14.9 MB as they are kept, in fp16; latents are 4x16x16.
-AUTOENCODER ?= --base-channels 32 --channel-multipliers 1,2,3 --blocks 1 --latent-channels 4 --kl-weight 5e-3 \
+# 1,695,271, 1,526,016 and 3,990,028 parameters, 14.5 MB as they are kept, in fp16; latents are 4x16x16.
+AUTOENCODER ?= --base-channels 32 --channel-multipliers 1,2,3 --blocks 1 --norm-groups 8 --latent-channels 4 --kl-weight 5e-3 \
     --lr-schedule cosine --warmup 200 --holdout-every 500 --demo-every 500
-CLOOB ?= --image-size 64 --patch-size 16 --width 128 --layers 4 --text-width 128 --text-layers 3 --context 48 \
+CLOOB ?= --image-size 64 --patch-size 16 --width 128 --layers 4 --text-width 128 --text-layers 2 --context 48 \
     --vocabulary 1536 --embed 128 --lr-schedule cosine --warmup 300 --holdout-every 500
 CLOSER ?= --seed 2 --scale-hopfield 4 --lr 5e-4 --lr-schedule cosine --warmup 50 --holdout-every 100
 DIFFUSION ?= --base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 128 --lr-schedule cosine --warmup 300 \
@@ -38,7 +37,14 @@ SAMPLES ?= 4
 STEPS_SAMPLES ?= 50
 GUIDANCE ?= 3
 
+# Colours are so easy that shapes go unlearned as long as colours will do: two of three captions are silent about them, until
+# CLOOB's second training.
+CLOOB_PAIRS ?= $(OUT)/pairs-terse.tsv
 include $(dir $(lastword $(MAKEFILE_LIST)))train.mk
+
+$(OUT)/pairs-terse.tsv: $(OUT)/pairs.tsv
+	awk -F '\t' -v OFS='\t' 'NR % 3 { sub(/^an orange /, "a ", $$2); gsub(/ an orange /, " a ", $$2); \
+	    gsub(/(red|orange|yellow|green|cyan|blue|purple|pink|white|black) /, "", $$2) } 1' $< >$@.part && mv $@.part $@
 
 # Pictures that are there already are checked and kept.
 settings_pictures = $(strip -n $(COUNT) --size $(SIZE) --seed $(SEED) --split train)

@@ -6,8 +6,9 @@ settings_cloob = $(strip --size $(SIZE) --steps $(STEPS_CLOOB) -b $(BATCH_CLOOB)
     --seed $(SEED) $(CLOOB))
 settings_cloob-closer = $(strip --steps $(STEPS_CLOSER) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) \
     --seed $(SEED) $(CLOSER))
-# Steps of a second training of CLOOB; none where empty.
+# Steps of a second training of CLOOB, on pairs.tsv; none where empty. The first may have a list of its own.
 STEPS_CLOSER ?=
+CLOOB_PAIRS ?= $(OUT)/pairs.tsv
 
 networks = $(OUT)/model/autoencoder.safetensors $(OUT)/model/cloob.safetensors
 include $(dir $(lastword $(MAKEFILE_LIST)))diffusion.mk
@@ -25,7 +26,7 @@ $(OUT)/model/autoencoder.safetensors: $(OUT)/pictures.list $(OUT)/settings/autoe
 	$(call is_finished,$(OUT)/autoencoder,$(STEPS_AUTOENCODER))
 	$(call keep_half,$(OUT)/autoencoder/latest/autoencoder.safetensors,$@)
 
-$(OUT)/cloob.txt: $(OUT)/pairs.tsv $(OUT)/settings/cloob
+$(OUT)/cloob.txt: $(CLOOB_PAIRS) $(OUT)/settings/cloob
 	$(BIN)/ccld-fit-cloob $(call begin_or_resume,$(OUT)/cloob) $(settings_cloob) <$<
 	$(call is_finished,$(OUT)/cloob,$(STEPS_CLOOB))
 	readlink $(OUT)/cloob/latest >$@
