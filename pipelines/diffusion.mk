@@ -11,10 +11,7 @@ SEED ?= 1
 COMPUTE ?=
 CHECKPOINT_EVERY ?= 500
 
-# Pictures of the list that the diffusion model learns from, the first so many; all where empty.
-COUNT_LATENTS ?=
-
-settings_latents = $(strip --size $(SIZE) $(COUNT_LATENTS))
+settings_latents = --size $(SIZE)
 settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
     --seed $(SEED) $(DIFFUSION))
 settings_samples = $(strip --prompts $(PROMPTS) -n $(SAMPLES) --size $(SIZE) --steps $(STEPS_SAMPLES) --guidance $(GUIDANCE) \
@@ -40,8 +37,7 @@ $(OUT)/settings/%: FORCE
 	@printf '%s\n' '$(settings_$*)' | cmp -s - $@ || printf '%s\n' '$(settings_$*)' >$@
 
 $(OUT)/shards.txt: $(OUT)/pictures.list $(networks) $(OUT)/settings/latents
-	$(if $(COUNT_LATENTS),head -n $(COUNT_LATENTS),cat) $< | \
-	    $(BIN)/ccld-encode -m $(OUT)/model -o $(OUT)/shards --size $(SIZE) $(COMPUTE)
+	$(BIN)/ccld-encode -m $(OUT)/model -o $(OUT)/shards $(settings_latents) $(COMPUTE) <$<
 	$(BIN)/ccld-shards stat $(OUT)/shards >$@.part
 	@grep -q '^finished *yes' $@.part || { echo "$(OUT)/shards is not finished: the same command goes on" >&2; exit 1; }
 	mv $@.part $@

@@ -43,7 +43,7 @@ CLOOB_PAIRS ?= $(OUT)/pairs-terse.tsv
 include $(dir $(lastword $(MAKEFILE_LIST)))train.mk
 
 $(OUT)/pairs-terse.tsv: $(OUT)/pairs.tsv
-	awk -F '\t' -v OFS='\t' 'NR % 3 { sub(/^an orange /, "a ", $$2); gsub(/ an orange /, " a ", $$2); \
+	awk -F '\t' -v OFS='\t' 'NR % 3 { gsub(/an orange /, "a ", $$2); \
 	    gsub(/(red|orange|yellow|green|cyan|blue|purple|pink|white|black) /, "", $$2) } 1' $< >$@.part && mv $@.part $@
 
 # Pictures that are there already are checked and kept.
