@@ -17,7 +17,7 @@ static struct {
     const char *multipliers, *demo_prompts;
     struct model_paths model;
     int64_t base_channels, mapping_width, demo_every, demo_grid;
-    double uncond_prob, autoencoder_scale;
+    double uncond_prob, embed_noise, autoencoder_scale;
     bool recompute;
 } options = {
     .run = {FIT_TOOL_DEFAULTS, .betas = "0.9,0.999", .batch_size = 64, .lr = 3e-5,
@@ -33,6 +33,8 @@ static const struct option option_table[] = {
     FIT_TOOL_OPTIONS_BEGIN(options.run),
     {"uncond-prob", 0, OPTION_FLOAT, &options.uncond_prob, "P",
      "how often an image is shown without its embed", 0, 1, NULL},
+    {"embed-noise", 0, OPTION_FLOAT, &options.embed_noise, "X",
+     "noise added to embeds, times their length", 0, 1e3, NULL},
     {"base-channels", 0, OPTION_INT, &options.base_channels, "N", "width of the U-Net", 1, 65536,
      NULL},
     {"channel-multipliers", 0, OPTION_STRING, &options.multipliers, "LIST",
@@ -101,6 +103,7 @@ static struct fit_options parse_fit(void)
                  .batch = loop.batch,
                  .accumulate = loop.accumulate,
                  .uncond_prob = options.uncond_prob,
+                 .embed_noise = options.embed_noise,
                  .recompute = options.recompute,
                  .clip_grad = options.run.clip_grad,
                  .adamw = adamw},

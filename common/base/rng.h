@@ -29,6 +29,7 @@ enum rng_purpose {
     RNG_HOLDOUT = 11,     /* which records are held out */
     RNG_SHAPES = 12,      /* scenes of the generated pictures; step = split, sample = index */
     RNG_FLIP = 13,        /* which pictures are mirrored in training */
+    RNG_EMBED_NOISE = 14, /* what is added to embeds in training */
 };
 
 /* Block number `block` of a stream, four words: Philox of key `seed` and counter (block, purpose

@@ -301,6 +301,39 @@ void step_micro_batch_drawn(struct step *s, const struct training_batch *b,
     micro_batch_end(s);
 }
 
+/* A direction in the embeds' space is as good as another: what is added is of one length. */
+static void add_noise(float *embed, int64_t width, const float *normals, double amount)
+{
+    double length = 0, noise = 0, sum = 0;
+    for (int64_t i = 0; i < width; i++) {
+        length += (double)embed[i] * embed[i];
+        noise += (double)normals[i] * normals[i];
+    }
+    double scale = noise > 0 ? amount * sqrt(length / noise) : 0;
+    for (int64_t i = 0; i < width; i++) {
+        double x = embed[i] + scale * normals[i];
+        sum += x * x;
+    }
+    double back = sum > 0 ? sqrt(length / sum) : 0;
+    for (int64_t i = 0; i < width; i++)
+        embed[i] = (float)(back * (embed[i] + scale * normals[i]));
+}
+
+static float *noised_embeds(const struct step *s, const struct training_batch *b, int64_t step)
+{
+    int64_t width = step_sizes(s)->embed_width;
+    size_t bytes = (size_t)(b->n * width) * sizeof(float);
+    float *embeds = xmalloc(bytes), *normals = xcalloc((size_t)width, sizeof *normals);
+    memcpy(embeds, b->embeds, bytes);
+    for (int64_t i = 0; i < b->n; i++) {
+        rng_normal(normals, (size_t)width, s->options.seed, RNG_EMBED_NOISE, (uint32_t)step,
+                   b->samples[i], 0);
+        add_noise(embeds + i * width, width, normals, s->options.embed_noise);
+    }
+    free(normals);
+    return embeds;
+}
+
 void step_micro_batch(struct step *s, int64_t step, const struct training_batch *b)
 {
     const struct step_options *o = &s->options;
@@ -315,7 +348,12 @@ void step_micro_batch(struct step *s, int64_t step, const struct training_batch 
         samples[i].t = sobol_scrambled(o->seed, RNG_TIME, (uint64_t)(first + i));
         samples[i].dropped = u < o->uncond_prob;
     }
-    micro_batch_begin(s, b, samples);
+    float *embeds = o->embed_noise > 0 ? noised_embeds(s, b, step) : NULL;
+    struct training_batch shown = *b;
+    if (embeds)
+        shown.embeds = embeds;
+    micro_batch_begin(s, &shown, samples);
+    free(embeds);
     upload_draws(&s->inputs, b, step);
     replay_run(s->micro_batch == 0 ? s->first_work : s->further_work);
     micro_batch_end(s);

@@ -12,7 +12,8 @@
  * clipping, AdamW and the moving average. Everything random is a pure function of (seed, step,
  * position or sample), so nothing has to be saved to go on where a run stopped:
  *   t          Sobol element number step * effective batch + position in it;
- *   dropping   of the embed, posterior's and diffusion's noise: by the sample's global index.
+ *   dropping   of the embed, its noise, posterior's and diffusion's noise: by the sample's global
+ *              index.
  * Position of image i of micro-batch k on rank r is (k * ranks + r) * batch + i. */
 
 struct step_options {
@@ -20,6 +21,9 @@ struct step_options {
     int64_t batch;            /* images of a micro-batch on this rank */
     int64_t accumulate;       /* micro-batches of an update */
     double uncond_prob;       /* how often the embed is zeroed */
+    double embed_noise;       /* the others get noise of this many times their length, and then their
+                               * length back (Zhou et al., "Towards language-free training for
+                               * text-to-image generation", CVPR 2022, equation 5); 0: none */
     double autoencoder_scale; /* latents are divided by it */
     bool recompute;           /* per block: less memory, one more forward */
     double clip_grad;         /* largest L2 norm of the whole gradient; 0: not clipped */
@@ -72,7 +76,7 @@ const struct unet_sizes *step_sizes(const struct step *s);
 void step_micro_batch(struct step *s, int64_t step, const struct training_batch *b);
 
 /* The same with what is random given: t and dropped are taken from samples (n of them), the noises
- * are [n, z, h, w]. */
+ * are [n, z, h, w]; embeds are taken as they are. */
 struct step_noise {
     struct tensor *posterior, *diffusion;
 };

@@ -50,6 +50,7 @@ static struct step_options options(int64_t batch, int64_t accumulate)
                                  .batch = batch,
                                  .accumulate = accumulate,
                                  .uncond_prob = 0.2,
+                                 .embed_noise = 0.3,
                                  .autoencoder_scale = 1.5,
                                  .adamw = ADAMW_DEFAULTS};
 }
@@ -325,6 +326,40 @@ static void draws(void)
     stop(&t);
 }
 
+/* Embeds noised here, by directions, are those that the step makes. */
+static void embed_noise(void)
+{
+    struct step_options with = options(6, 1), without = with;
+    without.embed_noise = 0;
+    struct training noised = start(with), clean = start(without), by_hand = start(without);
+    update(&noised, 7, &with);
+    update(&clean, 7, &without);
+
+    load(7 * 6, 6);
+    for (int i = 0; i < 6; i++) {
+        float z[EMBED], *x = data.embeds[i];
+        rng_normal(z, EMBED, with.seed, RNG_EMBED_NOISE, 7, data.samples[i], 0);
+        double length = norm(x, EMBED), noise = norm(z, EMBED);
+        for (int j = 0; j < EMBED; j++)
+            x[j] = (float)(x[j] / length + 0.3 * z[j] / noise);
+        double shown = norm(x, EMBED);
+        for (int j = 0; j < EMBED; j++)
+            x[j] = (float)(x[j] * length / shown);
+    }
+    struct training_batch b = batch_at(0, 6);
+    struct step_result r;
+    step_micro_batch(by_hand.step, 7, &b);
+    step_update(by_hand.step, 1e-3, 0.9, &r);
+    double same = apart(by_hand.bank, noised.bank, BANK_M),
+           other = apart(clean.bank, noised.bank, BANK_M);
+    tap_ok(same <= 1e-5 && other >= 1e-3,
+           "embeds get noise of a length, by seed, step and sample (%.1e; without it %.1e)", same,
+           other);
+    stop(&noised);
+    stop(&clean);
+    stop(&by_hand);
+}
+
 static void held_out(void)
 {
     struct step_options o = options(4, 1);
@@ -540,6 +575,7 @@ int main(void)
     not_finite();
     first_update();
     draws();
+    embed_noise();
     held_out();
     two_ranks(false);
     two_ranks(true);
