@@ -59,8 +59,8 @@ struct common_options {
 extern struct common_options common_options;
 
 /* Parses argv into the table's values. Handles --help and --version (print to stdout, exit 0), -q,
- * -v, --device, --threads, --precision, --tf32. Calls message_init. Returns the number of operands, which
- * stand in argv[1..n] afterwards in their given order. */
+ * -v, --device, --threads, --precision, --tf32. Calls message_init. Returns the number of operands,
+ * which stand in argv[1..n] afterwards in their given order. */
 int options_parse(const struct program *program, int argc, char **argv);
 
 /* For programs that go on with options of an earlier run, after options_parse. */

@@ -42,8 +42,8 @@ static inline cudaStream_t stream_of(const struct device *d)
     return cuda_of(d)->stream;
 }
 
-/* Memory of the device for the launches of one op. It goes back to the pool at the end of the scope:
- * whoever gets it next runs later in the same stream. */
+/* Memory of the device for the launches of one op. It goes back to the pool at the end of the
+ * scope: whoever gets it next runs later in the same stream. */
 class scratch
 {
     struct device *device;
