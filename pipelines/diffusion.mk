@@ -5,7 +5,7 @@
 # A stage's products are files in OUT, and what it was asked for is in OUT/settings. Whatever is stopped or killed goes on
 # when the same command is given again, from its last checkpoint; what is finished is left alone. More steps make a stage
 # and those behind it go on; for another network, or after more training of the autoencoder or CLOOB, remove what was made
-# with the old one: OUT/autoencoder or OUT/cloob*, OUT/shards and OUT/diffusion.
+# with the old one: OUT/autoencoder or OUT/cloob*, OUT/shards and OUT/diffusion*.
 SEED ?= 1
 # For all programs that compute, such as --threads 1 or --device cuda.
 COMPUTE ?=
@@ -14,6 +14,9 @@ CHECKPOINT_EVERY ?= 500
 settings_latents = --size $(SIZE)
 settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
     --seed $(SEED) $(DIFFUSION))
+settings_diffusion-noised = $(strip --steps $(STEPS_NOISED) -b $(BATCH_DIFFUSION) --holdout $(HOLDOUT) --seed $(SEED) $(NOISED))
+# Steps of a second training of the U-Net, with its own NOISED; none where empty.
+STEPS_NOISED ?=
 settings_samples = $(strip --prompts $(PROMPTS) -n $(SAMPLES) --size $(SIZE) --steps $(STEPS_SAMPLES) --guidance $(GUIDANCE) \
     --seed $(SEED))
 
@@ -42,10 +45,23 @@ $(OUT)/shards.txt: $(OUT)/pictures.list $(networks) $(OUT)/settings/latents
 	@grep -q '^finished *yes' $@.part || { echo "$(OUT)/shards is not finished: the same command goes on" >&2; exit 1; }
 	mv $@.part $@
 
-$(OUT)/model/diffusion.safetensors: $(OUT)/shards.txt $(OUT)/settings/diffusion
+$(OUT)/diffusion.txt: $(OUT)/shards.txt $(OUT)/settings/diffusion
 	$(BIN)/ccld-fit $(OUT)/shards $(call begin_or_resume,$(OUT)/diffusion) $(settings_diffusion)
 	$(call is_finished,$(OUT)/diffusion,$(STEPS_DIFFUSION))
-	$(call keep_half,$(OUT)/diffusion/latest/diffusion.safetensors,$@)
+	readlink $(OUT)/diffusion/latest >$@
+
+# The embeds of texts lie beside those of pictures. A U-Net that has been shown pictures' embeds with --embed-noise takes a
+# text's for that of a picture like it.
+$(OUT)/diffusion-noised.txt: $(OUT)/diffusion.txt $(OUT)/settings/diffusion-noised
+	$(BIN)/ccld-fit $(OUT)/shards \
+	    $(call begin_or_resume,$(OUT)/diffusion-noised,$(OUT)/diffusion/latest/diffusion.safetensors) \
+	    $(settings_diffusion-noised)
+	$(call is_finished,$(OUT)/diffusion-noised,$(STEPS_NOISED))
+	readlink $(OUT)/diffusion-noised/latest >$@
+
+last_diffusion = $(OUT)/diffusion$(if $(STEPS_NOISED),-noised)
+$(OUT)/model/diffusion.safetensors: $(last_diffusion).txt
+	$(call keep_half,$(last_diffusion)/latest/diffusion.safetensors,$@)
 
 $(OUT)/samples.ppm: $(networks) $(OUT)/model/diffusion.safetensors $(OUT)/settings/samples $(PROMPTS)
 	$(BIN)/ccld-plms -m $(OUT)/model $(settings_samples) $(COMPUTE) >$@.part

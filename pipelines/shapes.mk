@@ -17,6 +17,7 @@ STEPS_AUTOENCODER ?= 8000
 STEPS_CLOOB ?= 25000
 STEPS_CLOSER ?= 2500
 STEPS_DIFFUSION ?= 36000
+STEPS_NOISED ?= 32000
 BATCH_AUTOENCODER ?= 8
 BATCH_CLOOB ?= 128
 BATCH_DIFFUSION ?= 32
@@ -31,6 +32,7 @@ CLOOB ?= --image-size 64 --patch-size 16 --width 128 --layers 4 --text-width 128
 CLOSER ?= --seed 2 --scale-hopfield 4 --lr 5e-4 --lr-schedule cosine --warmup 50 --holdout-every 100
 DIFFUSION ?= --base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 128 --lr-schedule cosine --warmup 300 \
     --holdout-every 2000
+NOISED ?= --seed 2 --embed-noise 0.25 --lr 5e-4 --lr-schedule cosine --warmup 300 --holdout-every 2000
 # Prompts, a line each, pictures of each, and how they are made.
 PROMPTS ?= pipelines/shapes-prompts.txt
 SAMPLES ?= 4
