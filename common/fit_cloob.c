@@ -359,27 +359,12 @@ int fit_cloob_run(const struct fit_cloob *f, enum fit_end *end, struct error *e)
     return status;
 }
 
-static struct net_plan plan_of(const struct bank *b)
-{
-    struct net_plan p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
-    for (int i = 0; i < b->count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
-        struct plan_tensor *item = &p.items[p.count++];
-        item->kind = PLAN_TRAINED;
-        item->ndim = t->ndim;
-        memcpy(item->shape, t->shape, sizeof t->shape);
-        int n = snprintf(item->name, sizeof item->name, "%s", t->name);
-        CHECK(n >= 0 && (size_t)n < sizeof item->name);
-    }
-    return p;
-}
-
 static int64_t needed_with(const struct fit_cloob *f, const struct cloob_step_options *o)
 {
-    struct net_plan plan = plan_of(f->bank);
+    struct net_plan plan = bank_plan(f->bank);
     bool evaluates = image_set_order(f->images)->holdout > 0;
     int64_t bytes = cloob_step_memory(&plan, o, f->bank->device, evaluates ? o->batch : 0);
-    free(plan.items);
+    plan_release(&plan);
     return bytes;
 }
 

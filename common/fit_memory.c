@@ -11,28 +11,13 @@
 /* What libraries need to work in, and what does not fit into the gaps. */
 #define MARGIN ((int64_t)1 << 30)
 
-static struct net_plan plan_of(const struct bank *b)
-{
-    struct net_plan p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
-    for (int i = 0; i < b->count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
-        struct plan_tensor *item = &p.items[p.count++];
-        item->kind = t->trained ? PLAN_TRAINED : PLAN_FIXED;
-        item->ndim = t->ndim;
-        memcpy(item->shape, t->shape, sizeof t->shape);
-        int n = snprintf(item->name, sizeof item->name, "%s", t->name);
-        CHECK(n >= 0 && (size_t)n < sizeof item->name);
-    }
-    return p;
-}
-
 static int64_t needed_with(const struct fit *f, const struct step_options *o,
                            const struct device *like)
 {
     const struct shard_info *info = dataset_info(f->data);
-    struct net_plan plan = plan_of(f->bank);
+    struct net_plan plan = bank_plan(f->bank);
     int64_t bytes = step_memory(&plan, o, like, info->latent_height, info->latent_width);
-    free(plan.items);
+    plan_release(&plan);
     return bytes;
 }
 

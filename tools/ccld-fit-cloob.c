@@ -20,7 +20,7 @@ static struct {
     struct net_sizes net;
     int64_t size, max_pixels;
     double inv_tau, scale_hopfield;
-    bool flip, null_separated, pil_compat;
+    bool text_only, flip, null_separated, pil_compat;
 } options = {
     .run = {FIT_TOOL_DEFAULTS, .betas = "0.9,0.98", .batch_size = 128, .lr = 1e-4,
             .lr_schedule = LEARNING_RATE_COSINE, .warmup = 2000, .weight_decay = 0.1},
@@ -62,6 +62,8 @@ static const struct option option_table[] = {
     {"embed", 0, OPTION_INT, &options.net.embed, "N", "numbers of an embed", 1, 65536, NULL},
     {"size", 0, OPTION_INT, &options.size, "N",
      "make pictures of this side first, as ccld-encode does, 0 for --image-size", 0, 65536, NULL},
+    {"text-only", 0, OPTION_FLAG, &options.text_only, NULL,
+     "train the text tower only: embeds of pictures stay valid", 0, 0, NULL},
     {"flip", 0, OPTION_FLAG, &options.flip, NULL, "mirror every other picture, drawn anew", 0, 0,
      NULL},
     {"null", '0', OPTION_FLAG, &options.null_separated, NULL,
@@ -83,14 +85,15 @@ static const struct program program = {
     .options = option_table,
 };
 
-static const char *const architecture[] = {"image-size", "patch-size",  "width",   "layers",
-                                           "text-width", "text-layers", "context", "vocabulary",
-                                           "embed",      NULL};
+#define ARCHITECTURE                                                                               \
+    "image-size", "patch-size", "width", "layers", "text-width", "text-layers", "context",         \
+        "vocabulary", "embed"
+static const char *const architecture[] = {ARCHITECTURE, NULL};
+static const char *const fixed_by_resume[] = {ARCHITECTURE, "text-only", NULL};
 /* What a checkpoint does not keep. */
 static const char *const not_saved[] = {"output", "resume", "null", NULL};
-static const char *const not_saved_with_init_from[] = {
-    "output",     "resume",      "null",    "image-size", "patch-size", "width", "layers",
-    "text-width", "text-layers", "context", "vocabulary", "embed",      NULL};
+static const char *const not_saved_with_init_from[] = {"output", "resume", "null", ARCHITECTURE,
+                                                       NULL};
 
 /* The pairs, in the run's folder. */
 #define LIST "pairs.list"
@@ -120,7 +123,8 @@ static struct bank *make_bank(const struct fit_tool_origin *o, struct device *de
         return b;
     }
     if (options.run.init_from) {
-        if (fit_read_weights(&b, options.run.init_from, NET_CLOOB, NULL, device, &e) != 0)
+        bool (*fixed)(const char *) = options.text_only ? cloob_is_image_tower : NULL;
+        if (fit_read_weights(&b, options.run.init_from, NET_CLOOB, fixed, device, &e) != 0)
             die("%s", e.text);
         return b;
     }
@@ -217,6 +221,8 @@ static void announce(const struct fit_cloob *f, const struct fit_tool_origin *o)
         die("too little memory to train: %s", e.text);
     fit_cloob_announce(f, memory);
     fit_tool_announce_origin(o);
+    if (options.text_only)
+        inform("text tower only");
 }
 
 static int run_fit(const void *context, enum fit_end *end, struct error *e)
@@ -249,8 +255,10 @@ int main(int argc, char **argv)
     struct adamw_options adamw;
     struct cloob_sizes sizes;
     struct error e;
-    fit_tool_read_origin(&origin, &options.run, &program, architecture, not_saved);
+    fit_tool_read_origin(&origin, &options.run, &program, fixed_by_resume, not_saved);
     const char *folder = fit_tool_run_folder(&options.run, &origin, architecture);
+    if (options.text_only && !options.run.init_from && !origin.at.checkpoint)
+        die_usage("--text-only needs an image tower: give --init-from");
     check_sizes();
     fit_tool_prepare_state(&state, &origin);
     struct fit_cloob fit = {.options = fit_tool_loop_options(&options.run, &adamw),

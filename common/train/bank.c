@@ -1,6 +1,7 @@
 #include "common/train/bank.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -302,6 +303,21 @@ int bank_from_names_fixing(struct bank **out, const struct named_weights *names,
     bank_copy(b, BANK_EMA, BANK_PARAMETERS);
     *out = b;
     return 0;
+}
+
+struct net_plan bank_plan(const struct bank *b)
+{
+    struct net_plan p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
+    for (int i = 0; i < b->count; i++) {
+        const struct bank_tensor *t = &b->tensors[i];
+        struct plan_tensor *item = &p.items[p.count++];
+        item->kind = t->trained ? PLAN_TRAINED : PLAN_FIXED;
+        item->ndim = t->ndim;
+        memcpy(item->shape, t->shape, sizeof t->shape);
+        int n = snprintf(item->name, sizeof item->name, "%s", t->name);
+        CHECK(n >= 0 && (size_t)n < sizeof item->name);
+    }
+    return p;
 }
 
 struct bank *bank_like(const struct bank *b, struct device *d)

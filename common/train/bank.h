@@ -78,6 +78,8 @@ int bank_from_names_fixing(struct bank **b, const struct named_weights *names,
 /* Of the same tensors on another device, companion included, every array zero. */
 struct bank *bank_like(const struct bank *b, struct device *d);
 void bank_free(struct bank *b); /* NULL is fine */
+/* Its tensors, as bank_empty takes them; plan_release when done. */
+struct net_plan bank_plan(const struct bank *b);
 
 /* The tensors of BANK_PARAMETERS or BANK_EMA for unet_load and its like, which then show this very
  * memory: an update is seen without loading again. names_release(out) when the network is freed;

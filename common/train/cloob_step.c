@@ -29,7 +29,9 @@ struct cloob_step {
     struct shown trained, average; /* average: opened when first asked for */
     bool average_is_fresh;         /* its working copies are of the weights as they are */
     struct side image, text;
-    float *pictures; /* [batch * (accumulate - 1), 3, S, S]: what runs a second time */
+    bool image_is_fixed;
+    float *pictures; /* [batch * (accumulate - 1), 3, S, S]: what runs a second time; none of them
+                        where the image tower is fixed */
     int32_t *tokens; /* likewise */
     uint64_t *samples;
     int64_t micro_batch; /* done of this update */
@@ -66,6 +68,19 @@ static int64_t picture_count(const struct cloob_step *s)
     return 3 * size * size;
 }
 
+bool cloob_is_image_tower(const char *name)
+{
+    return strncmp(name, "image_encoder.", strlen("image_encoder.")) == 0;
+}
+
+static bool trains_image_tower(const struct bank *b)
+{
+    for (int i = 0; i < b->trained_count; i++)
+        if (cloob_is_image_tower(b->tensors[i].name))
+            return true;
+    return false;
+}
+
 static int check_towers(const struct cloob_step *s, struct error *e)
 {
     const struct cloob_sizes *sizes = cloob_step_sizes(s);
@@ -97,8 +112,9 @@ int cloob_step_open(struct cloob_step **out, struct bank *b, struct collective *
     int64_t all = cloob_step_effective_batch(s), width = cloob_step_sizes(s)->embed_width;
     s->image.embeds = tensor_new(b->device, DTYPE_F32, DIMS(all, width));
     s->text.embeds = tensor_new(b->device, DTYPE_F32, DIMS(all, width));
-    int64_t kept = o->batch * (o->accumulate - 1);
-    s->pictures = xmalloc((size_t)(kept * picture_count(s) + 1) * sizeof *s->pictures);
+    s->image_is_fixed = !trains_image_tower(b);
+    int64_t kept = o->batch * (o->accumulate - 1), pictures = s->image_is_fixed ? 0 : kept;
+    s->pictures = xmalloc((size_t)(pictures * picture_count(s) + 1) * sizeof *s->pictures);
     s->tokens = xmalloc((size_t)(kept * cloob_step_sizes(s)->context + 1) * sizeof *s->tokens);
     s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
     s->suspects = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->suspects);
@@ -141,22 +157,21 @@ void cloob_step_set_loss_scale(struct cloob_step *s, struct loss_scale l)
     updater_set_loss_scale(&s->updater, l);
 }
 
-/* Embeds of both kinds, one reference each. */
-static void run_towers(struct cloob_step *s, const struct cloob *c, int64_t n,
-                       const float *pictures, const int32_t *tokens, struct tensor **image,
-                       struct tensor **text)
+static struct tensor *run_image(struct cloob_step *s, const struct cloob *c, int64_t n,
+                                const float *pictures)
 {
     int64_t size = cloob_sizes(c)->image_size;
     struct tensor *rgb = tensor_new(s->bank->device, DTYPE_F32, DIMS(n, 3, size, size));
     tensor_upload(rgb, pictures);
-    *image = cloob_image(&s->image.tape, c, rgb);
+    struct tensor *embeds = cloob_image(&s->image.tape, c, rgb);
     tensor_release(rgb);
-    *text = cloob_text(&s->text.tape, c, tokens, n);
+    return embeds;
 }
 
 static void set_recording(struct cloob_step *s, bool recording)
 {
-    s->image.tape.recording = s->text.tape.recording = recording;
+    s->image.tape.recording = recording && !s->image_is_fixed;
+    s->text.tape.recording = recording;
 }
 
 /* Where micro-batch k of this rank lies among the rows of the loss. */
@@ -198,15 +213,15 @@ void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
     }
     memcpy(s->samples + k * b->n, b->samples, (size_t)b->n * sizeof *s->samples);
     bool last = k == o->accumulate - 1;
-    if (!last) {
+    if (!last && !s->image_is_fixed)
         memcpy(s->pictures + k * b->n * pixels, b->pictures,
                (size_t)(b->n * pixels) * sizeof *s->pictures);
+    if (!last)
         memcpy(s->tokens + k * b->n * context, b->tokens,
                (size_t)(b->n * context) * sizeof *s->tokens);
-    }
-    struct tensor *image, *text;
     set_recording(s, last);
-    run_towers(s, s->trained.cloob, b->n, b->pictures, b->tokens, &image, &text);
+    struct tensor *image = run_image(s, s->trained.cloob, b->n, b->pictures);
+    struct tensor *text = cloob_text(&s->text.tape, s->trained.cloob, b->tokens, b->n);
     set_recording(s, false);
     put_embeds(s, &s->image, image);
     put_embeds(s, &s->text, text);
@@ -270,6 +285,10 @@ static void find_loss(struct cloob_step *s)
 static void run_back(const struct cloob_step *s, struct side *side, struct tensor *embeds,
                      int64_t k)
 {
+    if (side == &s->image && s->image_is_fixed) {
+        tensor_release(embeds);
+        return;
+    }
     struct tensor *rows = rows_of(s, side->gradient, k);
     tape_backward(&side->tape, embeds, rows);
     tensor_release(rows);
@@ -288,10 +307,13 @@ void cloob_step_gradients(struct cloob_step *s)
     run_back(s, &s->text, s->text.last, o->accumulate - 1);
     s->image.last = s->text.last = NULL;
     for (int64_t k = 0; k < o->accumulate - 1; k++) {
-        struct tensor *image, *text;
+        struct cloob *c = s->trained.cloob;
+        struct tensor *image = NULL;
         set_recording(s, true);
-        run_towers(s, s->trained.cloob, o->batch, s->pictures + k * o->batch * pixels,
-                   s->tokens + k * o->batch * context, &image, &text);
+        if (!s->image_is_fixed)
+            image = run_image(s, c, o->batch, s->pictures + k * o->batch * pixels);
+        struct tensor *text =
+            cloob_text(&s->text.tape, c, s->tokens + k * o->batch * context, o->batch);
         set_recording(s, false);
         run_back(s, &s->image, image, k);
         run_back(s, &s->text, text, k);
@@ -367,8 +389,8 @@ void cloob_step_embed(struct cloob_step *s, enum bank_array which, const struct 
         loader_refresh(cloob_loader(shown->cloob));
         s->average_is_fresh = true;
     }
-    struct tensor *image, *text;
-    run_towers(s, shown->cloob, b->n, b->pictures, b->tokens, &image, &text);
+    struct tensor *image = run_image(s, shown->cloob, b->n, b->pictures);
+    struct tensor *text = cloob_text(&s->text.tape, shown->cloob, b->tokens, b->n);
     tensor_to_f32(image, pictures);
     tensor_to_f32(text, texts);
     tensor_release(image);

@@ -14,7 +14,9 @@
  * first for their embeds; then, when the loss' gradients by all embeds are known, once more for the
  * gradients by the weights (Gao et al., "Scaling deep contrastive learning batch size under memory
  * limited setup", arXiv 2101.06983). The last micro-batch, or the only one, runs once. Nothing is
- * random. Pair i of micro-batch k of rank r is row (k * ranks + r) * batch + i of the loss. */
+ * random. Pair i of micro-batch k of rank r is row (k * ranks + r) * batch + i of the loss.
+ * An image tower of which the bank trains nothing runs once and not back (Zhai et al., "LiT:
+ * Zero-shot transfer with locked-image text tuning", CVPR 2022). */
 
 struct cloob_step_options {
     int64_t batch;      /* pairs of a micro-batch on this rank */
@@ -46,6 +48,9 @@ struct cloob_step_result {
                                  finite, or all of this rank; valid until the next micro-batch */
     int64_t suspect_count;
 };
+
+/* For bank_from_names_fixing. */
+bool cloob_is_image_tower(const char *name);
 
 struct cloob_step;
 

@@ -17,6 +17,7 @@ try -o run --steps 1 --vocabulary 49409
 try -o run --steps 1 --context 2
 try -o run --steps 1 --batch-size 1
 try -o run --steps 1 --init-from model.pkl --width 64
+try -o run --steps 1 --text-only
 try -o run --steps 1 --resume run --init-from model.pkl
 try --resume nowhere
 try -o run --steps 1

@@ -240,6 +240,78 @@ static void two_ranks(bool broken)
     pthread_barrier_destroy(&room.barrier);
 }
 
+static const float *tensor_of(const struct bank *b, enum bank_array which, const char *name)
+{
+    const struct bank_tensor *t = bank_find(b, name);
+    return bank_read(b, which, t->offset, t->count, NULL);
+}
+
+/* Relative, of a whole tower. */
+static double tower_apart(const struct bank *a, const struct bank *b, enum bank_array which,
+                          bool image)
+{
+    double difference = 0, sum = 0;
+    for (int i = 0; i < a->count; i++) {
+        const struct bank_tensor *t = &a->tensors[i];
+        if (cloob_is_image_tower(t->name) != image)
+            continue;
+        const float *x = tensor_of(a, which, t->name), *y = tensor_of(b, which, t->name);
+        for (int64_t j = 0; j < t->count; j++) {
+            difference += pow((double)x[j] - y[j], 2);
+            sum += (double)y[j] * y[j];
+        }
+    }
+    return sqrt(difference / sum);
+}
+
+static struct training start_text_only(struct cloob_step_options o)
+{
+    struct bank *whole = bank_new(&plan, NET_CLOOB, 3, device);
+    struct named_weights names;
+    struct training t;
+    struct error e;
+    bank_names(&names, whole, BANK_PARAMETERS);
+    if (bank_from_names_fixing(&t.bank, &names, cloob_is_image_tower, device, &e) ||
+        cloob_step_open(&t.step, t.bank, collective_alone(), &o, &e))
+        die("%s", e.text);
+    names_release(&names);
+    bank_free(whole);
+    return t;
+}
+
+static void text_only(void)
+{
+    load(0);
+    struct cloob_step_options whole = options(12, 1);
+    struct training a = start(whole);
+    struct bank *before = bank_new(&plan, NET_CLOOB, 3, device);
+    struct cloob_step_result ra = update(&a, &whole, 0);
+    static const int64_t parts[][2] = {{12, 1}, {4, 3}};
+    for (int i = 0; i < 2; i++) {
+        struct cloob_step_options split = options(parts[i][0], parts[i][1]);
+        struct training b = start_text_only(split);
+        struct cloob_step_result rb = update(&b, &split, 0);
+        double error = tower_apart(b.bank, a.bank, BANK_GRADIENTS, false);
+        tap_ok(fabs(ra.loss - rb.loss) <= 1e-6 * ra.loss && error <= (i ? 1e-5 : 0),
+               "text only, %lld parts: its gradient is as with an image tower in training: %.2g",
+               (long long)parts[i][1], error);
+        for (int step = 0; step < 3; step++)
+            update(&b, &split, 1e-3);
+        tap_ok(tower_apart(before, b.bank, BANK_PARAMETERS, true) == 0 &&
+                   tower_apart(before, b.bank, BANK_EMA, true) == 0,
+               "the image tower has not changed a bit");
+        tap_ok(tower_apart(before, b.bank, BANK_PARAMETERS, false) > 1e-3, "the text tower has");
+        struct net_plan fixed = bank_plan(b.bank);
+        tap_ok(cloob_step_memory(&fixed, &split, device, 0) <
+                   cloob_step_memory(&plan, &split, device, 0) * 3 / 4,
+               "and it takes less memory");
+        plan_release(&fixed);
+        stop(&b);
+    }
+    bank_free(before);
+    stop(&a);
+}
+
 /* By the modules the reference lets decay: linear layers, not the patches' convolution. */
 static bool decays(const char *name)
 {
@@ -446,6 +518,7 @@ int main(void)
     accumulation();
     two_ranks(false);
     two_ranks(true);
+    text_only();
     decay();
     not_finite();
     scores();
