@@ -7,6 +7,7 @@
 #include "common/base/message.h"
 #include "common/base/progress.h"
 #include "common/base/rng.h"
+#include "common/diffusion/embed_noise.h"
 #include "common/diffusion/guidance.h"
 #include "common/prep.h"
 #include "kernels/ops.h"
@@ -315,10 +316,13 @@ static void batch_begin(struct batch *b, struct run *r, struct tape *t)
             continue;
         b->weights[b->conditions++] = lead->weights[i];
         for (int j = 0; j < b->n; j++, row++) {
+            if (i == 0) /* the unconditional embed stays zero */
+                continue;
             const struct conditioning *c = &all[job_conditioning(r, b->first_job + j)];
-            if (i > 0) /* the unconditional embed stays zero */
-                memcpy(embeds + row * width, c->embeds + (size_t)(i - 1) * width,
-                       width * sizeof *embeds);
+            size_t at = (size_t)(i - 1) * width;
+            memcpy(embeds + row * width, c->embeds + at, width * sizeof *embeds);
+            embed_noise(embeds + row * width, (int64_t)width, r->o->embed_noise, r->o->seed,
+                        RNG_PROMPT_NOISE, 0, (uint64_t)job_index(r, b->first_job + j), at);
         }
     }
     b->embeds = tensor_from_f32(t->device, DIMS((int64_t)row, (int64_t)width), embeds);

@@ -22,7 +22,7 @@ static struct {
     struct string_list images;
     int64_t count, first, steps, batch_size;
     uint64_t seed;
-    double eta, guidance, starting_time, autoencoder_scale;
+    double eta, guidance, embed_noise, starting_time, autoencoder_scale;
     struct size2d size;
     bool low_memory;
 } options = {
@@ -104,6 +104,12 @@ static const struct option option_table[] = {
      .value = &options.seed,
      .argument = "S",
      .help = "where the noise comes from"},
+    {.name = "embed-noise",
+     .kind = OPTION_FLOAT,
+     .value = &options.embed_noise,
+     .argument = "X",
+     .help = "noise added to the prompts' embeds, times their length: pictures differ more",
+     .max = 1e3},
     {.name = "steps",
      .kind = OPTION_INT,
      .value = &options.steps,
@@ -270,6 +276,10 @@ static int write_image(void *context, const struct image *image, int conditionin
     image_remarks_set(&remarks, "method", sampler_method_names[options.method]);
     snprintf(number, sizeof number, "%.9g", c->guidance);
     image_remarks_set(&remarks, "guidance", number);
+    if (options.embed_noise > 0) {
+        snprintf(number, sizeof number, "%.9g", options.embed_noise);
+        image_remarks_set(&remarks, "embed_noise", number);
+    }
     image_remarks_set(&remarks, "model", w->model);
     if (image_stream_write(stdout, image, &remarks, e) != 0)
         output_failed(e);
@@ -317,6 +327,7 @@ int main(int argc, char **argv)
         .seed = options.seed,
         .first = options.first,
         .count = options.count,
+        .embed_noise = options.embed_noise,
         .height = size.height,
         .width = size.width,
         .autoencoder_scale = autoencoder_scale(m),

@@ -6,6 +6,7 @@
 
 #include "common/base/message.h"
 #include "common/base/rng.h"
+#include "common/diffusion/embed_noise.h"
 #include "common/diffusion/schedule.h"
 #include "common/train/sobol.h"
 #include "kernels/replay.h"
@@ -301,36 +302,15 @@ void step_micro_batch_drawn(struct step *s, const struct training_batch *b,
     micro_batch_end(s);
 }
 
-/* A direction in the embeds' space is as good as another: what is added is of one length. */
-static void add_noise(float *embed, int64_t width, const float *normals, double amount)
-{
-    double length = 0, noise = 0, sum = 0;
-    for (int64_t i = 0; i < width; i++) {
-        length += (double)embed[i] * embed[i];
-        noise += (double)normals[i] * normals[i];
-    }
-    double scale = noise > 0 ? amount * sqrt(length / noise) : 0;
-    for (int64_t i = 0; i < width; i++) {
-        double x = embed[i] + scale * normals[i];
-        sum += x * x;
-    }
-    double back = sum > 0 ? sqrt(length / sum) : 0;
-    for (int64_t i = 0; i < width; i++)
-        embed[i] = (float)(back * (embed[i] + scale * normals[i]));
-}
-
 static float *noised_embeds(const struct step *s, const struct training_batch *b, int64_t step)
 {
+    const struct step_options *o = &s->options;
     int64_t width = step_sizes(s)->embed_width;
     size_t bytes = (size_t)(b->n * width) * sizeof(float);
-    float *embeds = xmalloc(bytes), *normals = xcalloc((size_t)width, sizeof *normals);
-    memcpy(embeds, b->embeds, bytes);
-    for (int64_t i = 0; i < b->n; i++) {
-        rng_normal(normals, (size_t)width, s->options.seed, RNG_EMBED_NOISE, (uint32_t)step,
-                   b->samples[i], 0);
-        add_noise(embeds + i * width, width, normals, s->options.embed_noise);
-    }
-    free(normals);
+    float *embeds = memcpy(xmalloc(bytes), b->embeds, bytes);
+    for (int64_t i = 0; i < b->n; i++)
+        embed_noise(embeds + i * width, width, o->embed_noise, o->seed, RNG_EMBED_NOISE,
+                    (uint32_t)step, b->samples[i], 0);
     return embeds;
 }
 
@@ -348,10 +328,9 @@ void step_micro_batch(struct step *s, int64_t step, const struct training_batch 
         samples[i].t = sobol_scrambled(o->seed, RNG_TIME, (uint64_t)(first + i));
         samples[i].dropped = u < o->uncond_prob;
     }
-    float *embeds = o->embed_noise > 0 ? noised_embeds(s, b, step) : NULL;
+    float *embeds = noised_embeds(s, b, step);
     struct training_batch shown = *b;
-    if (embeds)
-        shown.embeds = embeds;
+    shown.embeds = embeds;
     micro_batch_begin(s, &shown, samples);
     free(embeds);
     upload_draws(&s->inputs, b, step);

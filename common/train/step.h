@@ -18,13 +18,10 @@
 
 struct step_options {
     uint64_t seed;
-    int64_t batch;      /* images of a micro-batch on this rank */
-    int64_t accumulate; /* micro-batches of an update */
-    double uncond_prob; /* how often the embed is zeroed */
-    double embed_noise; /* the others get noise of this many times their length, and then their
-                         * length back (the fixed perturbation of Zhou et al., "Towards
-                         * language-free training for text-to-image generation", CVPR 2022);
-                         * 0: none */
+    int64_t batch;            /* images of a micro-batch on this rank */
+    int64_t accumulate;       /* micro-batches of an update */
+    double uncond_prob;       /* how often the embed is zeroed */
+    double embed_noise;       /* added to the others, times their length: see common/diffusion */
     double autoencoder_scale; /* latents are divided by it */
     bool recompute;           /* per block: less memory, one more forward */
     double clip_grad;         /* largest L2 norm of the whole gradient; 0: not clipped */

@@ -14,13 +14,16 @@ $plms -n 2 --first 2 --batch-size 2 a b:2 >>parts
 cmp parts four
 grep -a '^# \(seed\|index\)=' four
 # So with more prompts than go through the network at once, with noise in every step, and off the square.
-for options in '--method dpm2m a b c d e f g h i' '--method ddpm a b:-1' '--method plms --size 64x128 a'; do
+for options in '--embed-noise 0.3 a b:-1' '--method dpm2m a b c d e f g h i' '--method ddpm a b:-1' '--method plms --size 64x128 a'; do
     $plms -n 2 $options >two
     $plms -n 2 -b 1 $options | cmp - two
     $plms -n 2 --low-memory $options | cmp - two
     $plms -n 1 --first 1 $options >last
     tail -c $(wc -c <last) two | cmp - last
 done
+# What is added to embeds is of an image, not of its prompt alone; with none the image is the plain one.
+$plms -n 4 --embed-noise 0 a b:2 | cmp - four
+$plms -n 2 --embed-noise 0.3 a b:2 | grep -a '^# \(embed_noise\|index\)='
 # And with images of lines: batches go across lines where weights are the same, and end where not.
 printf 'a\nb\nc:2\nd\n' >lines
 $plms -n 2 -b 1 <lines >all

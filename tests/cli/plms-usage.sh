@@ -15,6 +15,7 @@ try --seed -1 a
 try --seed 18446744073709551616 a
 try --guidance nan a
 try --guidance 2e6 a
+try --embed-noise -1 a
 try --autoencoder-scale -1 a
 try --autoencoder-scale inf a
 try --size 16385 a
