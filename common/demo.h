@@ -21,7 +21,7 @@ struct demo_options {
     int64_t columns;          /* of the grid; 0: about as wide as high */
     int64_t batch;            /* pictures sampled at a time */
     uint64_t seed;
-    double autoencoder_scale;
+    double autoencoder_scale, embed_noise;
     int height, width; /* pixels */
 };
 

@@ -214,6 +214,7 @@ static struct demo *open_demo(const struct bank *b, const struct dataset *d, dou
         .batch = options.run.batch_size < 8 ? options.run.batch_size : 8,
         .seed = options.run.seed,
         .autoencoder_scale = scale,
+        .embed_noise = options.embed_noise,
         .height = store->image_height,
         .width = store->image_width,
     };

@@ -1,5 +1,6 @@
 /* Samples pictures for text and image prompts and writes them as an image stream. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -31,6 +32,7 @@ static struct {
     .steps = 50,
     .batch_size = 4,
     .guidance = 3,
+    .embed_noise = NAN, /* the checkpoint's */
     .starting_time = 0.9,
 };
 
@@ -108,7 +110,8 @@ static const struct option option_table[] = {
      .kind = OPTION_FLOAT,
      .value = &options.embed_noise,
      .argument = "X",
-     .help = "noise added to the prompts' embeds, times their length: pictures differ more",
+     .help = "noise added to the prompts' embeds, times their length; else what the checkpoint "
+             "was trained with",
      .max = 1e3},
     {.name = "steps",
      .kind = OPTION_INT,
@@ -256,6 +259,7 @@ static char *model_name(const char *checkpoint)
 struct writer {
     const struct conditionings *conditionings;
     const char *model;
+    double embed_noise;
     int64_t written;
 };
 
@@ -276,8 +280,8 @@ static int write_image(void *context, const struct image *image, int conditionin
     image_remarks_set(&remarks, "method", sampler_method_names[options.method]);
     snprintf(number, sizeof number, "%.9g", c->guidance);
     image_remarks_set(&remarks, "guidance", number);
-    if (options.embed_noise > 0) {
-        snprintf(number, sizeof number, "%.9g", options.embed_noise);
+    if (w->embed_noise > 0) {
+        snprintf(number, sizeof number, "%.9g", w->embed_noise);
         image_remarks_set(&remarks, "embed_noise", number);
     }
     image_remarks_set(&remarks, "model", w->model);
@@ -286,6 +290,11 @@ static int write_image(void *context, const struct image *image, int conditionin
     image_remarks_release(&remarks);
     w->written++;
     return 0;
+}
+
+static double embed_noise(const struct model *m)
+{
+    return isnan(options.embed_noise) ? model_embed_noise(&m->unet_part) : options.embed_noise;
 }
 
 static double autoencoder_scale(const struct model *m)
@@ -327,7 +336,7 @@ int main(int argc, char **argv)
         .seed = options.seed,
         .first = options.first,
         .count = options.count,
-        .embed_noise = options.embed_noise,
+        .embed_noise = embed_noise(m),
         .height = size.height,
         .width = size.width,
         .autoencoder_scale = autoencoder_scale(m),
@@ -341,7 +350,8 @@ int main(int argc, char **argv)
     embed_prompts(&conditionings, &tape, m);
 
     char *name = model_name(m->unet_part.path), duration[32];
-    struct writer writer = {.conditionings = &conditionings, .model = name};
+    struct writer writer = {
+        .conditionings = &conditionings, .model = name, .embed_noise = sample.embed_noise};
     double started = seconds_now();
     if (sample_run(&tape, &sample, m->unet, m->kl, &conditionings, write_image, &writer, &e) != 0)
         die("%s", e.text);

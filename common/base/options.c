@@ -293,7 +293,8 @@ static void format_default(const struct option *o, char *buf, size_t size)
         snprintf(buf, size, "%llu", (unsigned long long)*(uint64_t *)o->value);
         return;
     case OPTION_FLOAT:
-        snprintf(buf, size, "%.15g", *(double *)o->value);
+        if (!isnan(*(double *)o->value))
+            snprintf(buf, size, "%.15g", *(double *)o->value);
         return;
     case OPTION_STRING:
         if (*(const char **)o->value)

@@ -1,5 +1,6 @@
 #include "common/nets/model.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -129,6 +130,14 @@ struct size2d model_picture_size(const struct model_part *part, struct size2d as
         size.height < 1 || size.width < 1 || size.height > PIXELS_MAX || size.width > PIXELS_MAX)
         return usual;
     return size;
+}
+
+double model_embed_noise(const struct model_part *part)
+{
+    const char *text = part->weights ? weights_metadata(part->weights, "embed_noise") : NULL;
+    char *end;
+    double noise = text ? strtod(text, &end) : 0;
+    return text && end != text && !*end && isfinite(noise) && noise > 0 ? noise : 0;
 }
 
 void model_drop(struct model *m, unsigned which)

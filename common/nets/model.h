@@ -38,6 +38,9 @@ void model_close(struct model *m);
  * metadata `pixels` says (64x64), which checkpoints have; where it says nothing, as with published
  * weights, 256x256. */
 struct size2d model_picture_size(const struct model_part *part, struct size2d asked);
+/* The noise in embeds that a U-Net was trained with, in lengths of theirs (ccld-fit's
+ * --embed-noise), as its file's metadata `embed_noise` says; 0 where it says nothing. */
+double model_embed_noise(const struct model_part *part);
 /* Releases the networks of `which` and their files early. */
 void model_drop(struct model *m, unsigned which);
 

@@ -127,6 +127,9 @@ static void declare_metadata(struct writing *w, const struct training_state *s)
         snprintf(pixels, sizeof pixels, "%dx%d", s->store.image_height, s->store.image_width);
         safetensors_metadata(w->out, "pixels", pixels); /* see model_picture_size */
     }
+    const char *noise = training_state_option(s, "embed-noise");
+    if (noise && strtod(noise, NULL) > 0)
+        safetensors_metadata(w->out, "embed_noise", noise); /* see model_embed_noise */
 }
 
 static void declare_all(struct writing *w, int file, const struct training_state *s)

@@ -29,3 +29,9 @@ $shapes -q -o small -n 1 --size 32 --split holdout | cut -f 1
 pngtopnm small/000000.png | head -n 2 | tail -n 1
 $shapes -q -o none -n 0
 ls none
+
+# Of the same sequence, those with one shape.
+$shapes -q -o some -n 40 --only ring >some.tsv
+$shapes -q -o all -n 40 | grep ring | sed 's/^all/some/' | cmp - some.tsv
+ls some | wc -l
+cut -f 1 some.tsv | wc -l

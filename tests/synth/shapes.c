@@ -19,8 +19,8 @@ static struct {
     const char *folder, *pairs;
     int64_t count, first, size;
     uint64_t seed;
-    int split;
-} options = {.count = -1, .size = 64};
+    int split, only;
+} options = {.count = -1, .size = 64, .only = -1};
 
 static const struct option option_table[] = {
     {.name = "output",
@@ -34,7 +34,7 @@ static const struct option option_table[] = {
      .kind = OPTION_INT,
      .value = &options.count,
      .argument = "N",
-     .help = "how many pictures",
+     .help = "how many pictures of the sequence",
      .min = 0,
      .max = 100e6},
     {.name = "first",
@@ -62,6 +62,12 @@ static const struct option option_table[] = {
      .argument = "WHICH",
      .help = "combinations of shape and colour: those to train with, held-out ones in each, or all",
      .choices = split_names},
+    {.name = "only",
+     .kind = OPTION_CHOICE,
+     .value = &options.only,
+     .argument = "SHAPE",
+     .help = "leave out pictures of the sequence in which nothing has this shape",
+     .choices = shape_names},
     {.name = "pairs",
      .kind = OPTION_STRING,
      .value = &options.pairs,
@@ -149,14 +155,25 @@ static bool keep_caption(const char *path, const char *caption)
     return same;
 }
 
+/* False where --only leaves it out. */
+static bool wanted_scene(struct shapes_scene *s, int64_t index)
+{
+    bool wanted = options.only < 0;
+    shapes_scene(s, options.seed, (uint64_t)index, (enum shapes_split)options.split);
+    for (int i = 0; i < s->count; i++)
+        wanted = wanted || (int)s->objects[i].shape == options.only;
+    return wanted;
+}
+
 static void make_one(struct job *job, int64_t index)
 {
     struct error e;
     struct shapes_scene scene;
     struct image image;
+    if (!wanted_scene(&scene, index))
+        return;
     char caption[SHAPES_CAPTION_MAX], *path = path_of(index, "png"),
                                       *beside = path_of(index, "txt");
-    shapes_scene(&scene, options.seed, (uint64_t)index, (enum shapes_split)options.split);
     if (shapes_draw(&image, &scene, (int)options.size, &e) < 0)
         die("cannot draw '%s': %s", path, e.text);
     bool kept = keep_picture(path, &image);
@@ -190,8 +207,9 @@ static void list_pairs(FILE *f)
 {
     for (int64_t i = options.first; i < options.first + options.count; i++) {
         struct shapes_scene scene;
+        if (!wanted_scene(&scene, i))
+            continue;
         char caption[SHAPES_CAPTION_MAX], *path = path_of(i, "png");
-        shapes_scene(&scene, options.seed, (uint64_t)i, (enum shapes_split)options.split);
         shapes_caption(caption, &scene);
         fprintf(f, "%s\t%s\n", path, caption);
         free(path);
@@ -243,7 +261,7 @@ int main(int argc, char **argv)
         if (fflush(stdout) != 0 || ferror(stdout))
             die("cannot write to standard output: %s", strerror(errno));
     }
-    inform("%lld pictures in '%s', %lld of them were there", (long long)options.count,
-           options.folder, (long long)job.kept);
+    inform("%lld pictures in '%s', %lld of them were there", (long long)job.made, options.folder,
+           (long long)job.kept);
     return 0;
 }

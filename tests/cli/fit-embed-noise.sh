@@ -1,0 +1,33 @@
+# The noise a U-Net was trained with stays with its weights, and is what pictures are sampled with.
+$SYNTH -q --embed 32 --unet-cond 64 -o model
+find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
+printf 'a cat\n' >prompts
+fit() { # RUN OPTION...
+    ccld-fit -q shards -m model -o "$@" --init-from model/diffusion.safetensors -b 2 --steps 1 \
+        --demo-prompts prompts 2>err || cat err
+}
+noise() {
+    ccld-weights ls "$1" 2>err | grep embed_noise || echo none
+}
+sample() { # FILE OPTION...
+    ccld-plms -q -m model --checkpoint "$@" --size 64 --steps 2 'a cat'
+}
+fit plain
+fit noised --embed-noise 0.25
+noise plain/latest/diffusion.safetensors
+noise noised/latest/diffusion.safetensors
+ccld-fit -q --resume noised --steps 2 2>err || cat err
+noise noised/latest/diffusion.safetensors
+ccld-weights convert noised/latest/diffusion.safetensors --dtype f16 -o half.safetensors 2>err || cat err
+noise half.safetensors
+
+sample noised/latest/diffusion.safetensors >default
+sample noised/latest/diffusion.safetensors --embed-noise 0.25 | cmp - default
+sample noised/latest/diffusion.safetensors --embed-noise 0 >without
+cmp -s default without || echo 'it changes pictures'
+grep -a '^# embed_noise' default without
+sample plain/latest/diffusion.safetensors >default
+sample plain/latest/diffusion.safetensors --embed-noise 0 | cmp - default
+
+# So are demos: these two are of the same weights.
+cmp -s plain/demo/00000000.png noised/demo/00000000.png || echo 'and demos'
