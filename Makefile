@@ -25,8 +25,8 @@ FIDELITY_GUIDANCE ?= 1 2 3 5
 FIDELITY_STEPS ?= 50
 FIDELITY_SIZE ?= 64
 FIDELITY_SEED ?= 0
-# Noise in the prompts' embeds; none given: what the model was trained with.
-FIDELITY_EMBED_NOISE ?=
+# More of ccld-plms's options.
+FIDELITY_OPTIONS ?=
 -include config.mk
 
 comma := ,
@@ -286,7 +286,7 @@ bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
 	@$(FIDELITY) --list seen >$(FIDELITY_DIR)/seen && $(FIDELITY) --list holdout >$(FIDELITY_DIR)/holdout
 	@for g in $(FIDELITY_GUIDANCE); do for l in 'seen $(FIDELITY_SEEN)' 'holdout $(FIDELITY_HOLDOUT)'; do \
 	    $(BUILD)/ccld-plms $(if $(MODEL),-m '$(MODEL)') --prompts $(FIDELITY_DIR)/$${l% *} -n $${l#* } --guidance $$g \
-	        --size $(FIDELITY_SIZE) --steps $(FIDELITY_STEPS) --seed $(FIDELITY_SEED) $(FIDELITY_EMBED_NOISE:%=--embed-noise %) -b 32 || exit 1; \
+	        --size $(FIDELITY_SIZE) --steps $(FIDELITY_STEPS) --seed $(FIDELITY_SEED) $(FIDELITY_OPTIONS) -b 32 || exit 1; \
 	    done; done >$(FIDELITY_DIR)/samples.ppm
 	$(FIDELITY) $(FIDELITY_DIR)/samples.ppm
 

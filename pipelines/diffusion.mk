@@ -5,7 +5,7 @@
 # A stage's products are files in OUT, and what it was asked for is in OUT/settings. Whatever is stopped or killed goes on
 # when the same command is given again, from its last checkpoint; what is finished is left alone. More steps make a stage
 # and those behind it go on; for another network, or after more training of the autoencoder or CLOOB, remove what was made
-# with the old one: OUT/autoencoder or OUT/cloob*, OUT/shards and OUT/diffusion*.
+# with the old one: OUT/autoencoder or OUT/cloob*, OUT/shards, OUT/more/shards and OUT/diffusion*.
 SEED ?= 1
 # For all programs that compute, such as --threads 1 or --device cuda.
 COMPUTE ?=
@@ -15,15 +15,18 @@ settings_latents = --size $(SIZE)
 settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
     --seed $(SEED) $(DIFFUSION))
 settings_diffusion-noised = $(strip --steps $(STEPS_NOISED) -b $(BATCH_DIFFUSION) --holdout $(HOLDOUT) --seed $(SEED) $(NOISED))
-# Steps of a second training of the U-Net, with its own NOISED; none where empty.
+# Steps of a second training of the U-Net, with its own NOISED, none where empty; where COUNT_MORE is given it also gets the
+# pictures of more/pictures.list.
 STEPS_NOISED ?=
+COUNT_MORE ?=
 settings_samples = $(strip --prompts $(PROMPTS) -n $(SAMPLES) --size $(SIZE) --steps $(STEPS_SAMPLES) --guidance $(GUIDANCE) \
     --seed $(SEED))
 
 all: grid
 	@echo "The model is $(OUT)/model, its pictures are $(OUT)/grid.png."
-pictures: $(OUT)/pictures.list
-latents: $(OUT)/shards.txt
+stores = $(OUT)/shards.txt $(if $(COUNT_MORE),$(OUT)/more/shards.txt)
+pictures: $(stores:shards.txt=pictures.list)
+latents: $(stores)
 diffusion model: $(OUT)/model/diffusion.safetensors
 samples: $(OUT)/samples.ppm
 grid: $(OUT)/grid.png
@@ -39,25 +42,26 @@ $(OUT)/settings/%: FORCE
 	@mkdir -p $(@D)
 	@printf '%s\n' '$(settings_$*)' | cmp -s - $@ || printf '%s\n' '$(settings_$*)' >$@
 
-$(OUT)/shards.txt: $(OUT)/pictures.list $(networks) $(OUT)/settings/latents
-	$(BIN)/ccld-encode -m $(OUT)/model -o $(OUT)/shards $(settings_latents) $(COMPUTE) <$<
-	$(BIN)/ccld-shards stat $(OUT)/shards >$@.part
-	@grep -q '^finished *yes' $@.part || { echo "$(OUT)/shards is not finished: the same command goes on" >&2; exit 1; }
+$(stores): %shards.txt: %pictures.list $(networks) $(OUT)/settings/latents
+	$(BIN)/ccld-encode -m $(OUT)/model -o $(@:.txt=) $(settings_latents) $(COMPUTE) <$<
+	$(BIN)/ccld-shards stat $(@:.txt=) >$@.part
+	@grep -q '^finished *yes' $@.part || { echo "$(@:.txt=) is not finished: the same command goes on" >&2; exit 1; }
 	mv $@.part $@
 
+# Of a program with its input: the run, its steps, the weights it begins with.
+define train
+	$(BIN)/$(1) $(call begin_or_resume,$(OUT)/$(2),$(4)) $(settings_$(2))
+	$(call is_finished,$(OUT)/$(2),$(3))
+	readlink $(OUT)/$(2)/latest >$@
+endef
+
 $(OUT)/diffusion.txt: $(OUT)/shards.txt $(OUT)/settings/diffusion
-	$(BIN)/ccld-fit $(OUT)/shards $(call begin_or_resume,$(OUT)/diffusion) $(settings_diffusion)
-	$(call is_finished,$(OUT)/diffusion,$(STEPS_DIFFUSION))
-	readlink $(OUT)/diffusion/latest >$@
+	$(call train,ccld-fit $(OUT)/shards,diffusion,$(STEPS_DIFFUSION))
 
 # The embeds of texts lie beside those of pictures. A U-Net that has been shown pictures' embeds with --embed-noise takes a
 # text's for that of a picture like it.
-$(OUT)/diffusion-noised.txt: $(OUT)/diffusion.txt $(OUT)/settings/diffusion-noised
-	$(BIN)/ccld-fit $(OUT)/shards \
-	    $(call begin_or_resume,$(OUT)/diffusion-noised,$(OUT)/diffusion/latest/diffusion.safetensors) \
-	    $(settings_diffusion-noised)
-	$(call is_finished,$(OUT)/diffusion-noised,$(STEPS_NOISED))
-	readlink $(OUT)/diffusion-noised/latest >$@
+$(OUT)/diffusion-noised.txt: $(OUT)/diffusion.txt $(stores) $(OUT)/settings/diffusion-noised
+	$(call train,ccld-fit $(stores:.txt=),diffusion-noised,$(STEPS_NOISED),$(OUT)/diffusion/latest/diffusion.safetensors)
 
 last_diffusion = $(OUT)/diffusion$(if $(STEPS_NOISED),-noised)
 $(OUT)/model/diffusion.safetensors: $(last_diffusion).txt

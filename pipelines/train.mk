@@ -6,9 +6,17 @@ settings_cloob = $(strip --size $(SIZE) --steps $(STEPS_CLOOB) -b $(BATCH_CLOOB)
     --seed $(SEED) $(CLOOB))
 settings_cloob-closer = $(strip --steps $(STEPS_CLOSER) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) \
     --seed $(SEED) $(CLOSER))
-# Steps of a second training of CLOOB, on pairs.tsv; none where empty. The first may have a list of its own.
+settings_cloob-texts = $(strip --steps $(STEPS_TEXTS) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) \
+    --seed $(SEED) --text-only $(TEXTS))
+settings_cloob-single = $(strip --steps $(STEPS_SINGLE) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) \
+    --seed $(SEED) --text-only $(SINGLE))
+# Steps of a second training of CLOOB, and of a third and fourth of its text tower alone; none where empty. They are on
+# pairs.tsv, but the first and the last may have lists of their own.
 STEPS_CLOSER ?=
+STEPS_TEXTS ?=
+STEPS_SINGLE ?=
 CLOOB_PAIRS ?= $(OUT)/pairs.tsv
+SINGLE_PAIRS ?= $(OUT)/pairs.tsv
 
 networks = $(OUT)/model/autoencoder.safetensors $(OUT)/model/cloob.safetensors
 include $(dir $(lastword $(MAKEFILE_LIST)))diffusion.mk
@@ -17,7 +25,7 @@ autoencoder: $(OUT)/model/autoencoder.safetensors
 cloob: $(OUT)/model/cloob.safetensors
 
 # All that the autoencoder and the diffusion model ever see: no captions.
-$(OUT)/pictures.list: $(OUT)/pairs.tsv
+$(OUT)/pictures.list $(OUT)/more/pictures.list: %pictures.list: %pairs.tsv
 	cut -f 1 $< >$@.part && mv $@.part $@
 
 $(OUT)/model/autoencoder.safetensors: $(OUT)/pictures.list $(OUT)/settings/autoencoder
@@ -27,19 +35,24 @@ $(OUT)/model/autoencoder.safetensors: $(OUT)/pictures.list $(OUT)/settings/autoe
 	$(call keep_half,$(OUT)/autoencoder/latest/autoencoder.safetensors,$@)
 
 $(OUT)/cloob.txt: $(CLOOB_PAIRS) $(OUT)/settings/cloob
-	$(BIN)/ccld-fit-cloob $(call begin_or_resume,$(OUT)/cloob) $(settings_cloob) <$<
-	$(call is_finished,$(OUT)/cloob,$(STEPS_CLOOB))
-	readlink $(OUT)/cloob/latest >$@
+	$(call train,ccld-fit-cloob <$<,cloob,$(STEPS_CLOOB))
 
 # A sharp retrieval (--scale-hopfield) tells pictures apart soonest but leaves texts far from their pictures; from there on a
 # soft one brings them together.
 $(OUT)/cloob-closer.txt: $(OUT)/cloob.txt $(OUT)/settings/cloob-closer
-	$(BIN)/ccld-fit-cloob $(call begin_or_resume,$(OUT)/cloob-closer,$(OUT)/cloob/latest/cloob.safetensors) \
-	    $(settings_cloob-closer) <$(OUT)/pairs.tsv
-	$(call is_finished,$(OUT)/cloob-closer,$(STEPS_CLOSER))
-	readlink $(OUT)/cloob-closer/latest >$@
+	$(call train,ccld-fit-cloob <$(OUT)/pairs.tsv,cloob-closer,$(STEPS_CLOSER),$(OUT)/cloob/latest/cloob.safetensors)
 
-last_cloob = $(OUT)/cloob$(if $(STEPS_CLOSER),-closer)
+# Of texts that differ in nothing but what has which colour there are seldom two in a batch: it takes longer to tell them
+# apart.
+before_texts = $(OUT)/cloob$(if $(STEPS_CLOSER),-closer)
+$(OUT)/cloob-texts.txt: $(before_texts).txt $(OUT)/settings/cloob-texts
+	$(call train,ccld-fit-cloob <$(OUT)/pairs.tsv,cloob-texts,$(STEPS_TEXTS),$(before_texts)/latest/cloob.safetensors)
+
+before_single = $(if $(STEPS_TEXTS),$(OUT)/cloob-texts,$(before_texts))
+$(OUT)/cloob-single.txt: $(SINGLE_PAIRS) $(before_single).txt $(OUT)/settings/cloob-single
+	$(call train,ccld-fit-cloob <$<,cloob-single,$(STEPS_SINGLE),$(before_single)/latest/cloob.safetensors)
+
+last_cloob = $(if $(STEPS_SINGLE),$(OUT)/cloob-single,$(before_single))
 $(OUT)/model/cloob.safetensors: $(last_cloob).txt
 	@mkdir -p $(@D)
 	$(call keep_half,$(last_cloob)/latest/cloob.safetensors,$@)

@@ -28,11 +28,13 @@ recipe() { # NAME OUT ARGUMENT...
 shapes() { # OUT ARGUMENT...
     local out=$1
     shift
-    recipe shapes "$out" COUNT=120 SIZE=32 HOLDOUT=4 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 STEPS_CLOSER=4 \
-        STEPS_DIFFUSION=16 STEPS_NOISED=6 BATCH_AUTOENCODER=2 BATCH_CLOOB=8 LR_AUTOENCODER=1e-3 \
+    recipe shapes "$out" COUNT=120 COUNT_MORE=40 SIZE=32 HOLDOUT=4 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 \
+        STEPS_CLOSER=4 STEPS_TEXTS=4 STEPS_SINGLE=4 STEPS_DIFFUSION=16 STEPS_NOISED=6 BATCH_AUTOENCODER=2 BATCH_CLOOB=8 \
+        LR_AUTOENCODER=1e-3 \
         AUTOENCODER='--base-channels 32 --channel-multipliers 1,1,1 --blocks 1 --latent-channels 4' \
         CLOOB='--image-size 32 --patch-size 16 --width 64 --layers 1 --text-width 64 --text-layers 1 --context 48
-            --vocabulary 600 --embed 32 --warmup 5' CLOSER='--scale-hopfield 4 --warmup 2' NOISED='--embed-noise 0.25' "$@"
+            --vocabulary 600 --embed 32 --warmup 5' CLOSER='--scale-hopfield 4 --warmup 2' \
+        TEXTS='--scale-hopfield 4 --warmup 2' SINGLE='--warmup 2' NOISED='--embed-noise 0.25' "$@"
 }
 
 # Kills make and its programs once COMMAND is true; sets `product` to 1 where they were done before.
@@ -64,6 +66,8 @@ ok $? 'shapes.mk makes a model and a sheet of pictures'
 (cd "$work/whole" && ls pairs.tsv pictures.list shards.txt model/{autoencoder,cloob,diffusion}.safetensors samples.ppm grid.png) \
     >>"$log" 2>&1
 ok $? 'and leaves the products of all stages'
+! grep -v flower "$work/whole/more/pairs.tsv" >>"$log" && grep -q . "$work/whole/more/shards.txt"
+ok $? 'with more pictures of what is hardest'
 ! grep -q "$(printf '\t')" "$work/whole/pictures.list" && cut -f 1 "$work/whole/pairs.tsv" | cmp - "$work/whole/pictures.list"
 ok $? 'what the diffusion model is made from has no captions'
 
