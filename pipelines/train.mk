@@ -4,12 +4,11 @@ settings_autoencoder = $(strip --size $(SIZE) --steps $(STEPS_AUTOENCODER) -b $(
     --holdout $(HOLDOUT) --seed $(SEED) $(AUTOENCODER))
 settings_cloob = $(strip --size $(SIZE) --steps $(STEPS_CLOOB) -b $(BATCH_CLOOB) --lr $(LR_CLOOB) --holdout $(HOLDOUT_CLOOB) \
     --seed $(SEED) $(CLOOB))
-settings_cloob-closer = $(strip --steps $(STEPS_CLOSER) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) \
-    --seed $(SEED) $(CLOSER))
-settings_cloob-texts = $(strip --steps $(STEPS_TEXTS) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) \
-    --seed $(SEED) --text-only $(TEXTS))
-settings_cloob-single = $(strip --steps $(STEPS_SINGLE) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) \
-    --seed $(SEED) --text-only $(SINGLE))
+# Of a training that goes on with CLOOB: steps, options.
+further_cloob = $(strip --steps $(1) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) --seed $(SEED) $(2))
+settings_cloob-closer = $(call further_cloob,$(STEPS_CLOSER),$(CLOSER))
+settings_cloob-texts = $(call further_cloob,$(STEPS_TEXTS),--text-only $(TEXTS))
+settings_cloob-single = $(call further_cloob,$(STEPS_SINGLE),--text-only $(SINGLE))
 # Steps of a second training of CLOOB, and of a third and fourth of its text tower alone; none where empty. They are on
 # pairs.tsv, but the first and the last may have lists of their own.
 STEPS_CLOSER ?=
