@@ -7,6 +7,7 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/train/embed_neighbours.h"
 
 #define QUARTILES 4
 
@@ -14,6 +15,7 @@
 struct unet_trainee {
     const struct fit *f;
     struct step *step;
+    struct embed_neighbours *neighbours; /* NULL: embeds are not mixed */
     struct batch_reader *reader;
     struct holdout_batch holdout;
     uint64_t *suspects; /* [batch * accumulate] */
@@ -215,6 +217,10 @@ static int open_trainee(struct unet_trainee *u, struct error *e)
         step_set_loss_scale(u->step,
                             (struct loss_scale){f->state->loss_scale, f->state->loss_scale_steps});
     u->suspects = xcalloc((size_t)(o->batch * o->accumulate), sizeof *u->suspects);
+    if (f->options.embed_neighbours > 0 &&
+        embed_neighbours_open(&u->neighbours, f->data, f->options.embed_neighbours, o->seed, e) !=
+            0)
+        return -1;
     struct batch_reader_options reader = {
         .seed = o->seed,
         .batch = o->batch,
@@ -224,12 +230,13 @@ static int open_trainee(struct unet_trainee *u, struct error *e)
         .first_step = f->state->step,
         .start = f->state->at,
     };
-    return batch_reader_open(&u->reader, f->data, &reader, e);
+    return batch_reader_open(&u->reader, f->data, u->neighbours, &reader, e);
 }
 
 static void close_trainee(struct unet_trainee *u)
 {
     batch_reader_close(u->reader);
+    embed_neighbours_close(u->neighbours);
     step_close(u->step);
     holdout_batch_release(&u->holdout);
     free(u->suspects);

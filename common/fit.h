@@ -12,6 +12,7 @@
  * common/train/dataset.h. */
 struct fit_options {
     struct step_options step;
+    int64_t embed_neighbours; /* at most so many: common/train/embed_neighbours.h; 0: none */
     struct learning_rate_options rate;
     int64_t ema_decay_at;
     int64_t steps, epochs; /* where the run ends, whichever comes first; 0: not there */

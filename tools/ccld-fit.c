@@ -11,12 +11,13 @@
 #include "common/fit_memory.h"
 #include "common/fit_tool.h"
 #include "common/saved_options.h"
+#include "common/train/embed_neighbours.h"
 
 static struct {
     struct fit_tool_options run;
     const char *multipliers, *demo_prompts;
     struct model_paths model;
-    int64_t base_channels, mapping_width, demo_every, demo_grid;
+    int64_t embed_neighbours, base_channels, mapping_width, demo_every, demo_grid;
     double uncond_prob, embed_noise, autoencoder_scale;
     bool recompute;
 } options = {
@@ -35,6 +36,8 @@ static const struct option option_table[] = {
      "how often an image is shown without its embed", 0, 1, NULL},
     {"embed-noise", 0, OPTION_FLOAT, &options.embed_noise, "X",
      "noise added to embeds, times their length", 0, 1e3, NULL},
+    {"embed-neighbours", 0, OPTION_INT, &options.embed_neighbours, "N",
+     "show means of embeds and of up to so many like them", 0, EMBED_NEIGHBOURS_BANK, NULL},
     {"base-channels", 0, OPTION_INT, &options.base_channels, "N", "width of the U-Net", 1, 65536,
      NULL},
     {"channel-multipliers", 0, OPTION_STRING, &options.multipliers, "LIST",
@@ -107,6 +110,7 @@ static struct fit_options parse_fit(void)
                  .recompute = options.recompute,
                  .clip_grad = options.run.clip_grad,
                  .adamw = adamw},
+        .embed_neighbours = options.embed_neighbours,
         .rate = loop.rate,
         .ema_decay_at = loop.ema_decay_at,
         .steps = loop.steps,

@@ -24,13 +24,14 @@ enum rng_purpose {
     RNG_INITIAL_WEIGHTS = 6,
     RNG_HOLDOUT_POSTERIOR = 7, /* what held-out images are judged with, at every step the same */
     RNG_HOLDOUT_NOISE = 8,
-    RNG_HOLDOUT_TIME = 9,  /* as RNG_TIME */
-    RNG_SHUFFLE = 10,      /* order of an epoch's records */
-    RNG_HOLDOUT = 11,      /* which records are held out */
-    RNG_SHAPES = 12,       /* scenes of the generated pictures; step = split, sample = index */
-    RNG_FLIP = 13,         /* which pictures are mirrored in training */
-    RNG_EMBED_NOISE = 14,  /* what is added to embeds in training */
-    RNG_PROMPT_NOISE = 15, /* and to prompts' in sampling; sample = image index */
+    RNG_HOLDOUT_TIME = 9,      /* as RNG_TIME */
+    RNG_SHUFFLE = 10,          /* order of an epoch's records */
+    RNG_HOLDOUT = 11,          /* which records are held out */
+    RNG_SHAPES = 12,           /* scenes of the generated pictures; step = split, sample = index */
+    RNG_FLIP = 13,             /* which pictures are mirrored in training */
+    RNG_EMBED_NOISE = 14,      /* what is added to embeds in training */
+    RNG_PROMPT_NOISE = 15,     /* and to prompts' in sampling; sample = image index */
+    RNG_EMBED_NEIGHBOURS = 16, /* with how many neighbours embeds are mixed in training */
 };
 
 /* Block number `block` of a stream, four words: Philox of key `seed` and counter (block, purpose

@@ -3,6 +3,7 @@
 #include "common/base/message.h"
 #include "common/train/dataset.h"
 #include "common/train/dataset_internal.h"
+#include "common/train/embed_neighbours.h"
 
 /* Memory of one micro-batch. */
 struct slot {
@@ -15,6 +16,7 @@ struct slot {
 struct batch_reader {
     struct dataset *dataset;
     struct batch_reader_options options;
+    const struct embed_neighbours *neighbours;
     struct read_ahead *ahead;
 };
 
@@ -36,6 +38,9 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
             dataset_read(r->dataset, record, &slot->record, slot->moments + (size_t)i * moments,
                          slot->embeds + (size_t)i * embed, e);
     }
+    if (!failed && r->neighbours)
+        embed_neighbours_mix(r->neighbours, slot->embeds, r->options.batch, slot->samples,
+                             at->step);
     return failed;
 }
 
@@ -69,11 +74,13 @@ static void slot_free(void *memory)
 }
 
 int batch_reader_open(struct batch_reader **out, struct dataset *d,
+                      const struct embed_neighbours *neighbours,
                       const struct batch_reader_options *o, struct error *e)
 {
     static const struct read_ahead_functions functions = {slot_new, slot_free, fill};
     struct batch_reader *r = xcalloc(1, sizeof *r);
     r->dataset = d;
+    r->neighbours = neighbours;
     r->options = *o;
     if (read_ahead_open(&r->ahead, &functions, r, dataset_order(d), o, e)) {
         free(r);

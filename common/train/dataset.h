@@ -48,9 +48,12 @@ struct dataset_position dataset_advance(const struct dataset *d, struct dataset_
 
 /* Batches of a run, read ahead by threads of their own and handed out in order. */
 struct batch_reader;
-/* Fails when the effective batch (batch * accumulate * ranks) is larger than the records to train
- * on. d must outlive the reader. */
+struct embed_neighbours;
+/* Embeds are mixed with those of neighbours (common/train/embed_neighbours.h), which are NULL where
+ * they are not. Fails when the effective batch (batch * accumulate * ranks) is larger than the
+ * records to train on. d and neighbours must outlive the reader. */
 int batch_reader_open(struct batch_reader **r, struct dataset *d,
+                      const struct embed_neighbours *neighbours,
                       const struct batch_reader_options *o, struct error *e);
 void batch_reader_close(struct batch_reader *r); /* NULL is fine */
 

@@ -11,6 +11,7 @@ try shards -o run --nonsense
 try shards -o run --lr nan
 try shards -o run --uncond-prob 1.1
 try shards -o run --embed-noise -0.1
+try shards -o run --embed-neighbours 8193
 try shards -o run --betas 0.9
 try shards -o run --betas 0.9,1
 try shards -o run --channel-multipliers 4,4,8

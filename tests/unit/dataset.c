@@ -181,7 +181,7 @@ static struct batch_reader *open_reader(struct dataset *d, const struct batch_re
 {
     struct batch_reader *r = NULL;
     struct error e;
-    if (batch_reader_open(&r, d, o, &e)) {
+    if (batch_reader_open(&r, d, NULL, o, &e)) {
         tap_diag("%s", e.text);
     }
     CHECK(r);
@@ -386,7 +386,7 @@ static void test_errors(void)
     d = open_one("plain", 5);
     struct batch_reader *r;
     struct batch_reader_options o = reader_options(49, 2);
-    tap_ok(batch_reader_open(&r, d, &o, &e) && strstr(e.text, "96") && strstr(e.text, "98"),
+    tap_ok(batch_reader_open(&r, d, NULL, &o, &e) && strstr(e.text, "96") && strstr(e.text, "98"),
            "less than a batch: %s", e.text);
     o = reader_options(48, 2);
     r = open_reader(d, &o);
