@@ -14,10 +14,14 @@ CHECKPOINT_EVERY ?= 500
 settings_latents = --size $(SIZE)
 settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
     --seed $(SEED) $(DIFFUSION))
-settings_diffusion-noised = $(strip --steps $(STEPS_NOISED) -b $(BATCH_DIFFUSION) --holdout $(HOLDOUT) --seed $(SEED) $(NOISED))
-# Steps of a second training of the U-Net, with its own NOISED, none where empty; where COUNT_MORE is given it also gets the
-# pictures of more/pictures.list.
+# Of a training that goes on with the U-Net: steps, options.
+further_diffusion = $(strip --steps $(1) -b $(BATCH_DIFFUSION) --holdout $(HOLDOUT) --seed $(SEED) $(2))
+settings_diffusion-noised = $(call further_diffusion,$(STEPS_NOISED),$(NOISED))
+settings_diffusion-between = $(call further_diffusion,$(STEPS_BETWEEN),$(BETWEEN))
+# Steps of a second training of the U-Net, with its own NOISED, and of a third, with its own BETWEEN, none where empty; where
+# COUNT_MORE is given they also get the pictures of more/pictures.list.
 STEPS_NOISED ?=
+STEPS_BETWEEN ?=
 COUNT_MORE ?=
 settings_samples = $(strip --prompts $(PROMPTS) -n $(SAMPLES) --size $(SIZE) --steps $(STEPS_SAMPLES) --guidance $(GUIDANCE) \
     --seed $(SEED))
@@ -63,7 +67,13 @@ $(OUT)/diffusion.txt: $(OUT)/shards.txt $(OUT)/settings/diffusion
 $(OUT)/diffusion-noised.txt: $(OUT)/diffusion.txt $(stores) $(OUT)/settings/diffusion-noised
 	$(call train,ccld-fit $(stores:.txt=),diffusion-noised,$(STEPS_NOISED),$(OUT)/diffusion/latest/diffusion.safetensors)
 
-last_diffusion = $(OUT)/diffusion$(if $(STEPS_NOISED),-noised)
+# A text that leaves things open is between all pictures that it fits: with --embed-neighbours the U-Net learns what to draw
+# there.
+before_between = $(OUT)/diffusion$(if $(STEPS_NOISED),-noised)
+$(OUT)/diffusion-between.txt: $(before_between).txt $(stores) $(OUT)/settings/diffusion-between
+	$(call train,ccld-fit $(stores:.txt=),diffusion-between,$(STEPS_BETWEEN),$(before_between)/latest/diffusion.safetensors)
+
+last_diffusion = $(if $(STEPS_BETWEEN),$(OUT)/diffusion-between,$(before_between))
 $(OUT)/model/diffusion.safetensors: $(last_diffusion).txt
 	$(call keep_half,$(last_diffusion)/latest/diffusion.safetensors,$@)
 

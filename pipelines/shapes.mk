@@ -10,7 +10,7 @@ SHAPES ?= $(BIN)/tests/synth/shapes
 
 # How the model in models/small was made; its README.md has what came of it.
 COUNT ?= 120000
-# Scenes behind these, of which the U-Net's second training also gets those with the shape that is hardest to draw.
+# Scenes behind these, of which the U-Net's further trainings also get those with the shape that is hardest to draw.
 COUNT_MORE ?= 400000
 HARDEST ?= flower
 SIZE ?= 64
@@ -23,6 +23,7 @@ STEPS_TEXTS ?= 2500
 STEPS_SINGLE ?= 1500
 STEPS_DIFFUSION ?= 36000
 STEPS_NOISED ?= 28000
+STEPS_BETWEEN ?= 24000
 BATCH_AUTOENCODER ?= 8
 BATCH_CLOOB ?= 128
 BATCH_DIFFUSION ?= 32
@@ -40,6 +41,8 @@ SINGLE ?= --seed 4 -b 256 --scale-hopfield 4 --lr 1e-3 --lr-schedule cosine --wa
 DIFFUSION ?= --base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 128 --lr-schedule cosine --warmup 300 \
     --holdout-every 2000
 NOISED ?= --seed 2 --embed-noise 0.25 --lr 5e-4 --lr-schedule cosine --warmup 300 --holdout-every 2000
+BETWEEN ?= --seed 3 --embed-noise 0.15 --embed-neighbours 16 --lr 5e-4 --lr-schedule cosine --warmup 300 \
+    --holdout-every 2000
 # Prompts, a line each, pictures of each, and how they are made.
 PROMPTS ?= pipelines/shapes-prompts.txt
 SAMPLES ?= 4

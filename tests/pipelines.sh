@@ -29,12 +29,13 @@ shapes() { # OUT ARGUMENT...
     local out=$1
     shift
     recipe shapes "$out" COUNT=120 COUNT_MORE=40 SIZE=32 HOLDOUT=4 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 \
-        STEPS_CLOSER=4 STEPS_TEXTS=4 STEPS_SINGLE=4 STEPS_DIFFUSION=16 STEPS_NOISED=6 BATCH_AUTOENCODER=2 BATCH_CLOOB=8 \
-        LR_AUTOENCODER=1e-3 \
+        STEPS_CLOSER=4 STEPS_TEXTS=4 STEPS_SINGLE=4 STEPS_DIFFUSION=16 STEPS_NOISED=6 STEPS_BETWEEN=6 BATCH_AUTOENCODER=2 \
+        BATCH_CLOOB=8 LR_AUTOENCODER=1e-3 \
         AUTOENCODER='--base-channels 32 --channel-multipliers 1,1,1 --blocks 1 --latent-channels 4' \
         CLOOB='--image-size 32 --patch-size 16 --width 64 --layers 1 --text-width 64 --text-layers 1 --context 48
             --vocabulary 600 --embed 32 --warmup 5' CLOSER='--scale-hopfield 4 --warmup 2' \
-        TEXTS='--scale-hopfield 4 --warmup 2' SINGLE='--warmup 2' NOISED='--embed-noise 0.25' "$@"
+        TEXTS='--scale-hopfield 4 --warmup 2' SINGLE='--warmup 2' NOISED='--embed-noise 0.25' \
+        BETWEEN='--embed-noise 0.25 --embed-neighbours 4' "$@"
 }
 
 # Kills make and its programs once COMMAND is true; sets `product` to 1 where they were done before.
@@ -86,6 +87,7 @@ for stage in autoencoder cloob diffusion; do
     ok $middle "training of the $stage is killed three times before its end ($(readlink "$work/killed/$stage/latest"))"
 done
 kill_when model/diffusion.safetensors diffusion exists diffusion-noised/latest
+kill_when model/diffusion.safetensors diffusion moved diffusion-between ''
 kill_when samples.ppm samples exists samples.ppm.part
 shapes killed
 ok $? "after $kills kills the same command comes to the end"
@@ -98,8 +100,10 @@ touch "$work/before"
 shapes whole && [ -z "$(find "$work/whole" -newer "$work/before" -type f)" ]
 ok $? 'what is finished is left alone'
 cp "$work/whole/model/diffusion.safetensors" "$work/before"
-shapes whole STEPS_DIFFUSION=18 STEPS_NOISED=8 && [ "$(readlink "$work/whole/diffusion/latest")" = step-00000018 ] &&
+shapes whole STEPS_DIFFUSION=18 STEPS_NOISED=8 STEPS_BETWEEN=8 &&
+    [ "$(readlink "$work/whole/diffusion/latest")" = step-00000018 ] &&
     [ "$(readlink "$work/whole/diffusion-noised/latest")" = step-00000008 ] &&
+    [ "$(readlink "$work/whole/diffusion-between/latest")" = step-00000008 ] &&
     [ "$(readlink "$work/whole/cloob/latest")" = step-00000040 ] &&
     ! cmp -s "$work/whole/model/diffusion.safetensors" "$work/before"
 ok $? 'more steps are trained where it stands'
