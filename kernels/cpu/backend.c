@@ -26,6 +26,7 @@ void cpu_backend_init(struct backend *b)
     b->attention_backward = cpu_attention_backward;
     b->activation_backward = cpu_activation_backward;
     b->concat_backward = cpu_concat_backward;
+    b->embedding_backward = cpu_embedding_backward;
     b->avg_pool2x2_backward = cpu_avg_pool2x2_backward;
     b->max_pool2x2_backward = cpu_max_pool2x2_backward;
     b->feature_distance_backward = cpu_feature_distance_backward;

@@ -29,6 +29,7 @@ void cpu_layer_norm_backward(struct device *d, const struct layer_norm_backward_
 void cpu_attention_backward(struct device *d, const struct attention_backward_args *a);
 void cpu_activation_backward(struct device *d, const struct activation_backward_args *a);
 void cpu_concat_backward(struct device *d, const struct concat_backward_args *a);
+void cpu_embedding_backward(struct device *d, const struct embedding_backward_args *a);
 void cpu_avg_pool2x2_backward(struct device *d, const struct avg_pool2x2_backward_args *a);
 void cpu_max_pool2x2_backward(struct device *d, const struct max_pool2x2_backward_args *a);
 void cpu_feature_distance_backward(struct device *d,

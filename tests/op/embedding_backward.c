@@ -9,6 +9,7 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
 
 static const int64_t bench[][MAX_PARAMETERS] = {
     {4, 77, 512, 49408},
+    {128, 77, 512, 49408},
 };
 
 static void draw(struct check *c, int64_t *p)
