@@ -301,8 +301,9 @@ bench-torch: all $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	else $(MAKE) --no-print-directory bench-torch-cpu; fi
 bench-torch-cpu: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	$(PYTHON) tests/bench/bench-torch.py --bench $(BUILD)/tests/bench/bench-nets
-	$(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit --base 64 --batch 8
-	$(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit --base 16 --batch 64
+	for training in '--base 64 --batch 8' '--base 16 --batch 64' '--net autoencoder' '--net autoencoder --base 32 --side 64 --batch 8' \
+	    '--net cloob' '--net cloob --base 16 --side 64 --batch 64'; do \
+	    $(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit $$training || exit 1; done
 
 fuzz: $(FUZZERS)
 	$(PROVE) $(FUZZERS) :: $(FUZZ_ROUNDS)

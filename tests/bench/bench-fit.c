@@ -1,4 +1,5 @@
-/* Times whole training steps of the U-Net: noise, forward, backward, AdamW and moving average. */
+/* Times whole training steps of a network: noise, forward, loss, backward, AdamW and moving
+ * average. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,23 +12,32 @@
 #include "common/base/rng.h"
 #include "common/base/threads.h"
 #include "common/chosen_device.h"
+#include "common/train/autoencoder_step.h"
+#include "common/train/cloob_step.h"
 #include "common/train/step.h"
 
-#define SIDE 32
+static const char *const network_names[] = {"unet", "autoencoder", "cloob", NULL};
 
 static struct {
-    int64_t base, batch, accumulate, runs;
+    int network;
+    int64_t base, batch, side, accumulate, runs;
     bool recompute, profile, on_request;
-} settings = {.base = 64, .batch = 8, .accumulate = 1, .runs = 5};
+} settings = {.accumulate = 1, .runs = 5};
 
 static const struct option options[] = {
-    {"base", 0, OPTION_INT, &settings.base, "N", "base channels, multipliers 4,4,8,8", 16, 1024,
+    {"net", 0, OPTION_CHOICE, &settings.network, "NAME", "the network", 0, 0, network_names},
+    {"base", 0, OPTION_INT, &settings.base, "N",
+     "base channels, or a twelfth of the width of CLOOB's image tower, 0 for 64, 128, 64", 0, 1024,
      NULL},
-    {"batch", 0, OPTION_INT, &settings.batch, "N", "images of a micro-batch", 1, 4096, NULL},
+    {"batch", 0, OPTION_INT, &settings.batch, "N", "images of a micro-batch, 0 for 8, 1, 8", 0,
+     4096, NULL},
+    {"side", 0, OPTION_INT, &settings.side, "N", "of a latent, or of a picture, 0 for 32, 256, 224",
+     0, 1024, NULL},
     {"accumulate", 0, OPTION_INT, &settings.accumulate, "N", "micro-batches of a step", 1, 4096,
      NULL},
     {"runs", 0, OPTION_INT, &settings.runs, "N", "steps that are timed, after two", 1, 1000, NULL},
-    {"recompute", 0, OPTION_FLAG, &settings.recompute, NULL, "trade time for memory", 0, 0, NULL},
+    {"recompute", 0, OPTION_FLAG, &settings.recompute, NULL, "trade the U-Net's time for memory", 0,
+     0, NULL},
     {"profile", 0, OPTION_FLAG, &settings.profile, NULL, "time every op", 0, 0, NULL},
     {"on-request", 0, OPTION_FLAG, &settings.on_request, NULL,
      "time one step for each line of stdin and print its seconds", 0, 0, NULL},
@@ -36,7 +46,7 @@ static const struct option options[] = {
 
 static const struct program program = {
     .name = "bench-fit",
-    .summary = "Time training steps of a U-Net on random data.",
+    .summary = "Time training steps of a network of the published kind on random data.",
     .usage = "[OPTION]...",
     .options = options,
 };
@@ -103,68 +113,286 @@ static void print_profile(double total, int64_t steps)
     printf("%-28s %8s %10.4f %6.1f\n", "outside", "", total - known, 100 * (total - known) / total);
 }
 
+struct subject;
+
+/* One kind of network: how it is trained. */
+struct trainee {
+    enum net net;
+    int64_t base, batch, side; /* where options say nothing */
+    void (*plan)(struct net_plan *plan, struct net_sizes *sizes);
+    void (*open)(struct subject *s);
+    void (*close)(struct subject *s);
+    void (*micro_batch)(struct subject *s);
+    void (*update)(struct subject *s);
+    int64_t (*memory)(const struct subject *s); /* bytes */
+};
+
 struct subject {
+    const struct trainee *trainee;
     struct device *device;
     struct net_plan plan;
     struct bank *bank;
-    struct step *step;
-    float *moments, *embeds;
+    union {
+        struct step *unet;
+        struct autoencoder_step *autoencoder;
+        struct cloob_step *cloob;
+    } step;
+    float *pictures; /* or moments of latents */
+    float *embeds;
+    int32_t *tokens;
     uint64_t *samples;
     int64_t done;
 };
 
-static void subject_init(struct subject *s, const struct step_options *o)
+static void judge(const struct subject *s, double loss, double gradient_norm, bool applied)
 {
-    struct net_sizes sizes = {.latent = 4,
-                              .embed = 512,
-                              .unet_base = settings.base,
-                              .unet_multipliers = {4, 4, 8, 8},
-                              .unet_cond = UNET_COND_WIDTH,
-                              .autoencoder_scale = 1};
+    if (!applied)
+        die("step %" PRId64 ": loss %g, gradient norm %g", s->done, loss, gradient_norm);
+}
+
+/* The U-Net ------------------------------------------------------------------------------------ */
+
+#define EMBED 512
+
+static struct step_options unet_options(void)
+{
+    return (struct step_options){.seed = 1,
+                                 .batch = settings.batch,
+                                 .accumulate = settings.accumulate,
+                                 .uncond_prob = 0.2,
+                                 .autoencoder_scale = 1,
+                                 .recompute = settings.recompute,
+                                 .adamw = ADAMW_DEFAULTS};
+}
+
+static void unet_plan(struct net_plan *plan, struct net_sizes *sizes)
+{
     struct error e;
-    *s = (struct subject){0};
-    s->device = chosen_device();
-    if (net_sizes_check_unet(&sizes, &e))
+    sizes->unet_base = settings.base;
+    if (net_sizes_check_unet(sizes, &e))
         die_usage("%s", e.text);
-    plan_unet(&s->plan, &sizes);
-    s->bank = bank_new(&s->plan, NET_UNET, 1, s->device);
-    if (step_open(&s->step, s->bank, collective_alone(), o, &e))
+    plan_unet(plan, sizes);
+}
+
+static void unet_open(struct subject *s)
+{
+    size_t n = (size_t)settings.batch, moments = n * 8 * (size_t)(settings.side * settings.side);
+    struct step_options o = unet_options();
+    struct error e;
+    if (step_open(&s->step.unet, s->bank, collective_alone(), &o, &e))
         die("%s", e.text);
-    size_t n = (size_t)settings.batch, moments = n * 8 * SIDE * SIDE, embeds = n * 512;
-    s->moments = xmalloc(moments * sizeof *s->moments);
-    s->embeds = xmalloc(embeds * sizeof *s->embeds);
-    s->samples = xcalloc(n, sizeof *s->samples);
-    rng_normal(s->moments, moments, 1, RNG_POSTERIOR, 0, 0, 0);
-    rng_normal(s->embeds, embeds, 2, RNG_POSTERIOR, 0, 0, 0);
+    s->pictures = xmalloc(moments * sizeof *s->pictures);
+    s->embeds = xmalloc(n * EMBED * sizeof *s->embeds);
+    rng_normal(s->pictures, moments, 1, RNG_POSTERIOR, 0, 0, 0);
+    rng_normal(s->embeds, n * EMBED, 2, RNG_POSTERIOR, 0, 0, 0);
+}
+
+static void unet_close(struct subject *s)
+{
+    step_close(s->step.unet);
+}
+
+static void unet_micro_batch(struct subject *s)
+{
+    struct training_batch b = {settings.batch, settings.side, settings.side,
+                               s->pictures,    s->embeds,     s->samples};
+    step_micro_batch(s->step.unet, s->done, &b);
+}
+
+static void unet_update(struct subject *s)
+{
+    struct step_result r;
+    step_update(s->step.unet, 3e-5, 0.99, &r);
+    judge(s, r.loss, r.gradient_norm, r.applied);
+}
+
+static int64_t unet_memory(const struct subject *s)
+{
+    struct step_options o = unet_options();
+    return step_memory(&s->plan, &o, s->device, settings.side, settings.side);
+}
+
+/* The autoencoder: L1 and the posterior's divergence ------------------------------------------- */
+
+static struct autoencoder_options autoencoder_options(void)
+{
+    return (struct autoencoder_options){.seed = 1,
+                                        .batch = settings.batch,
+                                        .accumulate = settings.accumulate,
+                                        .kl_weight = 1e-6,
+                                        .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
+}
+
+static void autoencoder_plan(struct net_plan *plan, struct net_sizes *sizes)
+{
+    if (settings.base % KL_NORM_GROUPS != 0 || settings.side % 8 != 0)
+        die_usage("an autoencoder has a multiple of %d base channels, pictures a side that 8 "
+                  "divides",
+                  KL_NORM_GROUPS);
+    sizes->kl_channels = settings.base;
+    plan_kl(plan, sizes);
+}
+
+static void draw_pictures(struct subject *s, float least)
+{
+    size_t count = (size_t)(settings.batch * 3 * settings.side * settings.side);
+    s->pictures = xmalloc(count * sizeof *s->pictures);
+    rng_uniform(s->pictures, count, 1, RNG_SHAPES, 0, 0, 0);
+    for (size_t i = 0; i < count; i++)
+        s->pictures[i] = least + (1 - least) * s->pictures[i];
+}
+
+static void autoencoder_open(struct subject *s)
+{
+    struct autoencoder_options o = autoencoder_options();
+    struct error e;
+    if (autoencoder_step_open(&s->step.autoencoder, s->bank, collective_alone(), &o, &e))
+        die("%s", e.text);
+    draw_pictures(s, -1);
+}
+
+static void autoencoder_close(struct subject *s)
+{
+    autoencoder_step_close(s->step.autoencoder);
+}
+
+static void autoencoder_micro_batch(struct subject *s)
+{
+    struct picture_batch b = {settings.batch, (int)settings.side, (int)settings.side, s->pictures,
+                              s->samples};
+    autoencoder_step_micro_batch(s->step.autoencoder, s->done, &b);
+}
+
+static void autoencoder_update(struct subject *s)
+{
+    struct autoencoder_result r;
+    autoencoder_step_update(s->step.autoencoder, 4.5e-6, 0.99, &r);
+    judge(s, r.losses.total, r.gradient_norm, r.applied);
+}
+
+static int64_t autoencoder_memory(const struct subject *s)
+{
+    struct autoencoder_options o = autoencoder_options();
+    return autoencoder_step_memory(s->bank, &o, s->device, (int)settings.side, (int)settings.side);
+}
+
+/* CLOOB's two towers ----------------------------------------------------------------------------
+ */
+
+static struct cloob_step_options cloob_options(void)
+{
+    return (struct cloob_step_options){.batch = settings.batch,
+                                       .accumulate = settings.accumulate,
+                                       .inv_tau = CLOOB_INV_TAU,
+                                       .scale_hopfield = CLOOB_SCALE_HOPFIELD,
+                                       .adamw = {0.9, 0.98, 1e-6, 0.1}};
+}
+
+static void cloob_plan(struct net_plan *plan, struct net_sizes *sizes)
+{
+    if (settings.base % 16 != 0 || settings.side % sizes->patch != 0)
+        die_usage("a base of CLOOB is a multiple of 16, a side one of %d", (int)sizes->patch);
+    if (settings.batch * settings.accumulate < 2)
+        die_usage("CLOOB's loss is of two pairs at least");
+    sizes->image_size = settings.side;
+    sizes->image_width = 12 * settings.base;
+    sizes->text_width = 8 * settings.base;
+    plan_cloob(plan, sizes);
+}
+
+/* Texts of ten tokens and their ends. */
+static void cloob_open(struct subject *s)
+{
+    const struct cloob_sizes *sizes;
+    struct cloob_step_options o = cloob_options();
+    struct error e;
+    if (cloob_step_open(&s->step.cloob, s->bank, collective_alone(), &o, &e))
+        die("%s", e.text);
+    sizes = cloob_step_sizes(s->step.cloob);
+    s->tokens = xcalloc((size_t)(settings.batch * sizes->context), sizeof *s->tokens);
+    for (int64_t i = 0; i < settings.batch; i++) {
+        int32_t *text = s->tokens + i * sizes->context, last = (int32_t)sizes->vocabulary - 1;
+        float words[10];
+        rng_uniform(words, 10, 1, RNG_SHAPES, 1, (uint64_t)i, 0);
+        text[0] = last - 1;
+        for (int k = 0; k < 10; k++)
+            text[k + 1] = (int32_t)(words[k] * (float)(last - 1));
+        text[11] = last;
+    }
+    draw_pictures(s, 0);
+}
+
+static void cloob_close(struct subject *s)
+{
+    cloob_step_close(s->step.cloob);
+}
+
+static void cloob_micro_batch(struct subject *s)
+{
+    struct cloob_batch b = {settings.batch, s->pictures, s->tokens, s->samples};
+    cloob_step_micro_batch(s->step.cloob, &b);
+}
+
+static void cloob_update(struct subject *s)
+{
+    struct cloob_step_result r;
+    cloob_step_update(s->step.cloob, 1e-5, 0.99, &r);
+    judge(s, r.loss, r.gradient_norm, r.applied);
+}
+
+static int64_t cloob_memory(const struct subject *s)
+{
+    struct cloob_step_options o = cloob_options();
+    return cloob_step_memory(&s->plan, &o, s->device, 0);
+}
+
+/* In the order of network_names. */
+static const struct trainee trainees[] = {
+    {NET_UNET, 64, 8, 32, unet_plan, unet_open, unet_close, unet_micro_batch, unet_update,
+     unet_memory},
+    {NET_KL, 128, 1, 256, autoencoder_plan, autoencoder_open, autoencoder_close,
+     autoencoder_micro_batch, autoencoder_update, autoencoder_memory},
+    {NET_CLOOB, 64, 8, 224, cloob_plan, cloob_open, cloob_close, cloob_micro_batch, cloob_update,
+     cloob_memory},
+};
+
+static void subject_init(struct subject *s)
+{
+    struct net_sizes sizes = net_sizes_published;
+    const struct trainee *t = &trainees[settings.network];
+    settings.base = settings.base ? settings.base : t->base;
+    settings.batch = settings.batch ? settings.batch : t->batch;
+    settings.side = settings.side ? settings.side : t->side;
+    *s = (struct subject){.trainee = t, .device = chosen_device()};
+    t->plan(&s->plan, &sizes);
+    s->bank = bank_new(&s->plan, t->net, 1, s->device);
+    s->samples = xcalloc((size_t)settings.batch, sizeof *s->samples);
+    t->open(s);
 }
 
 static void subject_release(struct subject *s)
 {
-    step_close(s->step);
+    s->trainee->close(s);
     bank_free(s->bank);
     plan_release(&s->plan);
-    free(s->moments);
+    free(s->pictures);
     free(s->embeds);
+    free(s->tokens);
     free(s->samples);
     device_close(s->device);
 }
 
 static double timed(struct subject *s)
 {
-    struct training_batch b = {settings.batch, SIDE, SIDE, s->moments, s->embeds, s->samples};
-    struct step_result r;
     double begin = seconds_now();
     for (int64_t k = 0; k < settings.accumulate; k++) {
         for (int64_t i = 0; i < settings.batch; i++)
             s->samples[i] = (uint64_t)((s->done * settings.accumulate + k) * settings.batch + i);
-        step_micro_batch(s->step, s->done, &b);
+        s->trainee->micro_batch(s);
     }
-    step_update(s->step, 3e-5, 0.99, &r);
-    double seconds = seconds_now() - begin;
-    if (!r.applied)
-        die("step %" PRId64 ": loss %g, gradient norm %g", s->done, r.loss, r.gradient_norm);
+    s->trainee->update(s);
     s->done++;
-    return seconds;
+    return seconds_now() - begin;
 }
 
 /* Of this program alone: getrusage also counts what stood here before exec. */
@@ -187,7 +415,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void report(struct subject *s, const struct step_options *o)
+static void report(struct subject *s)
 {
     double *seconds = xmalloc((size_t)settings.runs * sizeof *seconds), sum = 0;
     memset(op_seconds, 0, sizeof op_seconds);
@@ -196,13 +424,15 @@ static void report(struct subject *s, const struct step_options *o)
         sum += seconds[i] = timed(s);
     qsort(seconds, (size_t)settings.runs, sizeof *seconds, by_value);
     double median = (seconds[(settings.runs - 1) / 2] + seconds[settings.runs / 2]) / 2;
-    printf("%6s %6s %12s %10s %10s %10s %10s %12s %12s\n", "base", "batch", "parameters",
-           "median s", "min s", "images/s", "RSS MiB", "tensors MiB", "counted MiB");
-    printf(
-        "%6" PRId64 " %6" PRId64 " %12" PRId64 " %10.3f %10.3f %10.2f %10ld %12zu %12" PRId64 "\n",
-        settings.base, settings.batch * settings.accumulate, s->bank->parameters, median,
-        seconds[0], (double)(settings.batch * settings.accumulate) / median, peak_rss_mib(),
-        device_memory(s->device).peak >> 20, step_memory(&s->plan, o, s->device, SIDE, SIDE) >> 20);
+    printf("%-11s %6s %6s %6s %12s %10s %10s %10s %10s %12s %12s\n", "network", "base", "side",
+           "batch", "parameters", "median s", "min s", "images/s", "RSS MiB", "tensors MiB",
+           "counted MiB");
+    printf("%-11s %6" PRId64 " %6" PRId64 " %6" PRId64 " %12" PRId64
+           " %10.3f %10.3f %10.2f %10ld %12zu %12" PRId64 "\n",
+           network_names[settings.network], settings.base, settings.side,
+           settings.batch * settings.accumulate, s->bank->parameters, median, seconds[0],
+           (double)(settings.batch * settings.accumulate) / median, peak_rss_mib(),
+           device_memory(s->device).peak >> 20, s->trainee->memory(s) >> 20);
     if (settings.profile)
         print_profile(sum / (double)settings.runs, settings.runs);
     free(seconds);
@@ -226,15 +456,8 @@ int main(int argc, char **argv)
     if (options_parse(&program, argc, argv))
         die_usage("no operands are expected");
     threads_init((int)common_options.threads);
-    struct step_options o = {.seed = 1,
-                             .batch = settings.batch,
-                             .accumulate = settings.accumulate,
-                             .uncond_prob = 0.2,
-                             .autoencoder_scale = 1,
-                             .recompute = settings.recompute,
-                             .adamw = ADAMW_DEFAULTS};
     struct subject s;
-    subject_init(&s, &o);
+    subject_init(&s);
     const struct backend *plain = s.device->backend;
     struct backend with_clocks = clocks(plain);
     if (settings.profile)
@@ -244,7 +467,7 @@ int main(int argc, char **argv)
     if (settings.on_request)
         answer_requests(&s);
     else
-        report(&s, &o);
+        report(&s);
     s.device->backend = plain;
     subject_release(&s);
     return 0;

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Times PyTorch and bench-fit on the same training step of the U-Net, by turns in one run: noise,
-forward, backward, AdamW and moving average, float32, the same number of threads. One size a run, so
-that each program's peak of memory is this size's. Needs torch; nothing else of Python.
+"""Times PyTorch and bench-fit on the same training step of one of the three networks, by turns in one
+run: noise, forward, loss, backward, AdamW and moving average, float32, the same number of threads. One
+size a run, so that each program's peak of memory is this size's. Needs torch; nothing else of Python.
 
-    bench-torch-fit.py [--base N] [--batch N] [--bench build/tests/bench/bench-fit] [--runs N]
+    bench-torch-fit.py [--net unet|autoencoder|cloob] [--base N] [--batch N] [--side N]
+                       [--bench build/tests/bench/bench-fit] [--runs N]
 """
 
 import argparse
@@ -22,8 +23,8 @@ import torch
 import torch.nn.functional as F
 
 
-def bench_torch():
-    """The module beside this one, for its U-Net."""
+def load_networks():
+    """The module beside this one."""
     path = pathlib.Path(__file__).with_name("bench-torch.py")
     spec = importlib.util.spec_from_file_location("bench_torch", path)
     module = importlib.util.module_from_spec(spec)
@@ -31,30 +32,22 @@ def bench_torch():
     return module
 
 
+networks = load_networks()
+
+
 class Training:
     """PyTorch's own fast ways: fused AdamW, the moving average in one call for all tensors."""
 
-    def __init__(self, base, batch, memory_format):
-        self.model = bench_torch().UNet(base).to(memory_format=memory_format)
-        for fourier in (self.model.mapping_fourier, self.model.fourier):
-            fourier.weight.requires_grad_(False)
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(self.trained, lr=3e-5, weight_decay=0.01, fused=True)
-        self.sobol = torch.quasirandom.SobolEngine(1, scramble=True)
-        self.moments, self.embeds = torch.randn(batch, 8, 32, 32), torch.randn(batch, 512)
+    def __init__(self, model, memory_format, lr, betas, eps, weight_decay):
+        self.model = model.to(memory_format=memory_format)
         self.memory_format = memory_format
+        self.average = copy.deepcopy(model).requires_grad_(False)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=lr, betas=betas, eps=eps,
+                                           weight_decay=weight_decay, fused=True)
 
     def step(self):
-        mean, logvar = self.moments.chunk(2, dim=1)
-        x = mean + (logvar.clamp(-30, 20) / 2).exp() * torch.randn_like(mean)
-        t = self.sobol.draw(len(x))[:, 0]
-        keep = torch.rand(len(x), 1) > 0.2
-        angle = t[:, None, None, None] * math.pi / 2
-        alpha, sigma, noise = angle.cos(), angle.sin(), torch.randn_like(x)
-        noisy = (x * alpha + noise * sigma).to(memory_format=self.memory_format)
-        v = self.model(noisy, t, torch.where(keep, self.embeds, 0))
-        loss = F.mse_loss(v, noise * alpha - x * sigma)
+        loss = self.loss()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
@@ -64,12 +57,85 @@ class Training:
         return loss.item()
 
 
+def posterior(moments):
+    mean, logvar = moments.chunk(2, dim=1)
+    logvar = logvar.clamp(-30, 20)
+    return mean, logvar, mean + (logvar / 2).exp() * torch.randn_like(mean)
+
+
+class UNetTraining(Training):
+    base, batch, side = 64, 8, 32
+
+    def __init__(self, options, memory_format):
+        model = networks.UNet(options.base)
+        for fourier in (model.mapping_fourier, model.fourier):
+            fourier.weight.requires_grad_(False)
+        super().__init__(model, memory_format, 3e-5, (0.9, 0.999), 1e-8, 0.01)
+        self.sobol = torch.quasirandom.SobolEngine(1, scramble=True)
+        self.moments = torch.randn(options.batch, 8, options.side, options.side)
+        self.embeds = torch.randn(options.batch, 512)
+
+    def loss(self):
+        _, _, x = posterior(self.moments)
+        t = self.sobol.draw(len(x))[:, 0]
+        keep = torch.rand(len(x), 1) > 0.2
+        angle = t[:, None, None, None] * math.pi / 2
+        alpha, sigma, noise = angle.cos(), angle.sin(), torch.randn_like(x)
+        noisy = (x * alpha + noise * sigma).to(memory_format=self.memory_format)
+        v = self.model(noisy, t, torch.where(keep, self.embeds, 0))
+        return F.mse_loss(v, noise * alpha - x * sigma)
+
+
+class AutoencoderTraining(Training):
+    base, batch, side = 128, 1, 256
+
+    def __init__(self, options, memory_format):
+        super().__init__(networks.KL(options.base), memory_format, 4.5e-6, (0.5, 0.9), 1e-8, 0)
+        self.pictures = 2 * torch.rand(options.batch, 3, options.side, options.side) - 1
+        self.pictures = self.pictures.to(memory_format=memory_format)
+
+    def loss(self):
+        mean, logvar, z = posterior(self.model.encoder(self.pictures))
+        kl = (mean ** 2 + logvar.exp() - 1 - logvar).sum() / (2 * len(mean))
+        return F.l1_loss(self.model.decoder(z), self.pictures) + 1e-6 * kl
+
+
+class CloobTraining(Training):
+    base, batch, side = 64, 8, 224
+
+    def __init__(self, options, memory_format):
+        model = networks.Cloob(options.side, 12 * options.base, 8 * options.base)
+        super().__init__(model, memory_format, 1e-5, (0.9, 0.98), 1e-6, 0.1)
+        self.optimizer.param_groups[0]["params"] = [p for p in self.trained if p.ndim >= 2]
+        self.optimizer.add_param_group({"params": [p for p in self.trained if p.ndim < 2],
+                                        "weight_decay": 0})
+        self.pictures = torch.rand(options.batch, 3, options.side, options.side)
+        self.tokens = torch.zeros(options.batch, 77, dtype=torch.long)
+        self.tokens[:, :12] = torch.randint(0, 49406, (options.batch, 12))
+
+    @staticmethod
+    def half(stored, other, inv_tau=30, scale=15):
+        own, cross = (F.normalize((scale * state @ stored.T).softmax(dim=1) @ stored, dim=-1)
+                      for state in (stored, other))
+        k = inv_tau * own @ cross.T
+        others = k.masked_fill(torch.eye(len(k), dtype=torch.bool), -math.inf)
+        return (others.logsumexp(dim=1) - k.diagonal()).mean()
+
+    def loss(self):
+        image, text = self.model(self.pictures, self.tokens)
+        return (self.half(image, text) + self.half(text, image)) / 2
+
+
+TRAININGS = {"unet": UNetTraining, "autoencoder": AutoencoderTraining, "cloob": CloobTraining}
+
+
 class Ours:
     """bench-fit, which makes one step whenever it is asked to."""
 
     def __init__(self, options):
         self.process = subprocess.Popen(
-            [options.bench, "--base", str(options.base), "--batch", str(options.batch),
+            [options.bench, "--net", options.net, "--base", str(options.base),
+             "--batch", str(options.batch), "--side", str(options.side),
              "--threads", str(options.threads), "--on-request"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         answer = self.process.stdout.readline().split()
@@ -101,17 +167,23 @@ def timed(training):
 def main():
     parser = argparse.ArgumentParser(description="Time bench-fit and PyTorch by turns.")
     parser.add_argument("--bench", default="build/tests/bench/bench-fit", metavar="PROGRAM")
-    parser.add_argument("--base", type=int, default=64, metavar="N")
-    parser.add_argument("--batch", type=int, default=8, metavar="N")
+    parser.add_argument("--net", choices=list(TRAININGS), default="unet")
+    for name in ("base", "batch", "side"):
+        parser.add_argument(f"--{name}", type=int, metavar="N",
+                            help="as bench-fit has it, else its own for this network")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--runs", type=int, default=5, metavar="N")
     parser.add_argument("--channels-last", action="store_true",
                         help="PyTorch's other layout of pictures")
     options = parser.parse_args()
+    kind = TRAININGS[options.net]
+    for name in ("base", "batch", "side"):
+        if getattr(options, name) is None:
+            setattr(options, name, getattr(kind, name))
     torch.set_num_threads(options.threads)
     layout = torch.channels_last if options.channels_last else torch.contiguous_format
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
-    training = Training(options.base, options.batch, layout)
+    training = kind(options, layout)
     for _ in range(2):
         training.step()
     ours = Ours(options)
@@ -125,9 +197,9 @@ def main():
     ours_peak = ours.close()
     torch_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     a, b = (statistics.median(seconds[k]) for k in ("ours", "torch"))
-    print(f"training step, base {options.base}, batch {options.batch}, {count:,} parameters, "
-          f"torch {torch.__version__}, float32, {options.threads} threads, "
-          f"median of {options.runs} runs each, by turns")
+    print(f"training step, {options.net}, base {options.base}, side {options.side}, "
+          f"batch {options.batch}, {count:,} parameters, torch {torch.__version__}, "
+          f"float32, {options.threads} threads, median of {options.runs} runs each, by turns")
     print(f"  ours  {a:8.3f} s (least {min(seconds['ours']):.3f}), peak {ours_peak} MiB")
     print(f"  torch {b:8.3f} s (least {min(seconds['torch']):.3f}), peak {torch_peak} MiB, "
           f"{before} of them before it began")

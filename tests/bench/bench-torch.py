@@ -208,7 +208,7 @@ class KL(nn.Module):
         self.decoder = nn.Sequential(*decoder, KLHead(c, 3))
 
 
-# CLOOB image tower -------------------------------------------------------------------------------
+# CLOOB ---------------------------------------------------------------------------------------------
 
 
 class TransformerLayer(nn.Module):
@@ -245,6 +245,30 @@ class ImageTower(nn.Module):
         x = self.patches(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.class_token.expand(len(x), 1, -1), x], dim=1) + self.positions
         return F.normalize(self.projection(self.layers(x)[:, 0]), dim=-1)
+
+
+class TextTower(nn.Module):
+    """Without the reference's mask of padding, which costs a little more."""
+
+    def __init__(self, vocabulary=49408, context=77, d=512, layers=12, embed=512):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, d)
+        self.positions = nn.Parameter(torch.randn(context, d))
+        self.layers = nn.Sequential(*[TransformerLayer(d) for _ in range(layers)])
+        self.projection = nn.Linear(d, embed)
+
+    def forward(self, tokens):
+        x = self.layers(self.tokens(tokens) + self.positions)
+        return F.normalize(self.projection(x[:, 0]), dim=-1)
+
+
+class Cloob(nn.Module):
+    def __init__(self, size=224, image_width=768, text_width=512):
+        super().__init__()
+        self.image, self.text = ImageTower(size, d=image_width), TextTower(d=text_width)
+
+    def forward(self, rgb, tokens):
+        return self.image(rgb), self.text(tokens)
 
 
 # The comparison ----------------------------------------------------------------------------------
