@@ -57,12 +57,16 @@ CLOOB_PAIRS ?= $(OUT)/pairs-terse.tsv
 SINGLE_PAIRS ?= $(OUT)/pairs-single.tsv
 include $(dir $(lastword $(MAKEFILE_LIST)))train.mk
 
+# Of shapes or colours, as awk takes them.
+names = "$$($(SHAPES) --list $(1) | paste -s -d '|')"
 $(OUT)/pairs-terse.tsv: $(OUT)/pairs.tsv
-	awk -F '\t' -v OFS='\t' 'NR % 3 { gsub(/an orange /, "a ", $$2); \
-	    gsub(/(red|orange|yellow|green|cyan|blue|purple|pink|white|black) /, "", $$2) } 1' $< >$@.part && mv $@.part $@
+	awk -F '\t' -v OFS='\t' -v colours=$(call names,colours) \
+	    '!length(colours) { exit 1 } \
+	    NR % 3 { gsub("an (" colours ") ", "a ", $$2); gsub("(" colours ") ", "", $$2) } 1' $< >$@.part && mv $@.part $@
 
 $(OUT)/pairs-single.tsv: $(OUT)/pairs.tsv
-	awk -F '\t' '{ things = gsub(/circle|square|triangle|star|heart|moon|cross|ring|diamond|flower/, "&", $$2) } \
+	awk -F '\t' -v shapes=$(call names,shapes) \
+	    '!length(shapes) { exit 1 } { things = gsub(shapes, "&", $$2) } \
 	    things == 1 || NR % 4 == 0 { print $$1 "\t" $$2 }' $< >$@.part && mv $@.part $@
 
 # Pictures that are there already are checked and kept.

@@ -14,12 +14,14 @@
 #include "tests/support/shapes.h"
 
 static const char *const split_names[] = {"train", "holdout", "both", NULL};
+enum list { LIST_NONE, LIST_SHAPES, LIST_COLORS };
+static const char *const list_names[] = {"none", "shapes", "colours", NULL};
 
 static struct {
     const char *folder, *pairs;
     int64_t count, first, size;
     uint64_t seed;
-    int split, only;
+    int split, only, list;
 } options = {.count = -1, .size = 64, .only = -1};
 
 static const struct option option_table[] = {
@@ -73,6 +75,12 @@ static const struct option option_table[] = {
      .value = &options.pairs,
      .argument = "FILE",
      .help = "write the list of paths and captions there instead of to standard output"},
+    {.name = "list",
+     .kind = OPTION_CHOICE,
+     .value = &options.list,
+     .argument = "WHICH",
+     .help = "print the names that captions have for these, one a line, and end",
+     .choices = list_names},
     {0},
 };
 
@@ -80,7 +88,7 @@ static const struct program program = {
     .name = "shapes",
     .summary = "Makes small pictures of coloured shapes with captions; lists PATH<tab>CAPTION.\n"
                "Pictures that are there already are checked and kept.",
-    .usage = "[OPTION]... -o DIR -n N",
+    .usage = "[OPTION]... -o DIR -n N\n--list WHICH",
     .options = option_table,
 };
 
@@ -216,6 +224,20 @@ static void list_pairs(FILE *f)
     }
 }
 
+static void end_output(void)
+{
+    if (fflush(stdout) != 0 || ferror(stdout))
+        die("cannot write to standard output: %s", strerror(errno));
+}
+
+static int print_names(const char *const *names)
+{
+    for (; *names; names++)
+        puts(*names);
+    end_output();
+    return 0;
+}
+
 static void write_pairs(void)
 {
     struct error e;
@@ -244,6 +266,8 @@ int main(int argc, char **argv)
     struct error e;
     if (options_parse(&program, argc, argv) > 0)
         die_usage("unexpected operand '%s'", argv[1]);
+    if (options.list != LIST_NONE)
+        return print_names(options.list == LIST_SHAPES ? shape_names : color_names);
     if (!options.folder)
         die_usage("no folder: name one with -o");
     if (options.count < 0)
@@ -258,8 +282,7 @@ int main(int argc, char **argv)
         write_pairs();
     } else {
         list_pairs(stdout);
-        if (fflush(stdout) != 0 || ferror(stdout))
-            die("cannot write to standard output: %s", strerror(errno));
+        end_output();
     }
     inform("%lld pictures in '%s', %lld of them were there", (long long)job.made, options.folder,
            (long long)job.kept);
