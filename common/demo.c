@@ -77,6 +77,7 @@ static struct sample_options sampling(const struct demo *d)
         .consecutive = true,
         .height = d->options.height,
         .width = d->options.width,
+        .guidance_start = 1,
         .embed_noise = d->options.embed_noise,
         .autoencoder_scale = d->options.autoencoder_scale,
         .batch_size = (int)d->options.batch,

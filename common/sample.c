@@ -47,7 +47,9 @@ struct batch {
     int n;
     int64_t first_job;     /* job = conditioning * count + image */
     int conditions;        /* whose weight is not 0 */
-    float *weights;        /* [conditions] */
+    float *weights;        /* [conditions]; the unconditional one is first, where it is there */
+    float *unguided;       /* [conditions] at times above guidance_start */
+    bool may_be_unguided;  /* unguided is something */
     struct tensor *embeds; /* [conditions * n, embed width], condition after condition */
 };
 
@@ -229,8 +231,10 @@ static struct tensor *predict_v(void *context, struct tape *t, struct tensor *x,
     const struct batch *b = context;
     int rows = 2 * b->n > MIN_ROWS ? 2 * b->n : MIN_ROWS;
     int together = b->run->o->low_memory ? 1 : rows / b->n;
+    bool unguided = b->may_be_unguided && time > b->run->o->guidance_start;
+    const float *weights = unguided ? b->unguided : b->weights;
     struct tensor **parts = xcalloc((size_t)b->conditions, sizeof *parts);
-    for (int begin = 0; begin < b->conditions; begin += together) {
+    for (int begin = weights[0] == 0; begin < b->conditions; begin += together) {
         int k = b->conditions - begin < together ? b->conditions - begin : together;
         struct tensor *embeds = tensor_slice(b->embeds, (int64_t)begin * b->n, (int64_t)k * b->n);
         struct tensor *v = unet_at(b, t, x, time, embeds);
@@ -242,7 +246,7 @@ static struct tensor *predict_v(void *context, struct tape *t, struct tensor *x,
         }
         tensor_release(embeds);
     }
-    struct tensor *v = guidance_combine(t, b->conditions, parts, b->weights);
+    struct tensor *v = guidance_combine(t, b->conditions, parts, weights);
     for (int i = 0; i < b->conditions; i++)
         tensor_release(parts[i]);
     free(parts);
@@ -311,10 +315,13 @@ static void batch_begin(struct batch *b, struct run *r, struct tape *t)
     size_t rows = ((size_t)lead->count + 1) * (size_t)b->n, row = 0;
     float *embeds = xcalloc(rows * width, sizeof *embeds);
     b->weights = xcalloc((size_t)lead->count + 1, sizeof *b->weights);
+    b->unguided = xcalloc((size_t)lead->count + 1, sizeof *b->unguided);
+    b->may_be_unguided = guidance_unguided_weights(b->unguided, lead->weights, lead->count);
     for (int i = 0; i <= lead->count; i++) {
         if (lead->weights[i] == 0)
             continue;
-        b->weights[b->conditions++] = lead->weights[i];
+        b->weights[b->conditions] = lead->weights[i];
+        b->unguided[b->conditions++] = b->unguided[i];
         for (int j = 0; j < b->n; j++, row++) {
             if (i == 0) /* the unconditional embed stays zero */
                 continue;
@@ -333,6 +340,7 @@ static void batch_end(struct batch *b)
 {
     tensor_release(b->embeds);
     free(b->weights);
+    free(b->unguided);
 }
 
 static bool report_progress(void *context, int done)

@@ -22,10 +22,11 @@ struct sample_options {
     int steps;
     double eta; /* SAMPLER_DDIM only */
     uint64_t seed;
-    int64_t first, count; /* images first .. first + count - 1 of each conditioning */
-    bool consecutive;     /* numbers go on from one conditioning to the next: no noise twice */
-    int height, width;    /* pixels */
-    double embed_noise;   /* common/diffusion/embed_noise.h: another for each image and prompt */
+    int64_t first, count;  /* images first .. first + count - 1 of each conditioning */
+    bool consecutive;      /* numbers go on from one conditioning to the next: no noise twice */
+    int height, width;     /* pixels */
+    double guidance_start; /* at times above it prompts steer without guidance; 1: nowhere */
+    double embed_noise;    /* common/diffusion/embed_noise.h: another for each image and prompt */
     double autoencoder_scale;
     const char *init;     /* image file to start from, or NULL for noise alone */
     double starting_time; /* with init: steps at or above it are left out */

@@ -23,7 +23,7 @@ static struct {
     struct string_list images;
     int64_t count, first, steps, batch_size;
     uint64_t seed;
-    double eta, guidance, embed_noise, starting_time, autoencoder_scale;
+    double eta, guidance, guidance_start, embed_noise, starting_time, autoencoder_scale;
     struct size2d size;
     bool low_memory;
 } options = {
@@ -32,6 +32,7 @@ static struct {
     .steps = 50,
     .batch_size = 4,
     .guidance = 3,
+    .guidance_start = 1,
     .embed_noise = NAN, /* the checkpoint's */
     .starting_time = 0.9,
 };
@@ -87,6 +88,12 @@ static const struct option option_table[] = {
      .help = "weight of prompts that give none",
      .min = -CONDITIONING_MAX_WEIGHT,
      .max = CONDITIONING_MAX_WEIGHT},
+    {.name = "guidance-start",
+     .kind = OPTION_FLOAT,
+     .value = &options.guidance_start,
+     .argument = "T",
+     .help = "timestep from which on there is guidance: pictures differ more where it is below 1",
+     .max = 1},
     {.name = "number",
      .letter = 'n',
      .kind = OPTION_INT,
@@ -280,6 +287,10 @@ static int write_image(void *context, const struct image *image, int conditionin
     image_remarks_set(&remarks, "method", sampler_method_names[options.method]);
     snprintf(number, sizeof number, "%.9g", c->guidance);
     image_remarks_set(&remarks, "guidance", number);
+    if (options.guidance_start < 1) {
+        snprintf(number, sizeof number, "%.9g", options.guidance_start);
+        image_remarks_set(&remarks, "guidance_start", number);
+    }
     if (w->embed_noise > 0) {
         snprintf(number, sizeof number, "%.9g", w->embed_noise);
         image_remarks_set(&remarks, "embed_noise", number);
@@ -336,6 +347,7 @@ int main(int argc, char **argv)
         .seed = options.seed,
         .first = options.first,
         .count = options.count,
+        .guidance_start = options.guidance_start,
         .embed_noise = embed_noise(m),
         .height = size.height,
         .width = size.width,

@@ -15,6 +15,19 @@ void guidance_weights(float *weights, const double *prompt_weights, int prompts)
     weights[0] = (float)(1 - sum);
 }
 
+bool guidance_unguided_weights(float *weights, const float *guided, int prompts)
+{
+    double sum = 0;
+    for (int i = 1; i <= prompts; i++)
+        sum += guided[i];
+    if (sum == 0)
+        return false;
+    weights[0] = 0;
+    for (int i = 1; i <= prompts; i++)
+        weights[i] = (float)(guided[i] / sum);
+    return true;
+}
+
 struct tensor *guidance_combine(struct tape *t, int count, struct tensor *const *v,
                                 const float *weights)
 {

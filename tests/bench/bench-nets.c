@@ -267,6 +267,7 @@ static void sample(struct subject *s)
                                .steps = (int)settings.steps,
                                .seed = 1,
                                .count = s->n,
+                               .guidance_start = 1,
                                .batch_size = (int)s->n,
                                .height = 256,
                                .width = 256,

@@ -14,7 +14,7 @@ $plms -n 2 --first 2 --batch-size 2 a b:2 >>parts
 cmp parts four
 grep -a '^# \(seed\|index\)=' four
 # So with more prompts than go through the network at once, with noise in every step, and off the square.
-for options in '--embed-noise 0.3 a b:-1' '--method dpm2m a b c d e f g h i' '--method ddpm a b:-1' '--method plms --size 64x128 a'; do
+for options in '--embed-noise 0.3 a b:-1' '--guidance-start 0.9 a b:0.5' '--method dpm2m a b c d e f g h i' '--method ddpm a b:-1' '--method plms --size 64x128 a'; do
     $plms -n 2 $options >two
     $plms -n 2 -b 1 $options | cmp - two
     $plms -n 2 --low-memory $options | cmp - two

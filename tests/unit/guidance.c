@@ -45,6 +45,20 @@ static void test_weights(void)
     tap_ok(fabsf(many[0]) <= 1e-7f, "ten tenths leave nothing");
 }
 
+static void test_unguided_weights(void)
+{
+    float guided[4], weights[4];
+    guidance_weights(guided, (double[]){3, -0.5, 1.5}, 3);
+    bool are = guidance_unguided_weights(weights, guided, 3);
+    tap_ok(are && weights[0] == 0 && weights[1] == 0.75f && weights[2] == -0.125f &&
+               weights[3] == 0.375f,
+           "without guidance: the prompts' shares");
+    guidance_weights(guided, (double[]){2, -2}, 2);
+    tap_ok(!guidance_unguided_weights(weights, guided, 2) &&
+               !guidance_unguided_weights(weights, guided, 0),
+           "prompts that cancel out, or none, have no shares");
+}
+
 static void test_combine(int count)
 {
     float data[COUNT * ELEMENTS], weights[COUNT];
@@ -81,6 +95,7 @@ int main(int argc, char **argv)
         die("cannot open the CPU: %s", e.text);
     tape_init(&tape, device);
     test_weights();
+    test_unguided_weights();
     for (int count = 1; count <= COUNT; count++)
         test_combine(count);
     tape_release(&tape);
