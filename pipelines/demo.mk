@@ -11,6 +11,8 @@ PROMPTS ?= pipelines/demo-prompts.txt
 SAMPLES ?= 4
 SEED ?= 1
 STEPS ?= 50
+# Guidance that begins a little later: what a text leaves open differs more.
+SAMPLING ?= --guidance-start 0.92
 
 all: $(OUT)/shards/done $(OUT)/grid.png
 	$(BIN)/ccld-shards stat $(OUT)/shards
@@ -21,7 +23,7 @@ $(OUT)/shards/done: FORCE
 	printf '%s\n' $(PHOTOS) | $(BIN)/ccld-encode -m $(MODEL) -o $(@D)
 
 $(OUT)/grid.png: FORCE
-	$(BIN)/ccld-plms -m $(MODEL) --prompts $(PROMPTS) -n $(SAMPLES) --seed $(SEED) --steps $(STEPS) | \
+	$(BIN)/ccld-plms -m $(MODEL) --prompts $(PROMPTS) -n $(SAMPLES) --seed $(SEED) --steps $(STEPS) $(SAMPLING) | \
 	    $(BIN)/ccld-grid --columns $(SAMPLES) -o $@
 
 FORCE:

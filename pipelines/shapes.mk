@@ -1,5 +1,5 @@
 # A small world from nothing: pictures of coloured shapes with captions, the three networks trained on them, and a sheet of
-# their own pictures. On two cores it takes about eight hours:
+# their own pictures. On two cores it takes about nine hours:
 #   make all build/tests/synth/shapes && make -f pipelines/shapes.mk BIN=build OUT=build/world
 # Stages are goals of their own: pictures autoencoder cloob latents diffusion samples grid; see diffusion.mk for what is
 # kept and how it goes on. Held-out combinations of shape and colour never occur in the pictures; `make bench-fidelity
