@@ -145,9 +145,6 @@ $(BUILD)/flags-on-host: private COMMAND = $(CXX) $(ALL_CXXFLAGS)
 $(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host: FORCE
 	@mkdir -p $(@D)
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
-# Where the model that ships with the project is looked for.
-$(BUILD)/common/nets/model.o: private EXTRA_CFLAGS := -DCCLD_DATA_FOLDER='"$(PREFIX)/share/ccld"'
-$(BUILD)/kernels/plugin.o $(BUILD)/tests/unit/plugin.o: private EXTRA_CFLAGS := -DCCLD_PLUGIN_FOLDER='"$(PREFIX)/lib/ccld"'
 # The fast kernels contract to FMA; everything else rounds every step, as written.
 $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
 $(BUILD)/%.o: %.c $(BUILD)/flags

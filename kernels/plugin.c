@@ -9,9 +9,7 @@
 #include "common/base/message.h"
 
 #define PLUGIN_NAME "libccld-cuda.so"
-#ifndef CCLD_PLUGIN_FOLDER
-#define CCLD_PLUGIN_FOLDER "/usr/local/lib/ccld"
-#endif
+#define INSTALLED   "../lib/ccld" /* seen from the programs, wherever they are put */
 
 /* NULL: nowhere. */
 static char *find_plugin(void)
@@ -19,7 +17,7 @@ static char *find_plugin(void)
     const char *named = getenv("CCLD_CUDA_PLUGIN");
     if (named && *named)
         return xstrdup(named);
-    return find_beside_program(PLUGIN_NAME, CCLD_PLUGIN_FOLDER);
+    return find_beside_program(PLUGIN_NAME, INSTALLED);
 }
 
 /* $XDG_CACHE_HOME/ccld, else ~/.cache/ccld; NULL where that cannot be made. */

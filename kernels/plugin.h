@@ -34,7 +34,7 @@ typedef const char *plugin_entry(const struct plugin_host *host, struct backend 
 typedef const char *plugin_open(struct device *d, int index); /* "ccld_cuda_open" */
 
 /* Sets *b to the plugin's table, loaded at the first call. Looks where $CCLD_CUDA_PLUGIN says, else
- * beside the program, else in the folder it was installed to. */
+ * beside the program, else where it is installed with it. */
 int plugin_backend(const struct backend **b, plugin_open **open, struct error *e);
 
 #endif

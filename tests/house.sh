@@ -43,9 +43,10 @@ install_all() {
         for part in autoencoder cloob diffusion; do
             cmp models/small/$part.safetensors "$work/root/usr/share/ccld/models/small/$part.safetensors" || return 1
         done &&
-        { [ ! -f "$build/libccld-cuda.so" ] || [ -f "$work/root/usr/lib/ccld/libccld-cuda.so" ]; }
+        { [ ! -f "$build/libccld-cuda.so" ] || [ -f "$work/root/usr/lib/ccld/libccld-cuda.so" ]; } &&
+        (unset CCLD_MODEL && cd "$work" && root/usr/bin/ccld-plms -q --steps 1 "a red heart" >picture.ppm)
 }
-check 'make install installs programs, the model and pages' install_all
+check 'make install installs programs, the model, which they find, and pages' install_all
 
 # Golden files: one that is missing is counted, a folder without any fails.
 parity=$build/tests/golden/noise

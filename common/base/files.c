@@ -256,12 +256,17 @@ static char *find_in(const char *folder, const char *name)
 
 char *find_beside_program(const char *name, const char *installed)
 {
-    char program[4096], *found = NULL;
+    char program[4096];
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
-    if (length > 0) {
-        program[length] = 0;
-        *strrchr(program, '/') = 0;
-        found = find_in(program, name);
+    if (length <= 0)
+        return NULL;
+    program[length] = 0;
+    *strrchr(program, '/') = 0;
+    char *found = find_in(program, name);
+    if (!found) {
+        char *folder = path_join(program, installed);
+        found = find_in(folder, name);
+        free(folder);
     }
-    return found ? found : find_in(installed, name);
+    return found;
 }

@@ -36,8 +36,8 @@ void atomic_file_abandon(struct atomic_file *f);
 int make_directories(const char *path, struct error *e); /* mkdir -p */
 char *path_join(const char *folder, const char *name);   /* malloc'ed */
 bool file_exists(const char *path);
-/* What is there in the folder of the running program's file, else in `installed`; malloc'ed, NULL
- * when it is in neither. */
+/* What is there in the folder of the running program's file, else in `installed`, a path from that
+ * folder on; malloc'ed, NULL when it is in neither. */
 char *find_beside_program(const char *name, const char *installed);
 
 #endif

@@ -8,11 +8,8 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 
-#define SHIPPED "models/small"
-/* `make install` puts it below this; the build sets it. */
-#ifndef CCLD_DATA_FOLDER
-#define CCLD_DATA_FOLDER "/usr/local/share/ccld"
-#endif
+#define SHIPPED    "models/small"
+#define INSTALLED  "../share/ccld" /* seen from the programs, wherever they are put */
 #define PIXELS_MAX 16384
 
 static const char *const endings[] = {"safetensors", "ckpt", "pth", "pt", "zip", "pkl"};
@@ -27,7 +24,7 @@ static char *model_folder(const struct model_paths *p, struct error *e)
         error_set(e, "cannot open model folder '%s': no such folder", named);
         return NULL;
     }
-    char *shipped = find_beside_program(SHIPPED, CCLD_DATA_FOLDER);
+    char *shipped = find_beside_program(SHIPPED, INSTALLED);
     if (!shipped)
         error_set(e, "no model: name one with -m DIR or $CCLD_MODEL");
     return shipped;
