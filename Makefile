@@ -110,7 +110,7 @@ ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -fPIC -pthread -fno-math-errno -ffp
 # Tests of the backend that need no GPU; the second asks cuDNN itself.
 CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cuda/convolution_plans)
 
-LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c)
+LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c formats/*/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
 TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/fuzz/*.c tests/bench/*.c tests/synth/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
@@ -199,7 +199,7 @@ $(BUILD)/tests/cuda/convolution_plans: $(addprefix $(BUILD)/,tests/cuda/convolut
 	$(Q)$(NVCC) -ccbin $(CXX) -cudart static -o $@ $^ $(NVCC_LIBS) $(filter-out -pthread,$(ALL_LIBS))
 
 # What it takes in with .incbin.
-$(BUILD)/formats/embedded.o: formats/clip_bpe_merges.txt.zst formats/html_entities.txt
+$(BUILD)/formats/text/embedded.o: formats/text/clip_bpe_merges.txt.zst formats/text/html_entities.txt
 
 # Second invocations of make below see what deps has installed by then.
 AGAIN = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j $(shell nproc))

@@ -1,11 +1,32 @@
 #!/bin/sh
-# Dependencies point one way:
-#   tools -> common/{nets,diffusion,prep} -> {kernels, formats} -> common/base
-# Every #include "..." of ours is held against that picture; TAP.
+# Includes point one way: every #include "..." of ours goes down a floor or stays in its room.
+# Reads the tree in ROOT; TAP.
 # usage: tests/include-direction.sh [ROOT]
 set -u
 self=$(cd "$(dirname "$0")" && pwd)/${0##*/}
 cd "${1:-$(dirname "$0")/..}" || exit 2
+
+# The rooms (folders), each with its floor. A room includes itself and rooms on lower floors.
+# The backends of kernels/ have rules of their own below.
+rooms='
+tools               11
+common/fit          10
+common/run           9
+common/data          8
+common/train         7
+common/diffusion     6
+common/encode        6
+common/nets          5
+common/images        5
+common/program       5
+formats/shards       4
+formats/weights      3
+formats/images       2
+formats/text         2
+formats              2
+kernels              2
+common/base          1
+'
 
 number=0 failed=0
 report() { # NAME OFFENDERS
@@ -36,48 +57,60 @@ only() { # NAME FILE-REGEX ALLOWED-REGEX
     report "$1" "$(from_files "$2" | grep -Ev "^[^ ]+ ($3)")"
 }
 
-# A check that looks at nothing cannot fail: every layer must have been seen.
-for layer in tools/ common/nets/ common/diffusion/ kernels/ formats/ common/base/; do
-    from_files "$layer" >/dev/null || report "includes of $layer were found" "none"
-done
+# upward ROOM: its includes of rooms that are not on a lower floor.
+upward() {
+    from_files "$1/[^/ ]* " | awk -v from="$1" -v rooms="$rooms" '
+        BEGIN { n = split(rooms, word); for (i = 1; i < n; i += 2) floor[word[i]] = word[i + 1] }
+        { to = $2; sub("/[^/]*$", "", to) }
+        to != from && !(to in floor && floor[to] < floor[from]) { print }'
+}
 
 report 'includes are written from the root' "$(echo "$ours" | while read -r file included; do
     [ -f "$included" ] || echo "$file: \"$included\""
 done)"
-only 'common/base includes nothing of ours' 'common/base/' 'common/base/'
+report 'every folder of tools, common and formats has a floor' "$(sources |
+    grep -E '^(tools|common|formats)/' | sed 's|/[^/]*$||' | sort -u | while read -r room; do
+    echo "$rooms" | grep -q "^$room " || echo "$room"
+done)"
+for room in $(echo "$rooms" | awk 'NF { print $1 }'); do
+    # A check that looks at nothing cannot fail.
+    if [ -z "$(from_files "$room/[^/ ]* ")" ]; then
+        report "$room has includes" "none was found"
+    else
+        report "$room includes lower floors" "$(upward "$room")"
+    fi
+done
+only 'formats include formats and base' 'formats/' 'formats/|common/base/'
 only 'kernels include kernels and base' 'kernels/' 'kernels/|common/base/|tests/cuda-host/cuda.h'
 report 'only cuda.cuh includes the emulator of CUDA' "$(from_files 'kernels/' |
     grep ' tests/' | grep -v '^kernels/cuda/cuda.cuh ')"
 report 'and the headers of its runtime' "$(sources | grep '^kernels/' |
     grep -v '^kernels/cuda/cuda.cuh$' | xargs grep -nE '#[[:space:]]*include[[:space:]]*<cuda_')"
-only 'kernels above the backends do not look into them' 'kernels/[^/ ]* ' \
-    'kernels/[^/]*$|common/base/'
 only 'kernels/ref knows no other backend' 'kernels/ref/' 'kernels/[^/]*$|kernels/ref/|common/base/'
-only 'formats include formats and base' 'formats/' 'formats/|common/base/'
-only 'common/nets include kernels, formats and base' 'common/nets/' \
-    'common/nets/|kernels/[^/]*$|formats/|common/base/'
-only 'common/diffusion includes kernels, formats and base' 'common/diffusion/' \
-    'common/diffusion/|kernels/[^/]*$|formats/|common/base/'
-only 'common/prep includes kernels, formats and base' 'common/prep[^/ ]* ' \
-    'common/prep|kernels/[^/]*$|formats/|common/base/'
-only 'common/train builds on networks, diffusion and the preparation of pictures' 'common/train/' \
-    'common/(train|nets|diffusion|base)/|common/(prep|path_source)\.h|kernels/[^/]*$|formats/'
-only 'what joins them in common stays above the backends' 'common/[^/ ]*\.[ch] ' \
-    'common/|kernels/[^/]*$|formats/'
-only 'tools do not look into backends or tests' 'tools/' 'common/|kernels/[^/]*$|formats/|tools/'
 report 'only kernels know BLAS, oneDNN and CUDA' "$(sources | grep -v '^kernels/' |
     xargs grep -nE '#[[:space:]]*include[[:space:]]*<([a-z]*cblas|dnnl|oneapi|cuda|cublas|cudnn)' |
     grep -v '^tests/bench/')"
 report 'no include goes up or out' "$(echo "$ours" | grep -E ' (\.|/)')"
 
-# The same on a tree with one include in the wrong direction, which must be found.
+# Wrong includes in a copy of the tree, which must all be found.
+finds() { # FILE LINE REPORT
+    cp -R common kernels formats tools "$wrong" && mkdir -p "$wrong/tests" "$wrong/${1%/*}"
+    echo "$2" >>"$wrong/$1"
+    report "found: $2 in $1" "$("$self" "$wrong" | grep -q "^not ok .* - $3\$" || echo "it was not")"
+    rm -rf "${wrong:?}"/*
+}
 if [ $# = 0 ]; then
     wrong=$(mktemp -d) || exit 2
     trap 'rm -rf "$wrong"' EXIT
-    cp -R common kernels formats tools "$wrong" && mkdir "$wrong/tests"
-    echo '#include "kernels/tensor.h"' >>"$wrong/formats/weights.h"
-    report 'a wrong include is found' "$("$self" "$wrong" |
-        grep -q '^not ok .* formats include formats and base' || echo "it was not")"
+    finds formats/weights/weights.h '#include "kernels/tensor.h"' 'formats include formats and base'
+    finds common/nets/unet.h '#include "common/diffusion/guidance.h"' 'common/nets includes lower floors'
+    finds common/diffusion/guidance.h '#include "common/encode/networks.h"' \
+        'common/diffusion includes lower floors'
+    finds formats/text/utf8.h '#include "formats/images/image.h"' 'formats/text includes lower floors'
+    finds common/run/metrics.h '#include "common/fit/loop.h"' 'common/run includes lower floors'
+    finds kernels/ops.h '#include "kernels/cpu/isa.h"' 'kernels includes lower floors'
+    finds common/attic/junk.h '#include "common/base/error.h"' \
+        'every folder of tools, common and formats has a floor'
 fi
 
 echo "1..$number"

@@ -11,8 +11,8 @@
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/base/threads.h"
-#include "common/chosen_device.h"
-#include "common/encode_models.h"
+#include "common/encode/networks.h"
+#include "common/program/device.h"
 
 static const char *const embed_dtypes[] = {"f32", "f16", NULL};
 

@@ -8,11 +8,11 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "common/chosen_device.h"
-#include "common/fit_autoencoder.h"
-#include "common/fit_memory.h"
-#include "common/fit_tool.h"
-#include "common/saved_options.h"
+#include "common/fit/autoencoder.h"
+#include "common/fit/memory.h"
+#include "common/fit/program.h"
+#include "common/program/device.h"
+#include "common/run/options.h"
 
 static const char *const losses[] = {"l1", "l2", NULL};
 

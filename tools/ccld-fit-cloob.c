@@ -8,12 +8,12 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
-#include "common/chosen_device.h"
-#include "common/fit_cloob.h"
-#include "common/fit_tool.h"
-#include "common/saved_options.h"
-#include "formats/clip_bpe.h"
-#include "formats/image.h"
+#include "common/fit/cloob.h"
+#include "common/fit/program.h"
+#include "common/program/device.h"
+#include "common/run/options.h"
+#include "formats/images/image.h"
+#include "formats/text/clip_bpe.h"
 
 static struct {
     struct fit_tool_options run;

@@ -6,12 +6,12 @@
 
 #include "common/base/message.h"
 #include "common/base/options.h"
-#include "common/chosen_device.h"
-#include "common/fit.h"
-#include "common/fit_memory.h"
-#include "common/fit_tool.h"
-#include "common/saved_options.h"
-#include "common/train/embed_neighbours.h"
+#include "common/data/embed_neighbours.h"
+#include "common/fit/memory.h"
+#include "common/fit/program.h"
+#include "common/fit/unet.h"
+#include "common/program/device.h"
+#include "common/run/options.h"
 
 static struct {
     struct fit_tool_options run;

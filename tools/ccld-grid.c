@@ -7,8 +7,8 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
-#include "common/grid.h"
-#include "common/output.h"
+#include "common/images/grid.h"
+#include "common/program/output.h"
 
 static struct {
     int64_t columns, padding, max_pixels;

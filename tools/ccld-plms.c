@@ -8,11 +8,11 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
-#include "common/chosen_device.h"
+#include "common/diffusion/sample.h"
 #include "common/nets/model.h"
-#include "common/output.h"
-#include "common/sample.h"
-#include "formats/image_stream.h"
+#include "common/program/device.h"
+#include "common/program/output.h"
+#include "formats/images/image_stream.h"
 
 static const char *const pick_names[] = {"ema", "raw", NULL};
 

@@ -9,8 +9,8 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
-#include "common/output.h"
-#include "formats/shard_store.h"
+#include "common/program/output.h"
+#include "formats/shards/shard_store.h"
 
 static const struct option option_table[] = {{0}};
 

@@ -9,9 +9,9 @@
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/nets/names.h"
-#include "common/output.h"
-#include "formats/safetensors.h"
-#include "formats/torch_write.h"
+#include "common/program/output.h"
+#include "formats/weights/safetensors.h"
+#include "formats/weights/torch_write.h"
 
 enum { DTYPE_KEEP, DTYPE_TO_F32, DTYPE_TO_F16, DTYPE_TO_BF16 };
 enum { WEIGHTS_ALL, WEIGHTS_EMA, WEIGHTS_RAW };

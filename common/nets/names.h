@@ -1,8 +1,8 @@
 #ifndef CCLD_NETS_NAMES_H
 #define CCLD_NETS_NAMES_H
 
-#include "formats/arena.h"
-#include "formats/weights.h"
+#include "formats/weights/arena.h"
+#include "formats/weights/weights.h"
 
 /* Our tensor names (those of the reference's PyTorch modules) found in a file of any naming:
  *   U-Net   ours; Lightning's `model.` and `model_ema.`

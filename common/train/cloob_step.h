@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 #include "common/nets/cloob.h"
-#include "common/train/bank.h"
+#include "common/train/parameters.h"
 #include "common/train/update.h"
 
 /* One update of CLOOB's two towers on the Hopfield and InfoLOOB loss (common/train/loss.h), which

@@ -3,9 +3,9 @@
 
 #include <stdbool.h>
 
-#include "common/train/bank.h"
 #include "common/train/collective.h"
-#include "common/train/optimizer.h"
+#include "common/train/parameters.h"
+#include "common/train/schedules.h"
 
 /* The end of a training step, the same for every network: the ranks' gradients are summed, clipped,
  * and AdamW and the moving average go over the bank in one pass. */

@@ -7,8 +7,8 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
-#include "common/prep.h"
-#include "formats/image.h"
+#include "common/images/prepare.h"
+#include "formats/images/image.h"
 
 /* How fast images become network input on one core, stage by stage: files are read once, then every
  * round prepares each of them; the median round is printed. MB are megabytes of the stage's input.

@@ -10,7 +10,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
-#include "formats/image_stream.h"
+#include "formats/images/image_stream.h"
 #include "tests/support/fidelity.h"
 
 enum list { LIST_NONE, LIST_SEEN, LIST_HOLDOUT };

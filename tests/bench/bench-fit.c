@@ -11,10 +11,10 @@
 #include "common/base/progress.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
-#include "common/chosen_device.h"
+#include "common/program/device.h"
 #include "common/train/autoencoder_step.h"
 #include "common/train/cloob_step.h"
-#include "common/train/step.h"
+#include "common/train/unet_step.h"
 
 static const char *const network_names[] = {"unet", "autoencoder", "cloob", NULL};
 

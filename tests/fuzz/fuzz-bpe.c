@@ -6,7 +6,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "formats/clip_bpe.h"
+#include "formats/text/clip_bpe.h"
 #include "tests/support/tap.h"
 
 /* Random and mutated text, valid UTF-8 or not: every id is in range, a row is what the ids say, and

@@ -9,8 +9,8 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "common/prep.h"
-#include "formats/image_stream.h"
+#include "common/images/prepare.h"
+#include "formats/images/image_stream.h"
 #include "tests/support/tap.h"
 
 /* Damaged images: each is read and prepared, or refused with a reason, without a read or write out

@@ -8,8 +8,8 @@
 #include "common/base/message.h"
 #include "common/base/rng.h"
 #include "common/nets/names.h"
-#include "formats/safetensors.h"
-#include "formats/torch_write.h"
+#include "formats/weights/safetensors.h"
+#include "formats/weights/torch_write.h"
 #include "tests/support/pickles.h"
 #include "tests/support/tap.h"
 

@@ -10,7 +10,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/nets/names.h"
-#include "formats/weights.h"
+#include "formats/weights/weights.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 

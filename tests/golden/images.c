@@ -5,9 +5,9 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "common/prep.h"
-#include "formats/image.h"
-#include "formats/weights.h"
+#include "common/images/prepare.h"
+#include "formats/images/image.h"
+#include "formats/weights/weights.h"
 #include "tests/support/tap.h"
 
 /* Every image in the folder, prepared both ways, against what Pillow made of it; the expected image

@@ -6,7 +6,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "formats/weights.h"
+#include "formats/weights/weights.h"
 #include "tests/support/tap.h"
 
 /* `seedS`: the first normals of seed S. */

@@ -7,7 +7,7 @@
 #include "common/base/message.h"
 #include "common/diffusion/sampler.h"
 #include "common/diffusion/schedule.h"
-#include "formats/weights.h"
+#include "formats/weights/weights.h"
 #include "kernels/tape.h"
 #include "tests/support/subject.h"
 #include "tests/support/synth.h"

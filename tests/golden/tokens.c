@@ -6,7 +6,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "formats/clip_bpe.h"
+#include "formats/text/clip_bpe.h"
 #include "tests/support/tap.h"
 
 static bool same(const cJSON *expected, const int32_t *ours, size_t n)

@@ -5,7 +5,7 @@
 
 #include "common/base/message.h"
 #include "common/base/threads.h"
-#include "common/train/step.h"
+#include "common/train/unet_step.h"
 #include "tests/support/golden.h"
 #include "tests/support/subject.h"
 #include "tests/support/synth.h"

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "formats/weights.h"
+#include "formats/weights/weights.h"
 #include "kernels/device.h"
 #include "kernels/tape.h"
 #include "kernels/weight.h"

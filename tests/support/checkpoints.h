@@ -1,7 +1,7 @@
 #ifndef CCLD_TESTS_CHECKPOINTS_H
 #define CCLD_TESTS_CHECKPOINTS_H
 
-#include "common/train/checkpoint.h"
+#include "common/run/checkpoint.h"
 
 /* Small checkpoints for tests, in test_folder(). */
 

@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-#include "formats/image.h"
+#include "formats/images/image.h"
 #include "tests/support/shapes.h"
 
 /* Looks at a picture and tells the shape and colour of the one object in it. Knows nothing of how

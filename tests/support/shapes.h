@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
-#include "formats/image.h"
+#include "formats/images/image.h"
 
 /* A small world of pictures with captions: one or two objects of ten shapes and ten colours on a
  * background. Scene i of a seed is a pure function of (seed, i, split); so is its caption. */

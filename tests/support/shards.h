@@ -1,7 +1,7 @@
 #ifndef CCLD_TESTS_SHARDS_H
 #define CCLD_TESTS_SHARDS_H
 
-#include "formats/shard_store.h"
+#include "formats/shards/shard_store.h"
 
 /* Small shard stores for tests, in test_folder(): record k of generation g is a pure function of
  * both. */

@@ -7,7 +7,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
-#include "formats/safetensors.h"
+#include "formats/weights/safetensors.h"
 #include "tests/support/synth_nets.h"
 
 #define MAX_LEVELS 8

@@ -7,9 +7,9 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "common/fit_autoencoder.h"
+#include "common/fit/autoencoder.h"
+#include "common/images/quality.h"
 #include "common/train/loss.h"
-#include "common/train/picture_quality.h"
 #include "tests/support/tap.h"
 
 #define SIDE   16

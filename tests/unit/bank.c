@@ -5,7 +5,7 @@
 #include "common/base/message.h"
 #include "common/base/threads.h"
 #include "common/nets/unet.h"
-#include "common/train/bank.h"
+#include "common/train/parameters.h"
 #include "tests/support/synth_nets.h"
 #include "tests/support/tap.h"
 

@@ -3,9 +3,9 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
-#include "formats/clip_bpe.h"
-#include "formats/html_entities.h"
-#include "formats/text_clean.h"
+#include "formats/text/clip_bpe.h"
+#include "formats/text/html_entities.h"
+#include "formats/text/text_clean.h"
 #include "tests/support/tap.h"
 
 static void cleans_bytes(const char *text, size_t size, const char *expected, const char *what)

@@ -6,7 +6,7 @@
 #include <lmdb.h>
 
 #include "common/base/message.h"
-#include "common/train/dataset.h"
+#include "common/data/latent_set.h"
 #include "tests/support/shards.h"
 #include "tests/support/tap.h"
 

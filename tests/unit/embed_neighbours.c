@@ -5,7 +5,7 @@
 
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "common/train/embed_neighbours.h"
+#include "common/data/embed_neighbours.h"
 #include "tests/support/shards.h"
 #include "tests/support/tap.h"
 

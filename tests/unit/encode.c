@@ -1,4 +1,4 @@
-#include "common/encode.h"
+#include "common/encode/pipeline.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "common/encode_models.h"
+#include "common/encode/networks.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 /* The loop of training: where it ends, what it does with signals, bad steps and a disk that is
  * full. */
-#include "common/fit.h"
+#include "common/fit/unet.h"
 
 #include <math.h>
 #include <signal.h>

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/grid.h"
+#include "common/images/grid.h"
 #include "tests/support/tap.h"
 
 static struct image plain(int width, int height, int channels, int depth, unsigned value)

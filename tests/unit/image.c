@@ -7,7 +7,7 @@
 #include <webp/encode.h>
 
 #include "common/base/message.h"
-#include "formats/image.h"
+#include "formats/images/image.h"
 #include "tests/support/tap.h"
 
 struct bytes {

@@ -1,5 +1,5 @@
 /* Pictures to train on: what a list means, in which order they come, what cannot be read. */
-#include "common/train/image_set.h"
+#include "common/data/image_set.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
-#include "formats/image_stream.h"
+#include "formats/images/image_stream.h"
 #include "tests/support/tap.h"
 
 struct stream {

@@ -13,8 +13,8 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "common/train/metrics.h"
-#include "formats/image.h"
+#include "common/run/metrics.h"
+#include "formats/images/image.h"
 #include "tests/support/tap.h"
 
 static char folder[4200], path[4300];

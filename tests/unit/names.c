@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 #include "common/base/message.h"
-#include "formats/safetensors.h"
+#include "formats/weights/safetensors.h"
 #include "tests/support/synth_nets.h"
 #include "tests/support/tap.h"
 

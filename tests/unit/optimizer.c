@@ -1,6 +1,6 @@
 #include <math.h>
 
-#include "common/train/optimizer.h"
+#include "common/train/schedules.h"
 #include "tests/support/tap.h"
 
 static bool near(double a, double b)

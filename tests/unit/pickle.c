@@ -1,4 +1,4 @@
-#include "formats/pickle.h"
+#include "formats/weights/pickle.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "common/base/message.h"
-#include "formats/weights.h"
+#include "formats/weights/weights.h"
 #include "tests/support/pickles.h"
 #include "tests/support/tap.h"
 

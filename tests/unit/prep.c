@@ -6,7 +6,7 @@
 
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "common/prep.h"
+#include "common/images/prepare.h"
 #include "tests/support/tap.h"
 
 /* The code without vector instructions, under another name. */
@@ -15,7 +15,7 @@
 int prep_resize_plain(struct image *out, const struct image *in, int resized_width,
                       int resized_height, int left, int top, int width, int height,
                       struct error *e);
-#include "common/prep_resize.c"
+#include "common/images/resize.c"
 #undef prep_resize
 
 static void make_noise(struct image *image, int width, int height, int channels, uint32_t seed)

@@ -1,4 +1,4 @@
-#include "formats/safetensors.h"
+#include "formats/weights/safetensors.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* What a run that goes on gets from its checkpoint, and what the command line may say against it.
  */
-#include "common/saved_options.h"
+#include "common/run/options.h"
 
 #include <stdio.h>
 #include <stdlib.h>

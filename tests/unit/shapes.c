@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/clip_bpe.h"
+#include "formats/text/clip_bpe.h"
 #include "tests/support/shapes.h"
 #include "tests/support/tap.h"
 

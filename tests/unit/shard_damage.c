@@ -14,7 +14,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "formats/shard_internal.h"
+#include "formats/shards/shard_internal.h"
 #include "tests/support/shards.h"
 #include "tests/support/tap.h"
 

@@ -1,4 +1,4 @@
-#include "formats/shard_store.h"
+#include "formats/shards/shard_store.h"
 
 #include <math.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-#include "common/train/step.h"
+#include "common/train/unet_step.h"
 
 #include <math.h>
 #include <pthread.h>

@@ -10,7 +10,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "formats/image.h"
+#include "formats/images/image.h"
 #include "formats/tfevents.h"
 #include "tests/support/tap.h"
 

@@ -1,4 +1,4 @@
-#include "formats/zip.h"
+#include "formats/weights/zip.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,7 +7,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "formats/torch_write.h"
+#include "formats/weights/torch_write.h"
 #include "tests/support/tap.h"
 
 /* Archives byte by byte, so that every field can be wrong. */

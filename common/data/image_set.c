@@ -1,0 +1,500 @@
+#include "common/data/image_set.h"
+
+#include <ctype.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/base/threads.h"
+
+#define CAPTION_LIMIT 65536
+#define LIST_LIMIT    ((size_t)1 << 40)
+
+struct record {
+    char *path, *caption;    /* caption: NULL without */
+    _Atomic(uint8_t *) kept; /* prepared pixels, 8 bits, RGB */
+    atomic_bool unreadable;
+};
+
+struct image_set {
+    struct image_set_options options;
+    struct record *records;
+    int64_t count, capacity;
+    struct order order;
+    atomic_int_fast64_t unreadable;
+    atomic_size_t kept_bytes;
+};
+
+static void add_record(struct image_set *s, const char *path, const char *caption)
+{
+    if (s->count == s->capacity) {
+        s->capacity = s->capacity ? 2 * s->capacity : 1024;
+        s->records = xrealloc(s->records, (size_t)s->capacity * sizeof *s->records);
+    }
+    struct record *r = &s->records[s->count++];
+    r->path = xstrdup(path);
+    r->caption = caption ? xstrdup(caption) : NULL;
+    atomic_init(&r->kept, NULL);
+    atomic_init(&r->unreadable, false);
+}
+
+/* Without white space around it; NULL: nothing is left. Changes text. */
+static char *trim(char *text)
+{
+    while (isspace((unsigned char)*text))
+        text++;
+    char *end = text + strlen(text);
+    while (end > text && isspace((unsigned char)end[-1]))
+        *--end = 0;
+    return *text ? text : NULL;
+}
+
+/* malloc'ed; NULL: there is no such file, or nothing in it. */
+static char *read_caption(const char *path, struct error *e)
+{
+    uint8_t *text;
+    size_t size;
+    if (file_read(&text, &size, path, CAPTION_LIMIT, e))
+        return NULL;
+    char *trimmed = trim((char *)text), *caption = trimmed ? xstrdup(trimmed) : NULL;
+    if (!caption)
+        error_set(e, "'%s' is empty", path);
+    free(text);
+    return caption;
+}
+
+static char *caption_beside(const char *path, struct error *e)
+{
+    char *file = xasprintf("%s.txt", path);
+    if (!file_exists(file)) {
+        const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
+        char *other =
+            xasprintf("%.*s.txt",
+                      dot && (!slash || dot > slash) ? (int)(dot - path) : (int)strlen(path), path);
+        bool there = file_exists(other);
+        if (there) {
+            free(file);
+            file = other;
+        } else {
+            free(other);
+        }
+    }
+    char *caption = read_caption(file, e);
+    free(file);
+    return caption;
+}
+
+/* One line of a list; it is changed. */
+static void take_line(struct image_set *s, const char *folder, char *line)
+{
+    char *tab = s->options.captions ? strchr(line, '\t') : NULL;
+    if (tab)
+        *tab = 0;
+    char *path = *line == '/' ? xstrdup(line) : path_join(folder, line);
+    char *caption = NULL, *given = tab ? trim(tab + 1) : NULL;
+    struct error e;
+    if (given)
+        caption = xstrdup(given);
+    else if (tab)
+        error_set(&e, "it is empty");
+    else if (s->options.captions)
+        caption = caption_beside(path, &e);
+    if (caption || !s->options.captions)
+        add_record(s, path, caption);
+    else
+        warn("no caption for '%s': %s", line, e.text);
+    free(caption);
+    free(path);
+}
+
+static struct image_set *set_new(const struct image_set_options *o)
+{
+    struct image_set *s = xcalloc(1, sizeof *s);
+    s->options = *o;
+    return s;
+}
+
+static int begin_order(struct image_set *s, struct error *e)
+{
+    int64_t holdout = s->options.holdout;
+    if (s->count == 0)
+        return error_set(e, "the list has no images");
+    if (holdout >= s->count)
+        return error_set(e, "%lld images cannot be held out of %lld", (long long)holdout,
+                         (long long)s->count);
+    order_init(&s->order, s->count, holdout);
+    return 0;
+}
+
+static int finish_open(struct image_set **out, struct image_set *s, int result, struct error *e)
+{
+    if (result || begin_order(s, e)) {
+        image_set_close(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+int image_set_open(struct image_set **out, struct path_source *list,
+                   const struct image_set_options *o, struct error *e)
+{
+    char *folder = getcwd(NULL, 0);
+    if (!folder)
+        return error_errno(e, "cannot tell the current folder");
+    struct image_set *s = set_new(o);
+    const char *line;
+    int got;
+    while ((got = path_source_next(list, -1, &line, e)) > 0) {
+        char *copy = xstrdup(line);
+        take_line(s, folder, copy);
+        free(copy);
+    }
+    free(folder);
+    return finish_open(out, s, got, e);
+}
+
+/* The file holds for each record its path, a zero, its caption or nothing, a zero. */
+int image_set_reopen(struct image_set **out, const char *file, const struct image_set_options *o,
+                     struct error *e)
+{
+    uint8_t *text;
+    size_t size;
+    if (file_read(&text, &size, file, LIST_LIMIT, e))
+        return error_prefix(e, "cannot read '%s'", file);
+    struct image_set *s = set_new(o);
+    int result = 0;
+    for (const char *at = (const char *)text, *end = at + size; at < end && !result;) {
+        const char *caption = at + strlen(at) + 1;
+        const char *next = caption < end ? caption + strlen(caption) + 1 : NULL;
+        if (!next || next > end || !*at || (o->captions && !*caption))
+            result = error_set(e, "'%s' is damaged", file);
+        else
+            add_record(s, at, o->captions ? caption : NULL);
+        at = next;
+    }
+    free(text);
+    return finish_open(out, s, result, e);
+}
+
+int image_set_save(const struct image_set *s, const char *file, struct error *e)
+{
+    struct atomic_file f;
+    char *text;
+    size_t size;
+    FILE *memory = open_memstream(&text, &size);
+    CHECK(memory);
+    for (int64_t i = 0; i < s->count; i++) {
+        const struct record *r = &s->records[i];
+        const char *caption = r->caption ? r->caption : "";
+        fwrite(r->path, 1, strlen(r->path) + 1, memory);
+        fwrite(caption, 1, strlen(caption) + 1, memory);
+    }
+    CHECK(fclose(memory) == 0);
+    int result = atomic_file_open(&f, file, e);
+    if (!result && write_all(f.fd, text, size, e)) {
+        atomic_file_abandon(&f);
+        result = -1;
+    } else if (!result) {
+        result = atomic_file_commit(&f, e);
+    }
+    free(text);
+    return result;
+}
+
+void image_set_close(struct image_set *s)
+{
+    if (!s)
+        return;
+    for (int64_t i = 0; i < s->count; i++) {
+        free(s->records[i].path);
+        free(s->records[i].caption);
+        free(atomic_load(&s->records[i].kept));
+    }
+    free(s->records);
+    order_release(&s->order);
+    free(s);
+}
+
+const struct order *image_set_order(const struct image_set *s)
+{
+    return &s->order;
+}
+
+const struct image_set_options *image_set_options(const struct image_set *s)
+{
+    return &s->options;
+}
+
+const char *image_set_path(const struct image_set *s, int64_t record)
+{
+    CHECK(record >= 0 && record < s->count);
+    return s->records[record].path;
+}
+
+const char *image_set_caption(const struct image_set *s, int64_t record)
+{
+    CHECK(record >= 0 && record < s->count);
+    return s->records[record].caption;
+}
+
+int64_t image_set_unreadable(const struct image_set *s)
+{
+    return atomic_load(&s->unreadable);
+}
+
+void image_set_hash(char hex[33], const struct image_set *s)
+{
+    XXH3_state_t *state = XXH3_createState();
+    CHECK(state);
+    XXH3_128bits_reset(state);
+    for (int64_t i = 0; i < s->count; i++) {
+        const struct record *r = &s->records[i];
+        XXH3_128bits_update(state, r->path, strlen(r->path) + 1);
+        if (r->caption)
+            XXH3_128bits_update(state, r->caption, strlen(r->caption) + 1);
+    }
+    XXH128_hash_t hash = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high64,
+             (unsigned long long)hash.low64);
+}
+
+static size_t pixel_bytes(const struct image_set *s)
+{
+    return 3 * (size_t)s->options.height * (size_t)s->options.width;
+}
+
+/* 8-bit gray or RGB to planar RGB. */
+static void to_planes(uint8_t *planes, const struct image *in)
+{
+    size_t pixels = (size_t)in->width * (size_t)in->height, step = (size_t)in->channels;
+    for (size_t c = 0; c < 3; c++) {
+        const uint8_t *from = in->pixels + (step == 1 ? 0 : c);
+        for (size_t i = 0; i < pixels; i++)
+            planes[c * pixels + i] = from[i * step];
+    }
+}
+
+static int decode(const struct image_set *s, const char *path, uint8_t *planes, char note[128],
+                  struct error *e)
+{
+    const struct image_set_options *o = &s->options;
+    struct image image, prepared;
+    if (image_read(&image, path, o->max_pixels, e))
+        return -1;
+    snprintf(note, 128, "%s", image.warning);
+    int result = prep_color(&image, o->color, e);
+    if (!result)
+        result = o->height == o->width ? prep_square(&prepared, &image, o->width, e)
+                                       : prep_cover(&prepared, &image, o->width, o->height, e);
+    image_release(&image);
+    if (result)
+        return -1;
+    to_planes(planes, &prepared);
+    image_release(&prepared);
+    return 0;
+}
+
+/* Keeps a copy where there is still room and no other thread was quicker. */
+static void keep(struct image_set *s, struct record *r, const uint8_t *planes)
+{
+    size_t bytes = pixel_bytes(s);
+    if (atomic_fetch_add(&s->kept_bytes, bytes) + bytes > s->options.cache_bytes) {
+        atomic_fetch_sub(&s->kept_bytes, bytes);
+        return;
+    }
+    uint8_t *copy = memcpy(xmalloc(bytes), planes, bytes), *none = NULL;
+    if (atomic_compare_exchange_strong(&r->kept, &none, copy))
+        return;
+    free(copy);
+    atomic_fetch_sub(&s->kept_bytes, bytes);
+}
+
+/* The record's pixels: kept ones, or read into `planes`. NULL: it cannot be read. */
+static const uint8_t *pixels_of(struct image_set *s, int64_t record, uint8_t *planes)
+{
+    struct record *r = &s->records[record];
+    const uint8_t *kept = atomic_load(&r->kept);
+    if (kept || atomic_load(&r->unreadable))
+        return kept;
+    struct error e;
+    char remark[128] = "";
+    if (decode(s, r->path, planes, remark, &e)) {
+        if (!atomic_exchange(&r->unreadable, true)) {
+            atomic_fetch_add(&s->unreadable, 1);
+            warn("cannot read '%s': %s: it is left out", r->path, e.text);
+        }
+        return NULL;
+    }
+    if (*remark)
+        note("'%s': %s", r->path, remark);
+    keep(s, r, planes);
+    return planes;
+}
+
+static void to_floats(const struct image_set *s, float *out, const uint8_t *planes, bool flip)
+{
+    float unit[256];
+    for (int v = 0; v < 256; v++)
+        unit[v] = s->options.is_signed ? (float)v / 255.0f * 2 - 1 : (float)v / 255.0f;
+    size_t rows = 3 * (size_t)s->options.height, width = (size_t)s->options.width;
+    for (size_t y = 0; y < rows; y++, out += width, planes += width)
+        for (size_t x = 0; x < width; x++)
+            out[x] = unit[planes[flip ? width - 1 - x : x]];
+}
+
+static void batch_make(struct image_batch *b, const struct image_set *s, int64_t n)
+{
+    size_t count = (size_t)n;
+    *b = (struct image_batch){
+        .n = n,
+        .height = s->options.height,
+        .width = s->options.width,
+        .pictures = xmalloc(count * pixel_bytes(s) * sizeof *b->pictures),
+        .samples = xcalloc(count, sizeof *b->samples),
+        .captions = s->options.captions ? xcalloc(count, sizeof *b->captions) : NULL,
+    };
+}
+
+void image_batch_release(struct image_batch *b)
+{
+    free(b->pictures);
+    free(b->samples);
+    free(b->captions);
+    *b = (struct image_batch){0};
+}
+
+static void put(const struct image_set *s, struct image_batch *b, int64_t i, int64_t record,
+                const uint8_t *planes, bool flip)
+{
+    to_floats(s, b->pictures + (size_t)i * pixel_bytes(s), planes, flip);
+    b->samples[i] = (uint64_t)record;
+    if (b->captions)
+        b->captions[i] = s->records[record].caption;
+}
+
+void image_set_read(struct image_set *s, const int64_t *records, int64_t n, struct image_batch *b)
+{
+    image_batch_release(b);
+    batch_make(b, s, n);
+    b->n = 0;
+    uint8_t *planes = xmalloc(pixel_bytes(s));
+    for (int64_t i = 0; i < n; i++) {
+        CHECK(records[i] >= 0 && records[i] < s->count);
+        const uint8_t *pixels = pixels_of(s, records[i], planes);
+        if (pixels)
+            put(s, b, b->n++, records[i], pixels, false);
+    }
+    free(planes);
+}
+
+void image_set_read_holdout(struct image_set *s, int64_t first, int64_t n, struct image_batch *b)
+{
+    CHECK(first >= 0 && n > 0 && first + n <= s->order.holdout);
+    image_set_read(s, s->order.held_out + first, n, b);
+}
+
+struct image_reader {
+    struct image_set *set;
+    struct batch_reader_options options;
+    bool flip;
+    struct read_ahead *ahead;
+};
+
+struct slot {
+    struct image_batch batch;
+    uint8_t *planes; /* of one picture */
+};
+
+static void *slot_new(void *context)
+{
+    const struct image_reader *r = context;
+    struct slot *slot = xcalloc(1, sizeof *slot);
+    batch_make(&slot->batch, r->set, r->options.batch);
+    slot->planes = xmalloc(pixel_bytes(r->set));
+    return slot;
+}
+
+static void slot_free(void *memory)
+{
+    struct slot *slot = memory;
+    image_batch_release(&slot->batch);
+    free(slot->planes);
+    free(slot);
+}
+
+static bool is_flipped(const struct image_reader *r, int64_t step, int64_t record)
+{
+    float u = 1;
+    if (r->flip)
+        rng_uniform(&u, 1, r->options.seed, RNG_FLIP, (uint32_t)step, (uint64_t)record, 0);
+    return u < 0.5f;
+}
+
+static int fill(void *context, void *memory, const struct batch_place *at, struct error *e)
+{
+    const struct image_reader *r = context;
+    struct slot *slot = memory;
+    struct image_set *s = r->set;
+    int64_t count = order_training_count(&s->order);
+    slot->batch.at = *at;
+    for (int64_t i = 0; i < r->options.batch; i++) {
+        const uint8_t *pixels = NULL;
+        int64_t record = 0;
+        for (int64_t tried = 0; !pixels && tried < count; tried++) {
+            int64_t place = (at->first + i + tried) % count;
+            record = order_record_at(&s->order, r->options.seed, at->at.epoch, place);
+            pixels = pixels_of(s, record, slot->planes);
+        }
+        if (!pixels)
+            return error_set(e, "none of the images can be read");
+        put(s, &slot->batch, i, record, pixels, is_flipped(r, at->step, record));
+    }
+    return 0;
+}
+
+int image_reader_open(struct image_reader **out, struct image_set *s,
+                      const struct batch_reader_options *o, bool flip, struct error *e)
+{
+    static const struct read_ahead_functions functions = {slot_new, slot_free, fill};
+    struct image_reader *r = xcalloc(1, sizeof *r);
+    r->set = s;
+    r->options = *o;
+    r->options.threads = o->threads ? o->threads : threads_count();
+    r->flip = flip;
+    if (read_ahead_open(&r->ahead, &functions, r, &s->order, &r->options, e)) {
+        free(r);
+        return -1;
+    }
+    *out = r;
+    return 0;
+}
+
+void image_reader_close(struct image_reader *r)
+{
+    if (!r)
+        return;
+    read_ahead_close(r->ahead);
+    free(r);
+}
+
+int image_reader_next(struct image_reader *r, const struct image_batch **b, struct error *e)
+{
+    void *slot;
+    if (read_ahead_next(r->ahead, &slot, e))
+        return -1;
+    *b = &((struct slot *)slot)->batch;
+    return 0;
+}
+
+double image_reader_waited(const struct image_reader *r)
+{
+    return read_ahead_waited(r->ahead);
+}

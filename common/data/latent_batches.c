@@ -1,0 +1,113 @@
+#include <stdlib.h>
+
+#include "common/base/message.h"
+#include "common/data/embed_neighbours.h"
+#include "common/data/latent_set.h"
+#include "common/data/latent_set_internal.h"
+
+/* Memory of one micro-batch. */
+struct slot {
+    struct dataset_batch batch;
+    float *moments, *embeds;
+    uint64_t *samples;
+    struct shard_record record;
+};
+
+struct batch_reader {
+    struct dataset *dataset;
+    struct batch_reader_options options;
+    const struct embed_neighbours *neighbours;
+    struct read_ahead *ahead;
+};
+
+static int fill(void *context, void *memory, const struct batch_place *at, struct error *e)
+{
+    const struct batch_reader *r = context;
+    struct slot *slot = memory;
+    const struct shard_info *info = dataset_info(r->dataset);
+    size_t moments = 2 * shard_latent_count(info), embed = (size_t)info->embed_size;
+    slot->batch.step = at->step;
+    slot->batch.micro_batch = at->micro_batch;
+    slot->batch.at = at->at;
+    int failed = 0;
+    for (int64_t i = 0; i < r->options.batch && !failed; i++) {
+        int64_t record =
+            dataset_record_at(r->dataset, r->options.seed, at->at.epoch, at->first + i);
+        slot->samples[i] = (uint64_t)record;
+        failed =
+            dataset_read(r->dataset, record, &slot->record, slot->moments + (size_t)i * moments,
+                         slot->embeds + (size_t)i * embed, e);
+    }
+    if (!failed && r->neighbours)
+        embed_neighbours_mix(r->neighbours, slot->embeds, r->options.batch, slot->samples,
+                             at->step);
+    return failed;
+}
+
+static void *slot_new(void *context)
+{
+    const struct batch_reader *r = context;
+    const struct shard_info *info = dataset_info(r->dataset);
+    size_t n = (size_t)r->options.batch;
+    struct slot *s = xcalloc(1, sizeof *s);
+    s->moments = xmalloc(n * 2 * shard_latent_count(info) * sizeof *s->moments);
+    s->embeds = xmalloc(n * (size_t)info->embed_size * sizeof *s->embeds);
+    s->samples = xmalloc(n * sizeof *s->samples);
+    s->batch.data = (struct training_batch){.n = r->options.batch,
+                                            .height = info->latent_height,
+                                            .width = info->latent_width,
+                                            .moments = s->moments,
+                                            .embeds = s->embeds,
+                                            .samples = s->samples};
+    shard_record_init(&s->record);
+    return s;
+}
+
+static void slot_free(void *memory)
+{
+    struct slot *s = memory;
+    shard_record_release(&s->record);
+    free(s->moments);
+    free(s->embeds);
+    free(s->samples);
+    free(s);
+}
+
+int batch_reader_open(struct batch_reader **out, struct dataset *d,
+                      const struct embed_neighbours *neighbours,
+                      const struct batch_reader_options *o, struct error *e)
+{
+    static const struct read_ahead_functions functions = {slot_new, slot_free, fill};
+    struct batch_reader *r = xcalloc(1, sizeof *r);
+    r->dataset = d;
+    r->neighbours = neighbours;
+    r->options = *o;
+    if (read_ahead_open(&r->ahead, &functions, r, dataset_order(d), o, e)) {
+        free(r);
+        return -1;
+    }
+    *out = r;
+    return 0;
+}
+
+void batch_reader_close(struct batch_reader *r)
+{
+    if (!r)
+        return;
+    read_ahead_close(r->ahead);
+    free(r);
+}
+
+int batch_reader_next(struct batch_reader *r, const struct dataset_batch **b, struct error *e)
+{
+    void *slot;
+    if (read_ahead_next(r->ahead, &slot, e))
+        return -1;
+    *b = &((struct slot *)slot)->batch;
+    return 0;
+}
+
+double batch_reader_waited(const struct batch_reader *r)
+{
+    return read_ahead_waited(r->ahead);
+}

@@ -1,0 +1,257 @@
+#include "common/data/latent_set.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "common/base/message.h"
+#include "common/data/latent_set_internal.h"
+
+struct source {
+    char *folder;
+    struct shard_store *store;
+    int64_t first; /* number of its first record */
+};
+
+struct dataset {
+    struct source *sources;
+    int count;
+    int64_t records;
+    struct order order;
+};
+
+static int open_sources(struct dataset *d, const char *const *folders, int count, struct error *e)
+{
+    for (int i = 0; i < count; i++) {
+        struct source *s = &d->sources[i];
+        if (shard_store_open(&s->store, folders[i], e))
+            return error_prefix(e, "'%s'", folders[i]);
+        d->count++;
+        s->folder = xstrdup(folders[i]);
+        s->first = d->records;
+        d->records += shard_store_count(s->store);
+        if (shard_info_check(shard_store_info(s->store), dataset_info(d), e))
+            return error_prefix(e, "'%s' differs from '%s'", folders[i], folders[0]);
+    }
+    return 0;
+}
+
+int dataset_open(struct dataset **out, const char *const *folders, int count, int64_t holdout,
+                 struct error *e)
+{
+    CHECK(count > 0 && holdout >= 0);
+    struct dataset *d = xcalloc(1, sizeof *d);
+    d->sources = xcalloc((size_t)count, sizeof *d->sources);
+    int result = open_sources(d, folders, count, e);
+    if (!result && d->records == 0)
+        result = error_set(e, "no records");
+    if (!result && holdout >= d->records)
+        result = error_set(e, "%lld records cannot be held out of %lld", (long long)holdout,
+                           (long long)d->records);
+    if (result) {
+        dataset_close(d);
+        return -1;
+    }
+    order_init(&d->order, d->records, holdout);
+    *out = d;
+    return 0;
+}
+
+void dataset_close(struct dataset *d)
+{
+    if (!d)
+        return;
+    for (int i = 0; i < d->count; i++) {
+        shard_store_close(d->sources[i].store);
+        free(d->sources[i].folder);
+    }
+    free(d->sources);
+    order_release(&d->order);
+    free(d);
+}
+
+const struct shard_info *dataset_info(const struct dataset *d)
+{
+    return shard_store_info(d->sources[0].store);
+}
+
+struct latent_statistics dataset_statistics(const struct dataset *d)
+{
+    struct latent_statistics all = {0};
+    for (int i = 0; i < d->count; i++) {
+        struct latent_statistics one = shard_store_statistics(d->sources[i].store);
+        latent_statistics_merge(&all, &one);
+    }
+    return all;
+}
+
+bool dataset_finished(const struct dataset *d)
+{
+    for (int i = 0; i < d->count; i++)
+        if (!shard_store_finished(d->sources[i].store))
+            return false;
+    return true;
+}
+
+int64_t dataset_count(const struct dataset *d)
+{
+    return d->records;
+}
+
+int64_t dataset_training_count(const struct dataset *d)
+{
+    return order_training_count(&d->order);
+}
+
+int64_t dataset_holdout_count(const struct dataset *d)
+{
+    return d->order.holdout;
+}
+
+void dataset_hash(char hex[33], const struct dataset *d)
+{
+    XXH3_state_t *state = XXH3_createState();
+    CHECK(state);
+    XXH3_128bits_reset(state);
+    for (int i = 0; i < d->count; i++) {
+        const struct shard_info *info = shard_store_info(d->sources[i].store);
+        struct latent_statistics s = shard_store_statistics(d->sources[i].store);
+        char *text =
+            xasprintf("%s %s %d %d %d %d %s %d %d %s %lld %a %a\n", info->autoencoder.hash,
+                      info->cloob.hash, info->latent_channels, info->latent_height,
+                      info->latent_width, info->embed_size, dtype_name(info->embed_dtype),
+                      info->image_height, info->image_width, info->preprocessing,
+                      (long long)shard_store_count(d->sources[i].store), s.mean, s.mean_square);
+        XXH3_128bits_update(state, text, strlen(text));
+        free(text);
+    }
+    XXH128_hash_t hash = XXH3_128bits_digest(state);
+    XXH3_freeState(state);
+    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high64,
+             (unsigned long long)hash.low64);
+}
+
+const struct order *dataset_order(const struct dataset *d)
+{
+    return &d->order;
+}
+
+int64_t dataset_record_at(const struct dataset *d, uint64_t seed, int64_t epoch, int64_t place)
+{
+    return order_record_at(&d->order, seed, epoch, place);
+}
+
+int64_t dataset_holdout_at(const struct dataset *d, int64_t i)
+{
+    return order_holdout_at(&d->order, i);
+}
+
+static const struct source *source_of(const struct dataset *d, int64_t record)
+{
+    CHECK(record >= 0 && record < d->records);
+    int i = d->count - 1;
+    while (d->sources[i].first > record)
+        i--;
+    return &d->sources[i];
+}
+
+static int read_record(struct dataset *d, int64_t record, struct shard_record *r, struct error *e)
+{
+    const struct source *s = source_of(d, record);
+    if (shard_store_read(s->store, record - s->first, r, e))
+        return error_prefix(e, "'%s'", s->folder);
+    return 0;
+}
+
+int dataset_path(struct dataset *d, int64_t record, char **path, struct error *e)
+{
+    struct shard_record r;
+    shard_record_init(&r);
+    int result = read_record(d, record, &r, e);
+    if (!result)
+        *path = xstrdup(r.path);
+    shard_record_release(&r);
+    return result;
+}
+
+char *dataset_describe(struct dataset *d, int64_t record)
+{
+    const struct source *s = source_of(d, record);
+    int64_t within;
+    int shard = shard_store_locate(s->store, record - s->first, &within);
+    char *path = NULL;
+    if (dataset_path(d, record, &path, NULL))
+        path = NULL;
+    char *text =
+        xasprintf("%s/%s, index %lld%s%s%s", s->folder, shard_store_shard(s->store, shard).name,
+                  (long long)within, path ? ", '" : "", path ? path : "", path ? "'" : "");
+    free(path);
+    return text;
+}
+
+int64_t dataset_steps_per_epoch(const struct dataset *d, int64_t effective_batch)
+{
+    return order_steps_per_epoch(&d->order, effective_batch);
+}
+
+struct dataset_position dataset_advance(const struct dataset *d, struct dataset_position p,
+                                        int64_t steps, int64_t effective_batch)
+{
+    return order_advance(&d->order, p, steps, effective_batch);
+}
+
+int dataset_read(struct dataset *d, int64_t record, struct shard_record *r, float *moments,
+                 float *embed, struct error *e)
+{
+    if (read_record(d, record, r, e))
+        return -1;
+    const struct shard_info *info = dataset_info(d);
+    dtype_to_f32(moments, DTYPE_F16, r->moments, 2 * shard_latent_count(info));
+    dtype_to_f32(embed, info->embed_dtype, r->embed, (size_t)info->embed_size);
+    return 0;
+}
+
+void holdout_batch_init(struct holdout_batch *h)
+{
+    *h = (struct holdout_batch){0};
+}
+
+void holdout_batch_release(struct holdout_batch *h)
+{
+    free(h->moments);
+    free(h->embeds);
+    free(h->samples);
+    holdout_batch_init(h);
+}
+
+int holdout_batch_read(struct holdout_batch *h, struct dataset *d, int64_t first, int64_t n,
+                       struct error *e)
+{
+    CHECK(first >= 0 && n > 0 && first + n <= d->order.holdout);
+    const struct shard_info *info = dataset_info(d);
+    size_t moments = 2 * shard_latent_count(info), embed = (size_t)info->embed_size;
+    if (n > h->capacity) {
+        holdout_batch_release(h);
+        h->moments = xmalloc((size_t)n * moments * sizeof *h->moments);
+        h->embeds = xmalloc((size_t)n * embed * sizeof *h->embeds);
+        h->samples = xmalloc((size_t)n * sizeof *h->samples);
+        h->capacity = n;
+    }
+    struct shard_record r;
+    shard_record_init(&r);
+    int result = 0;
+    for (int64_t i = 0; i < n && !result; i++) {
+        h->samples[i] = (uint64_t)d->order.held_out[first + i];
+        result = dataset_read(d, d->order.held_out[first + i], &r, h->moments + (size_t)i * moments,
+                              h->embeds + (size_t)i * embed, e);
+    }
+    shard_record_release(&r);
+    h->data = (struct training_batch){.n = n,
+                                      .height = info->latent_height,
+                                      .width = info->latent_width,
+                                      .moments = h->moments,
+                                      .embeds = h->embeds,
+                                      .samples = h->samples};
+    return result;
+}

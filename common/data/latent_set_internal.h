@@ -1,0 +1,10 @@
+#ifndef CCLD_DATA_LATENT_SET_INTERNAL_H
+#define CCLD_DATA_LATENT_SET_INTERNAL_H
+
+#include "common/data/latent_set.h"
+
+/* A record as floats: moments [2z, h, w], embed [d]. r: the calling thread's memory. */
+int dataset_read(struct dataset *d, int64_t record, struct shard_record *r, float *moments,
+                 float *embed, struct error *e);
+
+#endif

@@ -1,0 +1,603 @@
+#include "common/encode/pipeline.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/message.h"
+#include "common/base/progress.h"
+#include "formats/shards/path_set.h"
+
+#define BATCHES 3 /* one being put together, one with the networks, one with the writer */
+
+/* A file on its way from the list to the networks. */
+struct slot {
+    bool done; /* decoded, or failed */
+    bool failed;
+    char *path;
+    int64_t size, mtime_ns;
+    int width, height;
+    float *picture, *square;
+    struct error error;
+};
+
+struct batch {
+    int n;
+    struct shard_item *items; /* paths are owned */
+    float *moments, *embeds;
+};
+
+struct pipeline {
+    const struct encoder *encoder;
+    const struct encode_options *options;
+    struct path_source *paths;
+    struct shard_writer *store;
+    struct progress *progress;
+    int64_t expected; /* paths in the list, -1: not known */
+    int wake[2];      /* a pipe: readable once stopping, for threads that wait in poll() */
+
+    pthread_mutex_t mutex; /* guards all below */
+    pthread_cond_t room;   /* a slot became free */
+    pthread_cond_t work;   /* a slot wants decoding, or no more will come */
+    pthread_cond_t ready;  /* a slot is done, a batch is free, or the list has ended */
+    pthread_cond_t full;   /* a batch wants writing, or no more will come */
+    bool stop;             /* take no more files */
+    bool failed;           /* give up; error says why */
+    bool list_ended, batches_ended;
+    struct error error;
+    struct encode_counts counts;
+
+    /* Files are numbered in input order; file i is in slot i % slot_count. Taken <= decoding <=
+     * filled, and filled - taken <= slot_count. */
+    struct slot *slots;
+    int64_t slot_count, filled, decoding, taken;
+
+    struct batch batches[BATCHES];
+    int64_t submitted, written; /* batches; number i is batches[i % BATCHES] */
+
+    float *pictures, *squares; /* the networks' inputs */
+};
+
+/* With the mutex held. The first reason counts. */
+static void wake_all(struct pipeline *p)
+{
+    while (write(p->wake[1], "", 1) < 0 && errno == EINTR) {
+    }
+    pthread_cond_broadcast(&p->room);
+    pthread_cond_broadcast(&p->work);
+    pthread_cond_broadcast(&p->ready);
+    pthread_cond_broadcast(&p->full);
+}
+
+static void fail(struct pipeline *p, const struct error *e)
+{
+    pthread_mutex_lock(&p->mutex);
+    if (!p->failed) {
+        p->failed = true;
+        p->error = *e;
+        wake_all(p);
+    }
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* With the mutex held. Done and total leave out what was skipped, so that the rate is one of work
+ * and the time left can be believed. */
+static void show_progress(struct pipeline *p)
+{
+    const struct encode_counts *c = &p->counts;
+    char detail[80];
+    snprintf(detail, sizeof detail, "%lld encoded, %lld skipped, %lld failed",
+             (long long)c->encoded, (long long)c->skipped, (long long)c->failed);
+    if (p->expected >= 0) {
+        progress_set_total(p->progress, p->expected - c->skipped - c->duplicates);
+    }
+    progress_update(p->progress, c->encoded + c->failed, detail);
+}
+
+static void reject(struct pipeline *p, const char *path, const char *reason, bool bad_latents)
+{
+    warn("cannot encode '%s': %s", path, reason);
+    int rc = 0;
+    pthread_mutex_lock(&p->mutex);
+    p->counts.failed++;
+    p->counts.bad_latents += bad_latents;
+    FILE *f = p->options->rejects;
+    if (f && (fputs(path, f) < 0 || putc(p->options->rejects_separator, f) == EOF || fflush(f))) {
+        rc = errno;
+    }
+    show_progress(p);
+    pthread_mutex_unlock(&p->mutex);
+    if (rc) {
+        struct error e;
+        errno = rc;
+        error_errno(&e, "cannot write the rejects file");
+        fail(p, &e);
+    }
+}
+
+/* Waits for a free slot and fills it. Returns false when there is no need any more. */
+static bool add_file(struct pipeline *p, const char *path, const struct stat *st,
+                     const struct error *error)
+{
+    pthread_mutex_lock(&p->mutex);
+    while (p->filled - p->taken == p->slot_count && !p->stop && !p->failed) {
+        pthread_cond_wait(&p->room, &p->mutex);
+    }
+    bool go_on = !p->stop && !p->failed;
+    if (go_on) {
+        struct slot *s = &p->slots[p->filled % p->slot_count];
+        s->path = xstrdup(path);
+        s->size = st->st_size;
+        s->mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+        s->failed = s->done = error != NULL;
+        if (error) {
+            s->error = *error;
+        }
+        p->filled++;
+        pthread_cond_signal(&p->work);
+        if (error) {
+            pthread_cond_signal(&p->ready);
+        }
+    }
+    pthread_mutex_unlock(&p->mutex);
+    return go_on;
+}
+
+static int look_at_file(const char *path, struct stat *st, struct error *e)
+{
+    if (stat(path, st)) {
+        *st = (struct stat){0};
+        return error_set(e, "%s", strerror(errno));
+    }
+    if (S_ISDIR(st->st_mode)) {
+        return error_set(e, "is a directory");
+    }
+    if (!S_ISREG(st->st_mode)) {
+        return error_set(e, "not a regular file");
+    }
+    if (st->st_size == 0) {
+        return error_set(e, "empty file");
+    }
+    return 0;
+}
+
+static void count_one(struct pipeline *p, int64_t *counter)
+{
+    pthread_mutex_lock(&p->mutex);
+    (*counter)++;
+    show_progress(p);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* One path of the list. Returns 1 to go on, 0 to end, -1 on failure. */
+static int list_one(struct pipeline *p, struct path_set *seen, const char *path, struct error *e)
+{
+    uint8_t key[PATH_KEY_SIZE];
+    path_key(key, path);
+    pthread_mutex_lock(&p->mutex);
+    p->counts.listed++;
+    pthread_mutex_unlock(&p->mutex);
+    if (!path_set_add(seen, key)) {
+        count_one(p, &p->counts.duplicates);
+        return 1;
+    }
+    struct stat st;
+    struct error bad;
+    if (look_at_file(path, &st, &bad)) {
+        return add_file(p, path, &st, &bad);
+    }
+    enum shard_path_state state;
+    int64_t mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
+    if (shard_writer_lookup(p->store, path, st.st_size, mtime_ns, &state, e)) {
+        return -1;
+    }
+    if (state == SHARD_PATH_DONE) {
+        count_one(p, &p->counts.skipped);
+        return 1;
+    }
+    return add_file(p, path, &st, NULL);
+}
+
+static bool stopping(struct pipeline *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    bool stop = p->stop || p->failed;
+    pthread_mutex_unlock(&p->mutex);
+    return stop;
+}
+
+static void *list_stage(void *arg)
+{
+    struct pipeline *p = arg;
+    struct path_set seen;
+    struct error e;
+    const char *path;
+    int rc = 1;
+    path_set_init(&seen);
+    while (rc > 0 && !stopping(p)) {
+        rc = path_source_next(p->paths, p->wake[0], &path, &e);
+        if (rc > 0) {
+            rc = list_one(p, &seen, path, &e);
+        }
+    }
+    path_set_release(&seen);
+    if (rc < 0) {
+        fail(p, &e);
+    }
+    pthread_mutex_lock(&p->mutex);
+    p->list_ended = true;
+    pthread_cond_broadcast(&p->work);
+    pthread_cond_broadcast(&p->ready);
+    pthread_mutex_unlock(&p->mutex);
+    return NULL;
+}
+
+/* The next file to decode, or NULL when there are no more. */
+static struct slot *next_to_decode(struct pipeline *p)
+{
+    struct slot *s = NULL;
+    pthread_mutex_lock(&p->mutex);
+    while (!s && !p->stop && !p->failed) {
+        if (p->decoding < p->filled) {
+            s = &p->slots[p->decoding++ % p->slot_count];
+            s = s->done ? NULL : s;
+        } else if (p->list_ended) {
+            break;
+        } else {
+            pthread_cond_wait(&p->work, &p->mutex);
+        }
+    }
+    pthread_mutex_unlock(&p->mutex);
+    return s;
+}
+
+static void *decode_stage(void *arg)
+{
+    struct pipeline *p = arg;
+    const struct encoder *en = p->encoder;
+    for (struct slot *s; (s = next_to_decode(p));) {
+        char note[128] = "";
+        bool failed = en->prepare(en->context, s->path, s->picture, s->square, &s->width,
+                                  &s->height, note, &s->error) != 0;
+        if (*note) {
+            warn("'%s': %s", s->path, note);
+        }
+        pthread_mutex_lock(&p->mutex);
+        s->failed = failed;
+        s->done = true;
+        pthread_cond_signal(&p->ready);
+        pthread_mutex_unlock(&p->mutex);
+    }
+    return NULL;
+}
+
+/* The next file in input order once it is done, or NULL: no more, or stopping. */
+static struct slot *next_done(struct pipeline *p)
+{
+    struct slot *s = NULL;
+    pthread_mutex_lock(&p->mutex);
+    while (!s && !p->stop && !p->failed) {
+        if (p->taken < p->filled && p->slots[p->taken % p->slot_count].done) {
+            s = &p->slots[p->taken % p->slot_count];
+        } else if (p->list_ended && p->taken == p->filled) {
+            break;
+        } else {
+            pthread_cond_wait(&p->ready, &p->mutex);
+        }
+    }
+    pthread_mutex_unlock(&p->mutex);
+    return s;
+}
+
+static void free_slot(struct pipeline *p, struct slot *s)
+{
+    pthread_mutex_lock(&p->mutex);
+    free(s->path);
+    s->path = NULL;
+    p->taken++;
+    /* A file that failed before decoding may be taken before the decoders have passed it by. */
+    p->decoding = p->decoding < p->taken ? p->taken : p->decoding;
+    pthread_cond_signal(&p->room);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+static void collect(struct pipeline *p, struct batch *b)
+{
+    const struct encoder *en = p->encoder;
+    b->n = 0;
+    for (struct slot *s; b->n < p->options->batch_size && (s = next_done(p)); free_slot(p, s)) {
+        if (s->failed) {
+            reject(p, s->path, s->error.text, false);
+            continue;
+        }
+        size_t i = (size_t)b->n++;
+        memcpy(p->pictures + i * en->picture_count, s->picture,
+               en->picture_count * sizeof *s->picture);
+        memcpy(p->squares + i * en->square_count, s->square, en->square_count * sizeof *s->square);
+        b->items[i] = (struct shard_item){
+            .path = s->path,
+            .size = s->size,
+            .mtime_ns = s->mtime_ns,
+            .width = s->width,
+            .height = s->height,
+            .moments = b->moments + i * en->moments_count,
+            .embed = b->embeds + i * en->embed_count,
+        };
+        s->path = NULL;
+    }
+}
+
+static void clear_batch(struct batch *b)
+{
+    for (int i = 0; i < b->n; i++) {
+        free((char *)b->items[i].path);
+    }
+    b->n = 0;
+}
+
+/* Waits until the writer has given one back; NULL after a failure. running: batches that are with
+ * the networks. */
+static struct batch *free_batch(struct pipeline *p, int running)
+{
+    pthread_mutex_lock(&p->mutex);
+    while (p->submitted + running - p->written == BATCHES && !p->failed) {
+        pthread_cond_wait(&p->ready, &p->mutex);
+    }
+    struct batch *b = p->failed ? NULL : &p->batches[(p->submitted + running) % BATCHES];
+    pthread_mutex_unlock(&p->mutex);
+    return b;
+}
+
+static bool next_is_done(struct pipeline *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    bool done = p->taken < p->filled && p->slots[p->taken % p->slot_count].done;
+    pthread_mutex_unlock(&p->mutex);
+    return done;
+}
+
+/* Gives the batch that is with the networks to the writer. */
+static int fetch(struct pipeline *p, struct batch *b)
+{
+    const struct encoder *en = p->encoder;
+    struct error e;
+    if (en->fetch(en->context, b->moments, b->embeds, &e)) {
+        fail(p, &e);
+        clear_batch(b);
+        return -1;
+    }
+    pthread_mutex_lock(&p->mutex);
+    p->submitted++;
+    pthread_cond_signal(&p->full);
+    pthread_mutex_unlock(&p->mutex);
+    return 0;
+}
+
+/* Puts b with the networks; *running, which is there, is with the writer afterwards. */
+static int hand_over(struct pipeline *p, struct batch **running, struct batch *b)
+{
+    const struct encoder *en = p->encoder;
+    struct error e;
+    int rc = en->load(en->context, b->n, p->pictures, p->squares, &e);
+    if (rc == 0 && *running) {
+        struct batch *before = *running;
+        *running = NULL;
+        if (fetch(p, before)) {
+            clear_batch(b);
+            return -1;
+        }
+    }
+    if (rc == 0) {
+        rc = en->run(en->context, &e);
+    }
+    if (rc) {
+        fail(p, &e);
+        clear_batch(b);
+        return -1;
+    }
+    *running = b;
+    return 0;
+}
+
+static void network_stage(struct pipeline *p)
+{
+    struct batch *running = NULL;
+    int rc = 0;
+    for (struct batch *b; rc == 0 && (b = free_batch(p, running != NULL));) {
+        if (running && !next_is_done(p)) { /* would only wait for files */
+            rc = fetch(p, running);
+            running = NULL;
+            continue;
+        }
+        collect(p, b);
+        if (b->n == 0) {
+            break;
+        }
+        rc = hand_over(p, &running, b);
+    }
+    if (running) {
+        fetch(p, running);
+    }
+    pthread_mutex_lock(&p->mutex);
+    p->batches_ended = true;
+    pthread_cond_broadcast(&p->full);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+/* Takes out what may not be stored, then stores the rest. */
+static int write_batch(struct pipeline *p, struct batch *b, const struct shard_info *info,
+                       struct error *e)
+{
+    int good = 0;
+    for (int i = 0; i < b->n; i++) {
+        struct error bad;
+        if (shard_item_check(&b->items[i], info, &bad)) {
+            reject(p, b->items[i].path, bad.text, true);
+            free((char *)b->items[i].path);
+        } else {
+            b->items[good++] = b->items[i];
+        }
+    }
+    b->n = good;
+    return good ? shard_writer_put(p->store, b->items, good, e) : 0;
+}
+
+static struct batch *next_to_write(struct pipeline *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    while (p->submitted == p->written && !p->batches_ended && !p->failed) {
+        pthread_cond_wait(&p->full, &p->mutex);
+    }
+    /* What the networks have done is kept even when another stage fails. */
+    struct batch *b = p->submitted > p->written ? &p->batches[p->written % BATCHES] : NULL;
+    pthread_mutex_unlock(&p->mutex);
+    return b;
+}
+
+static void *write_stage(void *arg)
+{
+    struct pipeline *p = arg;
+    struct error e;
+    for (struct batch *b; (b = next_to_write(p));) {
+        int rc = write_batch(p, b, shard_writer_info(p->store), &e);
+        if (rc) {
+            fail(p, &e);
+            return NULL;
+        }
+        pthread_mutex_lock(&p->mutex);
+        p->counts.encoded += b->n;
+        clear_batch(b);
+        p->written++;
+        show_progress(p);
+        pthread_cond_broadcast(&p->ready);
+        pthread_mutex_unlock(&p->mutex);
+    }
+    return NULL;
+}
+
+/* Turns stop_fd into p->stop. */
+static void *watch_stage(void *arg)
+{
+    struct pipeline *p = arg;
+    struct pollfd fds[] = {{.fd = p->options->stop_fd, .events = POLLIN},
+                           {.fd = p->wake[0], .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0 && errno == EINTR) {
+    }
+    if (fds[0].revents) {
+        pthread_mutex_lock(&p->mutex);
+        p->stop = true;
+        wake_all(p);
+        pthread_mutex_unlock(&p->mutex);
+    }
+    return NULL;
+}
+
+static void start(pthread_t *thread, void *(*stage)(void *), struct pipeline *p)
+{
+    int rc = pthread_create(thread, NULL, stage, p);
+    if (rc) {
+        die("cannot start a thread: %s", strerror(rc));
+    }
+}
+
+static void run_stages(struct pipeline *p)
+{
+    int n = p->options->decode_threads;
+    pthread_t list, write, watch, *decode = xcalloc((size_t)n, sizeof *decode);
+    start(&watch, watch_stage, p);
+    start(&write, write_stage, p);
+    for (int i = 0; i < n; i++) {
+        start(&decode[i], decode_stage, p);
+    }
+    start(&list, list_stage, p);
+    network_stage(p);
+    pthread_join(write, NULL);
+    pthread_join(list, NULL);
+    for (int i = 0; i < n; i++) {
+        pthread_join(decode[i], NULL);
+    }
+    pthread_mutex_lock(&p->mutex);
+    wake_all(p); /* ends the watch */
+    pthread_mutex_unlock(&p->mutex);
+    pthread_join(watch, NULL);
+    free(decode);
+}
+
+static void allocate(struct pipeline *p)
+{
+    const struct encoder *en = p->encoder;
+    size_t batch = (size_t)p->options->batch_size;
+    p->slot_count = p->options->batch_size + 2 * p->options->decode_threads;
+    p->slots = xcalloc((size_t)p->slot_count, sizeof *p->slots);
+    for (int64_t i = 0; i < p->slot_count; i++) {
+        p->slots[i].picture = xmalloc(en->picture_count * sizeof(float));
+        p->slots[i].square = xmalloc(en->square_count * sizeof(float));
+    }
+    for (int i = 0; i < BATCHES; i++) {
+        p->batches[i].items = xcalloc(batch, sizeof *p->batches[i].items);
+        p->batches[i].moments = xmalloc(batch * en->moments_count * sizeof(float));
+        p->batches[i].embeds = xmalloc(batch * en->embed_count * sizeof(float));
+    }
+    p->pictures = xmalloc(batch * en->picture_count * sizeof(float));
+    p->squares = xmalloc(batch * en->square_count * sizeof(float));
+    pthread_mutex_init(&p->mutex, NULL);
+    pthread_cond_init(&p->room, NULL);
+    pthread_cond_init(&p->work, NULL);
+    pthread_cond_init(&p->ready, NULL);
+    pthread_cond_init(&p->full, NULL);
+}
+
+static void release(struct pipeline *p)
+{
+    for (int64_t i = 0; i < p->slot_count; i++) {
+        free(p->slots[i].path);
+        free(p->slots[i].picture);
+        free(p->slots[i].square);
+    }
+    free(p->slots);
+    for (int i = 0; i < BATCHES; i++) {
+        clear_batch(&p->batches[i]);
+        free(p->batches[i].items);
+        free(p->batches[i].moments);
+        free(p->batches[i].embeds);
+    }
+    free(p->pictures);
+    free(p->squares);
+    pthread_mutex_destroy(&p->mutex);
+    pthread_cond_destroy(&p->room);
+    pthread_cond_destroy(&p->work);
+    pthread_cond_destroy(&p->ready);
+    pthread_cond_destroy(&p->full);
+}
+
+int encode_run(const struct encoder *encoder, struct path_source *paths, struct shard_writer *store,
+               const struct encode_options *options, struct encode_counts *counts, struct error *e)
+{
+    struct pipeline p = {.encoder = encoder, .options = options, .paths = paths, .store = store};
+    *counts = p.counts;
+    if (pipe(p.wake)) {
+        return error_errno(e, "cannot make a pipe");
+    }
+    allocate(&p);
+    p.expected = path_source_count(paths);
+    p.progress = progress_start("encoding", "images", p.expected);
+    run_stages(&p);
+    progress_finish(p.progress);
+    int rc = p.failed ? -1 : 0;
+    if (!p.failed && !p.stop && p.counts.listed > 0) {
+        rc = shard_writer_finish(store, &p.error);
+    }
+    if (rc && e) {
+        *e = p.error;
+    }
+    p.counts.interrupted = p.stop;
+    *counts = p.counts;
+    release(&p);
+    close(p.wake[0]);
+    close(p.wake[1]);
+    return rc;
+}

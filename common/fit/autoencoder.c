@@ -1,0 +1,317 @@
+#include "common/fit/autoencoder.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+#include "common/fit/demo.h"
+#include "common/images/grid.h"
+#include "common/images/quality.h"
+
+struct trainee {
+    const struct fit_autoencoder *f;
+    struct autoencoder_step *step;
+    struct image_reader *reader;
+    struct image_batch held_out;
+    struct autoencoder_losses sums; /* of the steps since they were last logged */
+    int64_t steps;
+};
+
+static struct picture_batch picture_batch(const struct image_batch *b)
+{
+    return (struct picture_batch){b->n, b->height, b->width, b->pictures, b->samples};
+}
+
+static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
+{
+    struct trainee *t = trainee;
+    const struct image_batch *b;
+    if (image_reader_next(t->reader, &b, e) != 0)
+        return -1;
+    CHECK(b->at.step == step && b->at.micro_batch == k);
+    struct picture_batch pictures = picture_batch(b);
+    autoencoder_step_micro_batch(t->step, step, &pictures);
+    return 0;
+}
+
+static void update(void *trainee, double learning_rate, double ema_decay, struct fit_outcome *out)
+{
+    struct trainee *t = trainee;
+    struct autoencoder_result r;
+    autoencoder_step_update(t->step, learning_rate, ema_decay, &r);
+    if (r.applied) {
+        t->sums.reconstruction += r.losses.reconstruction;
+        t->sums.kl += r.losses.kl;
+        t->steps++;
+    }
+    *out = (struct fit_outcome){
+        .loss = r.losses.total,
+        .gradient_norm = r.gradient_norm,
+        .applied = r.applied,
+        .rescaled = r.rescaled,
+        .loss_scale = autoencoder_step_loss_scale(t->step),
+        .suspects = r.suspects,
+        .suspect_count = r.suspect_count,
+    };
+}
+
+/* Of LPIPS and the discriminator, where there are any. */
+static void add_further(struct trainee *t, struct fit_numbers *n)
+{
+    struct reconstruction_numbers r = autoencoder_step_numbers(t->step);
+    if (t->f->step.lpips && isfinite(r.perceptual))
+        fit_number(n, "loss/lpips", r.perceptual);
+    if (!t->f->loop.bank->companion || !isfinite(r.discriminator))
+        return;
+    fit_number(n, "loss/discriminator", r.discriminator);
+    fit_number(n, "loss/generator", r.generator);
+    fit_number(n, "discriminator/weight", r.weight);
+    fit_number(n, "discriminator/logit", r.logit);
+    fit_number(n, "discriminator/logit-of-reconstructions", r.fake_logit);
+    fit_number(n, "discriminator/gradient-norm", r.gradient_norm);
+    if (r.rejected > 0)
+        fit_number(n, "discriminator/bad-steps", (double)r.rejected);
+}
+
+static void numbers(void *trainee, struct fit_numbers *n)
+{
+    struct trainee *t = trainee;
+    if (t->steps > 0) {
+        fit_number(n, "loss/reconstruction", t->sums.reconstruction / (double)t->steps);
+        fit_number(n, "loss/kl", t->sums.kl / (double)t->steps);
+    }
+    add_further(t, n);
+    t->sums = (struct autoencoder_losses){0};
+    t->steps = 0;
+}
+
+/* Means over the held-out pictures. */
+struct quality {
+    double loss, kl, psnr, ssim, lpips;
+};
+
+struct judging {
+    const struct image_batch *pictures;
+    const float *reconstructions;
+    double *psnr, *ssim;
+};
+
+static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct judging *j = arg;
+    int height = j->pictures->height, width = j->pictures->width;
+    size_t size = 3 * (size_t)height * (size_t)width;
+    for (int64_t i = begin; i < end; i++) {
+        const float *a = j->pictures->pictures + (size_t)i * size;
+        const float *b = j->reconstructions + (size_t)i * size;
+        j->psnr[i] = picture_psnr(a, b, height, width);
+        j->ssim[i] = picture_ssim(a, b, height, width);
+    }
+}
+
+static void add_batch(struct trainee *t, enum bank_array which, const struct image_batch *b,
+                      struct quality *sums)
+{
+    size_t n = (size_t)b->n;
+    float *reconstructions =
+        xmalloc(n * 3 * (size_t)b->height * (size_t)b->width * sizeof *reconstructions);
+    struct autoencoder_losses *losses = xcalloc(n, sizeof *losses);
+    double *psnr = xcalloc(2 * n, sizeof *psnr), *ssim = psnr + n;
+    struct picture_batch pictures = picture_batch(b);
+    autoencoder_step_reconstruct(t->step, which, &pictures, reconstructions, losses);
+    struct judging j = {b, reconstructions, psnr, ssim};
+    parallel_for(b->n, 1, judge_some, &j);
+    for (size_t i = 0; i < n; i++) {
+        sums->loss += losses[i].total;
+        sums->kl += losses[i].kl;
+        sums->lpips += losses[i].perceptual;
+        sums->psnr += psnr[i];
+        sums->ssim += ssim[i];
+    }
+    free(psnr);
+    free(losses);
+    free(reconstructions);
+}
+
+/* 1: a signal came in between. */
+static int judge(struct trainee *t, enum bank_array which, struct quality *mean, struct error *e)
+{
+    const struct fit_loop *f = &t->f->loop;
+    struct image_set *images = t->f->images;
+    int64_t count = image_set_order(images)->holdout, batch = f->options.batch, seen = 0;
+    *mean = (struct quality){0};
+    for (int64_t first = 0; first < count; first += batch) {
+        if (fit_stop_wanted(f->stop, f->collective))
+            return 1;
+        int64_t n = count - first < batch ? count - first : batch;
+        image_set_read_holdout(images, first, n, &t->held_out);
+        if (t->held_out.n > 0)
+            add_batch(t, which, &t->held_out, mean);
+        seen += t->held_out.n;
+    }
+    if (seen == 0)
+        return error_set(e, "none of the held-out images can be read");
+    mean->loss /= (double)seen;
+    mean->kl /= (double)seen;
+    mean->psnr /= (double)seen;
+    mean->ssim /= (double)seen;
+    mean->lpips /= (double)seen;
+    return 0;
+}
+
+static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
+{
+    struct trainee *t = trainee;
+    struct quality ema, raw;
+    int status = judge(t, BANK_EMA, &ema, e);
+    if (status == 0)
+        status = judge(t, BANK_PARAMETERS, &raw, e);
+    if (status != 0)
+        return status;
+    fit_number(n, "holdout-loss/ema", ema.loss);
+    fit_number(n, "holdout-loss/raw", raw.loss);
+    fit_number(n, "holdout-psnr/ema", ema.psnr);
+    fit_number(n, "holdout-psnr/raw", raw.psnr);
+    fit_number(n, "holdout-ssim/ema", ema.ssim);
+    fit_number(n, "holdout-ssim/raw", raw.ssim);
+    fit_number(n, "holdout-kl/ema", ema.kl);
+    if (t->f->step.lpips)
+        fit_number(n, "holdout-lpips/ema", ema.lpips);
+    snprintf(n->text, sizeof n->text,
+             "held-out loss %.5f, PSNR %.2f dB, SSIM %.4f, of the weights without averaging %.5f, "
+             "%.2f dB, %.4f",
+             ema.loss, ema.psnr, ema.ssim, raw.loss, raw.psnr, raw.ssim);
+    return 0;
+}
+
+static double waited(void *trainee)
+{
+    struct trainee *t = trainee;
+    return image_reader_waited(t->reader);
+}
+
+static char *describe(void *trainee, uint64_t sample)
+{
+    struct trainee *t = trainee;
+    return xstrdup(image_set_path(t->f->images, (int64_t)sample));
+}
+
+static uint8_t to_byte(float x)
+{
+    x = x > -1 ? x < 1 ? x : 1 : -1;
+    return (uint8_t)((x + 1) / 2 * 255);
+}
+
+static int add_pictures(struct grid *g, const float *pictures, const struct image_batch *b,
+                        struct error *e)
+{
+    size_t pixels = (size_t)b->height * (size_t)b->width;
+    for (int64_t k = 0; k < b->n; k++, pictures += 3 * pixels) {
+        struct image image;
+        struct image_remarks none = {0};
+        if (image_new(&image, b->width, b->height, 3, 8, e) != 0)
+            return -1;
+        for (size_t i = 0; i < pixels; i++)
+            for (size_t c = 0; c < 3; c++)
+                image.pixels[3 * i + c] = to_byte(pictures[c * pixels + i]);
+        if (grid_add(g, &image, &none, "a demo picture", e) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* The first held-out pictures, or where there are too few the first of all. */
+static void read_demo_pictures(struct trainee *t, struct image_batch *b)
+{
+    const struct order *o = image_set_order(t->f->images);
+    int64_t n = t->f->demo_pictures < o->records ? t->f->demo_pictures : o->records;
+    int64_t *records = xcalloc((size_t)n, sizeof *records);
+    for (int64_t i = 0; i < n; i++)
+        records[i] = n <= o->holdout ? order_holdout_at(o, i) : i;
+    image_set_read(t->f->images, records, n, b);
+    free(records);
+}
+
+static int demo(void *trainee, const char *run, int64_t step, struct metrics *m, struct error *e)
+{
+    struct trainee *t = trainee;
+    struct image_batch b = {0};
+    struct grid grid = {0};
+    read_demo_pictures(t, &b);
+    if (b.n == 0) {
+        image_batch_release(&b);
+        return 0;
+    }
+    size_t size = 3 * (size_t)b.height * (size_t)b.width;
+    float *reconstructions = xmalloc((size_t)b.n * size * sizeof *reconstructions);
+    struct autoencoder_losses *losses = xcalloc((size_t)b.n, sizeof *losses);
+    struct picture_batch part = picture_batch(&b);
+    for (int64_t i = 0, batch = t->f->step.batch; i < b.n; i += batch) {
+        part.n = b.n - i < batch ? b.n - i : batch;
+        part.pictures = b.pictures + (size_t)i * size;
+        autoencoder_step_reconstruct(t->step, BANK_EMA, &part, reconstructions + (size_t)i * size,
+                                     losses + i);
+    }
+    int status = add_pictures(&grid, b.pictures, &b, e);
+    if (status == 0)
+        status = add_pictures(&grid, reconstructions, &b, e);
+    if (status == 0)
+        status = demo_keep(&grid, (int)b.n, run, step, m, e);
+    grid_release(&grid);
+    image_batch_release(&b);
+    free(reconstructions);
+    free(losses);
+    return status;
+}
+
+static int open_trainee(struct trainee *t, struct error *e)
+{
+    const struct fit_autoencoder *f = t->f;
+    const struct training_state *s = f->loop.state;
+    struct bank *bank = f->loop.bank;
+    if (autoencoder_step_open(&t->step, bank, f->loop.collective, &f->step, e) != 0)
+        return -1;
+    if (f->loop.options.resumed && strcmp(s->precision, device_precision(bank->device)) == 0)
+        autoencoder_step_set_loss_scale(t->step,
+                                        (struct loss_scale){s->loss_scale, s->loss_scale_steps});
+    struct batch_reader_options reader = {
+        .seed = f->step.seed,
+        .batch = f->step.batch,
+        .accumulate = f->step.accumulate,
+        .rank = f->loop.collective->rank,
+        .ranks = f->loop.collective->size,
+        .first_step = s->step,
+        .start = s->at,
+    };
+    return image_reader_open(&t->reader, f->images, &reader, f->flip, e);
+}
+
+int fit_autoencoder_run(const struct fit_autoencoder *f, enum fit_end *end, struct error *e)
+{
+    struct trainee_functions functions = {
+        .micro_batch = micro_batch,
+        .update = update,
+        .evaluate = evaluate,
+        .numbers = numbers,
+        .waited = waited,
+        .describe = describe,
+        .demo = f->demo_pictures > 0 ? demo : NULL,
+    };
+    struct trainee t = {.f = f};
+    struct fit_loop loop = f->loop;
+    loop.functions = &functions;
+    loop.trainee = &t;
+    loop.order = image_set_order(f->images);
+    int status = open_trainee(&t, e);
+    if (status == 0)
+        status = fit_loop_run(&loop, end, e);
+    image_reader_close(t.reader);
+    autoencoder_step_close(t.step);
+    image_batch_release(&t.held_out);
+    return status;
+}

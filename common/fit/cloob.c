@@ -1,0 +1,412 @@
+#include "common/fit/cloob.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "common/base/message.h"
+#include "common/base/progress.h"
+#include "common/base/threads.h"
+#include "common/images/prepare.h"
+#include "formats/shards/path_set.h"
+#include "formats/text/clip_bpe.h"
+
+/* What libraries need to work in, and what does not fit into the gaps. */
+#define MARGIN ((int64_t)1 << 30)
+
+/* CLOOB in training on an image set: the trainee of common/fit/loop.h. */
+struct cloob_trainee {
+    const struct fit_cloob *f;
+    struct cloob_step *step;
+    struct image_reader *reader;
+    struct clip_bpe *bpe;
+    float *pictures;      /* [batch, 3, S, S] as the network takes them */
+    int32_t *tokens;      /* [batch, context] */
+    bool cut;             /* a caption was too long: that has been said */
+    double cosine, steps; /* of the steps since they were last logged */
+};
+
+static struct fit_loop loop_of(const struct fit_cloob *f)
+{
+    return (struct fit_loop){
+        .options = f->options,
+        .order = image_set_order(f->images),
+        .bank = f->bank,
+        .collective = f->collective,
+        .run = f->run,
+        .state = f->state,
+        .stop = f->stop,
+    };
+}
+
+int fit_cloob_sizes(struct cloob_sizes *sizes, const struct bank *b, struct error *e)
+{
+    struct named_weights names;
+    struct cloob *c = NULL;
+    struct clip_bpe *bpe = NULL;
+    bank_names(&names, b, BANK_PARAMETERS);
+    int status = cloob_load(&c, &names, b->device, e);
+    if (status == 0) {
+        *sizes = *cloob_sizes(c);
+        if (!sizes->has_image || !sizes->has_text)
+            status = error_set(e, "there is no %s tower", sizes->has_image ? "text" : "image");
+        else if (sizes->context < 2)
+            status = error_set(e, "a context of 1 holds no text");
+        else
+            status = clip_bpe_new(&bpe, sizes->vocabulary, e);
+    }
+    clip_bpe_free(bpe);
+    cloob_free(c);
+    names_release(&names);
+    return status;
+}
+
+void fit_cloob_announce(const struct fit_cloob *f, int64_t memory_bytes)
+{
+    struct fit_loop loop = loop_of(f);
+    fit_loop_announce(&loop, memory_bytes);
+}
+
+struct resizing {
+    float *out;
+    const float *in;
+    int64_t out_pixels, in_pixels;
+    int out_side, in_height, in_width;
+};
+
+static void resize_some(void *arg, int64_t begin, int64_t end, int worker)
+{
+    (void)worker;
+    const struct resizing *r = arg;
+    for (int64_t i = begin; i < end; i++)
+        prep_bicubic(r->out + i * r->out_pixels, r->out_side, r->out_side, r->in + i * r->in_pixels,
+                     3, r->in_height, r->in_width);
+}
+
+/* The pictures as the network takes them: themselves, or resized into u->pictures. */
+static const float *pictures_of(const struct cloob_trainee *u, const struct image_batch *b)
+{
+    int side = (int)cloob_step_sizes(u->step)->image_size;
+    if (b->height == side && b->width == side)
+        return b->pictures;
+    struct resizing r = {
+        .out = u->pictures,
+        .in = b->pictures,
+        .out_pixels = 3 * (int64_t)side * side,
+        .in_pixels = 3 * (int64_t)b->height * b->width,
+        .out_side = side,
+        .in_height = b->height,
+        .in_width = b->width,
+    };
+    parallel_for(b->n, 1, resize_some, &r);
+    return u->pictures;
+}
+
+static void make_tokens(struct cloob_trainee *u, const struct image_batch *b)
+{
+    size_t context = (size_t)cloob_step_sizes(u->step)->context;
+    for (int64_t i = 0; i < b->n; i++) {
+        size_t cut =
+            clip_bpe_encode_row(u->bpe, b->captions[i], u->tokens + (size_t)i * context, context);
+        if (cut > 0 && !u->cut)
+            warn("the caption of '%s' has %zu tokens more than the context: its end is not seen, "
+                 "nor that of others as long",
+                 image_set_path(u->f->images, (int64_t)b->samples[i]), cut);
+        u->cut |= cut > 0;
+    }
+}
+
+static struct cloob_batch batch_of(struct cloob_trainee *u, const struct image_batch *b)
+{
+    make_tokens(u, b);
+    return (struct cloob_batch){b->n, pictures_of(u, b), u->tokens, b->samples};
+}
+
+static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
+{
+    struct cloob_trainee *u = trainee;
+    const struct image_batch *b;
+    if (image_reader_next(u->reader, &b, e) != 0)
+        return -1;
+    CHECK(b->at.step == step && b->at.micro_batch == k);
+    struct cloob_batch batch = batch_of(u, b);
+    cloob_step_micro_batch(u->step, &batch);
+    return 0;
+}
+
+static void update(void *trainee, double learning_rate, double ema_decay, struct fit_outcome *out)
+{
+    struct cloob_trainee *u = trainee;
+    struct cloob_step_result r;
+    cloob_step_update(u->step, learning_rate, ema_decay, &r);
+    if (r.applied) {
+        u->cosine += r.cosine;
+        u->steps++;
+    }
+    *out = (struct fit_outcome){
+        .loss = r.loss,
+        .gradient_norm = r.gradient_norm,
+        .applied = r.applied,
+        .rescaled = r.rescaled,
+        .loss_scale = cloob_step_loss_scale(u->step),
+        .suspects = r.suspects,
+        .suspect_count = r.suspect_count,
+    };
+}
+
+/* Of all ranks' pairs already. */
+static void numbers(void *trainee, struct fit_numbers *n)
+{
+    struct cloob_trainee *u = trainee;
+    if (u->steps > 0)
+        fit_number(n, "cosine", u->cosine / u->steps);
+    u->cosine = u->steps = 0;
+}
+
+/* Held-out pairs of different captions and their embeds. */
+struct held_out {
+    struct path_set captions; /* keys of tokens */
+    int64_t count;
+    float *pictures, *texts; /* [count, d] */
+};
+
+static bool is_new_caption(struct held_out *h, const int32_t *tokens, int64_t context)
+{
+    uint8_t key[PATH_KEY_SIZE];
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits(tokens, (size_t)context * sizeof *tokens));
+    memcpy(key, canonical.digest, sizeof key);
+    return path_set_add(&h->captions, key);
+}
+
+/* Embeds of a batch, without those whose captions were there before. */
+static void embed_batch(struct cloob_trainee *u, enum bank_array which, struct held_out *h,
+                        struct image_batch *b)
+{
+    const struct cloob_sizes *sizes = cloob_step_sizes(u->step);
+    int64_t pixels = 3 * (int64_t)b->height * b->width, kept = 0;
+    make_tokens(u, b);
+    for (int64_t i = 0; i < b->n; i++) {
+        if (!is_new_caption(h, u->tokens + i * sizes->context, sizes->context))
+            continue;
+        memmove(b->pictures + kept * pixels, b->pictures + i * pixels,
+                (size_t)pixels * sizeof *b->pictures);
+        b->captions[kept] = b->captions[i];
+        b->samples[kept] = b->samples[i];
+        kept++;
+    }
+    b->n = kept;
+    if (kept == 0)
+        return;
+    struct cloob_batch batch = batch_of(u, b);
+    size_t width = (size_t)sizes->embed_width, rows = (size_t)(h->count + kept);
+    h->pictures = xrealloc(h->pictures, rows * width * sizeof *h->pictures);
+    h->texts = xrealloc(h->texts, rows * width * sizeof *h->texts);
+    size_t at = (size_t)h->count * width;
+    cloob_step_embed(u->step, which, &batch, h->pictures + at, h->texts + at);
+    h->count += kept;
+}
+
+static int embed_holdout(struct cloob_trainee *u, enum bank_array which, struct held_out *h,
+                         struct error *e)
+{
+    const struct fit_cloob *f = u->f;
+    int64_t count = image_set_order(f->images)->holdout, batch = f->step.batch;
+    struct image_batch b = {0};
+    int status = 0;
+    for (int64_t first = 0; first < count && status == 0; first += batch) {
+        status = fit_stop_wanted(f->stop, f->collective);
+        if (status != 0)
+            break;
+        int64_t n = count - first < batch ? count - first : batch;
+        image_set_read_holdout(f->images, first, n, &b);
+        embed_batch(u, which, h, &b);
+    }
+    image_batch_release(&b);
+    if (status == 0 && h->count < 2)
+        return error_set(e, "of the held-out pairs no two with different captions can be read");
+    return status;
+}
+
+/* Means over groups. */
+static struct cloob_scores score(struct cloob_trainee *u, const struct held_out *h, int64_t *judged)
+{
+    int64_t size = h->count < FIT_CLOOB_JUDGED ? h->count : FIT_CLOOB_JUDGED;
+    int64_t groups = h->count / size, d = cloob_step_sizes(u->step)->embed_width;
+    double share = 1 / (double)groups;
+    struct cloob_scores mean = {0};
+    for (int64_t i = 0; i < groups; i++) {
+        int64_t at = i * size * d;
+        struct cloob_scores one = cloob_step_score(u->step, h->pictures + at, h->texts + at, size);
+        mean.loss += one.loss * share;
+        mean.cosine += one.cosine * share;
+        mean.image_to_text += one.image_to_text * share;
+        mean.text_to_image += one.text_to_image * share;
+    }
+    *judged = size;
+    return mean;
+}
+
+/* 1: a signal came in between. */
+static int judge(struct cloob_trainee *u, enum bank_array which, struct cloob_scores *scores,
+                 int64_t *judged, struct error *e)
+{
+    struct held_out h = {0};
+    path_set_init(&h.captions);
+    int status = embed_holdout(u, which, &h, e);
+    if (status == 0)
+        *scores = score(u, &h, judged);
+    path_set_release(&h.captions);
+    free(h.pictures);
+    free(h.texts);
+    return status;
+}
+
+static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
+{
+    struct cloob_trainee *u = trainee;
+    struct cloob_scores ema, raw;
+    int64_t judged;
+    int status = judge(u, BANK_EMA, &ema, &judged, e);
+    if (status == 0)
+        status = judge(u, BANK_PARAMETERS, &raw, &judged, e);
+    if (status != 0)
+        return status;
+    fit_number(n, "holdout-loss/ema", ema.loss);
+    fit_number(n, "holdout-loss/raw", raw.loss);
+    fit_number(n, "retrieval/image-to-text", ema.image_to_text);
+    fit_number(n, "retrieval/text-to-image", ema.text_to_image);
+    fit_number(n, "holdout-cosine", ema.cosine);
+    fit_number(n, "holdout-pairs", (double)judged);
+    snprintf(n->text, sizeof n->text,
+             "held-out loss %.5f, of the weights without averaging %.5f; of %" PRId64
+             " pairs found by image %.1f %%, by text %.1f %%; cosine %.3f",
+             ema.loss, raw.loss, judged, 100 * ema.image_to_text, 100 * ema.text_to_image,
+             ema.cosine);
+    return 0;
+}
+
+static double waited(void *trainee)
+{
+    struct cloob_trainee *u = trainee;
+    return image_reader_waited(u->reader);
+}
+
+static char *describe(void *trainee, uint64_t sample)
+{
+    struct cloob_trainee *u = trainee;
+    return xstrdup(image_set_path(u->f->images, (int64_t)sample));
+}
+
+static int open_trainee(struct cloob_trainee *u, struct error *e)
+{
+    const struct fit_cloob *f = u->f;
+    if (cloob_step_open(&u->step, f->bank, f->collective, &f->step, e) != 0)
+        return -1;
+    const struct cloob_sizes *sizes = cloob_step_sizes(u->step);
+    if (clip_bpe_new(&u->bpe, sizes->vocabulary, e) != 0)
+        return -1;
+    const char *precision = device_precision(f->bank->device);
+    if (f->options.resumed && strcmp(f->state->precision, precision) == 0)
+        cloob_step_set_loss_scale(
+            u->step, (struct loss_scale){f->state->loss_scale, f->state->loss_scale_steps});
+    size_t n = (size_t)f->step.batch, side = (size_t)sizes->image_size;
+    u->pictures = xmalloc(n * 3 * side * side * sizeof *u->pictures);
+    u->tokens = xmalloc(n * (size_t)sizes->context * sizeof *u->tokens);
+    struct batch_reader_options reader = {
+        .seed = f->seed,
+        .batch = f->step.batch,
+        .accumulate = f->step.accumulate,
+        .rank = f->collective->rank,
+        .ranks = f->collective->size,
+        .first_step = f->state->step,
+        .start = f->state->at,
+    };
+    return image_reader_open(&u->reader, f->images, &reader, f->flip, e);
+}
+
+static void close_trainee(struct cloob_trainee *u)
+{
+    image_reader_close(u->reader);
+    clip_bpe_free(u->bpe);
+    cloob_step_close(u->step);
+    free(u->pictures);
+    free(u->tokens);
+}
+
+int fit_cloob_run(const struct fit_cloob *f, enum fit_end *end, struct error *e)
+{
+    CHECK(f->step.batch == f->options.batch && f->step.accumulate == f->options.accumulate);
+    struct trainee_functions functions = {
+        .micro_batch = micro_batch,
+        .update = update,
+        .evaluate = evaluate,
+        .numbers = numbers,
+        .waited = waited,
+        .describe = describe,
+    };
+    struct cloob_trainee u = {.f = f};
+    struct fit_loop loop = loop_of(f);
+    loop.functions = &functions;
+    loop.trainee = &u;
+    int status = open_trainee(&u, e);
+    if (status == 0)
+        status = fit_loop_run(&loop, end, e);
+    close_trainee(&u);
+    return status;
+}
+
+static int64_t needed_with(const struct fit_cloob *f, const struct cloob_step_options *o)
+{
+    struct net_plan plan = bank_plan(f->bank);
+    bool evaluates = image_set_order(f->images)->holdout > 0;
+    int64_t bytes = cloob_step_memory(&plan, o, f->bank->device, evaluates ? o->batch : 0);
+    plan_release(&plan);
+    return bytes;
+}
+
+int64_t fit_cloob_memory(const struct fit_cloob *f)
+{
+    const struct bank *b = f->bank;
+    int64_t needed = needed_with(f, &f->step);
+    double array = (double)b->elements * sizeof(float);
+    char one[32], moments[32], step[32];
+    note("memory: weights, their average and gradients %s each, moments %s, a step of %" PRId64
+         " pairs in %s %s",
+         format_bytes(one, array), format_bytes(moments, 2 * array), f->step.batch,
+         device_precision(b->device), format_bytes(step, (double)needed - 5 * array));
+    return needed;
+}
+
+int fit_cloob_check_memory(const struct fit_cloob *f, int64_t needed, struct error *e)
+{
+    struct device *d = f->bank->device;
+    size_t left = device_memory_left(d);
+    if (left == SIZE_MAX)
+        return 0;
+    int64_t available = (int64_t)(left + device_memory(d).in_use) - MARGIN;
+    if (needed <= available)
+        return 0;
+    char wanted[32], there[32], fits[32];
+    error_set(e, "it takes %s, the device has %s", format_bytes(wanted, (double)needed),
+              format_bytes(there, (double)available));
+    struct cloob_step_options o = f->step;
+    for (int64_t all = o.batch * o.accumulate; o.batch > 1;) {
+        do
+            o.batch--;
+        while (all % o.batch != 0);
+        o.accumulate = all / o.batch;
+        int64_t less = needed_with(f, &o);
+        if (less > available)
+            continue;
+        char before[sizeof e->text];
+        snprintf(before, sizeof before, "%s", e->text);
+        return error_set(
+            e, "%s; the same with --batch-size %" PRId64 " --accumulate %" PRId64 " takes %s",
+            before, o.batch, o.accumulate, format_bytes(fits, (double)less));
+    }
+    return -1;
+}

@@ -1,0 +1,264 @@
+#include "common/fit/demo.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/diffusion/sample.h"
+#include "common/images/grid.h"
+
+#define DEMO_STEPS    50
+#define DEMO_GUIDANCE 3
+
+struct demo {
+    struct demo_options options;
+    struct model *model;
+    struct named_weights names; /* the averaged weights, as they are at any time */
+    struct unet *unet;
+    struct tape tape;
+    struct conditionings prompts;
+    char *text; /* of all prompts with their places */
+    int columns;
+};
+
+static int read_prompts(struct demo *d, struct error *e)
+{
+    const char *path = d->options.prompts;
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return error_errno(e, "cannot open '%s'", path);
+    char *source = xasprintf("'%s'", path);
+    struct string_list no_images = {0};
+    int status = conditionings_add_lines(&d->prompts, f, source, &no_images, DEMO_GUIDANCE, e);
+    free(source);
+    fclose(f);
+    if (status == 0 && d->prompts.count == 0)
+        status = error_set(e, "'%s' has no text", path);
+    return status;
+}
+
+static int check_part(const struct model_part *part, const struct shard_model *store,
+                      struct error *e)
+{
+    char hash[33];
+    names_hash(hash, &part->names);
+    if (strcmp(hash, store->hash) == 0)
+        return 0;
+    return error_set(e, "'%s' (%s) is not what the data were encoded with: '%s' (%s)", part->path,
+                     hash, store->name, store->hash);
+}
+
+static int open_networks(struct demo *d, const struct shard_info *store, struct error *e)
+{
+    struct device *device = d->tape.device;
+    if (model_open(&d->model, &d->options.model, MODEL_AUTOENCODER | MODEL_CLOOB, device, e) != 0 ||
+        check_part(&d->model->autoencoder_part, &store->autoencoder, e) != 0 ||
+        check_part(&d->model->cloob_part, &store->cloob, e) != 0)
+        return -1;
+    if (!cloob_sizes(d->model->cloob)->has_text)
+        return error_set(e, "'%s' has no text tower", d->model->cloob_part.path);
+    if (conditionings_embed(&d->prompts, &d->tape, d->model->cloob, e) != 0)
+        return -1;
+    model_drop(d->model, MODEL_CLOOB);
+    device_trim(device);
+    return 0;
+}
+
+static struct sample_options sampling(const struct demo *d)
+{
+    return (struct sample_options){
+        .method = SAMPLER_PLMS,
+        .steps = DEMO_STEPS,
+        .seed = d->options.seed,
+        .count = 1,
+        .consecutive = true,
+        .height = d->options.height,
+        .width = d->options.width,
+        .guidance_start = 1,
+        .embed_noise = d->options.embed_noise,
+        .autoencoder_scale = d->options.autoencoder_scale,
+        .batch_size = (int)d->options.batch,
+    };
+}
+
+/* Indented, which is how Markdown spells text to be left alone. */
+static char *list_prompts(const struct demo *d)
+{
+    char *text;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    CHECK(f);
+    for (int i = 0; i < d->prompts.count; i++) {
+        const struct conditioning *c = &d->prompts.items[i];
+        fprintf(f, "    (%d, %d) %s", i / d->columns, i % d->columns, c->label);
+        if (c->guidance != DEMO_GUIDANCE)
+            fprintf(f, ":%.9g", c->guidance);
+        fprintf(f, "\n");
+    }
+    CHECK(fclose(f) == 0);
+    return text;
+}
+
+static int open_all(struct demo *d, const struct bank *b, const struct shard_info *store,
+                    struct error *e)
+{
+    if (read_prompts(d, e) != 0 || open_networks(d, store, e) != 0)
+        return -1;
+    bank_names(&d->names, b, BANK_EMA);
+    if (unet_load(&d->unet, &d->names, b->device, e) != 0)
+        return -1;
+    struct sample_options sample = sampling(d);
+    if (sample_check(&sample, d->unet, d->model->kl, e) != 0)
+        return -1;
+    int64_t columns =
+        d->options.columns ? d->options.columns : grid_default_columns(d->prompts.count);
+    d->columns = columns < d->prompts.count ? (int)columns : d->prompts.count;
+    d->text = list_prompts(d);
+    return 0;
+}
+
+int demo_open(struct demo **out, const struct demo_options *o, const struct bank *b,
+              const struct shard_info *store, struct error *e)
+{
+    struct demo *d = xcalloc(1, sizeof *d);
+    d->options = *o;
+    tape_init(&d->tape, b->device);
+    if (open_all(d, b, store, e) != 0) {
+        demo_close(d);
+        return -1;
+    }
+    *out = d;
+    return 0;
+}
+
+void demo_close(struct demo *d)
+{
+    if (!d)
+        return;
+    unet_free(d->unet);
+    if (d->names.items)
+        names_release(&d->names);
+    model_close(d->model);
+    conditionings_release(&d->prompts);
+    tape_release(&d->tape);
+    free(d->text);
+    free(d);
+}
+
+static char *demo_path(const char *run, int64_t step)
+{
+    return xasprintf("%s/demo/%08" PRId64 ".png", run, step);
+}
+
+bool demo_exists(const char *run, int64_t step)
+{
+    char *path = demo_path(run, step);
+    bool there = file_exists(path);
+    free(path);
+    return there;
+}
+
+struct drawing {
+    const struct demo *demo;
+    int64_t step;
+    struct grid grid;
+};
+
+static void remark(struct image_remarks *r, const char *key, int64_t number)
+{
+    char text[24];
+    snprintf(text, sizeof text, "%" PRId64, number);
+    image_remarks_set(r, key, text);
+}
+
+static int add_picture(void *context, const struct image *image, int conditioning, int64_t index,
+                       struct error *e)
+{
+    struct drawing *w = context;
+    const struct demo *d = w->demo;
+    const struct conditioning *c = &d->prompts.items[conditioning];
+    struct image copy;
+    if (image_new(&copy, image->width, image->height, image->channels, image->depth, e) != 0)
+        return -1;
+    memcpy(copy.pixels, image->pixels, image_bytes(image));
+    struct image_remarks remarks = {0};
+    char text[64];
+    image_remarks_set(&remarks, "prompt", c->label);
+    snprintf(text, sizeof text, "%" PRIu64, d->options.seed);
+    image_remarks_set(&remarks, "seed", text);
+    remark(&remarks, "index", index);
+    remark(&remarks, "steps", DEMO_STEPS);
+    image_remarks_set(&remarks, "method", sampler_method_names[SAMPLER_PLMS]);
+    snprintf(text, sizeof text, "%.9g", c->guidance);
+    image_remarks_set(&remarks, "guidance", text);
+    snprintf(text, sizeof text, "step %" PRId64, w->step);
+    image_remarks_set(&remarks, "model", text);
+    return grid_add(&w->grid, &copy, &remarks, "a demo picture", e);
+}
+
+static int encode_grid(uint8_t **png, size_t *size, const struct grid *g, int columns,
+                       struct error *e)
+{
+    struct image sheet = {0};
+    if (grid_draw(&sheet, g, columns, 0, e) != 0)
+        return -1;
+    struct image_text text = {"parameters", grid_parameters(g)};
+    int status = png_encode(png, size, &sheet, &text, text.value ? 1 : 0, -1, e);
+    free(text.value);
+    image_release(&sheet);
+    return status;
+}
+
+static int write_file(const char *path, const void *data, size_t size, struct error *e)
+{
+    struct atomic_file f;
+    if (atomic_file_open(&f, path, e) != 0)
+        return -1;
+    if (write_all(f.fd, data, size, e) != 0) {
+        atomic_file_abandon(&f);
+        return -1;
+    }
+    return atomic_file_commit(&f, e);
+}
+
+int demo_keep(const struct grid *g, int columns, const char *run, int64_t step, struct metrics *m,
+              struct error *e)
+{
+    uint8_t *png = NULL;
+    size_t size = 0;
+    char *folder = path_join(run, "demo"), *path = demo_path(run, step);
+    int status = encode_grid(&png, &size, g, columns, e);
+    if (status == 0)
+        status = make_directories(folder, e);
+    if (status == 0)
+        status = write_file(path, png, size, e);
+    if (status == 0)
+        status = metrics_image(m, step, "demo", path + strlen(run) + 1, png, size, e);
+    free(png);
+    free(folder);
+    free(path);
+    return status;
+}
+
+int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
+              const volatile sig_atomic_t *stop, struct error *e)
+{
+    struct sample_options sample = sampling(d);
+    sample.stop = stop;
+    loader_refresh(unet_loader(d->unet));
+    struct drawing w = {.demo = d, .step = step};
+    int status =
+        sample_run(&d->tape, &sample, d->unet, d->model->kl, &d->prompts, add_picture, &w, e);
+    bool stopped = status != 0 && *stop;
+    if (status == 0)
+        status = demo_keep(&w.grid, d->columns, run, step, m, e);
+    if (status == 0)
+        status = metrics_text(m, step, "demo/prompts", d->text, e);
+    grid_release(&w.grid);
+    loader_forget_copies(unet_loader(d->unet));
+    device_trim(d->tape.device);
+    return stopped ? 1 : status;
+}

@@ -1,0 +1,385 @@
+#include "common/fit/loop.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/progress.h"
+#include "common/fit/demo.h"
+
+#define SMOOTHING        0.02 /* of the loss that is shown: about the mean of the last 50 steps */
+#define PATHS_IN_WARNING 3
+
+/* What is logged next, of the steps since the last time. */
+struct tally {
+    int64_t steps, applied, images;
+    double loss, gradient_norm;
+    double begin, waited; /* seconds_now and the trainee's waited then */
+};
+
+struct loop {
+    const struct fit_loop *f;
+    struct training_state *s;
+    int64_t effective_batch;
+    struct metrics *metrics;
+    struct tally tally;
+    struct progress *progress;
+    int64_t first_step; /* when this process began */
+    int64_t saved_step; /* of the last checkpoint; -1: none */
+    double resumed_seconds, begin;
+    bool metrics_failed;
+};
+
+void fit_number(struct fit_numbers *n, const char *name, double value)
+{
+    CHECK(n->count < FIT_NUMBERS_MAX);
+    n->items[n->count++] = (struct metric){name, value};
+}
+
+bool fit_stop_wanted(const volatile sig_atomic_t *stop, struct collective *c)
+{
+    double wanted = *stop != 0;
+    collective_allreduce_host(c, &wanted, 1);
+    return wanted > 0;
+}
+
+static bool stop_wanted(const struct loop *l)
+{
+    return fit_stop_wanted(l->f->stop, l->f->collective);
+}
+
+static bool is_first_rank(const struct loop *l)
+{
+    return l->f->collective->rank == 0;
+}
+
+int64_t fit_loop_effective_batch(const struct fit_loop *f)
+{
+    return f->options.batch * f->options.accumulate * f->collective->size;
+}
+
+int64_t fit_loop_steps_left(const struct fit_loop_options *o, const struct order *order,
+                            const struct training_state *s, int64_t effective_batch)
+{
+    int64_t left = INT64_MAX;
+    if (o->steps > 0)
+        left = o->steps - s->step;
+    if (o->epochs > 0) {
+        int64_t until = (o->epochs - s->at.epoch) * order_steps_per_epoch(order, effective_batch) -
+                        s->at.place / effective_batch;
+        left = until < left ? until : left;
+    }
+    return left == INT64_MAX ? -1 : left < 0 ? 0 : left;
+}
+
+void fit_loop_announce(const struct fit_loop *f, int64_t memory_bytes)
+{
+    const struct fit_loop_options *o = &f->options;
+    int64_t ranks = f->collective->size, effective = o->batch * o->accumulate * ranks;
+    char parameters[32], images[32], held_out[64] = "", steps[32], memory[32], product[80] = "";
+    if (effective != o->batch)
+        snprintf(product, sizeof product, " (%" PRId64 " x %" PRId64 " x %" PRId64 ")", o->batch,
+                 o->accumulate, ranks);
+    if (f->order->holdout > 0)
+        snprintf(held_out, sizeof held_out, " and %s held out",
+                 format_count(images, f->order->holdout));
+    inform("effective batch %" PRId64 "%s, learning rate %.9g, %s parameters, %s images%s, %s "
+           "steps per epoch, %s of memory",
+           effective, product, f->options.rate.base, format_count(parameters, f->bank->parameters),
+           format_count(images, order_training_count(f->order)), held_out,
+           format_count(steps, order_steps_per_epoch(f->order, effective)),
+           format_bytes(memory, (double)memory_bytes));
+}
+
+/* A run goes on without its numbers, say when the disk is full, but not in silence. */
+static void metrics_result(struct loop *l, int status, const struct error *e)
+{
+    if (status != 0 && !l->metrics_failed)
+        warn("cannot write the run's metrics: %s", e->text);
+    l->metrics_failed = status != 0;
+}
+
+static void tally_reset(struct loop *l)
+{
+    double waited = l->f->functions->waited(l->f->trainee);
+    l->tally = (struct tally){.begin = seconds_now(), .waited = waited};
+}
+
+static void tally_add(struct tally *t, const struct fit_outcome *r)
+{
+    t->steps++;
+    if (!r->applied)
+        return;
+    t->applied++;
+    t->loss += r->loss;
+    t->gradient_norm += r->gradient_norm;
+}
+
+static void log_steps(struct loop *l)
+{
+    const struct fit_loop *f = l->f;
+    struct tally *t = &l->tally;
+    struct training_state *s = l->s;
+    double now = seconds_now(), seconds = now - t->begin;
+    double applied = t->applied > 0 ? (double)t->applied : NAN;
+    double images_per_second = (double)t->images / seconds;
+    double waited = f->functions->waited(f->trainee) - t->waited;
+    double place = (double)s->at.place / (double)order_training_count(f->order);
+    struct fit_numbers n = {0};
+    fit_number(&n, "loss", t->loss / applied);
+    fit_number(&n, "loss/smoothed", s->smoothed_loss);
+    fit_number(&n, "gradient-norm", t->gradient_norm / applied);
+    fit_number(&n, "learning-rate", s->learning_rate);
+    fit_number(&n, "ema-decay", s->ema_decay);
+    fit_number(&n, "images-per-second", images_per_second);
+    fit_number(&n, "data-wait", waited / seconds);
+    fit_number(&n, "epoch", (double)s->at.epoch + place);
+    fit_number(&n, "bad-steps", (double)s->bad_steps);
+    if (strcmp(s->precision, "fp16") == 0)
+        fit_number(&n, "loss-scale", s->loss_scale);
+    if (f->functions->numbers)
+        f->functions->numbers(f->trainee, &n);
+    note("step %" PRId64 ": loss %.5f, gradient norm %.4f, learning rate %.4g, %.1f images/s",
+         s->step, t->loss / applied, t->gradient_norm / applied, s->learning_rate,
+         images_per_second);
+    struct error e;
+    if (is_first_rank(l))
+        metrics_result(l, metrics_scalars(l->metrics, s->step, n.items, n.count, &e), &e);
+    tally_reset(l);
+}
+
+static int log_holdout(struct loop *l, struct error *e)
+{
+    const struct fit_loop *f = l->f;
+    struct fit_numbers n = {0};
+    double begin = seconds_now();
+    int status = f->functions->evaluate(f->trainee, &n, e);
+    l->tally.begin += seconds_now() - begin; /* images/s is that of training */
+    if (status != 0)
+        return status < 0 ? -1 : 0;
+    l->s->holdout_loss = n.items[0].value;
+    note("step %" PRId64 ": %s", l->s->step, n.text);
+    struct error written;
+    if (is_first_rank(l))
+        metrics_result(l, metrics_scalars(l->metrics, l->s->step, n.items, n.count, &written),
+                       &written);
+    return 0;
+}
+
+/* Warns of an update that was left out, naming some of what was in it; metrics.jsonl names all. */
+static void report_bad_step(struct loop *l, const struct fit_outcome *r)
+{
+    const struct training_state *s = l->s;
+    int count = (int)r->suspect_count;
+    char **paths = xcalloc((size_t)count + 1, sizeof *paths), *named = xstrdup("");
+    struct error e;
+    for (int i = 0; i < count; i++) {
+        paths[i] = l->f->functions->describe(l->f->trainee, r->suspects[i]);
+        if (i < PATHS_IN_WARNING) {
+            char *longer = xasprintf("%s%s'%s'", named, i ? ", " : "", paths[i]);
+            free(named);
+            named = longer;
+        }
+    }
+    char *text = xasprintf("step %" PRId64 ": loss %g, gradient norm %g: not finite, update "
+                           "skipped (%" PRId64 " in a row, %" PRId64 " in all)",
+                           s->step - 1, fabs(r->loss), fabs(r->gradient_norm),
+                           s->bad_steps_in_a_row, s->bad_steps);
+    char more[40] = "";
+    if (count > PATHS_IN_WARNING)
+        snprintf(more, sizeof more, " and %d more", count - PATHS_IN_WARNING);
+    warn("%s; it saw %s%s", text, named, more);
+    int status =
+        metrics_paths(l->metrics, s->step, "bad-step", text, (const char *const *)paths, count, &e);
+    metrics_result(l, status, &e);
+    for (int i = 0; i < count; i++)
+        free(paths[i]);
+    free(paths);
+    free(named);
+    free(text);
+}
+
+static void account(struct loop *l, const struct fit_outcome *r, double rate, double decay)
+{
+    struct training_state *s = l->s;
+    s->step++;
+    s->images += l->effective_batch;
+    s->at = order_advance(l->f->order, s->at, 1, l->effective_batch);
+    s->learning_rate = rate;
+    s->ema_decay = decay;
+    s->updates = l->f->bank->updates;
+    s->loss_scale = r->loss_scale.scale;
+    s->loss_scale_steps = r->loss_scale.updates;
+    l->tally.images += l->effective_batch;
+    tally_add(&l->tally, r);
+    if (r->applied) {
+        s->loss = r->loss;
+        s->gradient_norm = r->gradient_norm;
+        s->smoothed_loss = isnan(s->smoothed_loss)
+                               ? r->loss
+                               : s->smoothed_loss + SMOOTHING * (r->loss - s->smoothed_loss);
+        s->bad_steps_in_a_row = 0;
+        return;
+    }
+    if (r->rescaled) {
+        note("step %" PRId64 ": gradients overflow, the loss scale becomes %g", s->step - 1,
+             s->loss_scale);
+        return;
+    }
+    s->bad_steps++;
+    s->bad_steps_in_a_row++;
+    report_bad_step(l, r);
+}
+
+/* 1: a signal came before all micro-batches were done; the weights are those of the step before. */
+static int run_step(struct loop *l, struct error *e)
+{
+    const struct fit_loop *f = l->f;
+    const struct fit_loop_options *o = &f->options;
+    for (int64_t k = 0; k < o->accumulate; k++) {
+        if (stop_wanted(l))
+            return 1;
+        if (f->functions->micro_batch(f->trainee, l->s->step, k, e) != 0)
+            return -1;
+    }
+    double rate = learning_rate_at(&o->rate, l->s->step);
+    double decay = ema_decay_at(f->bank->updates + 1, o->ema_decay_at);
+    struct fit_outcome r = {0};
+    f->functions->update(f->trainee, rate, decay, &r);
+    account(l, &r, rate, decay);
+    return 0;
+}
+
+static int save(struct loop *l, struct error *e)
+{
+    double begin = seconds_now();
+    int status = 0;
+    l->s->seconds = l->resumed_seconds + begin - l->begin;
+    if (is_first_rank(l))
+        status = checkpoint_save(l->f->run, l->f->bank, l->s, l->f->options.keep, e);
+    collective_barrier(l->f->collective);
+    if (status != 0)
+        return -1;
+    l->saved_step = l->s->step;
+    l->tally.begin += seconds_now() - begin;
+    note("step %" PRId64 ": checkpoint written", l->s->step);
+    return 0;
+}
+
+static bool due(int64_t step, int64_t every)
+{
+    return every > 0 && step % every == 0;
+}
+
+/* Whether the grid is there says if it is still to be made: also after a run was killed while it
+ * made one. */
+static void demo_if_due(struct loop *l)
+{
+    const struct fit_loop *f = l->f;
+    const char *folder = run_folder(f->run);
+    if (!f->functions->demo || !is_first_rank(l) || !due(l->s->step, f->options.demo_every) ||
+        *f->stop || demo_exists(folder, l->s->step))
+        return;
+    double begin = seconds_now();
+    struct error e;
+    if (f->functions->demo(f->trainee, folder, l->s->step, l->metrics, &e) < 0)
+        warn("cannot make the demo grid of step %" PRId64 ": %s", l->s->step, e.text);
+    l->tally.begin += seconds_now() - begin;
+}
+
+static void show_progress(struct loop *l)
+{
+    char detail[96];
+    snprintf(detail, sizeof detail, "step %" PRId64 ", epoch %" PRId64 ", loss %.4f", l->s->step,
+             l->s->at.epoch, l->s->smoothed_loss);
+    progress_update(l->progress, (l->s->step - l->first_step) * l->effective_batch, detail);
+}
+
+/* What is to be done after a step. A checkpoint that fails is tried again the next time: space may
+ * be made until then. */
+static int between_steps(struct loop *l, struct error *e)
+{
+    const struct fit_loop_options *o = &l->f->options;
+    struct error failure;
+    show_progress(l);
+    if (due(l->s->step, o->log_every))
+        log_steps(l);
+    if (l->f->order->holdout > 0 && due(l->s->step, o->holdout_every) && log_holdout(l, e) != 0)
+        return -1;
+    if (due(l->s->step, o->checkpoint_every) && save(l, &failure) != 0)
+        warn("%s", failure.text);
+    demo_if_due(l);
+    return 0;
+}
+
+/* 1: signalled, 2: too many bad steps. */
+static int run_loop(struct loop *l, struct error *e)
+{
+    const struct fit_loop_options *o = &l->f->options;
+    while (fit_loop_steps_left(o, l->f->order, l->s, l->effective_batch) != 0) {
+        int status = run_step(l, e);
+        if (status != 0)
+            return status;
+        if (l->s->bad_steps_in_a_row >= o->max_bad_steps)
+            return 2;
+        if (between_steps(l, e) != 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int finish(struct loop *l, struct error *e)
+{
+    const struct fit_loop_options *o = &l->f->options;
+    if (l->tally.steps > 0)
+        log_steps(l);
+    if (l->f->order->holdout > 0 && !stop_wanted(l) && l->s->step > l->first_step &&
+        !due(l->s->step, o->holdout_every) && log_holdout(l, e) != 0)
+        return -1;
+    if (l->saved_step != l->s->step)
+        return save(l, e);
+    if (is_first_rank(l)) /* what the process that saved it had no time to do */
+        run_prune(l->f->run, l->s->step, o->keep);
+    return 0;
+}
+
+static int begin(struct loop *l, struct error *e)
+{
+    tally_reset(l);
+    l->begin = seconds_now();
+    l->resumed_seconds = l->s->seconds;
+    l->first_step = l->s->step;
+    l->saved_step = l->f->options.saved ? l->s->step : -1;
+    if (!l->f->options.resumed && l->f->order->holdout > 0 && log_holdout(l, e) != 0)
+        return -1;
+    demo_if_due(l);
+    int64_t left = fit_loop_steps_left(&l->f->options, l->f->order, l->s, l->effective_batch);
+    l->progress = progress_start("training", "images", left < 0 ? -1 : left * l->effective_batch);
+    tally_reset(l);
+    return 0;
+}
+
+int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e)
+{
+    struct loop l = {.f = f, .s = f->state, .effective_batch = fit_loop_effective_batch(f)};
+    snprintf(f->state->precision, sizeof f->state->precision, "%s",
+             device_precision(f->bank->device));
+    if (metrics_open(&l.metrics, run_folder(f->run), f->options.resumed ? f->state->step : -1, e))
+        return error_prefix(e, "cannot write the metrics of '%s'", run_folder(f->run));
+    int status = begin(&l, e);
+    if (status == 0)
+        status = run_loop(&l, e);
+    progress_finish(l.progress);
+    l.progress = NULL;
+    *end = status == 1 ? FIT_STOPPED : status == 2 ? FIT_BAD : FIT_COMPLETE;
+    if (status == 2)
+        error_set(e, "%" PRId64 " steps in a row were not finite, up to step %" PRId64,
+                  f->state->bad_steps_in_a_row, f->state->step - 1);
+    if (status == 0 || status == 1)
+        status = finish(&l, e);
+    metrics_close(l.metrics);
+    return status < 0 ? -1 : 0;
+}

@@ -1,0 +1,324 @@
+#include "common/images/grid.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/images/prepare.h"
+
+int grid_add(struct grid *g, struct image *image, struct image_remarks *remarks, const char *name,
+             struct error *e)
+{
+    int status = 0;
+    if (g->count == GRID_MAX_IMAGES)
+        status = error_set(e, "more than %d images", GRID_MAX_IMAGES);
+    else if (g->count &&
+             (image->width != g->images[0].width || image->height != g->images[0].height))
+        status = error_set(e, "%s is %dx%d pixels, the first image is %dx%d", name, image->width,
+                           image->height, g->images[0].width, g->images[0].height);
+    if (status != 0) {
+        image_release(image);
+        image_remarks_release(remarks);
+        return status;
+    }
+    if (g->count == g->capacity) {
+        g->capacity = g->capacity ? 2 * g->capacity : 16;
+        g->images = xrealloc(g->images, (size_t)g->capacity * sizeof *g->images);
+        g->remarks = xrealloc(g->remarks, (size_t)g->capacity * sizeof *g->remarks);
+    }
+    g->images[g->count] = *image;
+    g->remarks[g->count++] = *remarks;
+    return 0;
+}
+
+void grid_release(struct grid *g)
+{
+    for (int i = 0; i < g->count; i++) {
+        image_release(&g->images[i]);
+        image_remarks_release(&g->remarks[i]);
+    }
+    free(g->images);
+    free(g->remarks);
+    *g = (struct grid){0};
+}
+
+int grid_add_stream(struct grid *g, FILE *f, const char *source, int64_t max_pixels,
+                    struct error *e)
+{
+    struct image_stream s;
+    image_stream_init(&s, f, max_pixels);
+    for (;;) {
+        struct image image = {0};
+        struct image_remarks remarks = {0};
+        int got = image_stream_read(&s, &image, &remarks, e);
+        if (got < 0)
+            return error_prefix(e, "%s", source);
+        if (got == 0)
+            return 0;
+        char name[320];
+        snprintf(name, sizeof name, "image %lld of %s", (long long)s.count, source);
+        if (grid_add(g, &image, &remarks, name, e) != 0)
+            return -1;
+    }
+}
+
+static int grid_add_single(struct grid *g, const char *path, const char *source, int64_t max_pixels,
+                           struct error *e)
+{
+    struct image image = {0};
+    struct image_remarks remarks = {0};
+    if (image_read(&image, path, max_pixels, e) != 0)
+        return error_prefix(e, "cannot read %s", source);
+    if (image.warning[0])
+        warn("%s: %s", path, image.warning);
+    if ((image.orientation > 1 || image.icc || image.color == IMAGE_CMYK) &&
+        prep_color(&image, PREP_DISPLAY, e) != 0) {
+        image_release(&image);
+        return error_prefix(e, "cannot read %s", source);
+    }
+    return grid_add(g, &image, &remarks, source, e);
+}
+
+int grid_add_file(struct grid *g, const char *path, int64_t max_pixels, struct error *e)
+{
+    char source[300];
+    snprintf(source, sizeof source, "'%s'", path);
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        return error_errno(e, "cannot open %s", source);
+    int letter = getc(f), digit = getc(f);
+    rewind(f);
+    int status;
+    if (letter == 'P' && digit >= '5' && digit <= '7')
+        status = grid_add_stream(g, f, source, max_pixels, e);
+    else
+        status = grid_add_single(g, path, source, max_pixels, e);
+    fclose(f);
+    return status;
+}
+
+int grid_default_columns(int count)
+{
+    int columns = 1;
+    while ((int64_t)columns * columns < count)
+        columns++;
+    return columns;
+}
+
+static unsigned sample_at(const struct image *image, size_t index)
+{
+    return image->depth == 16 ? ((const uint16_t *)image->pixels)[index] : image->pixels[index];
+}
+
+/* One row of an image into the sheet, which has at least the image's colours, alpha and depth. */
+static void draw_row(struct image *sheet, size_t at, const struct image *in, size_t from)
+{
+    bool in_alpha = in->channels % 2 == 0, alpha = sheet->channels % 2 == 0;
+    int in_colors = in->channels - in_alpha, colors = sheet->channels - alpha;
+    unsigned scale = sheet->depth > in->depth ? 257 : 1, opaque = sheet->depth == 16 ? 65535 : 255;
+    for (int x = 0; x < in->width; x++, from += (size_t)in->channels) {
+        for (int c = 0; c < sheet->channels; c++, at++) {
+            unsigned v;
+            if (c < colors)
+                v = sample_at(in, from + (size_t)(in_colors == 1 ? 0 : c)) * scale;
+            else
+                v = in_alpha ? sample_at(in, from + (size_t)in_colors) * scale : opaque;
+            if (sheet->depth == 16)
+                ((uint16_t *)sheet->pixels)[at] = (uint16_t)v;
+            else
+                sheet->pixels[at] = (uint8_t)v;
+        }
+    }
+}
+
+int grid_draw(struct image *sheet, const struct grid *g, int columns, int padding, struct error *e)
+{
+    CHECK(g->count > 0 && columns > 0 && padding >= 0);
+    if (columns > g->count)
+        columns = g->count;
+    int rows = (g->count + columns - 1) / columns, colors = 1, depth = 8;
+    bool alpha = false;
+    for (int i = 0; i < g->count; i++) {
+        const struct image *in = &g->images[i];
+        CHECK(in->color != IMAGE_CMYK && (in->depth == 8 || in->depth == 16));
+        if (in->channels >= 3)
+            colors = 3;
+        if (in->depth == 16)
+            depth = 16;
+        alpha |= in->channels % 2 == 0;
+    }
+    int64_t cell_width = (int64_t)g->images[0].width + padding;
+    int64_t cell_height = (int64_t)g->images[0].height + padding;
+    int64_t width = columns * cell_width + padding, height = rows * cell_height + padding;
+    if (width > INT32_MAX || height > INT32_MAX)
+        return error_set(e, "a sheet of %lldx%lld pixels is more than PNG can hold",
+                         (long long)width, (long long)height);
+    if (image_new(sheet, (int)width, (int)height, colors + alpha, depth, e) != 0)
+        return -1;
+    for (int i = 0; i < g->count; i++) {
+        const struct image *in = &g->images[i];
+        int64_t left = i % columns * cell_width + padding,
+                top = i / columns * cell_height + padding;
+        for (int y = 0; y < in->height; y++)
+            draw_row(sheet, (size_t)((top + y) * width + left) * (size_t)sheet->channels, in,
+                     (size_t)y * (size_t)in->width * (size_t)in->channels);
+    }
+    return 0;
+}
+
+/* Text that grows. */
+struct text {
+    char *data;
+    size_t size;
+};
+
+static void append(struct text *t, const char *s, size_t n)
+{
+    t->data = xrealloc(t->data, t->size + n + 1);
+    memcpy(t->data + t->size, s, n);
+    t->size += n;
+    t->data[t->size] = 0;
+}
+
+static void append_string(struct text *t, const char *s)
+{
+    append(t, s, strlen(s));
+}
+
+/* As it is where that is unambiguous, else a JSON string. */
+static void append_value(struct text *t, const char *s)
+{
+    if (!strpbrk(s, ",:\n\r\"")) {
+        append_string(t, s);
+        return;
+    }
+    append(t, "\"", 1);
+    for (; *s; s++) {
+        char escape[8];
+        if (*s == '"' || *s == '\\')
+            append(t, "\\", 1);
+        if ((unsigned char)*s < 0x20) {
+            snprintf(escape, sizeof escape, "\\u%04x", *s);
+            append_string(t, escape);
+        } else {
+            append(t, s, 1);
+        }
+    }
+    append(t, "\"", 1);
+}
+
+/* A set of strings that remembers the order in which they came. Open addressing, so that a stream
+ * with a prompt of its own for every image stays fast. */
+struct distinct {
+    const char **items; /* in order; borrowed */
+    int *table;         /* index + 1, or 0; a power of two of slots */
+    int count;
+    size_t slots;
+};
+
+static uint64_t string_hash(const char *s)
+{
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *s; s++)
+        h = (h ^ (unsigned char)*s) * 0x100000001b3u;
+    return h;
+}
+
+static void distinct_values(struct distinct *d, const struct grid *g, const char *key)
+{
+    size_t slots = 16;
+    while (slots < 2 * (size_t)g->count)
+        slots *= 2;
+    *d = (struct distinct){.items = xcalloc((size_t)g->count, sizeof *d->items),
+                           .table = xcalloc(slots, sizeof *d->table),
+                           .slots = slots};
+    for (int i = 0; i < g->count; i++) {
+        const char *value = image_remarks_find(&g->remarks[i], key);
+        if (!value || !*value)
+            continue;
+        size_t at = string_hash(value) & (slots - 1);
+        while (d->table[at] && strcmp(d->items[d->table[at] - 1], value) != 0)
+            at = (at + 1) & (slots - 1);
+        if (!d->table[at]) {
+            d->items[d->count++] = value;
+            d->table[at] = d->count;
+        }
+    }
+}
+
+static void distinct_release(struct distinct *d)
+{
+    free(d->items);
+    free(d->table);
+}
+
+/* Web UIs know samplers by these names; the others are written in capitals. */
+static void append_sampler(struct text *t, const char *method)
+{
+    if (strcmp(method, "dpm2m") == 0) {
+        append_string(t, "DPM++ 2M");
+        return;
+    }
+    for (; *method; method++)
+        append(t, (char[]){(char)toupper((unsigned char)*method)}, 1);
+}
+
+/* "Name: value" of one remark; ", " first when something stands on the line already. */
+static void append_field(struct text *line, const struct grid *g, const char *name, const char *key)
+{
+    struct distinct d;
+    distinct_values(&d, g, key);
+    if (d.count > 0) {
+        struct text value = {0};
+        for (int i = 0; i < d.count; i++) {
+            if (i > 0)
+                append_string(&value, ", ");
+            if (strcmp(key, "method") == 0)
+                append_sampler(&value, d.items[i]);
+            else
+                append_string(&value, d.items[i]);
+        }
+        if (line->size > 0)
+            append_string(line, ", ");
+        append_string(line, name);
+        append_string(line, ": ");
+        append_value(line, value.data);
+        free(value.data);
+    }
+    distinct_release(&d);
+}
+
+char *grid_parameters(const struct grid *g)
+{
+    if (g->count == 0)
+        return NULL;
+    struct text text = {0}, line = {0};
+    struct distinct prompts;
+    distinct_values(&prompts, g, "prompt");
+    for (int i = 0; i < prompts.count; i++) {
+        if (i > 0)
+            append_string(&text, "\n");
+        append_string(&text, prompts.items[i]);
+    }
+    distinct_release(&prompts);
+    append_field(&line, g, "Steps", "steps");
+    append_field(&line, g, "Sampler", "method");
+    append_field(&line, g, "CFG scale", "guidance");
+    append_field(&line, g, "Seed", "seed");
+    if (line.size + text.size > 0) {
+        char size[64];
+        snprintf(size, sizeof size, "%sSize: %dx%d", line.size ? ", " : "", g->images[0].width,
+                 g->images[0].height);
+        append_string(&line, size);
+    }
+    append_field(&line, g, "Model", "model");
+    if (line.size > 0) {
+        if (text.size > 0)
+            append_string(&text, "\n");
+        append(&text, line.data, line.size);
+    }
+    free(line.data);
+    return text.data;
+}

@@ -1,0 +1,147 @@
+#include "common/images/path_source.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/base/message.h"
+
+#define READ_SIZE 65536
+/* Longer than any path the system takes: whatever comes here is no list of paths. */
+#define LONGEST_PATH 65536
+
+void path_source_arguments(struct path_source *s, int count, char *const *arguments)
+{
+    *s = (struct path_source){.arguments = arguments, .argument_count = count, .fd = -1};
+}
+
+void path_source_stream(struct path_source *s, int fd, char separator)
+{
+    *s = (struct path_source){.fd = fd, .separator = separator};
+}
+
+void path_source_release(struct path_source *s)
+{
+    free(s->buffer);
+    *s = (struct path_source){.fd = -1};
+}
+
+static int64_t count_stream(const struct path_source *s)
+{
+    struct stat st;
+    off_t at = lseek(s->fd, 0, SEEK_CUR);
+    if (fstat(s->fd, &st) || !S_ISREG(st.st_mode) || at < 0) {
+        return -1;
+    }
+    char *block = xmalloc(READ_SIZE);
+    int64_t count = 0;
+    char previous = s->separator;
+    ssize_t n;
+    for (; (n = pread(s->fd, block, READ_SIZE, at)) > 0; at += n) {
+        for (ssize_t i = 0; i < n; i++) {
+            count += previous == s->separator && block[i] != s->separator;
+            previous = block[i];
+        }
+    }
+    free(block);
+    return n < 0 ? -1 : count;
+}
+
+int64_t path_source_count(const struct path_source *s)
+{
+    return s->arguments ? s->argument_count : count_stream(s);
+}
+
+/* Takes one path out of the buffer; NULL when none is complete. */
+static char *take(struct path_source *s)
+{
+    while (s->begin < s->end) {
+        char *start = s->buffer + s->begin;
+        char *stop = memchr(start, s->separator, s->end - s->begin);
+        if (!stop && !s->at_end) {
+            return NULL;
+        }
+        stop = stop ? stop : s->buffer + s->end; /* next() keeps room for this zero */
+        *stop = 0;
+        s->begin = (size_t)(stop - s->buffer) + 1;
+        if (stop > start) {
+            return start;
+        }
+    }
+    return NULL;
+}
+
+/* Returns 1, or 0 when woken, or -1. */
+static int wait_readable(const struct path_source *s, int wake_fd, struct error *e)
+{
+    struct pollfd fds[] = {{.fd = s->fd, .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
+    while (poll(fds, 2, -1) < 0) {
+        if (errno != EINTR) {
+            return error_errno(e, "cannot wait for the list of paths");
+        }
+    }
+    return fds[1].revents ? 0 : 1;
+}
+
+static int fill(struct path_source *s, struct error *e)
+{
+    if (s->begin > 0) {
+        memmove(s->buffer, s->buffer + s->begin, s->end - s->begin);
+        s->end -= s->begin;
+        s->begin = 0;
+    }
+    if (s->end > LONGEST_PATH) {
+        return error_set(e, "the input is not a list of paths: %zu bytes without a %s", s->end,
+                         s->separator ? "line end" : "NUL");
+    }
+    if (s->end + READ_SIZE + 1 > s->capacity) {
+        s->capacity = s->end + READ_SIZE + 1;
+        s->buffer = xrealloc(s->buffer, s->capacity);
+    }
+    ssize_t n;
+    do {
+        n = read(s->fd, s->buffer + s->end, READ_SIZE);
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) {
+        return error_errno(e, "cannot read the list of paths");
+    }
+    if (s->separator && memchr(s->buffer + s->end, 0, (size_t)n)) {
+        return error_set(e, "a NUL byte in the list of paths: NUL-separated lists want -0");
+    }
+    s->end += (size_t)n;
+    s->at_end = n == 0;
+    return 0;
+}
+
+int path_source_next(struct path_source *s, int wake_fd, const char **path, struct error *e)
+{
+    if (s->arguments) {
+        while (s->next_argument < s->argument_count && !*s->arguments[s->next_argument]) {
+            s->next_argument++;
+        }
+        if (s->next_argument == s->argument_count) {
+            return 0;
+        }
+        *path = s->arguments[s->next_argument++];
+        return 1;
+    }
+    for (;;) {
+        *path = take(s);
+        if (*path) {
+            return 1;
+        }
+        if (s->at_end) {
+            return 0;
+        }
+        int ready = wait_readable(s, wake_fd, e);
+        if (ready <= 0) {
+            return ready;
+        }
+        if (fill(s, e)) {
+            return -1;
+        }
+    }
+}

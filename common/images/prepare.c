@@ -1,0 +1,373 @@
+#include "common/images/prepare.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <lcms2.h>
+
+/* Opacity in `alpha`, over white: Pillow's Image.alpha_composite with its 7 bits of extra
+ * precision. */
+static uint8_t over_white(uint32_t v, uint32_t alpha)
+{
+    enum { BITS = 7 };
+    uint32_t ours = alpha << BITS, white = (255u << BITS) - ours;
+    uint32_t sum = v * ours + 255 * white + (0x80u << BITS);
+    return (uint8_t)(((sum >> 8) + sum) >> 8 >> BITS);
+}
+
+/* What Pillow's convert does with one ink. */
+static uint8_t ink_to_light(uint32_t ink, uint32_t black)
+{
+    uint32_t light = 255 - black, product = ink * light + 128;
+    uint32_t covered = ((product >> 8) + product) >> 8;
+    return (uint8_t)(light > covered ? light - covered : 0);
+}
+
+/* A fresh 8-bit image in place of the old one's pixels. */
+static int begin(struct image *out, const struct image *in, int channels, struct error *e)
+{
+    if (image_new(out, in->width, in->height, channels, 8, e) < 0)
+        return -1;
+    out->orientation = in->orientation;
+    out->format = in->format;
+    memcpy(out->warning, in->warning, sizeof out->warning);
+    return 0;
+}
+
+static void finish(struct image *image, struct image *out)
+{
+    image_release(image);
+    *image = *out;
+}
+
+/* The profile survives, as it describes the 8-bit pixels just as well. */
+static void keep_profile(struct image *out, struct image *in)
+{
+    out->icc = in->icc;
+    out->icc_size = in->icc_size;
+    in->icc = NULL;
+}
+
+static uint8_t reduce(const struct image *image, enum prep_color how, uint16_t v)
+{
+    if (image->color == IMAGE_GRAY && (!image->alpha || image->alpha_from_key)) {
+        /* Pillow keeps gray in 16 bits: convert('RGB') clips them, and to scale them is our job. */
+        if (how == PREP_DISPLAY)
+            return (uint8_t)(v / 257);
+        return v > 255 ? 255 : (uint8_t)v;
+    }
+    /* Pillow's readers reduce the rest: PNG's to the high byte, PNM's with rounding of what the
+     * file has. */
+    if (image->format != IMAGE_PNM)
+        return (uint8_t)(v >> 8);
+    double maxval = image->source_maxval;
+    return (uint8_t)lrint(rint(v / 65535.0 * maxval) / maxval * 255);
+}
+
+static int to_8_bits(struct image *image, enum prep_color how, struct error *e)
+{
+    struct image out;
+    if (begin(&out, image, image->channels, e) < 0)
+        return -1;
+    out.color = image->color;
+    out.alpha = image->alpha;
+    keep_profile(&out, image);
+    const uint16_t *in = (const uint16_t *)(const void *)image->pixels;
+    size_t pixels = (size_t)image->width * (size_t)image->height;
+    int channels = image->channels;
+    for (size_t i = 0; i < pixels; i++)
+        for (int c = 0; c < channels; c++) {
+            size_t at = i * (size_t)channels + (size_t)c;
+            bool opacity = image->alpha && c == channels - 1;
+            out.pixels[at] = opacity ? (uint8_t)(in[at] >> 8) : reduce(image, how, in[at]);
+        }
+    finish(image, &out);
+    return 0;
+}
+
+static int cmyk_to_rgb(struct image *image, struct error *e)
+{
+    struct image out;
+    if (begin(&out, image, 3, e) < 0)
+        return -1;
+    size_t pixels = (size_t)image->width * (size_t)image->height;
+    const uint8_t *in = image->pixels;
+    for (size_t i = 0; i < pixels; i++)
+        for (size_t c = 0; c < 3; c++)
+            out.pixels[3 * i + c] = ink_to_light(in[4 * i + c], in[4 * i + 3]);
+    finish(image, &out);
+    return 0;
+}
+
+/* Takes the opacity away: over white, or as if it were not there. */
+static int flatten(struct image *image, bool over, struct error *e)
+{
+    struct image out;
+    int colors = image->channels - 1;
+    if (begin(&out, image, colors, e) < 0)
+        return -1;
+    size_t pixels = (size_t)image->width * (size_t)image->height;
+    const uint8_t *in = image->pixels;
+    uint8_t *to = out.pixels;
+    for (size_t i = 0; i < pixels; i++, in += colors + 1)
+        for (int c = 0; c < colors; c++)
+            *to++ = over ? over_white(in[c], in[colors]) : in[c];
+    finish(image, &out);
+    return 0;
+}
+
+static int gray_to_rgb(struct image *image, struct error *e)
+{
+    struct image out;
+    int channels = image->alpha ? 4 : 3;
+    if (begin(&out, image, channels, e) < 0)
+        return -1;
+    keep_profile(&out, image);
+    size_t pixels = (size_t)image->width * (size_t)image->height;
+    const uint8_t *in = image->pixels;
+    uint8_t *to = out.pixels;
+    for (size_t i = 0; i < pixels; i++, in += image->channels, to += channels) {
+        to[0] = to[1] = to[2] = in[0];
+        if (channels == 4)
+            to[3] = in[1];
+    }
+    finish(image, &out);
+    return 0;
+}
+
+/* Whether an RGB transform moves no colour of a grid by more than one level: most profiles in the
+ * wild are sRGB itself, which need not be worked out for every pixel. */
+static bool changes_nothing(cmsHTRANSFORM transform, int channels)
+{
+    enum { STEPS = 18 };
+    uint8_t in[STEPS * 4], out[STEPS * 4];
+    for (int r = 0; r < STEPS; r++)
+        for (int g = 0; g < STEPS; g++) {
+            for (int b = 0; b < STEPS; b++) {
+                uint8_t color[4] = {(uint8_t)(r * 15), (uint8_t)(g * 15), (uint8_t)(b * 15), 255};
+                memcpy(in + b * channels, color, (size_t)channels);
+            }
+            cmsDoTransform(transform, in, out, STEPS);
+            for (int i = 0; i < STEPS * channels; i++)
+                if (abs(in[i] - out[i]) > 1)
+                    return false;
+        }
+    return true;
+}
+
+static int transform_pixels(struct image *image, cmsHTRANSFORM transform, struct error *e)
+{
+    cmsUInt32Number pixels = (cmsUInt32Number)image->width * (cmsUInt32Number)image->height;
+    if (image->color == IMAGE_RGB) {
+        if (!changes_nothing(transform, image->channels))
+            cmsDoTransform(transform, image->pixels, image->pixels, pixels);
+        return 0;
+    }
+    struct image out;
+    if (begin(&out, image, image->alpha ? 4 : 3, e) < 0)
+        return -1;
+    cmsDoTransform(transform, image->pixels, out.pixels, pixels);
+    finish(image, &out);
+    return 0;
+}
+
+static int apply_profile(struct image *image, struct error *e)
+{
+    cmsHPROFILE profile = cmsOpenProfileFromMem(image->icc, (cmsUInt32Number)image->icc_size);
+    if (!profile)
+        return 0;
+    int result = 0;
+    cmsColorSpaceSignature space = cmsGetColorSpace(profile);
+    if (space == cmsSigRgbData && image->color == IMAGE_GRAY)
+        result = gray_to_rgb(image, e);
+    cmsUInt32Number type = image->color == IMAGE_GRAY   ? TYPE_GRAY_8
+                           : image->color == IMAGE_CMYK ? TYPE_CMYK_8
+                                                        : TYPE_RGB_8;
+    cmsColorSpaceSignature wanted = image->color == IMAGE_GRAY   ? cmsSigGrayData
+                                    : image->color == IMAGE_CMYK ? cmsSigCmykData
+                                                                 : cmsSigRgbData;
+    if (result == 0 && space == wanted) {
+        cmsUInt32Number extra = image->alpha ? EXTRA_SH(1) : 0;
+        cmsHPROFILE srgb = cmsCreate_sRGBProfile();
+        cmsHTRANSFORM transform =
+            cmsCreateTransform(profile, type | extra, srgb, TYPE_RGB_8 | extra, INTENT_PERCEPTUAL,
+                               extra ? cmsFLAGS_COPY_ALPHA : 0);
+        if (transform) {
+            result = transform_pixels(image, transform, e);
+            cmsDeleteTransform(transform);
+        }
+        cmsCloseProfile(srgb);
+    }
+    cmsCloseProfile(profile);
+    return result;
+}
+
+/* EXIF 2.3, 4.6.4 A: where row 0 and column 0 of the stored pixels are seen. Output (x, y) is input
+ * at origin + x * dx + y * dy pixels; done in tiles, as a transposition jumps through memory. */
+static int apply_orientation(struct image *image, struct error *e)
+{
+    enum { TILE = 32 };
+    ptrdiff_t w = image->width, h = image->height, right = w - 1, bottom = (h - 1) * w;
+    const struct {
+        ptrdiff_t origin, dx, dy;
+    } maps[9] = {[1] = {0, 1, w},
+                 [2] = {right, -1, w},
+                 [3] = {bottom + right, -1, -w},
+                 [4] = {bottom, 1, -w},
+                 [5] = {0, w, 1},
+                 [6] = {bottom, -w, 1},
+                 [7] = {bottom + right, -w, -1},
+                 [8] = {right, w, -1}};
+    int o = image->orientation, c = image->channels;
+    struct image swapped = *image, out;
+    if (o >= 5) {
+        swapped.width = image->height;
+        swapped.height = image->width;
+    }
+    if (begin(&out, &swapped, c, e) < 0)
+        return -1;
+    for (int y0 = 0; y0 < out.height; y0 += TILE)
+        for (int x0 = 0; x0 < out.width; x0 += TILE)
+            for (int y = y0; y < out.height && y < y0 + TILE; y++) {
+                uint8_t *to = out.pixels + ((size_t)y * (size_t)out.width + (size_t)x0) * (size_t)c;
+                const uint8_t *from =
+                    image->pixels + (maps[o].origin + x0 * maps[o].dx + y * maps[o].dy) * c;
+                for (int x = x0; x < out.width && x < x0 + TILE; x++, from += maps[o].dx * c)
+                    for (int i = 0; i < c; i++)
+                        *to++ = from[i];
+            }
+    finish(image, &out);
+    image->orientation = 1;
+    return 0;
+}
+
+int prep_color(struct image *image, enum prep_color how, struct error *e)
+{
+    if (image->depth == 16 && to_8_bits(image, how, e) < 0)
+        return -1;
+    if (how == PREP_DISPLAY && image->icc && apply_profile(image, e) < 0)
+        return -1;
+    if (image->color == IMAGE_CMYK && cmyk_to_rgb(image, e) < 0)
+        return -1;
+    if (image->alpha && flatten(image, how == PREP_DISPLAY, e) < 0)
+        return -1;
+    if (how == PREP_DISPLAY && image->orientation > 1 && apply_orientation(image, e) < 0)
+        return -1;
+    free(image->icc);
+    image->icc = NULL;
+    image->icc_size = 0;
+    image->orientation = 1;
+    return 0;
+}
+
+/* torchvision's center_crop along one side: a crop that is larger gets its odd pixel of padding
+ * behind; Python's round() is to even, as rint is. */
+static int crop_offset(int size, int crop)
+{
+    return crop > size ? -((crop - size) / 2) : (int)rint((size - crop) / 2.0);
+}
+
+static int resize_and_crop(struct image *out, const struct image *in, double resized_width,
+                           double resized_height, int width, int height, struct error *e)
+{
+    if (resized_width > INT32_MAX / 2 || resized_height > INT32_MAX / 2)
+        return error_set(e, "%dx%d pixels is too elongated", in->width, in->height);
+    int rw = resized_width < 1 ? 1 : (int)resized_width;
+    int rh = resized_height < 1 ? 1 : (int)resized_height;
+    return prep_resize(out, in, rw, rh, crop_offset(rw, width), crop_offset(rh, height), width,
+                       height, e);
+}
+
+int prep_square(struct image *out, const struct image *in, int size, struct error *e)
+{
+    double w = in->width, h = in->height;
+    if (w <= h)
+        return resize_and_crop(out, in, size, size * h / w, size, size, e);
+    return resize_and_crop(out, in, size * w / h, size, size, size, e);
+}
+
+int prep_cover(struct image *out, const struct image *in, int width, int height, struct error *e)
+{
+    double factor = fmax((double)width / in->width, (double)height / in->height);
+    return resize_and_crop(out, in, factor * in->width, factor * in->height, width, height, e);
+}
+
+void prep_to_float(float *out, const struct image *in)
+{
+    float unit[256];
+    for (int v = 0; v < 256; v++)
+        unit[v] = (float)v / 255.0f;
+    size_t pixels = (size_t)in->width * (size_t)in->height, step = (size_t)in->channels;
+    for (size_t c = 0; c < 3; c++) {
+        const uint8_t *from = in->pixels + (step == 1 ? 0 : c);
+        for (size_t i = 0; i < pixels; i++)
+            out[c * pixels + i] = unit[from[i * step]];
+    }
+}
+
+void prep_to_signed(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        x[i] = x[i] * 2 - 1;
+}
+
+/* Keys, "Cubic convolution interpolation", 1981, eqs. 4 and 15 with a = -0.75: weights of the four
+ * neighbours of a point that lies t behind the second. */
+static void cubic_weights(float w[4], float t)
+{
+    const float a = -0.75f;
+    for (int i = 0; i < 4; i++) {
+        float x = i < 2 ? t + (float)(1 - i) : (float)(i - 1) - t;
+        w[i] = i == 1 || i == 2 ? ((a + 2) * x - (a + 3)) * x * x + 1
+                                : ((a * x - 5 * a) * x + 8 * a) * x - 4 * a;
+    }
+}
+
+static void cubic_neighbours(int index[4], float w[4], int i, int in_size, int out_size)
+{
+    float scale = (float)in_size / (float)out_size;
+    float at = scale * ((float)i + 0.5f) - 0.5f, floor_at = floorf(at);
+    cubic_weights(w, at - floor_at);
+    for (int j = 0; j < 4; j++) {
+        int k = (int)floor_at - 1 + j;
+        index[j] = k < 0 ? 0 : k >= in_size ? in_size - 1 : k;
+    }
+}
+
+void prep_bicubic(float *out, int out_height, int out_width, const float *in, int channels,
+                  int in_height, int in_width)
+{
+    for (int y = 0; y < out_height; y++) {
+        int rows[4];
+        float wy[4];
+        cubic_neighbours(rows, wy, y, in_height, out_height);
+        for (int x = 0; x < out_width; x++) {
+            int columns[4];
+            float wx[4];
+            cubic_neighbours(columns, wx, x, in_width, out_width);
+            for (int c = 0; c < channels; c++) {
+                float sum = 0;
+                for (int j = 0; j < 4; j++) {
+                    const float *row =
+                        in + ((size_t)c * (size_t)in_height + (size_t)rows[j]) * (size_t)in_width;
+                    float line = 0;
+                    for (int i = 0; i < 4; i++)
+                        line += wx[i] * row[columns[i]];
+                    sum += wy[j] * line;
+                }
+                out[((size_t)c * (size_t)out_height + (size_t)y) * (size_t)out_width + (size_t)x] =
+                    sum;
+            }
+        }
+    }
+}
+
+void prep_cloob_normalize(float *x, size_t pixels)
+{
+    static const float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
+    static const float deviation[3] = {0.26862954f, 0.26130258f, 0.27577711f};
+    for (size_t c = 0; c < 3; c++)
+        for (size_t i = 0; i < pixels; i++)
+            x[c * pixels + i] = (x[c * pixels + i] - mean[c]) / deviation[c];
+}

@@ -1,0 +1,24 @@
+#include "common/program/output.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "common/base/message.h"
+
+void output_begin_binary(const char *instead)
+{
+    if (isatty(STDOUT_FILENO))
+        die_usage("will not write binary data to a terminal: %s", instead);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+void output_failed(const struct error *e)
+{
+    if (errno == EPIPE)
+        _Exit(1);
+    warn("cannot write standard output: %s", e->text);
+    _Exit(1); /* buffered bytes would fail again */
+}

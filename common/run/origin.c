@@ -1,0 +1,112 @@
+#include "common/run/origin.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/nets/unet.h"
+
+int fit_read_weights(struct bank **b, const char *path, enum net net,
+                     bool (*fixed)(const char *name), struct device *d, struct error *e)
+{
+    struct weights *w;
+    struct named_weights names;
+    if (weights_open(&w, path, e) != 0)
+        return error_prefix(e, "cannot read '%s'", path);
+    int status = names_resolve(&names, w, net, PICK_EMA, e);
+    if (status == 0) {
+        status = bank_from_names_fixing(b, &names, fixed, d, e);
+        names_release(&names);
+    }
+    weights_close(w);
+    return status == 0 ? 0 : error_prefix(e, "cannot use '%s'", path);
+}
+
+int fit_check_network(const struct bank *b, const struct shard_info *store, struct error *e)
+{
+    struct named_weights names;
+    struct unet *unet = NULL;
+    bank_names(&names, b, BANK_PARAMETERS);
+    int status = unet_load(&unet, &names, b->device, e);
+    if (status == 0) {
+        const struct unet_sizes *u = unet_sizes(unet);
+        if (u->latent_channels != store->latent_channels || u->embed_width != store->embed_size)
+            status = error_set(e,
+                               "the U-Net takes latents of %" PRId64 " channels and embeds of "
+                               "%" PRId64 " numbers, the data have %d and %d",
+                               u->latent_channels, u->embed_width, store->latent_channels,
+                               store->embed_size);
+        else if (store->latent_height % u->side_multiple || store->latent_width % u->side_multiple)
+            status = error_set(e, "latents of %dx%d: the U-Net takes multiples of %d",
+                               store->latent_height, store->latent_width, u->side_multiple);
+    }
+    unet_free(unet);
+    names_release(&names);
+    return status;
+}
+
+int fit_check_data(struct training_state *state, const struct training_state *saved,
+                   const struct fit_data *data, int64_t effective_batch, struct error *e)
+{
+    const struct order *o = data->order;
+    if (shard_info_check(&saved->store, &data->store, e) != 0)
+        return -1;
+    if (strcmp(data->hash, saved->dataset_hash) == 0 && saved->holdout_count == o->holdout)
+        return 0;
+    warn("the data are not what the run was trained on so far: %" PRId64 " images, %" PRId64
+         " of them held out, instead of %" PRId64 " and %" PRId64,
+         o->records, o->holdout, saved->dataset_count, saved->holdout_count);
+    if (state->at.place + effective_batch > order_training_count(o))
+        state->at = (struct dataset_position){.epoch = state->at.epoch + 1};
+    return 0;
+}
+
+void fit_fill_state(struct training_state *state, const struct fit_data *data)
+{
+    state->store = data->store;
+    strcpy(state->dataset_hash, data->hash);
+    state->dataset_count = data->order->records;
+    state->holdout_count = data->order->holdout;
+}
+
+static bool same_folder(const char *a, const char *b)
+{
+    char *x = realpath(a, NULL), *y = realpath(b, NULL);
+    bool same = x && y && strcmp(x, y) == 0;
+    free(x);
+    free(y);
+    return same;
+}
+
+static int check_run(const struct run *r, bool same, const struct fit_origin *o, struct error *e)
+{
+    const char *folder = run_folder(r);
+    if (run_checkpoints(r) > 0 && !o->checkpoint)
+        return error_set(e, "there is a run already: go on with --resume, or name another folder");
+    if (run_checkpoints(r) > 0 && !same)
+        return error_set(e, "there is a run already: name another folder to go on in");
+    if (!same)
+        return 0;
+    char *last;
+    if (checkpoint_find(folder, &last, NULL, e) != 0)
+        return -1;
+    int status = 0;
+    if (!same_folder(last, o->checkpoint))
+        status = error_set(e, "its last checkpoint is '%s', not '%s': name a new folder with -o",
+                           last, o->checkpoint);
+    free(last);
+    return status;
+}
+
+int fit_open_run(struct run **r, bool *same, const char *folder, const struct fit_origin *o,
+                 int64_t bytes, struct error *e)
+{
+    if (run_open(r, folder, e) != 0)
+        return -1;
+    *same = o->run && same_folder(folder, o->run);
+    if (check_run(*r, *same, o, e) == 0 && checkpoint_check_space(folder, bytes, e) == 0)
+        return 0;
+    run_close(*r);
+    return -1;
+}

@@ -1,0 +1,467 @@
+#include "common/train/unet_step.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/message.h"
+#include "common/base/rng.h"
+#include "common/diffusion/embed_noise.h"
+#include "common/diffusion/schedule.h"
+#include "common/train/sobol.h"
+#include "kernels/replay.h"
+#include "kernels/tape.h"
+
+/* A network that shows the bank's parameters or EMA. */
+struct shown {
+    struct named_weights names;
+    struct unet *unet;
+};
+
+/* What changes between micro-batches, in memory of the device that stays where it is: the work on
+ * it can be replayed. */
+struct inputs {
+    int64_t n, height, width;
+    struct tensor *moments, *embeds, *draws;
+    struct tensor *numbers;                       /* the following, one behind the other */
+    struct tensor *time, *alpha, *sigma, *weight; /* [n], [n], [n], [1] */
+    struct tensor *loss;                          /* [n]: what comes out */
+};
+
+struct step {
+    struct bank *bank;
+    struct collective *collective;
+    struct step_options options;
+    struct shown trained, average; /* average: opened when first asked for */
+    bool average_is_fresh;         /* its working copies are of the weights as they are */
+    struct tape tape;
+    struct inputs inputs;                     /* n 0: not made yet */
+    struct replay *first_work, *further_work; /* of an update's first micro-batch, of the others */
+    struct tensor *losses;                    /* [batch * accumulate] */
+    struct step_sample *samples;
+    int64_t micro_batch; /* done of this update */
+    struct updater updater;
+};
+
+static void shown_release(struct shown *s)
+{
+    unet_free(s->unet);
+    if (s->names.items)
+        names_release(&s->names);
+}
+
+static int show(struct shown *s, const struct bank *b, enum bank_array which, struct error *e)
+{
+    bank_names(&s->names, b, which);
+    return unet_load(&s->unet, &s->names, b->device, e);
+}
+
+int step_open(struct step **out, struct bank *b, struct collective *c, const struct step_options *o,
+              struct error *e)
+{
+    CHECK(o->batch >= 1 && o->accumulate >= 1 && o->autoencoder_scale > 0);
+    if (b->net != NET_UNET)
+        return error_set(e, "it is no U-Net");
+    struct step *s = xcalloc(1, sizeof *s);
+    s->bank = b;
+    s->collective = c;
+    s->options = *o;
+    tape_init(&s->tape, b->device);
+    if (show(&s->trained, b, BANK_PARAMETERS, e)) {
+        step_close(s);
+        return -1;
+    }
+    bank_bind(b, unet_loader(s->trained.unet));
+    unet_set_recompute(s->trained.unet, o->recompute);
+    loader_refresh(unet_loader(s->trained.unet));
+    updater_init(&s->updater, b, c, &o->adamw, o->clip_grad);
+    s->losses = tensor_new(b->device, DTYPE_F32, DIMS(o->batch * o->accumulate));
+    s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
+    *out = s;
+    return 0;
+}
+
+static void inputs_release(struct inputs *in)
+{
+    tensor_release(in->time);
+    tensor_release(in->alpha);
+    tensor_release(in->sigma);
+    tensor_release(in->weight);
+    tensor_release(in->numbers);
+    tensor_release(in->moments);
+    tensor_release(in->embeds);
+    tensor_release(in->draws);
+    tensor_release(in->loss);
+    *in = (struct inputs){0};
+}
+
+void step_close(struct step *s)
+{
+    if (!s)
+        return;
+    replay_free(s->first_work);
+    replay_free(s->further_work);
+    inputs_release(&s->inputs);
+    tensor_release(s->losses);
+    tape_release(&s->tape);
+    shown_release(&s->trained);
+    shown_release(&s->average);
+    free(s->samples);
+    free(s);
+}
+
+int64_t step_effective_batch(const struct step *s)
+{
+    return s->options.batch * s->options.accumulate * s->collective->size;
+}
+
+const struct unet_sizes *step_sizes(const struct step *s)
+{
+    return unet_sizes(s->trained.unet);
+}
+
+struct loss_scale step_loss_scale(const struct step *s)
+{
+    return s->updater.loss_scale;
+}
+
+void step_set_loss_scale(struct step *s, struct loss_scale l)
+{
+    updater_set_loss_scale(&s->updater, l);
+}
+
+static void inputs_make(struct inputs *in, const struct step *s, const struct training_batch *b)
+{
+    struct device *d = s->bank->device;
+    const struct unet_sizes *sizes = step_sizes(s);
+    int64_t n = b->n;
+    *in = (struct inputs){
+        .n = n,
+        .height = b->height,
+        .width = b->width,
+        .moments =
+            tensor_new(d, DTYPE_F32, DIMS(n, 2 * sizes->latent_channels, b->height, b->width)),
+        .embeds = tensor_new(d, DTYPE_F32, DIMS(n, sizes->embed_width)),
+        .draws = tensor_new(d, DTYPE_I64, DIMS(n, 2)),
+        .numbers = tensor_new(d, DTYPE_F32, DIMS(3 * n + 1)),
+        .loss = tensor_new(d, DTYPE_F32, DIMS(n)),
+    };
+    in->time = tensor_slice(in->numbers, 0, n);
+    in->alpha = tensor_slice(in->numbers, n, n);
+    in->sigma = tensor_slice(in->numbers, 2 * n, n);
+    in->weight = tensor_slice(in->numbers, 3 * n, 1);
+}
+
+/* Embeds of dropped samples are zero: the network's unconditional case. */
+static void upload_embeds(const struct inputs *in, const struct training_batch *b,
+                          const struct step_sample *samples)
+{
+    int64_t width = tensor_last(in->embeds);
+    float *kept = xcalloc((size_t)(b->n * width), sizeof *kept);
+    for (int64_t i = 0; i < b->n; i++)
+        if (!samples[i].dropped)
+            memcpy(kept + i * width, b->embeds + i * width, (size_t)width * sizeof *kept);
+    tensor_upload(in->embeds, kept);
+    free(kept);
+}
+
+/* gradient_weight: 1 / elements that the mean loss is over, times the loss scale. */
+static void upload_numbers(const struct inputs *in, const struct step_sample *samples,
+                           double gradient_weight)
+{
+    float *numbers = xmalloc((size_t)(3 * in->n + 1) * sizeof *numbers);
+    for (int64_t i = 0; i < in->n; i++) {
+        struct alpha_sigma as = alpha_sigma_of_time(samples[i].t);
+        numbers[i] = samples[i].t;
+        numbers[in->n + i] = (float)as.alpha;
+        numbers[2 * in->n + i] = (float)as.sigma;
+    }
+    numbers[3 * in->n] = (float)gradient_weight;
+    tensor_upload(in->numbers, numbers);
+    free(numbers);
+}
+
+static void upload_draws(const struct inputs *in, const struct training_batch *b, int64_t step)
+{
+    int64_t *draws = xmalloc((size_t)(2 * in->n) * sizeof *draws);
+    for (int64_t i = 0; i < in->n; i++) {
+        draws[2 * i] = (int64_t)b->samples[i];
+        draws[2 * i + 1] = step;
+    }
+    tensor_upload(in->draws, draws);
+    free(draws);
+}
+
+static struct tensor *new_latents(struct device *d, const struct inputs *in)
+{
+    return tensor_new(d, DTYPE_F32, DIMS(in->n, in->moments->shape[1] / 2, in->height, in->width));
+}
+
+static struct tensor *normals(const struct step *s, const struct inputs *in,
+                              enum rng_purpose purpose)
+{
+    struct device *d = s->bank->device;
+    struct tensor *y = new_latents(d, in);
+    struct normals_args args = {s->options.seed, (int)purpose, in->draws, y};
+    d->backend->normals(d, &args);
+    return y;
+}
+
+/* Forward, losses, and backward when the tape records. */
+static void run_batch(struct step *s, const struct unet *unet, const struct inputs *in,
+                      const struct step_noise *noise)
+{
+    struct device *d = s->bank->device;
+    struct tensor *noisy = new_latents(d, in), *target = new_latents(d, in);
+    struct noised_latents_args noising = {
+        .moments = in->moments,
+        .posterior_noise = noise->posterior,
+        .noise = noise->diffusion,
+        .alpha = in->alpha,
+        .sigma = in->sigma,
+        .scale = (float)s->options.autoencoder_scale,
+        .noisy = noisy,
+        .target = target,
+    };
+    d->backend->noised_latents(d, &noising);
+    struct tensor *v = unet_forward(&s->tape, unet, noisy, in->time, in->embeds);
+    tensor_release(noisy);
+    struct tensor *dv = s->tape.recording ? tensor_new(d, DTYPE_F32, v->ndim, v->shape) : NULL;
+    struct mse_args args = {v, target, in->weight, in->loss, dv};
+    d->backend->mse(d, &args);
+    tensor_release(target);
+    if (dv)
+        tape_backward(&s->tape, v, dv);
+    tensor_release(dv);
+    tensor_release(v);
+}
+
+static void train(struct step *s, const struct step_noise *noise)
+{
+    if (s->micro_batch == 0)
+        tape_fresh_gradients(&s->tape);
+    s->tape.recording = true;
+    run_batch(s, s->trained.unet, &s->inputs, noise);
+    s->tape.recording = false;
+}
+
+/* A replay_function: a micro-batch whose noise follows from the samples. */
+static void draw_and_train(struct tape *t, void *context)
+{
+    (void)t;
+    struct step *s = context;
+    struct step_noise noise = {
+        .posterior = normals(s, &s->inputs, RNG_POSTERIOR),
+        .diffusion = normals(s, &s->inputs, RNG_TRAINING_NOISE),
+    };
+    train(s, &noise);
+    tensor_release(noise.posterior);
+    tensor_release(noise.diffusion);
+}
+
+static void micro_batch_begin(struct step *s, const struct training_batch *b,
+                              const struct step_sample *samples)
+{
+    const struct step_options *o = &s->options;
+    CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
+    if (s->inputs.n == 0) {
+        inputs_make(&s->inputs, s, b);
+        s->first_work = replay_new(&s->tape, draw_and_train, s);
+        s->further_work = replay_new(&s->tape, draw_and_train, s);
+    }
+    CHECK(b->height == s->inputs.height && b->width == s->inputs.width);
+    memcpy(s->samples + s->micro_batch * o->batch, samples, (size_t)b->n * sizeof *samples);
+    if (s->average_is_fresh)
+        loader_forget_copies(unet_loader(s->average.unet));
+    s->average_is_fresh = false;
+    int64_t image = step_sizes(s)->latent_channels * b->height * b->width;
+    double elements = (double)(step_effective_batch(s) * image);
+    tensor_upload(s->inputs.moments, b->moments);
+    upload_embeds(&s->inputs, b, samples);
+    upload_numbers(&s->inputs, samples, s->updater.loss_scale.scale / elements);
+}
+
+/* The losses are asked for when the update is done: the device is not waited for here. */
+static void micro_batch_end(struct step *s)
+{
+    struct device *d = s->bank->device;
+    int64_t batch = s->options.batch;
+    struct tensor *place = tensor_slice(s->losses, s->micro_batch * batch, batch);
+    struct linear_combination_args copy = {
+        .count = 1, .x = {s->inputs.loss}, .coefficients = {1}, .y = place};
+    d->backend->linear_combination(d, &copy);
+    tensor_release(place);
+    s->micro_batch++;
+}
+
+void step_micro_batch_drawn(struct step *s, const struct training_batch *b,
+                            const struct step_noise *noise, const struct step_sample *samples)
+{
+    micro_batch_begin(s, b, samples);
+    train(s, noise);
+    micro_batch_end(s);
+}
+
+static float *noised_embeds(const struct step *s, const struct training_batch *b, int64_t step)
+{
+    const struct step_options *o = &s->options;
+    int64_t width = step_sizes(s)->embed_width;
+    size_t bytes = (size_t)(b->n * width) * sizeof(float);
+    float *embeds = memcpy(xmalloc(bytes), b->embeds, bytes);
+    for (int64_t i = 0; i < b->n; i++)
+        embed_noise(embeds + i * width, width, o->embed_noise, o->seed, RNG_EMBED_NOISE,
+                    (uint32_t)step, b->samples[i], 0);
+    return embeds;
+}
+
+void step_micro_batch(struct step *s, int64_t step, const struct training_batch *b)
+{
+    const struct step_options *o = &s->options;
+    CHECK(step >= 0 && step < (int64_t)1 << 26);
+    int64_t first = step * step_effective_batch(s) +
+                    (s->micro_batch * s->collective->size + s->collective->rank) * o->batch;
+    struct step_sample *samples = xcalloc((size_t)b->n, sizeof *samples);
+    for (int64_t i = 0; i < b->n; i++) {
+        float u;
+        rng_uniform(&u, 1, o->seed, RNG_UNCONDITIONAL, (uint32_t)step, b->samples[i], 0);
+        samples[i].sample = b->samples[i];
+        samples[i].t = sobol_scrambled(o->seed, RNG_TIME, (uint64_t)(first + i));
+        samples[i].dropped = u < o->uncond_prob;
+    }
+    float *embeds = noised_embeds(s, b, step);
+    struct training_batch shown = *b;
+    shown.embeds = embeds;
+    micro_batch_begin(s, &shown, samples);
+    free(embeds);
+    upload_draws(&s->inputs, b, step);
+    replay_run(s->micro_batch == 0 ? s->first_work : s->further_work);
+    micro_batch_end(s);
+    free(samples);
+}
+
+/* Sums over all ranks. */
+struct sums {
+    double loss, non_finite;
+};
+
+static struct sums sum_losses(const struct step *s)
+{
+    double sums[2] = {0};
+    for (int64_t i = 0; i < s->options.batch * s->options.accumulate; i++) {
+        sums[0] += s->samples[i].loss;
+        sums[1] += !isfinite(s->samples[i].loss);
+    }
+    collective_allreduce_host(s->collective, sums, 2);
+    return (struct sums){sums[0], sums[1]};
+}
+
+void step_update(struct step *s, double learning_rate, double ema_decay, struct step_result *r)
+{
+    int64_t count = s->options.batch * s->options.accumulate;
+    CHECK(s->micro_batch == s->options.accumulate);
+    s->micro_batch = 0;
+    struct update_result result;
+    updater_apply(&s->updater, learning_rate, ema_decay, &result);
+    if (result.applied)
+        loader_refresh(unet_loader(s->trained.unet));
+    float *losses = xcalloc((size_t)count, sizeof *losses);
+    tensor_to_f32(s->losses, losses);
+    for (int64_t i = 0; i < count; i++)
+        s->samples[i].loss = losses[i];
+    free(losses);
+    struct sums sums = sum_losses(s);
+    *r = (struct step_result){
+        .samples = s->samples,
+        .count = count,
+        .loss = sums.loss / (double)step_effective_batch(s),
+        .gradient_norm = result.gradient_norm,
+        .applied = result.applied,
+    };
+    r->rescaled = updater_adjust_loss_scale(&s->updater, r->applied) && sums.non_finite == 0;
+    for (int64_t i = 0; i < count && !r->applied && !r->rescaled; i++)
+        s->samples[i].suspect = sums.non_finite == 0 || !isfinite(s->samples[i].loss);
+}
+
+void step_evaluate(struct step *s, enum bank_array which, const struct training_batch *b,
+                   int64_t first, struct step_sample *samples)
+{
+    struct shown *shown = which == BANK_EMA ? &s->average : &s->trained;
+    struct error e;
+    if (!shown->unet && show(shown, s->bank, which, &e))
+        die("%s", e.text); /* the same names and shapes have been loaded before */
+    if (which == BANK_EMA && !s->average_is_fresh) {
+        loader_refresh(unet_loader(shown->unet));
+        s->average_is_fresh = true;
+    }
+    for (int64_t i = 0; i < b->n; i++)
+        samples[i] = (struct step_sample){
+            .sample = b->samples[i],
+            .t = sobol_scrambled(s->options.seed, RNG_HOLDOUT_TIME, (uint64_t)(first + i)),
+        };
+    struct inputs in;
+    inputs_make(&in, s, b);
+    tensor_upload(in.moments, b->moments);
+    upload_embeds(&in, b, samples);
+    upload_numbers(&in, samples, 0);
+    upload_draws(&in, b, 0);
+    struct step_noise noise = {
+        .posterior = normals(s, &in, RNG_HOLDOUT_POSTERIOR),
+        .diffusion = normals(s, &in, RNG_HOLDOUT_NOISE),
+    };
+    run_batch(s, shown->unet, &in, &noise);
+    tensor_release(noise.posterior);
+    tensor_release(noise.diffusion);
+    float *losses = xcalloc((size_t)b->n, sizeof *losses);
+    tensor_to_f32(in.loss, losses);
+    for (int64_t i = 0; i < b->n; i++)
+        samples[i].loss = losses[i];
+    free(losses);
+    inputs_release(&in);
+}
+
+/* Peak of a training step, or of an evaluation beyond what is held all the time. */
+static int64_t dry_run(const struct net_plan *plan, const struct step_options *o,
+                       const struct device *like, int64_t height, int64_t width, bool evaluation)
+{
+    struct device *d = device_open_dry(like);
+    struct bank *b = bank_empty(plan, NET_UNET, d);
+    struct step *s;
+    struct error e;
+    CHECK(step_open(&s, b, collective_alone(), o, &e) == 0);
+    size_t n = (size_t)o->batch;
+    struct training_batch batch = {
+        .n = o->batch,
+        .height = height,
+        .width = width,
+        .samples = xcalloc(n, sizeof *batch.samples),
+        .embeds = xcalloc(n * (size_t)step_sizes(s)->embed_width, sizeof(float)),
+    };
+    int64_t held = 0;
+    if (evaluation) {
+        held = (int64_t)device_memory(d).in_use;
+        struct step_sample *samples = xcalloc(n, sizeof *samples);
+        step_evaluate(s, BANK_EMA, &batch, 0, samples);
+        free(samples);
+    } else {
+        for (int64_t i = 0; i < o->accumulate; i++)
+            step_micro_batch(s, 0, &batch);
+        struct step_result r;
+        step_update(s, 0, 0, &r);
+    }
+    int64_t bytes = (int64_t)device_memory(d).peak - held;
+    free((void *)batch.samples);
+    free((void *)batch.embeds);
+    step_close(s);
+    bank_free(b);
+    device_close(d);
+    return bytes;
+}
+
+int64_t step_memory(const struct net_plan *plan, const struct step_options *o,
+                    const struct device *like, int64_t height, int64_t width)
+{
+    int64_t bytes = dry_run(plan, o, like, height, width, false);
+    if (like->backend->record_begin) /* replayed work keeps its memory meanwhile */
+        bytes += dry_run(plan, o, like, height, width, true);
+    return bytes;
+}

@@ -1,0 +1,23 @@
+#ifndef CCLD_FORMATS_SHARDS_PATH_SET_H
+#define CCLD_FORMATS_SHARDS_PATH_SET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The key of a path: XXH3-128 of its bytes, in XXH128's canonical (big-endian) order. Two spellings
+ * of one file are two paths. */
+#define PATH_KEY_SIZE 16
+void path_key(uint8_t key[PATH_KEY_SIZE], const char *path);
+
+/* A growing set of such keys: 16 bytes a path, two slots for each at most. */
+struct path_set {
+    uint8_t (*slots)[PATH_KEY_SIZE]; /* all zeros: free */
+    size_t capacity, count;
+    bool has_zero_key;
+};
+void path_set_init(struct path_set *s);
+void path_set_release(struct path_set *s);
+bool path_set_add(struct path_set *s, const uint8_t key[PATH_KEY_SIZE]); /* false: was there */
+
+#endif

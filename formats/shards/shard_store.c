@@ -1,0 +1,188 @@
+#include "formats/shards/shard_store.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/base/message.h"
+#include "formats/shards/shard_internal.h"
+
+struct shard_store {
+    struct shard *shards;
+    int64_t
+        *first; /* index in the store of each shard's record 0; one more than there are shards */
+    int count;
+};
+
+static int check_model(const char *what, const struct shard_model *a, const struct shard_model *b,
+                       struct error *e)
+{
+    if (strcmp(a->hash, b->hash) != 0) {
+        return error_set(e, "made with the %s '%.80s' (%.16s), not '%.80s' (%.16s)", what, a->name,
+                         a->hash, b->name, b->hash);
+    }
+    return 0;
+}
+
+int shard_info_check(const struct shard_info *a, const struct shard_info *b, struct error *e)
+{
+    if (check_model("autoencoder", &a->autoencoder, &b->autoencoder, e) ||
+        check_model("CLOOB", &a->cloob, &b->cloob, e)) {
+        return -1;
+    }
+    if (a->image_height != b->image_height || a->image_width != b->image_width) {
+        return error_set(e, "made with images of %dx%d, not %dx%d", a->image_height, a->image_width,
+                         b->image_height, b->image_width);
+    }
+    if (strcmp(a->preprocessing, b->preprocessing) != 0) {
+        return error_set(e, "made with '%s' preprocessing, not '%s'", a->preprocessing,
+                         b->preprocessing);
+    }
+    if (a->latent_channels != b->latent_channels || a->latent_height != b->latent_height ||
+        a->latent_width != b->latent_width) {
+        return error_set(e, "made with latents of %dx%dx%d, not %dx%dx%d", a->latent_channels,
+                         a->latent_height, a->latent_width, b->latent_channels, b->latent_height,
+                         b->latent_width);
+    }
+    if (a->embed_size != b->embed_size) {
+        return error_set(e, "made with embeds of %d numbers, not %d", a->embed_size, b->embed_size);
+    }
+    if (a->embed_dtype != b->embed_dtype) {
+        return error_set(e, "made with embeds in %s, not %s", dtype_name(a->embed_dtype),
+                         dtype_name(b->embed_dtype));
+    }
+    return 0;
+}
+
+static int open_shards(struct shard_store *s, const char *folder, struct error *e)
+{
+    int shards;
+    char *foreign;
+    if (shard_folder_list(folder, &shards, &foreign, e)) {
+        free(foreign);
+        return -1;
+    }
+    if (shards == 0) {
+        error_set(e, foreign ? "holds no shards, but '%s'" : "holds no shards", foreign);
+        free(foreign);
+        return -1;
+    }
+    if (foreign) {
+        warn("'%s/%s' is not part of a shard store and is ignored", folder, foreign);
+        free(foreign);
+    }
+    s->shards = xcalloc((size_t)shards, sizeof *s->shards);
+    s->first = xcalloc((size_t)shards + 1, sizeof *s->first);
+    for (int i = 0; i < shards; i++) {
+        struct shard *shard = &s->shards[i];
+        if (shard_open(shard, folder, i, false, e)) {
+            return -1;
+        }
+        s->count++;
+        s->first[i + 1] = s->first[i] + shard->count;
+        if (i > 0 && shard_info_check(&shard->info, &s->shards[0].info, e)) {
+            return error_prefix(e, "%s differs from %s", shard->name, s->shards[0].name);
+        }
+    }
+    return 0;
+}
+
+int shard_store_open(struct shard_store **out, const char *folder, struct error *e)
+{
+    struct shard_store *s = xcalloc(1, sizeof *s);
+    if (open_shards(s, folder, e)) {
+        shard_store_close(s);
+        return -1;
+    }
+    *out = s;
+    return 0;
+}
+
+void shard_store_close(struct shard_store *s)
+{
+    if (!s) {
+        return;
+    }
+    for (int i = 0; i < s->count; i++) {
+        shard_close(&s->shards[i]);
+    }
+    free(s->shards);
+    free(s->first);
+    free(s);
+}
+
+int64_t shard_store_count(const struct shard_store *s)
+{
+    return s->first[s->count];
+}
+
+const struct shard_info *shard_store_info(const struct shard_store *s)
+{
+    return &s->shards[0].info;
+}
+
+struct latent_statistics shard_store_statistics(const struct shard_store *s)
+{
+    struct latent_statistics all = {0};
+    for (int i = 0; i < s->count; i++) {
+        latent_statistics_merge(&all, &s->shards[i].statistics);
+    }
+    return all;
+}
+
+bool shard_store_finished(const struct shard_store *s)
+{
+    return s->shards[s->count - 1].finished;
+}
+
+int shard_store_shards(const struct shard_store *s)
+{
+    return s->count;
+}
+
+struct shard_summary shard_store_shard(const struct shard_store *s, int shard)
+{
+    const struct shard *x = &s->shards[shard];
+    struct stat st;
+    return (struct shard_summary){
+        .name = x->name,
+        .count = x->count,
+        .bytes = stat(x->file, &st) ? 0 : (uint64_t)st.st_size,
+        .finished = x->finished,
+    };
+}
+
+int shard_store_locate(const struct shard_store *s, int64_t index, int64_t *index_in_shard)
+{
+    CHECK(index >= 0 && index < shard_store_count(s));
+    int low = 0, high = s->count; /* first[low] <= index < first[high] */
+    while (high - low > 1) {
+        int middle = low + (high - low) / 2;
+        if (s->first[middle] <= index) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    *index_in_shard = index - s->first[low];
+    return low;
+}
+
+int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *r, struct error *e)
+{
+    int64_t within;
+    struct shard *shard = &s->shards[shard_store_locate(s, index, &within)];
+    MDB_txn *txn;
+    int rc = shard_txn_begin(shard, false, &txn);
+    if (rc) {
+        return shard_error(e, shard, "cannot read", rc);
+    }
+    uint8_t key_bytes[8];
+    shard_put_be64(key_bytes, (uint64_t)within);
+    MDB_val key = {.mv_size = sizeof key_bytes, .mv_data = key_bytes}, frame;
+    rc = mdb_get(txn, shard->samples, &key, &frame);
+    rc = rc ? error_set(e, "%s", rc == MDB_NOTFOUND ? "no such record" : mdb_strerror(rc))
+            : shard_frame_read(r, &frame, &shard->info, e);
+    mdb_txn_abort(txn);
+    return rc ? error_prefix(e, "%s, index %lld", shard->name, (long long)within) : 0;
+}

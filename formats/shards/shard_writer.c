@@ -1,0 +1,446 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <zstd.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "formats/shards/shard_internal.h"
+
+#define MAP_SIZE_DEFAULT ((size_t)64 << 20)
+#define MAP_SIZE_LEAST   ((size_t)128 << 10)
+
+struct shard_writer {
+    char *folder;
+    int folder_fd; /* holds the flock that keeps a second writer out */
+    struct shard_info info;
+    int64_t shard_size;
+    size_t map_size;
+    ZSTD_CCtx *zstd;
+
+    pthread_mutex_t mutex; /* guards the rest: lookups against puts, which remap and add shards */
+    struct shard *shards;
+    int count;
+    int last_hit;    /* a rerun finds its paths in order: where the previous lookup found its own */
+    bool unfinished; /* this run has put something, and the last shard says so */
+};
+
+/* Where an item of a batch goes, and what is written there. */
+struct placement {
+    int shard;
+    int64_t index;
+    bool replaces;
+    uint8_t key[PATH_KEY_SIZE];
+    uint8_t *frame;
+    size_t frame_size;
+    uint16_t *moments; /* F16, as stored */
+};
+
+static int lock_folder(struct shard_writer *w, struct error *e)
+{
+    w->folder_fd = open(w->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (w->folder_fd < 0) {
+        return error_errno(e, "cannot open the folder");
+    }
+    if (flock(w->folder_fd, LOCK_EX | LOCK_NB)) {
+        return errno == EWOULDBLOCK ? error_set(e, "another program is writing to it")
+                                    : error_errno(e, "cannot lock the folder");
+    }
+    return 0;
+}
+
+static struct shard *add_slot(struct shard_writer *w)
+{
+    w->shards = xrealloc(w->shards, (size_t)(w->count + 1) * sizeof *w->shards);
+    return &w->shards[w->count];
+}
+
+static int open_existing(struct shard_writer *w, struct error *e)
+{
+    int shards;
+    char *foreign;
+    if (shard_folder_list(w->folder, &shards, &foreign, e)) {
+        free(foreign);
+        return -1;
+    }
+    if (foreign && shards == 0) {
+        error_set(e, "the folder holds '%s' and no shards: a new store wants an empty one",
+                  foreign);
+        free(foreign);
+        return -1;
+    }
+    if (foreign) {
+        warn("'%s/%s' is not part of a shard store and is ignored", w->folder, foreign);
+        free(foreign);
+    }
+    for (int i = 0; i < shards; i++) {
+        struct shard *s = add_slot(w);
+        if (shard_open(s, w->folder, i, true, e)) {
+            return -1;
+        }
+        w->count++;
+        if (shard_info_check(&s->info, &w->info, e)) {
+            return error_prefix(e, "%s", s->name);
+        }
+    }
+    return 0;
+}
+
+int shard_writer_open(struct shard_writer **out, const char *folder, const struct shard_info *info,
+                      const struct shard_writer_options *options, struct error *e)
+{
+    if (make_directories(folder, e)) {
+        return -1;
+    }
+    struct shard_writer *w = xcalloc(1, sizeof *w);
+    w->folder = xstrdup(folder);
+    w->info = *info;
+    w->shard_size = options->shard_size ? options->shard_size : SHARD_SIZE_DEFAULT;
+    w->map_size = options->map_size ? options->map_size : MAP_SIZE_DEFAULT;
+    w->map_size = w->map_size < MAP_SIZE_LEAST ? MAP_SIZE_LEAST : w->map_size;
+    w->zstd = ZSTD_createCCtx();
+    CHECK(w->zstd && w->shard_size > 0);
+    pthread_mutex_init(&w->mutex, NULL);
+    if (lock_folder(w, e) || open_existing(w, e)) {
+        shard_writer_close(w);
+        return -1;
+    }
+    *out = w;
+    return 0;
+}
+
+void shard_writer_close(struct shard_writer *w)
+{
+    if (!w) {
+        return;
+    }
+    for (int i = 0; i < w->count; i++) {
+        shard_close(&w->shards[i]);
+    }
+    free(w->shards);
+    if (w->folder_fd >= 0) {
+        close(w->folder_fd);
+    }
+    pthread_mutex_destroy(&w->mutex);
+    ZSTD_freeCCtx(w->zstd);
+    free(w->folder);
+    free(w);
+}
+
+/* The shard that has the path, or -1 (not in the store) or -2 (error). */
+static int find_path(struct shard_writer *w, const uint8_t path[PATH_KEY_SIZE],
+                     struct shard_path_value *found, struct error *e)
+{
+    MDB_val key = {.mv_size = PATH_KEY_SIZE, .mv_data = (void *)path}, value;
+    for (int i = 0; i < w->count; i++) {
+        int number = (w->last_hit + i) % w->count;
+        struct shard *s = &w->shards[number];
+        MDB_txn *txn;
+        int rc = shard_txn_begin(s, false, &txn);
+        if (rc == 0) {
+            rc = mdb_get(txn, s->paths, &key, &value);
+            bool good = rc || (shard_path_value_parse(found, &value) && found->index < s->count);
+            mdb_txn_abort(txn);
+            if (!good) {
+                error_set(e, "%s: damaged entry among its paths", s->name);
+                return -2;
+            }
+        }
+        if (rc == 0) {
+            w->last_hit = number;
+            return number;
+        }
+        if (rc != MDB_NOTFOUND) {
+            shard_error(e, s, "cannot look up a path", rc);
+            return -2;
+        }
+    }
+    return -1;
+}
+
+int shard_writer_lookup(struct shard_writer *w, const char *path, int64_t size, int64_t mtime_ns,
+                        enum shard_path_state *state, struct error *e)
+{
+    uint8_t key[PATH_KEY_SIZE];
+    struct shard_path_value found;
+    path_key(key, path);
+    pthread_mutex_lock(&w->mutex);
+    int shard = find_path(w, key, &found, e);
+    pthread_mutex_unlock(&w->mutex);
+    if (shard == -2) {
+        return -1;
+    }
+    *state = shard == -1                                        ? SHARD_PATH_NEW
+             : found.size == size && found.mtime_ns == mtime_ns ? SHARD_PATH_DONE
+                                                                : SHARD_PATH_CHANGED;
+    return 0;
+}
+
+/* Decides where each item goes: into its old place, or behind the last record. */
+static int place(struct shard_writer *w, struct placement *p, int n, struct error *e)
+{
+    int shard = w->count - 1;
+    int64_t index = shard >= 0 ? w->shards[shard].count : w->shard_size;
+    for (int i = 0; i < n; i++) {
+        struct shard_path_value found;
+        int old = find_path(w, p[i].key, &found, e);
+        if (old == -2) {
+            return -1;
+        }
+        p[i].replaces = old >= 0;
+        if (p[i].replaces) {
+            p[i].shard = old;
+            p[i].index = found.index;
+            continue;
+        }
+        if (index >= w->shard_size) {
+            shard++;
+            index = 0;
+        }
+        p[i].shard = shard;
+        p[i].index = index++;
+    }
+    return 0;
+}
+
+/* Statistics of all records that can be read, but one. */
+static int recount(struct shard *s, MDB_txn *txn, const MDB_val *except,
+                   struct latent_statistics *statistics, struct shard_record *r, struct error *e)
+{
+    MDB_cursor *cursor;
+    MDB_val key, frame;
+    struct error unreadable;
+    int rc = mdb_cursor_open(txn, s->samples, &cursor);
+    if (rc) {
+        return shard_error(e, s, "cannot read", rc);
+    }
+    *statistics = (struct latent_statistics){0};
+    while ((rc = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
+        bool is_it = key.mv_size == except->mv_size &&
+                     memcmp(key.mv_data, except->mv_data, key.mv_size) == 0;
+        if (!is_it && shard_frame_read(r, &frame, &s->info, &unreadable) == 0) {
+            latent_statistics_add(statistics, &s->info, r->moments, 1);
+        }
+    }
+    mdb_cursor_close(cursor);
+    return rc == MDB_NOTFOUND ? 0 : shard_error(e, s, "cannot read", rc);
+}
+
+/* Takes the contribution of a record that is about to be replaced out of the statistics; where it
+ * is damaged, so that nobody knows what that was, they are taken afresh. */
+static int forget_old(struct shard *s, MDB_txn *txn, MDB_val *key, struct latent_statistics *st,
+                      struct error *e)
+{
+    MDB_val frame;
+    int rc = mdb_get(txn, s->samples, key, &frame);
+    if (rc) {
+        return shard_error(e, s, "cannot read a record to be replaced", rc);
+    }
+    struct shard_record r;
+    shard_record_init(&r);
+    if (shard_frame_read(&r, &frame, &s->info, e) == 0) {
+        latent_statistics_add(st, &s->info, r.moments, -1);
+    } else {
+        rc = recount(s, txn, key, st, &r, e);
+    }
+    shard_record_release(&r);
+    return rc;
+}
+
+/* Returns LMDB's code, or -1 with e filled. */
+static int put_one(struct shard *s, MDB_txn *txn, const struct shard_item *item,
+                   const struct placement *p, struct latent_statistics *statistics, struct error *e)
+{
+    uint8_t index[8], entry[SHARD_PATH_VALUE_SIZE];
+    shard_put_be64(index, (uint64_t)p->index);
+    MDB_val key = {.mv_size = sizeof index, .mv_data = index};
+    MDB_val frame = {.mv_size = p->frame_size, .mv_data = p->frame};
+    if (p->replaces && forget_old(s, txn, &key, statistics, e)) {
+        return -1;
+    }
+    int rc = mdb_put(txn, s->samples, &key, &frame, p->replaces ? 0 : MDB_APPEND);
+    if (rc) {
+        return rc;
+    }
+    shard_path_value_pack(entry, &(struct shard_path_value){item->size, item->mtime_ns, p->index});
+    MDB_val path = {.mv_size = PATH_KEY_SIZE, .mv_data = (void *)p->key};
+    MDB_val value = {.mv_size = sizeof entry, .mv_data = entry};
+    rc = mdb_put(txn, s->paths, &path, &value, p->replaces ? 0 : MDB_NOOVERWRITE);
+    if (rc == 0) {
+        latent_statistics_add(statistics, &s->info, p->moments, 1);
+    }
+    return rc;
+}
+
+/* One attempt at one transaction: the items placed in this shard, and its meta record. Returns
+ * LMDB's code, or -1 with e filled. The shard's fields change only when it has been committed. */
+static int try_commit(struct shard *s, int number, const struct shard_item *items,
+                      const struct placement *p, int n, bool finished, struct error *e)
+{
+    MDB_txn *txn;
+    int rc = shard_txn_begin(s, true, &txn);
+    if (rc) {
+        return rc;
+    }
+    struct latent_statistics statistics = s->statistics;
+    int64_t count = s->count;
+    for (int i = 0; rc == 0 && i < n; i++) {
+        if (p[i].shard == number) {
+            rc = put_one(s, txn, &items[i], &p[i], &statistics, e);
+            count += !p[i].replaces;
+        }
+    }
+    if (rc == 0) {
+        rc = shard_put_meta(s, txn, &statistics, finished);
+    }
+    if (rc) {
+        mdb_txn_abort(txn);
+        return rc;
+    }
+    rc = mdb_txn_commit(txn);
+    if (rc == 0) {
+        s->statistics = statistics;
+        s->count = count;
+        s->finished = finished;
+    }
+    return rc;
+}
+
+static int commit(struct shard *s, int number, const struct shard_item *items,
+                  const struct placement *p, int n, bool finished, struct error *e)
+{
+    for (;;) {
+        int rc = try_commit(s, number, items, p, n, finished, e);
+        if (rc == MDB_MAP_FULL) {
+            if (shard_grow_map(s, e)) {
+                return -1;
+            }
+        } else if (rc == MDB_KEYEXIST) {
+            return error_set(e, "%s: a path is twice in one batch, or its keys are damaged",
+                             s->name);
+        } else if (rc == -1) {
+            return -1;
+        } else {
+            return rc ? shard_error(e, s, "cannot write", rc) : 0;
+        }
+    }
+}
+
+static int add_shard(struct shard_writer *w, struct error *e)
+{
+    struct shard *s = add_slot(w);
+    if (shard_create(w->folder, w->count, &w->info, w->map_size, e) ||
+        shard_open(s, w->folder, w->count, true, e)) {
+        return -1;
+    }
+    int previous = w->count++ - 1;
+    return previous < 0 ? 0 : commit(&w->shards[previous], previous, NULL, NULL, 0, true, e);
+}
+
+static int put_placed(struct shard_writer *w, const struct shard_item *items,
+                      const struct placement *p, int n, struct error *e)
+{
+    int last = w->count - 1, highest = last;
+    if (!w->unfinished && last >= 0 && w->shards[last].finished &&
+        commit(&w->shards[last], last, NULL, NULL, 0, false, e)) {
+        return -1;
+    }
+    w->unfinished = true;
+    for (int i = 0; i < n; i++) {
+        highest = p[i].shard > highest ? p[i].shard : highest;
+    }
+    for (int number = 0; number <= highest; number++) {
+        bool touched = false;
+        for (int i = 0; i < n; i++) {
+            touched |= p[i].shard == number;
+        }
+        if (!touched) {
+            continue;
+        }
+        if (number == w->count && add_shard(w, e)) {
+            return -1;
+        }
+        struct shard *s = &w->shards[number];
+        if (commit(s, number, items, p, n, s->finished, e)) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int shard_writer_put(struct shard_writer *w, const struct shard_item *items, int n, struct error *e)
+{
+    struct placement *p = xcalloc((size_t)n, sizeof *p);
+    size_t moments = 2 * shard_latent_count(&w->info);
+    uint16_t *f16 = xmalloc((size_t)n * moments * sizeof *f16);
+    int rc = 0;
+    for (int i = 0; rc == 0 && i < n; i++) {
+        path_key(p[i].key, items[i].path);
+        p[i].moments = f16 + (size_t)i * moments;
+        rc = shard_item_check(&items[i], &w->info, e);
+        if (rc == 0) {
+            rc = shard_frame_make(&p[i].frame, &p[i].frame_size, p[i].moments, w->zstd, &items[i],
+                                  &w->info, e);
+        }
+        if (rc) {
+            error_prefix(e, "'%s'", items[i].path);
+        }
+    }
+    if (rc == 0) {
+        pthread_mutex_lock(&w->mutex);
+        rc = place(w, p, n, e);
+        if (rc == 0) {
+            rc = put_placed(w, items, p, n, e);
+        }
+        pthread_mutex_unlock(&w->mutex);
+    }
+    for (int i = 0; i < n; i++) {
+        free(p[i].frame);
+    }
+    free(p);
+    free(f16);
+    return rc;
+}
+
+int shard_writer_finish(struct shard_writer *w, struct error *e)
+{
+    pthread_mutex_lock(&w->mutex);
+    int last = w->count - 1, rc = 0;
+    if (last >= 0 && !w->shards[last].finished) {
+        rc = commit(&w->shards[last], last, NULL, NULL, 0, true, e);
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return rc;
+}
+
+const struct shard_info *shard_writer_info(const struct shard_writer *w)
+{
+    return &w->info;
+}
+
+int64_t shard_writer_count(struct shard_writer *w)
+{
+    int64_t count = 0;
+    pthread_mutex_lock(&w->mutex);
+    for (int i = 0; i < w->count; i++) {
+        count += w->shards[i].count;
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return count;
+}
+
+struct latent_statistics shard_writer_statistics(struct shard_writer *w)
+{
+    struct latent_statistics all = {0};
+    pthread_mutex_lock(&w->mutex);
+    for (int i = 0; i < w->count; i++) {
+        latent_statistics_merge(&all, &w->shards[i].statistics);
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return all;
+}

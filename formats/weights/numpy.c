@@ -1,0 +1,222 @@
+#include <string.h>
+
+#include "formats/weights/weights_pickle.h"
+
+/* numpy arrays as numpy.ndarray.__reduce__ and __reduce_ex__ write them, alone (haiku parameters)
+ * or inside jax arrays. */
+
+static bool is_numpy(const struct pickle_value *f, const char *name)
+{
+    return pickle_is_global(f, "numpy.core.multiarray", name) ||
+           pickle_is_global(f, "numpy._core.multiarray", name) ||
+           pickle_is_global(f, "numpy.core.numeric", name) ||
+           pickle_is_global(f, "numpy._core.numeric", name);
+}
+
+/* numpy.dtype('f4', False, True) with state (3, '<', ...); bfloat16 is a class of its own. */
+static bool numpy_dtype(const struct pickle_value *v, enum dtype *dtype, bool *big_endian)
+{
+    static const struct {
+        const char *name;
+        enum dtype dtype;
+    } types[] = {
+        {"f4", DTYPE_F32},  {"f2", DTYPE_F16},        {"f8", DTYPE_F64}, {"i8", DTYPE_I64},
+        {"i4", DTYPE_I32},  {"i2", DTYPE_I16},        {"i1", DTYPE_I8},  {"u1", DTYPE_U8},
+        {"b1", DTYPE_BOOL}, {"bfloat16", DTYPE_BF16},
+    };
+    *big_endian = false;
+    if (!v || v->kind != PICKLE_OBJECT || !pickle_is_global(v->object.callable, "numpy", "dtype"))
+        return false;
+    const struct pickle_value *name = pickle_item(v->object.arguments, 0);
+    const struct pickle_value *order = pickle_item(v->object.state, 1);
+    if (pickle_is_text(order, ">"))
+        *big_endian = true;
+    else if (order && !pickle_is_text(order, "<") && !pickle_is_text(order, "|") &&
+             !pickle_is_text(order, "="))
+        return false;
+    if (pickle_is_global(name, "ml_dtypes", "bfloat16") ||
+        pickle_is_global(name, "jaxlib.xla_extension", "bfloat16") ||
+        pickle_is_global(name, "tensorflow.python.lib.core._pywrap_bfloat16", "bfloat16")) {
+        *dtype = DTYPE_BF16;
+        return true;
+    }
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        if (pickle_is_text(name, types[i].name)) {
+            *dtype = types[i].dtype;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Latin-1 text that pickle holds as UTF-8, two bytes for what was one from 128 on. */
+static int decode_latin1(struct pickle_source *s, struct pickle_string text,
+                         struct pickle_string *bytes, struct error *e)
+{
+    if (text.size > s->copy_budget)
+        return error_set(e, "more text than the file holds");
+    s->copy_budget -= text.size;
+    uint8_t *out = arena_allocate(&s->w->arena, text.size);
+    const uint8_t *p = (const uint8_t *)text.bytes, *end = p + text.size;
+    bytes->bytes = (const char *)out;
+    while (p < end) {
+        if (*p < 0x80) {
+            *out++ = *p++;
+        } else if ((*p == 0xc2 || *p == 0xc3) && end - p >= 2 && (p[1] & 0xc0) == 0x80) {
+            *out++ = (uint8_t)(*p << 6 | (p[1] & 0x3f));
+            p += 2;
+        } else {
+            return error_set(e, "text that is not Latin-1");
+        }
+    }
+    bytes->size = (size_t)((const char *)out - bytes->bytes);
+    return 0;
+}
+
+/* An array's bytes: as they are, or, below protocol 3, _codecs.encode(text, 'latin1'), which is
+ * decoded once: v then becomes plain bytes. */
+static int array_bytes(struct pickle_source *s, struct pickle_value *v, struct pickle_string *bytes,
+                       struct error *e)
+{
+    if (v->kind == PICKLE_OBJECT && pickle_is_global(v->object.callable, "_codecs", "encode")) {
+        const struct pickle_value *text = pickle_item(v->object.arguments, 0);
+        if (!text || text->kind != PICKLE_TEXT)
+            return error_set(e, "no bytes");
+        if (decode_latin1(s, text->string, bytes, e))
+            return -1;
+        v->kind = PICKLE_BYTES;
+        v->string = *bytes;
+    }
+    if (v->kind == PICKLE_OBJECT && (pickle_is_global(v->object.callable, "__builtin__", "bytes") ||
+                                     pickle_is_global(v->object.callable, "builtins", "bytes"))) {
+        *bytes = (struct pickle_string){"", 0};
+        return 0;
+    }
+    if (v->kind != PICKLE_BYTES)
+        return error_set(e, "no bytes");
+    *bytes = v->string;
+    return 0;
+}
+
+static void set_column_major(struct weight *t)
+{
+    int64_t stride = 1;
+    for (int i = 0; i < t->ndim; i++) {
+        t->stride[i] = stride;
+        stride *= t->shape[i] > 0 ? t->shape[i] : 1;
+    }
+    weight_update_contiguous(t);
+}
+
+/* Of an array in row-major order, the view numpy.transpose(axes) is. */
+static int transpose(struct weight *t, const struct pickle_value *axes, struct error *e)
+{
+    struct weight from = *t;
+    int64_t order[WEIGHT_MAX_DIMS];
+    int count;
+    unsigned seen = 0;
+    if (!pickle_sizes(axes, order, &count) || count != t->ndim)
+        return error_set(e, "unusable order of axes");
+    for (int i = 0; i < count; i++) {
+        if (order[i] >= count || (seen & 1u << order[i]))
+            return error_set(e, "unusable order of axes");
+        seen |= 1u << order[i];
+        t->shape[i] = from.shape[order[i]];
+        t->stride[i] = from.stride[order[i]];
+    }
+    weight_update_contiguous(t);
+    return 0;
+}
+
+static enum tensor_result fill(struct pickle_source *s, const struct pickle_value *shape,
+                               const struct pickle_value *dtype, struct pickle_value *data,
+                               bool column_major, struct weight *t, struct error *e)
+{
+    bool big_endian;
+    struct pickle_string bytes;
+    if (!numpy_dtype(dtype, &t->dtype, &big_endian) || !data || data->kind == PICKLE_LIST)
+        return TENSOR_NOT_ONE; /* strings, records, objects */
+    if (!pickle_sizes(shape, t->shape, &t->ndim)) {
+        error_set(e, "unusable shape");
+        return TENSOR_BAD;
+    }
+    if (array_bytes(s, data, &bytes, e))
+        return TENSOR_BAD;
+    int64_t expected = shape_bytes(t->ndim, t->shape, t->dtype);
+    if (expected < 0 || (uint64_t)expected != bytes.size) {
+        error_set(e, "it has other bytes than its shape needs");
+        return TENSOR_BAD;
+    }
+    t->data = bytes.bytes;
+    size_t element = dtype_size(t->dtype);
+    if (big_endian && !(t->data = byte_swapped(s, t->data, bytes.size / element, element))) {
+        error_set(e, "too big to swap its bytes");
+        return TENSOR_BAD;
+    }
+    if (column_major)
+        set_column_major(t);
+    else
+        weight_set_row_major(t);
+    return TENSOR_FILLED;
+}
+
+/* State of _reconstruct(ndarray, (0,), b'b'): (version, shape, dtype, is_fortran, data). */
+static enum tensor_result fill_from_state(struct pickle_source *s, const struct pickle_value *state,
+                                          struct weight *t, struct error *e)
+{
+    const struct pickle_value *fortran = pickle_item(state, 3);
+    if (!fortran)
+        return TENSOR_NOT_ONE;
+    return fill(s, pickle_item(state, 1), pickle_item(state, 2), pickle_item(state, 4),
+                fortran->integer != 0 &&
+                    (fortran->kind == PICKLE_BOOL || fortran->kind == PICKLE_INT),
+                t, e);
+}
+
+/* (buffer, dtype, shape, order) or, from numpy 2.3 on, also the axes of a transposed array, whose
+ * order is 'K' and whose shape is the buffer's. */
+static enum tensor_result fill_from_buffer(struct pickle_source *s, const struct pickle_value *a,
+                                           struct weight *t, struct error *e)
+{
+    const struct pickle_value *order = pickle_item(a, 3), *axes = pickle_item(a, 4);
+    bool any_order = pickle_is_text(order, "K") && axes;
+    enum tensor_result result = fill(s, pickle_item(a, 2), pickle_item(a, 1), pickle_item(a, 0),
+                                     pickle_is_text(order, "F"), t, e);
+    if (result == TENSOR_FILLED && any_order && transpose(t, axes, e))
+        return TENSOR_BAD;
+    return result;
+}
+
+enum tensor_result numpy_tensor(struct pickle_source *s, struct pickle_value *v, struct weight *t,
+                                struct error *e)
+{
+    if (v->kind != PICKLE_OBJECT)
+        return TENSOR_NOT_ONE;
+    const struct pickle_value *f = v->object.callable, *a = v->object.arguments;
+    if (is_numpy(f, "_reconstruct"))
+        return fill_from_state(s, v->object.state, t, e);
+    if (is_numpy(f, "_frombuffer"))
+        return fill_from_buffer(s, a, t, e);
+    if (is_numpy(f, "scalar")) { /* (dtype, bytes) */
+        static struct pickle_value no_dimensions = {.kind = PICKLE_TUPLE};
+        return fill(s, &no_dimensions, pickle_item(a, 0), pickle_item(a, 1), false, t, e);
+    }
+    /* jax: (_reconstruct, its arguments, the array's state, ...) */
+    if (f && f->kind == PICKLE_GLOBAL && f->global.module.size >= 3 &&
+        memcmp(f->global.module.bytes, "jax", 3) == 0 &&
+        is_numpy(pickle_item(a, 0), "_reconstruct"))
+        return fill_from_state(s, pickle_item(a, 2), t, e);
+    return TENSOR_NOT_ONE;
+}
+
+int numpy_pickle_read(struct weights *w, const uint8_t *data, size_t size, struct error *e)
+{
+    struct pickle p;
+    if (pickle_read(&p, &w->arena, data, size, e))
+        return size >= 2 && data[0] == 0x80 && data[1] <= 5
+                   ? -1 /* a pickle, beyond doubt */
+                   : error_set(e, "not a weights file of a known kind");
+    struct pickle_source s = {.w = w, .copy_budget = size};
+    strcpy(w->format, "pickle");
+    return pickle_flatten(&s, p.root, e);
+}

@@ -1,0 +1,229 @@
+#include "formats/weights/weights_pickle.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEPTH_MAX    24
+#define STEPS_MAX    ((size_t)1 << 20)
+#define TENSORS_MAX  100000
+#define NAME_MAX_    ((size_t)1000)
+#define METADATA_MAX 256
+
+bool pickle_sizes(const struct pickle_value *v, int64_t sizes[WEIGHT_MAX_DIMS], int *count)
+{
+    if (!v || (v->kind != PICKLE_TUPLE && v->kind != PICKLE_LIST) ||
+        v->list.count > WEIGHT_MAX_DIMS)
+        return false;
+    *count = (int)v->list.count;
+    for (int i = 0; i < *count; i++) {
+        const struct pickle_value *item = v->list.items[i];
+        if (item->kind != PICKLE_INT || item->integer < 0)
+            return false;
+        sizes[i] = item->integer;
+    }
+    return true;
+}
+
+const uint8_t *byte_swapped(struct pickle_source *s, const uint8_t *data, size_t n, size_t size)
+{
+    if (n > s->copy_budget / size)
+        return NULL;
+    s->copy_budget -= n * size;
+    uint8_t *copy = arena_allocate(&s->w->arena, n * size);
+    for (size_t i = 0; i < n; i++)
+        for (size_t j = 0; j < size; j++)
+            copy[i * size + j] = data[i * size + size - 1 - j];
+    return copy;
+}
+
+/* Dictionaries come as DICT, as objects whose items were set one by one (OrderedDict of Python 3),
+ * and as objects made from a dictionary (haiku's FlatMapping) or from pairs (OrderedDict of Python
+ * 2). This is one of them seen as `count` keys and values. */
+struct mapping {
+    const struct pickle_value *dict, *pairs; /* one of them is NULL */
+    uint32_t count;
+};
+
+static bool is_mapping_class(const struct pickle_value *v)
+{
+    static const char *const classes[][2] = {
+        {"collections", "OrderedDict"},
+        {"haiku._src.data_structures", "FlatMapping"},
+        {"haiku._src.data_structures", "FlatMap"},
+        {"haiku._src.data_structures", "frozendict"},
+        {"flax.core.frozen_dict", "FrozenDict"},
+    };
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (pickle_is_global(v, classes[i][0], classes[i][1]))
+            return true;
+    return false;
+}
+
+static bool as_mapping(const struct pickle_value *v, struct mapping *m)
+{
+    *m = (struct mapping){0};
+    if (v->kind == PICKLE_OBJECT && v->object.dict) {
+        v = v->object.dict;
+    } else if (v->kind == PICKLE_OBJECT && is_mapping_class(v->object.callable)) {
+        const struct pickle_value *from = pickle_item(v->object.arguments, 0);
+        if (!from)
+            return true; /* an empty one */
+        if (from->kind == PICKLE_LIST) {
+            m->pairs = from;
+            m->count = from->list.count;
+            return true;
+        }
+        v = from;
+    }
+    if (v->kind != PICKLE_DICT)
+        return false;
+    m->dict = v;
+    m->count = v->list.count / 2;
+    return true;
+}
+
+static void mapping_entry(const struct mapping *m, uint32_t i, struct pickle_value **key,
+                          struct pickle_value **value)
+{
+    if (m->dict) {
+        *key = m->dict->list.items[2 * i];
+        *value = m->dict->list.items[2 * i + 1];
+    } else {
+        *key = pickle_item(m->pairs->list.items[i], 0);
+        *value = pickle_item(m->pairs->list.items[i], 1);
+    }
+}
+
+struct walk {
+    struct pickle_source *s;
+    size_t steps;
+    char name[NAME_MAX_ + 1];
+    struct error *e;
+};
+
+/* Appends ".key" to the first `length` bytes of the name; the new length, or -1 for no usable key.
+ */
+static int push_name(struct walk *k, size_t length, const char *key, size_t size)
+{
+    if (size > NAME_MAX_ - 1 || length + 1 + size > NAME_MAX_ || memchr(key, 0, size))
+        return -1;
+    if (length > 0)
+        k->name[length++] = '.';
+    memcpy(k->name + length, key, size);
+    k->name[length + size] = 0;
+    return (int)(length + size);
+}
+
+static int push_key(struct walk *k, size_t length, const struct pickle_value *key)
+{
+    char digits[24];
+    if (!key)
+        return -1;
+    if (key->kind == PICKLE_TEXT || key->kind == PICKLE_BYTES)
+        return push_name(k, length, key->string.bytes, key->string.size);
+    if (key->kind != PICKLE_INT)
+        return -1;
+    snprintf(digits, sizeof digits, "%" PRId64, key->integer);
+    return push_name(k, length, digits, strlen(digits));
+}
+
+static int add_tensor(struct walk *k, struct pickle_value *v, size_t length)
+{
+    struct weight t = {0};
+    enum tensor_result r = torch_tensor(k->s, v, &t, k->e);
+    if (r == TENSOR_NOT_ONE)
+        r = numpy_tensor(k->s, v, &t, k->e);
+    if (r == TENSOR_BAD)
+        return error_prefix(k->e, "tensor '%.100s'", k->name);
+    if (r == TENSOR_NOT_ONE) {
+        k->s->w->opaque++;
+        return 0;
+    }
+    if (k->s->w->count == TENSORS_MAX)
+        return error_set(k->e, "more than %d tensors", TENSORS_MAX);
+    struct weight *added = weights_add(k->s->w, NULL);
+    *added = t;
+    added->name = arena_text(&k->s->w->arena, k->name, length);
+    return 0;
+}
+
+/* Recursion is bounded by DEPTH_MAX, work by STEPS_MAX: values may be shared and cyclic. */
+static int walk(struct walk *k, struct pickle_value *v, size_t length, int depth)
+{
+    struct mapping m;
+    if (++k->steps > STEPS_MAX || depth > DEPTH_MAX)
+        return error_set(k->e, "pickled values nested or shared too deeply");
+    if (as_mapping(v, &m)) {
+        for (uint32_t i = 0; i < m.count; i++) {
+            struct pickle_value *key, *value;
+            mapping_entry(&m, i, &key, &value);
+            int longer = push_key(k, length, key);
+            if (longer >= 0 && value && walk(k, value, (size_t)longer, depth + 1))
+                return -1;
+        }
+    } else if (v->kind == PICKLE_TUPLE || v->kind == PICKLE_LIST) {
+        for (uint32_t i = 0; i < v->list.count; i++) {
+            char digits[24];
+            snprintf(digits, sizeof digits, "%" PRIu32, i);
+            int longer = push_name(k, length, digits, strlen(digits));
+            if (longer >= 0 && walk(k, v->list.items[i], (size_t)longer, depth + 1))
+                return -1;
+        }
+    } else if (v->kind == PICKLE_OBJECT) {
+        return add_tensor(k, v, length);
+    }
+    return 0;
+}
+
+static void add_metadata(struct weights *w, const struct pickle_value *key,
+                         const struct pickle_value *value)
+{
+    char text[64];
+    if (key->kind != PICKLE_TEXT || key->string.size > NAME_MAX_)
+        return;
+    const char *name = arena_text(&w->arena, key->string.bytes, key->string.size);
+    if (value->kind == PICKLE_INT)
+        snprintf(text, sizeof text, "%" PRId64, value->integer);
+    else if (value->kind == PICKLE_FLOAT)
+        snprintf(text, sizeof text, "%.17g", value->number);
+    else if (value->kind == PICKLE_BOOL)
+        snprintf(text, sizeof text, "%s", value->integer ? "true" : "false");
+    else if (value->kind == PICKLE_TEXT && value->string.size <= NAME_MAX_) {
+        weights_add_metadata(w, name,
+                             arena_text(&w->arena, value->string.bytes, value->string.size));
+        return;
+    } else
+        return;
+    weights_add_metadata(w, name, arena_text(&w->arena, text, strlen(text)));
+}
+
+int pickle_flatten(struct pickle_source *s, const struct pickle_value *root, struct error *e)
+{
+    struct walk *k = malloc(sizeof *k);
+    if (!k)
+        return error_set(e, "out of memory");
+    *k = (struct walk){.s = s, .e = e};
+    struct pickle_value *start = (struct pickle_value *)root;
+    struct mapping m, inner;
+    if (as_mapping(root, &m)) {
+        for (uint32_t i = 0; i < m.count; i++) {
+            struct pickle_value *key, *value;
+            mapping_entry(&m, i, &key, &value);
+            if (!key || !value)
+                continue;
+            if (s->w->metadata_count < METADATA_MAX)
+                add_metadata(s->w, key, value);
+            if (pickle_is_text(key, "state_dict") && as_mapping(value, &inner))
+                start = value;
+        }
+    }
+    int rc = walk(k, start, 0, 0);
+    free(k);
+    if (rc == 0 && s->w->count == 0)
+        return error_set(e, root->kind == PICKLE_OBJECT && !as_mapping(root, &m)
+                                ? "a pickled object, not a dictionary of tensors"
+                                : "a pickle without tensors");
+    return rc;
+}
