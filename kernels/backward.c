@@ -131,12 +131,11 @@ void backward_attention(struct tape *t, struct record *r, struct tensor *dy)
     for (int i = 0; i < 3; i++)
         d[i] = tensor_new(t->device, r->dtype, r->ndim, r->shape);
     RUN(t, attention, r->forward.attention, dy, d[0]->data, d[1]->data, d[2]->data);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3; i++)
         if (r->inputs[i])
             gradient_add(t, r->inputs[i], d[i]);
         else
             tensor_release(d[i]);
-    }
 }
 
 void backward_attention_qkv(struct tape *t, struct record *r, struct tensor *dy)

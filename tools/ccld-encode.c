@@ -73,22 +73,19 @@ static int stop_pipe[2];
 static void on_signal(int signal)
 {
     static volatile sig_atomic_t again;
-    if (again) {
+    if (again)
         _exit(128 + signal);
-    }
     again = 1;
     int saved = errno;
-    if (write(stop_pipe[1], "", 1) < 0) {
+    if (write(stop_pipe[1], "", 1) < 0)
         _exit(128 + signal);
-    }
     errno = saved;
 }
 
 static void catch_signals(void)
 {
-    if (pipe2(stop_pipe, O_CLOEXEC)) {
+    if (pipe2(stop_pipe, O_CLOEXEC))
         die("cannot make a pipe: %s", strerror(errno));
-    }
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
@@ -104,38 +101,33 @@ static void open_models(struct encode_models *m, struct shard_info *info, struct
         .max_pixels = options.max_pixels,
         .embed_dtype = options.embed_dtype == 0 ? DTYPE_F32 : DTYPE_F16,
     };
-    if (model_open(&m->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, *device, &e)) {
+    if (model_open(&m->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, *device, &e))
         die("%s", e.text);
-    }
     struct size2d size = model_picture_size(&m->model->autoencoder_part, options.size);
     m->height = size.height;
     m->width = size.width;
     tape_init(&m->tape, *device);
-    if (encode_models_describe(info, m, &e)) {
+    if (encode_models_describe(info, m, &e))
         die("cannot encode with this model: %s", e.text);
-    }
 }
 
 static void open_paths(struct path_source *paths, int operands, char **argv)
 {
-    if (operands > 0) {
+    if (operands > 0)
         path_source_arguments(paths, operands, argv + 1);
-    } else if (isatty(STDIN_FILENO)) {
+    else if (isatty(STDIN_FILENO))
         die_usage("no paths: name files, or give a list of paths on standard input");
-    } else {
+    else
         path_source_stream(paths, STDIN_FILENO, options.nul ? '\0' : '\n');
-    }
 }
 
 static FILE *open_rejects(void)
 {
-    if (!options.rejects) {
+    if (!options.rejects)
         return NULL;
-    }
     FILE *f = fopen(options.rejects, "we");
-    if (!f) {
+    if (!f)
         die("cannot write '%s': %s", options.rejects, strerror(errno));
-    }
     return f;
 }
 
@@ -143,9 +135,8 @@ static void summarize(const struct encode_counts *c, struct shard_writer *store,
 {
     char duration[32], scale[48] = "";
     struct latent_statistics statistics = shard_writer_statistics(store);
-    if (statistics.count > 0) {
+    if (statistics.count > 0)
         snprintf(scale, sizeof scale, ", scale factor %.4f", latent_statistics_scale(&statistics));
-    }
     long long records = shard_writer_count(store);
     inform("%s%lld encoded, %lld skipped, %lld failed in %s (%.2f images/s); '%s' has %lld "
            "record%s%s",
@@ -159,9 +150,8 @@ static void summarize(const struct encode_counts *c, struct shard_writer *store,
 static int judge(const struct encode_counts *c)
 {
     double percent = 100.0 * (double)c->failed / (double)c->listed;
-    if (c->interrupted) {
+    if (c->interrupted)
         return 1;
-    }
     if (c->encoded == 0 && c->skipped == 0) {
         warn("none of the files could be encoded");
         return 1;
@@ -182,9 +172,8 @@ static int judge(const struct encode_counts *c)
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
-    if (!options.store) {
+    if (!options.store)
         die_usage("no store: name a folder with -o");
-    }
     struct path_source paths;
     open_paths(&paths, operands, argv);
 
@@ -198,9 +187,8 @@ int main(int argc, char **argv)
 
     struct shard_writer *store;
     struct shard_writer_options store_options = {.shard_size = options.shard_size};
-    if (shard_writer_open(&store, options.store, &info, &store_options, &e)) {
+    if (shard_writer_open(&store, options.store, &info, &store_options, &e))
         die("cannot write to store '%s': %s", options.store, e.text);
-    }
     FILE *rejects = open_rejects();
     catch_signals();
     struct encode_options run = {
@@ -215,16 +203,14 @@ int main(int argc, char **argv)
     int rc = encode_run(&encoder, &paths, store, &run, &counts, &e);
     double seconds = seconds_now() - begin;
     int status = 1;
-    if (rc) {
+    if (rc)
         warn("cannot go on with store '%s': %s", options.store, e.text);
-    } else if (counts.listed == 0 && !counts.interrupted) {
+    else if (counts.listed == 0 && !counts.interrupted)
         warn("the list of paths is empty");
-    } else {
+    else
         status = judge(&counts);
-    }
-    if (counts.listed > 0) {
+    if (counts.listed > 0)
         summarize(&counts, store, seconds);
-    }
     if (rejects && fclose(rejects)) {
         warn("cannot write '%s': %s", options.rejects, strerror(errno));
         status = 1;

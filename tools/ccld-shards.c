@@ -28,9 +28,8 @@ static struct shard_store *open_store(const char *folder)
 {
     struct shard_store *s;
     struct error e;
-    if (shard_store_open(&s, folder, &e)) {
+    if (shard_store_open(&s, folder, &e))
         die("cannot read store '%s': %s", folder, e.text);
-    }
     return s;
 }
 
@@ -50,9 +49,8 @@ static int do_stat(const char *folder)
     struct latent_statistics statistics = shard_store_statistics(s);
     int shards = shard_store_shards(s);
     uint64_t bytes = 0;
-    for (int k = 0; k < shards; k++) {
+    for (int k = 0; k < shards; k++)
         bytes += shard_store_shard(s, k).bytes;
-    }
     char size[32];
     printf("records        %lld\n", (long long)shard_store_count(s));
     printf("shards         %d\n", shards);
@@ -91,9 +89,8 @@ static void print_problem(void *arg, const char *text)
 static void print_progress(void *arg, int64_t done, int64_t total)
 {
     struct verification *v = arg;
-    if (!v->progress) {
+    if (!v->progress)
         v->progress = progress_start("verifying", "records", total);
-    }
     progress_update(v->progress, done, NULL);
 }
 
@@ -127,9 +124,8 @@ static int do_ls(const char *folder)
             continue;
         }
         printf("%lld\t%s\t%dx%d\n", (long long)i, r.path, r.width, r.height);
-        if (ferror(stdout)) {
+        if (ferror(stdout))
             break;
-        }
     }
     finish_output();
     shard_record_release(&r);
@@ -141,9 +137,8 @@ static int do_cat(const char *folder, const char *index_text)
 {
     char *end;
     long long index = strtoll(index_text, &end, 10);
-    if (end == index_text || *end || index < 0) {
+    if (end == index_text || *end || index < 0)
         die_usage("'%s' is not the index of a record", index_text);
-    }
     output_begin_binary("redirect it to a file");
     struct shard_store *s = open_store(folder);
     if (index >= shard_store_count(s)) {
@@ -153,12 +148,10 @@ static int do_cat(const char *folder, const char *index_text)
     struct shard_record r;
     struct error e;
     shard_record_init(&r);
-    if (shard_store_read(s, index, &r, &e)) {
+    if (shard_store_read(s, index, &r, &e))
         die("cannot read record %lld of store '%s': %s", index, folder, e.text);
-    }
-    if (write_all(STDOUT_FILENO, r.blob, r.blob_size, &e)) {
+    if (write_all(STDOUT_FILENO, r.blob, r.blob_size, &e))
         output_failed(&e);
-    }
     shard_record_release(&r);
     shard_store_close(s);
     return 0;
@@ -177,8 +170,7 @@ int main(int argc, char **argv)
         die_usage(*verb ? "'%s' is not one of stat, verify, ls, cat" : "what to do is missing",
                   verb);
     }
-    if (operands != (cat ? 3 : 2)) {
+    if (operands != (cat ? 3 : 2))
         die_usage("'%s' wants %s", verb, cat ? "a store and an index" : "one store");
-    }
     return cat ? do_cat(argv[2], argv[3]) : f(argv[2]);
 }

@@ -73,10 +73,9 @@ static struct spelling spell(const struct option *o, bool is_long)
 static const struct option *find_in(const struct option *table, const char *name, size_t n,
                                     char letter)
 {
-    for (const struct option *o = table; o && o->name; o++) {
+    for (const struct option *o = table; o && o->name; o++)
         if (letter ? o->letter == letter : strlen(o->name) == n && !strncmp(o->name, name, n))
             return o;
-    }
     return NULL;
 }
 
@@ -460,15 +459,14 @@ int options_parse(const struct program *p, int argc, char **argv)
     bool options_over = false;
     for (int i = 1; i < argc; i++) {
         char *arg = argv[i];
-        if (options_over || arg[0] != '-' || arg[1] == '\0') {
+        if (options_over || arg[0] != '-' || arg[1] == '\0')
             argv[++operands] = arg;
-        } else if (!strcmp(arg, "--")) {
+        else if (!strcmp(arg, "--"))
             options_over = true;
-        } else if (arg[1] == '-') {
+        else if (arg[1] == '-')
             parse_long(p, argc, argv, &i);
-        } else {
+        else
             parse_short(p, argc, argv, &i);
-        }
         if (want_help) {
             print_help(p);
             finish_stdout();

@@ -19,16 +19,14 @@ int encode_models_describe(struct shard_info *info, struct encode_models *models
 {
     const struct kl_sizes *kl = kl_sizes(models->model->kl);
     const struct cloob_sizes *cloob = cloob_sizes(models->model->cloob);
-    if (!kl->has_encoder) {
+    if (!kl->has_encoder)
         return error_set(e, "'%s' has no encoder", models->model->autoencoder_part.path);
-    }
     if (kl->image_channels != 3) {
         return error_set(e, "'%s' is for pictures of %lld channels, not 3",
                          models->model->autoencoder_part.path, (long long)kl->image_channels);
     }
-    if (!cloob->has_image) {
+    if (!cloob->has_image)
         return error_set(e, "'%s' has no image tower", models->model->cloob_part.path);
-    }
     if (models->height < 1 || models->width < 1 || models->height % kl->factor ||
         models->width % kl->factor) {
         return error_set(e, "size %dx%d: the autoencoder wants multiples of %d", models->height,
@@ -75,9 +73,8 @@ static int prepare(void *context, const char *path, float *picture, float *squar
 {
     const struct encode_models *m = context;
     struct image image, resized;
-    if (image_read(&image, path, m->max_pixels, e)) {
+    if (image_read(&image, path, m->max_pixels, e))
         return -1;
-    }
     snprintf(note, 128, "%s", image.warning);
     int rc = prep_color(&image, m->color, e);
     if (rc == 0) {
@@ -87,9 +84,8 @@ static int prepare(void *context, const char *path, float *picture, float *squar
                                    : prep_cover(&resized, &image, m->width, m->height, e);
     }
     image_release(&image);
-    if (rc) {
+    if (rc)
         return rc;
-    }
     prep_to_float(picture, &resized);
     image_release(&resized);
     make_square(square, m->side, picture, m->height, m->width);
@@ -109,9 +105,8 @@ static void release_work(struct encode_work *w)
 
 void encode_models_release(struct encode_models *m)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         release_work(&m->work[i]);
-    }
     m->loaded = m->running = NULL;
 }
 
@@ -154,12 +149,10 @@ static int load(void *context, int n, const float *pictures, const float *square
     (void)e;
     struct encode_models *m = context;
     struct encode_work *w = m->running ? m->running : &m->work[0];
-    if (w->n != n && m->running) {
+    if (w->n != n && m->running)
         w = &m->work[w == &m->work[0]];
-    }
-    if (w->n != n) {
+    if (w->n != n)
         prepare_work(w, m, n);
-    }
     tensor_upload(w->pictures, pictures);
     tensor_upload(w->squares, squares);
     m->loaded = w;

@@ -92,9 +92,8 @@ static void show_progress(struct pipeline *p)
     char detail[80];
     snprintf(detail, sizeof detail, "%lld encoded, %lld skipped, %lld failed",
              (long long)c->encoded, (long long)c->skipped, (long long)c->failed);
-    if (p->expected >= 0) {
+    if (p->expected >= 0)
         progress_set_total(p->progress, p->expected - c->skipped - c->duplicates);
-    }
     progress_update(p->progress, c->encoded + c->failed, detail);
 }
 
@@ -106,9 +105,8 @@ static void reject(struct pipeline *p, const char *path, const char *reason, boo
     p->counts.failed++;
     p->counts.bad_latents += bad_latents;
     FILE *f = p->options->rejects;
-    if (f && (fputs(path, f) < 0 || putc(p->options->rejects_separator, f) == EOF || fflush(f))) {
+    if (f && (fputs(path, f) < 0 || putc(p->options->rejects_separator, f) == EOF || fflush(f)))
         rc = errno;
-    }
     show_progress(p);
     pthread_mutex_unlock(&p->mutex);
     if (rc) {
@@ -124,9 +122,8 @@ static bool add_file(struct pipeline *p, const char *path, const struct stat *st
                      const struct error *error)
 {
     pthread_mutex_lock(&p->mutex);
-    while (p->filled - p->taken == p->slot_count && !p->stop && !p->failed) {
+    while (p->filled - p->taken == p->slot_count && !p->stop && !p->failed)
         pthread_cond_wait(&p->room, &p->mutex);
-    }
     bool go_on = !p->stop && !p->failed;
     if (go_on) {
         struct slot *s = &p->slots[p->filled % p->slot_count];
@@ -134,14 +131,12 @@ static bool add_file(struct pipeline *p, const char *path, const struct stat *st
         s->size = st->st_size;
         s->mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
         s->failed = s->done = error != NULL;
-        if (error) {
+        if (error)
             s->error = *error;
-        }
         p->filled++;
         pthread_cond_signal(&p->work);
-        if (error) {
+        if (error)
             pthread_cond_signal(&p->ready);
-        }
     }
     pthread_mutex_unlock(&p->mutex);
     return go_on;
@@ -153,15 +148,12 @@ static int look_at_file(const char *path, struct stat *st, struct error *e)
         *st = (struct stat){0};
         return error_set(e, "%s", strerror(errno));
     }
-    if (S_ISDIR(st->st_mode)) {
+    if (S_ISDIR(st->st_mode))
         return error_set(e, "is a directory");
-    }
-    if (!S_ISREG(st->st_mode)) {
+    if (!S_ISREG(st->st_mode))
         return error_set(e, "not a regular file");
-    }
-    if (st->st_size == 0) {
+    if (st->st_size == 0)
         return error_set(e, "empty file");
-    }
     return 0;
 }
 
@@ -187,14 +179,12 @@ static int list_one(struct pipeline *p, struct path_set *seen, const char *path,
     }
     struct stat st;
     struct error bad;
-    if (look_at_file(path, &st, &bad)) {
+    if (look_at_file(path, &st, &bad))
         return add_file(p, path, &st, &bad);
-    }
     enum shard_path_state state;
     int64_t mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-    if (shard_writer_lookup(p->store, path, st.st_size, mtime_ns, &state, e)) {
+    if (shard_writer_lookup(p->store, path, st.st_size, mtime_ns, &state, e))
         return -1;
-    }
     if (state == SHARD_PATH_DONE) {
         count_one(p, &p->counts.skipped);
         return 1;
@@ -220,14 +210,12 @@ static void *list_stage(void *arg)
     path_set_init(&seen);
     while (rc > 0 && !stopping(p)) {
         rc = path_source_next(p->paths, p->wake[0], &path, &e);
-        if (rc > 0) {
+        if (rc > 0)
             rc = list_one(p, &seen, path, &e);
-        }
     }
     path_set_release(&seen);
-    if (rc < 0) {
+    if (rc < 0)
         fail(p, &e);
-    }
     pthread_mutex_lock(&p->mutex);
     p->list_ended = true;
     pthread_cond_broadcast(&p->work);
@@ -263,9 +251,8 @@ static void *decode_stage(void *arg)
         char note[128] = "";
         bool failed = en->prepare(en->context, s->path, s->picture, s->square, &s->width,
                                   &s->height, note, &s->error) != 0;
-        if (*note) {
+        if (*note)
             warn("'%s': %s", s->path, note);
-        }
         pthread_mutex_lock(&p->mutex);
         s->failed = failed;
         s->done = true;
@@ -280,15 +267,13 @@ static struct slot *next_done(struct pipeline *p)
 {
     struct slot *s = NULL;
     pthread_mutex_lock(&p->mutex);
-    while (!s && !p->stop && !p->failed) {
-        if (p->taken < p->filled && p->slots[p->taken % p->slot_count].done) {
+    while (!s && !p->stop && !p->failed)
+        if (p->taken < p->filled && p->slots[p->taken % p->slot_count].done)
             s = &p->slots[p->taken % p->slot_count];
-        } else if (p->list_ended && p->taken == p->filled) {
+        else if (p->list_ended && p->taken == p->filled)
             break;
-        } else {
+        else
             pthread_cond_wait(&p->ready, &p->mutex);
-        }
-    }
     pthread_mutex_unlock(&p->mutex);
     return s;
 }
@@ -333,9 +318,8 @@ static void collect(struct pipeline *p, struct batch *b)
 
 static void clear_batch(struct batch *b)
 {
-    for (int i = 0; i < b->n; i++) {
+    for (int i = 0; i < b->n; i++)
         free((char *)b->items[i].path);
-    }
     b->n = 0;
 }
 
@@ -344,9 +328,8 @@ static void clear_batch(struct batch *b)
 static struct batch *free_batch(struct pipeline *p, int running)
 {
     pthread_mutex_lock(&p->mutex);
-    while (p->submitted + running - p->written == BATCHES && !p->failed) {
+    while (p->submitted + running - p->written == BATCHES && !p->failed)
         pthread_cond_wait(&p->ready, &p->mutex);
-    }
     struct batch *b = p->failed ? NULL : &p->batches[(p->submitted + running) % BATCHES];
     pthread_mutex_unlock(&p->mutex);
     return b;
@@ -391,9 +374,8 @@ static int hand_over(struct pipeline *p, struct batch **running, struct batch *b
             return -1;
         }
     }
-    if (rc == 0) {
+    if (rc == 0)
         rc = en->run(en->context, &e);
-    }
     if (rc) {
         fail(p, &e);
         clear_batch(b);
@@ -414,14 +396,12 @@ static void network_stage(struct pipeline *p)
             continue;
         }
         collect(p, b);
-        if (b->n == 0) {
+        if (b->n == 0)
             break;
-        }
         rc = hand_over(p, &running, b);
     }
-    if (running) {
+    if (running)
         fetch(p, running);
-    }
     pthread_mutex_lock(&p->mutex);
     p->batches_ended = true;
     pthread_cond_broadcast(&p->full);
@@ -449,9 +429,8 @@ static int write_batch(struct pipeline *p, struct batch *b, const struct shard_i
 static struct batch *next_to_write(struct pipeline *p)
 {
     pthread_mutex_lock(&p->mutex);
-    while (p->submitted == p->written && !p->batches_ended && !p->failed) {
+    while (p->submitted == p->written && !p->batches_ended && !p->failed)
         pthread_cond_wait(&p->full, &p->mutex);
-    }
     /* What the networks have done is kept even when another stage fails. */
     struct batch *b = p->submitted > p->written ? &p->batches[p->written % BATCHES] : NULL;
     pthread_mutex_unlock(&p->mutex);
@@ -499,9 +478,8 @@ static void *watch_stage(void *arg)
 static void start(pthread_t *thread, void *(*stage)(void *), struct pipeline *p)
 {
     int rc = pthread_create(thread, NULL, stage, p);
-    if (rc) {
+    if (rc)
         die("cannot start a thread: %s", strerror(rc));
-    }
 }
 
 static void run_stages(struct pipeline *p)
@@ -510,16 +488,14 @@ static void run_stages(struct pipeline *p)
     pthread_t list, write, watch, *decode = xcalloc((size_t)n, sizeof *decode);
     start(&watch, watch_stage, p);
     start(&write, write_stage, p);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         start(&decode[i], decode_stage, p);
-    }
     start(&list, list_stage, p);
     network_stage(p);
     pthread_join(write, NULL);
     pthread_join(list, NULL);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         pthread_join(decode[i], NULL);
-    }
     pthread_mutex_lock(&p->mutex);
     wake_all(p); /* ends the watch */
     pthread_mutex_unlock(&p->mutex);
@@ -579,21 +555,18 @@ int encode_run(const struct encoder *encoder, struct path_source *paths, struct 
 {
     struct pipeline p = {.encoder = encoder, .options = options, .paths = paths, .store = store};
     *counts = p.counts;
-    if (pipe(p.wake)) {
+    if (pipe(p.wake))
         return error_errno(e, "cannot make a pipe");
-    }
     allocate(&p);
     p.expected = path_source_count(paths);
     p.progress = progress_start("encoding", "images", p.expected);
     run_stages(&p);
     progress_finish(p.progress);
     int rc = p.failed ? -1 : 0;
-    if (!p.failed && !p.stop && p.counts.listed > 0) {
+    if (!p.failed && !p.stop && p.counts.listed > 0)
         rc = shard_writer_finish(store, &p.error);
-    }
-    if (rc && e) {
+    if (rc && e)
         *e = p.error;
-    }
     p.counts.interrupted = p.stop;
     *counts = p.counts;
     release(&p);

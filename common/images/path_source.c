@@ -33,9 +33,8 @@ static int64_t count_stream(const struct path_source *s)
 {
     struct stat st;
     off_t at = lseek(s->fd, 0, SEEK_CUR);
-    if (fstat(s->fd, &st) || !S_ISREG(st.st_mode) || at < 0) {
+    if (fstat(s->fd, &st) || !S_ISREG(st.st_mode) || at < 0)
         return -1;
-    }
     char *block = xmalloc(READ_SIZE);
     int64_t count = 0;
     char previous = s->separator;
@@ -61,15 +60,13 @@ static char *take(struct path_source *s)
     while (s->begin < s->end) {
         char *start = s->buffer + s->begin;
         char *stop = memchr(start, s->separator, s->end - s->begin);
-        if (!stop && !s->at_end) {
+        if (!stop && !s->at_end)
             return NULL;
-        }
         stop = stop ? stop : s->buffer + s->end; /* next() keeps room for this zero */
         *stop = 0;
         s->begin = (size_t)(stop - s->buffer) + 1;
-        if (stop > start) {
+        if (stop > start)
             return start;
-        }
     }
     return NULL;
 }
@@ -78,11 +75,9 @@ static char *take(struct path_source *s)
 static int wait_readable(const struct path_source *s, int wake_fd, struct error *e)
 {
     struct pollfd fds[] = {{.fd = s->fd, .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
-    while (poll(fds, 2, -1) < 0) {
-        if (errno != EINTR) {
+    while (poll(fds, 2, -1) < 0)
+        if (errno != EINTR)
             return error_errno(e, "cannot wait for the list of paths");
-        }
-    }
     return fds[1].revents ? 0 : 1;
 }
 
@@ -105,12 +100,10 @@ static int fill(struct path_source *s, struct error *e)
     do {
         n = read(s->fd, s->buffer + s->end, READ_SIZE);
     } while (n < 0 && errno == EINTR);
-    if (n < 0) {
+    if (n < 0)
         return error_errno(e, "cannot read the list of paths");
-    }
-    if (s->separator && memchr(s->buffer + s->end, 0, (size_t)n)) {
+    if (s->separator && memchr(s->buffer + s->end, 0, (size_t)n))
         return error_set(e, "a NUL byte in the list of paths: NUL-separated lists want -0");
-    }
     s->end += (size_t)n;
     s->at_end = n == 0;
     return 0;
@@ -119,29 +112,23 @@ static int fill(struct path_source *s, struct error *e)
 int path_source_next(struct path_source *s, int wake_fd, const char **path, struct error *e)
 {
     if (s->arguments) {
-        while (s->next_argument < s->argument_count && !*s->arguments[s->next_argument]) {
+        while (s->next_argument < s->argument_count && !*s->arguments[s->next_argument])
             s->next_argument++;
-        }
-        if (s->next_argument == s->argument_count) {
+        if (s->next_argument == s->argument_count)
             return 0;
-        }
         *path = s->arguments[s->next_argument++];
         return 1;
     }
     for (;;) {
         *path = take(s);
-        if (*path) {
+        if (*path)
             return 1;
-        }
-        if (s->at_end) {
+        if (s->at_end)
             return 0;
-        }
         int ready = wait_readable(s, wake_fd, e);
-        if (ready <= 0) {
+        if (ready <= 0)
             return ready;
-        }
-        if (fill(s, e)) {
+        if (fill(s, e))
             return -1;
-        }
     }
 }

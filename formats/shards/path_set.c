@@ -34,23 +34,19 @@ static uint8_t *find_slot(const struct path_set *s, const uint8_t key[PATH_KEY_S
     uint64_t hash;
     memcpy(&hash, key, sizeof hash);
     size_t mask = s->capacity - 1;
-    for (size_t i = hash & mask;; i = (i + 1) & mask) {
+    for (size_t i = hash & mask;; i = (i + 1) & mask)
         if (memcmp(s->slots[i], no_key, PATH_KEY_SIZE) == 0 ||
-            memcmp(s->slots[i], key, PATH_KEY_SIZE) == 0) {
+            memcmp(s->slots[i], key, PATH_KEY_SIZE) == 0)
             return s->slots[i];
-        }
-    }
 }
 
 static void grow(struct path_set *s)
 {
     struct path_set bigger = {.capacity = 2 * s->capacity};
     bigger.slots = xcalloc(bigger.capacity, sizeof *bigger.slots);
-    for (size_t i = 0; i < s->capacity; i++) {
-        if (memcmp(s->slots[i], no_key, PATH_KEY_SIZE) != 0) {
+    for (size_t i = 0; i < s->capacity; i++)
+        if (memcmp(s->slots[i], no_key, PATH_KEY_SIZE) != 0)
             memcpy(find_slot(&bigger, s->slots[i]), s->slots[i], PATH_KEY_SIZE);
-        }
-    }
     free(s->slots);
     s->slots = bigger.slots;
     s->capacity = bigger.capacity;
@@ -64,12 +60,10 @@ bool path_set_add(struct path_set *s, const uint8_t key[PATH_KEY_SIZE])
         return added;
     }
     uint8_t *slot = find_slot(s, key);
-    if (memcmp(slot, key, PATH_KEY_SIZE) == 0) {
+    if (memcmp(slot, key, PATH_KEY_SIZE) == 0)
         return false;
-    }
     memcpy(slot, key, PATH_KEY_SIZE);
-    if (++s->count > s->capacity / 4 * 3) {
+    if (++s->count > s->capacity / 4 * 3)
         grow(s);
-    }
     return true;
 }

@@ -24,17 +24,15 @@
 
 void shard_put_be64(uint8_t out[8], uint64_t v)
 {
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 8; i++)
         out[i] = (uint8_t)(v >> (56 - 8 * i));
-    }
 }
 
 uint64_t shard_get_be64(const uint8_t in[8])
 {
     uint64_t v = 0;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 8; i++)
         v = v << 8 | in[i];
-    }
     return v;
 }
 
@@ -47,9 +45,8 @@ void shard_path_value_pack(uint8_t out[SHARD_PATH_VALUE_SIZE], const struct shar
 
 bool shard_path_value_parse(struct shard_path_value *v, const MDB_val *value)
 {
-    if (value->mv_size != SHARD_PATH_VALUE_SIZE) {
+    if (value->mv_size != SHARD_PATH_VALUE_SIZE)
         return false;
-    }
     const uint8_t *bytes = value->mv_data;
     v->size = (int64_t)shard_get_be64(bytes);
     v->mtime_ns = (int64_t)shard_get_be64(bytes + 8);
@@ -68,9 +65,8 @@ static int parse_name(const char *entry, const char *suffix)
     char expected[64];
     int number = 0;
     for (int i = 0; i < 5; i++) {
-        if (entry[i] < '0' || entry[i] > '9') {
+        if (entry[i] < '0' || entry[i] > '9')
             return -1;
-        }
         number = 10 * number + entry[i] - '0';
     }
     snprintf(expected, sizeof expected, "%05d.mdb%s", number, suffix);
@@ -82,9 +78,8 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
     *shards = 0;
     *foreign = NULL;
     DIR *d = opendir(folder);
-    if (!d) {
+    if (!d)
         return error_errno(e, "cannot open the folder");
-    }
     int last = -1;
     errno = 0;
     for (struct dirent *entry; (entry = readdir(d)); errno = 0) {
@@ -108,9 +103,8 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
         char *file = path_join(folder, name);
         bool there = file_exists(file);
         free(file);
-        if (!there) {
+        if (!there)
             return error_set(e, "shard '%s' is missing: there is one with number %d", name, last);
-        }
     }
     return 0;
 }
@@ -137,9 +131,8 @@ int shard_txn_begin(struct shard *s, bool write, MDB_txn **txn)
     int rc = mdb_txn_begin(s->env, NULL, write ? 0 : MDB_RDONLY, txn);
     if (rc == MDB_MAP_RESIZED) {
         rc = mdb_env_set_mapsize(s->env, 0);
-        if (rc == 0) {
+        if (rc == 0)
             rc = mdb_txn_begin(s->env, NULL, write ? 0 : MDB_RDONLY, txn);
-        }
     }
     return rc;
 }
@@ -148,9 +141,8 @@ int shard_grow_map(struct shard *s, struct error *e)
 {
     MDB_envinfo info;
     int rc = mdb_env_info(s->env, &info);
-    if (rc == 0) {
+    if (rc == 0)
         rc = mdb_env_set_mapsize(s->env, 2 * info.me_mapsize);
-    }
     return rc ? shard_error(e, s, "cannot grow the map", rc) : 0;
 }
 
@@ -219,14 +211,12 @@ static bool is_size(const cJSON *item)
 static bool get_sizes(int **out, int n, const cJSON *root, const char *key)
 {
     const cJSON *array = cJSON_GetObjectItemCaseSensitive(root, key);
-    if (!cJSON_IsArray(array) || cJSON_GetArraySize(array) != n) {
+    if (!cJSON_IsArray(array) || cJSON_GetArraySize(array) != n)
         return false;
-    }
     for (int i = 0; i < n; i++) {
         const cJSON *item = cJSON_GetArrayItem(array, i);
-        if (!is_size(item)) {
+        if (!is_size(item))
             return false;
-        }
         *out[i] = item->valueint;
     }
     return true;
@@ -247,40 +237,31 @@ static const char *parse_meta(struct shard *s, const cJSON *root)
     char dtype[8];
     if (!get_sizes((int *[]){&i->latent_channels, &i->latent_height, &i->latent_width}, 3, root,
                    "latent_shape") ||
-        shard_latent_count(i) > (size_t)1 << 30) {
+        shard_latent_count(i) > (size_t)1 << 30)
         return "latent_shape";
-    }
-    if (!is_size(embed_size)) {
+    if (!is_size(embed_size))
         return "embed_size";
-    }
     i->embed_size = embed_size->valueint;
     if (!get_string(dtype, sizeof dtype, root, "embed_dtype") ||
         !dtype_parse(&i->embed_dtype, dtype) ||
-        (i->embed_dtype != DTYPE_F32 && i->embed_dtype != DTYPE_F16)) {
+        (i->embed_dtype != DTYPE_F32 && i->embed_dtype != DTYPE_F16))
         return "embed_dtype";
-    }
-    if (!get_sizes((int *[]){&i->image_height, &i->image_width}, 2, root, "image_size")) {
+    if (!get_sizes((int *[]){&i->image_height, &i->image_width}, 2, root, "image_size"))
         return "image_size";
-    }
-    if (!get_string(i->preprocessing, sizeof i->preprocessing, root, "preprocessing")) {
+    if (!get_string(i->preprocessing, sizeof i->preprocessing, root, "preprocessing"))
         return "preprocessing";
-    }
-    if (!get_model(&i->autoencoder, root, "autoencoder")) {
+    if (!get_model(&i->autoencoder, root, "autoencoder"))
         return "autoencoder";
-    }
-    if (!get_model(&i->cloob, root, "cloob")) {
+    if (!get_model(&i->cloob, root, "cloob"))
         return "cloob";
-    }
     const cJSON *statistics = cJSON_GetObjectItemCaseSensitive(root, "statistics");
     if (!get_number(&s->statistics.count, statistics, "count") || s->statistics.count < 0 ||
         !get_number(&s->statistics.mean, statistics, "mean") ||
-        !get_number(&s->statistics.mean_square, statistics, "mean_square")) {
+        !get_number(&s->statistics.mean_square, statistics, "mean_square"))
         return "statistics";
-    }
     const cJSON *finished = cJSON_GetObjectItemCaseSensitive(root, "finished");
-    if (!cJSON_IsBool(finished)) {
+    if (!cJSON_IsBool(finished))
         return "finished";
-    }
     s->finished = cJSON_IsTrue(finished);
     return NULL;
 }
@@ -301,9 +282,8 @@ static int read_meta(struct shard *s, const MDB_val *value, struct error *e)
                        SHARD_VERSION);
     } else {
         const char *fault = parse_meta(s, root);
-        if (fault) {
+        if (fault)
             rc = error_set(e, "%s: bad '%s' in its meta record", s->name, fault);
-        }
     }
     cJSON_Delete(root);
     return rc;
@@ -314,12 +294,10 @@ int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e)
     MDB_val key = {.mv_size = 5, .mv_data = "store"}, value;
     MDB_stat stat;
     int rc = mdb_get(txn, s->meta, &key, &value);
-    if (rc == MDB_NOTFOUND) {
+    if (rc == MDB_NOTFOUND)
         return error_set(e, "%s: not a shard: it has no meta record", s->name);
-    }
-    if (rc || (rc = mdb_stat(txn, s->samples, &stat))) {
+    if (rc || (rc = mdb_stat(txn, s->samples, &stat)))
         return shard_error(e, s, "cannot read", rc);
-    }
     s->count = (int64_t)stat.ms_entries;
     return read_meta(s, &value, e);
 }
@@ -329,9 +307,8 @@ static int open_databases(struct shard *s, struct error *e)
 {
     MDB_txn *txn;
     int rc = shard_txn_begin(s, false, &txn);
-    if (rc) {
+    if (rc)
         return shard_error(e, s, "cannot read", rc);
-    }
     if ((rc = mdb_dbi_open(txn, "samples", 0, &s->samples)) ||
         (rc = mdb_dbi_open(txn, "paths", 0, &s->paths)) ||
         (rc = mdb_dbi_open(txn, "meta", 0, &s->meta))) {
@@ -356,9 +333,8 @@ static int check_file_size(const struct shard *s, struct error *e)
     struct stat st;
     int fd, rc;
     if ((rc = mdb_env_info(s->env, &info)) || (rc = mdb_env_stat(s->env, &stat)) ||
-        (rc = mdb_env_get_fd(s->env, &fd)) || (rc = fstat(fd, &st) ? errno : 0)) {
+        (rc = mdb_env_get_fd(s->env, &fd)) || (rc = fstat(fd, &st) ? errno : 0))
         return shard_error(e, s, "cannot read", rc);
-    }
     uint64_t used = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
     if ((uint64_t)st.st_size < used) {
         return error_set(e, "%s: truncated: %lld bytes where %llu are in use", s->name,
@@ -371,9 +347,8 @@ static int open_env(MDB_env **env, const char *file, unsigned flags)
 {
     *env = NULL;
     int rc = mdb_env_create(env);
-    if (rc) {
+    if (rc)
         return rc;
-    }
     if ((rc = mdb_env_set_maxdbs(*env, SHARD_DATABASE)) ||
         (rc = mdb_env_open(*env, file, flags | MDB_NOSUBDIR | MDB_NOTLS, 0666))) {
         mdb_env_close(*env);
@@ -386,9 +361,8 @@ static int open_env(MDB_env **env, const char *file, unsigned flags)
 static bool raise_file_limit(void)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= limit.rlim_max) {
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= limit.rlim_max)
         return false;
-    }
     limit.rlim_cur = limit.rlim_max;
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
@@ -397,12 +371,10 @@ static int open_shard_env(struct shard *s, bool write)
 {
     unsigned flags = write ? 0 : MDB_RDONLY;
     int rc = open_env(&s->env, s->file, flags);
-    if ((rc == EMFILE) && raise_file_limit()) {
+    if ((rc == EMFILE) && raise_file_limit())
         rc = open_env(&s->env, s->file, flags);
-    }
-    if ((rc == EACCES || rc == EROFS) && !write && access(s->file, R_OK) == 0) {
+    if ((rc == EACCES || rc == EROFS) && !write && access(s->file, R_OK) == 0)
         rc = open_env(&s->env, s->file, flags | MDB_NOLOCK); /* a store of somebody else's */
-    }
     return rc;
 }
 
@@ -423,23 +395,20 @@ int shard_open(struct shard *s, const char *folder, int number, bool write, stru
         rc = shard_error(e, s, "cannot open", rc);
     } else if ((rc = check_file_size(s, e)) == 0) {
         int dead;
-        if (write && (rc = mdb_reader_check(s->env, &dead))) {
+        if (write && (rc = mdb_reader_check(s->env, &dead)))
             rc = shard_error(e, s, "cannot clear its reader table", rc);
-        } else {
+        else
             rc = open_databases(s, e);
-        }
     }
-    if (rc) {
+    if (rc)
         shard_close(s);
-    }
     return rc;
 }
 
 void shard_close(struct shard *s)
 {
-    if (s->env) {
+    if (s->env)
         mdb_env_close(s->env);
-    }
     free(s->file);
     s->env = NULL;
     s->file = NULL;
@@ -449,9 +418,8 @@ static int fill_new_env(struct shard *s, size_t map_size)
 {
     int rc = mdb_env_set_mapsize(s->env, map_size);
     MDB_txn *txn;
-    if (rc || (rc = mdb_txn_begin(s->env, NULL, 0, &txn))) {
+    if (rc || (rc = mdb_txn_begin(s->env, NULL, 0, &txn)))
         return rc;
-    }
     if ((rc = mdb_dbi_open(txn, "samples", MDB_CREATE, &s->samples)) ||
         (rc = mdb_dbi_open(txn, "paths", MDB_CREATE, &s->paths)) ||
         (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &s->meta)) ||
@@ -465,18 +433,16 @@ static int fill_new_env(struct shard *s, size_t map_size)
 int shard_create(const char *folder, int number, const struct shard_info *info, size_t map_size,
                  struct error *e)
 {
-    if (number >= SHARDS_MAX) {
+    if (number >= SHARDS_MAX)
         return error_set(e, "more than %d shards", SHARDS_MAX);
-    }
     struct shard s = {.info = *info};
     shard_name(s.name, number);
     char *name = xasprintf(".%s.new", s.name), *temporary = path_join(folder, name);
     s.file = path_join(folder, s.name);
     unlink(temporary); /* what a killed writer left */
     int rc = open_env(&s.env, temporary, MDB_NOLOCK);
-    if (rc == EMFILE && raise_file_limit()) {
+    if (rc == EMFILE && raise_file_limit())
         rc = open_env(&s.env, temporary, MDB_NOLOCK);
-    }
     if (rc == 0) {
         rc = fill_new_env(&s, map_size);
         mdb_env_close(s.env);
@@ -484,12 +450,10 @@ int shard_create(const char *folder, int number, const struct shard_info *info, 
     int folder_fd = -1;
     if (rc == 0 &&
         (rename(temporary, s.file) ||
-         (folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || fsync(folder_fd))) {
+         (folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || fsync(folder_fd)))
         rc = errno;
-    }
-    if (folder_fd >= 0) {
+    if (folder_fd >= 0)
         close(folder_fd);
-    }
     if (rc) {
         shard_error(e, &s, "cannot create", rc);
         unlink(temporary);

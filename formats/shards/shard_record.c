@@ -59,9 +59,8 @@ double latent_statistics_scale(const struct latent_statistics *s)
 static int check_embed_norm(double square, struct error *e)
 {
     double norm = sqrt(square);
-    if (!(fabs(norm - 1) <= 0.01)) {
+    if (!(fabs(norm - 1) <= 0.01))
         return error_set(e, "embed of norm %g, not 1", norm);
-    }
     return 0;
 }
 
@@ -69,18 +68,15 @@ int shard_item_check(const struct shard_item *item, const struct shard_info *i, 
 {
     size_t n = 2 * shard_latent_count(i);
     for (size_t j = 0; j < n; j++) {
-        if (!isfinite(item->moments[j])) {
+        if (!isfinite(item->moments[j]))
             return error_set(e, "non-finite latents");
-        }
-        if (!isfinite(f16_to_f32(f32_to_f16(item->moments[j])))) {
+        if (!isfinite(f16_to_f32(f32_to_f16(item->moments[j]))))
             return error_set(e, "latents too large for F16 (%g)", (double)item->moments[j]);
-        }
     }
     double square = 0;
     for (int j = 0; j < i->embed_size; j++) {
-        if (!isfinite(item->embed[j])) {
+        if (!isfinite(item->embed[j]))
             return error_set(e, "non-finite embed");
-        }
         square += (double)item->embed[j] * item->embed[j];
     }
     return check_embed_norm(square, e);
@@ -119,15 +115,12 @@ static int compress(uint8_t **frame, size_t *size, ZSTD_CCtx *zstd, const uint8_
     size_t bound = ZSTD_compressBound(blob_size);
     *frame = xmalloc(bound);
     size_t rc = ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
-    if (!ZSTD_isError(rc)) {
+    if (!ZSTD_isError(rc))
         rc = ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL);
-    }
-    if (!ZSTD_isError(rc)) {
+    if (!ZSTD_isError(rc))
         rc = ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 1);
-    }
-    if (!ZSTD_isError(rc)) {
+    if (!ZSTD_isError(rc))
         rc = ZSTD_compress2(zstd, *frame, bound, blob, blob_size);
-    }
     if (ZSTD_isError(rc)) {
         free(*frame);
         *frame = NULL;
@@ -156,14 +149,12 @@ int shard_frame_make(uint8_t **frame, size_t *size, uint16_t *moments_f16, void 
     uint8_t *blob = NULL;
     size_t blob_size;
     int rc = safetensors_append(s, moments_f16, n * sizeof *moments_f16, e);
-    if (rc == 0) {
+    if (rc == 0)
         rc = safetensors_append(s, embed, d * dtype_size(i->embed_dtype), e);
-    }
-    if (rc == 0) {
+    if (rc == 0)
         rc = safetensors_take(s, &blob, &blob_size, e);
-    } else {
+    else
         safetensors_abandon(s);
-    }
     free(embed);
     if (rc == 0) {
         rc = compress(frame, size, zstd, blob, blob_size, e);
@@ -197,29 +188,24 @@ static int decompress(struct shard_record *r, const MDB_val *frame, const struct
                       struct error *e)
 {
     unsigned long long size = ZSTD_getFrameContentSize(frame->mv_data, frame->mv_size);
-    if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN) {
+    if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN)
         return error_set(e, "not a zstd frame with its content size");
-    }
-    if (!frame_has_checksum(frame)) {
+    if (!frame_has_checksum(frame))
         return error_set(e, "zstd frame without checksum");
-    }
     size_t limit = 4 * shard_latent_count(i) + (size_t)i->embed_size * dtype_size(i->embed_dtype) +
                    HEADER_SLACK;
-    if (size > limit) {
+    if (size > limit)
         return error_set(e, "record of %llu bytes, at most %zu expected", size, limit);
-    }
     if (size > r->blob_capacity) {
         r->blob = xrealloc((void *)r->blob, (size_t)size);
         r->blob_capacity = (size_t)size;
     }
     size_t rc = ZSTD_decompressDCtx(r->zstd, (void *)r->blob, r->blob_capacity, frame->mv_data,
                                     frame->mv_size);
-    if (ZSTD_isError(rc)) {
+    if (ZSTD_isError(rc))
         return error_set(e, "damaged zstd frame: %s", ZSTD_getErrorName(rc));
-    }
-    if (rc != size) {
+    if (rc != size)
         return error_set(e, "zstd frame of %zu bytes, %llu announced", rc, size);
-    }
     r->blob_size = rc;
     return 0;
 }
@@ -228,19 +214,15 @@ static int find_tensor(const void **data, const struct weights *w, const char *n
                        enum dtype dtype, int ndim, const int64_t *shape, struct error *e)
 {
     const struct weight *t = weights_find(w, name);
-    if (!t) {
+    if (!t)
         return error_set(e, "no tensor '%s'", name);
-    }
     bool fits = t->dtype == dtype && t->ndim == ndim;
-    for (int i = 0; fits && i < ndim; i++) {
+    for (int i = 0; fits && i < ndim; i++)
         fits = t->shape[i] == shape[i];
-    }
-    if (!fits) {
+    if (!fits)
         return error_set(e, "'%s' has another type or shape than the store's", name);
-    }
-    if (!t->contiguous) {
+    if (!t->contiguous)
         return error_set(e, "'%s' is misaligned", name);
-    }
     *data = t->data;
     return 0;
 }
@@ -250,9 +232,8 @@ static int parse_size(int *value, const struct weights *w, const char *key, stru
     const char *text = weights_metadata(w, key);
     char *end;
     long v = text ? strtol(text, &end, 10) : 0;
-    if (!text || *end || v < 1 || v > INT32_MAX) {
+    if (!text || *end || v < 1 || v > INT32_MAX)
         return error_set(e, "metadata '%s' is %s", key, text ? "not a size" : "missing");
-    }
     *value = (int)v;
     return 0;
 }
@@ -265,9 +246,8 @@ static int hex_digit(char c)
 static int parse_path(struct shard_record *r, const struct weights *w, struct error *e)
 {
     const char *text = weights_metadata(w, "path"), *hex = weights_metadata(w, "path_bytes");
-    if (!text || !*text) {
+    if (!text || !*text)
         return error_set(e, "metadata 'path' is missing");
-    }
     r->path_buffer = xrealloc(r->path_buffer, strlen(hex ? hex : text) + 1);
     r->path = r->path_buffer;
     if (!hex) {
@@ -277,9 +257,8 @@ static int parse_path(struct shard_record *r, const struct weights *w, struct er
     size_t digits = strlen(hex), n = digits / 2;
     for (size_t i = 0; i < n; i++) {
         int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
-        if (digits % 2 || high < 0 || low < 0 || high + low == 0) {
+        if (digits % 2 || high < 0 || low < 0 || high + low == 0)
             return error_set(e, "metadata 'path_bytes' is not hexadecimal");
-        }
         r->path_buffer[i] = (char)(high << 4 | low);
     }
     r->path_buffer[n] = 0;
@@ -289,18 +268,16 @@ static int parse_path(struct shard_record *r, const struct weights *w, struct er
 static int parse_blob(struct shard_record *r, const struct weights *w, const struct shard_info *i,
                       struct error *e)
 {
-    if (strcmp(weights_format(w), "safetensors") != 0) {
+    if (strcmp(weights_format(w), "safetensors") != 0)
         return error_set(e, "not a safetensors blob");
-    }
     int64_t moments_shape[] = {2 * i->latent_channels, i->latent_height, i->latent_width};
     int64_t embed_shape[] = {i->embed_size};
     const void *moments, *embed;
     if (find_tensor(&moments, w, "moments", DTYPE_F16, 3, moments_shape, e) ||
         find_tensor(&embed, w, "embed", i->embed_dtype, 1, embed_shape, e) ||
         parse_size(&r->width, w, "width", e) || parse_size(&r->height, w, "height", e) ||
-        parse_path(r, w, e)) {
+        parse_path(r, w, e))
         return -1;
-    }
     r->moments = moments;
     r->embed = embed;
     return 0;
@@ -309,13 +286,11 @@ static int parse_blob(struct shard_record *r, const struct weights *w, const str
 int shard_frame_read(struct shard_record *r, const MDB_val *frame, const struct shard_info *i,
                      struct error *e)
 {
-    if (decompress(r, frame, i, e)) {
+    if (decompress(r, frame, i, e))
         return -1;
-    }
     struct weights *w;
-    if (weights_open_memory(&w, r->blob, r->blob_size, e)) {
+    if (weights_open_memory(&w, r->blob, r->blob_size, e))
         return -1;
-    }
     int rc = parse_blob(r, w, i, e);
     weights_close(w);
     return rc;
@@ -325,19 +300,16 @@ int shard_record_check_values(const struct shard_record *r, const struct shard_i
                               struct error *e)
 {
     size_t n = 2 * shard_latent_count(i), d = (size_t)i->embed_size;
-    for (size_t j = 0; j < n; j++) {
-        if (!isfinite(f16_to_f32(r->moments[j]))) {
+    for (size_t j = 0; j < n; j++)
+        if (!isfinite(f16_to_f32(r->moments[j])))
             return error_set(e, "non-finite latents");
-        }
-    }
     double square = 0;
     for (size_t j = 0; j < d; j++) {
         float x;
         dtype_to_f32(&x, i->embed_dtype, (const uint8_t *)r->embed + j * dtype_size(i->embed_dtype),
                      1);
-        if (!isfinite(x)) {
+        if (!isfinite(x))
             return error_set(e, "non-finite embed");
-        }
         square += (double)x * x;
     }
     return check_embed_norm(square, e);

@@ -27,9 +27,8 @@ static int check_model(const char *what, const struct shard_model *a, const stru
 int shard_info_check(const struct shard_info *a, const struct shard_info *b, struct error *e)
 {
     if (check_model("autoencoder", &a->autoencoder, &b->autoencoder, e) ||
-        check_model("CLOOB", &a->cloob, &b->cloob, e)) {
+        check_model("CLOOB", &a->cloob, &b->cloob, e))
         return -1;
-    }
     if (a->image_height != b->image_height || a->image_width != b->image_width) {
         return error_set(e, "made with images of %dx%d, not %dx%d", a->image_height, a->image_width,
                          b->image_height, b->image_width);
@@ -44,9 +43,8 @@ int shard_info_check(const struct shard_info *a, const struct shard_info *b, str
                          a->latent_height, a->latent_width, b->latent_channels, b->latent_height,
                          b->latent_width);
     }
-    if (a->embed_size != b->embed_size) {
+    if (a->embed_size != b->embed_size)
         return error_set(e, "made with embeds of %d numbers, not %d", a->embed_size, b->embed_size);
-    }
     if (a->embed_dtype != b->embed_dtype) {
         return error_set(e, "made with embeds in %s, not %s", dtype_name(a->embed_dtype),
                          dtype_name(b->embed_dtype));
@@ -75,14 +73,12 @@ static int open_shards(struct shard_store *s, const char *folder, struct error *
     s->first = xcalloc((size_t)shards + 1, sizeof *s->first);
     for (int i = 0; i < shards; i++) {
         struct shard *shard = &s->shards[i];
-        if (shard_open(shard, folder, i, false, e)) {
+        if (shard_open(shard, folder, i, false, e))
             return -1;
-        }
         s->count++;
         s->first[i + 1] = s->first[i] + shard->count;
-        if (i > 0 && shard_info_check(&shard->info, &s->shards[0].info, e)) {
+        if (i > 0 && shard_info_check(&shard->info, &s->shards[0].info, e))
             return error_prefix(e, "%s differs from %s", shard->name, s->shards[0].name);
-        }
     }
     return 0;
 }
@@ -100,12 +96,10 @@ int shard_store_open(struct shard_store **out, const char *folder, struct error 
 
 void shard_store_close(struct shard_store *s)
 {
-    if (!s) {
+    if (!s)
         return;
-    }
-    for (int i = 0; i < s->count; i++) {
+    for (int i = 0; i < s->count; i++)
         shard_close(&s->shards[i]);
-    }
     free(s->shards);
     free(s->first);
     free(s);
@@ -124,9 +118,8 @@ const struct shard_info *shard_store_info(const struct shard_store *s)
 struct latent_statistics shard_store_statistics(const struct shard_store *s)
 {
     struct latent_statistics all = {0};
-    for (int i = 0; i < s->count; i++) {
+    for (int i = 0; i < s->count; i++)
         latent_statistics_merge(&all, &s->shards[i].statistics);
-    }
     return all;
 }
 
@@ -158,11 +151,10 @@ int shard_store_locate(const struct shard_store *s, int64_t index, int64_t *inde
     int low = 0, high = s->count; /* first[low] <= index < first[high] */
     while (high - low > 1) {
         int middle = low + (high - low) / 2;
-        if (s->first[middle] <= index) {
+        if (s->first[middle] <= index)
             low = middle;
-        } else {
+        else
             high = middle;
-        }
     }
     *index_in_shard = index - s->first[low];
     return low;
@@ -174,9 +166,8 @@ int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *
     struct shard *shard = &s->shards[shard_store_locate(s, index, &within)];
     MDB_txn *txn;
     int rc = shard_txn_begin(shard, false, &txn);
-    if (rc) {
+    if (rc)
         return shard_error(e, shard, "cannot read", rc);
-    }
     uint8_t key_bytes[8];
     shard_put_be64(key_bytes, (uint64_t)within);
     MDB_val key = {.mv_size = sizeof key_bytes, .mv_data = key_bytes}, frame;

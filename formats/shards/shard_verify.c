@@ -44,14 +44,12 @@ static void check_record(struct verifier *v, struct shard *s, MDB_txn *txn, int6
         return;
     }
     latent_statistics_add(statistics, &s->info, r->moments, 1);
-    if (shard_record_check_values(r, &s->info, &e)) {
+    if (shard_record_check_values(r, &s->info, &e))
         report(v, "%s, index %lld ('%s'): %s", s->name, at, r->path, e.text);
-    }
     uint8_t path[PATH_KEY_SIZE];
     path_key(path, r->path);
-    if (!path_set_add(&v->seen, path)) {
+    if (!path_set_add(&v->seen, path))
         report(v, "%s, index %lld: path '%s' is twice in the store", s->name, at, r->path);
-    }
     MDB_val key = {.mv_size = PATH_KEY_SIZE, .mv_data = path}, value;
     struct shard_path_value found;
     int rc = mdb_get(txn, s->paths, &key, &value);
@@ -87,13 +85,11 @@ static void check_samples(struct verifier *v, struct shard *s, MDB_txn *txn, MDB
         expected = index + 1;
         check_record(v, s, txn, index, &frame, &r, statistics);
         v->records++;
-        if (v->progress) {
+        if (v->progress)
             v->progress(v->arg, v->records, v->total);
-        }
     }
-    if (rc != MDB_NOTFOUND) {
+    if (rc != MDB_NOTFOUND)
         report(v, "%s: cannot read its samples: %s", s->name, mdb_strerror(rc));
-    }
     shard_record_release(&r);
 }
 
@@ -109,9 +105,8 @@ static void check_counts(struct verifier *v, struct shard *s, MDB_txn *txn,
         report(v, "%s: cannot read: %s", s->name, mdb_strerror(rc));
         return;
     }
-    if (samples.ms_entries != paths.ms_entries) {
+    if (samples.ms_entries != paths.ms_entries)
         report(v, "%s: %zu samples, but %zu paths", s->name, samples.ms_entries, paths.ms_entries);
-    }
     const struct latent_statistics *stored = &s->statistics;
     double count = (double)samples.ms_entries * (double)shard_latent_count(&s->info);
     if (stored->count != count) {
@@ -163,9 +158,8 @@ static void check_shards(struct verifier *v, const char *folder, int count)
             continue;
         }
         v->total += shards[i].count;
-        if (first && shard_info_check(&shards[i].info, &first->info, &e)) {
+        if (first && shard_info_check(&shards[i].info, &first->info, &e))
             report(v, "%s differs from %s: %s", shards[i].name, first->name, e.text);
-        }
         first = first ? first : &shards[i];
     }
     for (int i = 0; i < count; i++) {
@@ -190,12 +184,10 @@ int64_t shard_store_verify(const char *folder, void (*problem)(void *arg, const 
     if (shard_folder_list(folder, &count, &foreign, &e)) {
         report(&v, "%s", e.text);
     } else {
-        if (foreign) {
+        if (foreign)
             report(&v, "'%s' is not part of a shard store", foreign);
-        }
-        if (count == 0) {
+        if (count == 0)
             report(&v, "the folder holds no shards");
-        }
         check_shards(&v, folder, count);
     }
     free(foreign);

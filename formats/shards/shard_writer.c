@@ -44,9 +44,8 @@ struct placement {
 static int lock_folder(struct shard_writer *w, struct error *e)
 {
     w->folder_fd = open(w->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (w->folder_fd < 0) {
+    if (w->folder_fd < 0)
         return error_errno(e, "cannot open the folder");
-    }
     if (flock(w->folder_fd, LOCK_EX | LOCK_NB)) {
         return errno == EWOULDBLOCK ? error_set(e, "another program is writing to it")
                                     : error_errno(e, "cannot lock the folder");
@@ -80,13 +79,11 @@ static int open_existing(struct shard_writer *w, struct error *e)
     }
     for (int i = 0; i < shards; i++) {
         struct shard *s = add_slot(w);
-        if (shard_open(s, w->folder, i, true, e)) {
+        if (shard_open(s, w->folder, i, true, e))
             return -1;
-        }
         w->count++;
-        if (shard_info_check(&s->info, &w->info, e)) {
+        if (shard_info_check(&s->info, &w->info, e))
             return error_prefix(e, "%s", s->name);
-        }
     }
     return 0;
 }
@@ -94,9 +91,8 @@ static int open_existing(struct shard_writer *w, struct error *e)
 int shard_writer_open(struct shard_writer **out, const char *folder, const struct shard_info *info,
                       const struct shard_writer_options *options, struct error *e)
 {
-    if (make_directories(folder, e)) {
+    if (make_directories(folder, e))
         return -1;
-    }
     struct shard_writer *w = xcalloc(1, sizeof *w);
     w->folder = xstrdup(folder);
     w->info = *info;
@@ -116,16 +112,13 @@ int shard_writer_open(struct shard_writer **out, const char *folder, const struc
 
 void shard_writer_close(struct shard_writer *w)
 {
-    if (!w) {
+    if (!w)
         return;
-    }
-    for (int i = 0; i < w->count; i++) {
+    for (int i = 0; i < w->count; i++)
         shard_close(&w->shards[i]);
-    }
     free(w->shards);
-    if (w->folder_fd >= 0) {
+    if (w->folder_fd >= 0)
         close(w->folder_fd);
-    }
     pthread_mutex_destroy(&w->mutex);
     ZSTD_freeCCtx(w->zstd);
     free(w->folder);
@@ -172,9 +165,8 @@ int shard_writer_lookup(struct shard_writer *w, const char *path, int64_t size, 
     pthread_mutex_lock(&w->mutex);
     int shard = find_path(w, key, &found, e);
     pthread_mutex_unlock(&w->mutex);
-    if (shard == -2) {
+    if (shard == -2)
         return -1;
-    }
     *state = shard == -1                                        ? SHARD_PATH_NEW
              : found.size == size && found.mtime_ns == mtime_ns ? SHARD_PATH_DONE
                                                                 : SHARD_PATH_CHANGED;
@@ -189,9 +181,8 @@ static int place(struct shard_writer *w, struct placement *p, int n, struct erro
     for (int i = 0; i < n; i++) {
         struct shard_path_value found;
         int old = find_path(w, p[i].key, &found, e);
-        if (old == -2) {
+        if (old == -2)
             return -1;
-        }
         p[i].replaces = old >= 0;
         if (p[i].replaces) {
             p[i].shard = old;
@@ -216,16 +207,14 @@ static int recount(struct shard *s, MDB_txn *txn, const MDB_val *except,
     MDB_val key, frame;
     struct error unreadable;
     int rc = mdb_cursor_open(txn, s->samples, &cursor);
-    if (rc) {
+    if (rc)
         return shard_error(e, s, "cannot read", rc);
-    }
     *statistics = (struct latent_statistics){0};
     while ((rc = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
         bool is_it = key.mv_size == except->mv_size &&
                      memcmp(key.mv_data, except->mv_data, key.mv_size) == 0;
-        if (!is_it && shard_frame_read(r, &frame, &s->info, &unreadable) == 0) {
+        if (!is_it && shard_frame_read(r, &frame, &s->info, &unreadable) == 0)
             latent_statistics_add(statistics, &s->info, r->moments, 1);
-        }
     }
     mdb_cursor_close(cursor);
     return rc == MDB_NOTFOUND ? 0 : shard_error(e, s, "cannot read", rc);
@@ -238,16 +227,14 @@ static int forget_old(struct shard *s, MDB_txn *txn, MDB_val *key, struct latent
 {
     MDB_val frame;
     int rc = mdb_get(txn, s->samples, key, &frame);
-    if (rc) {
+    if (rc)
         return shard_error(e, s, "cannot read a record to be replaced", rc);
-    }
     struct shard_record r;
     shard_record_init(&r);
-    if (shard_frame_read(&r, &frame, &s->info, e) == 0) {
+    if (shard_frame_read(&r, &frame, &s->info, e) == 0)
         latent_statistics_add(st, &s->info, r.moments, -1);
-    } else {
+    else
         rc = recount(s, txn, key, st, &r, e);
-    }
     shard_record_release(&r);
     return rc;
 }
@@ -260,20 +247,17 @@ static int put_one(struct shard *s, MDB_txn *txn, const struct shard_item *item,
     shard_put_be64(index, (uint64_t)p->index);
     MDB_val key = {.mv_size = sizeof index, .mv_data = index};
     MDB_val frame = {.mv_size = p->frame_size, .mv_data = p->frame};
-    if (p->replaces && forget_old(s, txn, &key, statistics, e)) {
+    if (p->replaces && forget_old(s, txn, &key, statistics, e))
         return -1;
-    }
     int rc = mdb_put(txn, s->samples, &key, &frame, p->replaces ? 0 : MDB_APPEND);
-    if (rc) {
+    if (rc)
         return rc;
-    }
     shard_path_value_pack(entry, &(struct shard_path_value){item->size, item->mtime_ns, p->index});
     MDB_val path = {.mv_size = PATH_KEY_SIZE, .mv_data = (void *)p->key};
     MDB_val value = {.mv_size = sizeof entry, .mv_data = entry};
     rc = mdb_put(txn, s->paths, &path, &value, p->replaces ? 0 : MDB_NOOVERWRITE);
-    if (rc == 0) {
+    if (rc == 0)
         latent_statistics_add(statistics, &s->info, p->moments, 1);
-    }
     return rc;
 }
 
@@ -284,9 +268,8 @@ static int try_commit(struct shard *s, int number, const struct shard_item *item
 {
     MDB_txn *txn;
     int rc = shard_txn_begin(s, true, &txn);
-    if (rc) {
+    if (rc)
         return rc;
-    }
     struct latent_statistics statistics = s->statistics;
     int64_t count = s->count;
     for (int i = 0; rc == 0 && i < n; i++) {
@@ -295,9 +278,8 @@ static int try_commit(struct shard *s, int number, const struct shard_item *item
             count += !p[i].replaces;
         }
     }
-    if (rc == 0) {
+    if (rc == 0)
         rc = shard_put_meta(s, txn, &statistics, finished);
-    }
     if (rc) {
         mdb_txn_abort(txn);
         return rc;
@@ -317,9 +299,8 @@ static int commit(struct shard *s, int number, const struct shard_item *items,
     for (;;) {
         int rc = try_commit(s, number, items, p, n, finished, e);
         if (rc == MDB_MAP_FULL) {
-            if (shard_grow_map(s, e)) {
+            if (shard_grow_map(s, e))
                 return -1;
-            }
         } else if (rc == MDB_KEYEXIST) {
             return error_set(e, "%s: a path is twice in one batch, or its keys are damaged",
                              s->name);
@@ -335,9 +316,8 @@ static int add_shard(struct shard_writer *w, struct error *e)
 {
     struct shard *s = add_slot(w);
     if (shard_create(w->folder, w->count, &w->info, w->map_size, e) ||
-        shard_open(s, w->folder, w->count, true, e)) {
+        shard_open(s, w->folder, w->count, true, e))
         return -1;
-    }
     int previous = w->count++ - 1;
     return previous < 0 ? 0 : commit(&w->shards[previous], previous, NULL, NULL, 0, true, e);
 }
@@ -347,28 +327,22 @@ static int put_placed(struct shard_writer *w, const struct shard_item *items,
 {
     int last = w->count - 1, highest = last;
     if (!w->unfinished && last >= 0 && w->shards[last].finished &&
-        commit(&w->shards[last], last, NULL, NULL, 0, false, e)) {
+        commit(&w->shards[last], last, NULL, NULL, 0, false, e))
         return -1;
-    }
     w->unfinished = true;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         highest = p[i].shard > highest ? p[i].shard : highest;
-    }
     for (int number = 0; number <= highest; number++) {
         bool touched = false;
-        for (int i = 0; i < n; i++) {
+        for (int i = 0; i < n; i++)
             touched |= p[i].shard == number;
-        }
-        if (!touched) {
+        if (!touched)
             continue;
-        }
-        if (number == w->count && add_shard(w, e)) {
+        if (number == w->count && add_shard(w, e))
             return -1;
-        }
         struct shard *s = &w->shards[number];
-        if (commit(s, number, items, p, n, s->finished, e)) {
+        if (commit(s, number, items, p, n, s->finished, e))
             return -1;
-        }
     }
     return 0;
 }
@@ -387,21 +361,18 @@ int shard_writer_put(struct shard_writer *w, const struct shard_item *items, int
             rc = shard_frame_make(&p[i].frame, &p[i].frame_size, p[i].moments, w->zstd, &items[i],
                                   &w->info, e);
         }
-        if (rc) {
+        if (rc)
             error_prefix(e, "'%s'", items[i].path);
-        }
     }
     if (rc == 0) {
         pthread_mutex_lock(&w->mutex);
         rc = place(w, p, n, e);
-        if (rc == 0) {
+        if (rc == 0)
             rc = put_placed(w, items, p, n, e);
-        }
         pthread_mutex_unlock(&w->mutex);
     }
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         free(p[i].frame);
-    }
     free(p);
     free(f16);
     return rc;
@@ -411,9 +382,8 @@ int shard_writer_finish(struct shard_writer *w, struct error *e)
 {
     pthread_mutex_lock(&w->mutex);
     int last = w->count - 1, rc = 0;
-    if (last >= 0 && !w->shards[last].finished) {
+    if (last >= 0 && !w->shards[last].finished)
         rc = commit(&w->shards[last], last, NULL, NULL, 0, true, e);
-    }
     pthread_mutex_unlock(&w->mutex);
     return rc;
 }
@@ -427,9 +397,8 @@ int64_t shard_writer_count(struct shard_writer *w)
 {
     int64_t count = 0;
     pthread_mutex_lock(&w->mutex);
-    for (int i = 0; i < w->count; i++) {
+    for (int i = 0; i < w->count; i++)
         count += w->shards[i].count;
-    }
     pthread_mutex_unlock(&w->mutex);
     return count;
 }
@@ -438,9 +407,8 @@ struct latent_statistics shard_writer_statistics(struct shard_writer *w)
 {
     struct latent_statistics all = {0};
     pthread_mutex_lock(&w->mutex);
-    for (int i = 0; i < w->count; i++) {
+    for (int i = 0; i < w->count; i++)
         latent_statistics_merge(&all, &w->shards[i].statistics);
-    }
     pthread_mutex_unlock(&w->mutex);
     return all;
 }

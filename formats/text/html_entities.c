@@ -152,12 +152,11 @@ static size_t unescape_one(struct codepoints *out, const uint32_t *s, size_t cou
 void html_unescape(struct codepoints *out, const uint32_t *text, size_t count)
 {
     pthread_once(&entities_once, index_entities);
-    for (size_t i = 0; i < count;) {
+    for (size_t i = 0; i < count;)
         if (text[i++] != '&')
             codepoints_push(out, text[i - 1]);
         else
             i += unescape_one(out, text + i, count - i);
-    }
 }
 
 /* Capitals as Python's str.upper has them. */

@@ -72,22 +72,21 @@ static void push_fixed(struct codepoints *out, uint32_t c)
 {
     c = codepoint_from_windows_1252(c);
     const uint16_t *letters = ligature(c);
-    if (letters) {
+    if (letters)
         for (int i = 0; i < 3 && letters[i]; i++)
             push_fixed(out, letters[i]);
-    } else if (c >= 0xFF01 && c <= 0xFFEF) {
+    else if (c >= 0xFF01 && c <= 0xFFEF)
         map_with_utf8proc(out, &c, 1, UTF8PROC_STABLE | UTF8PROC_COMPAT | UTF8PROC_COMPOSE);
-    } else if (c == 0x3000) {
+    else if (c == 0x3000)
         codepoints_push(out, ' ');
-    } else if (c == 0x02BC || (c >= 0x2018 && c <= 0x201B)) {
+    else if (c == 0x02BC || (c >= 0x2018 && c <= 0x201B))
         codepoints_push(out, '\'');
-    } else if (c >= 0x201C && c <= 0x201F) {
+    else if (c >= 0x201C && c <= 0x201F)
         codepoints_push(out, '"');
-    } else if (c == '\r' || c == 0x2028 || c == 0x2029 || c == 0x85) {
+    else if (c == '\r' || c == 0x2028 || c == 0x2029 || c == 0x85)
         codepoints_push(out, '\n');
-    } else {
+    else
         codepoints_push(out, c);
-    }
 }
 
 /* The length of `ESC [ digits and semicolons letter` at s, else 0. */

@@ -73,12 +73,11 @@ static int collect_storages(struct legacy *l, struct arena *arena, const struct 
     }
     qsort(l->storages, l->count, sizeof *l->storages, compare_storages);
     size_t unique = 0;
-    for (size_t i = 0; i < l->count; i++) {
+    for (size_t i = 0; i < l->count; i++)
         if (unique == 0 || compare_storages(&l->storages[unique - 1], &l->storages[i]) != 0)
             l->storages[unique++] = l->storages[i];
         else if (l->storages[unique - 1].element != l->storages[i].element)
             return error_set(e, "a storage with two element types");
-    }
     l->count = unique;
     return 0;
 }

@@ -39,12 +39,11 @@ static void multiply(const struct job *j, const struct panel *panels, int count,
 static void copy_rows(float *dst, int64_t padded, const float *src, int64_t ld, int64_t rows,
                       int64_t width)
 {
-    for (int64_t i = 0; i < padded; i++) {
+    for (int64_t i = 0; i < padded; i++)
         if (i < rows)
             memcpy(dst + i * width, src + i * ld, (size_t)width * sizeof *dst);
         else
             memset(dst + i * width, 0, (size_t)width * sizeof *dst);
-    }
 }
 
 /* out[rows][d] = left times the packed rows src[s][d]. left: element (i, k) by strides. */

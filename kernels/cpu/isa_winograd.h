@@ -57,12 +57,11 @@ static void winograd_input(float *dst, int64_t stride, const float *const *pixel
             for (int i = 0; i < 6; i++)
                 columns[i][j] = y[i];
         }
-        for (int p = 0; p < 36; p++) {
+        for (int p = 0; p < 36; p++)
             if (some == LANES)
                 store(dst + p * stride + c, columns[p / 6][p % 6]);
             else
                 memcpy(dst + p * stride + c, &columns[p / 6][p % 6], (size_t)some * 4);
-        }
     }
 }
 
@@ -162,12 +161,11 @@ static void winograd_output_backward(float *dst, int64_t stride, const float *co
             for (int i = 0; i < 4; i++)
                 y[i] = rows[i][j];
             output_transform_backward(m, y);
-            for (int i = 0; i < 6; i++) {
+            for (int i = 0; i < 6; i++)
                 if (some == LANES)
                     store(dst + (i * 6 + j) * stride + c, m[i]);
                 else
                     memcpy(dst + (i * 6 + j) * stride + c, &m[i], (size_t)some * 4);
-            }
         }
     }
 }

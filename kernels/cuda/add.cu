@@ -81,13 +81,15 @@ static void run_add_rows(struct device *d, const struct add_rows_args *a)
 
 void cuda_add_rows(struct device *d, const struct add_rows_args *a)
 {
-    WITH_TYPE(a->y->dtype, T, {
-        const uintptr_t bytes = (uintptr_t)count_of(a->rows) * sizeof(T);
-        if (alignment_of(address(a->x), address(a->rows), address(a->y), bytes) == 16)
-            run_add_rows<T, wide_n<T>>(d, a);
-        else
-            run_add_rows<T, 1>(d, a);
-    });
+    WITH_TYPE(
+        a->y->dtype, T,
+        {
+            const uintptr_t bytes = (uintptr_t)count_of(a->rows) * sizeof(T);
+            if (alignment_of(address(a->x), address(a->rows), address(a->y), bytes) == 16)
+                run_add_rows<T, wide_n<T>>(d, a);
+            else
+                run_add_rows<T, 1>(d, a);
+        });
 }
 
 void cuda_add_rows_backward(struct device *d, const struct add_rows_backward_args *a)

@@ -377,8 +377,9 @@ __global__ void __launch_bounds__(TILED_THREADS)
         tile_accumulate<TILES, CHUNKS>(dk, shared->tiles, dt, column, a.d, q, a.ld_q, count,
                                        uniform);
     }
-    tile_store<TILES, CHUNKS>(b.dv + (head.v - a.v) + first_row * a.ld_v, a.ld_v, rows_left, column,
-                              a.d, dv, [](int) { return 1.f; });
+    tile_store<TILES, CHUNKS>(
+        b.dv + (head.v - a.v) + first_row * a.ld_v, a.ld_v, rows_left, column, a.d, dv,
+        [](int) { return 1.f; });
     tile_store<TILES, CHUNKS>(b.dk + (head.k - a.k) + first_row * a.ld_k, a.ld_k, rows_left, column,
                               a.d, dk, [&](int) { return a.scale; });
 }

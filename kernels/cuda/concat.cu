@@ -224,12 +224,14 @@ static void run_prepend_row(struct device *d, const struct prepend_row_args *a)
 
 void cuda_prepend_row(struct device *d, const struct prepend_row_args *a)
 {
-    WITH_TYPE(a->y->dtype, T, {
-        if (alignment_of(address(a->x), address(a->row), address(a->y), row_bytes(a->x)) == 16)
-            run_prepend_row<T, wide_n<T>>(d, a);
-        else
-            run_prepend_row<T, 1>(d, a);
-    });
+    WITH_TYPE(
+        a->y->dtype, T,
+        {
+            if (alignment_of(address(a->x), address(a->row), address(a->y), row_bytes(a->x)) == 16)
+                run_prepend_row<T, wide_n<T>>(d, a);
+            else
+                run_prepend_row<T, 1>(d, a);
+        });
 }
 
 void cuda_prepend_row_backward(struct device *d, const struct prepend_row_backward_args *a)

@@ -65,13 +65,15 @@ static void launch_patches(cudaStream_t stream, const struct convolution *c, con
 static void gather_patches(struct device *d, const struct convolution *c, const void *x,
                            void *patches)
 {
-    WITH_TYPE(c->type, T, {
-        const int wide = wide_n<T>;
-        if (c->kw * c->ci % wide == 0 && c->w * c->ci % wide == 0 && (uintptr_t)x % 16 == 0)
-            launch_patches<T, wide_n<T>>(stream_of(d), c, (const T *)x, (T *)patches);
-        else
-            launch_patches<T, 1>(stream_of(d), c, (const T *)x, (T *)patches);
-    });
+    WITH_TYPE(
+        c->type, T,
+        {
+            const int wide = wide_n<T>;
+            if (c->kw * c->ci % wide == 0 && c->w * c->ci % wide == 0 && (uintptr_t)x % 16 == 0)
+                launch_patches<T, wide_n<T>>(stream_of(d), c, (const T *)x, (T *)patches);
+            else
+                launch_patches<T, 1>(stream_of(d), c, (const T *)x, (T *)patches);
+        });
 }
 
 /* y = matrix * weight^T + bias; a row of the matrix is all that one pixel of y sees. */

@@ -168,22 +168,26 @@ template <typename T, int C>
 static void pixels_to_picture(struct device *d, const struct sizes *s, const float *planes,
                               T *picture, const affine &by)
 {
-    map_rows(d, "to_nhwc", s->n, s->area, [&](int64_t image) {
-        const int64_t at = image * s->area * C;
-        return to_picture_items<T, C>{planes + at, picture + at, by, (size_t)s->area,
-                                      divisor(s->area)};
-    });
+    map_rows(
+        d, "to_nhwc", s->n, s->area,
+        [&](int64_t image) {
+            const int64_t at = image * s->area * C;
+            return to_picture_items<T, C>{planes + at, picture + at, by, (size_t)s->area,
+                                          divisor(s->area)};
+        });
 }
 
 template <typename T, int C>
 static void pixels_to_planes(struct device *d, const struct sizes *s, const T *picture,
                              float *planes, const affine &by)
 {
-    map_rows(d, "to_nchw", s->n, s->area, [&](int64_t image) {
-        const int64_t at = image * s->area * C;
-        return to_planes_items<T, C>{picture + at, planes + at, by, (size_t)s->area,
-                                     divisor(s->area)};
-    });
+    map_rows(
+        d, "to_nchw", s->n, s->area,
+        [&](int64_t image) {
+            const int64_t at = image * s->area * C;
+            return to_planes_items<T, C>{picture + at, planes + at, by, (size_t)s->area,
+                                         divisor(s->area)};
+        });
 }
 
 template <typename T>

@@ -91,7 +91,8 @@ template <int N, typename MAKE>
 static void map_elements(struct device *d, const char *name, int64_t count, bool aligned, MAKE make)
 {
     const int64_t vectors = aligned ? count / N : 0, begin = vectors * N;
-    map_rows(d, name, vectors, 1, [&](int64_t i) { return make(lanes<N>(), i * N); });
+    map_rows(
+        d, name, vectors, 1, [&](int64_t i) { return make(lanes<N>(), i * N); });
     map_rows(d, name, count - begin, 1, [&](int64_t i) { return make(lanes<1>(), begin + i); });
 }
 

@@ -134,11 +134,12 @@ static void each_image(struct device *d, const char *name, const struct tensor *
 
 template <typename T> static void forward(struct device *d, const struct max_pool2x2_args *a)
 {
-    each_image<T>(d, "max_pool2x2", a->x, a->y, NULL,
-                  [&](auto vector, int64_t of_x, int64_t of_y, const pooled &of) {
-                      return max_pool_items<T, decltype(vector)::n>{(const T *)a->x->data + of_x,
-                                                                    (T *)a->y->data + of_y, of};
-                  });
+    each_image<T>(
+        d, "max_pool2x2", a->x, a->y, NULL,
+        [&](auto vector, int64_t of_x, int64_t of_y, const pooled &of) {
+            return max_pool_items<T, decltype(vector)::n>{(const T *)a->x->data + of_x,
+                                                          (T *)a->y->data + of_y, of};
+        });
 }
 
 template <typename T>

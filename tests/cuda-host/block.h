@@ -104,11 +104,13 @@ template <typename T, typename F> void run_butterfly(meeting **lanes, F combine)
 }
 template <typename T> void run_sum(meeting **lanes)
 {
-    run_butterfly<T>(lanes, [](T a, T b) { return a + b; });
+    run_butterfly<T>(
+        lanes, [](T a, T b) { return a + b; });
 }
 template <typename T> void run_max(meeting **lanes)
 {
-    run_butterfly<T>(lanes, [](T a, T b) { return max(a, b); });
+    run_butterfly<T>(
+        lanes, [](T a, T b) { return max(a, b); });
 }
 template <typename T>
 T warp_sum(T x, const char *file = __builtin_FILE(), int line = __builtin_LINE())

@@ -165,41 +165,50 @@ template <typename T> struct same {
 
 template <typename T> inline T atomicAdd(T *p, typename cuda_host::same<T>::type x)
 {
-    return cuda_host::atomic_change(p, [x](T old) { return old + x; });
+    return cuda_host::atomic_change(
+        p, [x](T old) { return old + x; });
 }
 template <typename T> inline T atomicSub(T *p, typename cuda_host::same<T>::type x)
 {
-    return cuda_host::atomic_change(p, [x](T old) { return old - x; });
+    return cuda_host::atomic_change(
+        p, [x](T old) { return old - x; });
 }
 template <typename T> inline T atomicMax(T *p, typename cuda_host::same<T>::type x)
 {
-    return cuda_host::atomic_change(p, [x](T old) { return old < x ? x : old; });
+    return cuda_host::atomic_change(
+        p, [x](T old) { return old < x ? x : old; });
 }
 template <typename T> inline T atomicMin(T *p, typename cuda_host::same<T>::type x)
 {
-    return cuda_host::atomic_change(p, [x](T old) { return x < old ? x : old; });
+    return cuda_host::atomic_change(
+        p, [x](T old) { return x < old ? x : old; });
 }
 template <typename T> inline T atomicOr(T *p, typename cuda_host::same<T>::type x)
 {
-    return cuda_host::atomic_change(p, [x](T old) { return old | x; });
+    return cuda_host::atomic_change(
+        p, [x](T old) { return old | x; });
 }
 template <typename T> inline T atomicAnd(T *p, typename cuda_host::same<T>::type x)
 {
-    return cuda_host::atomic_change(p, [x](T old) { return old & x; });
+    return cuda_host::atomic_change(
+        p, [x](T old) { return old & x; });
 }
 template <typename T> inline T atomicExch(T *p, typename cuda_host::same<T>::type x)
 {
-    return cuda_host::atomic_change(p, [x](T) { return x; });
+    return cuda_host::atomic_change(
+        p, [x](T) { return x; });
 }
 template <typename T>
 inline T atomicCAS(T *p, typename cuda_host::same<T>::type expected,
                    typename cuda_host::same<T>::type x)
 {
-    return cuda_host::atomic_change(p, [=](T old) { return old == expected ? x : old; });
+    return cuda_host::atomic_change(
+        p, [=](T old) { return old == expected ? x : old; });
 }
 inline unsigned atomicInc(unsigned *p, unsigned last)
 {
-    return cuda_host::atomic_change(p, [last](unsigned old) { return old >= last ? 0 : old + 1; });
+    return cuda_host::atomic_change(
+        p, [last](unsigned old) { return old >= last ? 0 : old + 1; });
 }
 
 #endif

@@ -172,12 +172,11 @@ void convolution_backward_data(struct device *d, const struct convolution *convo
             rows, inner, c.co, a.data(), b.data(),
             [&](int64_t row, int64_t column, float sum) { spread[row * inner + column] = sum; });
         cuda_host::parallel_for((size_t)c.n, [&](size_t image) {
-            for (int64_t oy = 0; oy < c.oh; oy++) {
+            for (int64_t oy = 0; oy < c.oh; oy++)
                 for_taps(c, (int64_t)image * c.oh + oy, [&](int64_t to, int64_t from) {
                     for (int64_t i = 0; i < c.ci && to >= 0; i++)
                         sums[to * c.ci + i] += spread[from * c.ci + i];
                 });
-            }
             const int64_t count = c.h * c.w * c.ci;
             for (int64_t i = (int64_t)image * count; i < ((int64_t)image + 1) * count; i++)
                 set_element(c.type, dx, i, sums[i]);

@@ -253,9 +253,8 @@ static __global__ void shuffles(int *y)
     out[5] = __shfl_down_sync(0xffffffffu, i, 3, 16);
     out[6] = (int)__shfl_up_sync(0xffffffffu, (double)i, 3, 4);
     out[7] = -1;
-    if (i % 32 < 10) { /* part of a warp, while the others pass */
+    if (i % 32 < 10) /* part of a warp, while the others pass */
         out[7] = __shfl_xor_sync(0x3ffu, i, 1);
-    }
     __syncwarp();
 }
 
@@ -300,12 +299,11 @@ static __global__ void product(const T *a, const T *b, const float *c0, float *c
     const int l = (int)threadIdx.x, g = l / 4, t = l % 4 * 2;
     for (int i = l; i < 256; i += 32)
         sa[i / 16 * 24 + i % 16] = a[i];
-    for (int i = l; i < 128; i += 32) {
+    for (int i = l; i < 128; i += 32)
         if (how == 2)
             sb[i / 8 * 24 + i % 8] = b[i]; /* [k][n] */
         else
             sb[i % 8 * 24 + i / 8] = b[i]; /* [n][k] */
-    }
     __syncwarp();
     unsigned fa[4], fb[2];
     if (how == 0) {
@@ -611,17 +609,22 @@ static void test_refusals()
 {
     device_array<int> y(64);
     device_array<float> x(64);
-    refused("a barrier that some never reach",
-            "kernel 'half_leaves', block (0,0,0): deadlock: of 64 threads 48 wait at __syncthreads",
-            [&] { LAUNCH(half_leaves, 1, 64, 0, stream); });
-    refused("a shuffle that lanes are missing in", "16 wait at __shfl_xor_sync",
-            [&] { LAUNCH(half_shuffles, 1, 32, 0, stream, y.data); });
-    refused("a mask without its own lane", "without its own lane",
-            [&] { LAUNCH(without_itself, 1, 32, 0, stream, y.data); });
-    refused("different barriers", "is at __syncthreads of",
-            [&] { LAUNCH(two_barriers, 1, 64, 0, stream); });
-    refused("a vector that is not aligned", "not aligned to 16 bytes",
-            [&] { LAUNCH(misaligned, 1, 32, 0, stream, x.data); });
+    refused(
+        "a barrier that some never reach",
+        "kernel 'half_leaves', block (0,0,0): deadlock: of 64 threads 48 wait at __syncthreads",
+        [&] { LAUNCH(half_leaves, 1, 64, 0, stream); });
+    refused(
+        "a shuffle that lanes are missing in", "16 wait at __shfl_xor_sync",
+        [&] { LAUNCH(half_shuffles, 1, 32, 0, stream, y.data); });
+    refused(
+        "a mask without its own lane", "without its own lane",
+        [&] { LAUNCH(without_itself, 1, 32, 0, stream, y.data); });
+    refused(
+        "different barriers", "is at __syncthreads of",
+        [&] { LAUNCH(two_barriers, 1, 64, 0, stream); });
+    refused(
+        "a vector that is not aligned", "not aligned to 16 bytes",
+        [&] { LAUNCH(misaligned, 1, 32, 0, stream, x.data); });
     refused("ldmatrix of device memory", "not in the block's shared memory",
             [&] { LAUNCH(fragment_from_device, 1, 32, 0, stream, x.data); });
 #ifdef WITH_ASAN
@@ -631,16 +634,21 @@ static void test_refusals()
 #else
     const char *const beyond = "'beyond_shared', block (0,0,0): writes outside of its 128 bytes";
 #endif
-    refused("writes beyond dynamic shared memory", beyond,
-            [&] { LAUNCH(beyond_shared, 1, 32, 128, stream, 1); });
-    refused("an empty grid", "kernel 'nothing': a grid of 0 x 1 x 1",
-            [&] { LAUNCH(nothing, 0, 64, 0, stream); });
-    refused("a grid too tall", "a grid of 1 x 65536 x 1",
-            [&] { LAUNCH(nothing, dim3(1, 65536), 64, 0, stream); });
-    refused("a block too large", "a block of 1025 x 1 x 1",
-            [&] { LAUNCH(nothing, 1, 1025, 0, stream); });
-    refused("too much shared memory", "232449 bytes of shared memory",
-            [&] { LAUNCH(nothing, 1, 64, (227 << 10) + 1, stream); });
+    refused(
+        "writes beyond dynamic shared memory", beyond,
+        [&] { LAUNCH(beyond_shared, 1, 32, 128, stream, 1); });
+    refused(
+        "an empty grid", "kernel 'nothing': a grid of 0 x 1 x 1",
+        [&] { LAUNCH(nothing, 0, 64, 0, stream); });
+    refused(
+        "a grid too tall", "a grid of 1 x 65536 x 1",
+        [&] { LAUNCH(nothing, dim3(1, 65536), 64, 0, stream); });
+    refused(
+        "a block too large", "a block of 1025 x 1 x 1",
+        [&] { LAUNCH(nothing, 1, 1025, 0, stream); });
+    refused(
+        "too much shared memory", "232449 bytes of shared memory",
+        [&] { LAUNCH(nothing, 1, 64, (227 << 10) + 1, stream); });
     tap_ok(refusal([&] { LAUNCH(nothing, 1, 1024, 227 << 10, stream); }).empty(),
            "as much as there may be is not refused");
     refused("a failing call", "CUDA: cudaMalloc: out of memory", [&] {

@@ -61,12 +61,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct error e = {""};
     if (size == 0)
         return 0;
-    for (int how = 0; how < 2; how++) {
+    for (int how = 0; how < 2; how++)
         if (image_decode(&image, data, size, MAX_PIXELS, &e) == 0)
             prepare(&image, how ? PREP_PIL : PREP_DISPLAY);
         else
             CHECK(e.text[0] && !image.pixels && !image.icc);
-    }
     if (data[0] == 'P' || data[0] == '\n')
         read_stream(data, size);
     return 0;

@@ -38,9 +38,8 @@ void checkpoints_each(struct bank *b,
 {
     for (int a = 0; a < BANK_ARRAYS; a++) {
         int count = a == BANK_PARAMETERS || a == BANK_EMA ? b->count : b->trained_count;
-        for (int i = 0; a != BANK_GRADIENTS && i < count; i++) {
+        for (int i = 0; a != BANK_GRADIENTS && i < count; i++)
             f(b, a, &b->tensors[i], arg);
-        }
     }
 }
 
@@ -58,9 +57,8 @@ void checkpoints_set(struct bank *b, enum bank_array array, const struct bank_te
                      void *value)
 {
     float *x = xmalloc((size_t)t->count * sizeof *x);
-    for (int64_t i = 0; i < t->count; i++) {
+    for (int64_t i = 0; i < t->count; i++)
         x[i] = *(float *)value;
-    }
     bank_write(b, array, t->offset, t->count, x);
     free(x);
 }
@@ -73,12 +71,10 @@ void checkpoints_compare(struct bank *b, enum bank_array array, const struct ban
     const struct bank_tensor *o = c->other ? bank_find(c->other, t->name) : NULL;
     if (c->other && (!o || o->count != t->count ||
                      memcmp(x, bank_read(c->other, array, o->offset, o->count, NULL),
-                            (size_t)t->count * sizeof *x) != 0)) {
+                            (size_t)t->count * sizeof *x) != 0))
         c->same = false;
-    }
-    for (int64_t i = 0; !c->other && i < t->count; i++) {
+    for (int64_t i = 0; !c->other && i < t->count; i++)
         c->same &= x[i] == c->value;
-    }
 }
 
 bool checkpoints_equal(struct bank *a, const struct bank *b)
@@ -96,9 +92,8 @@ struct run *checkpoints_run(const char *folder)
 {
     struct run *r = NULL;
     struct error e;
-    if (run_open(&r, folder, &e)) {
+    if (run_open(&r, folder, &e))
         tap_diag("%s", e.text);
-    }
     CHECK(r);
     return r;
 }
@@ -110,9 +105,8 @@ bool checkpoints_save(struct run *r, struct bank *b, int64_t step, int64_t keep)
     training_state_init(&s);
     s.step = step;
     int result = checkpoint_save(r, b, &s, keep, &e);
-    if (result) {
+    if (result)
         tap_diag("%s", e.text);
-    }
     training_state_release(&s);
     return result == 0;
 }
@@ -121,9 +115,8 @@ int checkpoints_load(struct bank **b, int64_t *step, const char *path, struct er
 {
     struct training_state s;
     char *checkpoint;
-    if (checkpoint_find(path, &checkpoint, NULL, e)) {
+    if (checkpoint_find(path, &checkpoint, NULL, e))
         return -1;
-    }
     int result = checkpoint_read_state(&s, checkpoint, e);
     if (!result) {
         result = checkpoint_load_bank(b, &s, checkpoint, checkpoints_device, e);
@@ -141,9 +134,8 @@ const char *checkpoints_entries(const char *folder)
     int n = scandir(folder, &list, NULL, alphasort);
     text[0] = 0;
     for (int i = 0; i < n; i++) {
-        if (list[i]->d_name[0] != '.') {
+        if (list[i]->d_name[0] != '.')
             snprintf(text + strlen(text), sizeof text - strlen(text), "%s ", list[i]->d_name);
-        }
         free(list[i]);
     }
     free(list);

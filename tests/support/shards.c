@@ -34,12 +34,10 @@ void shards_sample(struct shards_sample *s, int k, int generation)
     }
     synth_uniform(s->embed, SHARDS_EMBED, name, 2);
     double square = 0;
-    for (int i = 0; i < SHARDS_EMBED; i++) {
+    for (int i = 0; i < SHARDS_EMBED; i++)
         square += s->embed[i] * s->embed[i];
-    }
-    for (int i = 0; i < SHARDS_EMBED; i++) {
+    for (int i = 0; i < SHARDS_EMBED; i++)
         s->embed[i] /= (float)sqrt(square);
-    }
 }
 
 struct shard_item shards_item(const struct shards_sample *s, int k, int generation)
@@ -92,14 +90,12 @@ bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t
     struct error e;
     struct shard_writer *w = shards_open(name, shard_size, map_size);
     int rc = w ? 0 : -1;
-    for (int i = 0; rc == 0 && i < n; i += batch) {
+    for (int i = 0; rc == 0 && i < n; i += batch)
         rc = shards_put(w, i, n - i < batch ? n - i : batch, 0, &e);
-    }
     rc = rc ? rc : shard_writer_finish(w, &e);
     shard_writer_close(w);
-    if (rc && w) {
+    if (rc && w)
         tap_diag("%s", e.text);
-    }
     return rc == 0;
 }
 
@@ -142,15 +138,13 @@ static int64_t verify(const char *name)
 
 void shards_ok_clean(const char *name, const char *what)
 {
-    if (!tap_ok(verify(name) == 0, "%s: verify is clean", what)) {
+    if (!tap_ok(verify(name) == 0, "%s: verify is clean", what))
         tap_diag("%s", problems);
-    }
 }
 
 void shards_ok_problem(const char *name, const char *expected, const char *what)
 {
     int64_t n = verify(name);
-    if (!tap_ok(n > 0 && strstr(problems, expected), "verify finds %s", what)) {
+    if (!tap_ok(n > 0 && strstr(problems, expected), "verify finds %s", what))
         tap_diag("%lld problems: %s", (long long)n, problems);
-    }
 }

@@ -15,9 +15,8 @@
 
 static void ok_entries(const char *folder, const char *expected, const char *what)
 {
-    if (!tap_ok(!strcmp(checkpoints_entries(folder), expected), "%s", what)) {
+    if (!tap_ok(!strcmp(checkpoints_entries(folder), expected), "%s", what))
         tap_diag("got %s", checkpoints_entries(folder));
-    }
 }
 
 static void fill_state(struct training_state *s)
@@ -184,9 +183,8 @@ static void ok_found(const char *path, const char *checkpoint, const char *of_ru
     struct error e = {""};
     int result = checkpoint_find(path, &found, &run, &e);
     if (!tap_ok(!result && !strcmp(found, checkpoint) && !strcmp(run, of_run), "'%s' is '%s'", path,
-                checkpoint)) {
+                checkpoint))
         tap_diag("%s, %s, %s", found, run, e.text);
-    }
     free(found);
     free(run);
 }
@@ -250,9 +248,8 @@ static void test_keep_and_clean(void)
     make_folder(run, "step-00000001-mine", "state.json");
     make_folder(run, "step-1", "state.json");
     make_folder(run, "demo", "00000000.png");
-    for (int64_t step = 10; step <= 50; step += 10) {
+    for (int64_t step = 10; step <= 50; step += 10)
         CHECK(checkpoints_save(r, b, step, 3));
-    }
     ok_entries(run,
                "demo latest step-00000001-mine step-00000030 step-00000040 step-00000050 step-1 ",
                "the last three are kept, and what is no checkpoint of ours");
@@ -416,9 +413,8 @@ static void ok_refused(const char *file, const char *what, const char *expected)
     } else {
         tap_ok(!result, "%s: %s: loaded %s", file, what, result ? e.text : "");
     }
-    if (!result) {
+    if (!result)
         bank_free(back);
-    }
     free(path);
     bank_free(b);
 }

@@ -25,9 +25,8 @@ static bool cannot_exchange, no_sync; /* no_sync: a kill does not ask what has r
 
 static void count_call(void)
 {
-    if (++calls == killed_at) {
+    if (++calls == killed_at)
         kill(getpid(), SIGKILL);
-    }
 }
 
 int fsync(int fd)
@@ -159,9 +158,8 @@ static void save_forever(const char *run, int64_t first, int report)
 {
     struct run *r;
     struct error e;
-    if (run_open(&r, run, &e)) {
+    if (run_open(&r, run, &e))
         _exit(1);
-    }
     struct bank *b = checkpoints_bank(256);
     for (int64_t step = first;; step++) {
         float value = (float)step;
@@ -170,9 +168,8 @@ static void save_forever(const char *run, int64_t first, int report)
             struct training_state s;
             training_state_init(&s);
             s.step = step;
-            if (checkpoint_save(r, b, &s, 2, &e) || write(report, &step, sizeof step) < 0) {
+            if (checkpoint_save(r, b, &s, 2, &e) || write(report, &step, sizeof step) < 0)
                 _exit(1);
-            }
         }
     }
 }
@@ -192,9 +189,8 @@ static void test_kill(void)
         int ends[2];
         CHECK(pipe(ends) == 0);
         pid_t child = fork();
-        if (child == 0) {
+        if (child == 0)
             save_forever(run, last + 1, ends[1]);
-        }
         close(ends[1]);
         int64_t reported = 0, step = 0;
         if (last == 0 || kill_number % 4 == 0) /* from the first complete one on, else anywhere */
@@ -206,9 +202,8 @@ static void test_kill(void)
         int status;
         CHECK(waitpid(child, &status, 0) == child);
         died += WIFSIGNALED(status);
-        while (read(ends[0], &step, sizeof step) == sizeof step) {
+        while (read(ends[0], &step, sizeof step) == sizeof step)
             reported = step;
-        }
         close(ends[0]);
         leftovers +=
             strstr(checkpoints_entries(run), ".tmp-") || strstr(checkpoints_entries(run), ".gone-");
@@ -273,9 +268,8 @@ static void test_every_moment(int64_t new_step, bool exchange)
         whole &= !finished || WEXITSTATUS(status) == 0;
         struct bank *back = NULL;
         int64_t step = 0;
-        if (!exchange) { /* between two renames there may be none, until the next start */
+        if (!exchange) /* between two renames there may be none, until the next start */
             run_close(checkpoints_run(run));
-        }
         char *latest = path_join(run, "latest");
         loadable = !checkpoints_load(&back, &step, latest, &e);
         free(latest);

@@ -18,20 +18,17 @@ static struct dataset *open_one(const char *name, int64_t holdout)
     const char *folder = shards_folder(name);
     struct dataset *d = NULL;
     struct error e;
-    if (dataset_open(&d, &folder, 1, holdout, &e)) {
+    if (dataset_open(&d, &folder, 1, holdout, &e))
         tap_diag("%s", e.text);
-    }
     CHECK(d);
     return d;
 }
 
 static bool is_held_out(const struct dataset *d, int64_t record)
 {
-    for (int64_t i = 0; i < dataset_holdout_count(d); i++) {
-        if (dataset_holdout_at(d, i) == record) {
+    for (int64_t i = 0; i < dataset_holdout_count(d); i++)
+        if (dataset_holdout_at(d, i) == record)
             return true;
-        }
-    }
     return false;
 }
 
@@ -41,15 +38,12 @@ static bool epoch_is_complete(const struct dataset *d, uint64_t seed, int64_t ep
     int seen[RECORDS] = {0};
     for (int64_t i = 0; i < dataset_training_count(d); i++) {
         int64_t record = dataset_record_at(d, seed, epoch, i);
-        if (record < 0 || record >= RECORDS || seen[record]++) {
+        if (record < 0 || record >= RECORDS || seen[record]++)
             return false;
-        }
     }
-    for (int64_t i = 0; i < RECORDS; i++) {
-        if (seen[i] == is_held_out(d, i)) {
+    for (int64_t i = 0; i < RECORDS; i++)
+        if (seen[i] == is_held_out(d, i))
             return false;
-        }
-    }
     return true;
 }
 
@@ -88,11 +82,9 @@ static void test_uniformity(void)
     enum { N = 7, EPOCHS = 7000 };
     struct dataset *d = open_one("plain", RECORDS - N);
     int64_t ordinal[RECORDS] = {0}, next = 0;
-    for (int64_t i = 0; i < RECORDS; i++) {
-        if (!is_held_out(d, i)) {
+    for (int64_t i = 0; i < RECORDS; i++)
+        if (!is_held_out(d, i))
             ordinal[i] = next++;
-        }
-    }
     int places[N][N] = {{0}}, pairs[N][N] = {{0}};
     for (int64_t epoch = 0; epoch < EPOCHS; epoch++) {
         int64_t before = ordinal[dataset_record_at(d, 1, epoch, N - 1)];
@@ -181,9 +173,8 @@ static struct batch_reader *open_reader(struct dataset *d, const struct batch_re
 {
     struct batch_reader *r = NULL;
     struct error e;
-    if (batch_reader_open(&r, d, NULL, o, &e)) {
+    if (batch_reader_open(&r, d, NULL, o, &e))
         tap_diag("%s", e.text);
-    }
     CHECK(r);
     return r;
 }
@@ -192,9 +183,8 @@ static const struct dataset_batch *next(struct batch_reader *r)
 {
     const struct dataset_batch *b = NULL;
     struct error e;
-    if (batch_reader_next(r, &b, &e)) {
+    if (batch_reader_next(r, &b, &e))
         tap_diag("%s", e.text);
-    }
     CHECK(b);
     return b;
 }
@@ -206,14 +196,11 @@ static bool content_is_right(const struct training_batch *b)
         uint16_t f16[MOMENTS];
         shards_sample(&expected, (int)b->samples[i], 0);
         dtype_from_f32(DTYPE_F16, f16, expected.moments, MOMENTS);
-        for (int j = 0; j < MOMENTS; j++) {
-            if (b->moments[i * MOMENTS + j] != f16_to_f32(f16[j])) {
+        for (int j = 0; j < MOMENTS; j++)
+            if (b->moments[i * MOMENTS + j] != f16_to_f32(f16[j]))
                 return false;
-            }
-        }
-        if (memcmp(b->embeds + i * SHARDS_EMBED, expected.embed, sizeof expected.embed)) {
+        if (memcmp(b->embeds + i * SHARDS_EMBED, expected.embed, sizeof expected.embed))
             return false;
-        }
     }
     return true;
 }
@@ -256,9 +243,8 @@ static void test_accumulation_and_ranks(void)
     struct batch_reader *parts = open_reader(d, &o);
     o = reader_options(4, 2);
     o.ranks = 3;
-    for (o.rank = 0; o.rank < 3; o.rank++) {
+    for (o.rank = 0; o.rank < 3; o.rank++)
         ranks[o.rank] = open_reader(d, &o);
-    }
     bool accumulated = true, divided = true;
     for (int step = 0; step < 9; step++) {
         const struct dataset_batch *b = next(whole);
@@ -277,9 +263,8 @@ static void test_accumulation_and_ranks(void)
     tap_ok(divided, "3 ranks with 2 micro-batches of 4 each share out the batch of 24");
     batch_reader_close(whole);
     batch_reader_close(parts);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 3; i++)
         batch_reader_close(ranks[i]);
-    }
     dataset_close(d);
 }
 
@@ -293,9 +278,8 @@ static void test_resume(void)
         o.first_step = 0;
         o.start = zero;
         struct batch_reader *straight = open_reader(d, &o);
-        for (int64_t i = 0; i < 2 * done; i++) {
+        for (int64_t i = 0; i < 2 * done; i++)
             next(straight);
-        }
         o.first_step = done;
         o.start = dataset_advance(d, zero, done, 10);
         struct batch_reader *resumed = open_reader(d, &o);
@@ -417,12 +401,10 @@ static void test_damage(void)
     const struct dataset_batch *b;
     struct error e = {""}, again = {""};
     int64_t place = 0, good = 0;
-    while (dataset_record_at(d, 9, 0, place) != 11) { /* of 8 in the first shard, 3 in the second */
+    while (dataset_record_at(d, 9, 0, place) != 11) /* of 8 in the first shard, 3 in the second */
         place++;
-    }
-    while (good < 6 && !batch_reader_next(r, &b, &e)) {
+    while (good < 6 && !batch_reader_next(r, &b, &e))
         good++;
-    }
     tap_ok(good == place / 2 && strstr(e.text, "damaged") && strstr(e.text, "00001.mdb, index 3") &&
                batch_reader_next(r, &b, &again) && !strcmp(e.text, again.text),
            "a damaged record after %lld batches: %s", (long long)good, e.text);

@@ -37,18 +37,15 @@ static int prepare(void *context, const char *path, float *picture, float *squar
     struct fake *f = context;
     uint8_t *data;
     size_t size;
-    if (file_read(&data, &size, path, 1000, e)) {
+    if (file_read(&data, &size, path, 1000, e))
         return -1;
-    }
     int k = atoi((const char *)data);
     free(data);
-    if (k < 0) {
+    if (k < 0)
         return error_set(e, "truncated JPEG");
-    }
     nanosleep(&(struct timespec){.tv_nsec = k * 7919 % 13 * 100000}, NULL);
-    if (atomic_fetch_add(&f->prepared, 1) + 1 == f->stop_at) {
+    if (atomic_fetch_add(&f->prepared, 1) + 1 == f->stop_at)
         CHECK(write(f->stop_fd, "", 1) == 1);
-    }
     *picture = *square = (float)k;
     *width = 100 + k;
     *height = 200 + k;
@@ -72,9 +69,8 @@ static int run(void *context, struct error *e)
 {
     struct fake *f = context;
     CHECK(f->loaded > 0 && f->running == 0); /* what ran before has been fetched */
-    if (++f->batches == f->fail_batch) {
+    if (++f->batches == f->fail_batch)
         return error_set(e, "out of memory");
-    }
     memcpy(f->work, f->input, sizeof f->work);
     f->running = f->loaded;
     f->loaded = 0;
@@ -92,9 +88,8 @@ static int fetch(void *context, float *moments, float *embeds, struct error *e)
         shards_sample(&x, k, 0);
         memcpy(moments + i * 2 * SHARDS_LATENT, x.moments, sizeof x.moments);
         memcpy(embeds + i * SHARDS_EMBED, x.embed, sizeof x.embed);
-        if (k >= f->nan_from && k < f->nan_to) {
+        if (k >= f->nan_from && k < f->nan_to)
             moments[i * 2 * SHARDS_LATENT + 9] = NAN;
-        }
     }
     f->encoded += f->running;
     f->running = 0;
@@ -128,17 +123,15 @@ struct list {
 static struct list list_photos(int first, int n)
 {
     struct list l = {.items = xcalloc((size_t)n, sizeof *l.items), .n = n};
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++)
         l.items[i] = xasprintf("photos/%d.jpg", first + i);
-    }
     return l;
 }
 
 static void list_free(struct list *l)
 {
-    for (int i = 0; i < l->n; i++) {
+    for (int i = 0; i < l->n; i++)
         free(l->items[i]);
-    }
     free(l->items);
 }
 
@@ -162,9 +155,8 @@ static struct outcome run_source(const char *store, struct path_source *s, struc
                          .run = run,
                          .fetch = fetch};
     struct shard_writer *w = shards_open(store, 25, 1);
-    if (w) {
+    if (w)
         o.rc = encode_run(&en, s, w, options, &o.counts, &o.error);
-    }
     shard_writer_close(w);
     return o;
 }
@@ -198,9 +190,8 @@ static bool holds(const char *store, int first, int n, bool finished)
         return false;
     }
     bool good = shard_store_count(s) == n && shard_store_finished(s) == finished;
-    for (int i = 0; good && i < n; i++) {
+    for (int i = 0; good && i < n; i++)
         good = shards_record_is(s, i, first + i, 0);
-    }
     if (!good) {
         tap_diag("%lld records, finished %d", (long long)shard_store_count(s),
                  shard_store_finished(s));
@@ -379,9 +370,8 @@ static const char *joined(const char *list, size_t size, char separator, int64_t
     *count = path_source_count(&s);
     text[0] = 0;
     int rc;
-    while ((rc = path_source_next(&s, -1, &path, e)) > 0) {
+    while ((rc = path_source_next(&s, -1, &path, e)) > 0)
         strcat(strcat(text, path), "|");
-    }
     path_source_release(&s);
     fclose(f);
     return rc ? NULL : text;
@@ -404,9 +394,8 @@ static void test_path_source(void)
     memset(junk, 'x', 300000);
     text = joined(junk, 300000, '\n', &count, &e);
     tap_ok(!text && strstr(e.text, "not a list of paths"), "one endless line: %s", e.text);
-    for (int i = 1; i < 150; i++) {
+    for (int i = 1; i < 150; i++)
         junk[2000 * i] = '\n';
-    }
     struct path_source s;
     const char *path;
     int fds[2], n = 0;

@@ -21,11 +21,9 @@ static char *write_picture(const char *name, int height, int width)
     CHECK(f);
     fprintf(f, "P6\n%d %d\n255\n", width, height);
     for (int y = 0; y < height; y++) {
-        for (int x = 0; x < width; x++) {
-            for (int c = 0; c < 3; c++) {
+        for (int x = 0; x < width; x++)
+            for (int c = 0; c < 3; c++)
                 putc(value(y, x, c), f);
-            }
-        }
     }
     CHECK(fclose(f) == 0);
     return path;
@@ -65,11 +63,9 @@ static void check(int height, int width, int side)
     int top = (height - crop) / 2, left = (width - crop) / 2;
     float *middle = xmalloc(3 * (size_t)crop * (size_t)crop * sizeof *middle);
     for (int c = 0; c < 3; c++) {
-        for (int y = 0; y < crop; y++) {
-            for (int x = 0; x < crop; x++) {
+        for (int y = 0; y < crop; y++)
+            for (int x = 0; x < crop; x++)
                 middle[(c * crop + y) * crop + x] = (float)value(top + y, left + x, c) / 255.0f;
-            }
-        }
     }
     float *expected = xmalloc(en.square_count * sizeof *expected);
     prep_bicubic(expected, side, side, middle, 3, crop, crop);

@@ -14,12 +14,11 @@ static struct image plain(int width, int height, int channels, int depth, unsign
         exit(tap_done());
     }
     size_t n = (size_t)width * (size_t)height * (size_t)channels;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n; i++)
         if (depth == 16)
             ((uint16_t *)image.pixels)[i] = (uint16_t)value;
         else
             image.pixels[i] = (uint8_t)value;
-    }
     return image;
 }
 

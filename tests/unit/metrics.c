@@ -30,9 +30,8 @@ static struct metrics *open_metrics(int64_t resumed_step)
 {
     struct metrics *m = NULL;
     struct error e;
-    if (metrics_open(&m, folder, resumed_step, &e)) {
+    if (metrics_open(&m, folder, resumed_step, &e))
         tap_diag("%s", e.text);
-    }
     CHECK(m);
     return m;
 }
@@ -55,9 +54,8 @@ static void set_content(const char *text)
 static void ok_content(const char *expected, const char *what)
 {
     char *got = content();
-    if (!tap_ok(!strcmp(got, expected), "%s", what)) {
+    if (!tap_ok(!strcmp(got, expected), "%s", what))
         tap_diag("got: %s", got);
-    }
     free(got);
 }
 
@@ -113,9 +111,8 @@ static void test_lines(void)
                !strcmp(cJSON_GetArrayItem(list, 1)->valuestring, paths[1]) &&
                !strcmp(cJSON_GetArrayItem(list, 2)->valuestring, "caf\xef\xbf\xbd.jpg"),
            "paths, as UTF-8 whatever they are");
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4; i++)
         cJSON_Delete(lines[i]);
-    }
     free(text);
 }
 
@@ -172,12 +169,10 @@ static void test_errors(void)
         signal(SIGXFSZ, SIG_IGN);
         setrlimit(RLIMIT_FSIZE, &(struct rlimit){300, RLIM_INFINITY});
         const char *paths[20];
-        for (int i = 0; i < 20; i++) {
+        for (int i = 0; i < 20; i++)
             paths[i] = "a-path-of-some-length.jpg";
-        }
-        if (metrics_open(&m, folder, -1, &e)) {
+        if (metrics_open(&m, folder, -1, &e))
             _exit(2);
-        }
         int ok1 = metrics_scalars(m, 1, NULL, 0, &e);
         int failed = metrics_paths(m, 2, "bad", "text", paths, 20, &e);
         int told = strstr(e.text, "metrics.jsonl") != NULL;

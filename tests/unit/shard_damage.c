@@ -45,12 +45,10 @@ static void ok_refused(const char *store, const char *expected, const char *what
         tap_diag("reader %d: %s", reader, e.text);
         tap_diag("writer %d: %s", writer, we.text);
     }
-    if (reader == 0) {
+    if (reader == 0)
         shard_store_close(s);
-    }
-    if (writer == 0) {
+    if (writer == 0)
         shard_writer_close(w);
-    }
     shards_ok_problem(store, expected, what);
 }
 
@@ -329,9 +327,8 @@ static void test_bit_rot(void)
     CHECK(file_read(&data, &size, file_of("rot", "00000.mdb"), 1 << 30, &e) == 0);
     int found = 0, noticed = 0;
     for (size_t at = 0; at + 4000 < size; at++) {
-        if (memcmp(data + at, "\x28\xb5\x2f\xfd", 4) != 0) {
+        if (memcmp(data + at, "\x28\xb5\x2f\xfd", 4) != 0)
             continue;
-        }
         found++;
         data[at + 3000] ^= 4;
         write_file(file_of("rot", "00000.mdb"), data, size);
@@ -341,9 +338,8 @@ static void test_bit_rot(void)
         shard_record_init(&r);
         CHECK(shard_store_open(&s, shards_folder("rot"), &e) == 0);
         int bad = 0;
-        for (int i = 0; i < 5; i++) {
+        for (int i = 0; i < 5; i++)
             bad += shard_store_read(s, i, &r, &e) != 0;
-        }
         shard_record_release(&r);
         shard_store_close(s);
         noticed += bad == 1 && strstr(e.text, "damaged zstd frame");
@@ -369,17 +365,15 @@ static void test_reader_beside_writer(void)
         bool good = shard_store_open(&s, shards_folder("beside"), &e) == 0;
         good = write(to_parent[1], "", 1) == 1 && good;
         good = read(to_child[0], &go, 1) == 1 && good;
-        for (int i = 0; good && i < 5; i++) {
+        for (int i = 0; good && i < 5; i++)
             good = shards_record_is(s, i, i, 0);
-        }
         _exit(good && shard_store_count(s) == 5 ? 0 : 1);
     }
     struct error e;
     struct shard_writer *w = shards_open("beside", 0, 0);
     bool good = w && read(to_parent[0], &go, 1) == 1;
-    for (int i = 5; good && i < 300; i += 5) {
+    for (int i = 5; good && i < 300; i += 5)
         good = shards_put(w, i, 5, 0, &e) == 0;
-    }
     tap_ok(good, "a writer grows the map beside a reader");
     good = write(to_child[1], "", 1) == 1;
     int status;

@@ -18,13 +18,11 @@ static void test_round_trip(void)
     struct shard_store *s;
     tap_ok(shards_write("round", 10, 4, 0, 0), "ten records are written");
     shards_ok_clean("round", "ten records");
-    if (!tap_ok(shard_store_open(&s, shards_folder("round"), &e) == 0, "and opened: %s", e.text)) {
+    if (!tap_ok(shard_store_open(&s, shards_folder("round"), &e) == 0, "and opened: %s", e.text))
         return;
-    }
     bool same = shard_store_count(s) == 10;
-    for (int i = 0; same && i < 10; i++) {
+    for (int i = 0; same && i < 10; i++)
         same = shards_record_is(s, i, i, 0);
-    }
     tap_ok(same, "each is read back as it was put, in order");
     tap_ok(shard_store_finished(s), "the store is finished");
     tap_ok(shard_info_check(shard_store_info(s), &shards_info, &e) == 0 &&
@@ -71,9 +69,8 @@ static void test_paths(void)
     struct shard_record r;
     shard_record_init(&r);
     bool same = shard_store_open(&s, shards_folder("paths"), &e) == 0;
-    for (int i = 0; same && i < n; i++) {
+    for (int i = 0; same && i < n; i++)
         same = shard_store_read(s, i, &r, &e) == 0 && !strcmp(r.path, paths[i]);
-    }
     tap_ok(same, "and read back byte for byte");
     shard_record_release(&r);
     shard_store_close(s);
@@ -96,9 +93,8 @@ static void test_growth_and_rollover(void)
                 shard_store_shards(s) == 3 && shard_store_shard(s, 0).count == 7 &&
                 shard_store_shard(s, 1).count == 7 && shard_store_shard(s, 2).count == 6 &&
                 shard_store_shard(s, 0).finished;
-    for (int i = 0; good && i < 20; i++) {
+    for (int i = 0; good && i < 20; i++)
         good = shards_record_is(s, i, i, 0);
-    }
     tap_ok(good, "7, 7 and 6, in order, the full ones finished");
     int64_t within;
     tap_ok(good && shard_store_locate(s, 13, &within) == 1 && within == 6 &&
@@ -142,9 +138,8 @@ static void test_rerun(void)
 
     struct shard_store *s;
     bool good = shard_store_open(&s, shards_folder("rerun"), &e) == 0 && shard_store_count(s) == 12;
-    for (int i = 0; good && i < 12; i++) {
+    for (int i = 0; good && i < 12; i++)
         good = shards_record_is(s, i, i, i >= 9 ? 2 : i >= 2 && i <= 4 ? 1 : 0);
-    }
     tap_ok(good, "each record is in its place in its last version");
     tap_ok(!shard_store_finished(s), "a store that was added to is not finished until it is");
     shard_store_close(s);
@@ -168,12 +163,10 @@ static void refused(const struct shard_info *other, const char *one, const char 
     struct shard_writer_options o = {0};
     struct error e = {""};
     int rc = shard_writer_open(&w, shards_folder("round"), other, &o, &e);
-    if (!tap_ok(rc && strstr(e.text, one) && strstr(e.text, two), "refuses to mix two %s", what)) {
+    if (!tap_ok(rc && strstr(e.text, one) && strstr(e.text, two), "refuses to mix two %s", what))
         tap_diag("%s", e.text);
-    }
-    if (rc == 0) {
+    if (rc == 0)
         shard_writer_close(w);
-    }
 }
 
 static void test_mixing(void)
@@ -255,9 +248,8 @@ static void test_full_disk(void)
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &small);
     int n = 0;
-    while (n < 1000 && shards_put(w, n, 10, 0, &e) == 0) {
+    while (n < 1000 && shards_put(w, n, 10, 0, &e) == 0)
         n += 10;
-    }
     setrlimit(RLIMIT_FSIZE, &old);
     tap_ok(n > 0 && n < 1000 && *e.text, "a full disk is an error after %d records: %s", n, e.text);
     shard_writer_close(w);

@@ -45,9 +45,8 @@ static struct tfevents *open_events(int64_t first_step)
 {
     struct tfevents *t = NULL;
     struct error e;
-    if (tfevents_open(&t, folder, first_step, &e)) {
+    if (tfevents_open(&t, folder, first_step, &e))
         tap_diag("%s", e.text);
-    }
     CHECK(t);
     return t;
 }
@@ -61,18 +60,16 @@ struct span {
 static uint64_t little_endian(const uint8_t *p, int size)
 {
     uint64_t v = 0;
-    for (int i = 0; i < size; i++) {
+    for (int i = 0; i < size; i++)
         v |= (uint64_t)p[i] << 8 * i;
-    }
     return v;
 }
 
 /* Takes the next frame's message off the file; false at its end. Dies of a wrong checksum. */
 static bool next_frame(struct span *file, struct span *event)
 {
-    if (file->size == 0) {
+    if (file->size == 0)
         return false;
-    }
     CHECK(file->size >= 16);
     uint64_t length = little_endian(file->data, 8);
     CHECK(length <= file->size - 16);
@@ -92,9 +89,8 @@ static uint64_t take_varint(struct span *m)
         uint8_t byte = *m->data++;
         m->size--;
         v |= (uint64_t)(byte & 127) << shift;
-        if (byte < 128) {
+        if (byte < 128)
             return v;
-        }
     }
 }
 
@@ -265,9 +261,8 @@ static void test_full_disk(void)
         char *text = xmalloc(2001);
         memset(text, 'x', 2000);
         text[2000] = 0;
-        if (tfevents_open(&t, folder, 0, &e)) {
+        if (tfevents_open(&t, folder, 0, &e))
             _exit(2);
-        }
         int big = tfevents_text(t, 1, 1, "big", text, &e),
             big_is_told = strstr(e.text, "large") != 0;
         int small = tfevents_text(t, 1, 2, "small", "y", &e);
@@ -275,12 +270,10 @@ static void test_full_disk(void)
         struct span file = {0}, event;
         size_t frames = 0;
         if (stat(tfevents_path(t), &st) ||
-            file_read((uint8_t **)&file.data, &file.size, tfevents_path(t), 100000, &e)) {
+            file_read((uint8_t **)&file.data, &file.size, tfevents_path(t), 100000, &e))
             _exit(3);
-        }
-        while (next_frame(&file, &event)) {
+        while (next_frame(&file, &event))
             frames++;
-        }
         _exit(big == -1 && big_is_told && small == 0 && frames == 3 ? 0 : 1);
     }
     int status;
