@@ -106,7 +106,7 @@ static const struct program program = {
 /* What --init-from and --resume bring. */
 #define ARCHITECTURE                                                                               \
     "base-channels", "channel-multipliers", "blocks", "norm-groups", "latent-channels"
-static const char *const architecture[] = {ARCHITECTURE, NULL};
+static const char *const architecture_options[] = {ARCHITECTURE, NULL};
 static const char *const fixed_by_resume[] = {ARCHITECTURE, "size", "decoder-only", NULL};
 /* What a checkpoint does not keep. */
 static const char *const not_saved[] = {"output", "resume", "null", NULL};
@@ -196,47 +196,47 @@ static struct image_set *open_images(int operands, char **argv, const struct fit
     return images;
 }
 
-static struct bank *make_bank(const struct fit_tool_origin *o, struct device *device)
+static struct parameters *make_parameters(const struct fit_tool_origin *o, struct device *device)
 {
     struct error e;
-    struct bank *b;
+    struct parameters *p;
     if (o->at.checkpoint) {
-        if (checkpoint_load_bank(&b, &o->saved, o->at.checkpoint, device, &e) != 0)
+        if (checkpoint_load_parameters(&p, &o->saved, o->at.checkpoint, device, &e) != 0)
             die("cannot go on from '%s': %s", o->at.checkpoint, e.text);
-        return b;
+        return p;
     }
     if (options.run.init_from) {
         bool (*fixed)(const char *) = options.decoder_only ? autoencoder_is_encoder : NULL;
-        if (fit_read_weights(&b, options.run.init_from, NET_KL, fixed, device, &e) != 0)
+        if (fit_read_weights(&p, options.run.init_from, NET_KL, fixed, device, &e) != 0)
             die("%s", e.text);
-        return b;
+        return p;
     }
     struct net_sizes sizes = parse_sizes();
-    struct net_plan plan = {0};
-    plan_kl(&plan, &sizes);
-    b = bank_new(&plan, NET_KL, options.run.seed, device);
-    plan_release(&plan);
-    return b;
+    struct architecture architecture = {0};
+    kl_architecture(&architecture, &sizes);
+    p = parameters_new(&architecture, NET_KL, options.run.seed, device);
+    architecture_release(&architecture);
+    return p;
 }
 
 /* That of the checkpoint is gone on with; a published one may be beside the weights to begin with.
  */
-static void add_discriminator(struct bank *b)
+static void add_discriminator(struct parameters *p)
 {
     struct error e;
-    if (options.disc_start < 0 || b->companion)
+    if (options.disc_start < 0 || p->companion)
         return;
-    if (options.run.init_from && fit_read_weights(&b->companion, options.run.init_from,
-                                                  NET_DISCRIMINATOR, NULL, b->device, &e) == 0)
+    if (options.run.init_from && fit_read_weights(&p->companion, options.run.init_from,
+                                                  NET_DISCRIMINATOR, NULL, p->device, &e) == 0)
         return;
-    struct net_plan plan = {0};
-    plan_discriminator(&plan, 3, options.disc_channels, DISC_LAYERS);
-    b->companion = bank_new(&plan, NET_DISCRIMINATOR, options.run.seed, b->device);
-    plan_release(&plan);
+    struct architecture architecture = {0};
+    patch_discriminator_architecture(&architecture, 3, options.disc_channels, DISC_LAYERS);
+    p->companion = parameters_new(&architecture, NET_DISCRIMINATOR, options.run.seed, p->device);
+    architecture_release(&architecture);
 }
 
 /* Of pictures, what LPIPS and the discriminator want. */
-static int64_t least_side(const struct bank *b)
+static int64_t least_side(const struct parameters *b)
 {
     struct named_weights names;
     struct patch_discriminator *p;
@@ -244,7 +244,7 @@ static int64_t least_side(const struct bank *b)
     int64_t side = options.perceptual ? LPIPS_LEAST_SIDE : 1;
     if (!b->companion)
         return side;
-    bank_names(&names, b->companion, BANK_PARAMETERS);
+    parameters_names(&names, b->companion, ARRAY_WEIGHTS);
     if (patch_discriminator_load(&p, &names, b->device, &e) != 0)
         die("cannot train with this discriminator: %s", e.text);
     int64_t of_discriminator = patch_discriminator_sizes(p)->least_side;
@@ -254,14 +254,14 @@ static int64_t least_side(const struct bank *b)
 }
 
 /* Sizes of the network, which must suit the pictures'. */
-static struct kl_sizes check_network(const struct bank *b)
+static struct kl_sizes check_network(const struct parameters *p)
 {
     struct named_weights names;
     struct kl *kl;
     struct error e;
-    bank_names(&names, b, BANK_PARAMETERS);
-    if (b->net != NET_KL || kl_load(&kl, &names, b->device, &e) != 0)
-        die("cannot train: %s", b->net == NET_KL ? e.text : "it is no autoencoder");
+    parameters_names(&names, p, ARRAY_WEIGHTS);
+    if (p->net != NET_KL || kl_load(&kl, &names, p->device, &e) != 0)
+        die("cannot train: %s", p->net == NET_KL ? e.text : "it is no autoencoder");
     struct kl_sizes sizes = *kl_sizes(kl);
     kl_free(kl);
     names_release(&names);
@@ -273,7 +273,7 @@ static struct kl_sizes check_network(const struct bank *b)
     if (options.size.height % sizes.factor || options.size.width % sizes.factor)
         die("cannot train: size %dx%d: the autoencoder wants multiples of %d", options.size.height,
             options.size.width, sizes.factor);
-    int64_t least = least_side(b);
+    int64_t least = least_side(p);
     if (options.size.height < least || options.size.width < least)
         die("cannot train: size %dx%d: LPIPS or the discriminator wants %" PRId64 "x%" PRId64
             " at least",
@@ -322,11 +322,11 @@ static void prepare_data(struct fit_autoencoder *f, const struct fit_tool_origin
 static int64_t needed_memory(const void *context, int64_t batch, int64_t accumulate)
 {
     const struct fit_autoencoder *f = context;
-    struct autoencoder_options o = f->step;
+    struct autoencoder_step_options o = f->step;
     o.batch = batch;
     o.accumulate = accumulate;
-    return autoencoder_step_memory(f->loop.bank, &o, f->loop.bank->device, options.size.height,
-                                   options.size.width);
+    return autoencoder_step_memory(f->loop.parameters, &o, f->loop.parameters->device,
+                                   options.size.height, options.size.width);
 }
 
 static void announce(const struct fit_autoencoder *f, const struct fit_tool_origin *o,
@@ -334,7 +334,8 @@ static void announce(const struct fit_autoencoder *f, const struct fit_tool_orig
 {
     struct error e;
     int64_t batch = f->step.batch, accumulate = f->step.accumulate;
-    if (fit_check_batch_memory(f->loop.bank->device, batch, accumulate, needed_memory, f, &e) != 0)
+    if (fit_check_batch_memory(f->loop.parameters->device, batch, accumulate, needed_memory, f,
+                               &e) != 0)
         die("too little memory to train: %s", e.text);
     fit_loop_announce(&f->loop, needed_memory(f, batch, accumulate));
     fit_tool_announce_origin(o);
@@ -347,7 +348,7 @@ static void open_run(struct fit_autoencoder *f, const struct fit_tool_origin *o,
 {
     struct error e;
     if (fit_open_run(&f->loop.run, &f->loop.options.saved, folder, &o->at,
-                     checkpoint_bytes(f->loop.bank), &e) != 0)
+                     checkpoint_bytes(f->loop.parameters), &e) != 0)
         die("cannot train in '%s': %s", folder, e.text);
     char *list = path_join(folder, LIST_NAME);
     if (image_set_save(f->images, list, &e) != 0)
@@ -393,7 +394,7 @@ int main(int argc, char **argv)
     struct fit_tool_origin origin = {0};
     struct training_state state;
     fit_tool_read_origin(&origin, &options.run, &program, fixed_by_resume, not_saved);
-    const char *folder = fit_tool_run_folder(&options.run, &origin, architecture);
+    const char *folder = fit_tool_run_folder(&options.run, &origin, architecture_options);
     if (options.decoder_only && !options.run.init_from && !origin.at.checkpoint)
         die_usage("--decoder-only needs an encoder: give --init-from");
     parse_sizes();
@@ -406,16 +407,16 @@ int main(int argc, char **argv)
     fit.loop.order = image_set_order(fit.images);
     struct device *device = chosen_device();
     device->advice = "a smaller --batch-size with more --accumulate";
-    fit.loop.bank = make_bank(&origin, device);
-    add_discriminator(fit.loop.bank);
-    struct kl_sizes sizes = check_network(fit.loop.bank);
+    fit.loop.parameters = make_parameters(&origin, device);
+    add_discriminator(fit.loop.parameters);
+    struct kl_sizes sizes = check_network(fit.loop.parameters);
     prepare_data(&fit, &origin, &sizes);
     open_run(&fit, &origin, folder);
     announce(&fit, &origin, &sizes);
     fit_tool_train(&state, fit.loop.run, fit_loop_effective_batch(&fit.loop), run_fit, &fit);
 
     run_close(fit.loop.run);
-    bank_free(fit.loop.bank);
+    parameters_free(fit.loop.parameters);
     device_close(device);
     image_set_close(fit.images);
     close_perceptual();

@@ -88,7 +88,7 @@ static const struct program program = {
 #define ARCHITECTURE                                                                               \
     "image-size", "patch-size", "width", "layers", "text-width", "text-layers", "context",         \
         "vocabulary", "embed"
-static const char *const architecture[] = {ARCHITECTURE, NULL};
+static const char *const architecture_options[] = {ARCHITECTURE, NULL};
 static const char *const fixed_by_resume[] = {ARCHITECTURE, "text-only", NULL};
 /* What a checkpoint does not keep. */
 static const char *const not_saved[] = {"output", "resume", "null", NULL};
@@ -113,26 +113,26 @@ static void check_sizes(void)
                   "more");
 }
 
-static struct bank *make_bank(const struct fit_tool_origin *o, struct device *device)
+static struct parameters *make_parameters(const struct fit_tool_origin *o, struct device *device)
 {
     struct error e;
-    struct bank *b;
+    struct parameters *p;
     if (o->at.checkpoint) {
-        if (checkpoint_load_bank(&b, &o->saved, o->at.checkpoint, device, &e) != 0)
+        if (checkpoint_load_parameters(&p, &o->saved, o->at.checkpoint, device, &e) != 0)
             die("cannot go on from '%s': %s", o->at.checkpoint, e.text);
-        return b;
+        return p;
     }
     if (options.run.init_from) {
         bool (*fixed)(const char *) = options.text_only ? cloob_is_image_tower : NULL;
-        if (fit_read_weights(&b, options.run.init_from, NET_CLOOB, fixed, device, &e) != 0)
+        if (fit_read_weights(&p, options.run.init_from, NET_CLOOB, fixed, device, &e) != 0)
             die("%s", e.text);
-        return b;
+        return p;
     }
-    struct net_plan plan = {0};
-    plan_cloob(&plan, &options.net);
-    b = bank_new(&plan, NET_CLOOB, options.run.seed, device);
-    plan_release(&plan);
-    return b;
+    struct architecture architecture = {0};
+    cloob_architecture(&architecture, &options.net);
+    p = parameters_new(&architecture, NET_CLOOB, options.run.seed, device);
+    architecture_release(&architecture);
+    return p;
 }
 
 static struct image_set_options set_options(const struct cloob_sizes *sizes)
@@ -205,7 +205,8 @@ static void prepare_data(struct fit_cloob *f, const struct fit_tool_origin *o,
 static void open_run(struct fit_cloob *f, const struct fit_tool_origin *o, const char *folder)
 {
     struct error e;
-    if (fit_open_run(&f->run, &f->options.saved, folder, &o->at, checkpoint_bytes(f->bank), &e))
+    if (fit_open_run(&f->run, &f->options.saved, folder, &o->at, checkpoint_bytes(f->parameters),
+                     &e))
         die("cannot train in '%s': %s", folder, e.text);
     char *list = path_join(folder, LIST);
     if (!f->options.saved && image_set_save(f->images, list, &e) != 0)
@@ -256,7 +257,7 @@ int main(int argc, char **argv)
     struct cloob_sizes sizes;
     struct error e;
     fit_tool_read_origin(&origin, &options.run, &program, fixed_by_resume, not_saved);
-    const char *folder = fit_tool_run_folder(&options.run, &origin, architecture);
+    const char *folder = fit_tool_run_folder(&options.run, &origin, architecture_options);
     if (options.text_only && !options.run.init_from && !origin.at.checkpoint)
         die_usage("--text-only needs an image tower: give --init-from");
     check_sizes();
@@ -269,8 +270,8 @@ int main(int argc, char **argv)
     set_step(&fit, &adamw);
     struct device *device = chosen_device();
     device->advice = "a smaller --batch-size with more --accumulate";
-    fit.bank = make_bank(&origin, device);
-    if (fit_cloob_sizes(&sizes, fit.bank, &e) != 0)
+    fit.parameters = make_parameters(&origin, device);
+    if (fit_cloob_sizes(&sizes, fit.parameters, &e) != 0)
         die("cannot train this network: %s", e.text);
     prepare_data(&fit, &origin, &sizes);
     open_run(&fit, &origin, folder);
@@ -279,7 +280,7 @@ int main(int argc, char **argv)
     fit_tool_train(&state, fit.run, effective, run_fit, &fit);
 
     run_close(fit.run);
-    bank_free(fit.bank);
+    parameters_free(fit.parameters);
     device_close(device);
     image_set_close(fit.images);
     collective_close(fit.collective);

@@ -37,7 +37,7 @@ static const struct option option_table[] = {
     {"embed-noise", 0, OPTION_FLOAT, &options.embed_noise, "X",
      "noise added to embeds, times their length", 0, 1e3, NULL},
     {"embed-neighbours", 0, OPTION_INT, &options.embed_neighbours, "N",
-     "show means of embeds and of up to so many like them", 0, EMBED_NEIGHBOURS_BANK, NULL},
+     "show means of embeds and of up to so many like them", 0, EMBED_NEIGHBOURS_CANDIDATES, NULL},
     {"base-channels", 0, OPTION_INT, &options.base_channels, "N", "width of the U-Net", 1, 65536,
      NULL},
     {"channel-multipliers", 0, OPTION_STRING, &options.multipliers, "LIST",
@@ -75,8 +75,8 @@ static const struct program program = {
 };
 
 /* What --init-from and --resume bring. */
-static const char *const architecture[] = {"base-channels", "channel-multipliers", "mapping-width",
-                                           NULL};
+static const char *const architecture_options[] = {"base-channels", "channel-multipliers",
+                                                   "mapping-width", NULL};
 /* What a checkpoint does not keep. */
 static const char *const not_saved[] = {"output", "resume", NULL};
 static const char *const not_saved_with_init_from[] = {
@@ -124,8 +124,8 @@ static struct fit_options parse_fit(void)
     };
 }
 
-static struct dataset *open_data(int operands, char **argv, const struct fit_tool_origin *o,
-                                 struct training_state *state)
+static struct latent_set *open_data(int operands, char **argv, const struct fit_tool_origin *o,
+                                    struct training_state *state)
 {
     const char **folders = NULL;
     int count = operands;
@@ -138,66 +138,66 @@ static struct dataset *open_data(int operands, char **argv, const struct fit_too
     }
     if (count == 0)
         die_usage("no data: name folders of shards");
-    struct dataset *d;
+    struct latent_set *d;
     struct error e;
-    if (dataset_open(&d, folders, count, options.run.holdout, &e) != 0)
+    if (latent_set_open(&d, folders, count, options.run.holdout, &e) != 0)
         die("cannot train: %s", e.text);
     saved_paths_store(state, "shards", count, folders);
     free(folders);
-    if (dataset_steps_per_epoch(d, options.run.batch_size * options.run.accumulate) == 0)
+    if (latent_set_steps_per_epoch(d, options.run.batch_size * options.run.accumulate) == 0)
         die("cannot train: %" PRId64 " images to train on do not fill an effective batch of "
             "%" PRId64,
-            dataset_training_count(d), options.run.batch_size * options.run.accumulate);
+            latent_set_training_count(d), options.run.batch_size * options.run.accumulate);
     return d;
 }
 
-static struct bank *make_bank(const struct fit_tool_origin *o, const struct shard_info *store,
-                              struct device *device)
+static struct parameters *make_parameters(const struct fit_tool_origin *o,
+                                          const struct shard_info *store, struct device *device)
 {
     struct error e;
-    struct bank *b;
+    struct parameters *p;
     if (o->at.checkpoint) {
-        if (checkpoint_load_bank(&b, &o->saved, o->at.checkpoint, device, &e) != 0)
+        if (checkpoint_load_parameters(&p, &o->saved, o->at.checkpoint, device, &e) != 0)
             die("cannot go on from '%s': %s", o->at.checkpoint, e.text);
-        return b;
+        return p;
     }
     if (options.run.init_from) {
-        if (fit_read_weights(&b, options.run.init_from, NET_UNET, NULL, device, &e) != 0)
+        if (fit_read_weights(&p, options.run.init_from, NET_UNET, NULL, device, &e) != 0)
             die("%s", e.text);
-        return b;
+        return p;
     }
     struct net_sizes sizes = parse_sizes();
     sizes.latent = store->latent_channels;
     sizes.embed = store->embed_size;
-    struct net_plan plan = {0};
-    plan_unet(&plan, &sizes);
-    b = bank_new(&plan, NET_UNET, options.run.seed, device);
-    plan_release(&plan);
-    return b;
+    struct architecture architecture = {0};
+    unet_architecture(&architecture, &sizes);
+    p = parameters_new(&architecture, NET_UNET, options.run.seed, device);
+    architecture_release(&architecture);
+    return p;
 }
 
-static double choose_scale(const struct fit_tool_origin *o, const struct dataset *d)
+static double choose_scale(const struct fit_tool_origin *o, const struct latent_set *d)
 {
     if (option_given("autoencoder-scale") && options.autoencoder_scale > 0)
         return options.autoencoder_scale;
     if (o->at.checkpoint && !option_given("autoencoder-scale"))
         return o->saved.autoencoder_scale;
-    struct latent_statistics statistics = dataset_statistics(d);
+    struct latent_statistics statistics = latent_set_statistics(d);
     double scale = latent_statistics_scale(&statistics);
     if (!(scale > 0))
         die("cannot train: the data do not say the latents' scale: give --autoencoder-scale");
     return scale;
 }
 
-static struct fit_data data_of(const struct dataset *d)
+static struct fit_data data_of(const struct latent_set *d)
 {
-    struct fit_data data = {.store = *dataset_info(d), .order = dataset_order(d)};
-    dataset_hash(data.hash, d);
+    struct fit_data data = {.store = *latent_set_info(d), .order = latent_set_order(d)};
+    latent_set_hash(data.hash, d);
     return data;
 }
 
 static void fill_state(struct training_state *s, const struct fit_tool_origin *o,
-                       const struct dataset *d)
+                       const struct latent_set *d)
 {
     struct fit_data data = data_of(d);
     fit_fill_state(s, &data);
@@ -206,11 +206,11 @@ static void fill_state(struct training_state *s, const struct fit_tool_origin *o
     saved_options_store(s, &program, options.run.init_from ? not_saved_with_init_from : not_saved);
 }
 
-static struct demo *open_demo(const struct bank *b, const struct dataset *d, double scale)
+static struct demo *open_demo(const struct parameters *p, const struct latent_set *d, double scale)
 {
     if (!options.demo_prompts)
         return NULL;
-    const struct shard_info *store = dataset_info(d);
+    const struct shard_info *store = latent_set_info(d);
     struct demo_options o = {
         .model = options.model,
         .prompts = options.demo_prompts,
@@ -224,7 +224,7 @@ static struct demo *open_demo(const struct bank *b, const struct dataset *d, dou
     };
     struct demo *demo;
     struct error e;
-    if (demo_open(&demo, &o, b, store, &e) != 0)
+    if (demo_open(&demo, &o, p, store, &e) != 0)
         die("cannot make demos: %s", e.text);
     return demo;
 }
@@ -237,7 +237,7 @@ static void announce(const struct fit *f, const struct fit_tool_origin *o)
         die("too little memory to train: %s", e.text);
     fit_announce(f, memory);
     fit_tool_announce_origin(o);
-    if (!dataset_finished(f->data))
+    if (!latent_set_finished(f->data))
         warn("the store is not finished: what is encoded from now on is not trained on");
     inform("autoencoder scale %.9g", f->state->autoencoder_scale);
 }
@@ -258,7 +258,7 @@ static void prepare_data(struct fit *f, const struct fit_tool_origin *o, int ope
     fill_state(f->state, o, f->data);
     f->options.step.autoencoder_scale = f->state->autoencoder_scale;
     if (f->options.rate.steps == 0)
-        f->options.rate.steps = options.run.epochs * dataset_steps_per_epoch(f->data, effective);
+        f->options.rate.steps = options.run.epochs * latent_set_steps_per_epoch(f->data, effective);
 }
 
 static struct device *prepare_network(struct fit *f, const struct fit_tool_origin *o)
@@ -266,10 +266,10 @@ static struct device *prepare_network(struct fit *f, const struct fit_tool_origi
     struct error e;
     struct device *device = chosen_device();
     device->advice = "a smaller --batch-size with more --accumulate, or --recompute";
-    f->bank = make_bank(o, dataset_info(f->data), device);
-    if (fit_check_network(f->bank, dataset_info(f->data), &e) != 0)
+    f->parameters = make_parameters(o, latent_set_info(f->data), device);
+    if (fit_check_network(f->parameters, latent_set_info(f->data), &e) != 0)
         die("cannot train on these data: %s", e.text);
-    bank_set_scalar(f->bank, "autoencoder_scale", (float)f->state->autoencoder_scale);
+    parameters_set_scalar(f->parameters, "autoencoder_scale", (float)f->state->autoencoder_scale);
     return device;
 }
 
@@ -279,8 +279,8 @@ int main(int argc, char **argv)
     struct fit_tool_origin origin = {0};
     struct training_state state;
     struct error e;
-    fit_tool_read_origin(&origin, &options.run, &program, architecture, not_saved);
-    const char *folder = fit_tool_run_folder(&options.run, &origin, architecture);
+    fit_tool_read_origin(&origin, &options.run, &program, architecture_options, not_saved);
+    const char *folder = fit_tool_run_folder(&options.run, &origin, architecture_options);
     parse_sizes();
     fit_tool_prepare_state(&state, &origin);
     struct fit fit = {.options = parse_fit(),
@@ -290,19 +290,19 @@ int main(int argc, char **argv)
     fit.options.resumed = origin.at.checkpoint != NULL;
     prepare_data(&fit, &origin, operands, argv);
     struct device *device = prepare_network(&fit, &origin);
-    if (fit_open_run(&fit.run, &fit.options.saved, folder, &origin.at, checkpoint_bytes(fit.bank),
-                     &e) != 0)
+    if (fit_open_run(&fit.run, &fit.options.saved, folder, &origin.at,
+                     checkpoint_bytes(fit.parameters), &e) != 0)
         die("cannot train in '%s': %s", folder, e.text);
     announce(&fit, &origin);
-    fit.demo = open_demo(fit.bank, fit.data, state.autoencoder_scale);
+    fit.demo = open_demo(fit.parameters, fit.data, state.autoencoder_scale);
     int64_t effective = options.run.batch_size * options.run.accumulate * fit.collective->size;
     fit_tool_train(&state, fit.run, effective, run_fit, &fit);
 
     demo_close(fit.demo);
     run_close(fit.run);
-    bank_free(fit.bank);
+    parameters_free(fit.parameters);
     device_close(device);
-    dataset_close(fit.data);
+    latent_set_close(fit.data);
     collective_close(fit.collective);
     training_state_release(&state);
     fit_tool_release_origin(&origin);

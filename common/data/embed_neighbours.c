@@ -21,7 +21,7 @@ struct embed_neighbours {
 };
 
 struct neighbour {
-    int64_t at; /* in the bank */
+    int64_t at; /* in the candidates */
     float cosine;
 };
 
@@ -63,17 +63,17 @@ static float dot(const float *a, const float *b, int64_t stride)
     return total;
 }
 
-static int read_bank(struct embed_neighbours *n, struct dataset *d, struct error *e)
+static int read_candidates(struct embed_neighbours *n, struct latent_set *d, struct error *e)
 {
-    const struct shard_info *info = dataset_info(d);
+    const struct shard_info *info = latent_set_info(d);
     float *moments = xmalloc(2 * shard_latent_count(info) * sizeof *moments);
     float *embed = xmalloc((size_t)n->width * sizeof *embed);
     struct shard_record r;
     int failed = 0;
     shard_record_init(&r);
     for (int64_t i = 0; i < n->count && !failed; i++) {
-        n->records[i] = dataset_record_at(d, n->seed, 0, i);
-        failed = dataset_read(d, n->records[i], &r, moments, embed, e);
+        n->records[i] = latent_set_record_at(d, n->seed, 0, i);
+        failed = latent_set_read(d, n->records[i], &r, moments, embed, e);
         if (!failed)
             normalize(n, n->embeds + i * n->stride, embed);
     }
@@ -83,20 +83,20 @@ static int read_bank(struct embed_neighbours *n, struct dataset *d, struct error
     return failed;
 }
 
-int embed_neighbours_open(struct embed_neighbours **out, struct dataset *d, int64_t most,
+int embed_neighbours_open(struct embed_neighbours **out, struct latent_set *d, int64_t most,
                           uint64_t seed, struct error *e)
 {
     CHECK(most >= 1);
     struct embed_neighbours *n = xcalloc(1, sizeof *n);
-    int64_t there = dataset_training_count(d);
+    int64_t there = latent_set_training_count(d);
     n->most = most;
     n->seed = seed;
-    n->count = there < EMBED_NEIGHBOURS_BANK ? there : EMBED_NEIGHBOURS_BANK;
-    n->width = dataset_info(d)->embed_size;
+    n->count = there < EMBED_NEIGHBOURS_CANDIDATES ? there : EMBED_NEIGHBOURS_CANDIDATES;
+    n->width = latent_set_info(d)->embed_size;
     n->stride = (n->width + LANES - 1) / LANES * LANES;
     n->records = xcalloc((size_t)n->count, sizeof *n->records);
     n->embeds = xcalloc((size_t)(n->count * n->stride), sizeof *n->embeds);
-    if (read_bank(n, d, e)) {
+    if (read_candidates(n, d, e)) {
         embed_neighbours_close(n);
         return -1;
     }
@@ -152,7 +152,7 @@ void embed_neighbours_mix(const struct embed_neighbours *n, float *embeds, int64
         nearest[i].items = xcalloc((size_t)nearest[i].wanted + 1, sizeof *nearest[i].items);
         lengths[i] = normalize(n, directions + i * n->stride, embeds + i * n->width);
     }
-    /* The bank is what is large: it comes by once. */
+    /* The candidates is what is large: it comes by once. */
     for (int64_t at = 0; at < n->count; at++)
         for (int64_t i = 0; i < count; i++)
             if (n->records[at] != (int64_t)samples[i])

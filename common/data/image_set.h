@@ -64,7 +64,7 @@ int image_reader_open(struct image_reader **r, struct image_set *s,
                       const struct batch_reader_options *o, bool flip, struct error *e);
 void image_reader_close(struct image_reader *r); /* NULL is fine */
 int image_reader_next(struct image_reader *r, const struct image_batch **b, struct error *e);
-double image_reader_waited(const struct image_reader *r); /* seconds, as batch_reader_waited */
+double image_reader_waited(const struct image_reader *r); /* seconds, as latent_reader_waited */
 
 /* Those of n records that can be read, not mirrored: b->n may be smaller than n, even 0. b is
  * zeroed at first and used again; image_batch_release at last. */

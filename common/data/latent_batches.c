@@ -7,14 +7,14 @@
 
 /* Memory of one micro-batch. */
 struct slot {
-    struct dataset_batch batch;
+    struct latent_batch batch;
     float *moments, *embeds;
     uint64_t *samples;
     struct shard_record record;
 };
 
-struct batch_reader {
-    struct dataset *dataset;
+struct latent_reader {
+    struct latent_set *latent_set;
     struct batch_reader_options options;
     const struct embed_neighbours *neighbours;
     struct read_ahead *ahead;
@@ -22,9 +22,9 @@ struct batch_reader {
 
 static int fill(void *context, void *memory, const struct batch_place *at, struct error *e)
 {
-    const struct batch_reader *r = context;
+    const struct latent_reader *r = context;
     struct slot *slot = memory;
-    const struct shard_info *info = dataset_info(r->dataset);
+    const struct shard_info *info = latent_set_info(r->latent_set);
     size_t moments = 2 * shard_latent_count(info), embed = (size_t)info->embed_size;
     slot->batch.step = at->step;
     slot->batch.micro_batch = at->micro_batch;
@@ -32,11 +32,11 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
     int failed = 0;
     for (int64_t i = 0; i < r->options.batch && !failed; i++) {
         int64_t record =
-            dataset_record_at(r->dataset, r->options.seed, at->at.epoch, at->first + i);
+            latent_set_record_at(r->latent_set, r->options.seed, at->at.epoch, at->first + i);
         slot->samples[i] = (uint64_t)record;
-        failed =
-            dataset_read(r->dataset, record, &slot->record, slot->moments + (size_t)i * moments,
-                         slot->embeds + (size_t)i * embed, e);
+        failed = latent_set_read(r->latent_set, record, &slot->record,
+                                 slot->moments + (size_t)i * moments,
+                                 slot->embeds + (size_t)i * embed, e);
     }
     if (!failed && r->neighbours)
         embed_neighbours_mix(r->neighbours, slot->embeds, r->options.batch, slot->samples,
@@ -46,19 +46,19 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
 
 static void *slot_new(void *context)
 {
-    const struct batch_reader *r = context;
-    const struct shard_info *info = dataset_info(r->dataset);
+    const struct latent_reader *r = context;
+    const struct shard_info *info = latent_set_info(r->latent_set);
     size_t n = (size_t)r->options.batch;
     struct slot *s = xcalloc(1, sizeof *s);
     s->moments = xmalloc(n * 2 * shard_latent_count(info) * sizeof *s->moments);
     s->embeds = xmalloc(n * (size_t)info->embed_size * sizeof *s->embeds);
     s->samples = xmalloc(n * sizeof *s->samples);
-    s->batch.data = (struct training_batch){.n = r->options.batch,
-                                            .height = info->latent_height,
-                                            .width = info->latent_width,
-                                            .moments = s->moments,
-                                            .embeds = s->embeds,
-                                            .samples = s->samples};
+    s->batch.data = (struct unet_batch){.n = r->options.batch,
+                                        .height = info->latent_height,
+                                        .width = info->latent_width,
+                                        .moments = s->moments,
+                                        .embeds = s->embeds,
+                                        .samples = s->samples};
     shard_record_init(&s->record);
     return s;
 }
@@ -73,16 +73,16 @@ static void slot_free(void *memory)
     free(s);
 }
 
-int batch_reader_open(struct batch_reader **out, struct dataset *d,
-                      const struct embed_neighbours *neighbours,
-                      const struct batch_reader_options *o, struct error *e)
+int latent_reader_open(struct latent_reader **out, struct latent_set *d,
+                       const struct embed_neighbours *neighbours,
+                       const struct batch_reader_options *o, struct error *e)
 {
     static const struct read_ahead_functions functions = {slot_new, slot_free, fill};
-    struct batch_reader *r = xcalloc(1, sizeof *r);
-    r->dataset = d;
+    struct latent_reader *r = xcalloc(1, sizeof *r);
+    r->latent_set = d;
     r->neighbours = neighbours;
     r->options = *o;
-    if (read_ahead_open(&r->ahead, &functions, r, dataset_order(d), o, e)) {
+    if (read_ahead_open(&r->ahead, &functions, r, latent_set_order(d), o, e)) {
         free(r);
         return -1;
     }
@@ -90,7 +90,7 @@ int batch_reader_open(struct batch_reader **out, struct dataset *d,
     return 0;
 }
 
-void batch_reader_close(struct batch_reader *r)
+void latent_reader_close(struct latent_reader *r)
 {
     if (!r)
         return;
@@ -98,7 +98,7 @@ void batch_reader_close(struct batch_reader *r)
     free(r);
 }
 
-int batch_reader_next(struct batch_reader *r, const struct dataset_batch **b, struct error *e)
+int latent_reader_next(struct latent_reader *r, const struct latent_batch **b, struct error *e)
 {
     void *slot;
     if (read_ahead_next(r->ahead, &slot, e))
@@ -107,7 +107,7 @@ int batch_reader_next(struct batch_reader *r, const struct dataset_batch **b, st
     return 0;
 }
 
-double batch_reader_waited(const struct batch_reader *r)
+double latent_reader_waited(const struct latent_reader *r)
 {
     return read_ahead_waited(r->ahead);
 }

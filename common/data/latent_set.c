@@ -14,14 +14,15 @@ struct source {
     int64_t first; /* number of its first record */
 };
 
-struct dataset {
+struct latent_set {
     struct source *sources;
     int count;
     int64_t records;
     struct order order;
 };
 
-static int open_sources(struct dataset *d, const char *const *folders, int count, struct error *e)
+static int open_sources(struct latent_set *d, const char *const *folders, int count,
+                        struct error *e)
 {
     for (int i = 0; i < count; i++) {
         struct source *s = &d->sources[i];
@@ -31,17 +32,17 @@ static int open_sources(struct dataset *d, const char *const *folders, int count
         s->folder = xstrdup(folders[i]);
         s->first = d->records;
         d->records += shard_store_count(s->store);
-        if (shard_info_check(shard_store_info(s->store), dataset_info(d), e))
+        if (shard_info_check(shard_store_info(s->store), latent_set_info(d), e))
             return error_prefix(e, "'%s' differs from '%s'", folders[i], folders[0]);
     }
     return 0;
 }
 
-int dataset_open(struct dataset **out, const char *const *folders, int count, int64_t holdout,
-                 struct error *e)
+int latent_set_open(struct latent_set **out, const char *const *folders, int count, int64_t holdout,
+                    struct error *e)
 {
     CHECK(count > 0 && holdout >= 0);
-    struct dataset *d = xcalloc(1, sizeof *d);
+    struct latent_set *d = xcalloc(1, sizeof *d);
     d->sources = xcalloc((size_t)count, sizeof *d->sources);
     int result = open_sources(d, folders, count, e);
     if (!result && d->records == 0)
@@ -50,7 +51,7 @@ int dataset_open(struct dataset **out, const char *const *folders, int count, in
         result = error_set(e, "%lld records cannot be held out of %lld", (long long)holdout,
                            (long long)d->records);
     if (result) {
-        dataset_close(d);
+        latent_set_close(d);
         return -1;
     }
     order_init(&d->order, d->records, holdout);
@@ -58,7 +59,7 @@ int dataset_open(struct dataset **out, const char *const *folders, int count, in
     return 0;
 }
 
-void dataset_close(struct dataset *d)
+void latent_set_close(struct latent_set *d)
 {
     if (!d)
         return;
@@ -71,12 +72,12 @@ void dataset_close(struct dataset *d)
     free(d);
 }
 
-const struct shard_info *dataset_info(const struct dataset *d)
+const struct shard_info *latent_set_info(const struct latent_set *d)
 {
     return shard_store_info(d->sources[0].store);
 }
 
-struct latent_statistics dataset_statistics(const struct dataset *d)
+struct latent_statistics latent_set_statistics(const struct latent_set *d)
 {
     struct latent_statistics all = {0};
     for (int i = 0; i < d->count; i++) {
@@ -86,7 +87,7 @@ struct latent_statistics dataset_statistics(const struct dataset *d)
     return all;
 }
 
-bool dataset_finished(const struct dataset *d)
+bool latent_set_finished(const struct latent_set *d)
 {
     for (int i = 0; i < d->count; i++)
         if (!shard_store_finished(d->sources[i].store))
@@ -94,22 +95,22 @@ bool dataset_finished(const struct dataset *d)
     return true;
 }
 
-int64_t dataset_count(const struct dataset *d)
+int64_t latent_set_count(const struct latent_set *d)
 {
     return d->records;
 }
 
-int64_t dataset_training_count(const struct dataset *d)
+int64_t latent_set_training_count(const struct latent_set *d)
 {
     return order_training_count(&d->order);
 }
 
-int64_t dataset_holdout_count(const struct dataset *d)
+int64_t latent_set_holdout_count(const struct latent_set *d)
 {
     return d->order.holdout;
 }
 
-void dataset_hash(char hex[33], const struct dataset *d)
+void latent_set_hash(char hex[33], const struct latent_set *d)
 {
     XXH3_state_t *state = XXH3_createState();
     CHECK(state);
@@ -132,22 +133,23 @@ void dataset_hash(char hex[33], const struct dataset *d)
              (unsigned long long)hash.low64);
 }
 
-const struct order *dataset_order(const struct dataset *d)
+const struct order *latent_set_order(const struct latent_set *d)
 {
     return &d->order;
 }
 
-int64_t dataset_record_at(const struct dataset *d, uint64_t seed, int64_t epoch, int64_t place)
+int64_t latent_set_record_at(const struct latent_set *d, uint64_t seed, int64_t epoch,
+                             int64_t place)
 {
     return order_record_at(&d->order, seed, epoch, place);
 }
 
-int64_t dataset_holdout_at(const struct dataset *d, int64_t i)
+int64_t latent_set_holdout_at(const struct latent_set *d, int64_t i)
 {
     return order_holdout_at(&d->order, i);
 }
 
-static const struct source *source_of(const struct dataset *d, int64_t record)
+static const struct source *source_of(const struct latent_set *d, int64_t record)
 {
     CHECK(record >= 0 && record < d->records);
     int i = d->count - 1;
@@ -156,7 +158,8 @@ static const struct source *source_of(const struct dataset *d, int64_t record)
     return &d->sources[i];
 }
 
-static int read_record(struct dataset *d, int64_t record, struct shard_record *r, struct error *e)
+static int read_record(struct latent_set *d, int64_t record, struct shard_record *r,
+                       struct error *e)
 {
     const struct source *s = source_of(d, record);
     if (shard_store_read(s->store, record - s->first, r, e))
@@ -164,7 +167,7 @@ static int read_record(struct dataset *d, int64_t record, struct shard_record *r
     return 0;
 }
 
-int dataset_path(struct dataset *d, int64_t record, char **path, struct error *e)
+int latent_set_path(struct latent_set *d, int64_t record, char **path, struct error *e)
 {
     struct shard_record r;
     shard_record_init(&r);
@@ -175,13 +178,13 @@ int dataset_path(struct dataset *d, int64_t record, char **path, struct error *e
     return result;
 }
 
-char *dataset_describe(struct dataset *d, int64_t record)
+char *latent_set_describe(struct latent_set *d, int64_t record)
 {
     const struct source *s = source_of(d, record);
     int64_t within;
     int shard = shard_store_locate(s->store, record - s->first, &within);
     char *path = NULL;
-    if (dataset_path(d, record, &path, NULL))
+    if (latent_set_path(d, record, &path, NULL))
         path = NULL;
     char *text =
         xasprintf("%s/%s, index %lld%s%s%s", s->folder, shard_store_shard(s->store, shard).name,
@@ -190,23 +193,23 @@ char *dataset_describe(struct dataset *d, int64_t record)
     return text;
 }
 
-int64_t dataset_steps_per_epoch(const struct dataset *d, int64_t effective_batch)
+int64_t latent_set_steps_per_epoch(const struct latent_set *d, int64_t effective_batch)
 {
     return order_steps_per_epoch(&d->order, effective_batch);
 }
 
-struct dataset_position dataset_advance(const struct dataset *d, struct dataset_position p,
+struct data_position latent_set_advance(const struct latent_set *d, struct data_position p,
                                         int64_t steps, int64_t effective_batch)
 {
     return order_advance(&d->order, p, steps, effective_batch);
 }
 
-int dataset_read(struct dataset *d, int64_t record, struct shard_record *r, float *moments,
-                 float *embed, struct error *e)
+int latent_set_read(struct latent_set *d, int64_t record, struct shard_record *r, float *moments,
+                    float *embed, struct error *e)
 {
     if (read_record(d, record, r, e))
         return -1;
-    const struct shard_info *info = dataset_info(d);
+    const struct shard_info *info = latent_set_info(d);
     dtype_to_f32(moments, DTYPE_F16, r->moments, 2 * shard_latent_count(info));
     dtype_to_f32(embed, info->embed_dtype, r->embed, (size_t)info->embed_size);
     return 0;
@@ -225,11 +228,11 @@ void holdout_batch_release(struct holdout_batch *h)
     holdout_batch_init(h);
 }
 
-int holdout_batch_read(struct holdout_batch *h, struct dataset *d, int64_t first, int64_t n,
+int holdout_batch_read(struct holdout_batch *h, struct latent_set *d, int64_t first, int64_t n,
                        struct error *e)
 {
     CHECK(first >= 0 && n > 0 && first + n <= d->order.holdout);
-    const struct shard_info *info = dataset_info(d);
+    const struct shard_info *info = latent_set_info(d);
     size_t moments = 2 * shard_latent_count(info), embed = (size_t)info->embed_size;
     if (n > h->capacity) {
         holdout_batch_release(h);
@@ -243,15 +246,16 @@ int holdout_batch_read(struct holdout_batch *h, struct dataset *d, int64_t first
     int result = 0;
     for (int64_t i = 0; i < n && !result; i++) {
         h->samples[i] = (uint64_t)d->order.held_out[first + i];
-        result = dataset_read(d, d->order.held_out[first + i], &r, h->moments + (size_t)i * moments,
-                              h->embeds + (size_t)i * embed, e);
+        result =
+            latent_set_read(d, d->order.held_out[first + i], &r, h->moments + (size_t)i * moments,
+                            h->embeds + (size_t)i * embed, e);
     }
     shard_record_release(&r);
-    h->data = (struct training_batch){.n = n,
-                                      .height = info->latent_height,
-                                      .width = info->latent_width,
-                                      .moments = h->moments,
-                                      .embeds = h->embeds,
-                                      .samples = h->samples};
+    h->data = (struct unet_batch){.n = n,
+                                  .height = info->latent_height,
+                                  .width = info->latent_width,
+                                  .moments = h->moments,
+                                  .embeds = h->embeds,
+                                  .samples = h->samples};
     return result;
 }

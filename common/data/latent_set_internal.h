@@ -4,7 +4,7 @@
 #include "common/data/latent_set.h"
 
 /* A record as floats: moments [2z, h, w], embed [d]. r: the calling thread's memory. */
-int dataset_read(struct dataset *d, int64_t record, struct shard_record *r, float *moments,
-                 float *embed, struct error *e);
+int latent_set_read(struct latent_set *d, int64_t record, struct shard_record *r, float *moments,
+                    float *embed, struct error *e);
 
 #endif

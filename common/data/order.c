@@ -141,16 +141,16 @@ int64_t order_steps_per_epoch(const struct order *o, int64_t effective_batch)
     return order_training_count(o) / effective_batch;
 }
 
-struct dataset_position order_advance(const struct order *o, struct dataset_position p,
-                                      int64_t steps, int64_t effective_batch)
+struct data_position order_advance(const struct order *o, struct data_position p, int64_t steps,
+                                   int64_t effective_batch)
 {
     int64_t per_epoch = order_steps_per_epoch(o, effective_batch);
     CHECK(per_epoch > 0 && steps >= 0 && p.place >= 0);
     int64_t left = order_training_count(o) - p.place;
     int64_t left_steps = left < 0 ? 0 : left / effective_batch;
     if (steps < left_steps)
-        return (struct dataset_position){p.epoch, p.place + steps * effective_batch};
+        return (struct data_position){p.epoch, p.place + steps * effective_batch};
     steps -= left_steps;
-    return (struct dataset_position){p.epoch + 1 + steps / per_epoch,
-                                     steps % per_epoch * effective_batch};
+    return (struct data_position){p.epoch + 1 + steps / per_epoch,
+                                  steps % per_epoch * effective_batch};
 }

@@ -26,13 +26,13 @@ int64_t order_record_at(const struct order *o, uint64_t seed, int64_t epoch, int
 int64_t order_holdout_at(const struct order *o, int64_t i);
 
 /* Where a run stands in its data. */
-struct dataset_position {
+struct data_position {
     int64_t epoch, place; /* from 0 both; place: of the next step's first record */
 };
 int64_t order_steps_per_epoch(const struct order *o, int64_t effective_batch);
 /* Where a run that stands at p stands after `steps` more. A place that leaves no whole batch moves
  * to the next epoch. There must be at least one step per epoch. */
-struct dataset_position order_advance(const struct order *o, struct dataset_position p,
-                                      int64_t steps, int64_t effective_batch);
+struct data_position order_advance(const struct order *o, struct data_position p, int64_t steps,
+                                   int64_t effective_batch);
 
 #endif

@@ -12,15 +12,15 @@ struct batch_reader_options {
     int64_t batch;      /* images of a micro-batch on this rank */
     int64_t accumulate; /* micro-batches of a step */
     int rank, ranks;
-    int threads;                   /* 0: 2 */
-    int64_t ahead;                 /* micro-batches read ahead at most; 0: 2 * threads */
-    int64_t first_step;            /* number of the first step that is handed out ... */
-    struct dataset_position start; /* ... and where it begins */
+    int threads;                /* 0: 2 */
+    int64_t ahead;              /* micro-batches read ahead at most; 0: 2 * threads */
+    int64_t first_step;         /* number of the first step that is handed out ... */
+    struct data_position start; /* ... and where it begins */
 };
 
 struct batch_place {
-    int64_t step, micro_batch;  /* numbers: of the run, and within the step */
-    struct dataset_position at; /* of the whole step's first record */
+    int64_t step, micro_batch; /* numbers: of the run, and within the step */
+    struct data_position at;   /* of the whole step's first record */
     int64_t first; /* place, in the epoch at.epoch, of this micro-batch's first record on this rank:
                       at.place + (micro_batch * ranks + rank) * batch */
 };

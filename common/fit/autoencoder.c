@@ -21,9 +21,9 @@ struct trainee {
     int64_t steps;
 };
 
-static struct picture_batch picture_batch(const struct image_batch *b)
+static struct autoencoder_batch autoencoder_batch(const struct image_batch *b)
 {
-    return (struct picture_batch){b->n, b->height, b->width, b->pictures, b->samples};
+    return (struct autoencoder_batch){b->n, b->height, b->width, b->pictures, b->samples};
 }
 
 static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
@@ -33,7 +33,7 @@ static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
     if (image_reader_next(t->reader, &b, e) != 0)
         return -1;
     CHECK(b->at.step == step && b->at.micro_batch == k);
-    struct picture_batch pictures = picture_batch(b);
+    struct autoencoder_batch pictures = autoencoder_batch(b);
     autoencoder_step_micro_batch(t->step, step, &pictures);
     return 0;
 }
@@ -41,7 +41,7 @@ static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
 static void update(void *trainee, double learning_rate, double ema_decay, struct fit_outcome *out)
 {
     struct trainee *t = trainee;
-    struct autoencoder_result r;
+    struct autoencoder_step_result r;
     autoencoder_step_update(t->step, learning_rate, ema_decay, &r);
     if (r.applied) {
         t->sums.reconstruction += r.losses.reconstruction;
@@ -65,7 +65,7 @@ static void add_further(struct trainee *t, struct fit_numbers *n)
     struct reconstruction_numbers r = autoencoder_step_numbers(t->step);
     if (t->f->step.lpips && isfinite(r.perceptual))
         fit_number(n, "loss/lpips", r.perceptual);
-    if (!t->f->loop.bank->companion || !isfinite(r.discriminator))
+    if (!t->f->loop.parameters->companion || !isfinite(r.discriminator))
         return;
     fit_number(n, "loss/discriminator", r.discriminator);
     fit_number(n, "loss/generator", r.generator);
@@ -114,7 +114,7 @@ static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-static void add_batch(struct trainee *t, enum bank_array which, const struct image_batch *b,
+static void add_batch(struct trainee *t, enum parameter_array which, const struct image_batch *b,
                       struct quality *sums)
 {
     size_t n = (size_t)b->n;
@@ -122,7 +122,7 @@ static void add_batch(struct trainee *t, enum bank_array which, const struct ima
         xmalloc(n * 3 * (size_t)b->height * (size_t)b->width * sizeof *reconstructions);
     struct autoencoder_losses *losses = xcalloc(n, sizeof *losses);
     double *psnr = xcalloc(2 * n, sizeof *psnr), *ssim = psnr + n;
-    struct picture_batch pictures = picture_batch(b);
+    struct autoencoder_batch pictures = autoencoder_batch(b);
     autoencoder_step_reconstruct(t->step, which, &pictures, reconstructions, losses);
     struct judging j = {b, reconstructions, psnr, ssim};
     parallel_for(b->n, 1, judge_some, &j);
@@ -139,7 +139,8 @@ static void add_batch(struct trainee *t, enum bank_array which, const struct ima
 }
 
 /* 1: a signal came in between. */
-static int judge(struct trainee *t, enum bank_array which, struct quality *mean, struct error *e)
+static int judge(struct trainee *t, enum parameter_array which, struct quality *mean,
+                 struct error *e)
 {
     const struct fit_loop *f = &t->f->loop;
     struct image_set *images = t->f->images;
@@ -168,9 +169,9 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 {
     struct trainee *t = trainee;
     struct quality ema, raw;
-    int status = judge(t, BANK_EMA, &ema, e);
+    int status = judge(t, ARRAY_EMA, &ema, e);
     if (status == 0)
-        status = judge(t, BANK_PARAMETERS, &raw, e);
+        status = judge(t, ARRAY_WEIGHTS, &raw, e);
     if (status != 0)
         return status;
     fit_number(n, "holdout-loss/ema", ema.loss);
@@ -250,11 +251,11 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     size_t size = 3 * (size_t)b.height * (size_t)b.width;
     float *reconstructions = xmalloc((size_t)b.n * size * sizeof *reconstructions);
     struct autoencoder_losses *losses = xcalloc((size_t)b.n, sizeof *losses);
-    struct picture_batch part = picture_batch(&b);
+    struct autoencoder_batch part = autoencoder_batch(&b);
     for (int64_t i = 0, batch = t->f->step.batch; i < b.n; i += batch) {
         part.n = b.n - i < batch ? b.n - i : batch;
         part.pictures = b.pictures + (size_t)i * size;
-        autoencoder_step_reconstruct(t->step, BANK_EMA, &part, reconstructions + (size_t)i * size,
+        autoencoder_step_reconstruct(t->step, ARRAY_EMA, &part, reconstructions + (size_t)i * size,
                                      losses + i);
     }
     int status = add_pictures(&grid, b.pictures, &b, e);
@@ -273,10 +274,10 @@ static int open_trainee(struct trainee *t, struct error *e)
 {
     const struct fit_autoencoder *f = t->f;
     const struct training_state *s = f->loop.state;
-    struct bank *bank = f->loop.bank;
-    if (autoencoder_step_open(&t->step, bank, f->loop.collective, &f->step, e) != 0)
+    struct parameters *parameters = f->loop.parameters;
+    if (autoencoder_step_open(&t->step, parameters, f->loop.collective, &f->step, e) != 0)
         return -1;
-    if (f->loop.options.resumed && strcmp(s->precision, device_precision(bank->device)) == 0)
+    if (f->loop.options.resumed && strcmp(s->precision, device_precision(parameters->device)) == 0)
         autoencoder_step_set_loss_scale(t->step,
                                         (struct loss_scale){s->loss_scale, s->loss_scale_steps});
     struct batch_reader_options reader = {

@@ -34,7 +34,7 @@ static struct fit_loop loop_of(const struct fit_cloob *f)
     return (struct fit_loop){
         .options = f->options,
         .order = image_set_order(f->images),
-        .bank = f->bank,
+        .parameters = f->parameters,
         .collective = f->collective,
         .run = f->run,
         .state = f->state,
@@ -42,13 +42,13 @@ static struct fit_loop loop_of(const struct fit_cloob *f)
     };
 }
 
-int fit_cloob_sizes(struct cloob_sizes *sizes, const struct bank *b, struct error *e)
+int fit_cloob_sizes(struct cloob_sizes *sizes, const struct parameters *p, struct error *e)
 {
     struct named_weights names;
     struct cloob *c = NULL;
     struct clip_bpe *bpe = NULL;
-    bank_names(&names, b, BANK_PARAMETERS);
-    int status = cloob_load(&c, &names, b->device, e);
+    parameters_names(&names, p, ARRAY_WEIGHTS);
+    int status = cloob_load(&c, &names, p->device, e);
     if (status == 0) {
         *sizes = *cloob_sizes(c);
         if (!sizes->has_image || !sizes->has_text)
@@ -183,7 +183,7 @@ static bool is_new_caption(struct held_out *h, const int32_t *tokens, int64_t co
 }
 
 /* Embeds of a batch, without those whose captions were there before. */
-static void embed_batch(struct cloob_trainee *u, enum bank_array which, struct held_out *h,
+static void embed_batch(struct cloob_trainee *u, enum parameter_array which, struct held_out *h,
                         struct image_batch *b)
 {
     const struct cloob_sizes *sizes = cloob_step_sizes(u->step);
@@ -210,7 +210,7 @@ static void embed_batch(struct cloob_trainee *u, enum bank_array which, struct h
     h->count += kept;
 }
 
-static int embed_holdout(struct cloob_trainee *u, enum bank_array which, struct held_out *h,
+static int embed_holdout(struct cloob_trainee *u, enum parameter_array which, struct held_out *h,
                          struct error *e)
 {
     const struct fit_cloob *f = u->f;
@@ -251,7 +251,7 @@ static struct cloob_scores score(struct cloob_trainee *u, const struct held_out 
 }
 
 /* 1: a signal came in between. */
-static int judge(struct cloob_trainee *u, enum bank_array which, struct cloob_scores *scores,
+static int judge(struct cloob_trainee *u, enum parameter_array which, struct cloob_scores *scores,
                  int64_t *judged, struct error *e)
 {
     struct held_out h = {0};
@@ -270,9 +270,9 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
     struct cloob_trainee *u = trainee;
     struct cloob_scores ema, raw;
     int64_t judged;
-    int status = judge(u, BANK_EMA, &ema, &judged, e);
+    int status = judge(u, ARRAY_EMA, &ema, &judged, e);
     if (status == 0)
-        status = judge(u, BANK_PARAMETERS, &raw, &judged, e);
+        status = judge(u, ARRAY_WEIGHTS, &raw, &judged, e);
     if (status != 0)
         return status;
     fit_number(n, "holdout-loss/ema", ema.loss);
@@ -304,12 +304,12 @@ static char *describe(void *trainee, uint64_t sample)
 static int open_trainee(struct cloob_trainee *u, struct error *e)
 {
     const struct fit_cloob *f = u->f;
-    if (cloob_step_open(&u->step, f->bank, f->collective, &f->step, e) != 0)
+    if (cloob_step_open(&u->step, f->parameters, f->collective, &f->step, e) != 0)
         return -1;
     const struct cloob_sizes *sizes = cloob_step_sizes(u->step);
     if (clip_bpe_new(&u->bpe, sizes->vocabulary, e) != 0)
         return -1;
-    const char *precision = device_precision(f->bank->device);
+    const char *precision = device_precision(f->parameters->device);
     if (f->options.resumed && strcmp(f->state->precision, precision) == 0)
         cloob_step_set_loss_scale(
             u->step, (struct loss_scale){f->state->loss_scale, f->state->loss_scale_steps});
@@ -361,29 +361,30 @@ int fit_cloob_run(const struct fit_cloob *f, enum fit_end *end, struct error *e)
 
 static int64_t needed_with(const struct fit_cloob *f, const struct cloob_step_options *o)
 {
-    struct net_plan plan = bank_plan(f->bank);
+    struct architecture architecture = parameters_architecture(f->parameters);
     bool evaluates = image_set_order(f->images)->holdout > 0;
-    int64_t bytes = cloob_step_memory(&plan, o, f->bank->device, evaluates ? o->batch : 0);
-    plan_release(&plan);
+    int64_t bytes =
+        cloob_step_memory(&architecture, o, f->parameters->device, evaluates ? o->batch : 0);
+    architecture_release(&architecture);
     return bytes;
 }
 
 int64_t fit_cloob_memory(const struct fit_cloob *f)
 {
-    const struct bank *b = f->bank;
+    const struct parameters *p = f->parameters;
     int64_t needed = needed_with(f, &f->step);
-    double array = (double)b->elements * sizeof(float);
+    double array = (double)p->elements * sizeof(float);
     char one[32], moments[32], step[32];
     note("memory: weights, their average and gradients %s each, moments %s, a step of %" PRId64
          " pairs in %s %s",
          format_bytes(one, array), format_bytes(moments, 2 * array), f->step.batch,
-         device_precision(b->device), format_bytes(step, (double)needed - 5 * array));
+         device_precision(p->device), format_bytes(step, (double)needed - 5 * array));
     return needed;
 }
 
 int fit_cloob_check_memory(const struct fit_cloob *f, int64_t needed, struct error *e)
 {
-    struct device *d = f->bank->device;
+    struct device *d = f->parameters->device;
     size_t left = device_memory_left(d);
     if (left == SIZE_MAX)
         return 0;

@@ -15,7 +15,7 @@ struct fit_cloob {
     struct cloob_step_options step; /* batch and accumulate as the loop has them */
     uint64_t seed;                  /* of the data's order */
     bool flip;                      /* mirror every other picture */
-    struct bank *bank;
+    struct parameters *parameters;
     /* With captions, in [0, 1]; where its pictures are not of the size that the network takes, they
      * are resized as ccld-encode does it. */
     struct image_set *images;
@@ -30,9 +30,9 @@ struct fit_cloob {
  * group are left out where there is one. */
 #define FIT_CLOOB_JUDGED 256
 
-/* Sizes of the network in a bank; fails where it is no CLOOB with both towers, and with a
+/* Sizes of the network in a parameters; fails where it is no CLOOB with both towers, and with a
  * vocabulary that there are merges for. */
-int fit_cloob_sizes(struct cloob_sizes *sizes, const struct bank *b, struct error *e);
+int fit_cloob_sizes(struct cloob_sizes *sizes, const struct parameters *p, struct error *e);
 
 /* Bytes that the run needs on its device at the peak of a step. With -v says what they are for. */
 int64_t fit_cloob_memory(const struct fit_cloob *f);

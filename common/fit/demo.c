@@ -102,13 +102,13 @@ static char *list_prompts(const struct demo *d)
     return text;
 }
 
-static int open_all(struct demo *d, const struct bank *b, const struct shard_info *store,
+static int open_all(struct demo *d, const struct parameters *p, const struct shard_info *store,
                     struct error *e)
 {
     if (read_prompts(d, e) != 0 || open_networks(d, store, e) != 0)
         return -1;
-    bank_names(&d->names, b, BANK_EMA);
-    if (unet_load(&d->unet, &d->names, b->device, e) != 0)
+    parameters_names(&d->names, p, ARRAY_EMA);
+    if (unet_load(&d->unet, &d->names, p->device, e) != 0)
         return -1;
     struct sample_options sample = sampling(d);
     if (sample_check(&sample, d->unet, d->model->kl, e) != 0)
@@ -120,13 +120,13 @@ static int open_all(struct demo *d, const struct bank *b, const struct shard_inf
     return 0;
 }
 
-int demo_open(struct demo **out, const struct demo_options *o, const struct bank *b,
+int demo_open(struct demo **out, const struct demo_options *o, const struct parameters *p,
               const struct shard_info *store, struct error *e)
 {
     struct demo *d = xcalloc(1, sizeof *d);
     d->options = *o;
-    tape_init(&d->tape, b->device);
-    if (open_all(d, b, store, e) != 0) {
+    tape_init(&d->tape, p->device);
+    if (open_all(d, p, store, e) != 0) {
         demo_close(d);
         return -1;
     }

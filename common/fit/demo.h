@@ -25,9 +25,9 @@ struct demo_options {
     int height, width; /* pixels */
 };
 
-/* Reads and embeds the prompts. The networks must be those that `store` was encoded with. b must
+/* Reads and embeds the prompts. The networks must be those that `store` was encoded with. p must
  * outlive d. */
-int demo_open(struct demo **d, const struct demo_options *o, const struct bank *b,
+int demo_open(struct demo **d, const struct demo_options *o, const struct parameters *p,
               const struct shard_info *store, struct error *e);
 void demo_close(struct demo *d); /* NULL is fine */
 

@@ -88,7 +88,8 @@ void fit_loop_announce(const struct fit_loop *f, int64_t memory_bytes)
                  format_count(images, f->order->holdout));
     inform("effective batch %" PRId64 "%s, learning rate %.9g, %s parameters, %s images%s, %s "
            "steps per epoch, %s of memory",
-           effective, product, f->options.rate.base, format_count(parameters, f->bank->parameters),
+           effective, product, f->options.rate.base,
+           format_count(parameters, f->parameters->parameter_count),
            format_count(images, order_training_count(f->order)), held_out,
            format_count(steps, order_steps_per_epoch(f->order, effective)),
            format_bytes(memory, (double)memory_bytes));
@@ -210,7 +211,7 @@ static void account(struct loop *l, const struct fit_outcome *r, double rate, do
     s->at = order_advance(l->f->order, s->at, 1, l->effective_batch);
     s->learning_rate = rate;
     s->ema_decay = decay;
-    s->updates = l->f->bank->updates;
+    s->updates = l->f->parameters->updates;
     s->loss_scale = r->loss_scale.scale;
     s->loss_scale_steps = r->loss_scale.updates;
     l->tally.images += l->effective_batch;
@@ -246,7 +247,7 @@ static int run_step(struct loop *l, struct error *e)
             return -1;
     }
     double rate = learning_rate_at(&o->rate, l->s->step);
-    double decay = ema_decay_at(f->bank->updates + 1, o->ema_decay_at);
+    double decay = ema_decay_at(f->parameters->updates + 1, o->ema_decay_at);
     struct fit_outcome r = {0};
     f->functions->update(f->trainee, rate, decay, &r);
     account(l, &r, rate, decay);
@@ -259,7 +260,7 @@ static int save(struct loop *l, struct error *e)
     int status = 0;
     l->s->seconds = l->resumed_seconds + begin - l->begin;
     if (is_first_rank(l))
-        status = checkpoint_save(l->f->run, l->f->bank, l->s, l->f->options.keep, e);
+        status = checkpoint_save(l->f->run, l->f->parameters, l->s, l->f->options.keep, e);
     collective_barrier(l->f->collective);
     if (status != 0)
         return -1;
@@ -366,7 +367,7 @@ int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e)
 {
     struct loop l = {.f = f, .s = f->state, .effective_batch = fit_loop_effective_batch(f)};
     snprintf(f->state->precision, sizeof f->state->precision, "%s",
-             device_precision(f->bank->device));
+             device_precision(f->parameters->device));
     if (metrics_open(&l.metrics, run_folder(f->run), f->options.resumed ? f->state->step : -1, e))
         return error_prefix(e, "cannot write the metrics of '%s'", run_folder(f->run));
     int status = begin(&l, e);

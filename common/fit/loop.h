@@ -10,7 +10,7 @@
 #include "common/run/metrics.h"
 #include "common/train/collective.h"
 #include "common/train/schedules.h"
-#include "common/train/update.h"
+#include "common/train/updater.h"
 
 /* The loop that trains any network: steps, and between them numbers for people, held-out losses,
  * checkpoints and demos, until the end, a signal or too many steps that came to nothing. What is
@@ -76,8 +76,8 @@ struct fit_loop {
     struct fit_loop_options options;
     const struct trainee_functions *functions;
     void *trainee;
-    const struct order *order; /* of the data */
-    struct bank *bank;         /* what is trained and saved; its average is what counts */
+    const struct order *order;     /* of the data */
+    struct parameters *parameters; /* what is trained and saved; its average is what counts */
     struct collective *collective;
     struct run *run;
     struct training_state *state; /* step, at, counters: where the run stands; kept up to date */

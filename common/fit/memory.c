@@ -11,34 +11,35 @@
 /* What libraries need to work in, and what does not fit into the gaps. */
 #define MARGIN ((int64_t)1 << 30)
 
-static int64_t needed_with(const struct fit *f, const struct step_options *o,
+static int64_t needed_with(const struct fit *f, const struct unet_step_options *o,
                            const struct device *like)
 {
-    const struct shard_info *info = dataset_info(f->data);
-    struct net_plan plan = bank_plan(f->bank);
-    int64_t bytes = step_memory(&plan, o, like, info->latent_height, info->latent_width);
-    plan_release(&plan);
+    const struct shard_info *info = latent_set_info(f->data);
+    struct architecture architecture = parameters_architecture(f->parameters);
+    int64_t bytes =
+        unet_step_memory(&architecture, o, like, info->latent_height, info->latent_width);
+    architecture_release(&architecture);
     return bytes;
 }
 
 int64_t fit_memory(const struct fit *f)
 {
-    const struct bank *b = f->bank;
-    int64_t needed = needed_with(f, &f->options.step, b->device);
-    double array = (double)b->elements * sizeof(float);
-    double trained = (double)b->trained_elements * sizeof(float);
+    const struct parameters *p = f->parameters;
+    int64_t needed = needed_with(f, &f->options.step, p->device);
+    double array = (double)p->elements * sizeof(float);
+    double trained = (double)p->trained_elements * sizeof(float);
     double rest = (double)needed - 2 * array - 3 * trained;
     char one[32], average[32], gradients[32], moments[32], step[32];
     note("memory: weights %s, their average %s, gradients %s, moments %s, a step of %" PRId64
          " images in %s %s",
          format_bytes(one, array), format_bytes(average, array), format_bytes(gradients, trained),
-         format_bytes(moments, 2 * trained), f->options.step.batch, device_precision(b->device),
+         format_bytes(moments, 2 * trained), f->options.step.batch, device_precision(p->device),
          format_bytes(step, rest));
     return needed;
 }
 
 struct remedy {
-    struct step_options step;
+    struct unet_step_options step;
     struct device like;
     char text[160];
 };
@@ -57,7 +58,7 @@ static bool find_batch(struct remedy *r, const struct fit *f, int64_t available)
             continue;
         char bytes[32];
         int n = 0;
-        if (r->like.compute != f->bank->device->compute)
+        if (r->like.compute != f->parameters->device->compute)
             n += snprintf(r->text, sizeof r->text, "--precision %s ", device_precision(&r->like));
         if (r->step.recompute != f->options.step.recompute)
             n += snprintf(r->text + n, sizeof r->text - (size_t)n, "--recompute ");
@@ -115,7 +116,7 @@ int fit_check_batch_memory(struct device *d, int64_t batch, int64_t accumulate,
 
 int fit_check_memory(const struct fit *f, int64_t needed, struct error *e)
 {
-    struct device *d = f->bank->device;
+    struct device *d = f->parameters->device;
     int64_t available = available_memory(d);
     if (needed <= available)
         return 0;

@@ -14,9 +14,9 @@
 /* A U-Net in training on shards: the trainee of common/fit/loop.h. */
 struct unet_trainee {
     const struct fit *f;
-    struct step *step;
+    struct unet_step *step;
     struct embed_neighbours *neighbours; /* NULL: embeds are not mixed */
-    struct batch_reader *reader;
+    struct latent_reader *reader;
     struct holdout_batch holdout;
     uint64_t *suspects; /* [batch * accumulate] */
     /* Of the steps since they were last logged. */
@@ -47,8 +47,8 @@ static struct fit_loop loop_of(const struct fit *f)
 {
     return (struct fit_loop){
         .options = loop_options(&f->options),
-        .order = dataset_order(f->data),
-        .bank = f->bank,
+        .order = latent_set_order(f->data),
+        .parameters = f->parameters,
         .collective = f->collective,
         .run = f->run,
         .state = f->state,
@@ -56,25 +56,25 @@ static struct fit_loop loop_of(const struct fit *f)
     };
 }
 
-int64_t fit_steps_left(const struct fit_options *o, const struct dataset *d,
+int64_t fit_steps_left(const struct fit_options *o, const struct latent_set *d,
                        const struct training_state *s, int64_t effective_batch)
 {
     struct fit_loop_options options = loop_options(o);
-    return fit_loop_steps_left(&options, dataset_order(d), s, effective_batch);
+    return fit_loop_steps_left(&options, latent_set_order(d), s, effective_batch);
 }
 
 /* The reference's rule of thumb. */
 static void warn_of_overfitting(const struct fit *f)
 {
-    const struct shard_info *info = dataset_info(f->data);
-    int64_t images = dataset_training_count(f->data);
+    const struct shard_info *info = latent_set_info(f->data);
+    int64_t images = latent_set_training_count(f->data);
     int64_t numbers = (int64_t)shard_latent_count(info) * images;
     char parameters[32], floats[32], count[32];
-    if (3 * f->bank->parameters <= 2 * numbers)
+    if (3 * f->parameters->parameter_count <= 2 * numbers)
         return;
     warn("the network is likely to learn the data by heart: its %s parameters are more than two "
          "thirds of the data's %s numbers (%d*%d*%d*%s images)",
-         format_count(parameters, f->bank->parameters), format_count(floats, numbers),
+         format_count(parameters, f->parameters->parameter_count), format_count(floats, numbers),
          info->latent_height, info->latent_width, info->latent_channels,
          format_count(count, images));
 }
@@ -89,15 +89,15 @@ void fit_announce(const struct fit *f, int64_t memory_bytes)
 static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
 {
     struct unet_trainee *u = trainee;
-    const struct dataset_batch *b;
-    if (batch_reader_next(u->reader, &b, e) != 0)
+    const struct latent_batch *b;
+    if (latent_reader_next(u->reader, &b, e) != 0)
         return -1;
     CHECK(b->step == step && b->micro_batch == k);
-    step_micro_batch(u->step, step, &b->data);
+    unet_step_micro_batch(u->step, step, &b->data);
     return 0;
 }
 
-static void tally_add(struct unet_trainee *u, const struct step_result *r)
+static void tally_add(struct unet_trainee *u, const struct unet_step_result *r)
 {
     for (int64_t i = 0; r->applied && i < r->count; i++) {
         int quartile = (int)(r->samples[i].t * QUARTILES);
@@ -110,15 +110,15 @@ static void tally_add(struct unet_trainee *u, const struct step_result *r)
 static void update(void *trainee, double learning_rate, double ema_decay, struct fit_outcome *out)
 {
     struct unet_trainee *u = trainee;
-    struct step_result r;
-    step_update(u->step, learning_rate, ema_decay, &r);
+    struct unet_step_result r;
+    unet_step_update(u->step, learning_rate, ema_decay, &r);
     tally_add(u, &r);
     *out = (struct fit_outcome){
         .loss = r.loss,
         .gradient_norm = r.gradient_norm,
         .applied = r.applied,
         .rescaled = r.rescaled,
-        .loss_scale = step_loss_scale(u->step),
+        .loss_scale = unet_step_loss_scale(u->step),
         .suspects = u->suspects,
     };
     for (int64_t i = 0; i < r.count; i++)
@@ -143,11 +143,12 @@ static void numbers(void *trainee, struct fit_numbers *n)
 }
 
 /* Mean loss of all held-out records. 1: a signal came in between. */
-static int mean_loss(struct unet_trainee *u, enum bank_array which, double *mean, struct error *e)
+static int mean_loss(struct unet_trainee *u, enum parameter_array which, double *mean,
+                     struct error *e)
 {
     const struct fit *f = u->f;
-    int64_t count = dataset_holdout_count(f->data), batch = f->options.step.batch;
-    struct step_sample *samples = xcalloc((size_t)batch, sizeof *samples);
+    int64_t count = latent_set_holdout_count(f->data), batch = f->options.step.batch;
+    struct unet_step_sample *samples = xcalloc((size_t)batch, sizeof *samples);
     double sum = 0;
     int status = 0;
     for (int64_t first = 0; first < count && status == 0; first += batch) {
@@ -157,7 +158,7 @@ static int mean_loss(struct unet_trainee *u, enum bank_array which, double *mean
             status = holdout_batch_read(&u->holdout, f->data, first, n, e);
         if (status != 0)
             break;
-        step_evaluate(u->step, which, &u->holdout.data, first, samples);
+        unet_step_evaluate(u->step, which, &u->holdout.data, first, samples);
         for (int64_t i = 0; i < n; i++)
             sum += samples[i].loss;
     }
@@ -170,9 +171,9 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 {
     struct unet_trainee *u = trainee;
     double ema, raw;
-    int status = mean_loss(u, BANK_EMA, &ema, e);
+    int status = mean_loss(u, ARRAY_EMA, &ema, e);
     if (status == 0)
-        status = mean_loss(u, BANK_PARAMETERS, &raw, e);
+        status = mean_loss(u, ARRAY_WEIGHTS, &raw, e);
     if (status != 0)
         return status;
     fit_number(n, "holdout-loss/ema", ema);
@@ -185,7 +186,7 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 static double waited(void *trainee)
 {
     struct unet_trainee *u = trainee;
-    return batch_reader_waited(u->reader);
+    return latent_reader_waited(u->reader);
 }
 
 static char *describe(void *trainee, uint64_t sample)
@@ -193,8 +194,8 @@ static char *describe(void *trainee, uint64_t sample)
     struct unet_trainee *u = trainee;
     struct error e;
     char *path;
-    if (dataset_path(u->f->data, (int64_t)sample, &path, &e) != 0)
-        path = dataset_describe(u->f->data, (int64_t)sample);
+    if (latent_set_path(u->f->data, (int64_t)sample, &path, &e) != 0)
+        path = latent_set_describe(u->f->data, (int64_t)sample);
     return path;
 }
 
@@ -208,14 +209,14 @@ static int make_demo(void *trainee, const char *run, int64_t step, struct metric
 static int open_trainee(struct unet_trainee *u, struct error *e)
 {
     const struct fit *f = u->f;
-    const struct step_options *o = &f->options.step;
+    const struct unet_step_options *o = &f->options.step;
     holdout_batch_init(&u->holdout);
-    if (step_open(&u->step, f->bank, f->collective, o, e) != 0)
+    if (unet_step_open(&u->step, f->parameters, f->collective, o, e) != 0)
         return -1;
-    const char *precision = device_precision(f->bank->device);
+    const char *precision = device_precision(f->parameters->device);
     if (f->options.resumed && strcmp(f->state->precision, precision) == 0)
-        step_set_loss_scale(u->step,
-                            (struct loss_scale){f->state->loss_scale, f->state->loss_scale_steps});
+        unet_step_set_loss_scale(
+            u->step, (struct loss_scale){f->state->loss_scale, f->state->loss_scale_steps});
     u->suspects = xcalloc((size_t)(o->batch * o->accumulate), sizeof *u->suspects);
     if (f->options.embed_neighbours > 0 &&
         embed_neighbours_open(&u->neighbours, f->data, f->options.embed_neighbours, o->seed, e) !=
@@ -230,14 +231,14 @@ static int open_trainee(struct unet_trainee *u, struct error *e)
         .first_step = f->state->step,
         .start = f->state->at,
     };
-    return batch_reader_open(&u->reader, f->data, u->neighbours, &reader, e);
+    return latent_reader_open(&u->reader, f->data, u->neighbours, &reader, e);
 }
 
 static void close_trainee(struct unet_trainee *u)
 {
-    batch_reader_close(u->reader);
+    latent_reader_close(u->reader);
     embed_neighbours_close(u->neighbours);
-    step_close(u->step);
+    unet_step_close(u->step);
     holdout_batch_release(&u->holdout);
     free(u->suspects);
 }

@@ -11,7 +11,7 @@
 /* Training of a U-Net on shards: common/fit/loop.h with common/train/unet_step.h and
  * common/data/latent_set.h. */
 struct fit_options {
-    struct step_options step;
+    struct unet_step_options step;
     int64_t embed_neighbours; /* at most so many: common/data/embed_neighbours.h; 0: none */
     struct learning_rate_options rate;
     int64_t ema_decay_at;
@@ -26,8 +26,8 @@ struct fit_options {
 /* What a run works on; all of it belongs to the caller and must outlive the call. */
 struct fit {
     struct fit_options options;
-    struct bank *bank;
-    struct dataset *data;
+    struct parameters *parameters;
+    struct latent_set *data;
     struct collective *collective;
     struct run *run;
     struct demo *demo;            /* NULL: none */
@@ -43,7 +43,7 @@ void fit_announce(const struct fit *f, int64_t memory_bytes);
 int fit_run(const struct fit *f, enum fit_end *end, struct error *e);
 
 /* Steps from state to the end of the run; -1 where there is none. */
-int64_t fit_steps_left(const struct fit_options *o, const struct dataset *d,
+int64_t fit_steps_left(const struct fit_options *o, const struct latent_set *d,
                        const struct training_state *s, int64_t effective_batch);
 
 #endif

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 #include "common/base/error.h"
-#include "common/nets/load.h"
+#include "common/nets/loader.h"
 #include "kernels/tape.h"
 
 /* The two towers of CLOOB (crowsonkb/cloob-training, cloob_training/model_pt.py): pictures and

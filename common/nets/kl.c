@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
-#include "common/nets/plan.h"
+#include "common/nets/architecture.h"
 
 #define NORM_EPS   1e-6f
 #define LEVELS_MAX 8
@@ -211,7 +211,7 @@ int kl_load(struct kl **out, const struct named_weights *names, struct device *d
         return -1;
     }
     for (int i = 0; i < names->count; i++)
-        if (plan_kind_of(NET_KL, names->items[i].name) != PLAN_SCALAR)
+        if (tensor_kind_of(NET_KL, names->items[i].name) != TENSOR_SCALAR)
             k->sizes.parameters += weight_count(&names->items[i]);
     *out = k;
     return 0;

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 #include "common/base/error.h"
-#include "common/nets/load.h"
+#include "common/nets/loader.h"
 #include "kernels/tape.h"
 
 /* The KL autoencoder of CompVis latent-diffusion (ldm/modules/diffusionmodules/model.py, Encoder

@@ -2,7 +2,7 @@
 #define CCLD_NETS_LPIPS_H
 
 #include "common/base/error.h"
-#include "common/nets/load.h"
+#include "common/nets/loader.h"
 #include "kernels/tape.h"
 
 /* LPIPS (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric",

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "common/base/progress.h"
+#include "common/nets/architecture.h"
 #include "common/nets/names.h"
-#include "common/nets/plan.h"
 
 /* A line of text that fills up. */
 struct line {
@@ -52,7 +52,7 @@ static int64_t parameters(const struct named_weights *n)
 {
     int64_t sum = 0;
     for (int i = 0; i < n->count; i++)
-        if (plan_kind_of(n->net, n->items[i].name) != PLAN_SCALAR)
+        if (tensor_kind_of(n->net, n->items[i].name) != TENSOR_SCALAR)
             sum += weight_count(&n->items[i]);
     return sum;
 }

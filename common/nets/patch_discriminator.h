@@ -2,14 +2,14 @@
 #define CCLD_NETS_PATCH_DISCRIMINATOR_H
 
 #include "common/base/error.h"
-#include "common/nets/load.h"
+#include "common/nets/loader.h"
 #include "kernels/tape.h"
 
 /* The discriminator of patches (Isola et al., "Image-to-Image Translation with Conditional
  * Adversarial Networks", arXiv 1611.07004) as taming-transformers has it (NLayerDiscriminator):
  * `layers` 4x4 convolutions of stride 2 and two of stride 1, batch norm behind all but the first
  * and the last, leaky ReLUs. Only for training: norms take the batch's own statistics, running
- * averages are neither kept nor read. Its plan is plan_discriminator's. */
+ * averages are neither kept nor read. Its architecture is patch_discriminator_architecture's. */
 struct patch_discriminator;
 
 struct patch_discriminator_sizes {

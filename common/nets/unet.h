@@ -2,7 +2,7 @@
 #define CCLD_NETS_UNET_H
 
 #include "common/base/error.h"
-#include "common/nets/load.h"
+#include "common/nets/loader.h"
 #include "kernels/tape.h"
 
 /* The conditioned residual U-Net of cloob-latent-diffusion (train_latent_diffusion.py there): given

@@ -264,14 +264,14 @@ static int write_state(const char *folder, const struct training_state *s, struc
     return result ? error_prefix(e, STATE_FILE) : 0;
 }
 
-static int write_aside(const char *folder, const struct bank *b, struct training_state *s,
+static int write_aside(const char *folder, const struct parameters *p, struct training_state *s,
                        struct error *e)
 {
     if (remove_folder(folder, e))
         return -1;
     if (mkdir(folder, 0777))
         return error_errno(e, "cannot make '%s'", folder);
-    if (checkpoint_write_tensors(folder, b, s, e) || write_state(folder, s, e) ||
+    if (checkpoint_write_tensors(folder, p, s, e) || write_state(folder, s, e) ||
         sync_folder(folder, e)) {
         remove_folder(folder, NULL);
         return -1;
@@ -363,19 +363,19 @@ void run_prune(const struct run *r, int64_t step, int64_t keep)
     free(l.steps);
 }
 
-int checkpoint_save(struct run *r, const struct bank *b, struct training_state *s, int64_t keep,
-                    struct error *e)
+int checkpoint_save(struct run *r, const struct parameters *p, struct training_state *s,
+                    int64_t keep, struct error *e)
 {
     CHECK(s->step >= 0 && keep >= 0);
     char name[CHECKPOINT_NAME_SIZE];
     checkpoint_name(name, s->step);
     snprintf(s->version, sizeof s->version, "%s", CCLD_VERSION);
-    s->updates = b->updates;
+    s->updates = p->updates;
     char *path = path_join(r->folder, name),
          *new = xasprintf("%s" SUFFIX_TMP "%ld", path, (long)getpid());
-    int result = checkpoint_check_space(r->folder, checkpoint_bytes(b), e);
+    int result = checkpoint_check_space(r->folder, checkpoint_bytes(p), e);
     if (!result)
-        result = write_aside(new, b, s, e);
+        result = write_aside(new, p, s, e);
     if (!result && put_in_place(new, path, e)) {
         remove_folder(new, NULL);
         result = -1;

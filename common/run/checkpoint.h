@@ -14,8 +14,8 @@
  *   networks);
  * - raw.safetensors: the weights themselves;
  * - optimizer.safetensors: AdamW's moments, m.NAME and v.NAME of each trained tensor;
- * - discriminator.safetensors and discriminator-optimizer.safetensors: where the bank has one as
- *   its companion, its weights and moments;
+ * - discriminator.safetensors and discriminator-optimizer.safetensors: where the parameters has one
+ * as its companion, its weights and moments;
  * - state.json: everything else;
  * - RUN/latest: symbolic link to the last one.
  *
@@ -36,10 +36,10 @@ struct training_option {
 /* What state.json holds. Plain numbers that are not known are NaN. */
 struct training_state {
     char version[TRAINING_VERSION_SIZE]; /* of the program that wrote it */
-    int64_t step;               /* steps done, skipped ones included: the next one's number */
-    int64_t updates;            /* of them applied; written from and read into the bank */
-    int64_t images;             /* seen by those steps */
-    struct dataset_position at; /* of the next step */
+    int64_t step;            /* steps done, skipped ones included: the next one's number */
+    int64_t updates;         /* of them applied; written from and read into the parameters */
+    int64_t images;          /* seen by those steps */
+    struct data_position at; /* of the next step */
     uint64_t seed;
     double seconds; /* of training, all sessions together */
 
@@ -59,7 +59,7 @@ struct training_state {
     struct training_option *options; /* training_state_set_option */
     int option_count;
 
-    /* Filled by checkpoint_save and checked by checkpoint_load_bank. */
+    /* Filled by checkpoint_save and checked by checkpoint_load_parameters. */
     struct checkpoint_file {
         char name[48];
         int64_t bytes;                   /* of all tensors */
@@ -94,7 +94,7 @@ void run_prune(const struct run *r, int64_t step, int64_t keep);
 /* "step-00050000" */
 void checkpoint_name(char name[CHECKPOINT_NAME_SIZE], int64_t step);
 /* Bytes on disk of one. */
-int64_t checkpoint_bytes(const struct bank *b);
+int64_t checkpoint_bytes(const struct parameters *p);
 /* Fails, with both figures, when the file system of `folder` has less than that free. */
 int checkpoint_check_space(const char *folder, int64_t bytes, struct error *e);
 
@@ -102,8 +102,8 @@ int checkpoint_check_space(const char *folder, int64_t bytes, struct error *e);
  * same step is replaced. Free space is checked before. Whatever fails or whenever the process is
  * killed, the checkpoints that were there stay, and `latest` points to a complete one. Sets
  * s->version, s->updates and s->files. */
-int checkpoint_save(struct run *r, const struct bank *b, struct training_state *s, int64_t keep,
-                    struct error *e);
+int checkpoint_save(struct run *r, const struct parameters *p, struct training_state *s,
+                    int64_t keep, struct error *e);
 
 /* The checkpoint that `path` means: itself, or of a run the one `latest` points to, or the one with
  * the highest step where there is no `latest` (a run that was copied without links). To write to
@@ -113,8 +113,8 @@ int checkpoint_find(const char *path, char **checkpoint, char **run, struct erro
 /* s: not initialised before; training_state_release after success. */
 int checkpoint_read_state(struct training_state *s, const char *checkpoint, struct error *e);
 /* All weights and moments, checked against one another, the sizes and hashes in s, and for numbers
- * that are not finite. Reasons name the file. b->updates is set. */
-int checkpoint_load_bank(struct bank **b, const struct training_state *s, const char *checkpoint,
-                         struct device *d, struct error *e);
+ * that are not finite. Reasons name the file. p->updates is set. */
+int checkpoint_load_parameters(struct parameters **p, const struct training_state *s,
+                               const char *checkpoint, struct device *d, struct error *e);
 
 #endif

@@ -29,7 +29,7 @@ const char *checkpoint_file_name(enum net net, int file)
 /* Which arrays a file holds, each with a prefix to the tensors' names. */
 struct part {
     const char *prefix;
-    enum bank_array array;
+    enum parameter_array array;
 };
 #define PARTS_MAX 2
 
@@ -41,17 +41,17 @@ static bool is_optimizer(int file)
 static int parts_of(struct part parts[PARTS_MAX], int file)
 {
     if (is_optimizer(file)) {
-        parts[0] = (struct part){"m.", BANK_M};
-        parts[1] = (struct part){"v.", BANK_V};
+        parts[0] = (struct part){"m.", ARRAY_M};
+        parts[1] = (struct part){"v.", ARRAY_V};
         return 2;
     }
-    parts[0] = (struct part){"", file == FILE_EMA ? BANK_EMA : BANK_PARAMETERS};
+    parts[0] = (struct part){"", file == FILE_EMA ? ARRAY_EMA : ARRAY_WEIGHTS};
     return 1;
 }
 
-static int tensors_in(const struct bank *b, int file)
+static int tensors_in(const struct parameters *p, int file)
 {
-    return is_optimizer(file) ? b->trained_count : b->count;
+    return is_optimizer(file) ? p->trained_count : p->count;
 }
 
 static bool all_finite(const float *x, int64_t count)
@@ -89,7 +89,7 @@ static void hash_name(XXH3_state_t *state, const char *name, int ndim, const int
 
 /* One file on its way to the disk. */
 struct writing {
-    const struct bank *bank;
+    const struct parameters *parameters;
     struct safetensors_writer *out;
     XXH3_state_t *hash;
     float *scratch; /* NULL where the host reads the arrays in place */
@@ -103,12 +103,12 @@ static int append(struct writing *w, const void *data, size_t size, struct error
     return safetensors_append(w->out, data, size, e);
 }
 
-static int append_tensor(struct writing *w, enum bank_array array, const struct bank_tensor *t,
+static int append_tensor(struct writing *w, enum parameter_array array, const struct parameter *t,
                          struct error *e)
 {
     for (int64_t at = 0; at < t->count; at += ELEMENTS_AT_ONCE) {
         int64_t n = t->count - at < ELEMENTS_AT_ONCE ? t->count - at : ELEMENTS_AT_ONCE;
-        const float *data = bank_read(w->bank, array, t->offset + at, n, w->scratch);
+        const float *data = parameters_read(w->parameters, array, t->offset + at, n, w->scratch);
         if (!all_finite(data, n))
             return error_set(e, "'%s' holds a number that is not finite", t->name);
         if (append(w, data, (size_t)n * sizeof *data, e))
@@ -138,17 +138,17 @@ static void declare_all(struct writing *w, int file, const struct training_state
     int count = parts_of(parts, file);
     declare_metadata(w, s);
     for (int p = 0; p < count; p++) {
-        for (int i = 0; i < tensors_in(w->bank, file); i++) {
-            const struct bank_tensor *t = &w->bank->tensors[i];
+        for (int i = 0; i < tensors_in(w->parameters, file); i++) {
+            const struct parameter *t = &w->parameters->tensors[i];
             char *name = xasprintf("%s%s", parts[p].prefix, t->name);
             safetensors_declare(w->out, name, DTYPE_F32, t->ndim, t->shape);
             hash_name(w->hash, name, t->ndim, t->shape);
             free(name);
         }
     }
-    for (int i = 0; !is_optimizer(file) && i < w->bank->scalar_count; i++) {
-        safetensors_declare(w->out, w->bank->scalars[i].name, DTYPE_F32, 0, NULL);
-        hash_name(w->hash, w->bank->scalars[i].name, 0, NULL);
+    for (int i = 0; !is_optimizer(file) && i < w->parameters->scalar_count; i++) {
+        safetensors_declare(w->out, w->parameters->scalars[i].name, DTYPE_F32, 0, NULL);
+        hash_name(w->hash, w->parameters->scalars[i].name, 0, NULL);
     }
 }
 
@@ -157,31 +157,31 @@ static int append_all(struct writing *w, int file, struct error *e)
     struct part parts[PARTS_MAX];
     int count = parts_of(parts, file);
     for (int p = 0; p < count; p++)
-        for (int i = 0; i < tensors_in(w->bank, file); i++)
-            if (append_tensor(w, parts[p].array, &w->bank->tensors[i], e))
+        for (int i = 0; i < tensors_in(w->parameters, file); i++)
+            if (append_tensor(w, parts[p].array, &w->parameters->tensors[i], e))
                 return -1;
-    for (int i = 0; !is_optimizer(file) && i < w->bank->scalar_count; i++)
-        if (append(w, &w->bank->scalars[i].value, sizeof(float), e))
+    for (int i = 0; !is_optimizer(file) && i < w->parameters->scalar_count; i++)
+        if (append(w, &w->parameters->scalars[i].value, sizeof(float), e))
             return -1;
     return 0;
 }
 
-static int write_file(const char *path, const struct bank *b, int file,
+static int write_file(const char *path, const struct parameters *p, int file,
                       const struct training_state *s, struct checkpoint_file *out, struct error *e)
 {
-    struct writing w = {.bank = b};
+    struct writing w = {.parameters = p};
     if (safetensors_create(&w.out, path, e))
         return -1;
     w.hash = hash_new();
     w.scratch =
-        b->device->host_memory ? NULL : xmalloc((size_t)ELEMENTS_AT_ONCE * sizeof *w.scratch);
+        p->device->host_memory ? NULL : xmalloc((size_t)ELEMENTS_AT_ONCE * sizeof *w.scratch);
     declare_all(&w, file, s);
     int result = append_all(&w, file, e);
     if (result)
         safetensors_abandon(w.out);
     else
         result = safetensors_commit(w.out, e);
-    snprintf(out->name, sizeof out->name, "%s", checkpoint_file_name(b->net, file));
+    snprintf(out->name, sizeof out->name, "%s", checkpoint_file_name(p->net, file));
     out->bytes = w.bytes;
     print_hash(out->hash, w.hash);
     XXH3_freeState(w.hash);
@@ -189,13 +189,13 @@ static int write_file(const char *path, const struct bank *b, int file,
     return result;
 }
 
-int checkpoint_write_tensors(const char *folder, const struct bank *b, struct training_state *s,
-                             struct error *e)
+int checkpoint_write_tensors(const char *folder, const struct parameters *b,
+                             struct training_state *s, struct error *e)
 {
     s->file_count = b->companion ? CHECKPOINT_FILES_MAX : CHECKPOINT_FILES;
     s->companion_updates = b->companion ? b->companion->updates : 0;
     for (int i = 0; i < s->file_count; i++) {
-        const struct bank *of = i < FILE_COMPANION ? b : b->companion;
+        const struct parameters *of = i < FILE_COMPANION ? b : b->companion;
         const char *name = checkpoint_file_name(of->net, i);
         char *path = path_join(folder, name);
         int result = write_file(path, of, i, s, &s->files[i], e);
@@ -206,20 +206,20 @@ int checkpoint_write_tensors(const char *folder, const struct bank *b, struct tr
     return 0;
 }
 
-int64_t checkpoint_bytes(const struct bank *b)
+int64_t checkpoint_bytes(const struct parameters *p)
 {
     const int64_t header_of_tensor = 256, other = 65536;
-    return (b->companion ? checkpoint_bytes(b->companion) : 0) +
-           (int64_t)sizeof(float) * (2 * b->elements + 2 * b->trained_elements) +
-           4 * header_of_tensor * b->count + other;
+    return (p->companion ? checkpoint_bytes(p->companion) : 0) +
+           (int64_t)sizeof(float) * (2 * p->elements + 2 * p->trained_elements) +
+           4 * header_of_tensor * p->count + other;
 }
 
 /* One file on its way back. */
 struct reading {
-    struct bank *bank;
+    struct parameters *parameters;
     const struct weights *in;
     XXH3_state_t *hash;
-    int64_t bytes, seen; /* seen: tensors of the bank */
+    int64_t bytes, seen; /* seen: tensors of the parameters */
 };
 
 static int take_scalar(struct reading *r, const struct weight *w, struct error *e)
@@ -228,7 +228,7 @@ static int take_scalar(struct reading *r, const struct weight *w, struct error *
     if (weight_count(w) != 1)
         return error_set(e, "'%s' is not one number", w->name);
     weight_to_f32(w, &value);
-    bank_set_scalar(r->bank, w->name, value);
+    parameters_set_scalar(r->parameters, w->name, value);
     return 0;
 }
 
@@ -236,14 +236,14 @@ static int take_tensor(struct reading *r, const struct weight *w, const struct p
                        struct error *e)
 {
     const char *name = w->name + strlen(part->prefix);
-    const struct bank_tensor *t = bank_find(r->bank, name);
-    if (!t || (!t->trained && part->array != BANK_PARAMETERS && part->array != BANK_EMA))
+    const struct parameter *t = parameters_find(r->parameters, name);
+    if (!t || (!t->trained && part->array != ARRAY_WEIGHTS && part->array != ARRAY_EMA))
         return error_set(e, "'%s' is not part of the network", w->name);
     if (w->ndim != t->ndim || memcmp(w->shape, t->shape, (size_t)t->ndim * sizeof *t->shape) != 0)
         return error_set(e, "'%s' has another shape than the network's", w->name);
     if (!all_finite(w->data, t->count))
         return error_set(e, "'%s' holds a number that is not finite", w->name);
-    bank_write(r->bank, part->array, t->offset, t->count, w->data);
+    parameters_write(r->parameters, part->array, t->offset, t->count, w->data);
     r->seen++;
     return 0;
 }
@@ -266,23 +266,24 @@ static int take_all(struct reading *r, int file, struct error *e)
         for (int p = 0; p < count && !part; p++)
             if (strncmp(w->name, parts[p].prefix, strlen(parts[p].prefix)) == 0)
                 part = &parts[p];
-        bool scalar = !is_optimizer(file) && plan_kind_of(r->bank->net, w->name) == PLAN_SCALAR;
+        bool scalar =
+            !is_optimizer(file) && tensor_kind_of(r->parameters->net, w->name) == TENSOR_SCALAR;
         if (!part)
             return error_set(e, "'%s' is not part of an optimizer", w->name);
         if (scalar ? take_scalar(r, w, e) : take_tensor(r, w, part, e))
             return -1;
         weights_forget(r->in, w);
     }
-    if (r->seen != (int64_t)count * tensors_in(r->bank, file))
+    if (r->seen != (int64_t)count * tensors_in(r->parameters, file))
         return error_set(e, "%lld tensors are missing",
-                         (long long)((int64_t)count * tensors_in(r->bank, file) - r->seen));
+                         (long long)((int64_t)count * tensors_in(r->parameters, file) - r->seen));
     return 0;
 }
 
-static int read_file(struct bank *b, const struct weights *in, int file,
+static int read_file(struct parameters *p, const struct weights *in, int file,
                      const struct checkpoint_file *expected, struct error *e)
 {
-    struct reading r = {.bank = b, .in = in, .hash = hash_new()};
+    struct reading r = {.parameters = p, .in = in, .hash = hash_new()};
     int result = take_all(&r, file, e);
     char hash[CHECKPOINT_HASH_SIZE];
     print_hash(hash, r.hash);
@@ -303,34 +304,35 @@ static bool is_optimized(const struct weights *optimizer, const char *name)
 
 /* The network that a file's tensors are of, with zeros for weights. optimizer: the file of moments;
  * tensors that are not in it were not trained. */
-static int bank_of_file(struct bank **b, const struct weights *in, const struct weights *optimizer,
-                        struct device *d, struct error *e)
+static int parameters_of_file(struct parameters **p, const struct weights *in,
+                              const struct weights *optimizer, struct device *d, struct error *e)
 {
     enum net net;
     if (names_detect(&net, in, e))
         return -1;
     int count = weights_count(in);
-    struct net_plan plan = {xcalloc((size_t)count + 1, sizeof *plan.items), count, count};
+    struct architecture architecture = {xcalloc((size_t)count + 1, sizeof *architecture.items),
+                                        count, count};
     int result = 0;
     for (int i = 0; i < count && !result; i++) {
         const struct weight *w = weights_at(in, i);
-        struct plan_tensor *t = &plan.items[i];
-        t->kind = plan_kind_of(net, w->name);
-        if (t->kind == PLAN_TRAINED && !is_optimized(optimizer, w->name))
-            t->kind = PLAN_FIXED;
+        struct tensor_spec *t = &architecture.items[i];
+        t->kind = tensor_kind_of(net, w->name);
+        if (t->kind == TENSOR_TRAINED && !is_optimized(optimizer, w->name))
+            t->kind = TENSOR_FIXED;
         t->ndim = w->ndim;
         if (strlen(w->name) >= sizeof t->name ||
-            (t->kind != PLAN_SCALAR && (w->ndim < 1 || w->ndim > PLAN_MAX_DIMS))) {
+            (t->kind != TENSOR_SCALAR && (w->ndim < 1 || w->ndim > ARCHITECTURE_MAX_DIMS))) {
             result = error_set(e, "'%s' is no tensor of a network in training", w->name);
             continue;
         }
         strcpy(t->name, w->name);
-        for (int k = 0; k < w->ndim && k < PLAN_MAX_DIMS; k++)
+        for (int k = 0; k < w->ndim && k < ARCHITECTURE_MAX_DIMS; k++)
             t->shape[k] = w->shape[k];
     }
     if (!result)
-        *b = bank_empty(&plan, net, d);
-    plan_release(&plan);
+        *p = parameters_empty(&architecture, net, d);
+    architecture_release(&architecture);
     return result;
 }
 
@@ -345,43 +347,43 @@ static int open_file(struct weights **in, const struct training_state *s, const 
     return result;
 }
 
-static int load_file(struct bank *b, const struct training_state *s, const char *checkpoint,
+static int load_file(struct parameters *p, const struct training_state *s, const char *checkpoint,
                      int file, const struct weights *in, struct error *e)
 {
     int result = 0;
-    if (strcmp(s->files[file].name, checkpoint_file_name(b->net, file)) != 0)
+    if (strcmp(s->files[file].name, checkpoint_file_name(p->net, file)) != 0)
         result = error_set(e, "not the name of such a file");
     if (!result)
-        result = read_file(b, in, file, &s->files[file], e);
+        result = read_file(p, in, file, &s->files[file], e);
     return result ? error_prefix(e, "'%s/%s'", checkpoint, s->files[file].name) : 0;
 }
 
-int checkpoint_load_bank(struct bank **out, const struct training_state *s, const char *checkpoint,
-                         struct device *d, struct error *e)
+int checkpoint_load_parameters(struct parameters **out, const struct training_state *s,
+                               const char *checkpoint, struct device *d, struct error *e)
 {
     struct weights *in[CHECKPOINT_FILES_MAX] = {0};
-    struct bank *b = NULL;
+    struct parameters *p = NULL;
     int result = 0;
     for (int i = 0; i < s->file_count && !result; i++)
         result = open_file(&in[i], s, checkpoint, i, e);
-    if (!result && bank_of_file(&b, in[FILE_RAW], in[FILE_OPTIMIZER], d, e))
+    if (!result && parameters_of_file(&p, in[FILE_RAW], in[FILE_OPTIMIZER], d, e))
         result = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_RAW].name);
     if (!result && s->file_count > FILE_COMPANION &&
-        bank_of_file(&b->companion, in[FILE_COMPANION], in[FILE_COMPANION_OPTIMIZER], d, e))
+        parameters_of_file(&p->companion, in[FILE_COMPANION], in[FILE_COMPANION_OPTIMIZER], d, e))
         result = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_COMPANION].name);
     for (int i = 0; i < s->file_count && !result; i++)
-        result = load_file(i < FILE_COMPANION ? b : b->companion, s, checkpoint, i, in[i], e);
+        result = load_file(i < FILE_COMPANION ? p : p->companion, s, checkpoint, i, in[i], e);
     for (int i = 0; i < s->file_count; i++)
         weights_close(in[i]);
     if (result) {
-        bank_free(b);
+        parameters_free(p);
         return -1;
     }
-    b->updates = s->updates;
-    if (b->companion) {
-        b->companion->updates = s->companion_updates;
-        bank_copy(b->companion, BANK_EMA, BANK_PARAMETERS); /* it has no average */
+    p->updates = s->updates;
+    if (p->companion) {
+        p->companion->updates = s->companion_updates;
+        parameters_copy(p->companion, ARRAY_EMA, ARRAY_WEIGHTS); /* it has no average */
     }
-    *out = b;
+    *out = p;
     return 0;
 }

@@ -7,7 +7,7 @@
 #include "common/base/message.h"
 #include "common/nets/unet.h"
 
-int fit_read_weights(struct bank **b, const char *path, enum net net,
+int fit_read_weights(struct parameters **p, const char *path, enum net net,
                      bool (*fixed)(const char *name), struct device *d, struct error *e)
 {
     struct weights *w;
@@ -16,19 +16,19 @@ int fit_read_weights(struct bank **b, const char *path, enum net net,
         return error_prefix(e, "cannot read '%s'", path);
     int status = names_resolve(&names, w, net, PICK_EMA, e);
     if (status == 0) {
-        status = bank_from_names_fixing(b, &names, fixed, d, e);
+        status = parameters_from_names_fixing(p, &names, fixed, d, e);
         names_release(&names);
     }
     weights_close(w);
     return status == 0 ? 0 : error_prefix(e, "cannot use '%s'", path);
 }
 
-int fit_check_network(const struct bank *b, const struct shard_info *store, struct error *e)
+int fit_check_network(const struct parameters *p, const struct shard_info *store, struct error *e)
 {
     struct named_weights names;
     struct unet *unet = NULL;
-    bank_names(&names, b, BANK_PARAMETERS);
-    int status = unet_load(&unet, &names, b->device, e);
+    parameters_names(&names, p, ARRAY_WEIGHTS);
+    int status = unet_load(&unet, &names, p->device, e);
     if (status == 0) {
         const struct unet_sizes *u = unet_sizes(unet);
         if (u->latent_channels != store->latent_channels || u->embed_width != store->embed_size)
@@ -58,7 +58,7 @@ int fit_check_data(struct training_state *state, const struct training_state *sa
          " of them held out, instead of %" PRId64 " and %" PRId64,
          o->records, o->holdout, saved->dataset_count, saved->holdout_count);
     if (state->at.place + effective_batch > order_training_count(o))
-        state->at = (struct dataset_position){.epoch = state->at.epoch + 1};
+        state->at = (struct data_position){.epoch = state->at.epoch + 1};
     return 0;
 }
 

@@ -11,12 +11,12 @@
  * Reasons name the files. */
 
 /* Weights of a network alone, of any file that names_resolve knows; averaged ones where there are.
- * fixed: see bank_from_names_fixing; NULL: all are trained. */
-int fit_read_weights(struct bank **b, const char *path, enum net net,
+ * fixed: see parameters_from_names_fixing; NULL: all are trained. */
+int fit_read_weights(struct parameters **p, const char *path, enum net net,
                      bool (*fixed)(const char *name), struct device *d, struct error *e);
 
 /* Whether the U-Net takes what the store holds. */
-int fit_check_network(const struct bank *b, const struct shard_info *store, struct error *e);
+int fit_check_network(const struct parameters *p, const struct shard_info *store, struct error *e);
 
 /* What a run is trained on, as its state knows it. */
 struct fit_data {

@@ -10,7 +10,7 @@
 #include "common/train/loss.h"
 #include "kernels/tape.h"
 
-/* A network that shows the bank's parameters or EMA. */
+/* A network that shows the parameters's parameters or EMA. */
 struct shown {
     struct named_weights names;
     struct kl *kl;
@@ -31,9 +31,9 @@ struct work {
 };
 
 struct autoencoder_step {
-    struct bank *bank;
+    struct parameters *parameters;
     struct collective *collective;
-    struct autoencoder_options options;
+    struct autoencoder_step_options options;
     struct shown trained, average; /* average: opened when first asked for */
     bool average_is_fresh;         /* its working copies are of the weights as they are */
     bool trains_encoder;
@@ -60,10 +60,11 @@ static void shown_release(struct shown *s)
         names_release(&s->names);
 }
 
-static int show(struct shown *s, const struct bank *b, enum bank_array which, struct error *e)
+static int show(struct shown *s, const struct parameters *p, enum parameter_array which,
+                struct error *e)
 {
-    bank_names(&s->names, b, which);
-    return kl_load(&s->kl, &s->names, b->device, e);
+    parameters_names(&s->names, p, which);
+    return kl_load(&s->kl, &s->names, p->device, e);
 }
 
 static int check(const struct kl_sizes *sizes, struct error *e)
@@ -78,45 +79,45 @@ static int check(const struct kl_sizes *sizes, struct error *e)
 
 static int open_further(struct autoencoder_step *s, struct error *e)
 {
-    const struct autoencoder_options *o = &s->options;
+    const struct autoencoder_step_options *o = &s->options;
     struct reconstruction_loss_options further = {.perceptual_weight = o->perceptual_weight,
                                                   .disc_weight = o->disc_weight,
                                                   .disc_start = o->disc_start,
                                                   .accumulate = o->accumulate};
-    if (!o->lpips && !s->bank->companion)
+    if (!o->lpips && !s->parameters->companion)
         return 0;
-    if (o->lpips && lpips_load(&s->lpips, o->lpips, s->bank->device, e))
+    if (o->lpips && lpips_load(&s->lpips, o->lpips, s->parameters->device, e))
         return -1;
-    return reconstruction_loss_open(&s->further, &further, s->lpips, s->bank->companion,
+    return reconstruction_loss_open(&s->further, &further, s->lpips, s->parameters->companion,
                                     s->collective, e);
 }
 
-int autoencoder_step_open(struct autoencoder_step **out, struct bank *b, struct collective *c,
-                          const struct autoencoder_options *o, struct error *e)
+int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, struct collective *c,
+                          const struct autoencoder_step_options *o, struct error *e)
 {
     CHECK(o->batch >= 1 && o->accumulate >= 1 && o->kl_weight >= 0);
-    if (b->net != NET_KL)
+    if (p->net != NET_KL)
         return error_set(e, "it is no autoencoder");
     struct autoencoder_step *s = xcalloc(1, sizeof *s);
-    s->bank = b;
+    s->parameters = p;
     s->collective = c;
     s->options = *o;
-    tape_init(&s->encoder, b->device);
-    tape_init(&s->decoder, b->device);
-    if (show(&s->trained, b, BANK_PARAMETERS, e) || check(kl_sizes(s->trained.kl), e) ||
+    tape_init(&s->encoder, p->device);
+    tape_init(&s->decoder, p->device);
+    if (show(&s->trained, p, ARRAY_WEIGHTS, e) || check(kl_sizes(s->trained.kl), e) ||
         open_further(s, e)) {
         autoencoder_step_close(s);
         return -1;
     }
-    const struct bank_tensor *first = bank_find(b, "encoder.conv_in.weight");
+    const struct parameter *first = parameters_find(p, "encoder.conv_in.weight");
     s->trains_encoder = first && first->trained;
-    bank_bind(b, kl_loader(s->trained.kl));
+    parameters_bind(p, kl_loader(s->trained.kl));
     loader_refresh(kl_loader(s->trained.kl));
     size_t count = (size_t)(o->batch * o->accumulate);
     s->losses = xcalloc(count, sizeof *s->losses);
     s->samples = xcalloc(count, sizeof *s->samples);
     s->suspects = xcalloc(count, sizeof *s->suspects);
-    updater_init(&s->updater, b, c, &o->adamw, o->clip_grad);
+    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad);
     *out = s;
     return 0;
 }
@@ -158,7 +159,7 @@ static int64_t effective_batch(const struct autoencoder_step *s)
 }
 
 static void work_init(struct work *w, const struct autoencoder_step *s,
-                      const struct picture_batch *b, struct autoencoder_losses *losses)
+                      const struct autoencoder_batch *b, struct autoencoder_losses *losses)
 {
     const struct kl_sizes *sizes = autoencoder_step_sizes(s);
     CHECK(b->height % sizes->factor == 0 && b->width % sizes->factor == 0);
@@ -223,7 +224,7 @@ static void draw_back_some(void *arg, int64_t begin, int64_t end, int worker)
 
 /* Returns the moments, which are in w, too, as is z. */
 static struct tensor *encode(struct tape *t, const struct kl *k, struct work *w,
-                             const struct picture_batch *b)
+                             const struct autoencoder_batch *b)
 {
     struct tensor *pictures = tensor_new(t->device, DTYPE_F32, DIMS(b->n, 3, b->height, b->width));
     tensor_upload(pictures, b->pictures);
@@ -294,7 +295,7 @@ static void judge(struct autoencoder_step *s, int64_t step, struct work *w,
 }
 
 static void train(struct autoencoder_step *s, int64_t step, struct work *w,
-                  const struct picture_batch *b)
+                  const struct autoencoder_batch *b)
 {
     struct kl *k = s->trained.kl;
     struct tensor *z, *dreconstructions, *dmoments, *last = NULL;
@@ -326,9 +327,9 @@ static void train(struct autoencoder_step *s, int64_t step, struct work *w,
 }
 
 void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,
-                                        const struct picture_batch *b, const float *noise)
+                                        const struct autoencoder_batch *b, const float *noise)
 {
-    const struct autoencoder_options *o = &s->options;
+    const struct autoencoder_step_options *o = &s->options;
     CHECK(step >= 0 && b->n == o->batch && s->micro_batch < o->accumulate);
     if (s->average_is_fresh)
         loader_forget_copies(kl_loader(s->average.kl));
@@ -346,7 +347,7 @@ void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step
 }
 
 void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
-                                  const struct picture_batch *b)
+                                  const struct autoencoder_batch *b)
 {
     const struct kl_sizes *sizes = autoencoder_step_sizes(s);
     int64_t latent =
@@ -366,7 +367,7 @@ static bool is_finite(const struct autoencoder_losses *l)
 }
 
 void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, double ema_decay,
-                             struct autoencoder_result *r)
+                             struct autoencoder_step_result *r)
 {
     int64_t count = s->options.batch * s->options.accumulate;
     CHECK(s->micro_batch == s->options.accumulate);
@@ -387,7 +388,7 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
     }
     collective_allreduce_host(s->collective, sums, 5);
     double all = (double)effective_batch(s);
-    *r = (struct autoencoder_result){
+    *r = (struct autoencoder_step_result){
         .losses = {sums[0] / all, sums[1] / all, sums[2] / all, sums[4] / all},
         .gradient_norm = update.gradient_norm,
         .applied = update.applied,
@@ -399,15 +400,15 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
             s->suspects[r->suspect_count++] = s->samples[i];
 }
 
-void autoencoder_step_reconstruct(struct autoencoder_step *s, enum bank_array which,
-                                  const struct picture_batch *b, float *reconstructions,
+void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_array which,
+                                  const struct autoencoder_batch *b, float *reconstructions,
                                   struct autoencoder_losses *losses)
 {
-    struct shown *shown = which == BANK_EMA ? &s->average : &s->trained;
+    struct shown *shown = which == ARRAY_EMA ? &s->average : &s->trained;
     struct error e;
-    if (!shown->kl && show(shown, s->bank, which, &e))
+    if (!shown->kl && show(shown, s->parameters, which, &e))
         die("%s", e.text); /* the same names and shapes have been loaded before */
-    if (which == BANK_EMA && !s->average_is_fresh) {
+    if (which == ARRAY_EMA && !s->average_is_fresh) {
         loader_refresh(kl_loader(shown->kl));
         s->average_is_fresh = true;
     }
@@ -436,32 +437,33 @@ struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *
                       : (struct reconstruction_numbers){0};
 }
 
-int64_t autoencoder_step_memory(const struct bank *b, const struct autoencoder_options *o,
-                                const struct device *like, int height, int width)
+int64_t autoencoder_step_memory(const struct parameters *p,
+                                const struct autoencoder_step_options *o, const struct device *like,
+                                int height, int width)
 {
     struct device *d = device_open_dry(like);
-    struct bank *dry = bank_like(b, d);
+    struct parameters *dry = parameters_like(p, d);
     struct autoencoder_step *s;
     struct error e;
-    struct autoencoder_options from_start = *o;
+    struct autoencoder_step_options from_start = *o;
     from_start.disc_start = 0;
     CHECK(autoencoder_step_open(&s, dry, collective_alone(), &from_start, &e) == 0);
     size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
     float *pictures = xcalloc(numbers, sizeof *pictures);
     uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);
-    struct picture_batch batch = {o->batch, height, width, pictures, samples};
+    struct autoencoder_batch batch = {o->batch, height, width, pictures, samples};
     for (int64_t i = 0; i < o->accumulate; i++)
         autoencoder_step_micro_batch(s, 0, &batch);
-    struct autoencoder_result r;
+    struct autoencoder_step_result r;
     autoencoder_step_update(s, 0, 0, &r);
     struct autoencoder_losses *losses = xcalloc((size_t)o->batch, sizeof *losses);
-    autoencoder_step_reconstruct(s, BANK_EMA, &batch, pictures, losses);
+    autoencoder_step_reconstruct(s, ARRAY_EMA, &batch, pictures, losses);
     int64_t bytes = (int64_t)device_memory(d).peak;
     free(losses);
     free(pictures);
     free(samples);
     autoencoder_step_close(s);
-    bank_free(dry);
+    parameters_free(dry);
     device_close(d);
     return bytes;
 }

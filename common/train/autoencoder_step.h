@@ -3,36 +3,37 @@
 
 #include "common/nets/kl.h"
 #include "common/train/reconstruction_loss.h"
-#include "common/train/update.h"
+#include "common/train/updater.h"
 
-/* One update of a KL autoencoder: micro-batches forward and backward, then common/train/update.h.
+/* One update of a KL autoencoder: micro-batches forward and backward, then common/train/updater.h.
  * The loss of an image is
  *   reconstruction: mean over its numbers of |x - y| (or (x - y)^2), y being decoded from a sample
  *     of the posterior, plus what further terms say of y,
  *   kl_weight * kl: the divergence of the posterior from the standard normal, summed over the
  *     latent's numbers (common/train/loss.h),
  * and that of an update the mean over its images. The posterior's noise is a pure function of
- * (seed, step, sample). Where the bank does not train the encoder, only the decoder is run
+ * (seed, step, sample). Where the parameters does not train the encoder, only the decoder is run
  * backward, and kl, which does not change, does not count. */
 
-struct autoencoder_options {
+struct autoencoder_step_options {
     uint64_t seed;
     int64_t batch,
         accumulate; /* images of a micro-batch on this rank; micro-batches of an update */
     bool l2;        /* squared error instead of absolute error */
     double kl_weight;
-    double clip_grad; /* as in common/train/update.h */
+    double clip_grad; /* as in common/train/updater.h */
     struct adamw_options adamw;
     /* Further terms of the loss (common/train/reconstruction_loss.h). */
     const struct named_weights *lpips; /* its weights, which must outlive the step; NULL: none */
     double perceptual_weight;
-    double disc_weight; /* of the discriminator that is the bank's companion, where there is one */
+    double disc_weight; /* of the discriminator that is the parameters's companion, where there is
+                           one */
     double disc_rate;   /* its learning rate, in the autoencoder's */
     int64_t disc_start;
 };
 
 /* Host memory, read during the call only. */
-struct picture_batch {
+struct autoencoder_batch {
     int64_t n;
     int height, width;       /* multiples of the network's factor */
     const float *pictures;   /* [n, 3, height, width] in [-1, 1] */
@@ -44,7 +45,7 @@ struct autoencoder_losses {
     double perceptual;                /* LPIPS; in the total with its weight */
 };
 
-struct autoencoder_result {
+struct autoencoder_step_result {
     struct autoencoder_losses losses; /* means over the effective batch of all ranks */
     double gradient_norm;
     bool applied, rescaled; /* as struct fit_outcome has it */
@@ -54,10 +55,10 @@ struct autoencoder_result {
 
 struct autoencoder_step;
 
-/* The network shows b's parameters; b and c must outlive s. Fails when b is no autoencoder with
+/* The network shows p's parameters; p and c must outlive s. Fails when p is no autoencoder with
  * both halves, for pictures of three channels. */
-int autoencoder_step_open(struct autoencoder_step **s, struct bank *b, struct collective *c,
-                          const struct autoencoder_options *o, struct error *e);
+int autoencoder_step_open(struct autoencoder_step **s, struct parameters *p, struct collective *c,
+                          const struct autoencoder_step_options *o, struct error *e);
 void autoencoder_step_close(struct autoencoder_step *s); /* NULL is fine */
 
 const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s);
@@ -66,30 +67,31 @@ void autoencoder_step_set_loss_scale(struct autoencoder_step *s, struct loss_sca
 
 /* Of the next micro-batch of step `step`; b->n is the options' batch. */
 void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
-                                  const struct picture_batch *b);
+                                  const struct autoencoder_batch *b);
 /* The same with the posterior's noise given, [n, z, h, w] on the host. */
 void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,
-                                        const struct picture_batch *b, const float *noise);
+                                        const struct autoencoder_batch *b, const float *noise);
 /* After `accumulate` micro-batches. */
 void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, double ema_decay,
-                             struct autoencoder_result *r);
+                             struct autoencoder_step_result *r);
 
 /* Of the further terms, since the last call. */
 struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *s);
 
 /* Pictures as they are decoded from the posterior's mean, [n, 3, height, width], and their losses
- * [n]. Any n. which: BANK_PARAMETERS or BANK_EMA. */
-void autoencoder_step_reconstruct(struct autoencoder_step *s, enum bank_array which,
-                                  const struct picture_batch *b, float *reconstructions,
+ * [n]. Any n. which: ARRAY_WEIGHTS or ARRAY_EMA. */
+void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_array which,
+                                  const struct autoencoder_batch *b, float *reconstructions,
                                   struct autoencoder_losses *losses);
 
-/* Bytes on a device like this at the peak of training b on pictures of this size. Nothing is
+/* Bytes on a device like this at the peak of training p on pictures of this size. Nothing is
  * computed. */
-int64_t autoencoder_step_memory(const struct bank *b, const struct autoencoder_options *o,
-                                const struct device *like, int height, int width);
+int64_t autoencoder_step_memory(const struct parameters *p,
+                                const struct autoencoder_step_options *o, const struct device *like,
+                                int height, int width);
 
-/* For bank_from_names_fixing: all but the decoder and post_quant_conv, so that latents keep their
- * meaning. */
+/* For parameters_from_names_fixing: all but the decoder and post_quant_conv, so that latents keep
+ * their meaning. */
 bool autoencoder_is_encoder(const char *name);
 
 #endif

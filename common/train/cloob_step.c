@@ -8,7 +8,7 @@
 #include "common/train/loss.h"
 #include "kernels/tape.h"
 
-/* A network that shows the bank's parameters or EMA. */
+/* A network that shows the parameters's parameters or EMA. */
 struct shown {
     struct named_weights names;
     struct cloob *cloob;
@@ -23,7 +23,7 @@ struct side {
 };
 
 struct cloob_step {
-    struct bank *bank;
+    struct parameters *parameters;
     struct collective *collective;
     struct cloob_step_options options;
     struct shown trained, average; /* average: opened when first asked for */
@@ -48,10 +48,11 @@ static void shown_release(struct shown *s)
         names_release(&s->names);
 }
 
-static int show(struct shown *s, const struct bank *b, enum bank_array which, struct error *e)
+static int show(struct shown *s, const struct parameters *p, enum parameter_array which,
+                struct error *e)
 {
-    bank_names(&s->names, b, which);
-    return cloob_load(&s->cloob, &s->names, b->device, e);
+    parameters_names(&s->names, p, which);
+    return cloob_load(&s->cloob, &s->names, p->device, e);
 }
 
 static void side_release(struct side *s)
@@ -73,10 +74,10 @@ bool cloob_is_image_tower(const char *name)
     return strncmp(name, "image_encoder.", strlen("image_encoder.")) == 0;
 }
 
-static bool trains_image_tower(const struct bank *b)
+static bool trains_image_tower(const struct parameters *p)
 {
-    for (int i = 0; i < b->trained_count; i++)
-        if (cloob_is_image_tower(b->tensors[i].name))
+    for (int i = 0; i < p->trained_count; i++)
+        if (cloob_is_image_tower(p->tensors[i].name))
             return true;
     return false;
 }
@@ -89,30 +90,30 @@ static int check_towers(const struct cloob_step *s, struct error *e)
     return 0;
 }
 
-int cloob_step_open(struct cloob_step **out, struct bank *b, struct collective *c,
+int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collective *c,
                     const struct cloob_step_options *o, struct error *e)
 {
     CHECK(o->batch >= 1 && o->accumulate >= 1 && o->batch * o->accumulate * c->size >= 2);
     CHECK(o->inv_tau > 0 && o->scale_hopfield >= 0);
-    if (b->net != NET_CLOOB)
+    if (p->net != NET_CLOOB)
         return error_set(e, "it is no CLOOB");
     struct cloob_step *s = xcalloc(1, sizeof *s);
-    s->bank = b;
+    s->parameters = p;
     s->collective = c;
     s->options = *o;
-    tape_init(&s->image.tape, b->device);
-    tape_init(&s->text.tape, b->device);
-    if (show(&s->trained, b, BANK_PARAMETERS, e) || check_towers(s, e)) {
+    tape_init(&s->image.tape, p->device);
+    tape_init(&s->text.tape, p->device);
+    if (show(&s->trained, p, ARRAY_WEIGHTS, e) || check_towers(s, e)) {
         cloob_step_close(s);
         return -1;
     }
-    bank_bind(b, cloob_loader(s->trained.cloob));
+    parameters_bind(p, cloob_loader(s->trained.cloob));
     loader_refresh(cloob_loader(s->trained.cloob));
-    updater_init(&s->updater, b, c, &o->adamw, o->clip_grad);
+    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad);
     int64_t all = cloob_step_effective_batch(s), width = cloob_step_sizes(s)->embed_width;
-    s->image.embeds = tensor_new(b->device, DTYPE_F32, DIMS(all, width));
-    s->text.embeds = tensor_new(b->device, DTYPE_F32, DIMS(all, width));
-    s->image_is_fixed = !trains_image_tower(b);
+    s->image.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
+    s->text.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
+    s->image_is_fixed = !trains_image_tower(p);
     int64_t kept = o->batch * (o->accumulate - 1), pictures = s->image_is_fixed ? 0 : kept;
     s->pictures = xmalloc((size_t)(pictures * picture_count(s) + 1) * sizeof *s->pictures);
     s->tokens = xmalloc((size_t)(kept * cloob_step_sizes(s)->context + 1) * sizeof *s->tokens);
@@ -161,7 +162,7 @@ static struct tensor *run_image(struct cloob_step *s, const struct cloob *c, int
                                 const float *pictures)
 {
     int64_t size = cloob_sizes(c)->image_size;
-    struct tensor *rgb = tensor_new(s->bank->device, DTYPE_F32, DIMS(n, 3, size, size));
+    struct tensor *rgb = tensor_new(s->parameters->device, DTYPE_F32, DIMS(n, 3, size, size));
     tensor_upload(rgb, pictures);
     struct tensor *embeds = cloob_image(&s->image.tape, c, rgb);
     tensor_release(rgb);
@@ -183,7 +184,7 @@ static struct tensor *rows_of(const struct cloob_step *s, struct tensor *t, int6
 
 static void put_embeds(const struct cloob_step *s, struct side *side, const struct tensor *embeds)
 {
-    struct device *d = s->bank->device;
+    struct device *d = s->parameters->device;
     struct tensor *place = rows_of(s, side->embeds, s->micro_batch);
     struct linear_combination_args copy = {
         .count = 1, .x = {embeds}, .coefficients = {1}, .y = place};
@@ -254,7 +255,7 @@ static void scale_gradient(const struct cloob_step *s, struct tensor *t)
 {
     if (s->updater.loss_scale.scale == 1)
         return;
-    struct device *d = s->bank->device;
+    struct device *d = s->parameters->device;
     struct linear_combination_args args = {
         .count = 1, .x = {t}, .coefficients = {(float)s->updater.loss_scale.scale}, .y = t};
     d->backend->linear_combination(d, &args);
@@ -265,7 +266,8 @@ static void find_loss(struct cloob_step *s)
 {
     for (int i = 0; i < 2; i++) {
         struct tensor *embeds = i ? s->text.embeds : s->image.embeds;
-        collective_allreduce(s->collective, s->bank->device, embeds->data, tensor_count(embeds));
+        collective_allreduce(s->collective, s->parameters->device, embeds->data,
+                             tensor_count(embeds));
     }
     struct cloob_loss loss;
     cloob_loss(&loss, s->image.embeds, s->text.embeds, s->options.inv_tau,
@@ -378,14 +380,14 @@ void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_de
     }
 }
 
-void cloob_step_embed(struct cloob_step *s, enum bank_array which, const struct cloob_batch *b,
+void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const struct cloob_batch *b,
                       float *pictures, float *texts)
 {
-    struct shown *shown = which == BANK_EMA ? &s->average : &s->trained;
+    struct shown *shown = which == ARRAY_EMA ? &s->average : &s->trained;
     struct error e;
-    if (!shown->cloob && show(shown, s->bank, which, &e))
+    if (!shown->cloob && show(shown, s->parameters, which, &e))
         die("%s", e.text); /* the same names and shapes have been loaded before */
-    if (which == BANK_EMA && !s->average_is_fresh) {
+    if (which == ARRAY_EMA && !s->average_is_fresh) {
         loader_refresh(cloob_loader(shown->cloob));
         s->average_is_fresh = true;
     }
@@ -419,8 +421,8 @@ struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures
                                      const float *texts, int64_t n)
 {
     int64_t d = cloob_step_sizes(s)->embed_width;
-    struct tensor *image = tensor_from_f32(s->bank->device, DIMS(n, d), pictures);
-    struct tensor *text = tensor_from_f32(s->bank->device, DIMS(n, d), texts);
+    struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), pictures);
+    struct tensor *text = tensor_from_f32(s->parameters->device, DIMS(n, d), texts);
     struct cloob_loss loss;
     cloob_loss(&loss, image, text, s->options.inv_tau, s->options.scale_hopfield);
     tensor_release(image);
@@ -452,15 +454,16 @@ static void dry_batch_release(struct cloob_batch *b)
     free((void *)b->samples);
 }
 
-int64_t cloob_step_memory(const struct net_plan *plan, const struct cloob_step_options *o,
-                          const struct device *like, int64_t evaluated)
+int64_t cloob_step_memory(const struct architecture *architecture,
+                          const struct cloob_step_options *o, const struct device *like,
+                          int64_t evaluated)
 {
     struct device *d = device_open_dry(like);
-    struct bank *b = bank_empty(plan, NET_CLOOB, d);
+    struct parameters *p = parameters_empty(architecture, NET_CLOOB, d);
     struct cloob_step *s;
     struct cloob_batch batch;
     struct error e;
-    CHECK(cloob_step_open(&s, b, collective_alone(), o, &e) == 0);
+    CHECK(cloob_step_open(&s, p, collective_alone(), o, &e) == 0);
     dry_batch(&batch, s, o->batch);
     for (int64_t i = 0; i < o->accumulate; i++)
         cloob_step_micro_batch(s, &batch);
@@ -471,13 +474,13 @@ int64_t cloob_step_memory(const struct net_plan *plan, const struct cloob_step_o
         int64_t width = cloob_step_sizes(s)->embed_width;
         float *embeds = xcalloc((size_t)(2 * evaluated * width), sizeof *embeds);
         dry_batch(&batch, s, evaluated);
-        cloob_step_embed(s, BANK_EMA, &batch, embeds, embeds + evaluated * width);
+        cloob_step_embed(s, ARRAY_EMA, &batch, embeds, embeds + evaluated * width);
         dry_batch_release(&batch);
         free(embeds);
     }
     int64_t bytes = (int64_t)device_memory(d).peak;
     cloob_step_close(s);
-    bank_free(b);
+    parameters_free(p);
     device_close(d);
     return bytes;
 }

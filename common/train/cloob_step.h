@@ -6,7 +6,7 @@
 
 #include "common/nets/cloob.h"
 #include "common/train/parameters.h"
-#include "common/train/update.h"
+#include "common/train/updater.h"
 
 /* One update of CLOOB's two towers on the Hopfield and InfoLOOB loss (common/train/loss.h), which
  * holds every pair of the effective batch against all others of it. What it needs of a pair are its
@@ -15,7 +15,7 @@
  * gradients by the weights (Gao et al., "Scaling deep contrastive learning batch size under memory
  * limited setup", arXiv 2101.06983). The last micro-batch, or the only one, runs once. Nothing is
  * random. Pair i of micro-batch k of rank r is row (k * ranks + r) * batch + i of the loss.
- * An image tower of which the bank trains nothing runs once and not back (Zhai et al., "LiT:
+ * An image tower of which the parameters trains nothing runs once and not back (Zhai et al., "LiT:
  * Zero-shot transfer with locked-image text tuning", CVPR 2022). */
 
 struct cloob_step_options {
@@ -49,13 +49,13 @@ struct cloob_step_result {
     int64_t suspect_count;
 };
 
-/* For bank_from_names_fixing. */
+/* For parameters_from_names_fixing. */
 bool cloob_is_image_tower(const char *name);
 
 struct cloob_step;
 
-/* The network shows b's parameters; b, c must outlive s. Fails when b is no CLOOB of two towers. */
-int cloob_step_open(struct cloob_step **s, struct bank *b, struct collective *c,
+/* The network shows p's parameters; p, c must outlive s. Fails when p is no CLOOB of two towers. */
+int cloob_step_open(struct cloob_step **s, struct parameters *p, struct collective *c,
                     const struct cloob_step_options *o, struct error *e);
 void cloob_step_close(struct cloob_step *s); /* NULL is fine */
 
@@ -70,16 +70,16 @@ const struct cloob_sizes *cloob_step_sizes(const struct cloob_step *s);
  * host until the update. */
 void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b);
 
-/* After `accumulate` micro-batches: loss and gradients, which are in the bank then, the same for
- * every rank. cloob_step_update does this first. */
+/* After `accumulate` micro-batches: loss and gradients, which are in the parameters then, the same
+ * for every rank. cloob_step_update does this first. */
 void cloob_step_gradients(struct cloob_step *s);
 /* Then sums over ranks, checks, clips, updates parameters and EMA in one pass; b->updates counts
  * it. Non-finite anywhere: nothing is changed but the gradients. */
 void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_decay,
                        struct cloob_step_result *r);
 
-/* Embeds [n, d] of both kinds, any n. which: BANK_PARAMETERS or BANK_EMA. */
-void cloob_step_embed(struct cloob_step *s, enum bank_array which, const struct cloob_batch *b,
+/* Embeds [n, d] of both kinds, any n. which: ARRAY_WEIGHTS or ARRAY_EMA. */
+void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const struct cloob_batch *b,
                       float *pictures, float *texts);
 
 /* How well n pairs find one another: loss, mean cosine of pairs, and the shares of pictures whose
@@ -93,7 +93,8 @@ struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures
 
 /* Bytes on a device like this at the peak of training: arrays, activations of a step, and of an
  * evaluation of `evaluated` pairs at a time (0: none). Nothing is computed. */
-int64_t cloob_step_memory(const struct net_plan *plan, const struct cloob_step_options *o,
-                          const struct device *like, int64_t evaluated);
+int64_t cloob_step_memory(const struct architecture *architecture,
+                          const struct cloob_step_options *o, const struct device *like,
+                          int64_t evaluated);
 
 #endif

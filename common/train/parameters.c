@@ -11,22 +11,22 @@
 
 #define ALIGNMENT 16 /* elements: 64 bytes */
 
-static int64_t array_length(const struct bank *b, enum bank_array which)
+static int64_t array_length(const struct parameters *p, enum parameter_array which)
 {
-    return which == BANK_PARAMETERS || which == BANK_EMA ? b->elements : b->trained_elements;
+    return which == ARRAY_WEIGHTS || which == ARRAY_EMA ? p->elements : p->trained_elements;
 }
 
-static float *array_data(const struct bank *b, enum bank_array which)
+static float *array_data(const struct parameters *p, enum parameter_array which)
 {
-    return b->arrays[which]->data;
+    return p->arrays[which]->data;
 }
 
-static void add_tensor(struct bank *b, const char *name, bool trained, int ndim,
+static void add_tensor(struct parameters *p, const char *name, bool trained, int ndim,
                        const int64_t *shape)
 {
-    CHECK(ndim >= 1 && ndim <= PLAN_MAX_DIMS);
-    struct bank_tensor *t = &b->tensors[b->count++];
-    *t = (struct bank_tensor){.name = xstrdup(name), .trained = trained, .ndim = ndim, .count = 1};
+    CHECK(ndim >= 1 && ndim <= ARCHITECTURE_MAX_DIMS);
+    struct parameter *t = &p->tensors[p->count++];
+    *t = (struct parameter){.name = xstrdup(name), .trained = trained, .ndim = ndim, .count = 1};
     for (int i = 0; i < ndim; i++) {
         t->shape[i] = shape[i];
         t->count *= shape[i];
@@ -40,28 +40,28 @@ static bool ends_with(const char *name, const char *end)
 }
 
 /* Matrices that all see the same input and so are multiplied as one (loader_stack). */
-static bool is_modulation(const struct bank_tensor *t)
+static bool is_modulation(const struct parameter *t)
 {
     return ends_with(t->name, ".layer.weight");
 }
 
 /* Of a CLOOB tower: what its reference lets weights decay in. Embeddings, the patches' too, are no
  * such matrices. */
-static bool is_tower_matrix(const struct bank_tensor *t)
+static bool is_tower_matrix(const struct parameter *t)
 {
     bool tower = !strncmp(t->name, "image_encoder.", 14) || !strncmp(t->name, "text_encoder.", 13);
     return tower && ends_with(t->name, ".weight") && !ends_with(t->name, ".norm.weight") &&
            !ends_with(t->name, "embed.weight");
 }
 
-static bool is_first(const struct bank_tensor *t)
+static bool is_first(const struct parameter *t)
 {
     return is_modulation(t) || is_tower_matrix(t);
 }
 
 static int in_order(const void *left, const void *right)
 {
-    const struct bank_tensor *a = left, *b = right;
+    const struct parameter *a = left, *b = right;
     if (a->trained != b->trained)
         return b->trained - a->trained;
     int together = is_first(b) - is_first(a);
@@ -69,34 +69,34 @@ static int in_order(const void *left, const void *right)
 }
 
 /* Offsets and arrays, when all tensors have been added. */
-static void lay_out(struct bank *b)
+static void lay_out(struct parameters *p)
 {
-    qsort(b->tensors, (size_t)b->count, sizeof *b->tensors, in_order);
-    for (int i = 0; i < b->count; i++) {
-        struct bank_tensor *t = &b->tensors[i];
-        t->offset = b->elements;
-        b->elements += (t->count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+    qsort(p->tensors, (size_t)p->count, sizeof *p->tensors, in_order);
+    for (int i = 0; i < p->count; i++) {
+        struct parameter *t = &p->tensors[i];
+        t->offset = p->elements;
+        p->elements += (t->count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         if (t->trained) {
-            b->trained_count++;
-            b->trained_elements = b->elements;
-            b->parameters += t->count;
-            if (b->net != NET_CLOOB || is_tower_matrix(t))
-                b->decayed_elements = b->elements;
+            p->trained_count++;
+            p->trained_elements = p->elements;
+            p->parameter_count += t->count;
+            if (p->net != NET_CLOOB || is_tower_matrix(t))
+                p->decayed_elements = p->elements;
         }
     }
-    for (int i = 0; i < BANK_ARRAYS; i++) {
-        b->arrays[i] = tensor_new(b->device, DTYPE_F32, DIMS(array_length(b, i)));
-        bank_fill(b, i, 0);
+    for (int i = 0; i < ARRAY_COUNT; i++) {
+        p->arrays[i] = tensor_new(p->device, DTYPE_F32, DIMS(array_length(p, i)));
+        parameters_fill(p, i, 0);
     }
 }
 
 /* How many inputs feed an output of the module that a tensor belongs to: a bias' are its weight's.
  * 0: a norm's. */
-static int64_t fan_in(const struct bank *b, const struct bank_tensor *t)
+static int64_t fan_in(const struct parameters *p, const struct parameter *t)
 {
     if (t->ndim == 1 && ends_with(t->name, ".bias")) {
         char *name = xasprintf("%.*sweight", (int)(strlen(t->name) - strlen("bias")), t->name);
-        const struct bank_tensor *weight = bank_find(b, name);
+        const struct parameter *weight = parameters_find(p, name);
         free(name);
         CHECK(weight);
         t = weight;
@@ -118,7 +118,7 @@ static uint64_t fnv1a(const char *text)
 
 /* Standard deviation, before the cut, of the truncated normals that a CLOOB tensor starts with, as
  * haiku's modules have it; 0: a constant. */
-static double cloob_deviation(const struct bank_tensor *t)
+static double cloob_deviation(const struct parameter *t)
 {
     if (ends_with(t->name, "class_embed") || ends_with(t->name, "encoder.embed.weight"))
         return 1 / sqrt((double)t->shape[t->ndim == 4 ? 0 : t->ndim - 1]);
@@ -149,7 +149,7 @@ static void draw_cut_normals(float *out, int64_t n, uint64_t seed, uint64_t tens
     free(draw);
 }
 
-static void initialise_cloob(struct bank *b, const struct bank_tensor *t, uint64_t seed)
+static void initialise_cloob(struct parameters *p, const struct parameter *t, uint64_t seed)
 {
     float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
     float deviation = (float)cloob_deviation(t);
@@ -159,7 +159,7 @@ static void initialise_cloob(struct bank *b, const struct bank_tensor *t, uint64
             draw_cut_normals(host, n, seed, fnv1a(t->name), at);
         for (int64_t i = 0; i < n; i++)
             host[i] = deviation > 0 ? deviation * host[i] : !ends_with(t->name, ".bias");
-        bank_write(b, BANK_PARAMETERS, t->offset + at, n, host);
+        parameters_write(p, ARRAY_WEIGHTS, t->offset + at, n, host);
     }
     free(host);
 }
@@ -167,22 +167,22 @@ static void initialise_cloob(struct bank *b, const struct bank_tensor *t, uint64
 /* Deviation of the normals that a discriminator's kernels and norms start with, around 0 and 1. */
 #define DISCRIMINATOR_DEVIATION 0.02f
 
-static bool is_discriminator_normal(const struct bank *b, const struct bank_tensor *t)
+static bool is_discriminator_normal(const struct parameters *p, const struct parameter *t)
 {
-    return b->net == NET_DISCRIMINATOR && ends_with(t->name, ".weight");
+    return p->net == NET_DISCRIMINATOR && ends_with(t->name, ".weight");
 }
 
-static void initialise_discriminator(struct bank *b, const struct bank_tensor *t, uint64_t seed)
+static void initialise_discriminator(struct parameters *p, const struct parameter *t, uint64_t seed)
 {
     float *host = xmalloc((size_t)t->count * sizeof *host);
     rng_normal(host, (size_t)t->count, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), 0);
     for (int64_t i = 0; i < t->count; i++)
         host[i] = DISCRIMINATOR_DEVIATION * host[i] + (t->ndim == 1);
-    bank_write(b, BANK_PARAMETERS, t->offset, t->count, host);
+    parameters_write(p, ARRAY_WEIGHTS, t->offset, t->count, host);
     free(host);
 }
 
-static void initialise(struct bank *b, const struct bank_tensor *t, uint64_t seed)
+static void initialise(struct parameters *b, const struct parameter *t, uint64_t seed)
 {
     if (is_discriminator_normal(b, t)) {
         initialise_discriminator(b, t, seed);
@@ -205,13 +205,13 @@ static void initialise(struct bank *b, const struct bank_tensor *t, uint64_t see
                         (uint64_t)at);
         for (int64_t i = 0; t->trained && i < n; i++)
             host[i] = inputs ? (2 * host[i] - 1) * bound : ends_with(t->name, ".bias") ? 0 : gain;
-        bank_write(b, BANK_PARAMETERS, t->offset + at, n, host);
+        parameters_write(b, ARRAY_WEIGHTS, t->offset + at, n, host);
     }
     free(host);
 }
 
 struct initialisation {
-    struct bank *bank;
+    struct parameters *parameters;
     uint64_t seed;
 };
 
@@ -220,38 +220,40 @@ static void initialise_some(void *arg, int64_t begin, int64_t end, int worker)
     (void)worker;
     const struct initialisation *job = arg;
     for (int64_t i = begin; i < end; i++)
-        initialise(job->bank, &job->bank->tensors[i], job->seed);
+        initialise(job->parameters, &job->parameters->tensors[i], job->seed);
 }
 
-struct bank *bank_empty(const struct net_plan *plan, enum net net, struct device *d)
+struct parameters *parameters_empty(const struct architecture *architecture, enum net net,
+                                    struct device *d)
 {
-    struct bank *b = xcalloc(1, sizeof *b);
-    b->device = d;
-    b->net = net;
-    b->tensors = xcalloc((size_t)plan->count, sizeof *b->tensors);
-    for (int i = 0; i < plan->count; i++) {
-        const struct plan_tensor *t = &plan->items[i];
-        if (t->kind == PLAN_SCALAR)
-            bank_set_scalar(b, t->name, t->value);
+    struct parameters *p = xcalloc(1, sizeof *p);
+    p->device = d;
+    p->net = net;
+    p->tensors = xcalloc((size_t)architecture->count, sizeof *p->tensors);
+    for (int i = 0; i < architecture->count; i++) {
+        const struct tensor_spec *t = &architecture->items[i];
+        if (t->kind == TENSOR_SCALAR)
+            parameters_set_scalar(p, t->name, t->value);
         else
-            add_tensor(b, t->name, t->kind == PLAN_TRAINED, t->ndim, t->shape);
+            add_tensor(p, t->name, t->kind == TENSOR_TRAINED, t->ndim, t->shape);
     }
-    lay_out(b);
-    return b;
+    lay_out(p);
+    return p;
 }
 
-struct bank *bank_new(const struct net_plan *plan, enum net net, uint64_t seed, struct device *d)
+struct parameters *parameters_new(const struct architecture *architecture, enum net net,
+                                  uint64_t seed, struct device *d)
 {
-    struct bank *b = bank_empty(plan, net, d);
-    struct initialisation job = {b, seed};
-    parallel_for(d->host_memory ? b->count : 0, 1, initialise_some, &job);
-    for (int i = 0; !d->host_memory && i < b->count; i++)
-        initialise(b, &b->tensors[i], seed);
-    bank_copy(b, BANK_EMA, BANK_PARAMETERS);
-    return b;
+    struct parameters *p = parameters_empty(architecture, net, d);
+    struct initialisation job = {p, seed};
+    parallel_for(d->host_memory ? p->count : 0, 1, initialise_some, &job);
+    for (int i = 0; !d->host_memory && i < p->count; i++)
+        initialise(p, &p->tensors[i], seed);
+    parameters_copy(p, ARRAY_EMA, ARRAY_WEIGHTS);
+    return p;
 }
 
-static int read_weight(struct bank *b, const struct bank_tensor *t, const struct weight *w,
+static int read_weight(struct parameters *p, const struct parameter *t, const struct weight *w,
                        struct error *e)
 {
     float *host = xmalloc((size_t)t->count * sizeof *host);
@@ -261,57 +263,57 @@ static int read_weight(struct bank *b, const struct bank_tensor *t, const struct
         if (!isfinite(host[i]))
             result = error_set(e, "tensor '%s' holds a number that is not finite", t->name);
     if (!result)
-        bank_write(b, BANK_PARAMETERS, t->offset, t->count, host);
+        parameters_write(p, ARRAY_WEIGHTS, t->offset, t->count, host);
     free(host);
     return result;
 }
 
-int bank_from_names(struct bank **b, const struct named_weights *names, struct device *d,
-                    struct error *e)
+int parameters_from_names(struct parameters **p, const struct named_weights *names,
+                          struct device *d, struct error *e)
 {
-    return bank_from_names_fixing(b, names, NULL, d, e);
+    return parameters_from_names_fixing(p, names, NULL, d, e);
 }
 
-int bank_from_names_fixing(struct bank **out, const struct named_weights *names,
-                           bool (*fixed)(const char *name), struct device *d, struct error *e)
+int parameters_from_names_fixing(struct parameters **out, const struct named_weights *names,
+                                 bool (*fixed)(const char *name), struct device *d, struct error *e)
 {
-    struct bank *b = xcalloc(1, sizeof *b);
-    b->device = d;
-    b->net = names->net;
-    b->tensors = xcalloc((size_t)names->count, sizeof *b->tensors);
+    struct parameters *p = xcalloc(1, sizeof *p);
+    p->device = d;
+    p->net = names->net;
+    p->tensors = xcalloc((size_t)names->count, sizeof *p->tensors);
     int result = 0;
     for (int i = 0; i < names->count && !result; i++) {
         const struct weight *w = &names->items[i];
-        enum plan_kind kind = plan_kind_of(b->net, w->name);
+        enum tensor_kind kind = tensor_kind_of(p->net, w->name);
         double value;
-        if (kind == PLAN_SCALAR && names_scalar(names, w->name, &value))
-            bank_set_scalar(b, w->name, (float)value);
-        else if (kind == PLAN_SCALAR || w->ndim < 1 || w->ndim > PLAN_MAX_DIMS)
+        if (kind == TENSOR_SCALAR && names_scalar(names, w->name, &value))
+            parameters_set_scalar(p, w->name, (float)value);
+        else if (kind == TENSOR_SCALAR || w->ndim < 1 || w->ndim > ARCHITECTURE_MAX_DIMS)
             result = error_set(e, "tensor '%s' has %d dimensions", w->name, w->ndim);
         else
-            add_tensor(b, w->name, kind == PLAN_TRAINED && !(fixed && fixed(w->name)), w->ndim,
+            add_tensor(p, w->name, kind == TENSOR_TRAINED && !(fixed && fixed(w->name)), w->ndim,
                        w->shape);
     }
     if (!result)
-        lay_out(b);
-    for (int i = 0; i < b->count && !result; i++)
-        result = read_weight(b, &b->tensors[i], names_find(names, b->tensors[i].name), e);
+        lay_out(p);
+    for (int i = 0; i < p->count && !result; i++)
+        result = read_weight(p, &p->tensors[i], names_find(names, p->tensors[i].name), e);
     if (result) {
-        bank_free(b);
+        parameters_free(p);
         return -1;
     }
-    bank_copy(b, BANK_EMA, BANK_PARAMETERS);
-    *out = b;
+    parameters_copy(p, ARRAY_EMA, ARRAY_WEIGHTS);
+    *out = p;
     return 0;
 }
 
-struct net_plan bank_plan(const struct bank *b)
+struct architecture parameters_architecture(const struct parameters *b)
 {
-    struct net_plan p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
+    struct architecture p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
     for (int i = 0; i < b->count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
-        struct plan_tensor *item = &p.items[p.count++];
-        item->kind = t->trained ? PLAN_TRAINED : PLAN_FIXED;
+        const struct parameter *t = &b->tensors[i];
+        struct tensor_spec *item = &p.items[p.count++];
+        item->kind = t->trained ? TENSOR_TRAINED : TENSOR_FIXED;
         item->ndim = t->ndim;
         memcpy(item->shape, t->shape, sizeof t->shape);
         int n = snprintf(item->name, sizeof item->name, "%s", t->name);
@@ -320,36 +322,36 @@ struct net_plan bank_plan(const struct bank *b)
     return p;
 }
 
-struct bank *bank_like(const struct bank *b, struct device *d)
+struct parameters *parameters_like(const struct parameters *p, struct device *d)
 {
-    struct bank *other = xcalloc(1, sizeof *other);
+    struct parameters *other = xcalloc(1, sizeof *other);
     other->device = d;
-    other->net = b->net;
-    other->tensors = xcalloc((size_t)b->count, sizeof *other->tensors);
-    for (int i = 0; i < b->count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
+    other->net = p->net;
+    other->tensors = xcalloc((size_t)p->count, sizeof *other->tensors);
+    for (int i = 0; i < p->count; i++) {
+        const struct parameter *t = &p->tensors[i];
         add_tensor(other, t->name, t->trained, t->ndim, t->shape);
     }
-    for (int i = 0; i < b->scalar_count; i++)
-        bank_set_scalar(other, b->scalars[i].name, b->scalars[i].value);
+    for (int i = 0; i < p->scalar_count; i++)
+        parameters_set_scalar(other, p->scalars[i].name, p->scalars[i].value);
     lay_out(other);
-    other->companion = b->companion ? bank_like(b->companion, d) : NULL;
+    other->companion = p->companion ? parameters_like(p->companion, d) : NULL;
     return other;
 }
 
-void bank_free(struct bank *b)
+void parameters_free(struct parameters *p)
 {
-    if (!b)
+    if (!p)
         return;
-    for (int i = 0; i < BANK_ARRAYS; i++)
-        tensor_release(b->arrays[i]);
-    for (int i = 0; i < b->count; i++)
-        free(b->tensors[i].name);
-    for (int i = 0; i < b->scalar_count; i++)
-        free(b->scalars[i].name);
-    free(b->tensors);
-    bank_free(b->companion);
-    free(b);
+    for (int i = 0; i < ARRAY_COUNT; i++)
+        tensor_release(p->arrays[i]);
+    for (int i = 0; i < p->count; i++)
+        free(p->tensors[i].name);
+    for (int i = 0; i < p->scalar_count; i++)
+        free(p->scalars[i].name);
+    free(p->tensors);
+    parameters_free(p->companion);
+    free(p);
 }
 
 static int by_name(const void *a, const void *b)
@@ -357,41 +359,42 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct weight *)a)->name, ((const struct weight *)b)->name);
 }
 
-void bank_names(struct named_weights *out, const struct bank *b, enum bank_array which)
+void parameters_names(struct named_weights *out, const struct parameters *p,
+                      enum parameter_array which)
 {
-    CHECK(which == BANK_PARAMETERS || which == BANK_EMA);
-    *out = (struct named_weights){.net = b->net, .ema = which == BANK_EMA, .device = b->device};
-    out->items = xcalloc((size_t)(b->count + b->scalar_count), sizeof *out->items);
-    for (int i = 0; i < b->count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
+    CHECK(which == ARRAY_WEIGHTS || which == ARRAY_EMA);
+    *out = (struct named_weights){.net = p->net, .ema = which == ARRAY_EMA, .device = p->device};
+    out->items = xcalloc((size_t)(p->count + p->scalar_count), sizeof *out->items);
+    for (int i = 0; i < p->count; i++) {
+        const struct parameter *t = &p->tensors[i];
         struct weight *w = &out->items[out->count++];
         *w = (struct weight){.name = t->name, .dtype = DTYPE_F32, .ndim = t->ndim};
         memcpy(w->shape, t->shape, sizeof t->shape);
-        w->data = array_data(b, which) + t->offset;
+        w->data = array_data(p, which) + t->offset;
         weight_set_row_major(w);
     }
-    for (int i = 0; i < b->scalar_count; i++) {
+    for (int i = 0; i < p->scalar_count; i++) {
         struct weight *w = &out->items[out->count++];
-        *w = (struct weight){.name = b->scalars[i].name, .dtype = DTYPE_F32};
-        w->data = &b->scalars[i].value;
+        *w = (struct weight){.name = p->scalars[i].name, .dtype = DTYPE_F32};
+        w->data = &p->scalars[i].value;
         weight_set_row_major(w);
     }
     qsort(out->items, (size_t)out->count, sizeof *out->items, by_name);
 }
 
-void bank_bind(const struct bank *b, struct loader *l)
+void parameters_bind(const struct parameters *p, struct loader *l)
 {
-    const float *parameters = array_data(b, BANK_PARAMETERS);
+    const float *parameters = array_data(p, ARRAY_WEIGHTS);
     for (int i = 0; i < l->count; i++) {
         struct tensor *shown = l->items[i].tensor;
         int64_t offset = (const float *)shown->data - parameters;
-        CHECK(offset >= 0 && offset + tensor_count(shown) <= b->elements);
+        CHECK(offset >= 0 && offset + tensor_count(shown) <= p->elements);
         const struct weight *w = l->items[i].weight;
-        const struct bank_tensor *t = w ? bank_find(b, w->name) : NULL;
+        const struct parameter *t = w ? parameters_find(p, w->name) : NULL;
         CHECK(!w || (t && t->offset == offset));
         if (l->items[i].stacked || (t && !t->trained))
             continue;
-        struct tensor *flat = tensor_slice(b->arrays[BANK_GRADIENTS], offset, tensor_count(shown));
+        struct tensor *flat = tensor_slice(p->arrays[ARRAY_GRADIENTS], offset, tensor_count(shown));
         struct tensor *gradient = tensor_reshape(flat, shown->ndim, shown->shape);
         tensor_set_parameter(shown, gradient);
         tensor_release(gradient);
@@ -399,70 +402,71 @@ void bank_bind(const struct bank *b, struct loader *l)
     }
 }
 
-const struct bank_tensor *bank_find(const struct bank *b, const char *name)
+const struct parameter *parameters_find(const struct parameters *p, const char *name)
 {
     for (int trained = 1; trained >= 0; trained--) {
-        struct bank_tensor wanted = {.name = (char *)name, .trained = trained};
-        const struct bank_tensor *t =
-            bsearch(&wanted, b->tensors, (size_t)b->count, sizeof *b->tensors, in_order);
+        struct parameter wanted = {.name = (char *)name, .trained = trained};
+        const struct parameter *t =
+            bsearch(&wanted, p->tensors, (size_t)p->count, sizeof *p->tensors, in_order);
         if (t)
             return t;
     }
     return NULL;
 }
 
-const float *bank_read(const struct bank *b, enum bank_array which, int64_t first, int64_t count,
-                       float *scratch)
+const float *parameters_read(const struct parameters *p, enum parameter_array which, int64_t first,
+                             int64_t count, float *scratch)
 {
-    CHECK(first >= 0 && count >= 0 && first + count <= array_length(b, which));
-    const float *at = array_data(b, which) + first;
-    if (b->device->host_memory)
+    CHECK(first >= 0 && count >= 0 && first + count <= array_length(p, which));
+    const float *at = array_data(p, which) + first;
+    if (p->device->host_memory)
         return at;
-    b->device->backend->download(b->device, scratch, at, (size_t)count * sizeof *at);
+    p->device->backend->download(p->device, scratch, at, (size_t)count * sizeof *at);
     return scratch;
 }
 
-void bank_write(struct bank *b, enum bank_array which, int64_t first, int64_t count,
-                const float *host)
+void parameters_write(struct parameters *p, enum parameter_array which, int64_t first,
+                      int64_t count, const float *host)
 {
-    CHECK(first >= 0 && count >= 0 && first + count <= array_length(b, which));
-    b->device->backend->upload(b->device, array_data(b, which) + first, host,
+    CHECK(first >= 0 && count >= 0 && first + count <= array_length(p, which));
+    p->device->backend->upload(p->device, array_data(p, which) + first, host,
                                (size_t)count * sizeof *host);
 }
 
-void bank_fill(struct bank *b, enum bank_array which, float value)
+void parameters_fill(struct parameters *p, enum parameter_array which, float value)
 {
-    struct fill_args args = {array_length(b, which), array_data(b, which), value};
-    b->device->backend->fill(b->device, &args);
+    struct fill_args args = {array_length(p, which), array_data(p, which), value};
+    p->device->backend->fill(p->device, &args);
 }
 
-void bank_copy(struct bank *b, enum bank_array to, enum bank_array from)
+void parameters_copy(struct parameters *p, enum parameter_array to, enum parameter_array from)
 {
-    CHECK(array_length(b, to) == array_length(b, from));
+    CHECK(array_length(p, to) == array_length(p, from));
     const float one = 1;
-    struct linear_combination_args args = {.count = 1, .y = b->arrays[to]};
-    args.x[0] = b->arrays[from];
+    struct linear_combination_args args = {.count = 1, .y = p->arrays[to]};
+    args.x[0] = p->arrays[from];
     args.coefficients[0] = one;
-    b->device->backend->linear_combination(b->device, &args);
+    p->device->backend->linear_combination(p->device, &args);
 }
 
-struct tensor *bank_view(const struct bank *b, enum bank_array which, const struct bank_tensor *t)
+struct tensor *parameters_view(const struct parameters *p, enum parameter_array which,
+                               const struct parameter *t)
 {
-    CHECK(t->offset + t->count <= array_length(b, which));
-    struct tensor *flat = tensor_slice(b->arrays[which], t->offset, t->count);
+    CHECK(t->offset + t->count <= array_length(p, which));
+    struct tensor *flat = tensor_slice(p->arrays[which], t->offset, t->count);
     struct tensor *view = tensor_reshape(flat, t->ndim, t->shape);
     tensor_release(flat);
     return view;
 }
 
-void bank_set_scalar(struct bank *b, const char *name, float value)
+void parameters_set_scalar(struct parameters *p, const char *name, float value)
 {
     int i = 0;
-    while (i < b->scalar_count && strcmp(b->scalars[i].name, name) != 0)
+    while (i < p->scalar_count && strcmp(p->scalars[i].name, name) != 0)
         i++;
-    if (i == b->scalar_count) {
-        CHECK(i < BANK_SCALARS_MAX);
-        b->scalars[b->scalar_count++].name = xstrdup(name);
+    if (i == p->scalar_count) {
+        CHECK(i < PARAMETERS_SCALARS_MAX);
+        p->scalars[p->scalar_count++].name = xstrdup(name);
     }
-    b->scalars[i].value = value;
+    p->scalars[i].value = value;
 }

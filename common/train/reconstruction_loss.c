@@ -15,7 +15,7 @@
 static const struct adamw_options adam = {
     .beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8, .weight_decay = 0};
 
-/* A discriminator that shows the bank's parameters. */
+/* A discriminator that shows the parameters's parameters. */
 struct shown {
     struct named_weights names;
     struct patch_discriminator *net;
@@ -24,7 +24,7 @@ struct shown {
 struct reconstruction_loss {
     struct reconstruction_loss_options options;
     const struct lpips *lpips;
-    struct bank *bank;             /* the discriminator's, or NULL */
+    struct parameters *parameters; /* the discriminator's, or NULL */
     struct shown trained, judging; /* judging: gradients flow through it, not to its parameters */
     struct collective *collective;
     struct updater updater;
@@ -39,10 +39,10 @@ static void shown_release(struct shown *s)
         names_release(&s->names);
 }
 
-static int show(struct shown *s, const struct bank *b, struct error *e)
+static int show(struct shown *s, const struct parameters *p, struct error *e)
 {
-    bank_names(&s->names, b, BANK_PARAMETERS);
-    return patch_discriminator_load(&s->net, &s->names, b->device, e);
+    parameters_names(&s->names, p, ARRAY_WEIGHTS);
+    return patch_discriminator_load(&s->net, &s->names, p->device, e);
 }
 
 static void refresh(struct reconstruction_loss *l)
@@ -53,29 +53,30 @@ static void refresh(struct reconstruction_loss *l)
 
 static int open_discriminator(struct reconstruction_loss *l, struct error *e)
 {
-    if (l->bank->net != NET_DISCRIMINATOR)
+    if (l->parameters->net != NET_DISCRIMINATOR)
         return error_set(e, "it is no discriminator");
-    if (show(&l->trained, l->bank, e) || show(&l->judging, l->bank, e))
+    if (show(&l->trained, l->parameters, e) || show(&l->judging, l->parameters, e))
         return -1;
     if (patch_discriminator_sizes(l->trained.net)->image_channels != 3)
         return error_set(e, "the discriminator is not for pictures of 3 channels");
-    bank_bind(l->bank, patch_discriminator_loader(l->trained.net));
+    parameters_bind(l->parameters, patch_discriminator_loader(l->trained.net));
     refresh(l);
-    updater_init(&l->updater, l->bank, l->collective, &adam, 0);
-    if (l->bank->device->compute == DTYPE_F16)
+    updater_init(&l->updater, l->parameters, l->collective, &adam, 0);
+    if (l->parameters->device->compute == DTYPE_F16)
         updater_set_loss_scale(&l->updater, (struct loss_scale){FP16_SCALE, 0});
     return 0;
 }
 
 int reconstruction_loss_open(struct reconstruction_loss **out,
                              const struct reconstruction_loss_options *o, const struct lpips *lpips,
-                             struct bank *discriminator, struct collective *c, struct error *e)
+                             struct parameters *discriminator, struct collective *c,
+                             struct error *e)
 {
     CHECK(o->accumulate >= 1 && o->perceptual_weight >= 0 && o->disc_weight >= 0);
     struct reconstruction_loss *l = xcalloc(1, sizeof *l);
     l->options = *o;
     l->lpips = lpips;
-    l->bank = discriminator;
+    l->parameters = discriminator;
     l->collective = c;
     if (discriminator && open_discriminator(l, e)) {
         reconstruction_loss_close(l);
@@ -97,7 +98,7 @@ void reconstruction_loss_close(struct reconstruction_loss *l)
 int64_t reconstruction_loss_least_side(const struct reconstruction_loss *l)
 {
     int64_t side = l->lpips ? LPIPS_LEAST_SIDE : 1;
-    int64_t of_net = l->bank ? patch_discriminator_sizes(l->trained.net)->least_side : 1;
+    int64_t of_net = l->parameters ? patch_discriminator_sizes(l->trained.net)->least_side : 1;
     return of_net > side ? of_net : side;
 }
 
@@ -226,7 +227,7 @@ static void add_generator(struct reconstruction_loss *l, const struct reconstruc
 }
 
 /* Half of the discriminator's loss: mean of max(0, 1 - sign * logit). Gradients, times `scale`, are
- * added to the bank's, or, in the first of a step, begin them. */
+ * added to the parameters's, or, in the first of a step, begin them. */
 static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *pictures,
                   double sign, double scale, double *mean)
 {
@@ -269,7 +270,7 @@ static void train_discriminator(struct reconstruction_loss *l, int64_t k,
 
 static bool judges(const struct reconstruction_loss *l, int64_t step)
 {
-    return l->bank && step >= l->options.disc_start;
+    return l->parameters && step >= l->options.disc_start;
 }
 
 void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,

@@ -3,7 +3,7 @@
 
 #include "common/nets/lpips.h"
 #include "common/nets/patch_discriminator.h"
-#include "common/train/update.h"
+#include "common/train/updater.h"
 
 /* What an autoencoder may be trained on beside the error of its pictures, and the discriminator
  * that learns with it; facts from CompVis latent-diffusion, ldm/modules/losses/contperceptual.py:
@@ -30,11 +30,12 @@ struct reconstruction_loss_options {
 
 struct reconstruction_loss;
 
-/* lpips: NULL, or a network on the device of the autoencoder. discriminator: NULL, or a bank there;
- * both must outlive l, as must c. Fails when the bank is none of a discriminator. */
+/* lpips: NULL, or a network on the device of the autoencoder. discriminator: NULL, or a parameters
+ * there; both must outlive l, as must c. Fails when the parameters is none of a discriminator. */
 int reconstruction_loss_open(struct reconstruction_loss **l,
                              const struct reconstruction_loss_options *o, const struct lpips *lpips,
-                             struct bank *discriminator, struct collective *c, struct error *e);
+                             struct parameters *discriminator, struct collective *c,
+                             struct error *e);
 void reconstruction_loss_close(struct reconstruction_loss *l); /* NULL is fine */
 
 /* A micro-batch: pictures and what became of them, [n, 3, h, w] F32; the decoder's last convolution
@@ -45,7 +46,7 @@ struct reconstruction {
 
 /* Forward and backward of micro-batch `k` of step `step`. *gradient is, and has added to it, the
  * gradient by reconstructions of the sum over images of `weight` times their loss. LPIPS is
- * added to distances[n] (host). The discriminator's gradients go to its bank. */
+ * added to distances[n] (host). The discriminator's gradients go to its parameters. */
 void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,
                              const struct reconstruction *r, double weight,
                              struct tensor **gradient, double *distances);

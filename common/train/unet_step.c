@@ -12,7 +12,7 @@
 #include "kernels/replay.h"
 #include "kernels/tape.h"
 
-/* A network that shows the bank's parameters or EMA. */
+/* A network that shows the parameters's parameters or EMA. */
 struct shown {
     struct named_weights names;
     struct unet *unet;
@@ -28,17 +28,17 @@ struct inputs {
     struct tensor *loss;                          /* [n]: what comes out */
 };
 
-struct step {
-    struct bank *bank;
+struct unet_step {
+    struct parameters *parameters;
     struct collective *collective;
-    struct step_options options;
+    struct unet_step_options options;
     struct shown trained, average; /* average: opened when first asked for */
     bool average_is_fresh;         /* its working copies are of the weights as they are */
     struct tape tape;
     struct inputs inputs;                     /* n 0: not made yet */
     struct replay *first_work, *further_work; /* of an update's first micro-batch, of the others */
     struct tensor *losses;                    /* [batch * accumulate] */
-    struct step_sample *samples;
+    struct unet_step_sample *samples;
     int64_t micro_batch; /* done of this update */
     struct updater updater;
 };
@@ -50,32 +50,33 @@ static void shown_release(struct shown *s)
         names_release(&s->names);
 }
 
-static int show(struct shown *s, const struct bank *b, enum bank_array which, struct error *e)
+static int show(struct shown *s, const struct parameters *p, enum parameter_array which,
+                struct error *e)
 {
-    bank_names(&s->names, b, which);
-    return unet_load(&s->unet, &s->names, b->device, e);
+    parameters_names(&s->names, p, which);
+    return unet_load(&s->unet, &s->names, p->device, e);
 }
 
-int step_open(struct step **out, struct bank *b, struct collective *c, const struct step_options *o,
-              struct error *e)
+int unet_step_open(struct unet_step **out, struct parameters *p, struct collective *c,
+                   const struct unet_step_options *o, struct error *e)
 {
     CHECK(o->batch >= 1 && o->accumulate >= 1 && o->autoencoder_scale > 0);
-    if (b->net != NET_UNET)
+    if (p->net != NET_UNET)
         return error_set(e, "it is no U-Net");
-    struct step *s = xcalloc(1, sizeof *s);
-    s->bank = b;
+    struct unet_step *s = xcalloc(1, sizeof *s);
+    s->parameters = p;
     s->collective = c;
     s->options = *o;
-    tape_init(&s->tape, b->device);
-    if (show(&s->trained, b, BANK_PARAMETERS, e)) {
-        step_close(s);
+    tape_init(&s->tape, p->device);
+    if (show(&s->trained, p, ARRAY_WEIGHTS, e)) {
+        unet_step_close(s);
         return -1;
     }
-    bank_bind(b, unet_loader(s->trained.unet));
+    parameters_bind(p, unet_loader(s->trained.unet));
     unet_set_recompute(s->trained.unet, o->recompute);
     loader_refresh(unet_loader(s->trained.unet));
-    updater_init(&s->updater, b, c, &o->adamw, o->clip_grad);
-    s->losses = tensor_new(b->device, DTYPE_F32, DIMS(o->batch * o->accumulate));
+    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad);
+    s->losses = tensor_new(p->device, DTYPE_F32, DIMS(o->batch * o->accumulate));
     s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
     *out = s;
     return 0;
@@ -95,7 +96,7 @@ static void inputs_release(struct inputs *in)
     *in = (struct inputs){0};
 }
 
-void step_close(struct step *s)
+void unet_step_close(struct unet_step *s)
 {
     if (!s)
         return;
@@ -110,30 +111,30 @@ void step_close(struct step *s)
     free(s);
 }
 
-int64_t step_effective_batch(const struct step *s)
+int64_t unet_step_effective_batch(const struct unet_step *s)
 {
     return s->options.batch * s->options.accumulate * s->collective->size;
 }
 
-const struct unet_sizes *step_sizes(const struct step *s)
+const struct unet_sizes *unet_step_sizes(const struct unet_step *s)
 {
     return unet_sizes(s->trained.unet);
 }
 
-struct loss_scale step_loss_scale(const struct step *s)
+struct loss_scale unet_step_loss_scale(const struct unet_step *s)
 {
     return s->updater.loss_scale;
 }
 
-void step_set_loss_scale(struct step *s, struct loss_scale l)
+void unet_step_set_loss_scale(struct unet_step *s, struct loss_scale l)
 {
     updater_set_loss_scale(&s->updater, l);
 }
 
-static void inputs_make(struct inputs *in, const struct step *s, const struct training_batch *b)
+static void inputs_make(struct inputs *in, const struct unet_step *s, const struct unet_batch *b)
 {
-    struct device *d = s->bank->device;
-    const struct unet_sizes *sizes = step_sizes(s);
+    struct device *d = s->parameters->device;
+    const struct unet_sizes *sizes = unet_step_sizes(s);
     int64_t n = b->n;
     *in = (struct inputs){
         .n = n,
@@ -153,8 +154,8 @@ static void inputs_make(struct inputs *in, const struct step *s, const struct tr
 }
 
 /* Embeds of dropped samples are zero: the network's unconditional case. */
-static void upload_embeds(const struct inputs *in, const struct training_batch *b,
-                          const struct step_sample *samples)
+static void upload_embeds(const struct inputs *in, const struct unet_batch *b,
+                          const struct unet_step_sample *samples)
 {
     int64_t width = tensor_last(in->embeds);
     float *kept = xcalloc((size_t)(b->n * width), sizeof *kept);
@@ -166,7 +167,7 @@ static void upload_embeds(const struct inputs *in, const struct training_batch *
 }
 
 /* gradient_weight: 1 / elements that the mean loss is over, times the loss scale. */
-static void upload_numbers(const struct inputs *in, const struct step_sample *samples,
+static void upload_numbers(const struct inputs *in, const struct unet_step_sample *samples,
                            double gradient_weight)
 {
     float *numbers = xmalloc((size_t)(3 * in->n + 1) * sizeof *numbers);
@@ -181,7 +182,7 @@ static void upload_numbers(const struct inputs *in, const struct step_sample *sa
     free(numbers);
 }
 
-static void upload_draws(const struct inputs *in, const struct training_batch *b, int64_t step)
+static void upload_draws(const struct inputs *in, const struct unet_batch *b, int64_t step)
 {
     int64_t *draws = xmalloc((size_t)(2 * in->n) * sizeof *draws);
     for (int64_t i = 0; i < in->n; i++) {
@@ -197,10 +198,10 @@ static struct tensor *new_latents(struct device *d, const struct inputs *in)
     return tensor_new(d, DTYPE_F32, DIMS(in->n, in->moments->shape[1] / 2, in->height, in->width));
 }
 
-static struct tensor *normals(const struct step *s, const struct inputs *in,
+static struct tensor *normals(const struct unet_step *s, const struct inputs *in,
                               enum rng_purpose purpose)
 {
-    struct device *d = s->bank->device;
+    struct device *d = s->parameters->device;
     struct tensor *y = new_latents(d, in);
     struct normals_args args = {s->options.seed, (int)purpose, in->draws, y};
     d->backend->normals(d, &args);
@@ -208,10 +209,10 @@ static struct tensor *normals(const struct step *s, const struct inputs *in,
 }
 
 /* Forward, losses, and backward when the tape records. */
-static void run_batch(struct step *s, const struct unet *unet, const struct inputs *in,
-                      const struct step_noise *noise)
+static void run_batch(struct unet_step *s, const struct unet *unet, const struct inputs *in,
+                      const struct unet_step_noise *noise)
 {
-    struct device *d = s->bank->device;
+    struct device *d = s->parameters->device;
     struct tensor *noisy = new_latents(d, in), *target = new_latents(d, in);
     struct noised_latents_args noising = {
         .moments = in->moments,
@@ -236,7 +237,7 @@ static void run_batch(struct step *s, const struct unet *unet, const struct inpu
     tensor_release(v);
 }
 
-static void train(struct step *s, const struct step_noise *noise)
+static void train(struct unet_step *s, const struct unet_step_noise *noise)
 {
     if (s->micro_batch == 0)
         tape_fresh_gradients(&s->tape);
@@ -249,8 +250,8 @@ static void train(struct step *s, const struct step_noise *noise)
 static void draw_and_train(struct tape *t, void *context)
 {
     (void)t;
-    struct step *s = context;
-    struct step_noise noise = {
+    struct unet_step *s = context;
+    struct unet_step_noise noise = {
         .posterior = normals(s, &s->inputs, RNG_POSTERIOR),
         .diffusion = normals(s, &s->inputs, RNG_TRAINING_NOISE),
     };
@@ -259,10 +260,10 @@ static void draw_and_train(struct tape *t, void *context)
     tensor_release(noise.diffusion);
 }
 
-static void micro_batch_begin(struct step *s, const struct training_batch *b,
-                              const struct step_sample *samples)
+static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
+                              const struct unet_step_sample *samples)
 {
-    const struct step_options *o = &s->options;
+    const struct unet_step_options *o = &s->options;
     CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
     if (s->inputs.n == 0) {
         inputs_make(&s->inputs, s, b);
@@ -274,17 +275,17 @@ static void micro_batch_begin(struct step *s, const struct training_batch *b,
     if (s->average_is_fresh)
         loader_forget_copies(unet_loader(s->average.unet));
     s->average_is_fresh = false;
-    int64_t image = step_sizes(s)->latent_channels * b->height * b->width;
-    double elements = (double)(step_effective_batch(s) * image);
+    int64_t image = unet_step_sizes(s)->latent_channels * b->height * b->width;
+    double elements = (double)(unet_step_effective_batch(s) * image);
     tensor_upload(s->inputs.moments, b->moments);
     upload_embeds(&s->inputs, b, samples);
     upload_numbers(&s->inputs, samples, s->updater.loss_scale.scale / elements);
 }
 
 /* The losses are asked for when the update is done: the device is not waited for here. */
-static void micro_batch_end(struct step *s)
+static void micro_batch_end(struct unet_step *s)
 {
-    struct device *d = s->bank->device;
+    struct device *d = s->parameters->device;
     int64_t batch = s->options.batch;
     struct tensor *place = tensor_slice(s->losses, s->micro_batch * batch, batch);
     struct linear_combination_args copy = {
@@ -294,18 +295,19 @@ static void micro_batch_end(struct step *s)
     s->micro_batch++;
 }
 
-void step_micro_batch_drawn(struct step *s, const struct training_batch *b,
-                            const struct step_noise *noise, const struct step_sample *samples)
+void unet_step_micro_batch_drawn(struct unet_step *s, const struct unet_batch *b,
+                                 const struct unet_step_noise *noise,
+                                 const struct unet_step_sample *samples)
 {
     micro_batch_begin(s, b, samples);
     train(s, noise);
     micro_batch_end(s);
 }
 
-static float *noised_embeds(const struct step *s, const struct training_batch *b, int64_t step)
+static float *noised_embeds(const struct unet_step *s, const struct unet_batch *b, int64_t step)
 {
-    const struct step_options *o = &s->options;
-    int64_t width = step_sizes(s)->embed_width;
+    const struct unet_step_options *o = &s->options;
+    int64_t width = unet_step_sizes(s)->embed_width;
     size_t bytes = (size_t)(b->n * width) * sizeof(float);
     float *embeds = memcpy(xmalloc(bytes), b->embeds, bytes);
     for (int64_t i = 0; i < b->n; i++)
@@ -314,13 +316,13 @@ static float *noised_embeds(const struct step *s, const struct training_batch *b
     return embeds;
 }
 
-void step_micro_batch(struct step *s, int64_t step, const struct training_batch *b)
+void unet_step_micro_batch(struct unet_step *s, int64_t step, const struct unet_batch *b)
 {
-    const struct step_options *o = &s->options;
+    const struct unet_step_options *o = &s->options;
     CHECK(step >= 0 && step < (int64_t)1 << 26);
-    int64_t first = step * step_effective_batch(s) +
+    int64_t first = step * unet_step_effective_batch(s) +
                     (s->micro_batch * s->collective->size + s->collective->rank) * o->batch;
-    struct step_sample *samples = xcalloc((size_t)b->n, sizeof *samples);
+    struct unet_step_sample *samples = xcalloc((size_t)b->n, sizeof *samples);
     for (int64_t i = 0; i < b->n; i++) {
         float u;
         rng_uniform(&u, 1, o->seed, RNG_UNCONDITIONAL, (uint32_t)step, b->samples[i], 0);
@@ -329,7 +331,7 @@ void step_micro_batch(struct step *s, int64_t step, const struct training_batch 
         samples[i].dropped = u < o->uncond_prob;
     }
     float *embeds = noised_embeds(s, b, step);
-    struct training_batch shown = *b;
+    struct unet_batch shown = *b;
     shown.embeds = embeds;
     micro_batch_begin(s, &shown, samples);
     free(embeds);
@@ -344,7 +346,7 @@ struct sums {
     double loss, non_finite;
 };
 
-static struct sums sum_losses(const struct step *s)
+static struct sums sum_losses(const struct unet_step *s)
 {
     double sums[2] = {0};
     for (int64_t i = 0; i < s->options.batch * s->options.accumulate; i++) {
@@ -355,7 +357,8 @@ static struct sums sum_losses(const struct step *s)
     return (struct sums){sums[0], sums[1]};
 }
 
-void step_update(struct step *s, double learning_rate, double ema_decay, struct step_result *r)
+void unet_step_update(struct unet_step *s, double learning_rate, double ema_decay,
+                      struct unet_step_result *r)
 {
     int64_t count = s->options.batch * s->options.accumulate;
     CHECK(s->micro_batch == s->options.accumulate);
@@ -370,10 +373,10 @@ void step_update(struct step *s, double learning_rate, double ema_decay, struct 
         s->samples[i].loss = losses[i];
     free(losses);
     struct sums sums = sum_losses(s);
-    *r = (struct step_result){
+    *r = (struct unet_step_result){
         .samples = s->samples,
         .count = count,
-        .loss = sums.loss / (double)step_effective_batch(s),
+        .loss = sums.loss / (double)unet_step_effective_batch(s),
         .gradient_norm = result.gradient_norm,
         .applied = result.applied,
     };
@@ -382,19 +385,19 @@ void step_update(struct step *s, double learning_rate, double ema_decay, struct 
         s->samples[i].suspect = sums.non_finite == 0 || !isfinite(s->samples[i].loss);
 }
 
-void step_evaluate(struct step *s, enum bank_array which, const struct training_batch *b,
-                   int64_t first, struct step_sample *samples)
+void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const struct unet_batch *b,
+                        int64_t first, struct unet_step_sample *samples)
 {
-    struct shown *shown = which == BANK_EMA ? &s->average : &s->trained;
+    struct shown *shown = which == ARRAY_EMA ? &s->average : &s->trained;
     struct error e;
-    if (!shown->unet && show(shown, s->bank, which, &e))
+    if (!shown->unet && show(shown, s->parameters, which, &e))
         die("%s", e.text); /* the same names and shapes have been loaded before */
-    if (which == BANK_EMA && !s->average_is_fresh) {
+    if (which == ARRAY_EMA && !s->average_is_fresh) {
         loader_refresh(unet_loader(shown->unet));
         s->average_is_fresh = true;
     }
     for (int64_t i = 0; i < b->n; i++)
-        samples[i] = (struct step_sample){
+        samples[i] = (struct unet_step_sample){
             .sample = b->samples[i],
             .t = sobol_scrambled(s->options.seed, RNG_HOLDOUT_TIME, (uint64_t)(first + i)),
         };
@@ -404,7 +407,7 @@ void step_evaluate(struct step *s, enum bank_array which, const struct training_
     upload_embeds(&in, b, samples);
     upload_numbers(&in, samples, 0);
     upload_draws(&in, b, 0);
-    struct step_noise noise = {
+    struct unet_step_noise noise = {
         .posterior = normals(s, &in, RNG_HOLDOUT_POSTERIOR),
         .diffusion = normals(s, &in, RNG_HOLDOUT_NOISE),
     };
@@ -420,48 +423,48 @@ void step_evaluate(struct step *s, enum bank_array which, const struct training_
 }
 
 /* Peak of a training step, or of an evaluation beyond what is held all the time. */
-static int64_t dry_run(const struct net_plan *plan, const struct step_options *o,
+static int64_t dry_run(const struct architecture *architecture, const struct unet_step_options *o,
                        const struct device *like, int64_t height, int64_t width, bool evaluation)
 {
     struct device *d = device_open_dry(like);
-    struct bank *b = bank_empty(plan, NET_UNET, d);
-    struct step *s;
+    struct parameters *p = parameters_empty(architecture, NET_UNET, d);
+    struct unet_step *s;
     struct error e;
-    CHECK(step_open(&s, b, collective_alone(), o, &e) == 0);
+    CHECK(unet_step_open(&s, p, collective_alone(), o, &e) == 0);
     size_t n = (size_t)o->batch;
-    struct training_batch batch = {
+    struct unet_batch batch = {
         .n = o->batch,
         .height = height,
         .width = width,
         .samples = xcalloc(n, sizeof *batch.samples),
-        .embeds = xcalloc(n * (size_t)step_sizes(s)->embed_width, sizeof(float)),
+        .embeds = xcalloc(n * (size_t)unet_step_sizes(s)->embed_width, sizeof(float)),
     };
     int64_t held = 0;
     if (evaluation) {
         held = (int64_t)device_memory(d).in_use;
-        struct step_sample *samples = xcalloc(n, sizeof *samples);
-        step_evaluate(s, BANK_EMA, &batch, 0, samples);
+        struct unet_step_sample *samples = xcalloc(n, sizeof *samples);
+        unet_step_evaluate(s, ARRAY_EMA, &batch, 0, samples);
         free(samples);
     } else {
         for (int64_t i = 0; i < o->accumulate; i++)
-            step_micro_batch(s, 0, &batch);
-        struct step_result r;
-        step_update(s, 0, 0, &r);
+            unet_step_micro_batch(s, 0, &batch);
+        struct unet_step_result r;
+        unet_step_update(s, 0, 0, &r);
     }
     int64_t bytes = (int64_t)device_memory(d).peak - held;
     free((void *)batch.samples);
     free((void *)batch.embeds);
-    step_close(s);
-    bank_free(b);
+    unet_step_close(s);
+    parameters_free(p);
     device_close(d);
     return bytes;
 }
 
-int64_t step_memory(const struct net_plan *plan, const struct step_options *o,
-                    const struct device *like, int64_t height, int64_t width)
+int64_t unet_step_memory(const struct architecture *architecture, const struct unet_step_options *o,
+                         const struct device *like, int64_t height, int64_t width)
 {
-    int64_t bytes = dry_run(plan, o, like, height, width, false);
+    int64_t bytes = dry_run(architecture, o, like, height, width, false);
     if (like->backend->record_begin) /* replayed work keeps its memory meanwhile */
-        bytes += dry_run(plan, o, like, height, width, true);
+        bytes += dry_run(architecture, o, like, height, width, true);
     return bytes;
 }

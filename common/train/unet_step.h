@@ -6,7 +6,7 @@
 
 #include "common/nets/unet.h"
 #include "common/train/parameters.h"
-#include "common/train/update.h"
+#include "common/train/updater.h"
 
 /* One update of a U-Net on the v-objective: micro-batches forward and backward, the ranks' sum,
  * clipping, AdamW and the moving average. Everything random is a pure function of (seed, step,
@@ -16,7 +16,7 @@
  *              index.
  * Position of image i of micro-batch k on rank r is (k * ranks + r) * batch + i. */
 
-struct step_options {
+struct unet_step_options {
     uint64_t seed;
     int64_t batch;            /* images of a micro-batch on this rank */
     int64_t accumulate;       /* micro-batches of an update */
@@ -29,23 +29,23 @@ struct step_options {
 };
 
 /* Host memory, read during the call only. */
-struct training_batch {
+struct unet_batch {
     int64_t n, height, width;
     const float *moments;    /* [n, 2z, h, w]: means, log-variances */
     const float *embeds;     /* [n, d] */
     const uint64_t *samples; /* [n] global indices: of the record among all records */
 };
 
-struct step_sample {
-    uint64_t sample; /* as given in training_batch */
+struct unet_step_sample {
+    uint64_t sample; /* as given in unet_batch */
     float t, loss;   /* loss: mean over the image of (v - target)^2 */
     bool dropped;    /* trained as unconditional */
     bool suspect;    /* of an update that was not applied: its loss is not finite, or all losses
                       * are and the gradient is not */
 };
 
-struct step_result {
-    const struct step_sample
+struct unet_step_result {
+    const struct unet_step_sample
         *samples;         /* of this rank, in order; valid until the next micro-batch */
     int64_t count;        /* batch * accumulate */
     double loss;          /* mean over the effective batch of all ranks */
@@ -55,45 +55,47 @@ struct step_result {
                       smaller */
 };
 
-struct step;
+struct unet_step;
 
-/* The network shows b's parameters; b, c must outlive s. Fails when b is no U-Net. */
-int step_open(struct step **s, struct bank *b, struct collective *c, const struct step_options *o,
-              struct error *e);
-void step_close(struct step *s); /* NULL is fine */
+/* The network shows p's parameters; p, c must outlive s. Fails when p is no U-Net. */
+int unet_step_open(struct unet_step **s, struct parameters *p, struct collective *c,
+                   const struct unet_step_options *o, struct error *e);
+void unet_step_close(struct unet_step *s); /* NULL is fine */
 
-struct loss_scale step_loss_scale(const struct step *s);
-void step_set_loss_scale(struct step *s, struct loss_scale l);
+struct loss_scale unet_step_loss_scale(const struct unet_step *s);
+void unet_step_set_loss_scale(struct unet_step *s, struct loss_scale l);
 
 /* Images of all ranks' micro-batches of an update. */
-int64_t step_effective_batch(const struct step *s);
-const struct unet_sizes *step_sizes(const struct step *s);
+int64_t unet_step_effective_batch(const struct unet_step *s);
+const struct unet_sizes *unet_step_sizes(const struct unet_step *s);
 
 /* Forward and backward of the next micro-batch of step `step` (from 0, below 2^26); n is the
- * options' batch. Gradients add up until step_update. */
-void step_micro_batch(struct step *s, int64_t step, const struct training_batch *b);
+ * options' batch. Gradients add up until unet_step_update. */
+void unet_step_micro_batch(struct unet_step *s, int64_t step, const struct unet_batch *b);
 
 /* The same with what is random given: t and dropped are taken from samples (n of them), the noises
  * are [n, z, h, w]; embeds are taken as they are. */
-struct step_noise {
+struct unet_step_noise {
     struct tensor *posterior, *diffusion;
 };
-void step_micro_batch_drawn(struct step *s, const struct training_batch *b,
-                            const struct step_noise *noise, const struct step_sample *samples);
+void unet_step_micro_batch_drawn(struct unet_step *s, const struct unet_batch *b,
+                                 const struct unet_step_noise *noise,
+                                 const struct unet_step_sample *samples);
 
 /* After `accumulate` micro-batches: sums over ranks, checks, clips, updates parameters and EMA in
  * one pass; b->updates counts it. Non-finite anywhere: nothing is changed but the gradients. */
-void step_update(struct step *s, double learning_rate, double ema_decay, struct step_result *r);
+void unet_step_update(struct unet_step *s, double learning_rate, double ema_decay,
+                      struct unet_step_result *r);
 
 /* Losses of held-out images, always the same for the same weights: image i has position first + i
  * among them, from which its time follows (Sobol, of its own scramble); noise by sample index. Any
- * n. which: BANK_PARAMETERS or BANK_EMA. samples: n of them, filled. */
-void step_evaluate(struct step *s, enum bank_array which, const struct training_batch *b,
-                   int64_t first, struct step_sample *samples);
+ * n. which: ARRAY_WEIGHTS or ARRAY_EMA. samples: n of them, filled. */
+void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const struct unet_batch *b,
+                        int64_t first, struct unet_step_sample *samples);
 
 /* Bytes on a device like this at the peak of training: arrays and activations of a step, and of an
  * evaluation where those of the step stay. Nothing is computed. */
-int64_t step_memory(const struct net_plan *plan, const struct step_options *o,
-                    const struct device *like, int64_t height, int64_t width);
+int64_t unet_step_memory(const struct architecture *architecture, const struct unet_step_options *o,
+                         const struct device *like, int64_t height, int64_t width);
 
 #endif

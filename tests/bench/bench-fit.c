@@ -119,7 +119,7 @@ struct subject;
 struct trainee {
     enum net net;
     int64_t base, batch, side; /* where options say nothing */
-    void (*plan)(struct net_plan *plan, struct net_sizes *sizes);
+    void (*architecture)(struct architecture *architecture, struct net_sizes *sizes);
     void (*open)(struct subject *s);
     void (*close)(struct subject *s);
     void (*micro_batch)(struct subject *s);
@@ -130,10 +130,10 @@ struct trainee {
 struct subject {
     const struct trainee *trainee;
     struct device *device;
-    struct net_plan plan;
-    struct bank *bank;
+    struct architecture architecture;
+    struct parameters *parameters;
     union {
-        struct step *unet;
+        struct unet_step *unet;
         struct autoencoder_step *autoencoder;
         struct cloob_step *cloob;
     } step;
@@ -154,32 +154,32 @@ static void judge(const struct subject *s, double loss, double gradient_norm, bo
 
 #define EMBED 512
 
-static struct step_options unet_options(void)
+static struct unet_step_options unet_options(void)
 {
-    return (struct step_options){.seed = 1,
-                                 .batch = settings.batch,
-                                 .accumulate = settings.accumulate,
-                                 .uncond_prob = 0.2,
-                                 .autoencoder_scale = 1,
-                                 .recompute = settings.recompute,
-                                 .adamw = ADAMW_DEFAULTS};
+    return (struct unet_step_options){.seed = 1,
+                                      .batch = settings.batch,
+                                      .accumulate = settings.accumulate,
+                                      .uncond_prob = 0.2,
+                                      .autoencoder_scale = 1,
+                                      .recompute = settings.recompute,
+                                      .adamw = ADAMW_DEFAULTS};
 }
 
-static void unet_plan(struct net_plan *plan, struct net_sizes *sizes)
+static void unet_tensors(struct architecture *architecture, struct net_sizes *sizes)
 {
     struct error e;
     sizes->unet_base = settings.base;
     if (net_sizes_check_unet(sizes, &e))
         die_usage("%s", e.text);
-    plan_unet(plan, sizes);
+    unet_architecture(architecture, sizes);
 }
 
 static void unet_open(struct subject *s)
 {
     size_t n = (size_t)settings.batch, moments = n * 8 * (size_t)(settings.side * settings.side);
-    struct step_options o = unet_options();
+    struct unet_step_options o = unet_options();
     struct error e;
-    if (step_open(&s->step.unet, s->bank, collective_alone(), &o, &e))
+    if (unet_step_open(&s->step.unet, s->parameters, collective_alone(), &o, &e))
         die("%s", e.text);
     s->pictures = xmalloc(moments * sizeof *s->pictures);
     s->embeds = xmalloc(n * EMBED * sizeof *s->embeds);
@@ -189,48 +189,49 @@ static void unet_open(struct subject *s)
 
 static void unet_close(struct subject *s)
 {
-    step_close(s->step.unet);
+    unet_step_close(s->step.unet);
 }
 
 static void unet_micro_batch(struct subject *s)
 {
-    struct training_batch b = {settings.batch, settings.side, settings.side,
-                               s->pictures,    s->embeds,     s->samples};
-    step_micro_batch(s->step.unet, s->done, &b);
+    struct unet_batch b = {settings.batch, settings.side, settings.side,
+                           s->pictures,    s->embeds,     s->samples};
+    unet_step_micro_batch(s->step.unet, s->done, &b);
 }
 
 static void unet_update(struct subject *s)
 {
-    struct step_result r;
-    step_update(s->step.unet, 3e-5, 0.99, &r);
+    struct unet_step_result r;
+    unet_step_update(s->step.unet, 3e-5, 0.99, &r);
     judge(s, r.loss, r.gradient_norm, r.applied);
 }
 
 static int64_t unet_memory(const struct subject *s)
 {
-    struct step_options o = unet_options();
-    return step_memory(&s->plan, &o, s->device, settings.side, settings.side);
+    struct unet_step_options o = unet_options();
+    return unet_step_memory(&s->architecture, &o, s->device, settings.side, settings.side);
 }
 
 /* The autoencoder: L1 and the posterior's divergence ------------------------------------------- */
 
-static struct autoencoder_options autoencoder_options(void)
+static struct autoencoder_step_options autoencoder_step_options(void)
 {
-    return (struct autoencoder_options){.seed = 1,
-                                        .batch = settings.batch,
-                                        .accumulate = settings.accumulate,
-                                        .kl_weight = 1e-6,
-                                        .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
+    return (struct autoencoder_step_options){
+        .seed = 1,
+        .batch = settings.batch,
+        .accumulate = settings.accumulate,
+        .kl_weight = 1e-6,
+        .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
 }
 
-static void autoencoder_plan(struct net_plan *plan, struct net_sizes *sizes)
+static void autoencoder_architecture(struct architecture *architecture, struct net_sizes *sizes)
 {
     if (settings.base % KL_NORM_GROUPS != 0 || settings.side % 8 != 0)
         die_usage("an autoencoder has a multiple of %d base channels, pictures a side that 8 "
                   "divides",
                   KL_NORM_GROUPS);
     sizes->kl_channels = settings.base;
-    plan_kl(plan, sizes);
+    kl_architecture(architecture, sizes);
 }
 
 static void draw_pictures(struct subject *s, float least)
@@ -244,9 +245,9 @@ static void draw_pictures(struct subject *s, float least)
 
 static void autoencoder_open(struct subject *s)
 {
-    struct autoencoder_options o = autoencoder_options();
+    struct autoencoder_step_options o = autoencoder_step_options();
     struct error e;
-    if (autoencoder_step_open(&s->step.autoencoder, s->bank, collective_alone(), &o, &e))
+    if (autoencoder_step_open(&s->step.autoencoder, s->parameters, collective_alone(), &o, &e))
         die("%s", e.text);
     draw_pictures(s, -1);
 }
@@ -258,22 +259,23 @@ static void autoencoder_close(struct subject *s)
 
 static void autoencoder_micro_batch(struct subject *s)
 {
-    struct picture_batch b = {settings.batch, (int)settings.side, (int)settings.side, s->pictures,
-                              s->samples};
+    struct autoencoder_batch b = {settings.batch, (int)settings.side, (int)settings.side,
+                                  s->pictures, s->samples};
     autoencoder_step_micro_batch(s->step.autoencoder, s->done, &b);
 }
 
 static void autoencoder_update(struct subject *s)
 {
-    struct autoencoder_result r;
+    struct autoencoder_step_result r;
     autoencoder_step_update(s->step.autoencoder, 4.5e-6, 0.99, &r);
     judge(s, r.losses.total, r.gradient_norm, r.applied);
 }
 
 static int64_t autoencoder_memory(const struct subject *s)
 {
-    struct autoencoder_options o = autoencoder_options();
-    return autoencoder_step_memory(s->bank, &o, s->device, (int)settings.side, (int)settings.side);
+    struct autoencoder_step_options o = autoencoder_step_options();
+    return autoencoder_step_memory(s->parameters, &o, s->device, (int)settings.side,
+                                   (int)settings.side);
 }
 
 /* CLOOB's two towers ----------------------------------------------------------------------------
@@ -288,7 +290,7 @@ static struct cloob_step_options cloob_options(void)
                                        .adamw = {0.9, 0.98, 1e-6, 0.1}};
 }
 
-static void cloob_plan(struct net_plan *plan, struct net_sizes *sizes)
+static void cloob_tensors(struct architecture *architecture, struct net_sizes *sizes)
 {
     if (settings.base % 16 != 0 || settings.side % sizes->patch != 0)
         die_usage("a base of CLOOB is a multiple of 16, a side one of %d", (int)sizes->patch);
@@ -297,7 +299,7 @@ static void cloob_plan(struct net_plan *plan, struct net_sizes *sizes)
     sizes->image_size = settings.side;
     sizes->image_width = 12 * settings.base;
     sizes->text_width = 8 * settings.base;
-    plan_cloob(plan, sizes);
+    cloob_architecture(architecture, sizes);
 }
 
 /* Texts of ten tokens and their ends. */
@@ -306,7 +308,7 @@ static void cloob_open(struct subject *s)
     const struct cloob_sizes *sizes;
     struct cloob_step_options o = cloob_options();
     struct error e;
-    if (cloob_step_open(&s->step.cloob, s->bank, collective_alone(), &o, &e))
+    if (cloob_step_open(&s->step.cloob, s->parameters, collective_alone(), &o, &e))
         die("%s", e.text);
     sizes = cloob_step_sizes(s->step.cloob);
     s->tokens = xcalloc((size_t)(settings.batch * sizes->context), sizeof *s->tokens);
@@ -343,16 +345,16 @@ static void cloob_update(struct subject *s)
 static int64_t cloob_memory(const struct subject *s)
 {
     struct cloob_step_options o = cloob_options();
-    return cloob_step_memory(&s->plan, &o, s->device, 0);
+    return cloob_step_memory(&s->architecture, &o, s->device, 0);
 }
 
 /* In the order of network_names. */
 static const struct trainee trainees[] = {
-    {NET_UNET, 64, 8, 32, unet_plan, unet_open, unet_close, unet_micro_batch, unet_update,
+    {NET_UNET, 64, 8, 32, unet_tensors, unet_open, unet_close, unet_micro_batch, unet_update,
      unet_memory},
-    {NET_KL, 128, 1, 256, autoencoder_plan, autoencoder_open, autoencoder_close,
+    {NET_KL, 128, 1, 256, autoencoder_architecture, autoencoder_open, autoencoder_close,
      autoencoder_micro_batch, autoencoder_update, autoencoder_memory},
-    {NET_CLOOB, 64, 8, 224, cloob_plan, cloob_open, cloob_close, cloob_micro_batch, cloob_update,
+    {NET_CLOOB, 64, 8, 224, cloob_tensors, cloob_open, cloob_close, cloob_micro_batch, cloob_update,
      cloob_memory},
 };
 
@@ -364,8 +366,8 @@ static void subject_init(struct subject *s)
     settings.batch = settings.batch ? settings.batch : t->batch;
     settings.side = settings.side ? settings.side : t->side;
     *s = (struct subject){.trainee = t, .device = chosen_device()};
-    t->plan(&s->plan, &sizes);
-    s->bank = bank_new(&s->plan, t->net, 1, s->device);
+    t->architecture(&s->architecture, &sizes);
+    s->parameters = parameters_new(&s->architecture, t->net, 1, s->device);
     s->samples = xcalloc((size_t)settings.batch, sizeof *s->samples);
     t->open(s);
 }
@@ -373,8 +375,8 @@ static void subject_init(struct subject *s)
 static void subject_release(struct subject *s)
 {
     s->trainee->close(s);
-    bank_free(s->bank);
-    plan_release(&s->plan);
+    parameters_free(s->parameters);
+    architecture_release(&s->architecture);
     free(s->pictures);
     free(s->embeds);
     free(s->tokens);
@@ -430,7 +432,7 @@ static void report(struct subject *s)
     printf("%-11s %6" PRId64 " %6" PRId64 " %6" PRId64 " %12" PRId64
            " %10.3f %10.3f %10.2f %10ld %12zu %12" PRId64 "\n",
            network_names[settings.network], settings.base, settings.side,
-           settings.batch * settings.accumulate, s->bank->parameters, median, seconds[0],
+           settings.batch * settings.accumulate, s->parameters->parameter_count, median, seconds[0],
            (double)(settings.batch * settings.accumulate) / median, peak_rss_mib(),
            device_memory(s->device).peak >> 20, s->trainee->memory(s) >> 20);
     if (settings.profile)
@@ -442,7 +444,7 @@ static void report(struct subject *s)
 static void answer_requests(struct subject *s)
 {
     char line[64];
-    printf("ready %" PRId64 "\n", s->bank->parameters);
+    printf("ready %" PRId64 "\n", s->parameters->parameter_count);
     fflush(stdout);
     while (fgets(line, sizeof line, stdin)) {
         printf("%.6f\n", timed(s));

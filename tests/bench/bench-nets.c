@@ -99,7 +99,7 @@ struct subject {
     struct device *device;
     struct tape tape;
     struct source {
-        struct net_plan plan;
+        struct architecture architecture;
         struct named_weights names;
         float *memory;
     } sources[NET_CLOOB + 1];
@@ -117,12 +117,12 @@ static const struct named_weights *synthetic_weights(struct subject *s, enum net
 {
     struct source *from = &s->sources[net];
     if (net == NET_UNET)
-        plan_unet(&from->plan, &net_sizes_published);
+        unet_architecture(&from->architecture, &net_sizes_published);
     else if (net == NET_KL)
-        plan_kl(&from->plan, &net_sizes_published);
+        kl_architecture(&from->architecture, &net_sizes_published);
     else
-        plan_cloob(&from->plan, &net_sizes_published);
-    synth_named_weights(&from->names, &from->memory, &from->plan, net, 1, gain);
+        cloob_architecture(&from->architecture, &net_sizes_published);
+    synth_named_weights(&from->names, &from->memory, &from->architecture, net, 1, gain);
     return &from->names;
 }
 
@@ -245,7 +245,7 @@ static void subject_release(struct subject *s)
     for (int i = 0; i <= NET_CLOOB; i++) {
         free(s->sources[i].names.items);
         free(s->sources[i].memory);
-        free(s->sources[i].plan.items);
+        free(s->sources[i].architecture.items);
     }
     tape_release(&s->tape);
     device_close(s->device);

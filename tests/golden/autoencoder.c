@@ -60,10 +60,10 @@ static void check_close(const struct expected *x, struct device *d, const char *
            what, subject_name(d), how, ours, error, most);
 }
 
-static double norm_of(const struct bank *b, const struct bank_tensor *t)
+static double norm_of(const struct parameters *p, const struct parameter *t)
 {
     float *g = xmalloc((size_t)t->count * sizeof *g);
-    const float *at = bank_read(b, BANK_GRADIENTS, t->offset, t->count, g);
+    const float *at = parameters_read(p, ARRAY_GRADIENTS, t->offset, t->count, g);
     double sum = 0;
     for (int64_t i = 0; i < t->count; i++)
         sum += (double)at[i] * at[i];
@@ -72,16 +72,16 @@ static double norm_of(const struct bank *b, const struct bank_tensor *t)
 }
 
 /* Norms of the trained tensors' gradients, which are `scale` times what they should be. */
-static void check_gradients(const struct expected *x, const struct bank *b, const char *how,
+static void check_gradients(const struct expected *x, const struct parameters *p, const char *how,
                             double scale)
 {
     double worst = 0, largest = 0;
     const char *name = "";
     for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < b->trained_count; i++) {
-            char *key = xasprintf("gnorm.%s", b->tensors[i].name);
+        for (int i = 0; i < p->trained_count; i++) {
+            char *key = xasprintf("gnorm.%s", p->tensors[i].name);
             double theirs = read_number(x->golden, key);
-            double ours = pass ? norm_of(b, &b->tensors[i]) / scale : 0;
+            double ours = pass ? norm_of(p, &p->tensors[i]) / scale : 0;
             free(key);
             largest = fmax(largest, theirs);
             if (!pass)
@@ -89,46 +89,46 @@ static void check_gradients(const struct expected *x, const struct bank *b, cons
             double error = fabs(ours - theirs) / fmax(theirs, NOTHING * largest);
             if (!(error <= worst)) {
                 worst = error;
-                name = b->tensors[i].name;
+                name = p->tensors[i].name;
             }
         }
-    double most = subject_tolerance(b->device, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT,
+    double most = subject_tolerance(p->device, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT,
                                     TOLERANCE_GRADIENT_BF16);
     tap_ok(worst <= most, "%s: gradients of %d tensors on %s, %s: worst norm %.2g (<= %.0e), '%s'",
-           x->golden->name, b->trained_count, subject_name(b->device), how, worst, most, name);
+           x->golden->name, p->trained_count, subject_name(p->device), how, worst, most, name);
 }
 
 static void run(const struct expected *x, struct device *d, int64_t batch, bool fixed,
                 const char *how)
 {
-    struct bank *b;
+    struct parameters *p;
     struct error e;
     struct autoencoder_step *s;
-    struct autoencoder_result r;
-    struct autoencoder_options o = {.batch = batch,
-                                    .accumulate = x->n / batch,
-                                    .kl_weight = 1e-6,
-                                    .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
+    struct autoencoder_step_result r;
+    struct autoencoder_step_options o = {.batch = batch,
+                                         .accumulate = x->n / batch,
+                                         .kl_weight = 1e-6,
+                                         .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
     bool (*is_fixed)(const char *) = fixed ? autoencoder_is_encoder : NULL;
-    if (bank_from_names_fixing(&b, &x->golden->names, is_fixed, d, &e) != 0 ||
-        autoencoder_step_open(&s, b, collective_alone(), &o, &e) != 0)
+    if (parameters_from_names_fixing(&p, &x->golden->names, is_fixed, d, &e) != 0 ||
+        autoencoder_step_open(&s, p, collective_alone(), &o, &e) != 0)
         die("'%s': %s", x->golden->name, e.text);
     double scale = autoencoder_step_loss_scale(s).scale;
     uint64_t *samples = xcalloc((size_t)x->n, sizeof *samples);
     int64_t picture = 3 * (int64_t)x->height * x->width;
     for (int64_t k = 0; k < o.accumulate; k++) {
         int64_t at = k * batch;
-        struct picture_batch part = {batch, x->height, x->width, x->pictures + at * picture,
-                                     samples + at};
+        struct autoencoder_batch part = {batch, x->height, x->width, x->pictures + at * picture,
+                                         samples + at};
         autoencoder_step_micro_batch_drawn(s, 0, &part, x->noise + at * x->latent);
     }
     autoencoder_step_update(s, 0, 0, &r);
     check_close(x, d, how, "divergence", r.losses.kl, x->kl);
     check_close(x, d, how, "loss", r.losses.total, fixed ? x->loss - 1e-6 * x->kl : x->loss);
-    check_gradients(x, b, how, scale);
+    check_gradients(x, p, how, scale);
     free(samples);
     autoencoder_step_close(s);
-    bank_free(b);
+    parameters_free(p);
 }
 
 static void check_file(const char *folder, const char *name, const char *device)

@@ -26,7 +26,7 @@ static double norm_of(const float *x, int64_t n)
     return sqrt(sum);
 }
 
-static double golden_norm(const struct golden *g, const struct bank_tensor *t)
+static double golden_norm(const struct golden *g, const struct parameter *t)
 {
     char *name = xasprintf("gnorm.%s", t->name);
     float *norm = golden_read(g, name);
@@ -37,17 +37,18 @@ static double golden_norm(const struct golden *g, const struct bank_tensor *t)
 }
 
 /* Worst error of the tensors' gradients' norms, relative to each, and of the whole gradient's. */
-static double worst_norm(const struct golden *g, const struct bank *b, const char **whose)
+static double worst_norm(const struct golden *g, const struct parameters *p, const char **whose)
 {
     double largest = 0, worst = 0;
-    for (int i = 0; i < b->trained_count; i++)
-        largest = fmax(largest, golden_norm(g, &b->tensors[i]));
+    for (int i = 0; i < p->trained_count; i++)
+        largest = fmax(largest, golden_norm(g, &p->tensors[i]));
     *whose = "";
-    for (int i = 0; i < b->trained_count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
+    for (int i = 0; i < p->trained_count; i++) {
+        const struct parameter *t = &p->tensors[i];
         float *scratch = xmalloc((size_t)t->count * sizeof *scratch);
         double norm = golden_norm(g, t);
-        double ours = norm_of(bank_read(b, BANK_GRADIENTS, t->offset, t->count, scratch), t->count);
+        double ours =
+            norm_of(parameters_read(p, ARRAY_GRADIENTS, t->offset, t->count, scratch), t->count);
         double error = fabs(ours - norm) / fmax(norm, NOTHING * largest);
         if (!(error <= worst)) {
             worst = error;
@@ -60,16 +61,16 @@ static double worst_norm(const struct golden *g, const struct bank *b, const cha
 
 /* By the first elements that the file holds, against the largest of them or the tensor's root mean
  * square. */
-static double worst_head(const struct golden *g, const struct bank *b)
+static double worst_head(const struct golden *g, const struct parameters *p)
 {
     double largest = 0, worst = 0;
-    for (int i = 0; i < b->trained_count; i++)
-        largest = fmax(largest, golden_norm(g, &b->tensors[i]));
-    for (int i = 0; i < b->trained_count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
+    for (int i = 0; i < p->trained_count; i++)
+        largest = fmax(largest, golden_norm(g, &p->tensors[i]));
+    for (int i = 0; i < p->trained_count; i++) {
+        const struct parameter *t = &p->tensors[i];
         char *name = xasprintf("ghead.%s", t->name);
         float *head = golden_read(g, name), *scratch = xmalloc((size_t)t->count * sizeof *scratch);
-        const float *ours = bank_read(b, BANK_GRADIENTS, t->offset, t->count, scratch);
+        const float *ours = parameters_read(p, ARRAY_GRADIENTS, t->offset, t->count, scratch);
         int64_t n = weight_count(golden_find(g, name));
         double scale = fmax(golden_norm(g, t), NOTHING * largest) / sqrt((double)t->count);
         for (int64_t j = 0; j < n; j++)
@@ -87,7 +88,7 @@ static double worst_head(const struct golden *g, const struct bank *b)
 
 static void check_split(const struct golden *g, struct device *d, int64_t accumulate)
 {
-    struct bank *b;
+    struct parameters *p;
     struct cloob_step *s;
     struct error e;
     const struct weight *rows = golden_find(g, "in.tokens");
@@ -102,7 +103,8 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
                                    .inv_tau = golden_config(g, "inv_tau"),
                                    .scale_hopfield = golden_config(g, "scale_hopfield"),
                                    .adamw = ADAMW_DEFAULTS};
-    if (bank_from_names(&b, &g->names, d, &e) || cloob_step_open(&s, b, collective_alone(), &o, &e))
+    if (parameters_from_names(&p, &g->names, d, &e) ||
+        cloob_step_open(&s, p, collective_alone(), &o, &e))
         die("'%s': %s", g->name, e.text);
     for (int64_t k = 0; k < accumulate; k++) {
         struct cloob_batch batch = {n, pictures + k * n * pixels, tokens + k * n * width, samples};
@@ -113,7 +115,7 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
     double of_loss = subject_tolerance(d, TOLERANCE_LOSS, TOLERANCE_LOSS, TOLERANCE_LOSS_BF16);
     double of_gradient =
         subject_tolerance(d, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT_BF16);
-    double norm = worst_norm(g, b, &whose), head = worst_head(g, b);
+    double norm = worst_norm(g, p, &whose), head = worst_head(g, p);
     tap_ok(norm <= of_gradient, "%s: gnorm.* in %lld micro-batches on %s: worst %.2g, '%s'",
            g->name, (long long)accumulate, on, norm, whose);
     tap_ok(head <= 4 * of_gradient, "%s: ghead.* in %lld micro-batches on %s: worst %.2g", g->name,
@@ -124,7 +126,7 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
     tap_ok(error <= of_loss, "%s: out.loss in %lld micro-batches on %s: %.6f, relative error %.2g",
            g->name, (long long)accumulate, on, r.loss, error);
     cloob_step_close(s);
-    bank_free(b);
+    parameters_free(p);
     free(pictures);
     free(tokens);
     free(samples);

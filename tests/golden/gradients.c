@@ -1,5 +1,5 @@
 /* Losses and gradients of the three networks against the reference's autograd: weights by formula,
- * in a bank as they are trained. */
+ * in a parameters as they are trained. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +41,7 @@
 struct run {
     const struct golden *golden;
     struct tape *tape;
-    struct named_weights names; /* of the bank's parameters */
+    struct named_weights names; /* of the parameters's parameters */
 };
 
 static double tolerance_of(const struct run *r, double fp32, double bf16)
@@ -103,11 +103,11 @@ static void worst_add(struct worst *w, double error, const char *name)
     }
 }
 
-static double largest_norm(const struct golden *g, const struct bank *b)
+static double largest_norm(const struct golden *g, const struct parameters *p)
 {
     double largest = 0;
-    for (int i = 0; i < b->trained_count; i++) {
-        char *name = xasprintf("gnorm.%s", b->tensors[i].name);
+    for (int i = 0; i < p->trained_count; i++) {
+        char *name = xasprintf("gnorm.%s", p->tensors[i].name);
         float *norm = golden_read(g, name);
         largest = fmax(largest, norm[0]);
         free(norm);
@@ -118,7 +118,7 @@ static double largest_norm(const struct golden *g, const struct bank *b)
 
 /* Elements of a head are held against the largest of them, or the tensor's root mean square where
  * that is larger. */
-static double head_error(const struct golden *g, const struct bank_tensor *t, const float *ours,
+static double head_error(const struct golden *g, const struct parameter *t, const float *ours,
                          double norm)
 {
     char *name = xasprintf("ghead.%s", t->name);
@@ -138,17 +138,17 @@ static double head_error(const struct golden *g, const struct bank_tensor *t, co
 }
 
 /* gnorm.NAME and ghead.NAME of every trained tensor. */
-static void check_parameters(const struct run *r, const struct bank *b)
+static void check_parameters(const struct run *r, const struct parameters *p)
 {
     const struct golden *g = r->golden;
     struct worst norms = {.name = ""}, heads = {.name = ""};
-    double floor = tolerance_of(r, NOTHING, NOTHING_BF16) * largest_norm(g, b);
-    for (int i = 0; i < b->trained_count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
+    double floor = tolerance_of(r, NOTHING, NOTHING_BF16) * largest_norm(g, p);
+    for (int i = 0; i < p->trained_count; i++) {
+        const struct parameter *t = &p->tensors[i];
         char *name = xasprintf("gnorm.%s", t->name);
         float *norm = golden_read(g, name);
         float *scratch = xmalloc((size_t)t->count * sizeof *scratch);
-        const float *ours = bank_read(b, BANK_GRADIENTS, t->offset, t->count, scratch);
+        const float *ours = parameters_read(p, ARRAY_GRADIENTS, t->offset, t->count, scratch);
         double scale = fmax(norm[0], floor);
         worst_add(&norms, fabs(l2(ours, t->count) - norm[0]) / scale, t->name);
         worst_add(&heads, head_error(g, t, ours, scale), t->name);
@@ -165,8 +165,8 @@ static void check_parameters(const struct run *r, const struct bank *b)
         tolerance_of(r, TOLERANCE_GRADIENT, unet ? TOLERANCE_GRADIENT_BF16 : TOLERANCE_SMALL_BF16);
     double of_heads = tolerance_of(r, TOLERANCE_GRADIENT, TOLERANCE_HEADS_BF16);
     double of_head = tolerance_of(r, TOLERANCE_HEAD, TOLERANCE_HEAD_BF16);
-    double mean = sqrt(heads.squares / b->trained_count);
-    tap_ok(b->trained_count == wanted, "%s: %d tensors are trained", g->name, wanted);
+    double mean = sqrt(heads.squares / p->trained_count);
+    tap_ok(p->trained_count == wanted, "%s: %d tensors are trained", g->name, wanted);
     tap_ok(norms.error <= of_norms, "%s: gnorm.* on %s: worst %.2g (<= %.0e), '%s'", g->name, on,
            norms.error, of_norms, norms.name);
     tap_ok(mean <= of_heads && heads.error <= of_head,
@@ -174,7 +174,7 @@ static void check_parameters(const struct run *r, const struct bank *b)
            of_heads, heads.error, of_head, heads.name);
 }
 
-static void run_unet(const struct run *r, const struct bank *b)
+static void run_unet(const struct run *r, const struct parameters *p)
 {
     struct tape *t = r->tape;
     struct device *d = t->device;
@@ -182,7 +182,7 @@ static void run_unet(const struct run *r, const struct bank *b)
     struct error e;
     if (unet_load(&u, &r->names, d, &e))
         die("'%s': %s", r->golden->name, e.text);
-    bank_bind(b, unet_loader(u));
+    parameters_bind(p, unet_loader(u));
     struct tensor *x = golden_input(r->golden, d, "in.x");
     struct tensor *time = golden_input(r->golden, d, "in.t");
     struct tensor *embed = golden_input(r->golden, d, "in.cond");
@@ -227,7 +227,7 @@ static struct tensor *posterior_noise(const struct golden *g, struct device *d)
 }
 
 /* The posterior is sampled between the halves, so each has a tape of its own. */
-static void run_kl(const struct run *r, const struct bank *b)
+static void run_kl(const struct run *r, const struct parameters *p)
 {
     struct tape *t = r->tape, decoder;
     struct device *d = t->device;
@@ -235,7 +235,7 @@ static void run_kl(const struct run *r, const struct bank *b)
     struct error e;
     if (kl_load(&k, &r->names, d, &e))
         die("'%s': %s", r->golden->name, e.text);
-    bank_bind(b, kl_loader(k));
+    parameters_bind(p, kl_loader(k));
     tape_init(&decoder, d);
     decoder.recording = true;
     struct tensor *image = golden_input(r->golden, d, "in.image");
@@ -266,7 +266,7 @@ static void run_kl(const struct run *r, const struct bank *b)
     kl_free(k);
 }
 
-static void run_cloob(const struct run *r, const struct bank *b)
+static void run_cloob(const struct run *r, const struct parameters *p)
 {
     const struct golden *g = r->golden;
     struct tape *t = r->tape, text_tape;
@@ -274,7 +274,7 @@ static void run_cloob(const struct run *r, const struct bank *b)
     struct error e;
     if (cloob_load(&c, &r->names, t->device, &e))
         die("'%s': %s", g->name, e.text);
-    bank_bind(b, cloob_loader(c));
+    parameters_bind(p, cloob_loader(c));
     tape_init(&text_tape, t->device);
     text_tape.recording = true;
     struct tensor *rgb = golden_input(g, t->device, "in.rgb");
@@ -302,26 +302,26 @@ static void check_file(const char *folder, const char *name, const char *device)
 {
     struct golden g;
     struct tape tape;
-    struct bank *b;
+    struct parameters *p;
     struct error e;
     if (!golden_open(&g, folder, name))
         return;
     struct device *d = subject_open(device);
-    if (bank_from_names(&b, &g.names, d, &e))
+    if (parameters_from_names(&p, &g.names, d, &e))
         die("'%s': %s", g.name, e.text);
     tape_init(&tape, d);
     tape.recording = true;
     struct run r = {.golden = &g, .tape = &tape};
-    bank_names(&r.names, b, BANK_PARAMETERS);
+    parameters_names(&r.names, p, ARRAY_WEIGHTS);
     if (g.net == NET_UNET)
-        run_unet(&r, b);
+        run_unet(&r, p);
     else if (g.net == NET_KL)
-        run_kl(&r, b);
+        run_kl(&r, p);
     else
-        run_cloob(&r, b);
-    check_parameters(&r, b);
+        run_cloob(&r, p);
+    check_parameters(&r, p);
     names_release(&r.names);
-    bank_free(b);
+    parameters_free(p);
     tap_ok(device_memory(d).in_use == 0, "%s: all tensors were released on %s", g.name,
            subject_name(d));
     tape_release(&tape);

@@ -39,16 +39,17 @@ static struct tensor *noise(struct device *d, int64_t n, int64_t z, const char *
 }
 
 /* All that the file's step number `step` reads (tests/golden/data/README.md). */
-static void micro_batch(struct step *s, struct device *d, int64_t n, int64_t step, uint64_t seed)
+static void micro_batch(struct unet_step *s, struct device *d, int64_t n, int64_t step,
+                        uint64_t seed)
 {
-    int64_t z = step_sizes(s)->latent_channels, width = step_sizes(s)->embed_width;
+    int64_t z = unet_step_sizes(s)->latent_channels, width = unet_step_sizes(s)->embed_width;
     size_t latent = (size_t)(z * SIDE * SIDE), count = (size_t)n * latent;
     float *mean = xmalloc(2 * count * sizeof *mean), *logvar = mean + count;
     float *moments = xmalloc(2 * count * sizeof *moments);
     float *embeds = xmalloc((size_t)(n * width) * sizeof *embeds);
     float *t = xmalloc(2 * (size_t)n * sizeof *t), *drop = t + n;
     uint64_t *ids = xcalloc((size_t)n, sizeof *ids);
-    struct step_sample *samples = xcalloc((size_t)n, sizeof *samples);
+    struct unet_step_sample *samples = xcalloc((size_t)n, sizeof *samples);
     data(mean, count, "mean", step, seed, SYNTH_DATA_SCALE);
     data(logvar, count, "logvar", step, seed, 1);
     data(embeds, (size_t)(n * width), "cond", step, seed, SYNTH_DATA_SCALE);
@@ -63,10 +64,10 @@ static void micro_batch(struct step *s, struct device *d, int64_t n, int64_t ste
         samples[i].t = t[i] / 2 + 0.5f;
         samples[i].dropped = !(drop[i] / 2 + 0.5f > 0.2f);
     }
-    struct training_batch b = {n, SIDE, SIDE, moments, embeds, ids};
-    struct step_noise drawn = {noise(d, n, z, "posterior", step, seed),
-                               noise(d, n, z, "noise", step, seed)};
-    step_micro_batch_drawn(s, &b, &drawn, samples);
+    struct unet_batch b = {n, SIDE, SIDE, moments, embeds, ids};
+    struct unet_step_noise drawn = {noise(d, n, z, "posterior", step, seed),
+                                    noise(d, n, z, "noise", step, seed)};
+    unet_step_micro_batch_drawn(s, &b, &drawn, samples);
     tensor_release(drawn.posterior);
     tensor_release(drawn.diffusion);
     free(mean);
@@ -116,30 +117,30 @@ static int count_kind(const struct golden *g, const char *prefix)
     return count;
 }
 
-static void check_weights(const struct golden *g, const struct bank *b)
+static void check_weights(const struct golden *g, const struct parameters *p)
 {
     double growth = error_growth(g), decay = golden_double(g, "ema_decay");
     struct difference norms = {.tolerance = TOLERANCE_NORM * growth};
     struct difference heads = {.tolerance = TOLERANCE_WEIGHT * growth};
     /* An average takes more of a weight's error where it is quicker than 0.99. */
     struct difference ema = {.tolerance = heads.tolerance * fmax(1, (1 - decay) / 0.01)};
-    const char *on = subject_name(b->device);
-    for (int i = 0; i < b->count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
+    const char *on = subject_name(p->device);
+    for (int i = 0; i < p->count; i++) {
+        const struct parameter *t = &p->tensors[i];
         float *scratch = xmalloc((size_t)t->count * sizeof *scratch);
-        const float *raw = bank_read(b, BANK_PARAMETERS, t->offset, t->count, scratch);
+        const float *raw = parameters_read(p, ARRAY_WEIGHTS, t->offset, t->count, scratch);
         double squares = 0;
         for (int64_t j = 0; j < t->count; j++)
             squares += (double)raw[j] * raw[j];
         float norm = (float)sqrt(squares);
         compare(&norms, g, "norm", t->name, &norm, norm);
         compare(&heads, g, "head", t->name, raw, 1);
-        compare(&ema, g, "ema_head", t->name, bank_read(b, BANK_EMA, t->offset, t->count, scratch),
-                1);
+        compare(&ema, g, "ema_head", t->name,
+                parameters_read(p, ARRAY_EMA, t->offset, t->count, scratch), 1);
         free(scratch);
     }
-    tap_ok(count_kind(g, "head.") == b->count && count_kind(g, "ema_head.") == b->count,
-           "%s: %d tensors", g->name, b->count);
+    tap_ok(count_kind(g, "head.") == p->count && count_kind(g, "ema_head.") == p->count,
+           "%s: %d tensors", g->name, p->count);
     double rms = sqrt(heads.squares / (double)heads.elements);
     tap_ok(norms.worst <= norms.tolerance, "%s: norm.* on %s: worst %.2g of it (<= %.0e)", g->name,
            on, norms.worst, norms.tolerance);
@@ -155,28 +156,29 @@ static void check_weights(const struct golden *g, const struct bank *b)
 static void check_device(const struct golden *g, const char *device)
 {
     struct device *d = subject_open(device);
-    struct bank *b;
-    struct step *s;
+    struct parameters *p;
+    struct unet_step *s;
     struct error e;
     int64_t batch = golden_int(g, "batch"), steps = golden_int(g, "steps");
     if (subject_small() && steps > SMALL_STEPS)
         steps = SMALL_STEPS;
-    struct step_options options = {
+    struct unet_step_options options = {
         .batch = batch,
         .accumulate = 1,
         .autoencoder_scale = golden_double(g, "autoencoder_scale"),
         .adamw = ADAMW_DEFAULTS,
     };
     options.adamw.weight_decay = golden_double(g, "weight_decay");
-    if (bank_from_names(&b, &g->names, d, &e) || step_open(&s, b, collective_alone(), &options, &e))
+    if (parameters_from_names(&p, &g->names, d, &e) ||
+        unet_step_open(&s, p, collective_alone(), &options, &e))
         die("'%s': %s", g->name, e.text);
     float *losses = golden_read(g, "losses");
     double tolerance =
         subject_tolerance(d, TOLERANCE_LOSS, TOLERANCE_LOSS, TOLERANCE_BF16) * error_growth(g);
     for (int64_t i = 0; i < steps; i++) {
-        struct step_result r;
+        struct unet_step_result r;
         micro_batch(s, d, batch, i, (uint64_t)golden_int(g, "seed"));
-        step_update(s, golden_double(g, "lr"), golden_double(g, "ema_decay"), &r);
+        unet_step_update(s, golden_double(g, "lr"), golden_double(g, "ema_decay"), &r);
         double error = fabs(r.loss - losses[i]) / fabs(losses[i]);
         tap_ok(r.applied && error <= tolerance,
                "%s: loss of step %lld on %s: %.6f, relative error %.2g (<= %.0e)", g->name,
@@ -186,10 +188,10 @@ static void check_device(const struct golden *g, const char *device)
         tap_skip("too much work for an emulated GPU", "%s: steps %lld to %lld, and the weights",
                  g->name, (long long)steps, (long long)golden_int(g, "steps") - 1);
     else if (d->compute == DTYPE_F32) /* a sign of bf16 says little about a weight */
-        check_weights(g, b);
+        check_weights(g, p);
     free(losses);
-    step_close(s);
-    bank_free(b);
+    unet_step_close(s);
+    parameters_free(p);
     tap_ok(device_memory(d).in_use == 0, "%s: all tensors were released on %s", g->name,
            subject_name(d));
     device_close(d);

@@ -18,73 +18,77 @@ const char *checkpoints_folder(const char *name)
     return path;
 }
 
-struct bank *checkpoints_bank(int64_t width)
+struct parameters *checkpoints_parameters(int64_t width)
 {
-    struct plan_tensor items[] = {
-        {.name = "autoencoder_scale", .kind = PLAN_SCALAR, .ndim = 1, .shape = {1}, .value = 8.5f},
+    struct tensor_spec items[] = {
+        {.name = "autoencoder_scale",
+         .kind = TENSOR_SCALAR,
+         .ndim = 1,
+         .shape = {1},
+         .value = 8.5f},
         {.name = "net.0.main.0.weight", .ndim = 4, .shape = {width, 20, 3, 3}},
         {.name = "net.0.main.0.bias", .ndim = 1, .shape = {width}},
-        {.name = "timestep_embed.weight", .kind = PLAN_FIXED, .ndim = 2, .shape = {8, 1}},
+        {.name = "timestep_embed.weight", .kind = TENSOR_FIXED, .ndim = 2, .shape = {8, 1}},
         {.name = "mapping.0.main.0.weight", .ndim = 2, .shape = {33, 7}},
     };
-    struct net_plan plan = {items, sizeof items / sizeof *items, 0};
-    return bank_empty(&plan, NET_UNET, checkpoints_device);
+    struct architecture architecture = {items, sizeof items / sizeof *items, 0};
+    return parameters_empty(&architecture, NET_UNET, checkpoints_device);
 }
 
-void checkpoints_each(struct bank *b,
-                      void (*f)(struct bank *b, enum bank_array array, const struct bank_tensor *t,
-                                void *arg),
+void checkpoints_each(struct parameters *b,
+                      void (*f)(struct parameters *b, enum parameter_array array,
+                                const struct parameter *t, void *arg),
                       void *arg)
 {
-    for (int a = 0; a < BANK_ARRAYS; a++) {
-        int count = a == BANK_PARAMETERS || a == BANK_EMA ? b->count : b->trained_count;
-        for (int i = 0; a != BANK_GRADIENTS && i < count; i++)
+    for (int a = 0; a < ARRAY_COUNT; a++) {
+        int count = a == ARRAY_WEIGHTS || a == ARRAY_EMA ? b->count : b->trained_count;
+        for (int i = 0; a != ARRAY_GRADIENTS && i < count; i++)
             f(b, a, &b->tensors[i], arg);
     }
 }
 
-void checkpoints_draw(struct bank *b, enum bank_array array, const struct bank_tensor *t,
+void checkpoints_draw(struct parameters *p, enum parameter_array array, const struct parameter *t,
                       void *seed)
 {
     float *x = xmalloc((size_t)t->count * sizeof *x);
     rng_normal(x, (size_t)t->count, *(uint64_t *)seed + (uint64_t)array, RNG_INITIAL_WEIGHTS, 0,
                (uint64_t)t->offset, 0);
-    bank_write(b, array, t->offset, t->count, x);
+    parameters_write(p, array, t->offset, t->count, x);
     free(x);
 }
 
-void checkpoints_set(struct bank *b, enum bank_array array, const struct bank_tensor *t,
+void checkpoints_set(struct parameters *p, enum parameter_array array, const struct parameter *t,
                      void *value)
 {
     float *x = xmalloc((size_t)t->count * sizeof *x);
     for (int64_t i = 0; i < t->count; i++)
         x[i] = *(float *)value;
-    bank_write(b, array, t->offset, t->count, x);
+    parameters_write(p, array, t->offset, t->count, x);
     free(x);
 }
 
-void checkpoints_compare(struct bank *b, enum bank_array array, const struct bank_tensor *t,
-                         void *arg)
+void checkpoints_compare(struct parameters *p, enum parameter_array array,
+                         const struct parameter *t, void *arg)
 {
     struct checkpoints_comparison *c = arg;
-    const float *x = bank_read(b, array, t->offset, t->count, NULL);
-    const struct bank_tensor *o = c->other ? bank_find(c->other, t->name) : NULL;
+    const float *x = parameters_read(p, array, t->offset, t->count, NULL);
+    const struct parameter *o = c->other ? parameters_find(c->other, t->name) : NULL;
     if (c->other && (!o || o->count != t->count ||
-                     memcmp(x, bank_read(c->other, array, o->offset, o->count, NULL),
+                     memcmp(x, parameters_read(c->other, array, o->offset, o->count, NULL),
                             (size_t)t->count * sizeof *x) != 0))
         c->same = false;
     for (int64_t i = 0; !c->other && i < t->count; i++)
         c->same &= x[i] == c->value;
 }
 
-bool checkpoints_equal(struct bank *a, const struct bank *b)
+bool checkpoints_equal(struct parameters *a, const struct parameters *p)
 {
-    struct checkpoints_comparison c = {.other = b,
-                                       .same = a->count == b->count && a->updates == b->updates};
+    struct checkpoints_comparison c = {.other = p,
+                                       .same = a->count == p->count && a->updates == p->updates};
     checkpoints_each(a, checkpoints_compare, &c);
-    c.same &= a->scalar_count == 1 && b->scalar_count == 1 &&
-              !strcmp(a->scalars[0].name, b->scalars[0].name) &&
-              a->scalars[0].value == b->scalars[0].value;
+    c.same &= a->scalar_count == 1 && p->scalar_count == 1 &&
+              !strcmp(a->scalars[0].name, p->scalars[0].name) &&
+              a->scalars[0].value == p->scalars[0].value;
     return c.same;
 }
 
@@ -98,20 +102,20 @@ struct run *checkpoints_run(const char *folder)
     return r;
 }
 
-bool checkpoints_save(struct run *r, struct bank *b, int64_t step, int64_t keep)
+bool checkpoints_save(struct run *r, struct parameters *p, int64_t step, int64_t keep)
 {
     struct training_state s;
     struct error e;
     training_state_init(&s);
     s.step = step;
-    int result = checkpoint_save(r, b, &s, keep, &e);
+    int result = checkpoint_save(r, p, &s, keep, &e);
     if (result)
         tap_diag("%s", e.text);
     training_state_release(&s);
     return result == 0;
 }
 
-int checkpoints_load(struct bank **b, int64_t *step, const char *path, struct error *e)
+int checkpoints_load(struct parameters **p, int64_t *step, const char *path, struct error *e)
 {
     struct training_state s;
     char *checkpoint;
@@ -119,7 +123,7 @@ int checkpoints_load(struct bank **b, int64_t *step, const char *path, struct er
         return -1;
     int result = checkpoint_read_state(&s, checkpoint, e);
     if (!result) {
-        result = checkpoint_load_bank(b, &s, checkpoint, checkpoints_device, e);
+        result = checkpoint_load_parameters(p, &s, checkpoint, checkpoints_device, e);
         *step = s.step;
         training_state_release(&s);
     }

@@ -11,34 +11,34 @@ const char *checkpoints_folder(const char *name); /* until the next call */
 
 /* Tensors enough to pass for a U-Net, one of them not trained, and a number: zeros. width scales
  * its size, about 800 * width bytes an array. */
-struct bank *checkpoints_bank(int64_t width);
+struct parameters *checkpoints_parameters(int64_t width);
 /* Calls f for each tensor of each array but the gradients. */
-void checkpoints_each(struct bank *b,
-                      void (*f)(struct bank *b, enum bank_array array, const struct bank_tensor *t,
-                                void *arg),
+void checkpoints_each(struct parameters *p,
+                      void (*f)(struct parameters *p, enum parameter_array array,
+                                const struct parameter *t, void *arg),
                       void *arg);
 /* For checkpoints_each: draws all numbers from *(uint64_t *)seed, sets them to *(float *)value. */
-void checkpoints_draw(struct bank *b, enum bank_array array, const struct bank_tensor *t,
+void checkpoints_draw(struct parameters *p, enum parameter_array array, const struct parameter *t,
                       void *seed);
-void checkpoints_set(struct bank *b, enum bank_array array, const struct bank_tensor *t,
+void checkpoints_set(struct parameters *p, enum parameter_array array, const struct parameter *t,
                      void *value);
 /* For checkpoints_each: clears `same` where a number is not that of `other` or, when NULL, `value`.
  */
 struct checkpoints_comparison {
-    const struct bank *other;
+    const struct parameters *other;
     float value;
     bool same;
 };
-void checkpoints_compare(struct bank *b, enum bank_array array, const struct bank_tensor *t,
-                         void *comparison);
+void checkpoints_compare(struct parameters *p, enum parameter_array array,
+                         const struct parameter *t, void *comparison);
 /* All of that, the scalar and the number of updates. */
-bool checkpoints_equal(struct bank *a, const struct bank *b);
+bool checkpoints_equal(struct parameters *a, const struct parameters *p);
 
 struct run *checkpoints_run(const char *folder); /* opened, or the test dies */
 /* Of an empty state at that step; false, with the reason as a diagnostic, when it fails. */
-bool checkpoints_save(struct run *r, struct bank *b, int64_t step, int64_t keep);
+bool checkpoints_save(struct run *r, struct parameters *p, int64_t step, int64_t keep);
 /* What checkpoint_find finds into *b, *step. */
-int checkpoints_load(struct bank **b, int64_t *step, const char *path, struct error *e);
+int checkpoints_load(struct parameters **b, int64_t *step, const char *path, struct error *e);
 /* Entries of a folder but for hidden ones, sorted, each with a blank behind it; until the next
  * call.
  */

@@ -103,9 +103,9 @@ void golden_check(const struct golden *g, struct tensor *ours, const char *name,
     tensor_release(ours);
 }
 
-static enum net plan_net(struct golden *g, float *gain)
+static enum net network_architecture(struct golden *g, float *gain)
 {
-    struct net_plan *p = &g->plan;
+    struct architecture *p = &g->architecture;
     struct net_sizes s = {0};
     bool training = !strncmp(g->name, "train", 5);
     if (training || !strncmp(g->name, "unet", 4)) {
@@ -117,7 +117,7 @@ static enum net plan_net(struct golden *g, float *gain)
         s.embed = training ? 512 : golden_find(g, "in.cond")->shape[1];
         s.unet_cond = 1024;
         s.autoencoder_scale = 1;
-        plan_unet(p, &s);
+        unet_architecture(p, &s);
         return NET_UNET;
     }
     if (!strncmp(g->name, "kl", 2)) {
@@ -126,7 +126,7 @@ static enum net plan_net(struct golden *g, float *gain)
         s.kl_blocks = golden_int(g, "num_res_blocks");
         s.latent = golden_int(g, "embed_dim");
         s.kl_z = golden_int(g, "z_channels");
-        plan_kl(p, &s);
+        kl_architecture(p, &s);
         return NET_KL;
     }
     cJSON *config = cJSON_Parse(golden_text(g, "config"));
@@ -142,7 +142,7 @@ static enum net plan_net(struct golden *g, float *gain)
     s.text_width = (int64_t)json_number(g, text, "d_model");
     s.text_layers = (int64_t)json_number(g, text, "n_layers");
     cJSON_Delete(config);
-    plan_cloob(p, &s);
+    cloob_architecture(p, &s);
     return NET_CLOOB;
 }
 
@@ -162,9 +162,9 @@ bool golden_open(struct golden *g, const char *folder, const char *name)
         return false;
     }
     float gain = 1;
-    g->net = plan_net(g, &gain);
-    synth_named_weights(&g->names, &g->memory, &g->plan, g->net, (uint64_t)golden_int(g, "seed"),
-                        gain);
+    g->net = network_architecture(g, &gain);
+    synth_named_weights(&g->names, &g->memory, &g->architecture, g->net,
+                        (uint64_t)golden_int(g, "seed"), gain);
     for (int i = 0; i < g->names.count; i++)
         g->elements += weight_count(&g->names.items[i]);
     return true;
@@ -174,7 +174,7 @@ void golden_close(struct golden *g)
 {
     names_release(&g->names);
     free(g->memory);
-    plan_release(&g->plan);
+    architecture_release(&g->architecture);
     weights_close(g->file);
     free(g->name);
 }

@@ -1,7 +1,7 @@
 #ifndef CCLD_TESTS_GOLDEN_H
 #define CCLD_TESTS_GOLDEN_H
 
-#include "common/nets/plan.h"
+#include "common/nets/architecture.h"
 #include "kernels/tensor.h"
 
 /* A golden file of one network: its tensors, and the synthetic weights that its metadata describe.
@@ -10,7 +10,7 @@ struct golden {
     char *name; /* "unet_tiny.safetensors" */
     struct weights *file;
     enum net net;
-    struct net_plan plan;
+    struct architecture architecture;
     struct named_weights names;
     float *memory;
     int64_t elements; /* of all weights */

@@ -8,7 +8,8 @@
 bool tap_ok(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void tap_skip(const char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void tap_diag(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "# ..." line */
-int tap_done(void); /* prints the plan; the exit status: 0 when all passed and at least one ran */
+int tap_done(
+    void); /* prints the architecture; the exit status: 0 when all passed and at least one ran */
 
 /* ||a - b|| / ||b|| in double; infinity when any element of either is not finite. */
 double relative_l2(const float *a, const float *b, size_t n);

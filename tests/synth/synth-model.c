@@ -21,10 +21,10 @@ struct synth_options {
 };
 
 /* One tensor in memory at a time. */
-static int append_tensor(struct safetensors_writer *s, const struct plan_tensor *t, uint64_t seed,
+static int append_tensor(struct safetensors_writer *s, const struct tensor_spec *t, uint64_t seed,
                          float gain, struct error *e)
 {
-    size_t n = (size_t)plan_count(t);
+    size_t n = (size_t)tensor_spec_count(t);
     float *data = xmalloc(n * sizeof *data);
     synth_fill(data, t, seed, gain);
     int result = safetensors_append(s, data, n * sizeof *data, e);
@@ -32,7 +32,7 @@ static int append_tensor(struct safetensors_writer *s, const struct plan_tensor 
     return result;
 }
 
-static void write_model(const struct net_plan *p, const struct synth_options *o, float gain,
+static void write_model(const struct architecture *p, const struct synth_options *o, float gain,
                         const char *name)
 {
     char *path = path_join(o->folder, name), text[32];
@@ -44,9 +44,9 @@ static void write_model(const struct net_plan *p, const struct synth_options *o,
     safetensors_metadata(s, "synthetic_seed", text);
     double parameters = 0;
     for (int i = 0; i < p->count; i++) {
-        const struct plan_tensor *t = &p->items[i];
+        const struct tensor_spec *t = &p->items[i];
         safetensors_declare(s, t->name, DTYPE_F32, t->ndim, t->shape);
-        parameters += t->kind == PLAN_SCALAR ? 0 : (double)(size_t)plan_count(t);
+        parameters += t->kind == TENSOR_SCALAR ? 0 : (double)(size_t)tensor_spec_count(t);
     }
     int failed = 0;
     for (int i = 0; i < p->count && !failed; i++)
@@ -190,17 +190,17 @@ int main(int argc, char **argv)
     if (make_directories(o.folder, &e) < 0)
         die("cannot make '%s': %s", o.folder, e.text);
 
-    struct net_plan unet = {0}, kl = {0}, cloob = {0};
-    plan_unet(&unet, &o.sizes);
+    struct architecture unet = {0}, kl = {0}, cloob = {0};
+    unet_architecture(&unet, &o.sizes);
     write_model(&unet, &o, SYNTH_UNET_GAIN, "diffusion.safetensors");
     if (!o.unet_only) {
-        plan_kl(&kl, &o.sizes);
+        kl_architecture(&kl, &o.sizes);
         write_model(&kl, &o, 1, "autoencoder.safetensors");
-        plan_cloob(&cloob, &o.sizes);
+        cloob_architecture(&cloob, &o.sizes);
         write_model(&cloob, &o, 1, "cloob.safetensors");
     }
-    plan_release(&unet);
-    plan_release(&kl);
-    plan_release(&cloob);
+    architecture_release(&unet);
+    architecture_release(&kl);
+    architecture_release(&cloob);
     return 0;
 }

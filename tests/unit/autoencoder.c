@@ -39,9 +39,9 @@ static void draw_pictures(void)
     }
 }
 
-static struct autoencoder_options options(int64_t batch, int64_t accumulate)
+static struct autoencoder_step_options options(int64_t batch, int64_t accumulate)
 {
-    return (struct autoencoder_options){
+    return (struct autoencoder_step_options){
         .seed = 11,
         .batch = batch,
         .accumulate = accumulate,
@@ -50,68 +50,70 @@ static struct autoencoder_options options(int64_t batch, int64_t accumulate)
     };
 }
 
-static struct bank *make_bank(struct device *d)
+static struct parameters *make_parameters(struct device *d)
 {
     struct net_sizes sizes = {
         .latent = Z, .kl_channels = 32, .kl_multipliers = {1, 2}, .kl_levels = 2, .kl_blocks = 1};
-    struct net_plan plan = {0};
-    plan_kl(&plan, &sizes);
-    struct bank *b = bank_new(&plan, NET_KL, 3, d);
-    plan_release(&plan);
-    return b;
+    struct architecture architecture = {0};
+    kl_architecture(&architecture, &sizes);
+    struct parameters *p = parameters_new(&architecture, NET_KL, 3, d);
+    architecture_release(&architecture);
+    return p;
 }
 
 /* The same weights, of which the encoder's are not trained. */
-static struct bank *fixed_bank(const struct bank *b)
+static struct parameters *fixed_parameters(const struct parameters *p)
 {
     struct named_weights names;
-    struct bank *fixed;
+    struct parameters *fixed;
     struct error e;
-    bank_names(&names, b, BANK_PARAMETERS);
-    if (bank_from_names_fixing(&fixed, &names, autoencoder_is_encoder, device, &e) != 0)
+    parameters_names(&names, p, ARRAY_WEIGHTS);
+    if (parameters_from_names_fixing(&fixed, &names, autoencoder_is_encoder, device, &e) != 0)
         die("%s", e.text);
     names_release(&names);
     return fixed;
 }
 
-static struct autoencoder_step *open_step(struct bank *b, struct autoencoder_options o)
+static struct autoencoder_step *open_step(struct parameters *p, struct autoencoder_step_options o)
 {
     struct autoencoder_step *s;
     struct error e;
-    if (autoencoder_step_open(&s, b, collective_alone(), &o, &e) != 0)
+    if (autoencoder_step_open(&s, p, collective_alone(), &o, &e) != 0)
         die("%s", e.text);
     return s;
 }
 
-static struct picture_batch batch_at(int64_t at, int64_t n)
+static struct autoencoder_batch batch_at(int64_t at, int64_t n)
 {
-    return (struct picture_batch){n, SIDE, SIDE, pictures[at], samples + at};
+    return (struct autoencoder_batch){n, SIDE, SIDE, pictures[at], samples + at};
 }
 
-static struct autoencoder_result update(struct autoencoder_step *s, int64_t step, int64_t batch,
-                                        int64_t accumulate, double rate)
+static struct autoencoder_step_result update(struct autoencoder_step *s, int64_t step,
+                                             int64_t batch, int64_t accumulate, double rate)
 {
-    struct autoencoder_result r;
+    struct autoencoder_step_result r;
     for (int64_t k = 0; k < accumulate; k++) {
-        struct picture_batch b = batch_at(k * batch, batch);
+        struct autoencoder_batch b = batch_at(k * batch, batch);
         autoencoder_step_micro_batch(s, step, &b);
     }
     autoencoder_step_update(s, rate, 0.9, &r);
     return r;
 }
 
-static const float *array(const struct bank *b, enum bank_array which, const struct bank_tensor *t)
+static const float *array(const struct parameters *p, enum parameter_array which,
+                          const struct parameter *t)
 {
-    return bank_read(b, which, t->offset, t->count, NULL);
+    return parameters_read(p, which, t->offset, t->count, NULL);
 }
 
-/* Root of the sum of squared differences over all tensors that both train, over that of b's. */
-static double apart(const struct bank *a, const struct bank *b, enum bank_array which)
+/* Root of the sum of squared differences over all tensors that both train, over that of p's. */
+static double apart(const struct parameters *a, const struct parameters *p,
+                    enum parameter_array which)
 {
     double error = 0, norm = 0;
-    for (int i = 0; i < b->trained_count; i++) {
-        const struct bank_tensor *theirs = &b->tensors[i], *ours = bank_find(a, theirs->name);
-        const float *x = array(a, which, ours), *y = array(b, which, theirs);
+    for (int i = 0; i < p->trained_count; i++) {
+        const struct parameter *theirs = &p->tensors[i], *ours = parameters_find(a, theirs->name);
+        const float *x = array(a, which, ours), *y = array(p, which, theirs);
         for (int64_t k = 0; k < ours->count; k++) {
             error += ((double)x[k] - y[k]) * ((double)x[k] - y[k]);
             norm += (double)y[k] * y[k];
@@ -147,22 +149,22 @@ static void test_errors(void)
 static void test_overfit(void)
 {
     for (int l2 = 0; l2 < 2; l2++) {
-        struct bank *b = make_bank(device);
-        struct autoencoder_options o = options(MOST, 1);
+        struct parameters *p = make_parameters(device);
+        struct autoencoder_step_options o = options(MOST, 1);
         o.l2 = l2;
         o.clip_grad = 1;
-        struct autoencoder_step *s = open_step(b, o);
-        struct autoencoder_result first = update(s, 0, MOST, 1, 2e-3), last = first;
+        struct autoencoder_step *s = open_step(p, o);
+        struct autoencoder_step_result first = update(s, 0, MOST, 1, 2e-3), last = first;
         for (int step = 1; step < 120; step++)
             last = update(s, step, MOST, 1, step < 80 ? 2e-3 : 5e-4);
         tap_ok(last.applied &&
                    last.losses.reconstruction < first.losses.reconstruction / (l2 ? 20 : 5),
                "eight pictures are learnt by heart, %s: %.4f from %.4f", l2 ? "L2" : "L1",
                last.losses.reconstruction, first.losses.reconstruction);
-        struct picture_batch all = batch_at(0, MOST);
+        struct autoencoder_batch all = batch_at(0, MOST);
         float(*back)[NUMBER] = xmalloc(sizeof *back * MOST);
         struct autoencoder_losses losses[MOST];
-        autoencoder_step_reconstruct(s, BANK_EMA, &all, back[0], losses);
+        autoencoder_step_reconstruct(s, ARRAY_EMA, &all, back[0], losses);
         double psnr = 0, mean = 0;
         for (int i = 0; i < MOST; i++) {
             psnr += picture_psnr(pictures[i], back[i], SIDE, SIDE) / MOST;
@@ -178,58 +180,59 @@ static void test_overfit(void)
         tap_ok(fabs(told - mean) <= 1e-6 * mean, "and their losses are what they say");
         free(back);
         autoencoder_step_close(s);
-        bank_free(b);
+        parameters_free(p);
     }
 }
 
 static void test_accumulation(void)
 {
-    struct bank *a = make_bank(device), *b = make_bank(device);
+    struct parameters *a = make_parameters(device), *b = make_parameters(device);
     struct autoencoder_step *whole = open_step(a, options(8, 1)),
                             *parts = open_step(b, options(2, 4));
-    struct autoencoder_result ra = update(whole, 5, 8, 1, 1e-4), rb = update(parts, 5, 2, 4, 1e-4);
+    struct autoencoder_step_result ra = update(whole, 5, 8, 1, 1e-4),
+                                   rb = update(parts, 5, 2, 4, 1e-4);
     tap_ok(fabs(ra.losses.total / rb.losses.total - 1) <= 1e-6 &&
                fabs(ra.losses.kl / rb.losses.kl - 1) <= 1e-6,
            "4 micro-batches of 2: the loss of a batch of 8");
-    double error = apart(a, b, BANK_GRADIENTS);
+    double error = apart(a, b, ARRAY_GRADIENTS);
     tap_ok(error <= 5e-6, "and its gradient: relative %.2g", error);
     tap_ok(fabs(ra.losses.total - ra.losses.reconstruction - 1e-5 * ra.losses.kl) <= 1e-9,
            "the loss is reconstruction and weighted divergence");
     autoencoder_step_close(whole);
     autoencoder_step_close(parts);
-    bank_free(a);
-    bank_free(b);
+    parameters_free(a);
+    parameters_free(b);
 }
 
-static bool same_bytes(const struct bank *a, const struct bank *b, bool encoder)
+static bool same_bytes(const struct parameters *a, const struct parameters *p, bool encoder)
 {
     bool same = true;
     for (int i = 0; i < a->count; i++) {
-        const struct bank_tensor *t = &a->tensors[i], *o = bank_find(b, t->name);
+        const struct parameter *t = &a->tensors[i], *o = parameters_find(p, t->name);
         size_t bytes = (size_t)t->count * sizeof(float);
         if (autoencoder_is_encoder(t->name) != encoder)
             continue;
-        same &= memcmp(array(a, BANK_PARAMETERS, t), array(b, BANK_PARAMETERS, o), bytes) == 0 &&
-                memcmp(array(a, BANK_EMA, t), array(b, BANK_EMA, o), bytes) == 0;
+        same &= memcmp(array(a, ARRAY_WEIGHTS, t), array(p, ARRAY_WEIGHTS, o), bytes) == 0 &&
+                memcmp(array(a, ARRAY_EMA, t), array(p, ARRAY_EMA, o), bytes) == 0;
     }
     return same;
 }
 
 static void test_decoder_only(void)
 {
-    struct bank *before = make_bank(device), *whole = make_bank(device);
-    struct bank *fixed = fixed_bank(before);
+    struct parameters *before = make_parameters(device), *whole = make_parameters(device);
+    struct parameters *fixed = fixed_parameters(before);
     struct autoencoder_step *a = open_step(whole, options(4, 1)),
                             *b = open_step(fixed, options(4, 1));
     tap_ok(fixed->count == before->count && fixed->trained_count < before->trained_count &&
-               !bank_find(fixed, "encoder.conv_in.weight")->trained &&
-               !bank_find(fixed, "quant_conv.bias")->trained &&
-               bank_find(fixed, "post_quant_conv.bias")->trained &&
-               bank_find(fixed, "decoder.conv_out.weight")->trained,
+               !parameters_find(fixed, "encoder.conv_in.weight")->trained &&
+               !parameters_find(fixed, "quant_conv.bias")->trained &&
+               parameters_find(fixed, "post_quant_conv.bias")->trained &&
+               parameters_find(fixed, "decoder.conv_out.weight")->trained,
            "encoder and quant_conv are fixed");
     update(a, 0, 4, 1, 0);
-    struct autoencoder_result r = update(b, 0, 4, 1, 0);
-    double error = apart(whole, fixed, BANK_GRADIENTS);
+    struct autoencoder_step_result r = update(b, 0, 4, 1, 0);
+    double error = apart(whole, fixed, ARRAY_GRADIENTS);
     tap_ok(error == 0, "the decoder's gradient is as with an encoder in training: %.2g", error);
     tap_ok(r.losses.kl > 0 && r.losses.total == r.losses.reconstruction,
            "the divergence is told but does not count");
@@ -245,45 +248,45 @@ static void test_decoder_only(void)
     training_state_init(&state);
     state.step = 6;
     strcpy(state.precision, "fp32");
-    struct bank *back = NULL;
+    struct parameters *back = NULL;
     bool saved = run_open(&run, folder, &e) == 0 && checkpoint_save(run, fixed, &state, 0, &e) == 0;
-    tap_ok(saved && checkpoint_load_bank(&back, &state, checkpoint, device, &e) == 0,
+    tap_ok(saved && checkpoint_load_parameters(&back, &state, checkpoint, device, &e) == 0,
            "it is saved and loaded%s%s", saved && back ? "" : ": ", saved && back ? "" : e.text);
     CHECK(back);
     tap_ok(back->trained_count == fixed->trained_count && back->updates == fixed->updates &&
                back->trained_elements == fixed->trained_elements && same_bytes(back, fixed, true) &&
-               same_bytes(back, fixed, false) && apart(back, fixed, BANK_M) == 0 &&
-               apart(back, fixed, BANK_V) == 0,
+               same_bytes(back, fixed, false) && apart(back, fixed, ARRAY_M) == 0 &&
+               apart(back, fixed, ARRAY_V) == 0,
            "as it was, fixed tensors included");
     run_close(run);
     training_state_release(&state);
     autoencoder_step_close(a);
     autoencoder_step_close(b);
-    bank_free(before);
-    bank_free(whole);
-    bank_free(fixed);
-    bank_free(back);
+    parameters_free(before);
+    parameters_free(whole);
+    parameters_free(fixed);
+    parameters_free(back);
     free(folder);
     free(checkpoint);
 }
 
 static void test_not_finite(void)
 {
-    struct bank *b = make_bank(device), *before = make_bank(device);
-    struct autoencoder_step *s = open_step(b, options(2, 2));
+    struct parameters *p = make_parameters(device), *before = make_parameters(device);
+    struct autoencoder_step *s = open_step(p, options(2, 2));
     float kept = pictures[2][7];
     pictures[2][7] = NAN;
-    struct autoencoder_result r = update(s, 0, 2, 2, 1e-3);
+    struct autoencoder_step_result r = update(s, 0, 2, 2, 1e-3);
     tap_ok(!r.applied && r.suspect_count == 1 && r.suspects[0] == samples[2],
            "a picture that is not finite is named");
-    tap_ok(b->updates == 0 && same_bytes(b, before, true) && same_bytes(b, before, false),
+    tap_ok(p->updates == 0 && same_bytes(p, before, true) && same_bytes(p, before, false),
            "and changes nothing");
     pictures[2][7] = kept;
     r = update(s, 1, 2, 2, 1e-3);
-    tap_ok(r.applied && b->updates == 1 && isfinite(r.gradient_norm), "the next step is sound");
+    tap_ok(r.applied && p->updates == 1 && isfinite(r.gradient_norm), "the next step is sound");
     autoencoder_step_close(s);
-    bank_free(b);
-    bank_free(before);
+    parameters_free(p);
+    parameters_free(before);
 }
 
 static void test_refused(void)
@@ -291,31 +294,31 @@ static void test_refused(void)
     struct error e;
     struct named_weights names;
     struct autoencoder_step *s;
-    struct autoencoder_options o = options(1, 1);
-    struct bank *b = make_bank(device), *half;
-    bank_names(&names, b, BANK_PARAMETERS);
+    struct autoencoder_step_options o = options(1, 1);
+    struct parameters *p = make_parameters(device), *half;
+    parameters_names(&names, p, ARRAY_WEIGHTS);
     int kept = 0;
     for (int i = 0; i < names.count; i++)
         if (autoencoder_is_encoder(names.items[i].name))
             names.items[kept++] = names.items[i];
     names.count = kept;
-    if (bank_from_names(&half, &names, device, &e) != 0)
+    if (parameters_from_names(&half, &names, device, &e) != 0)
         die("%s", e.text);
     tap_ok(autoencoder_step_open(&s, half, collective_alone(), &o, &e) == -1 &&
                strstr(e.text, "decoder"),
            "half an autoencoder is refused: %s", e.text);
     names_release(&names);
-    bank_free(half);
-    bank_free(b);
+    parameters_free(half);
+    parameters_free(p);
 }
 
 static void test_memory(void)
 {
-    struct bank *b = make_bank(device);
-    struct autoencoder_options small = options(2, 1), large = options(8, 1);
-    int64_t one = autoencoder_step_memory(b, &small, device, SIDE, SIDE);
-    int64_t more = autoencoder_step_memory(b, &large, device, SIDE, SIDE);
-    struct autoencoder_step *s = open_step(b, large);
+    struct parameters *p = make_parameters(device);
+    struct autoencoder_step_options small = options(2, 1), large = options(8, 1);
+    int64_t one = autoencoder_step_memory(p, &small, device, SIDE, SIDE);
+    int64_t more = autoencoder_step_memory(p, &large, device, SIDE, SIDE);
+    struct autoencoder_step *s = open_step(p, large);
     size_t before = device_memory(device).in_use;
     update(s, 0, 8, 1, 1e-4);
     size_t peak = device_memory(device).peak;
@@ -324,7 +327,7 @@ static void test_memory(void)
     tap_ok(fabs((double)more / (double)peak - 1) <= 0.2, "and is about what is used: %lld, %zu",
            (long long)more, peak);
     autoencoder_step_close(s);
-    bank_free(b);
+    parameters_free(p);
 }
 
 /* Straight from the paper: windows as wholes, variances around the means. */

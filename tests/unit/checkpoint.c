@@ -24,7 +24,7 @@ static void fill_state(struct training_state *s)
     training_state_init(s);
     s->step = 50000;
     s->images = 3200000;
-    s->at = (struct dataset_position){3, 41234};
+    s->at = (struct data_position){3, 41234};
     s->seed = UINT64_MAX - 1;
     s->seconds = 12345.678901234;
     s->bad_steps = 4;
@@ -102,7 +102,7 @@ static bool states_are_equal(const struct training_state *a, const struct traini
     return same;
 }
 
-static void ok_sampled_from(const char *run, struct bank *b)
+static void ok_sampled_from(const char *run, struct parameters *p)
 {
     char *path = xasprintf("%s/step-00050000/diffusion.safetensors", run);
     struct weights *w = NULL;
@@ -112,12 +112,13 @@ static void ok_sampled_from(const char *run, struct bank *b)
     const struct weight *t = NULL;
     bool opened = !weights_open(&w, path, &e) && !names_resolve(&names, w, NET_UNET, PICK_EMA, &e);
     if (opened) {
-        const struct bank_tensor *expected = bank_find(b, "mapping.0.main.0.weight");
+        const struct parameter *expected = parameters_find(p, "mapping.0.main.0.weight");
         t = names_find(&names, "mapping.0.main.0.weight");
-        opened = t && t->dtype == DTYPE_F32 &&
-                 !memcmp(t->data, bank_read(b, BANK_EMA, expected->offset, expected->count, NULL),
-                         (size_t)expected->count * sizeof(float)) &&
-                 names_scalar(&names, "autoencoder_scale", &scale) && scale == 8.5;
+        opened =
+            t && t->dtype == DTYPE_F32 &&
+            !memcmp(t->data, parameters_read(p, ARRAY_EMA, expected->offset, expected->count, NULL),
+                    (size_t)expected->count * sizeof(float)) &&
+            names_scalar(&names, "autoencoder_scale", &scale) && scale == 8.5;
         names_release(&names);
     }
     tap_ok(opened, "diffusion.safetensors holds the EMA weights and the scale %s", e.text);
@@ -130,14 +131,14 @@ static void test_round_trip(void)
     char run[4200];
     snprintf(run, sizeof run, "%s", checkpoints_folder("deep/round"));
     uint64_t seed = 1;
-    struct bank *b = checkpoints_bank(16), *back = NULL;
-    checkpoints_each(b, checkpoints_draw, &seed);
-    b->updates = 49990;
+    struct parameters *p = checkpoints_parameters(16), *back = NULL;
+    checkpoints_each(p, checkpoints_draw, &seed);
+    p->updates = 49990;
     struct run *r = checkpoints_run(run);
     struct training_state s, read;
     struct error e = {""};
     fill_state(&s);
-    tap_ok(run_checkpoints(r) == 0 && !checkpoint_save(r, b, &s, 0, &e) && run_checkpoints(r) == 1,
+    tap_ok(run_checkpoints(r) == 0 && !checkpoint_save(r, p, &s, 0, &e) && run_checkpoints(r) == 1,
            "written %s", e.text);
     tap_ok(!strcmp(s.version, CCLD_VERSION) && s.updates == 49990, "with version and updates");
     ok_entries(run, "latest step-00050000 ", "under its name, and latest");
@@ -151,24 +152,24 @@ static void test_round_trip(void)
     tap_ok(read_back && isnan(read.gradient_norm) && isnan(read.holdout_loss) &&
                states_are_equal(&s, &read),
            "the state comes back %s", read_back ? "" : e.text);
-    result = checkpoint_load_bank(&back, &read, folder, checkpoints_device, &e);
-    tap_ok(!result && checkpoints_equal(b, back), "weights, averages and moments come back %s",
+    result = checkpoint_load_parameters(&back, &read, folder, checkpoints_device, &e);
+    tap_ok(!result && checkpoints_equal(p, back), "weights, averages and moments come back %s",
            result ? e.text : "");
-    ok_sampled_from(run, b);
-    bank_free(back);
+    ok_sampled_from(run, p);
+    parameters_free(back);
 
     seed = 2; /* the same step again, other numbers */
-    checkpoints_each(b, checkpoints_draw, &seed);
+    checkpoints_each(p, checkpoints_draw, &seed);
     int64_t step = 0;
-    tap_ok(!checkpoint_save(r, b, &s, 1, &e) && !checkpoints_load(&back, &step, run, &e) &&
-               step == 50000 && checkpoints_equal(b, back),
+    tap_ok(!checkpoint_save(r, p, &s, 1, &e) && !checkpoints_load(&back, &step, run, &e) &&
+               step == 50000 && checkpoints_equal(p, back),
            "replaced %s", e.text);
     ok_entries(run, "latest step-00050000 ", "and nothing else is left");
-    tap_ok(checkpoint_bytes(b) > s.files[0].bytes + s.files[1].bytes + s.files[2].bytes &&
-               checkpoint_bytes(b) < 4 * (s.files[0].bytes + s.files[1].bytes + s.files[2].bytes),
+    tap_ok(checkpoint_bytes(p) > s.files[0].bytes + s.files[1].bytes + s.files[2].bytes &&
+               checkpoint_bytes(p) < 4 * (s.files[0].bytes + s.files[1].bytes + s.files[2].bytes),
            "its size is known beforehand");
-    bank_free(back);
-    bank_free(b);
+    parameters_free(back);
+    parameters_free(p);
     training_state_release(&s);
     training_state_release(&read);
     run_close(r);
@@ -191,12 +192,12 @@ static void ok_found(const char *path, const char *checkpoint, const char *of_ru
 
 static void test_find(void)
 {
-    struct bank *b = checkpoints_bank(4);
+    struct parameters *p = checkpoints_parameters(4);
     int here = open(".", O_RDONLY | O_DIRECTORY);
     CHECK(here >= 0 && chdir(test_folder()) == 0);
     struct run *r = checkpoints_run("find");
-    CHECK(checkpoints_save(r, b, 9, 0) && checkpoints_save(r, b, 123456789, 0) &&
-          checkpoints_save(r, b, 10, 0));
+    CHECK(checkpoints_save(r, p, 9, 0) && checkpoints_save(r, p, 123456789, 0) &&
+          checkpoints_save(r, p, 10, 0));
     ok_found("find", "find/step-00000010", "find");
     ok_found("find//", "find/step-00000010", "find");
     ok_found("find/latest", "find/step-00000010", "find");
@@ -222,7 +223,7 @@ static void test_find(void)
     run_close(r);
     r = checkpoints_run("find");
     run_close(r);
-    bank_free(b);
+    parameters_free(p);
     free(real);
     free(checkpoint);
     CHECK(fchdir(here) == 0);
@@ -243,17 +244,17 @@ static void test_keep_and_clean(void)
 {
     char run[4200];
     snprintf(run, sizeof run, "%s", checkpoints_folder("keep"));
-    struct bank *b = checkpoints_bank(4);
+    struct parameters *p = checkpoints_parameters(4);
     struct run *r = checkpoints_run(run);
     make_folder(run, "step-00000001-mine", "state.json");
     make_folder(run, "step-1", "state.json");
     make_folder(run, "demo", "00000000.png");
     for (int64_t step = 10; step <= 50; step += 10)
-        CHECK(checkpoints_save(r, b, step, 3));
+        CHECK(checkpoints_save(r, p, step, 3));
     ok_entries(run,
                "demo latest step-00000001-mine step-00000030 step-00000040 step-00000050 step-1 ",
                "the last three are kept, and what is no checkpoint of ours");
-    CHECK(checkpoints_save(r, b, 35, 1));
+    CHECK(checkpoints_save(r, p, 35, 1));
     ok_entries(run,
                "demo latest step-00000001-mine step-00000035 step-00000040 step-00000050 step-1 ",
                "a run that went back leaves later ones alone");
@@ -271,14 +272,14 @@ static void test_keep_and_clean(void)
                "demo latest step-00000001-mine step-00000020 step-00000035 step-00000040 "
                "step-00000050 step-1 ",
                "what killed runs left goes; what lost its successor comes back");
-    struct bank *back = NULL;
+    struct parameters *back = NULL;
     struct error e = {""};
     int64_t step = 0;
     tap_ok(!checkpoints_load(&back, &step, run, &e) && step == 35,
            "nothing that a link points to goes %s", e.text);
-    bank_free(back);
+    parameters_free(back);
     run_close(r);
-    bank_free(b);
+    parameters_free(p);
 }
 
 static int64_t file_size(const char *path)
@@ -289,15 +290,15 @@ static int64_t file_size(const char *path)
 }
 
 /* A small discriminator beside it. */
-static void add_companion(struct bank *b, uint64_t seed)
+static void add_companion(struct parameters *p, uint64_t seed)
 {
-    struct net_plan plan = {0};
-    plan_discriminator(&plan, 3, 4, 2);
-    b->companion = bank_new(&plan, NET_DISCRIMINATOR, seed, checkpoints_device);
-    checkpoints_each(b->companion, checkpoints_draw, &seed);
-    bank_copy(b->companion, BANK_EMA, BANK_PARAMETERS);
-    b->companion->updates = 123;
-    plan_release(&plan);
+    struct architecture architecture = {0};
+    patch_discriminator_architecture(&architecture, 3, 4, 2);
+    p->companion = parameters_new(&architecture, NET_DISCRIMINATOR, seed, checkpoints_device);
+    checkpoints_each(p->companion, checkpoints_draw, &seed);
+    parameters_copy(p->companion, ARRAY_EMA, ARRAY_WEIGHTS);
+    p->companion->updates = 123;
+    architecture_release(&architecture);
 }
 
 static void test_companion(void)
@@ -305,13 +306,13 @@ static void test_companion(void)
     char run[4200];
     snprintf(run, sizeof run, "%s", checkpoints_folder("beside"));
     uint64_t seed = 4;
-    struct bank *b = checkpoints_bank(16), *back = NULL;
-    checkpoints_each(b, checkpoints_draw, &seed);
-    int64_t alone = checkpoint_bytes(b), step;
-    add_companion(b, 5);
+    struct parameters *p = checkpoints_parameters(16), *back = NULL;
+    checkpoints_each(p, checkpoints_draw, &seed);
+    int64_t alone = checkpoint_bytes(p), step;
+    add_companion(p, 5);
     struct run *r = checkpoints_run(run);
     struct error e = {""};
-    bool saved = checkpoints_save(r, b, 7, 0);
+    bool saved = checkpoints_save(r, p, 7, 0);
     char *folder = path_join(run, "step-00000007");
     ok_entries(folder,
                "diffusion.safetensors discriminator-optimizer.safetensors "
@@ -320,18 +321,18 @@ static void test_companion(void)
     bool loaded = saved && !checkpoints_load(&back, &step, run, &e);
     struct checkpoints_comparison same = {.same = true};
     if (loaded && back->companion) {
-        same.other = b->companion;
+        same.other = p->companion;
         checkpoints_each(back->companion, checkpoints_compare, &same);
     }
-    tap_ok(loaded && checkpoints_equal(b, back) && back->companion &&
+    tap_ok(loaded && checkpoints_equal(p, back) && back->companion &&
                back->companion->net == NET_DISCRIMINATOR && back->companion->updates == 123 &&
                same.same,
            "and comes back with it %s", e.text);
-    tap_ok(checkpoint_bytes(b) > alone + 4 * 3 * b->companion->parameters,
+    tap_ok(checkpoint_bytes(p) > alone + 4 * 3 * p->companion->parameter_count,
            "its size is counted beforehand");
     if (loaded)
-        bank_free(back);
-    bank_free(b);
+        parameters_free(back);
+    parameters_free(p);
     run_close(r);
     free(folder);
 }
@@ -365,12 +366,12 @@ static void ok_refused(const char *file, const char *what, const char *expected)
     char run[4200];
     snprintf(run, sizeof run, "%s", checkpoints_folder("damaged"));
     uint64_t seed = 3;
-    struct bank *b = checkpoints_bank(16), *back = NULL;
-    checkpoints_each(b, checkpoints_draw, &seed);
+    struct parameters *p = checkpoints_parameters(16), *back = NULL;
+    checkpoints_each(p, checkpoints_draw, &seed);
     if (strstr(file, "discriminator") || strstr(what, "discriminator"))
-        add_companion(b, 6);
+        add_companion(p, 6);
     struct run *r = checkpoints_run(run);
-    CHECK(checkpoints_save(r, b, 1, 0));
+    CHECK(checkpoints_save(r, p, 1, 0));
     run_close(r);
     char *path = xasprintf("%s/step-00000001/%s", run, file);
     if (!strcmp(what, "missing")) {
@@ -414,9 +415,9 @@ static void ok_refused(const char *file, const char *what, const char *expected)
         tap_ok(!result, "%s: %s: loaded %s", file, what, result ? e.text : "");
     }
     if (!result)
-        bank_free(back);
+        parameters_free(back);
     free(path);
-    bank_free(b);
+    parameters_free(p);
 }
 
 static void test_damage(void)

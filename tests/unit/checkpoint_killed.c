@@ -98,10 +98,10 @@ static void test_full_disk(void)
                !checkpoint_check_space(test_folder(), 1, NULL),
            "too little space: %s", e.text);
     float value = 1;
-    struct bank *b = checkpoints_bank(64);
-    checkpoints_each(b, checkpoints_set, &value);
+    struct parameters *p = checkpoints_parameters(64);
+    checkpoints_each(p, checkpoints_set, &value);
     struct run *r = checkpoints_run(run);
-    CHECK(checkpoints_save(r, b, 1, 1));
+    CHECK(checkpoints_save(r, p, 1, 1));
     char *before = xstrdup(checkpoints_entries(run));
     char *large = xasprintf("%s/step-00000001/optimizer.safetensors", run);
     int64_t size = file_size(large);
@@ -115,22 +115,22 @@ static void test_full_disk(void)
             training_state_init(&s);
             s.step = limit % 2 ? 1 : 2; /* in the place of the old one, or beside it */
             value = 2;
-            checkpoints_each(b, checkpoints_set, &value);
-            int result = checkpoint_save(r, b, &s, 1, &e);
+            checkpoints_each(p, checkpoints_set, &value);
+            int result = checkpoint_save(r, p, &s, 1, &e);
             _exit(result == 0 ? 1 : strstr(e.text, "File too large") ? 0 : 2);
         }
         int status;
         CHECK(child > 0 && waitpid(child, &status, 0) == child);
         failed &= WIFEXITED(status) && WEXITSTATUS(status) != 1;
         told &= status == 0;
-        struct bank *back = NULL;
+        struct parameters *back = NULL;
         struct checkpoints_comparison c = {.value = 1, .same = true};
         int64_t step = 0;
         intact &= !strcmp(before, checkpoints_entries(run)) &&
                   !checkpoints_load(&back, &step, run, &e) && step == 1;
         if (back) {
             checkpoints_each(back, checkpoints_compare, &c);
-            bank_free(back);
+            parameters_free(back);
         }
         intact &= c.same;
     }
@@ -138,37 +138,37 @@ static void test_full_disk(void)
     tap_ok(intact, "the last one is intact, and nothing is left beside it");
 
     value = NAN;
-    const struct bank_tensor *t = bank_find(b, "net.0.main.0.bias");
-    bank_write(b, BANK_V, t->offset + t->count - 1, 1, &value);
+    const struct parameter *t = parameters_find(p, "net.0.main.0.bias");
+    parameters_write(p, ARRAY_V, t->offset + t->count - 1, 1, &value);
     struct training_state s;
     training_state_init(&s);
     s.step = 3;
-    tap_ok(checkpoint_save(r, b, &s, 1, &e) && strstr(e.text, "optimizer.safetensors") &&
+    tap_ok(checkpoint_save(r, p, &s, 1, &e) && strstr(e.text, "optimizer.safetensors") &&
                strstr(e.text, "net.0.main.0.bias") && !strcmp(before, checkpoints_entries(run)),
            "what is not finite is not saved: %s", e.text);
     run_close(r);
-    bank_free(b);
+    parameters_free(p);
     free(before);
     free(large);
 }
 
-/* Saves steps first, first + 1, ... of banks that hold their step's number, each third one twice,
- * and tells of each on the pipe. Never returns. */
+/* Saves steps first, first + 1, ... of parameters that hold their step's number, each third one
+ * twice, and tells of each on the pipe. Never returns. */
 static void save_forever(const char *run, int64_t first, int report)
 {
     struct run *r;
     struct error e;
     if (run_open(&r, run, &e))
         _exit(1);
-    struct bank *b = checkpoints_bank(256);
+    struct parameters *p = checkpoints_parameters(256);
     for (int64_t step = first;; step++) {
         float value = (float)step;
-        checkpoints_each(b, checkpoints_set, &value);
+        checkpoints_each(p, checkpoints_set, &value);
         for (int again = 0; again <= (step % 3 == 0); again++) {
             struct training_state s;
             training_state_init(&s);
             s.step = step;
-            if (checkpoint_save(r, b, &s, 2, &e) || write(report, &step, sizeof step) < 0)
+            if (checkpoint_save(r, p, &s, 2, &e) || write(report, &step, sizeof step) < 0)
                 _exit(1);
         }
     }
@@ -208,14 +208,14 @@ static void test_kill(void)
         leftovers +=
             strstr(checkpoints_entries(run), ".tmp-") || strstr(checkpoints_entries(run), ".gone-");
 
-        struct bank *b = NULL;
+        struct parameters *p = NULL;
         char *latest = path_join(run, "latest");
-        loadable = file_exists(latest) && !checkpoints_load(&b, &step, latest, &e);
+        loadable = file_exists(latest) && !checkpoints_load(&p, &step, latest, &e);
         free(latest);
         if (loadable) {
             struct checkpoints_comparison c = {.value = (float)step, .same = true};
-            checkpoints_each(b, checkpoints_compare, &c);
-            bank_free(b);
+            checkpoints_each(p, checkpoints_compare, &c);
+            parameters_free(p);
             loadable = c.same;
             forward = step >= last && step >= reported;
             saved += step - last;
@@ -242,31 +242,31 @@ static void test_every_moment(int64_t new_step, bool exchange)
              checkpoints_folder(new_step > 1 ? "beside"
                                 : exchange   ? "exchanged"
                                              : "replaced"));
-    struct bank *b = checkpoints_bank(4);
+    struct parameters *p = checkpoints_parameters(4);
     struct error e = {""};
     bool loadable = true, whole = true, finished = false;
     int64_t olds = 0, news = 0;
     for (long n = 1; !finished && loadable && whole; n++) {
         struct run *r = checkpoints_run(run);
         float value = 1;
-        checkpoints_each(b, checkpoints_set, &value);
-        CHECK(checkpoints_save(r, b, 1, 1));
+        checkpoints_each(p, checkpoints_set, &value);
+        CHECK(checkpoints_save(r, p, 1, 1));
         run_close(r);
         pid_t child = fork();
         if (child == 0) {
             r = checkpoints_run(run);
             value = 2;
-            checkpoints_each(b, checkpoints_set, &value);
+            checkpoints_each(p, checkpoints_set, &value);
             calls = 0;
             killed_at = n;
             cannot_exchange = !exchange;
-            _exit(checkpoints_save(r, b, new_step, 1) ? 0 : 1);
+            _exit(checkpoints_save(r, p, new_step, 1) ? 0 : 1);
         }
         int status;
         CHECK(child > 0 && waitpid(child, &status, 0) == child);
         finished = WIFEXITED(status);
         whole &= !finished || WEXITSTATUS(status) == 0;
-        struct bank *back = NULL;
+        struct parameters *back = NULL;
         int64_t step = 0;
         if (!exchange) /* between two renames there may be none, until the next start */
             run_close(checkpoints_run(run));
@@ -283,7 +283,7 @@ static void test_every_moment(int64_t new_step, bool exchange)
             whole &= !finished || new.same;
             olds += old.same;
             news += new.same;
-            bank_free(back);
+            parameters_free(back);
         }
         if (new_step > 1 && news > 0) { /* anew: step 1 is to be the last one again */
             run_close(checkpoints_run(run));
@@ -299,7 +299,7 @@ static void test_every_moment(int64_t new_step, bool exchange)
            : exchange   ? "for one in the place of another"
                         : "where folders cannot be exchanged",
            (long long)olds, (long long)news, loadable ? "" : e.text);
-    bank_free(b);
+    parameters_free(p);
 }
 
 int main(void)

@@ -19,7 +19,7 @@
 #define MOST    16 /* pairs of an update */
 
 static struct device *device;
-static struct net_plan plan;
+static struct architecture architecture;
 
 /* Pair i is a pure function of i: a picture of noise around a brightness, and tokens. */
 struct data {
@@ -60,7 +60,7 @@ static struct cloob_step_options options(int64_t batch, int64_t accumulate)
 }
 
 struct training {
-    struct bank *bank;
+    struct parameters *parameters;
     struct cloob_step *step;
 };
 
@@ -69,8 +69,8 @@ static struct training start_rank(const struct cloob_step_options *o, struct col
 {
     struct training t;
     struct error e;
-    t.bank = bank_new(&plan, NET_CLOOB, 3, d);
-    if (cloob_step_open(&t.step, t.bank, c, o, &e))
+    t.parameters = parameters_new(&architecture, NET_CLOOB, 3, d);
+    if (cloob_step_open(&t.step, t.parameters, c, o, &e))
         die("%s", e.text);
     return t;
 }
@@ -83,7 +83,7 @@ static struct training start(struct cloob_step_options o)
 static void stop(struct training *t)
 {
     cloob_step_close(t->step);
-    bank_free(t->bank);
+    parameters_free(t->parameters);
 }
 
 static struct cloob_step_result update(struct training *t, const struct cloob_step_options *o,
@@ -98,25 +98,27 @@ static struct cloob_step_result update(struct training *t, const struct cloob_st
     return r;
 }
 
-static const float *array(const struct bank *b, enum bank_array which)
+static const float *array(const struct parameters *p, enum parameter_array which)
 {
-    return bank_read(b, which, 0, b->trained_elements, NULL);
+    return parameters_read(p, which, 0, p->trained_elements, NULL);
 }
 
-static float *copied(const struct bank *b, enum bank_array which)
+static float *copied(const struct parameters *p, enum parameter_array which)
 {
-    size_t bytes = (size_t)b->trained_elements * sizeof(float);
-    return memcpy(xmalloc(bytes), array(b, which), bytes);
+    size_t bytes = (size_t)p->trained_elements * sizeof(float);
+    return memcpy(xmalloc(bytes), array(p, which), bytes);
 }
 
-static bool same_bits(const struct bank *a, const struct bank *b, enum bank_array which)
+static bool same_bits(const struct parameters *a, const struct parameters *p,
+                      enum parameter_array which)
 {
-    return !memcmp(array(a, which), array(b, which), (size_t)a->trained_elements * sizeof(float));
+    return !memcmp(array(a, which), array(p, which), (size_t)a->trained_elements * sizeof(float));
 }
 
-static double apart(const struct bank *a, const struct bank *b, enum bank_array which)
+static double apart(const struct parameters *a, const struct parameters *p,
+                    enum parameter_array which)
 {
-    return relative_l2(array(a, which), array(b, which), (size_t)a->trained_elements);
+    return relative_l2(array(a, which), array(p, which), (size_t)a->trained_elements);
 }
 
 static void accumulation(void)
@@ -132,7 +134,7 @@ static void accumulation(void)
         struct training b = start(split);
         for (int step = 0; step < 2; step++) { /* the second one forgets the first's gradients */
             struct cloob_step_result rb = update(&b, &split, 0);
-            double error = apart(a.bank, b.bank, BANK_GRADIENTS);
+            double error = apart(a.parameters, b.parameters, ARRAY_GRADIENTS);
             tap_ok(fabs(ra.loss - rb.loss) <= 1e-6 * ra.loss &&
                        fabs(ra.cosine - rb.cosine) <= 1e-6 && error <= 1e-5,
                    "%lld micro-batches of %lld: the loss, and the gradient within %.2g",
@@ -215,7 +217,7 @@ static void two_ranks(bool broken)
     CHECK(pthread_create(&other, NULL, run_rank, &ranks[1]) == 0);
     run_rank(&ranks[0]);
     pthread_join(other, NULL);
-    struct bank *a = ranks[0].training.bank, *b = ranks[1].training.bank;
+    struct parameters *a = ranks[0].training.parameters, *b = ranks[1].training.parameters;
     const struct cloob_step_result *ra = &ranks[0].result, *rb = &ranks[1].result;
     if (broken) {
         tap_ok(!ra->applied && !rb->applied && a->updates == 0 && b->updates == 0,
@@ -226,9 +228,9 @@ static void two_ranks(bool broken)
         struct cloob_step_options whole = options(12, 1);
         struct training one = start(whole);
         struct cloob_step_result r = update(&one, &whole, 1e-3);
-        tap_ok(same_bits(a, b, BANK_PARAMETERS) && ra->loss == rb->loss,
+        tap_ok(same_bits(a, b, ARRAY_WEIGHTS) && ra->loss == rb->loss,
                "two ranks end with the same bits");
-        double error = apart(a, one.bank, BANK_GRADIENTS);
+        double error = apart(a, one.parameters, ARRAY_GRADIENTS);
         tap_ok(fabs(ra->loss - r.loss) <= 1e-6 * r.loss && error <= 1e-5,
                "two ranks of 2 x 3 equal a batch of 12: relative %.2g", error);
         stop(&one);
@@ -240,22 +242,23 @@ static void two_ranks(bool broken)
     pthread_barrier_destroy(&room.barrier);
 }
 
-static const float *tensor_of(const struct bank *b, enum bank_array which, const char *name)
+static const float *tensor_of(const struct parameters *p, enum parameter_array which,
+                              const char *name)
 {
-    const struct bank_tensor *t = bank_find(b, name);
-    return bank_read(b, which, t->offset, t->count, NULL);
+    const struct parameter *t = parameters_find(p, name);
+    return parameters_read(p, which, t->offset, t->count, NULL);
 }
 
 /* Relative, of a whole tower. */
-static double tower_apart(const struct bank *a, const struct bank *b, enum bank_array which,
-                          bool image)
+static double tower_apart(const struct parameters *a, const struct parameters *p,
+                          enum parameter_array which, bool image)
 {
     double difference = 0, sum = 0;
     for (int i = 0; i < a->count; i++) {
-        const struct bank_tensor *t = &a->tensors[i];
+        const struct parameter *t = &a->tensors[i];
         if (cloob_is_image_tower(t->name) != image)
             continue;
-        const float *x = tensor_of(a, which, t->name), *y = tensor_of(b, which, t->name);
+        const float *x = tensor_of(a, which, t->name), *y = tensor_of(p, which, t->name);
         for (int64_t j = 0; j < t->count; j++) {
             difference += pow((double)x[j] - y[j], 2);
             sum += (double)y[j] * y[j];
@@ -266,16 +269,16 @@ static double tower_apart(const struct bank *a, const struct bank *b, enum bank_
 
 static struct training start_text_only(struct cloob_step_options o)
 {
-    struct bank *whole = bank_new(&plan, NET_CLOOB, 3, device);
+    struct parameters *whole = parameters_new(&architecture, NET_CLOOB, 3, device);
     struct named_weights names;
     struct training t;
     struct error e;
-    bank_names(&names, whole, BANK_PARAMETERS);
-    if (bank_from_names_fixing(&t.bank, &names, cloob_is_image_tower, device, &e) ||
-        cloob_step_open(&t.step, t.bank, collective_alone(), &o, &e))
+    parameters_names(&names, whole, ARRAY_WEIGHTS);
+    if (parameters_from_names_fixing(&t.parameters, &names, cloob_is_image_tower, device, &e) ||
+        cloob_step_open(&t.step, t.parameters, collective_alone(), &o, &e))
         die("%s", e.text);
     names_release(&names);
-    bank_free(whole);
+    parameters_free(whole);
     return t;
 }
 
@@ -284,31 +287,32 @@ static void text_only(void)
     load(0);
     struct cloob_step_options whole = options(12, 1);
     struct training a = start(whole);
-    struct bank *before = bank_new(&plan, NET_CLOOB, 3, device);
+    struct parameters *before = parameters_new(&architecture, NET_CLOOB, 3, device);
     struct cloob_step_result ra = update(&a, &whole, 0);
     static const int64_t parts[][2] = {{12, 1}, {4, 3}};
     for (int i = 0; i < 2; i++) {
         struct cloob_step_options split = options(parts[i][0], parts[i][1]);
         struct training b = start_text_only(split);
         struct cloob_step_result rb = update(&b, &split, 0);
-        double error = tower_apart(b.bank, a.bank, BANK_GRADIENTS, false);
+        double error = tower_apart(b.parameters, a.parameters, ARRAY_GRADIENTS, false);
         tap_ok(fabs(ra.loss - rb.loss) <= 1e-6 * ra.loss && error <= (i ? 1e-5 : 0),
                "text only, %lld parts: its gradient is as with an image tower in training: %.2g",
                (long long)parts[i][1], error);
         for (int step = 0; step < 3; step++)
             update(&b, &split, 1e-3);
-        tap_ok(tower_apart(before, b.bank, BANK_PARAMETERS, true) == 0 &&
-                   tower_apart(before, b.bank, BANK_EMA, true) == 0,
+        tap_ok(tower_apart(before, b.parameters, ARRAY_WEIGHTS, true) == 0 &&
+                   tower_apart(before, b.parameters, ARRAY_EMA, true) == 0,
                "the image tower has not changed a bit");
-        tap_ok(tower_apart(before, b.bank, BANK_PARAMETERS, false) > 1e-3, "the text tower has");
-        struct net_plan fixed = bank_plan(b.bank);
+        tap_ok(tower_apart(before, b.parameters, ARRAY_WEIGHTS, false) > 1e-3,
+               "the text tower has");
+        struct architecture fixed = parameters_architecture(b.parameters);
         tap_ok(cloob_step_memory(&fixed, &split, device, 0) <
-                   cloob_step_memory(&plan, &split, device, 0) * 3 / 4,
+                   cloob_step_memory(&architecture, &split, device, 0) * 3 / 4,
                "and it takes less memory");
-        plan_release(&fixed);
+        architecture_release(&fixed);
         stop(&b);
     }
-    bank_free(before);
+    parameters_free(before);
     stop(&a);
 }
 
@@ -331,13 +335,13 @@ static void decay(void)
     o.adamw.weight_decay = 0.5;
     without.adamw.weight_decay = 0;
     struct training a = start(o), b = start(without);
-    float *before = copied(a.bank, BANK_PARAMETERS);
+    float *before = copied(a.parameters, ARRAY_WEIGHTS);
     update(&a, &o, 1e-2);
     update(&b, &without, 1e-2);
-    const float *x = array(a.bank, BANK_PARAMETERS), *y = array(b.bank, BANK_PARAMETERS);
+    const float *x = array(a.parameters, ARRAY_WEIGHTS), *y = array(b.parameters, ARRAY_WEIGHTS);
     int wrong = 0, matrices = 0;
-    for (int i = 0; i < a.bank->trained_count; i++) {
-        const struct bank_tensor *t = &a.bank->tensors[i];
+    for (int i = 0; i < a.parameters->trained_count; i++) {
+        const struct parameter *t = &a.parameters->tensors[i];
         double shrink = decays(t->name) ? 0.5 * 1e-2 : 0, worst = 0;
         matrices += shrink > 0;
         for (int64_t j = t->offset; j < t->offset + t->count; j++)
@@ -346,7 +350,8 @@ static void decay(void)
     }
     tap_ok(matrices == 2 * (2 * 6 + 1) && wrong == 0,
            "weight decay shrinks %d matrices and nothing else", matrices);
-    tap_ok(same_bits(a.bank, b.bank, BANK_M) && same_bits(a.bank, b.bank, BANK_V),
+    tap_ok(same_bits(a.parameters, b.parameters, ARRAY_M) &&
+               same_bits(a.parameters, b.parameters, ARRAY_V),
            "and changes no moments");
     stop(&a);
 
@@ -357,9 +362,9 @@ static void decay(void)
     o.clip_grad = r.gradient_norm / 8;
     struct training clipped = start(o);
     struct cloob_step_result rc = update(&clipped, &o, 1e-3);
-    int64_t n = plain.bank->trained_elements;
+    int64_t n = plain.parameters->trained_elements;
     double ratio = 0, all = 0;
-    const float *m = array(plain.bank, BANK_M), *mc = array(clipped.bank, BANK_M);
+    const float *m = array(plain.parameters, ARRAY_M), *mc = array(clipped.parameters, ARRAY_M);
     for (int64_t i = 0; i < n; i++) {
         ratio += (double)mc[i] * mc[i];
         all += (double)m[i] * m[i];
@@ -379,18 +384,19 @@ static void not_finite(void)
     struct training t = start(o);
     load(0);
     update(&t, &o, 1e-3);
-    enum bank_array kept[] = {BANK_PARAMETERS, BANK_EMA, BANK_M, BANK_V};
+    enum parameter_array kept[] = {ARRAY_WEIGHTS, ARRAY_EMA, ARRAY_M, ARRAY_V};
     float *before[4];
-    size_t bytes = (size_t)t.bank->trained_elements * sizeof(float);
+    size_t bytes = (size_t)t.parameters->trained_elements * sizeof(float);
     for (int i = 0; i < 4; i++)
-        before[i] = copied(t.bank, kept[i]);
+        before[i] = copied(t.parameters, kept[i]);
     load(100);
     data.pictures[2][9] = NAN;
     struct cloob_step_result r = update(&t, &o, 1e-3);
     bool intact = true;
     for (int i = 0; i < 4; i++)
-        intact &= !memcmp(before[i], array(t.bank, kept[i]), bytes);
-    tap_ok(!r.applied && intact && t.bank->updates == 1, "a NaN in a picture changes no weight");
+        intact &= !memcmp(before[i], array(t.parameters, kept[i]), bytes);
+    tap_ok(!r.applied && intact && t.parameters->updates == 1,
+           "a NaN in a picture changes no weight");
     tap_ok(r.suspect_count == 1 && r.suspects[0] == 102, "and the pair is named");
     load(100);
     for (int k = 0; k < 2; k++) {
@@ -399,15 +405,16 @@ static void not_finite(void)
     }
     cloob_step_gradients(t.step);
     float infinite = INFINITY;
-    bank_write(t.bank, BANK_GRADIENTS, 1000, 1, &infinite);
+    parameters_write(t.parameters, ARRAY_GRADIENTS, 1000, 1, &infinite);
     cloob_step_update(t.step, 1e-3, 0.9, &r);
     intact = true;
     for (int i = 0; i < 4; i++)
-        intact &= !memcmp(before[i], array(t.bank, kept[i]), bytes);
+        intact &= !memcmp(before[i], array(t.parameters, kept[i]), bytes);
     tap_ok(!r.applied && intact && r.suspect_count == 8 && r.suspects[7] == 107,
            "an infinite gradient changes no weight; any pair may be behind it");
     r = update(&t, &o, 1e-3);
-    tap_ok(r.applied && t.bank->updates == 2 && r.suspect_count == 0, "the next step goes on");
+    tap_ok(r.applied && t.parameters->updates == 2 && r.suspect_count == 0,
+           "the next step goes on");
     for (int i = 0; i < 4; i++)
         free(before[i]);
     stop(&t);
@@ -440,22 +447,22 @@ static void learning(void)
     load(0);
     struct cloob_batch all = batch_at(0, MOST);
     static float x[MOST * EMBED], y[MOST * EMBED];
-    cloob_step_embed(t.step, BANK_PARAMETERS, &all, x, y);
+    cloob_step_embed(t.step, ARRAY_WEIGHTS, &all, x, y);
     struct cloob_scores before = cloob_step_score(t.step, x, y, MOST);
     for (int i = 0; i < 150; i++)
         update(&t, &o, 3e-4);
-    cloob_step_embed(t.step, BANK_PARAMETERS, &all, x, y);
+    cloob_step_embed(t.step, ARRAY_WEIGHTS, &all, x, y);
     struct cloob_scores after = cloob_step_score(t.step, x, y, MOST);
     tap_ok(before.image_to_text < 0.5 && before.text_to_image < 0.5, "strangers at first");
     tap_ok(after.image_to_text == 1 && after.text_to_image == 1 && after.loss < 0,
            "16 pairs by heart: loss %.3f to %.3f, cosine %.3f to %.3f", before.loss, after.loss,
            before.cosine, after.cosine);
     static float ex[MOST * EMBED], ey[MOST * EMBED], again[MOST * EMBED];
-    cloob_step_embed(t.step, BANK_EMA, &all, ex, ey);
+    cloob_step_embed(t.step, ARRAY_EMA, &all, ex, ey);
     tap_ok(memcmp(x, ex, sizeof x) && relative_l2(x, ex, MOST * EMBED) < 0.5,
            "the average is another network by now");
     struct cloob_batch tail = batch_at(MOST - 5, 5);
-    cloob_step_embed(t.step, BANK_PARAMETERS, &tail, again, ey);
+    cloob_step_embed(t.step, ARRAY_WEIGHTS, &tail, again, ey);
     tap_ok(relative_l2(x + (MOST - 5) * EMBED, again, 5 * EMBED) <= 1e-5,
            "embeds do not depend on what else is in a batch");
     stop(&t);
@@ -471,13 +478,14 @@ static void memory(void)
     struct training t = start_rank(&o, collective_alone(), d);
     load(0);
     update(&t, &o, 1e-3);
-    double counted = (double)cloob_step_memory(&plan, &o, d, 0);
+    double counted = (double)cloob_step_memory(&architecture, &o, d, 0);
     double used = (double)device_memory(d).peak;
     /* The pool hands out blocks up to an eighth too large. */
     tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,
            "memory: %.2f MB used, %.2f MB counted before", used / 1e6, counted / 1e6);
     struct cloob_step_options large = options(128, 1), small = options(8, 16);
-    tap_ok(cloob_step_memory(&plan, &small, d, 0) < cloob_step_memory(&plan, &large, d, 0) / 3,
+    tap_ok(cloob_step_memory(&architecture, &small, d, 0) <
+               cloob_step_memory(&architecture, &large, d, 0) / 3,
            "an effective batch of 128 in parts takes less");
     stop(&t);
     device_close(d);
@@ -487,16 +495,16 @@ static void refused(void)
 {
     struct net_sizes sizes = {
         .kl_channels = 32, .kl_multipliers = {1}, .kl_levels = 1, .kl_blocks = 1, .latent = 4};
-    struct net_plan other = {0};
-    plan_kl(&other, &sizes);
-    struct bank *b = bank_new(&other, NET_KL, 1, device);
+    struct architecture other = {0};
+    kl_architecture(&other, &sizes);
+    struct parameters *p = parameters_new(&other, NET_KL, 1, device);
     struct cloob_step_options o = options(4, 1);
     struct cloob_step *s;
     struct error e;
-    tap_ok(cloob_step_open(&s, b, collective_alone(), &o, &e) < 0, "not an autoencoder: %s",
+    tap_ok(cloob_step_open(&s, p, collective_alone(), &o, &e) < 0, "not an autoencoder: %s",
            e.text);
-    bank_free(b);
-    plan_release(&other);
+    parameters_free(p);
+    architecture_release(&other);
 }
 
 int main(void)
@@ -514,7 +522,7 @@ int main(void)
     threads_init(0);
     if (device_open(&device, "cpu", &e))
         die("%s", e.text);
-    plan_cloob(&plan, &sizes);
+    cloob_architecture(&architecture, &sizes);
     accumulation();
     two_ranks(false);
     two_ranks(true);
@@ -525,7 +533,7 @@ int main(void)
     learning();
     memory();
     refused();
-    plan_release(&plan);
+    architecture_release(&architecture);
     tap_ok(device_memory(device).in_use == 0, "all memory was given back");
     device_close(device);
     return tap_done();

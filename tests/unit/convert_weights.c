@@ -129,18 +129,18 @@ static void each_form(struct device *d, enum dtype a, enum dtype b)
     }
 }
 
-/* Weights that begin anywhere in a bank, more than one launch takes, of all forms mixed. */
+/* Weights that begin anywhere in a parameters, more than one launch takes, of all forms mixed. */
 static void many(struct device *d)
 {
     enum { COUNT = 450, FLOATS = 2000000 };
-    struct tensor *bank = tensor_new(d, DTYPE_F32, DIMS(FLOATS));
+    struct tensor *parameters = tensor_new(d, DTYPE_F32, DIMS(FLOATS));
     struct pair pairs[COUNT];
     size_t at = 0;
     bool right = true;
     for (int i = 0; i < COUNT; i++) {
         int64_t shape[4] = {1 + i % 7, 1 + i % 91, i % 3 ? 3 : 1, i % 3 ? 3 : 1};
         struct pair like;
-        like.from = tensor_borrow(d, DTYPE_F32, 4, shape, (float *)bank->data + at);
+        like.from = tensor_borrow(d, DTYPE_F32, 4, shape, (float *)parameters->data + at);
         like.to = new_tensor(d, types[i % 5 % 3], 4, shape, i % 4 != 0);
         at += (size_t)tensor_count(like.from);
         CHECK(at <= FLOATS);
@@ -151,8 +151,8 @@ static void many(struct device *d)
         right &= pair_is_right(d, &pairs[i]);
         pair_free(&pairs[i]);
     }
-    tensor_release(bank);
-    tap_ok(right, "%d weights of a bank, of all forms", COUNT);
+    tensor_release(parameters);
+    tap_ok(right, "%d weights of all forms", COUNT);
     int64_t large[2] = {700, 701};
     struct pair like = {tensor_new(d, DTYPE_F32, 2, large), tensor_new(d, DTYPE_F16, 2, large),
                         NULL};

@@ -11,17 +11,17 @@
 
 enum { RECORDS = 60, HOLDOUT = 9, SEED = 5, WIDTH = SHARDS_EMBED };
 
-static struct dataset *open_store(const char *name, int64_t holdout)
+static struct latent_set *open_store(const char *name, int64_t holdout)
 {
     const char *folder = shards_folder(name);
-    struct dataset *d;
+    struct latent_set *d;
     struct error e;
-    if (dataset_open(&d, &folder, 1, holdout, &e))
+    if (latent_set_open(&d, &folder, 1, holdout, &e))
         die("%s", e.text);
     return d;
 }
 
-static struct embed_neighbours *open_neighbours(struct dataset *d, int64_t most)
+static struct embed_neighbours *open_neighbours(struct latent_set *d, int64_t most)
 {
     struct embed_neighbours *n;
     struct error e;
@@ -66,17 +66,17 @@ static int larger_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The mean of length 1 of a record's embed and its m nearest of the first `bank` that training
- * has. */
-static void mean_by_hand(double mean[WIDTH], const struct dataset *d, int64_t bank, int64_t record,
-                         int64_t m)
+/* The mean of length 1 of a record's embed and its m nearest of the first `parameters` that
+ * training has. */
+static void mean_by_hand(double mean[WIDTH], const struct latent_set *d, int64_t parameters,
+                         int64_t record, int64_t m)
 {
-    struct candidate *all = xcalloc((size_t)bank, sizeof *all);
+    struct candidate *all = xcalloc((size_t)parameters, sizeof *all);
     float self[WIDTH], other[WIDTH];
     int64_t count = 0;
     embed_of(self, record);
-    for (int64_t i = 0; i < bank; i++) {
-        int64_t other_record = dataset_record_at(d, SEED, 0, i);
+    for (int64_t i = 0; i < parameters; i++) {
+        int64_t other_record = latent_set_record_at(d, SEED, 0, i);
         if (other_record == record)
             continue;
         embed_of(other, other_record);
@@ -106,17 +106,17 @@ static double apart(const float *x, const double *y, double scale)
     return most;
 }
 
-static void means(struct dataset *d, int64_t most, const char *what)
+static void means(struct latent_set *d, int64_t most, const char *what)
 {
     struct embed_neighbours *n = open_neighbours(d, most);
-    int64_t training = dataset_training_count(d);
+    int64_t training = latent_set_training_count(d);
     double worst = 0;
     bool alone = true, mixed = false;
     for (int64_t step = 0; step < 4; step++) {
         float embeds[RECORDS][WIDTH], one[WIDTH];
         uint64_t samples[RECORDS];
         for (int64_t i = 0; i < training; i++) {
-            samples[i] = (uint64_t)dataset_record_at(d, SEED, 7, i);
+            samples[i] = (uint64_t)latent_set_record_at(d, SEED, 7, i);
             embed_of(embeds[i], (int64_t)samples[i]);
             for (int j = 0; j < WIDTH; j++)
                 embeds[i][j] *= 3; /* lengths stay */
@@ -156,16 +156,17 @@ static void counts(void)
            sum);
 }
 
-/* A store that is larger than the bank. */
+/* A store that is larger than the parameters. */
 static void large_store(void)
 {
-    enum { MANY = EMBED_NEIGHBOURS_BANK + 200 };
+    enum { MANY = EMBED_NEIGHBOURS_CANDIDATES + 200 };
     CHECK(shards_write("many", MANY, 500, 4096, 0));
-    struct dataset *d = open_store("many", 0);
+    struct latent_set *d = open_store("many", 0);
     struct embed_neighbours *n = open_neighbours(d, 40);
     double worst = 0, of_all = 0;
-    for (int64_t place = EMBED_NEIGHBOURS_BANK - 3; place < EMBED_NEIGHBOURS_BANK + 3; place++) {
-        uint64_t sample = (uint64_t)dataset_record_at(d, SEED, 0, place);
+    for (int64_t place = EMBED_NEIGHBOURS_CANDIDATES - 3; place < EMBED_NEIGHBOURS_CANDIDATES + 3;
+         place++) {
+        uint64_t sample = (uint64_t)latent_set_record_at(d, SEED, 0, place);
         int64_t step = 0;
         while (drawn(40, step, sample) < 30)
             step++;
@@ -173,30 +174,32 @@ static void large_store(void)
         double mean[WIDTH];
         embed_of(embed, (int64_t)sample);
         embed_neighbours_mix(n, embed, 1, &sample, step);
-        mean_by_hand(mean, d, EMBED_NEIGHBOURS_BANK, (int64_t)sample, drawn(40, step, sample));
+        mean_by_hand(mean, d, EMBED_NEIGHBOURS_CANDIDATES, (int64_t)sample,
+                     drawn(40, step, sample));
         worst = fmax(worst, apart(embed, mean, 1));
         mean_by_hand(mean, d, MANY, (int64_t)sample, drawn(40, step, sample));
         of_all = fmax(of_all, apart(embed, mean, 1));
     }
     tap_ok(worst <= 1e-5 && of_all > 1e-4, "of %d records %d are neighbours (%.1e; of all %.1e)",
-           MANY, EMBED_NEIGHBOURS_BANK, worst, of_all);
+           MANY, EMBED_NEIGHBOURS_CANDIDATES, worst, of_all);
     embed_neighbours_close(n);
-    dataset_close(d);
+    latent_set_close(d);
 }
 
 /* Batches that are read have the embeds mixed, and nothing else changed. */
-static void batches(struct dataset *d)
+static void batches(struct latent_set *d)
 {
     struct embed_neighbours *n = open_neighbours(d, 6);
     struct batch_reader_options o = {.seed = SEED, .batch = 5, .accumulate = 2, .ranks = 1};
-    struct batch_reader *plain, *mixed;
+    struct latent_reader *plain, *mixed;
     struct error e;
     bool same = true, rest = true, changed = false;
-    CHECK(!batch_reader_open(&plain, d, NULL, &o, &e) && !batch_reader_open(&mixed, d, n, &o, &e));
+    CHECK(!latent_reader_open(&plain, d, NULL, &o, &e) &&
+          !latent_reader_open(&mixed, d, n, &o, &e));
     for (int i = 0; i < 12; i++) {
-        const struct dataset_batch *a, *b;
+        const struct latent_batch *a, *b;
         float embeds[5][WIDTH];
-        CHECK(!batch_reader_next(plain, &a, &e) && !batch_reader_next(mixed, &b, &e));
+        CHECK(!latent_reader_next(plain, &a, &e) && !latent_reader_next(mixed, &b, &e));
         memcpy(embeds, a->data.embeds, sizeof embeds);
         changed |= memcmp(embeds, b->data.embeds, sizeof embeds) != 0;
         embed_neighbours_mix(n, embeds[0], 5, a->data.samples, a->step);
@@ -206,16 +209,16 @@ static void batches(struct dataset *d)
                         5 * 2 * SHARDS_LATENT * sizeof *a->data.moments);
     }
     tap_ok(same && rest && changed, "batches that are read have their embeds mixed");
-    batch_reader_close(plain);
-    batch_reader_close(mixed);
+    latent_reader_close(plain);
+    latent_reader_close(mixed);
     embed_neighbours_close(n);
 }
 
-static void zero_embed(struct dataset *d)
+static void zero_embed(struct latent_set *d)
 {
     struct embed_neighbours *n = open_neighbours(d, 1000);
     float embed[WIDTH] = {0};
-    uint64_t sample = (uint64_t)dataset_record_at(d, SEED, 0, 0);
+    uint64_t sample = (uint64_t)latent_set_record_at(d, SEED, 0, 0);
     bool zero = true;
     embed_neighbours_mix(n, embed, 1, &sample, 3);
     for (int i = 0; i < WIDTH; i++)
@@ -227,13 +230,13 @@ static void zero_embed(struct dataset *d)
 int main(void)
 {
     CHECK(shards_write("plain", RECORDS, 20, 64, 0));
-    struct dataset *d = open_store("plain", HOLDOUT);
+    struct latent_set *d = open_store("plain", HOLDOUT);
     means(d, 6, "embeds become means with their nearest neighbours in training");
     means(d, 1000, "with all of them where there are no more");
     counts();
     batches(d);
     zero_embed(d);
-    dataset_close(d);
+    latent_set_close(d);
     large_store();
     return tap_done();
 }

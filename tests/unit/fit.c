@@ -50,18 +50,18 @@ static void begin(struct session *s, const char *name, struct fit_options o)
                               .unet_base = 16,
                               .unet_multipliers = {4, 4, 4, 4},
                               .unet_cond = 32};
-    struct net_plan plan = {0};
-    plan_unet(&plan, &sizes);
+    struct architecture architecture = {0};
+    unet_architecture(&architecture, &sizes);
     *s = (struct session){.fit = {.options = o, .collective = collective_alone(), .stop = &stop}};
     s->fit.state = &s->state;
-    s->fit.bank = bank_new(&plan, NET_UNET, 1, device);
-    plan_release(&plan);
+    s->fit.parameters = parameters_new(&architecture, NET_UNET, 1, device);
+    architecture_release(&architecture);
     char *store = xstrdup(shards_folder("store")), *folder = path_join(test_folder(), name);
-    if (dataset_open(&s->fit.data, &(const char *){store}, 1, HOLDOUT, &e) != 0 ||
+    if (latent_set_open(&s->fit.data, &(const char *){store}, 1, HOLDOUT, &e) != 0 ||
         run_open(&s->fit.run, folder, &e) != 0)
         die("%s", e.text);
     training_state_init(&s->state);
-    s->state.store = *dataset_info(s->fit.data);
+    s->state.store = *latent_set_info(s->fit.data);
     s->state.autoencoder_scale = 1;
     strcpy(s->state.precision, "fp32");
     free(store);
@@ -71,8 +71,8 @@ static void begin(struct session *s, const char *name, struct fit_options o)
 static void end(struct session *s)
 {
     run_close(s->fit.run);
-    bank_free(s->fit.bank);
-    dataset_close(s->fit.data);
+    parameters_free(s->fit.parameters);
+    latent_set_close(s->fit.data);
     training_state_release(&s->state);
 }
 
@@ -86,9 +86,9 @@ static int64_t latest(const struct session *s)
     int status = checkpoint_read_state(&state, checkpoint, &e);
     int64_t step = status == 0 ? state.step : -2;
     if (status == 0) {
-        struct bank *b;
-        if (checkpoint_load_bank(&b, &state, checkpoint, device, &e) == 0)
-            bank_free(b);
+        struct parameters *p;
+        if (checkpoint_load_parameters(&p, &state, checkpoint, device, &e) == 0)
+            parameters_free(p);
         else
             step = -3;
         training_state_release(&state);
@@ -124,7 +124,7 @@ static void test_steps_left(void)
     tap_ok(fit_steps_left(o, s.fit.data, t, 8) == -1, "without an end there is none");
     o->epochs = 3;
     tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 12, "three epochs of four steps");
-    t->at = (struct dataset_position){1, 16};
+    t->at = (struct data_position){1, 16};
     tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 6, "from the middle of the second: six");
     o->steps = 5;
     t->step = 2;
@@ -177,19 +177,19 @@ static void test_bad_steps(void)
     struct error e;
     enum fit_end how;
     begin(&s, "bad", options(50));
-    int64_t n = s.fit.bank->trained_elements;
+    int64_t n = s.fit.parameters->trained_elements;
     float *wrong = xmalloc((size_t)n * sizeof *wrong);
     for (int64_t i = 0; i < n; i++)
         wrong[i] = 1e30f;
-    bank_write(s.fit.bank, BANK_PARAMETERS, 0, n, wrong);
+    parameters_write(s.fit.parameters, ARRAY_WEIGHTS, 0, n, wrong);
     int status = fit_run(&s.fit, &how, &e);
     tap_ok(status == 0 && how == FIT_BAD, "steps that are not finite end it: %s", e.text);
     tap_ok(s.state.step == 3 && s.state.bad_steps == 3 && s.state.bad_steps_in_a_row == 3 &&
-               s.fit.bank->updates == 0,
+               s.fit.parameters->updates == 0,
            "after three in a row that changed nothing");
     tap_ok(latest(&s) == -1, "and left no checkpoint");
     tap_ok(in_metrics(&s, "\"event\":\"bad-step\"") == 3, "each is in the metrics");
-    tap_ok(memcmp(bank_read(s.fit.bank, BANK_PARAMETERS, 0, n, NULL), wrong,
+    tap_ok(memcmp(parameters_read(s.fit.parameters, ARRAY_WEIGHTS, 0, n, NULL), wrong,
                   (size_t)n * sizeof *wrong) == 0,
            "the weights are what they were");
     free(wrong);

@@ -46,11 +46,11 @@ int main(int argc, char **argv)
                               .kl_multipliers = {1, 2, 2, 2},
                               .kl_levels = 4,
                               .kl_blocks = 1};
-    struct net_plan plan = {0};
+    struct architecture architecture = {0};
     struct named_weights names;
     float *memory;
-    plan_kl(&plan, &sizes);
-    synth_named_weights(&names, &memory, &plan, NET_KL, 1, 1);
+    kl_architecture(&architecture, &sizes);
+    synth_named_weights(&names, &memory, &architecture, NET_KL, 1, 1);
     static const float grays[] = {1, -1, 0, 0.25f};
     for (int i = 0; i < 4; i++) {
         int64_t n;
@@ -64,6 +64,6 @@ int main(int argc, char **argv)
     }
     free(names.items);
     free(memory);
-    plan_release(&plan);
+    architecture_release(&architecture);
     return tap_done();
 }

@@ -270,10 +270,10 @@ static void losses(void)
     release(&both);
 }
 
-static void plan_patches(struct net_plan *p, const struct net_sizes *s)
+static void plan_patches(struct architecture *p, const struct net_sizes *s)
 {
     (void)s;
-    plan_discriminator(p, 3, 64, 3);
+    patch_discriminator_architecture(p, 3, 64, 3);
 }
 
 static void hash_changes(void)
@@ -355,26 +355,27 @@ static void haiku(void)
 }
 
 /* The published sizes, as a header in front of memory that nobody touches. */
-static void describe(const char *wanted, void (*plan)(struct net_plan *, const struct net_sizes *),
+static void describe(const char *wanted,
+                     void (*architecture)(struct architecture *, const struct net_sizes *),
                      enum net net)
 {
-    struct net_plan p = {0};
-    plan(&p, &net_sizes_published);
+    struct architecture p = {0};
+    architecture(&p, &net_sizes_published);
     size_t most = (size_t)200 * (size_t)p.count + 100, data = 0, at = 8;
     for (int i = 0; i < p.count; i++)
-        data += 4 * (size_t)plan_count(&p.items[i]);
+        data += 4 * (size_t)tensor_spec_count(&p.items[i]);
     size_t size = most + data;
     char *file = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(file != MAP_FAILED);
     size_t offset = 0;
     for (int i = 0; i < p.count; i++) {
-        const struct plan_tensor *t = &p.items[i];
+        const struct tensor_spec *t = &p.items[i];
         at += (size_t)sprintf(file + at, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "{",
                               t->name);
         for (int d = 0; d < t->ndim; d++)
             at += (size_t)sprintf(file + at, "%s%lld", d ? "," : "", (long long)t->shape[d]);
-        size_t bytes = 4 * (size_t)plan_count(t);
+        size_t bytes = 4 * (size_t)tensor_spec_count(t);
         at += (size_t)sprintf(file + at, "],\"data_offsets\":[%zu,%zu]}", offset, offset + bytes);
         offset += bytes;
     }
@@ -406,13 +407,14 @@ int main(void)
     autoencoders();
     hash_changes();
     haiku();
-    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", plan_unet, NET_UNET);
+    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", unet_architecture,
+             NET_UNET);
     describe("KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4, "
              "83,653,863 parameters",
-             plan_kl, NET_KL);
+             kl_architecture, NET_KL);
     describe("CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens 12 layers "
              "of 512, 149,617,664 parameters",
-             plan_cloob, NET_CLOOB);
+             cloob_architecture, NET_CLOOB);
     losses();
     describe("PatchGAN discriminator, 64 channels, 3 layers, 2,765,633 parameters", plan_patches,
              NET_DISCRIMINATOR);

@@ -92,7 +92,7 @@ struct subject {
     struct device *d;
     struct named_weights lpips_names, discriminator_names;
     struct lpips *lpips;
-    struct bank *bank;
+    struct parameters *parameters;
     struct reconstruction_loss *loss;
     struct tensor *pictures, *reconstructions, *last, *last_weight;
     int64_t n, numbers; /* pictures, numbers of one */
@@ -110,8 +110,8 @@ static void open_subject(struct subject *s, struct device *d, int64_t disc_start
                                             .disc_start = disc_start,
                                             .accumulate = accumulate};
     if (lpips_load(&s->lpips, &s->lpips_names, d, &e) ||
-        bank_from_names(&s->bank, &s->discriminator_names, d, &e) ||
-        reconstruction_loss_open(&s->loss, &o, s->lpips, s->bank, collective_alone(), &e))
+        parameters_from_names(&s->parameters, &s->discriminator_names, d, &e) ||
+        reconstruction_loss_open(&s->loss, &o, s->lpips, s->parameters, collective_alone(), &e))
         die("%s", e.text);
     s->pictures = tensor(d, "pictures");
     s->reconstructions = tensor(d, "reconstructions");
@@ -133,7 +133,7 @@ static void close_subject(struct subject *s)
     tensor_release(s->last);
     tensor_release(s->last_weight);
     reconstruction_loss_close(s->loss);
-    bank_free(s->bank);
+    parameters_free(s->parameters);
     lpips_free(s->lpips);
     names_release(&s->lpips_names);
     names_release(&s->discriminator_names);
@@ -205,16 +205,16 @@ static void test_logits(const struct subject *s)
     tape_release(&t);
 }
 
-static void compare_bank_gradients(const struct subject *s)
+static void compare_gradients_of(const struct subject *s)
 {
     double worst = 0;
     const char *worst_name = "";
-    for (int i = 0; i < s->bank->trained_count; i++) {
-        const struct bank_tensor *t = &s->bank->tensors[i];
+    for (int i = 0; i < s->parameters->trained_count; i++) {
+        const struct parameter *t = &s->parameters->tensors[i];
         char *name = xasprintf("d.%s", t->name);
         float *scratch = xmalloc((size_t)t->count * sizeof *scratch), *want = values(name);
         float *got = xmalloc((size_t)t->count * sizeof *got);
-        memcpy(got, bank_read(s->bank, BANK_GRADIENTS, t->offset, t->count, scratch),
+        memcpy(got, parameters_read(s->parameters, ARRAY_GRADIENTS, t->offset, t->count, scratch),
                (size_t)t->count * sizeof *got);
         double scale = s->d->compute == DTYPE_F16 ? 4096 : 1;
         for (int64_t k = 0; k < t->count; k++)
@@ -233,7 +233,7 @@ static void compare_bank_gradients(const struct subject *s)
     tap_ok(
         worst <= tolerance,
         "gradients by the discriminator's %d parameters on %s: error %.2g of at most %.2g, of %s",
-        s->bank->trained_count, subject_name(s->d), worst, tolerance, worst_name);
+        s->parameters->trained_count, subject_name(s->d), worst, tolerance, worst_name);
 }
 
 static void test_losses(const struct subject *s)
@@ -260,7 +260,7 @@ static void test_losses(const struct subject *s)
     compare_number(s->d, "mean logit of pictures", numbers.logit, "logit", 0.5, loose);
     compare_number(s->d, "mean logit of reconstructions", numbers.fake_logit, "fake_logit", 0.5,
                    loose);
-    compare_bank_gradients(s);
+    compare_gradients_of(s);
     free(distances);
     free(found);
     tensor_release(gradient);
@@ -286,7 +286,7 @@ static void test_start(struct device *d)
            "before its start there is no discriminator in the gradient on %s: error %.2g",
            subject_name(d), error);
     bool before = reconstruction_loss_update(s.loss, 5, 1e-3);
-    int64_t updates = s.bank->updates;
+    int64_t updates = s.parameters->updates;
     tap_ok(!before && updates == 0 && isnan(reconstruction_loss_numbers(s.loss).discriminator),
            "nor does it learn");
     reconstruction_loss_add(s.loss, 6, 0, &r, weight, &gradient, losses);
@@ -298,7 +298,7 @@ static void test_start(struct device *d)
         last = reconstruction_loss_numbers(s.loss).discriminator;
         tensor_release(again);
     }
-    tap_ok(last < 0.3 * first && s.bank->updates == 24,
+    tap_ok(last < 0.3 * first && s.parameters->updates == 24,
            "from then on it learns to tell them apart on %s: loss %.3f, then %.3f", subject_name(d),
            first, last);
     free(want);
@@ -320,7 +320,7 @@ static void test_accumulation(struct device *d)
         reconstruction_loss_add(s.loss, 0, k, &r, weight, &gradient, losses);
         tensor_release(gradient);
     }
-    compare_bank_gradients(&s);
+    compare_gradients_of(&s);
     close_subject(&s);
 }
 
@@ -395,13 +395,14 @@ static void test_differences_of_discriminator(const struct subject *s)
     struct patch_discriminator *p;
     struct error e;
     double h = 1e-3;
-    bank_names(&names, s->bank, BANK_PARAMETERS);
+    parameters_names(&names, s->parameters, ARRAY_WEIGHTS);
     if (patch_discriminator_load(&p, &names, s->d, &e))
         die("%s", e.text);
-    for (int i = 0; i < s->bank->trained_count; i++) {
-        const struct bank_tensor *t = &s->bank->tensors[i];
+    for (int i = 0; i < s->parameters->trained_count; i++) {
+        const struct parameter *t = &s->parameters->tensors[i];
         char *name = xasprintf("d.%s", t->name);
-        float *g = values(name), *at = (float *)s->bank->arrays[BANK_PARAMETERS]->data + t->offset;
+        float *g = values(name),
+              *at = (float *)s->parameters->arrays[ARRAY_WEIGHTS]->data + t->offset;
         float *before = xmalloc((size_t)t->count * sizeof *before);
         double squares = 0, losses[2];
         memcpy(before, at, (size_t)t->count * sizeof *before);

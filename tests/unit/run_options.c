@@ -56,23 +56,23 @@ static struct training_state through_file(const char *folder, struct training_st
     struct device *d;
     struct run *r;
     struct training_state read;
-    struct net_plan plan = {0};
+    struct architecture architecture = {0};
     struct net_sizes sizes = {
         .latent = 4, .embed = 4, .unet_base = 16, .unet_multipliers = {4, 4, 4, 4}, .unet_cond = 8};
     char *path = path_join(folder, "run"), *checkpoint;
     if (device_open(&d, "cpu", &e) != 0)
         die("%s", e.text);
-    plan_unet(&plan, &sizes);
-    struct bank *b = bank_empty(&plan, NET_UNET, d);
-    if (run_open(&r, path, &e) != 0 || checkpoint_save(r, b, &s, 0, &e) != 0 ||
+    unet_architecture(&architecture, &sizes);
+    struct parameters *p = parameters_empty(&architecture, NET_UNET, d);
+    if (run_open(&r, path, &e) != 0 || checkpoint_save(r, p, &s, 0, &e) != 0 ||
         checkpoint_find(path, &checkpoint, NULL, &e) != 0 ||
         checkpoint_read_state(&read, checkpoint, &e) != 0)
         die("%s", e.text);
     free(checkpoint);
     free(path);
     run_close(r);
-    bank_free(b);
-    plan_release(&plan);
+    parameters_free(p);
+    architecture_release(&architecture);
     device_close(d);
     training_state_release(&s);
     return read;

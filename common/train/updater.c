@@ -1,4 +1,4 @@
-#include "common/train/update.h"
+#include "common/train/updater.h"
 
 #include <math.h>
 
@@ -8,12 +8,15 @@
 #define LOSS_SCALE_MOST     16777216.0
 #define LOSS_SCALE_PATIENCE 2000
 
-void updater_init(struct updater *u, struct bank *b, struct collective *c,
+void updater_init(struct updater *u, struct parameters *b, struct collective *c,
                   const struct adamw_options *adamw, double clip)
 {
     double scale = b->device->compute == DTYPE_F16 ? LOSS_SCALE_FIRST : 1;
-    *u = (struct updater){
-        .bank = b, .collective = c, .adamw = *adamw, .clip = clip, .loss_scale = {.scale = scale}};
+    *u = (struct updater){.parameters = b,
+                          .collective = c,
+                          .adamw = *adamw,
+                          .clip = clip,
+                          .loss_scale = {.scale = scale}};
 }
 
 void updater_set_loss_scale(struct updater *u, struct loss_scale l)
@@ -25,7 +28,7 @@ void updater_set_loss_scale(struct updater *u, struct loss_scale l)
 /* What the op `update` does, with weights that do not decay behind those that do. */
 static void update_in_parts(struct updater *u, const struct update_args *all, int64_t decayed)
 {
-    struct device *d = u->bank->device;
+    struct device *d = u->parameters->device;
     double squares = 0;
     struct sum_squares_args sum = {all->count, all->gradient, &squares};
     d->backend->sum_squares(d, &sum);
@@ -57,16 +60,16 @@ static void update_in_parts(struct updater *u, const struct update_args *all, in
 void updater_apply(struct updater *u, double learning_rate, double ema_decay,
                    struct update_result *result)
 {
-    struct bank *b = u->bank;
-    collective_allreduce(u->collective, b->device, b->arrays[BANK_GRADIENTS]->data,
-                         b->trained_elements);
+    struct parameters *p = u->parameters;
+    collective_allreduce(u->collective, p->device, p->arrays[ARRAY_GRADIENTS]->data,
+                         p->trained_elements);
     struct update_args args = {
-        .count = b->trained_elements,
-        .parameter = b->arrays[BANK_PARAMETERS]->data,
-        .m = b->arrays[BANK_M]->data,
-        .v = b->arrays[BANK_V]->data,
-        .ema = b->arrays[BANK_EMA]->data,
-        .gradient = b->arrays[BANK_GRADIENTS]->data,
+        .count = p->trained_elements,
+        .parameter = p->arrays[ARRAY_WEIGHTS]->data,
+        .m = p->arrays[ARRAY_M]->data,
+        .v = p->arrays[ARRAY_V]->data,
+        .ema = p->arrays[ARRAY_EMA]->data,
+        .gradient = p->arrays[ARRAY_GRADIENTS]->data,
         .learning_rate = learning_rate,
         .beta1 = u->adamw.beta1,
         .beta2 = u->adamw.beta2,
@@ -75,21 +78,21 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         .ema_decay = ema_decay,
         .loss_scale = u->loss_scale.scale,
         .clip = u->clip,
-        .step = b->updates + 1,
+        .step = p->updates + 1,
         .result = result,
     };
     *result = (struct update_result){0};
-    if (b->decayed_elements == b->trained_elements)
-        b->device->backend->update(b->device, &args);
+    if (p->decayed_elements == p->trained_elements)
+        p->device->backend->update(p->device, &args);
     else
-        update_in_parts(u, &args, b->decayed_elements);
-    b->updates += result->applied;
+        update_in_parts(u, &args, p->decayed_elements);
+    p->updates += result->applied;
 }
 
 bool updater_adjust_loss_scale(struct updater *u, bool applied)
 {
     struct loss_scale *l = &u->loss_scale;
-    if (u->bank->device->compute != DTYPE_F16)
+    if (u->parameters->device->compute != DTYPE_F16)
         return false;
     if (applied) {
         if (++l->updates >= LOSS_SCALE_PATIENCE && l->scale < LOSS_SCALE_MOST)

@@ -10,7 +10,7 @@
 #include "tests/support/tap.h"
 
 static struct device *device;
-static struct net_plan plan;
+static struct architecture architecture;
 
 static struct tensor *constant(int ndim, const int64_t *shape, float value)
 {
@@ -38,52 +38,52 @@ static double largest(const float *x, int64_t n)
     return most;
 }
 
-static const float *values(const struct bank *b, const char *name, int64_t *n)
+static const float *values(const struct parameters *p, const char *name, int64_t *n)
 {
-    const struct bank_tensor *t = bank_find(b, name);
+    const struct parameter *t = parameters_find(p, name);
     CHECK(t);
     *n = t->count;
-    return bank_read(b, BANK_PARAMETERS, t->offset, t->count, NULL);
+    return parameters_read(p, ARRAY_WEIGHTS, t->offset, t->count, NULL);
 }
 
-static bool is_modulation(const struct bank_tensor *t)
+static bool is_modulation(const struct parameter *t)
 {
     return strstr(t->name, ".layer.weight") != NULL;
 }
 
-static void layout(const struct bank *b)
+static void layout(const struct parameters *p)
 {
     bool aligned = true, sorted = true, apart = true, stacked = true;
     int64_t end = 0, numbers = 0;
-    for (int i = 0; i < b->count; i++) {
-        const struct bank_tensor *t = &b->tensors[i];
+    for (int i = 0; i < p->count; i++) {
+        const struct parameter *t = &p->tensors[i];
         aligned &= t->offset % 16 == 0;
         apart &= t->offset >= end;
         end = t->offset + t->count;
-        sorted &= t->trained == (i < b->trained_count);
-        const struct bank_tensor *before = i > 0 ? &b->tensors[i - 1] : NULL;
-        if (i > 0 && i != b->trained_count && is_modulation(before) == is_modulation(t))
+        sorted &= t->trained == (i < p->trained_count);
+        const struct parameter *before = i > 0 ? &p->tensors[i - 1] : NULL;
+        if (i > 0 && i != p->trained_count && is_modulation(before) == is_modulation(t))
             sorted &= strcmp(before->name, t->name) < 0;
         if (is_modulation(t))
             stacked &=
                 !before || (is_modulation(before) && t->offset == before->offset + before->count);
         numbers += t->trained ? t->count : 0;
     }
-    tap_ok(aligned && apart && end <= b->elements, "tensors lie apart, 64 bytes aligned");
-    tap_ok(sorted && b->count == b->trained_count + 2, "trained ones first, by name");
-    tap_ok(b->decayed_elements == b->trained_elements, "all of a U-Net may decay");
+    tap_ok(aligned && apart && end <= p->elements, "tensors lie apart, 64 bytes aligned");
+    tap_ok(sorted && p->count == p->trained_count + 2, "trained ones first, by name");
+    tap_ok(p->decayed_elements == p->trained_elements, "all of a U-Net may decay");
     tap_ok(stacked, "modulations before all others, without gaps");
-    tap_ok(numbers == b->parameters, "%lld numbers are trained", (long long)numbers);
-    const struct bank_tensor *fixed = bank_find(b, "timestep_embed.weight");
-    tap_ok(fixed && !fixed->trained && fixed->offset >= b->trained_elements,
+    tap_ok(numbers == p->parameter_count, "%lld numbers are trained", (long long)numbers);
+    const struct parameter *fixed = parameters_find(p, "timestep_embed.weight");
+    tap_ok(fixed && !fixed->trained && fixed->offset >= p->trained_elements,
            "Fourier weights lie outside of what is trained");
-    tap_ok(b->scalar_count == 1 && !strcmp(b->scalars[0].name, "autoencoder_scale") &&
-               b->scalars[0].value == 2.5f,
+    tap_ok(p->scalar_count == 1 && !strcmp(p->scalars[0].name, "autoencoder_scale") &&
+               p->scalars[0].value == 2.5f,
            "autoencoder_scale is kept beside");
-    tap_ok(!bank_find(b, "net.99.main.0.weight"), "no such name");
+    tap_ok(!parameters_find(p, "net.99.main.0.weight"), "no such name");
 }
 
-static void initialisation(struct bank *b)
+static void initialisation(struct parameters *b)
 {
     int64_t n;
     double gain = sqrt(0.5);
@@ -104,13 +104,13 @@ static void initialisation(struct bank *b)
     x = values(b, "mapping_timestep_embed.weight", &n);
     tap_ok(fabs(deviation(x, n) - 1) < 0.35 && largest(x, n) > 1.5, "Fourier weights are N(0,1)");
 
-    struct bank *again = bank_new(&plan, NET_UNET, 5, device);
-    struct bank *other = bank_new(&plan, NET_UNET, 6, device);
+    struct parameters *again = parameters_new(&architecture, NET_UNET, 5, device);
+    struct parameters *other = parameters_new(&architecture, NET_UNET, 6, device);
     size_t bytes = (size_t)b->elements * sizeof(float);
-    const float *mine = bank_read(b, BANK_PARAMETERS, 0, b->elements, NULL);
-    tap_ok(!memcmp(mine, bank_read(again, BANK_PARAMETERS, 0, b->elements, NULL), bytes),
+    const float *mine = parameters_read(b, ARRAY_WEIGHTS, 0, b->elements, NULL);
+    tap_ok(!memcmp(mine, parameters_read(again, ARRAY_WEIGHTS, 0, b->elements, NULL), bytes),
            "the same seed, the same bits");
-    tap_ok(!memcmp(mine, bank_read(b, BANK_EMA, 0, b->elements, NULL), bytes),
+    tap_ok(!memcmp(mine, parameters_read(b, ARRAY_EMA, 0, b->elements, NULL), bytes),
            "EMA starts as the parameters");
     int64_t m;
     x = values(b, "net.1.main.0.weight", &n);
@@ -118,27 +118,27 @@ static void initialisation(struct bank *b)
     tap_ok(relative_l2(x, y, (size_t)n) > 1, "another seed, other weights");
     y = values(b, "net.2.main.0.weight", &m);
     tap_ok(relative_l2(x, y, (size_t)n) > 1, "another name, other weights");
-    bank_free(again);
-    bank_free(other);
+    parameters_free(again);
+    parameters_free(other);
 
     struct net_sizes kl = {
         .kl_channels = 32, .kl_multipliers = {1, 1}, .kl_levels = 2, .kl_blocks = 1, .latent = 4};
-    struct net_plan kl_plan = {0};
-    plan_kl(&kl_plan, &kl);
-    struct bank *k = bank_new(&kl_plan, NET_KL, 1, device);
+    struct architecture kl_tensors = {0};
+    kl_architecture(&kl_tensors, &kl);
+    struct parameters *k = parameters_new(&kl_tensors, NET_KL, 1, device);
     x = values(k, "encoder.down.0.block.0.conv1.weight", &n);
     bound = 1 / sqrt(32 * 9);
     tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > 0.98 * bound &&
                k->trained_count == k->count,
            "an autoencoder keeps torch's defaults and trains all it has");
-    bank_free(k);
-    plan_release(&kl_plan);
+    parameters_free(k);
+    architecture_release(&kl_tensors);
 
-    struct net_plan patch_plan = {0};
-    plan_discriminator(&patch_plan, 3, 64, 3);
-    struct bank *p = bank_new(&patch_plan, NET_DISCRIMINATOR, 1, device);
+    struct architecture patch_tensors = {0};
+    patch_discriminator_architecture(&patch_tensors, 3, 64, 3);
+    struct parameters *p = parameters_new(&patch_tensors, NET_DISCRIMINATOR, 1, device);
     x = values(p, "main.2.weight", &n);
-    tap_ok(p->parameters == 2765633 && fabs(deviation(x, n) / 0.02 - 1) < 0.01 &&
+    tap_ok(p->parameter_count == 2765633 && fabs(deviation(x, n) / 0.02 - 1) < 0.01 &&
                largest(x, n) > 0.06,
            "a discriminator's kernels are N(0, 0.02)");
     x = values(p, "main.9.weight", &n);
@@ -149,15 +149,15 @@ static void initialisation(struct bank *b)
     bound = 1 / sqrt(48);
     tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > 0.9 * bound,
            "its other biases as torch has them");
-    bank_free(p);
-    plan_release(&patch_plan);
+    parameters_free(p);
+    architecture_release(&patch_tensors);
 }
 
 /* Deviation and largest value of a tensor against those of normals cut at twice `before_cut`. */
-static void check_cut_normals(const struct bank *b, const char *name, double before_cut)
+static void check_cut_normals(const struct parameters *p, const char *name, double before_cut)
 {
     int64_t n;
-    const float *x = values(b, name, &n);
+    const float *x = values(p, name, &n);
     double most = largest(x, n) / before_cut, ratio = deviation(x, n) / (0.8796257 * before_cut);
     double allowed = 4 / sqrt(2.0 * (double)n);
     tap_ok(fabs(ratio - 1) <= allowed && most <= 2 * (1 + 1e-6) && most > 1.8,
@@ -175,9 +175,9 @@ static void cloob_initialisation(void)
                               .text_width = 64,
                               .text_layers = 1,
                               .vocabulary = 700};
-    struct net_plan cloob = {0};
-    plan_cloob(&cloob, &sizes);
-    struct bank *b = bank_new(&cloob, NET_CLOOB, 5, device), *again, *other;
+    struct architecture cloob = {0};
+    cloob_architecture(&cloob, &sizes);
+    struct parameters *b = parameters_new(&cloob, NET_CLOOB, 5, device), *again, *other;
     const double cut = 0.87962566103423978;
     check_cut_normals(b, "image_encoder.layers.0.attn.query.weight", 1 / sqrt(128) / cut);
     check_cut_normals(b, "text_encoder.layers.0.attn.out.weight", 1 / sqrt(64) / cut);
@@ -200,44 +200,44 @@ static void cloob_initialisation(void)
     }
     tap_ok(wrong == 0 && vectors == 2 * (2 * 2 + 6 + 1), "%d norms and biases are 1 and 0",
            vectors);
-    again = bank_new(&cloob, NET_CLOOB, 5, device);
-    other = bank_new(&cloob, NET_CLOOB, 6, device);
-    const float *mine = bank_read(b, BANK_PARAMETERS, 0, b->elements, NULL);
-    tap_ok(!memcmp(mine, bank_read(again, BANK_PARAMETERS, 0, b->elements, NULL),
+    again = parameters_new(&cloob, NET_CLOOB, 5, device);
+    other = parameters_new(&cloob, NET_CLOOB, 6, device);
+    const float *mine = parameters_read(b, ARRAY_WEIGHTS, 0, b->elements, NULL);
+    tap_ok(!memcmp(mine, parameters_read(again, ARRAY_WEIGHTS, 0, b->elements, NULL),
                    (size_t)b->elements * sizeof *mine),
            "CLOOB: the same seed, the same bits");
-    tap_ok(relative_l2(mine, bank_read(other, BANK_PARAMETERS, 0, b->elements, NULL),
+    tap_ok(relative_l2(mine, parameters_read(other, ARRAY_WEIGHTS, 0, b->elements, NULL),
                        (size_t)b->decayed_elements) > 1,
            "CLOOB: another seed, other weights");
-    bank_free(b);
-    bank_free(again);
-    bank_free(other);
-    plan_release(&cloob);
+    parameters_free(b);
+    parameters_free(again);
+    parameters_free(other);
+    architecture_release(&cloob);
 }
 
-/* The network shows the bank: what is written there is what it computes with. */
-static void shown(struct bank *b)
+/* The network shows the parameters: what is written there is what it computes with. */
+static void shown(struct parameters *b)
 {
     struct named_weights names;
     struct unet *u;
     struct tape t;
     struct error e = {""};
-    bank_names(&names, b, BANK_PARAMETERS);
+    parameters_names(&names, b, ARRAY_WEIGHTS);
     tap_ok(unet_load(&u, &names, device, &e) == 0, "a U-Net loads from it%s", e.text);
     const struct unet_sizes *sizes = unet_sizes(u);
     tap_ok(sizes->autoencoder_scale == 2.5 && sizes->embed_width == 16 &&
                sizes->latent_channels == 4 && sizes->side_multiple == 8,
            "with its sizes");
-    bank_bind(b, unet_loader(u));
+    parameters_bind(b, unet_loader(u));
     tape_init(&t, device);
     struct tensor *x = constant(DIMS(1, 4, 8, 8), 1), *time = constant(DIMS(1), 0.5f);
     struct tensor *embed = constant(DIMS(1, 16), 1);
     struct tensor *v = unet_forward(&t, u, x, time, embed);
-    const struct bank_tensor *bias = bank_find(b, "net.8.main.4.bias");
+    const struct parameter *bias = parameters_find(b, "net.8.main.4.bias");
     float before = ((float *)v->data)[0],
-          value = bank_read(b, BANK_PARAMETERS, bias->offset, 1, NULL)[0];
+          value = parameters_read(b, ARRAY_WEIGHTS, bias->offset, 1, NULL)[0];
     value += 3;
-    bank_write(b, BANK_PARAMETERS, bias->offset, 1, &value);
+    parameters_write(b, ARRAY_WEIGHTS, bias->offset, 1, &value);
     tensor_replace(&v, unet_forward(&t, u, x, time, embed));
     tap_ok(fabsf(((float *)v->data)[0] - before - 3) < 1e-5f, "an update is seen at once");
 
@@ -245,17 +245,17 @@ static void shown(struct bank *b)
     tensor_replace(&v, unet_forward(&t, u, x, time, embed));
     struct tensor *dv = constant(v->ndim, v->shape, 1);
     tape_backward(&t, v, dv);
-    const float *g = bank_read(b, BANK_GRADIENTS, bias->offset, bias->count, NULL);
+    const float *g = parameters_read(b, ARRAY_GRADIENTS, bias->offset, bias->count, NULL);
     tap_ok(fabsf(g[0] - 64) < 1e-4f, "a bias' gradient is the sum over pixels");
     int untouched = 0;
     for (int i = 0; i < b->trained_count; i++) {
-        const struct bank_tensor *p = &b->tensors[i];
+        const struct parameter *p = &b->tensors[i];
         untouched +=
-            largest(bank_read(b, BANK_GRADIENTS, p->offset, p->count, NULL), p->count) == 0;
+            largest(parameters_read(b, ARRAY_GRADIENTS, p->offset, p->count, NULL), p->count) == 0;
     }
     tap_ok(untouched == 0, "gradients reach every trained tensor");
-    bank_fill(b, BANK_GRADIENTS, 0);
-    g = bank_read(b, BANK_GRADIENTS, 0, b->trained_elements, NULL);
+    parameters_fill(b, ARRAY_GRADIENTS, 0);
+    g = parameters_read(b, ARRAY_GRADIENTS, 0, b->trained_elements, NULL);
     tap_ok(largest(g, b->trained_elements) == 0, "and are cleared");
     tensor_release(x);
     tensor_release(time);
@@ -267,30 +267,32 @@ static void shown(struct bank *b)
     names_release(&names);
 }
 
-static void from_names(struct bank *b)
+static void from_names(struct parameters *p)
 {
     struct named_weights names;
-    struct bank *copy = NULL;
+    struct parameters *copy = NULL;
     struct error e = {""};
-    bank_names(&names, b, BANK_EMA);
+    parameters_names(&names, p, ARRAY_EMA);
     names.device = NULL; /* as if from a file */
-    tap_ok(bank_from_names(&copy, &names, device, &e) == 0, "a bank from weights%s", e.text);
-    tap_ok(copy && copy->elements == b->elements && copy->parameters == b->parameters &&
+    tap_ok(parameters_from_names(&copy, &names, device, &e) == 0, "parameters from weights%s",
+           e.text);
+    tap_ok(copy && copy->elements == p->elements && copy->parameter_count == p->parameter_count &&
                copy->scalar_count == 1 && copy->scalars[0].value == 2.5f,
            "has the same table");
-    tap_ok(copy && !memcmp(bank_read(copy, BANK_PARAMETERS, 0, b->elements, NULL),
-                           bank_read(b, BANK_EMA, 0, b->elements, NULL),
-                           (size_t)b->elements * sizeof(float)),
+    tap_ok(copy && !memcmp(parameters_read(copy, ARRAY_WEIGHTS, 0, p->elements, NULL),
+                           parameters_read(p, ARRAY_EMA, 0, p->elements, NULL),
+                           (size_t)p->elements * sizeof(float)),
            "and the same numbers");
-    bank_free(copy);
-    const struct bank_tensor *t = bank_find(b, "net.3.main.4.weight");
+    parameters_free(copy);
+    const struct parameter *t = parameters_find(p, "net.3.main.4.weight");
     float bad = NAN;
-    bank_write(b, BANK_EMA, t->offset + 7, 1, &bad);
-    tap_ok(bank_from_names(&copy, &names, device, &e) < 0 && strstr(e.text, "net.3.main.4.weight"),
+    parameters_write(p, ARRAY_EMA, t->offset + 7, 1, &bad);
+    tap_ok(parameters_from_names(&copy, &names, device, &e) < 0 &&
+               strstr(e.text, "net.3.main.4.weight"),
            "not from what is not finite: %s", e.text);
     names_release(&names);
-    bank_set_scalar(b, "autoencoder_scale", 9);
-    tap_ok(b->scalar_count == 1 && b->scalars[0].value == 9, "a scalar is replaced");
+    parameters_set_scalar(p, "autoencoder_scale", 9);
+    tap_ok(p->scalar_count == 1 && p->scalars[0].value == 9, "a scalar is replaced");
 }
 
 int main(void)
@@ -305,14 +307,14 @@ int main(void)
     threads_init(0);
     if (device_open(&device, "cpu", &e))
         die("%s", e.text);
-    plan_unet(&plan, &sizes);
-    struct bank *b = bank_new(&plan, NET_UNET, 5, device);
-    layout(b);
-    initialisation(b);
-    shown(b);
-    from_names(b);
-    bank_free(b);
-    plan_release(&plan);
+    unet_architecture(&architecture, &sizes);
+    struct parameters *p = parameters_new(&architecture, NET_UNET, 5, device);
+    layout(p);
+    initialisation(p);
+    shown(p);
+    from_names(p);
+    parameters_free(p);
+    architecture_release(&architecture);
     cloob_initialisation();
     tap_ok(device_memory(device).in_use == 0, "all memory was given back");
     device_close(device);

@@ -13,31 +13,31 @@
 #define RECORDS 101
 #define MOMENTS (2 * SHARDS_LATENT)
 
-static struct dataset *open_one(const char *name, int64_t holdout)
+static struct latent_set *open_one(const char *name, int64_t holdout)
 {
     const char *folder = shards_folder(name);
-    struct dataset *d = NULL;
+    struct latent_set *d = NULL;
     struct error e;
-    if (dataset_open(&d, &folder, 1, holdout, &e))
+    if (latent_set_open(&d, &folder, 1, holdout, &e))
         tap_diag("%s", e.text);
     CHECK(d);
     return d;
 }
 
-static bool is_held_out(const struct dataset *d, int64_t record)
+static bool is_held_out(const struct latent_set *d, int64_t record)
 {
-    for (int64_t i = 0; i < dataset_holdout_count(d); i++)
-        if (dataset_holdout_at(d, i) == record)
+    for (int64_t i = 0; i < latent_set_holdout_count(d); i++)
+        if (latent_set_holdout_at(d, i) == record)
             return true;
     return false;
 }
 
 /* Whether an epoch has every record that is not held out exactly once. */
-static bool epoch_is_complete(const struct dataset *d, uint64_t seed, int64_t epoch)
+static bool epoch_is_complete(const struct latent_set *d, uint64_t seed, int64_t epoch)
 {
     int seen[RECORDS] = {0};
-    for (int64_t i = 0; i < dataset_training_count(d); i++) {
-        int64_t record = dataset_record_at(d, seed, epoch, i);
+    for (int64_t i = 0; i < latent_set_training_count(d); i++) {
+        int64_t record = latent_set_record_at(d, seed, epoch, i);
         if (record < 0 || record >= RECORDS || seen[record]++)
             return false;
     }
@@ -51,45 +51,45 @@ static void test_permutation(void)
 {
     bool complete = true;
     for (int64_t holdout = 0; holdout < RECORDS; holdout++) {
-        struct dataset *d = open_one("plain", holdout);
+        struct latent_set *d = open_one("plain", holdout);
         for (int64_t epoch = 0; epoch < 20; epoch++) {
             complete &= epoch_is_complete(d, 5, epoch) &&
                         epoch_is_complete(d, UINT64_MAX - (uint64_t)epoch, epoch);
         }
-        dataset_close(d);
+        latent_set_close(d);
     }
     tap_ok(complete, "every epoch has each record once, with 1 to %d records", RECORDS);
 
-    struct dataset *d = open_one("plain", 0), *again = open_one("plain", 0);
+    struct latent_set *d = open_one("plain", 0), *again = open_one("plain", 0);
     int64_t same_epoch = 0, same_seed = 0, same_run = 0, in_order = 0;
     for (int64_t i = 0; i < RECORDS; i++) {
-        int64_t record = dataset_record_at(d, 5, 3, i);
-        same_epoch += record == dataset_record_at(d, 5, 4, i);
-        same_seed += record == dataset_record_at(d, 6, 3, i);
-        same_run += record == dataset_record_at(again, 5, 3, i);
+        int64_t record = latent_set_record_at(d, 5, 3, i);
+        same_epoch += record == latent_set_record_at(d, 5, 4, i);
+        same_seed += record == latent_set_record_at(d, 6, 3, i);
+        same_run += record == latent_set_record_at(again, 5, 3, i);
         in_order += record == i;
     }
     tap_ok(same_run == RECORDS, "seed and epoch alone say the order");
     tap_ok(same_epoch < 10 && same_seed < 10 && in_order < 10,
            "another epoch, another seed, another order");
-    dataset_close(d);
-    dataset_close(again);
+    latent_set_close(d);
+    latent_set_close(again);
 }
 
 /* Pearson's test that a record is anywhere with equal chance, and so is what follows it. */
 static void test_uniformity(void)
 {
     enum { N = 7, EPOCHS = 7000 };
-    struct dataset *d = open_one("plain", RECORDS - N);
+    struct latent_set *d = open_one("plain", RECORDS - N);
     int64_t ordinal[RECORDS] = {0}, next = 0;
     for (int64_t i = 0; i < RECORDS; i++)
         if (!is_held_out(d, i))
             ordinal[i] = next++;
     int places[N][N] = {{0}}, pairs[N][N] = {{0}};
     for (int64_t epoch = 0; epoch < EPOCHS; epoch++) {
-        int64_t before = ordinal[dataset_record_at(d, 1, epoch, N - 1)];
+        int64_t before = ordinal[latent_set_record_at(d, 1, epoch, N - 1)];
         for (int64_t i = 0; i < N; i++) {
-            int64_t record = ordinal[dataset_record_at(d, 1, epoch, i)];
+            int64_t record = ordinal[latent_set_record_at(d, 1, epoch, i)];
             places[i][record]++;
             pairs[before][record]++;
             before = record;
@@ -106,20 +106,20 @@ static void test_uniformity(void)
     /* 42 and 36 are expected; 90 is exceeded by chance once in 30000 times. */
     tap_ok(of_places <= 90, "records stand anywhere: chi-square %.1f", of_places);
     tap_ok(of_pairs <= 90, "anything follows anything: chi-square %.1f", of_pairs);
-    dataset_close(d);
+    latent_set_close(d);
 }
 
 static void test_holdout(void)
 {
-    struct dataset *d = open_one("plain", 10);
+    struct latent_set *d = open_one("plain", 10);
     bool ascending = true, in_range = true;
     for (int64_t i = 0; i < 10; i++) {
-        int64_t record = dataset_holdout_at(d, i);
+        int64_t record = latent_set_holdout_at(d, i);
         in_range &= record >= 0 && record < RECORDS;
-        ascending &= i == 0 || record > dataset_holdout_at(d, i - 1);
+        ascending &= i == 0 || record > latent_set_holdout_at(d, i - 1);
     }
-    tap_ok(dataset_count(d) == RECORDS && dataset_training_count(d) == RECORDS - 10 &&
-               dataset_holdout_count(d) == 10 && ascending && in_range,
+    tap_ok(latent_set_count(d) == RECORDS && latent_set_training_count(d) == RECORDS - 10 &&
+               latent_set_holdout_count(d) == 10 && ascending && in_range,
            "10 records held out");
 
     struct holdout_batch h;
@@ -133,7 +133,7 @@ static void test_holdout(void)
         for (int64_t i = 0; right && i < h.data.n; i++) {
             struct shards_sample expected;
             uint16_t f16[MOMENTS];
-            int64_t record = dataset_holdout_at(d, ranges[k][0] + i);
+            int64_t record = latent_set_holdout_at(d, ranges[k][0] + i);
             shards_sample(&expected, (int)record, 0);
             dtype_from_f32(DTYPE_F16, f16, expected.moments, MOMENTS);
             dtype_to_f32(expected.moments, DTYPE_F16, f16, MOMENTS);
@@ -151,16 +151,16 @@ static void test_holdout(void)
     int moved = 0;
     for (int64_t n = RECORDS; n < 3 * RECORDS; n += 23) {
         CHECK(!shards_put(w, (int)n, 23, 0, &e));
-        struct dataset *grown = open_one("grown", 10);
+        struct latent_set *grown = open_one("grown", 10);
         for (int64_t i = 0; i < 10; i++) {
-            int64_t record = dataset_holdout_at(grown, i);
+            int64_t record = latent_set_holdout_at(grown, i);
             moved += record < RECORDS && !is_held_out(d, record);
         }
-        dataset_close(grown);
+        latent_set_close(grown);
     }
     tap_ok(moved == 0, "a store that grows holds out nothing that was trained on");
     shard_writer_close(w);
-    dataset_close(d);
+    latent_set_close(d);
 }
 
 static struct batch_reader_options reader_options(int64_t batch, int64_t accumulate)
@@ -169,27 +169,27 @@ static struct batch_reader_options reader_options(int64_t batch, int64_t accumul
         .seed = 9, .batch = batch, .accumulate = accumulate, .ranks = 1};
 }
 
-static struct batch_reader *open_reader(struct dataset *d, const struct batch_reader_options *o)
+static struct latent_reader *open_reader(struct latent_set *d, const struct batch_reader_options *o)
 {
-    struct batch_reader *r = NULL;
+    struct latent_reader *r = NULL;
     struct error e;
-    if (batch_reader_open(&r, d, NULL, o, &e))
+    if (latent_reader_open(&r, d, NULL, o, &e))
         tap_diag("%s", e.text);
     CHECK(r);
     return r;
 }
 
-static const struct dataset_batch *next(struct batch_reader *r)
+static const struct latent_batch *next(struct latent_reader *r)
 {
-    const struct dataset_batch *b = NULL;
+    const struct latent_batch *b = NULL;
     struct error e;
-    if (batch_reader_next(r, &b, &e))
+    if (latent_reader_next(r, &b, &e))
         tap_diag("%s", e.text);
     CHECK(b);
     return b;
 }
 
-static bool content_is_right(const struct training_batch *b)
+static bool content_is_right(const struct unet_batch *b)
 {
     for (int64_t i = 0; i < b->n; i++) {
         struct shards_sample expected;
@@ -205,49 +205,49 @@ static bool content_is_right(const struct training_batch *b)
     return true;
 }
 
-/* Reads 3 epochs and holds them against dataset_record_at, which the tests above have judged. */
+/* Reads 3 epochs and holds them against latent_set_record_at, which the tests above have judged. */
 static void test_batches(int threads, int64_t ahead, int64_t batch, int64_t accumulate)
 {
-    struct dataset *d = open_one("plain", 5);
+    struct latent_set *d = open_one("plain", 5);
     struct batch_reader_options o = reader_options(batch, accumulate);
     o.threads = threads;
     o.ahead = ahead;
-    struct batch_reader *r = open_reader(d, &o);
-    int64_t steps = dataset_steps_per_epoch(d, batch * accumulate);
+    struct latent_reader *r = open_reader(d, &o);
+    int64_t steps = latent_set_steps_per_epoch(d, batch * accumulate);
     bool right = steps == 96 / (batch * accumulate);
     for (int64_t s = 0; s < 3 * steps; s++) {
         for (int64_t k = 0; k < accumulate; k++) {
-            const struct dataset_batch *b = next(r);
+            const struct latent_batch *b = next(r);
             right &= b->step == s && b->micro_batch == k && b->data.n == batch;
             right &= b->at.epoch == s / steps && b->at.place == s % steps * batch * accumulate;
             right &= content_is_right(&b->data);
             for (int64_t i = 0; i < batch; i++) {
                 right &= (int64_t)b->data.samples[i] ==
-                         dataset_record_at(d, 9, b->at.epoch, b->at.place + k * batch + i);
+                         latent_set_record_at(d, 9, b->at.epoch, b->at.place + k * batch + i);
             }
         }
     }
-    tap_ok(right && batch_reader_waited(r) >= 0,
+    tap_ok(right && latent_reader_waited(r) >= 0,
            "%d threads, %lld ahead: 3 epochs of micro-batches of %lld, %lld a step", threads,
            (long long)ahead, (long long)batch, (long long)accumulate);
-    batch_reader_close(r);
-    dataset_close(d);
+    latent_reader_close(r);
+    latent_set_close(d);
 }
 
 static void test_accumulation_and_ranks(void)
 {
-    struct dataset *d = open_one("plain", 0);
+    struct latent_set *d = open_one("plain", 0);
     struct batch_reader_options o = reader_options(24, 1);
-    struct batch_reader *whole = open_reader(d, &o), *ranks[3];
+    struct latent_reader *whole = open_reader(d, &o), *ranks[3];
     o = reader_options(8, 3);
-    struct batch_reader *parts = open_reader(d, &o);
+    struct latent_reader *parts = open_reader(d, &o);
     o = reader_options(4, 2);
     o.ranks = 3;
     for (o.rank = 0; o.rank < 3; o.rank++)
         ranks[o.rank] = open_reader(d, &o);
     bool accumulated = true, divided = true;
     for (int step = 0; step < 9; step++) {
-        const struct dataset_batch *b = next(whole);
+        const struct latent_batch *b = next(whole);
         for (int k = 0; k < 3; k++) {
             accumulated &=
                 !memcmp(next(parts)->data.samples, b->data.samples + 8 * k, 8 * sizeof(uint64_t));
@@ -261,52 +261,52 @@ static void test_accumulation_and_ranks(void)
     }
     tap_ok(accumulated, "3 micro-batches of 8 are one batch of 24");
     tap_ok(divided, "3 ranks with 2 micro-batches of 4 each share out the batch of 24");
-    batch_reader_close(whole);
-    batch_reader_close(parts);
+    latent_reader_close(whole);
+    latent_reader_close(parts);
     for (int i = 0; i < 3; i++)
-        batch_reader_close(ranks[i]);
-    dataset_close(d);
+        latent_reader_close(ranks[i]);
+    latent_set_close(d);
 }
 
 static void test_resume(void)
 {
-    struct dataset *d = open_one("plain", 0);
-    struct dataset_position zero = {0, 0};
+    struct latent_set *d = open_one("plain", 0);
+    struct data_position zero = {0, 0};
     struct batch_reader_options o = reader_options(5, 2);
     bool same = true, composed = true;
     for (int64_t done = 0; done < 35; done++) {
         o.first_step = 0;
         o.start = zero;
-        struct batch_reader *straight = open_reader(d, &o);
+        struct latent_reader *straight = open_reader(d, &o);
         for (int64_t i = 0; i < 2 * done; i++)
             next(straight);
         o.first_step = done;
-        o.start = dataset_advance(d, zero, done, 10);
-        struct batch_reader *resumed = open_reader(d, &o);
+        o.start = latent_set_advance(d, zero, done, 10);
+        struct latent_reader *resumed = open_reader(d, &o);
         for (int i = 0; i < 6; i++) {
-            const struct dataset_batch *a = next(straight), *b = next(resumed);
+            const struct latent_batch *a = next(straight), *b = next(resumed);
             same &= a->step == b->step && a->at.place == b->at.place &&
                     a->at.epoch == b->at.epoch && a->micro_batch == b->micro_batch &&
                     !memcmp(a->data.samples, b->data.samples, 5 * sizeof(uint64_t));
         }
         for (int64_t more = 0; more < 25; more++) {
-            struct dataset_position at = dataset_advance(d, o.start, more, 10),
-                                    to = dataset_advance(d, zero, done + more, 10);
+            struct data_position at = latent_set_advance(d, o.start, more, 10),
+                                 to = latent_set_advance(d, zero, done + more, 10);
             composed &= at.epoch == to.epoch && at.place == to.place;
         }
-        batch_reader_close(straight);
-        batch_reader_close(resumed);
+        latent_reader_close(straight);
+        latent_reader_close(resumed);
     }
     tap_ok(same, "a run resumed after 0 to 34 steps goes on with the same batches");
     tap_ok(composed, "steps add up");
 
-    struct dataset_position middle = {2, 37}, p = dataset_advance(d, middle, 2, 16);
+    struct data_position middle = {2, 37}, p = latent_set_advance(d, middle, 2, 16);
     tap_ok(p.epoch == 2 && p.place == 69, "another batch size goes on from where the epoch stands");
-    p = dataset_advance(d, middle, 4, 16);
+    p = latent_set_advance(d, middle, 4, 16);
     tap_ok(p.epoch == 3 && p.place == 0, "and ends it when no whole batch is left");
-    p = dataset_advance(d, (struct dataset_position){2, 1000}, 1, 16);
+    p = latent_set_advance(d, (struct data_position){2, 1000}, 1, 16);
     tap_ok(p.epoch == 3 && p.place == 16, "a place behind the end is the next epoch");
-    dataset_close(d);
+    latent_set_close(d);
 }
 
 static void test_two_stores(void)
@@ -316,11 +316,11 @@ static void test_two_stores(void)
     snprintf(second, sizeof second, "%s", shards_folder("small"));
     const char *folders[] = {first, second};
     struct error e = {""};
-    struct dataset *d = NULL;
-    CHECK(!dataset_open(&d, folders, 2, 0, &e));
-    char *path = NULL, *text = dataset_describe(d, RECORDS + 8);
-    bool found = !dataset_path(d, RECORDS + 7, &path, &e);
-    tap_ok(found && dataset_count(d) == RECORDS + 12 && !strcmp(path, "photos/7.jpg"),
+    struct latent_set *d = NULL;
+    CHECK(!latent_set_open(&d, folders, 2, 0, &e));
+    char *path = NULL, *text = latent_set_describe(d, RECORDS + 8);
+    bool found = !latent_set_path(d, RECORDS + 7, &path, &e);
+    tap_ok(found && latent_set_count(d) == RECORDS + 12 && !strcmp(path, "photos/7.jpg"),
            "records of two stores: %s", found ? path : e.text);
     tap_ok(strstr(text, "small/00001.mdb, index 2, 'photos/8.jpg'") != NULL, "described: %s", text);
     free(text);
@@ -329,23 +329,23 @@ static void test_two_stores(void)
     struct shard_store *one = NULL, *other = NULL;
     CHECK(!shard_store_open(&one, first, &e) && !shard_store_open(&other, second, &e));
     struct latent_statistics all = shard_store_statistics(one), s = shard_store_statistics(other),
-                             got = dataset_statistics(d);
+                             got = latent_set_statistics(d);
     latent_statistics_merge(&all, &s);
     tap_ok(got.count == all.count && got.mean == all.mean && got.mean_square == all.mean_square &&
-               dataset_finished(d),
+               latent_set_finished(d),
            "their statistics are merged");
     shard_store_close(one);
     shard_store_close(other);
 
     char hash[3][33];
-    dataset_hash(hash[0], d);
-    dataset_close(d);
+    latent_set_hash(hash[0], d);
+    latent_set_close(d);
     d = open_one("plain", 7);
-    dataset_hash(hash[1], d);
-    dataset_close(d);
+    latent_set_hash(hash[1], d);
+    latent_set_close(d);
     d = open_one("copy", 0);
-    dataset_hash(hash[2], d);
-    dataset_close(d);
+    latent_set_hash(hash[2], d);
+    latent_set_close(d);
     tap_ok(strlen(hash[0]) == 32 && strcmp(hash[0], hash[1]) != 0 && !strcmp(hash[1], hash[2]),
            "the hash tells other data, not another folder");
 }
@@ -357,26 +357,26 @@ static void test_errors(void)
     snprintf(first, sizeof first, "%s", shards_folder("plain"));
     snprintf(second, sizeof second, "%s", shards_folder("other"));
     const char *folders[] = {first, second};
-    struct dataset *d = NULL;
-    tap_ok(dataset_open(&d, folders, 2, 0, &e) && strstr(e.text, "autoencoder") &&
+    struct latent_set *d = NULL;
+    tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "autoencoder") &&
                strstr(e.text, "plain") && strstr(e.text, "other"),
            "stores of two autoencoders: %s", e.text);
-    tap_ok(dataset_open(&d, folders, 1, RECORDS, &e) && strstr(e.text, "held out"),
+    tap_ok(latent_set_open(&d, folders, 1, RECORDS, &e) && strstr(e.text, "held out"),
            "all held out: %s", e.text);
     folders[1] = shards_folder("nowhere");
-    tap_ok(dataset_open(&d, folders, 2, 0, &e) && strstr(e.text, "nowhere"), "no store: %s",
+    tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "nowhere"), "no store: %s",
            e.text);
 
     d = open_one("plain", 5);
-    struct batch_reader *r;
+    struct latent_reader *r;
     struct batch_reader_options o = reader_options(49, 2);
-    tap_ok(batch_reader_open(&r, d, NULL, &o, &e) && strstr(e.text, "96") && strstr(e.text, "98"),
+    tap_ok(latent_reader_open(&r, d, NULL, &o, &e) && strstr(e.text, "96") && strstr(e.text, "98"),
            "less than a batch: %s", e.text);
     o = reader_options(48, 2);
     r = open_reader(d, &o);
     tap_ok(next(r)->data.n == 48, "exactly a batch");
-    batch_reader_close(r);
-    dataset_close(d);
+    latent_reader_close(r);
+    latent_set_close(d);
 }
 
 /* One record becomes garbage: the batches before it come, then its error does, again and again. */
@@ -395,24 +395,25 @@ static void test_damage(void)
           !mdb_txn_commit(txn));
     mdb_env_close(env);
 
-    struct dataset *d = open_one("damaged", 0);
+    struct latent_set *d = open_one("damaged", 0);
     struct batch_reader_options o = reader_options(2, 1);
-    struct batch_reader *r = open_reader(d, &o);
-    const struct dataset_batch *b;
+    struct latent_reader *r = open_reader(d, &o);
+    const struct latent_batch *b;
     struct error e = {""}, again = {""};
     int64_t place = 0, good = 0;
-    while (dataset_record_at(d, 9, 0, place) != 11) /* of 8 in the first shard, 3 in the second */
+    while (latent_set_record_at(d, 9, 0, place) !=
+           11) /* of 8 in the first shard, 3 in the second */
         place++;
-    while (good < 6 && !batch_reader_next(r, &b, &e))
+    while (good < 6 && !latent_reader_next(r, &b, &e))
         good++;
     tap_ok(good == place / 2 && strstr(e.text, "damaged") && strstr(e.text, "00001.mdb, index 3") &&
-               batch_reader_next(r, &b, &again) && !strcmp(e.text, again.text),
+               latent_reader_next(r, &b, &again) && !strcmp(e.text, again.text),
            "a damaged record after %lld batches: %s", (long long)good, e.text);
-    batch_reader_close(r);
-    char *text = dataset_describe(d, 11);
+    latent_reader_close(r);
+    char *text = latent_set_describe(d, 11);
     tap_ok(strstr(text, "00001.mdb, index 3") && !strchr(text, '\''), "described: %s", text);
     free(text);
-    dataset_close(d);
+    latent_set_close(d);
 }
 
 static void write_stores(void)

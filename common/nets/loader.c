@@ -1,4 +1,4 @@
-#include "common/nets/load.h"
+#include "common/nets/loader.h"
 
 #include <stdarg.h>
 #include <stdio.h>

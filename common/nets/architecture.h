@@ -1,5 +1,5 @@
-#ifndef CCLD_NETS_PLAN_H
-#define CCLD_NETS_PLAN_H
+#ifndef CCLD_NETS_ARCHITECTURE_H
+#define CCLD_NETS_ARCHITECTURE_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,40 +23,41 @@ extern const struct net_sizes net_sizes_published;
 #define UNET_COND_WIDTH 1024 /* the reference's */
 #define KL_NORM_GROUPS  32   /* the reference's */
 
-enum plan_kind {
-    PLAN_TRAINED,
-    PLAN_FIXED,  /* Fourier weights: drawn once, never trained */
-    PLAN_SCALAR, /* a number stored beside the weights */
+enum tensor_kind {
+    TENSOR_TRAINED,
+    TENSOR_FIXED,  /* Fourier weights: drawn once, never trained */
+    TENSOR_SCALAR, /* a number stored beside the weights */
 };
 
-#define PLAN_MAX_DIMS 4
+#define ARCHITECTURE_MAX_DIMS 4
 
-struct plan_tensor {
+struct tensor_spec {
     char name[120];
-    enum plan_kind kind;
+    enum tensor_kind kind;
     int ndim;
-    int64_t shape[PLAN_MAX_DIMS];
-    float value; /* of a PLAN_SCALAR */
+    int64_t shape[ARCHITECTURE_MAX_DIMS];
+    float value; /* of a TENSOR_SCALAR */
 };
 
-struct net_plan {
-    struct plan_tensor *items;
+struct architecture {
+    struct tensor_spec *items;
     int count, capacity;
 };
 
 /* 0 when a U-Net of these sizes can be: attention's heads are 64 channels wide. */
 int net_sizes_check_unet(const struct net_sizes *s, struct error *e);
 
-/* Appends a network's tensors to a plan that starts as {0}. Sizes must be possible. */
-void plan_unet(struct net_plan *p, const struct net_sizes *s);
-void plan_kl(struct net_plan *p, const struct net_sizes *s);
-void plan_cloob(struct net_plan *p, const struct net_sizes *s);
+/* Appends a network's tensors to an architecture that starts as {0}. Sizes must be possible. */
+void unet_architecture(struct architecture *p, const struct net_sizes *s);
+void kl_architecture(struct architecture *p, const struct net_sizes *s);
+void cloob_architecture(struct architecture *p, const struct net_sizes *s);
 /* common/nets/patch_discriminator.h; the reference's has 64 channels and 3 layers. */
-void plan_discriminator(struct net_plan *p, int64_t image_channels, int64_t channels, int layers);
-void plan_release(struct net_plan *p);
+void patch_discriminator_architecture(struct architecture *p, int64_t image_channels,
+                                      int64_t channels, int layers);
+void architecture_release(struct architecture *p);
 
-int64_t plan_count(const struct plan_tensor *t); /* elements */
+int64_t tensor_spec_count(const struct tensor_spec *t); /* elements */
 /* What a tensor of a file is, by its name. */
-enum plan_kind plan_kind_of(enum net net, const char *name);
+enum tensor_kind tensor_kind_of(enum net net, const char *name);
 
 #endif

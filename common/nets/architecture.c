@@ -1,4 +1,4 @@
-#include "common/nets/plan.h"
+#include "common/nets/architecture.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,39 +31,39 @@ const struct net_sizes net_sizes_published = {
     .vocabulary = 49408,
 };
 
-static struct plan_tensor *add(struct net_plan *p, const char *prefix, const char *name, int ndim,
-                               const int64_t *shape)
+static struct tensor_spec *add(struct architecture *p, const char *prefix, const char *name,
+                               int ndim, const int64_t *shape)
 {
     if (p->count == p->capacity) {
         p->capacity = p->capacity ? 2 * p->capacity : 256;
         p->items = xrealloc(p->items, (size_t)p->capacity * sizeof *p->items);
     }
-    struct plan_tensor *t = &p->items[p->count++];
-    *t = (struct plan_tensor){.ndim = ndim};
+    struct tensor_spec *t = &p->items[p->count++];
+    *t = (struct tensor_spec){.ndim = ndim};
     int n = snprintf(t->name, sizeof t->name, "%s%s", prefix, name);
     CHECK(n > 0 && (size_t)n < sizeof t->name);
     memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
     return t;
 }
 
-static void add_vector(struct net_plan *p, const char *prefix, const char *name, int64_t n)
+static void add_vector(struct architecture *p, const char *prefix, const char *name, int64_t n)
 {
     add(p, prefix, name, 1, (int64_t[]){n});
 }
 
-static void add_matrix(struct net_plan *p, const char *prefix, const char *name, int64_t rows,
+static void add_matrix(struct architecture *p, const char *prefix, const char *name, int64_t rows,
                        int64_t columns)
 {
     add(p, prefix, name, 2, (int64_t[]){rows, columns});
 }
 
-static void add_fixed(struct net_plan *p, const char *name, int64_t rows)
+static void add_fixed(struct architecture *p, const char *name, int64_t rows)
 {
-    add(p, "", name, 2, (int64_t[]){rows, 1})->kind = PLAN_FIXED;
+    add(p, "", name, 2, (int64_t[]){rows, 1})->kind = TENSOR_FIXED;
 }
 
 /* `name`.weight and `name`.bias of a linear layer. */
-static void add_linear(struct net_plan *p, const char *prefix, const char *name, int64_t in,
+static void add_linear(struct architecture *p, const char *prefix, const char *name, int64_t in,
                        int64_t out)
 {
     char full[120];
@@ -72,7 +72,7 @@ static void add_linear(struct net_plan *p, const char *prefix, const char *name,
     add_vector(p, full, "bias", out);
 }
 
-static void add_conv(struct net_plan *p, const char *prefix, const char *name, int64_t in,
+static void add_conv(struct architecture *p, const char *prefix, const char *name, int64_t in,
                      int64_t out, int64_t side)
 {
     char full[120];
@@ -81,7 +81,7 @@ static void add_conv(struct net_plan *p, const char *prefix, const char *name, i
     add_vector(p, full, "bias", out);
 }
 
-static void add_norm(struct net_plan *p, const char *prefix, const char *name, int64_t n)
+static void add_norm(struct architecture *p, const char *prefix, const char *name, int64_t n)
 {
     char full[120];
     snprintf(full, sizeof full, "%s%s.", prefix, name);
@@ -91,7 +91,7 @@ static void add_norm(struct net_plan *p, const char *prefix, const char *name, i
 
 /* U-Net: names are indices into the reference's nested Sequentials. */
 
-static void unet_conv_block(struct net_plan *p, const char *path, int index, int64_t cond,
+static void unet_conv_block(struct architecture *p, const char *path, int index, int64_t cond,
                             int64_t in, int64_t mid, int64_t out, bool last)
 {
     char prefix[100];
@@ -105,7 +105,7 @@ static void unet_conv_block(struct net_plan *p, const char *path, int index, int
         add(p, prefix, "skip.weight", 4, (int64_t[]){out, in, 1, 1});
 }
 
-static void unet_attention(struct net_plan *p, const char *path, int index, int64_t c)
+static void unet_attention(struct architecture *p, const char *path, int index, int64_t c)
 {
     char prefix[100];
     snprintf(prefix, sizeof prefix, "%s%d.", path, index);
@@ -116,7 +116,7 @@ static void unet_attention(struct net_plan *p, const char *path, int index, int6
 
 /* `blocks` conv blocks of c channels from `index` on, each followed by attention if so wanted; the
  * first takes `in` channels, the last gives `out`. Returns the index behind them. */
-static int unet_run(struct net_plan *p, const char *path, int index, int blocks, int64_t cond,
+static int unet_run(struct architecture *p, const char *path, int index, int blocks, int64_t cond,
                     int64_t in, int64_t c, int64_t out, bool attention, bool last_of_all)
 {
     for (int i = 0; i < blocks; i++) {
@@ -128,7 +128,7 @@ static int unet_run(struct net_plan *p, const char *path, int index, int blocks,
     return index;
 }
 
-static void unet_level(struct net_plan *p, const char *path, int level, int64_t cond,
+static void unet_level(struct architecture *p, const char *path, int level, int64_t cond,
                        const int64_t *c, int64_t latent)
 {
     bool top = level == 0;
@@ -160,7 +160,7 @@ int net_sizes_check_unet(const struct net_sizes *s, struct error *e)
     return 0;
 }
 
-void plan_unet(struct net_plan *p, const struct net_sizes *o)
+void unet_architecture(struct architecture *p, const struct net_sizes *o)
 {
     struct error e;
     const int64_t *multipliers = o->unet_multipliers;
@@ -168,8 +168,8 @@ void plan_unet(struct net_plan *p, const struct net_sizes *o)
     CHECK(net_sizes_check_unet(o, &e) == 0);
     for (int i = 0; i < 4; i++)
         c[i] = o->unet_base * multipliers[i];
-    struct plan_tensor *scale = add(p, "", "autoencoder_scale", 1, (int64_t[]){1});
-    scale->kind = PLAN_SCALAR;
+    struct tensor_spec *scale = add(p, "", "autoencoder_scale", 1, (int64_t[]){1});
+    scale->kind = TENSOR_SCALAR;
     scale->value = (float)o->autoencoder_scale;
     add_fixed(p, "mapping_timestep_embed.weight", MAPPING_FEATURES / 2);
     int64_t in = o->embed + MAPPING_FEATURES;
@@ -185,7 +185,7 @@ void plan_unet(struct net_plan *p, const struct net_sizes *o)
 
 /* KL autoencoder, as CompVis names it. */
 
-static void kl_block(struct net_plan *p, const char *prefix, int64_t in, int64_t out)
+static void kl_block(struct architecture *p, const char *prefix, int64_t in, int64_t out)
 {
     add_norm(p, prefix, "norm1", in);
     add_conv(p, prefix, "conv1", in, out, 3);
@@ -195,7 +195,7 @@ static void kl_block(struct net_plan *p, const char *prefix, int64_t in, int64_t
         add_conv(p, prefix, "nin_shortcut", in, out, 1);
 }
 
-static void kl_middle(struct net_plan *p, const char *half, int64_t c)
+static void kl_middle(struct architecture *p, const char *half, int64_t c)
 {
     char prefix[80];
     snprintf(prefix, sizeof prefix, "%smid.block_1.", half);
@@ -209,7 +209,7 @@ static void kl_middle(struct net_plan *p, const char *half, int64_t c)
     kl_block(p, prefix, c, c);
 }
 
-void plan_kl(struct net_plan *p, const struct net_sizes *o)
+void kl_architecture(struct architecture *p, const struct net_sizes *o)
 {
     const int64_t *multipliers = o->kl_multipliers;
     int levels = o->kl_levels;
@@ -247,15 +247,15 @@ void plan_kl(struct net_plan *p, const struct net_sizes *o)
     add_conv(p, "", "quant_conv", 2 * z, 2 * latent, 1);
     add_conv(p, "", "post_quant_conv", latent, z, 1);
     if (o->kl_groups && o->kl_groups != KL_NORM_GROUPS) {
-        struct plan_tensor *groups = add(p, "", "norm_groups", 1, (int64_t[]){1});
-        groups->kind = PLAN_SCALAR;
+        struct tensor_spec *groups = add(p, "", "norm_groups", 1, (int64_t[]){1});
+        groups->kind = TENSOR_SCALAR;
         groups->value = (float)o->kl_groups;
     }
 }
 
 /* CLOOB towers. */
 
-static void cloob_layers(struct net_plan *p, const char *tower, int64_t layers, int64_t d)
+static void cloob_layers(struct architecture *p, const char *tower, int64_t layers, int64_t d)
 {
     static const char *const projections[] = {"attn.query", "attn.key", "attn.value", "attn.out"};
     char prefix[80];
@@ -270,7 +270,7 @@ static void cloob_layers(struct net_plan *p, const char *tower, int64_t layers, 
     }
 }
 
-void plan_cloob(struct net_plan *p, const struct net_sizes *o)
+void cloob_architecture(struct architecture *p, const struct net_sizes *o)
 {
     int64_t d = o->image_width, side = o->image_size / o->patch;
     CHECK(o->image_size % o->patch == 0);
@@ -288,7 +288,8 @@ void plan_cloob(struct net_plan *p, const struct net_sizes *o)
 }
 
 /* PatchGAN discriminator, as taming-transformers names it. */
-void plan_discriminator(struct net_plan *p, int64_t image_channels, int64_t channels, int layers)
+void patch_discriminator_architecture(struct architecture *p, int64_t image_channels,
+                                      int64_t channels, int layers)
 {
     char name[40];
     int64_t c = channels;
@@ -306,13 +307,13 @@ void plan_discriminator(struct net_plan *p, int64_t image_channels, int64_t chan
     add_conv(p, "", name, c, 1, 4);
 }
 
-void plan_release(struct net_plan *p)
+void architecture_release(struct architecture *p)
 {
     free(p->items);
-    *p = (struct net_plan){0};
+    *p = (struct architecture){0};
 }
 
-int64_t plan_count(const struct plan_tensor *t)
+int64_t tensor_spec_count(const struct tensor_spec *t)
 {
     int64_t n = 1;
     for (int i = 0; i < t->ndim; i++)
@@ -320,15 +321,15 @@ int64_t plan_count(const struct plan_tensor *t)
     return n;
 }
 
-enum plan_kind plan_kind_of(enum net net, const char *name)
+enum tensor_kind tensor_kind_of(enum net net, const char *name)
 {
     if (net == NET_KL && strcmp(name, "norm_groups") == 0)
-        return PLAN_SCALAR;
+        return TENSOR_SCALAR;
     if (net != NET_UNET)
-        return PLAN_TRAINED;
+        return TENSOR_TRAINED;
     if (strcmp(name, "autoencoder_scale") == 0)
-        return PLAN_SCALAR;
+        return TENSOR_SCALAR;
     bool fourier = strcmp(name, "timestep_embed.weight") == 0 ||
                    strcmp(name, "mapping_timestep_embed.weight") == 0;
-    return fourier ? PLAN_FIXED : PLAN_TRAINED;
+    return fourier ? TENSOR_FIXED : TENSOR_TRAINED;
 }

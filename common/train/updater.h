@@ -1,5 +1,5 @@
-#ifndef CCLD_TRAIN_UPDATE_H
-#define CCLD_TRAIN_UPDATE_H
+#ifndef CCLD_TRAIN_UPDATER_H
+#define CCLD_TRAIN_UPDATER_H
 
 #include <stdbool.h>
 
@@ -8,7 +8,7 @@
 #include "common/train/schedules.h"
 
 /* The end of a training step, the same for every network: the ranks' gradients are summed, clipped,
- * and AdamW and the moving average go over the bank in one pass. */
+ * and AdamW and the moving average go over the parameters in one pass. */
 
 /* Of fp16: losses are multiplied by it before gradients are taken, so that these do not vanish; it
  * is halved when they overflow and doubled after 2000 updates without. 1 in other precisions. To be
@@ -19,18 +19,18 @@ struct loss_scale {
 };
 
 struct updater {
-    struct bank *bank;
+    struct parameters *parameters;
     struct collective *collective;
     struct adamw_options adamw;
     double clip; /* largest L2 norm of the whole gradient; 0: not clipped */
     struct loss_scale loss_scale;
 };
-void updater_init(struct updater *u, struct bank *b, struct collective *c,
+void updater_init(struct updater *u, struct parameters *p, struct collective *c,
                   const struct adamw_options *adamw, double clip);
 void updater_set_loss_scale(struct updater *u, struct loss_scale l);
 
-/* The gradients in the bank are those of the loss, mean over the effective batch, times
- * loss_scale.scale. Where they are not finite nothing is changed but them; else bank->updates
+/* The gradients in the parameters are those of the loss, mean over the effective batch, times
+ * loss_scale.scale. Where they are not finite nothing is changed but them; else parameters->updates
  * counts, and working copies of the weights are the caller's to refresh. */
 void updater_apply(struct updater *u, double learning_rate, double ema_decay,
                    struct update_result *result);

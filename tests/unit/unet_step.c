@@ -16,7 +16,7 @@
 #define MOST   256 /* images of an update */
 
 static struct device *device;
-static struct net_plan plan;
+static struct architecture architecture;
 
 /* Records of a made-up data set: record i is a pure function of i. */
 struct data {
@@ -38,91 +38,93 @@ static void load(int64_t first, int64_t n)
     }
 }
 
-static struct training_batch batch_at(int64_t at, int64_t n)
+static struct unet_batch batch_at(int64_t at, int64_t n)
 {
-    return (struct training_batch){
-        n, SIDE, SIDE, data.moments[at], data.embeds[at], data.samples + at};
+    return (struct unet_batch){n, SIDE, SIDE, data.moments[at], data.embeds[at], data.samples + at};
 }
 
-static struct step_options options(int64_t batch, int64_t accumulate)
+static struct unet_step_options options(int64_t batch, int64_t accumulate)
 {
-    return (struct step_options){.seed = 11,
-                                 .batch = batch,
-                                 .accumulate = accumulate,
-                                 .uncond_prob = 0.2,
-                                 .embed_noise = 0.3,
-                                 .autoencoder_scale = 1.5,
-                                 .adamw = ADAMW_DEFAULTS};
+    return (struct unet_step_options){.seed = 11,
+                                      .batch = batch,
+                                      .accumulate = accumulate,
+                                      .uncond_prob = 0.2,
+                                      .embed_noise = 0.3,
+                                      .autoencoder_scale = 1.5,
+                                      .adamw = ADAMW_DEFAULTS};
 }
 
 struct training {
-    struct bank *bank;
-    struct step *step;
+    struct parameters *parameters;
+    struct unet_step *step;
 };
 
-static struct training start_rank(const struct step_options *o, struct collective *c,
+static struct training start_rank(const struct unet_step_options *o, struct collective *c,
                                   struct device *d)
 {
     struct training t;
     struct error e;
-    t.bank = bank_new(&plan, NET_UNET, 3, d);
-    if (step_open(&t.step, t.bank, c, o, &e))
+    t.parameters = parameters_new(&architecture, NET_UNET, 3, d);
+    if (unet_step_open(&t.step, t.parameters, c, o, &e))
         die("%s", e.text);
     return t;
 }
 
-static struct training start(struct step_options o)
+static struct training start(struct unet_step_options o)
 {
     return start_rank(&o, collective_alone(), device);
 }
 
 static void stop(struct training *t)
 {
-    step_close(t->step);
-    bank_free(t->bank);
+    unet_step_close(t->step);
+    parameters_free(t->parameters);
 }
 
 /* Update number `step` on records step*n .. step*n + n, n the effective batch. */
-static struct step_result update(struct training *t, int64_t step, const struct step_options *o)
+static struct unet_step_result update(struct training *t, int64_t step,
+                                      const struct unet_step_options *o)
 {
-    struct step_result r;
+    struct unet_step_result r;
     int64_t n = o->batch * o->accumulate;
     load(step * n, n);
     for (int64_t k = 0; k < o->accumulate; k++) {
-        struct training_batch b = batch_at(k * o->batch, o->batch);
-        step_micro_batch(t->step, step, &b);
+        struct unet_batch b = batch_at(k * o->batch, o->batch);
+        unet_step_micro_batch(t->step, step, &b);
     }
-    step_update(t->step, 1e-3, 0.9, &r);
+    unet_step_update(t->step, 1e-3, 0.9, &r);
     return r;
 }
 
-static const float *array(const struct bank *b, enum bank_array which)
+static const float *array(const struct parameters *b, enum parameter_array which)
 {
-    int64_t n = which <= BANK_EMA ? b->elements : b->trained_elements;
-    return bank_read(b, which, 0, n, NULL);
+    int64_t n = which <= ARRAY_EMA ? b->elements : b->trained_elements;
+    return parameters_read(b, which, 0, n, NULL);
 }
 
-static float *copied(const struct bank *b, enum bank_array which)
+static float *copied(const struct parameters *p, enum parameter_array which)
 {
-    size_t bytes = (size_t)b->trained_elements * sizeof(float);
-    return memcpy(xmalloc(bytes), array(b, which), bytes);
+    size_t bytes = (size_t)p->trained_elements * sizeof(float);
+    return memcpy(xmalloc(bytes), array(p, which), bytes);
 }
 
-static bool same_bits(const struct bank *a, const struct bank *b, enum bank_array which)
+static bool same_bits(const struct parameters *a, const struct parameters *p,
+                      enum parameter_array which)
 {
-    return !memcmp(array(a, which), array(b, which), (size_t)a->trained_elements * sizeof(float));
+    return !memcmp(array(a, which), array(p, which), (size_t)a->trained_elements * sizeof(float));
 }
 
-static double apart(const struct bank *a, const struct bank *b, enum bank_array which)
+static double apart(const struct parameters *a, const struct parameters *p,
+                    enum parameter_array which)
 {
-    return relative_l2(array(a, which), array(b, which), (size_t)a->trained_elements);
+    return relative_l2(array(a, which), array(p, which), (size_t)a->trained_elements);
 }
 
 static void accumulation(void)
 {
-    struct step_options whole = options(8, 1), parts = options(2, 4);
+    struct unet_step_options whole = options(8, 1), parts = options(2, 4);
     struct training a = start(whole), b = start(parts);
-    struct step_result ra = update(&a, 5, &whole), rb = update(&b, 5, &parts);
+    struct unet_step_result ra = update(&a, 5, &whole), rb = update(&b, 5, &parts);
     bool same = ra.count == 8 && rb.count == 8;
     double loss = 0;
     for (int i = 0; same && i < 8; i++) {
@@ -135,8 +137,8 @@ static void accumulation(void)
     tap_ok(same, "4 micro-batches of 2 train on what a batch of 8 does");
     tap_ok(fabs(ra.loss - loss) <= 1e-6 * loss && fabs(ra.loss - rb.loss) <= 1e-6 * loss,
            "the loss is the mean over all");
-    tap_ok(apart(a.bank, b.bank, BANK_GRADIENTS) <= 2e-6, "the same gradient: relative %.2g",
-           apart(a.bank, b.bank, BANK_GRADIENTS));
+    tap_ok(apart(a.parameters, b.parameters, ARRAY_GRADIENTS) <= 2e-6,
+           "the same gradient: relative %.2g", apart(a.parameters, b.parameters, ARRAY_GRADIENTS));
     tap_ok(fabs(ra.gradient_norm / rb.gradient_norm - 1) <= 1e-6, "and norm");
     stop(&a);
     stop(&b);
@@ -144,15 +146,16 @@ static void accumulation(void)
 
 static void determinism(void)
 {
-    struct step_options o = options(4, 1);
+    struct unet_step_options o = options(4, 1);
     int threads = threads_count();
     struct training a = start(o), b = start(o);
     for (int i = 0; i < 10; i++)
         update(&a, i, &o);
     for (int i = 0; i < 10; i++)
         update(&b, i, &o);
-    tap_ok(same_bits(a.bank, b.bank, BANK_PARAMETERS) && same_bits(a.bank, b.bank, BANK_EMA) &&
-               same_bits(a.bank, b.bank, BANK_V),
+    tap_ok(same_bits(a.parameters, b.parameters, ARRAY_WEIGHTS) &&
+               same_bits(a.parameters, b.parameters, ARRAY_EMA) &&
+               same_bits(a.parameters, b.parameters, ARRAY_V),
            "ten steps twice: the same bits");
     stop(&b);
     threads_init(threads == 1 ? 2 : 1);
@@ -160,7 +163,7 @@ static void determinism(void)
     for (int i = 0; i < 10; i++)
         update(&b, i, &o);
     threads_init(threads);
-    double error = apart(a.bank, b.bank, BANK_PARAMETERS);
+    double error = apart(a.parameters, b.parameters, ARRAY_WEIGHTS);
     tap_ok(error <= 1e-5, "another number of threads: relative %.2g after ten steps", error);
     stop(&a);
     stop(&b);
@@ -168,12 +171,12 @@ static void determinism(void)
 
 static void recomputation(void)
 {
-    struct step_options o = options(4, 1);
+    struct unet_step_options o = options(4, 1);
     struct training a = start(o);
     o.recompute = true;
     struct training b = start(o);
-    struct step_result ra = update(&a, 0, &o), rb = update(&b, 0, &o);
-    double error = apart(a.bank, b.bank, BANK_GRADIENTS);
+    struct unet_step_result ra = update(&a, 0, &o), rb = update(&b, 0, &o);
+    double error = apart(a.parameters, b.parameters, ARRAY_GRADIENTS);
     tap_ok(ra.loss == rb.loss && error <= 2e-6, "recomputed blocks: the same gradient, %.2g",
            error);
     stop(&a);
@@ -182,22 +185,24 @@ static void recomputation(void)
 
 static void resumed(void)
 {
-    struct step_options o = options(4, 1);
+    struct unet_step_options o = options(4, 1);
     struct training a = start(o), b = start(o);
     for (int i = 0; i < 4; i++)
         update(&a, i, &o);
     for (int i = 0; i < 2; i++)
         update(&b, i, &o);
     struct training c = start(o);
-    for (int which = 0; which < BANK_ARRAYS; which++) {
-        int64_t n = which <= BANK_EMA ? b.bank->elements : b.bank->trained_elements;
-        bank_write(c.bank, which, 0, n, array(b.bank, which));
+    for (int which = 0; which < ARRAY_COUNT; which++) {
+        int64_t n = which <= ARRAY_EMA ? b.parameters->elements : b.parameters->trained_elements;
+        parameters_write(c.parameters, which, 0, n, array(b.parameters, which));
     }
-    c.bank->updates = b.bank->updates;
+    c.parameters->updates = b.parameters->updates;
     for (int i = 2; i < 4; i++)
         update(&c, i, &o);
-    tap_ok(same_bits(a.bank, c.bank, BANK_PARAMETERS) && same_bits(a.bank, c.bank, BANK_EMA) &&
-               same_bits(a.bank, c.bank, BANK_M) && same_bits(a.bank, c.bank, BANK_V),
+    tap_ok(same_bits(a.parameters, c.parameters, ARRAY_WEIGHTS) &&
+               same_bits(a.parameters, c.parameters, ARRAY_EMA) &&
+               same_bits(a.parameters, c.parameters, ARRAY_M) &&
+               same_bits(a.parameters, c.parameters, ARRAY_V),
            "2 steps, copied, 2 more: the bits of 4 steps");
     stop(&a);
     stop(&b);
@@ -206,45 +211,46 @@ static void resumed(void)
 
 static void not_finite(void)
 {
-    struct step_options o = options(4, 1);
+    struct unet_step_options o = options(4, 1);
     struct training t = start(o);
     update(&t, 0, &o);
-    enum bank_array kept[] = {BANK_PARAMETERS, BANK_EMA, BANK_M, BANK_V};
+    enum parameter_array kept[] = {ARRAY_WEIGHTS, ARRAY_EMA, ARRAY_M, ARRAY_V};
     float *before[4];
     for (int i = 0; i < 4; i++)
-        before[i] = copied(t.bank, kept[i]);
-    size_t bytes = (size_t)t.bank->trained_elements * sizeof(float);
+        before[i] = copied(t.parameters, kept[i]);
+    size_t bytes = (size_t)t.parameters->trained_elements * sizeof(float);
 
     load(4, 4);
     data.moments[2][9] = NAN;
-    struct training_batch b = batch_at(0, 4);
-    struct step_result r;
-    step_micro_batch(t.step, 1, &b);
-    step_update(t.step, 1e-3, 0.9, &r);
+    struct unet_batch b = batch_at(0, 4);
+    struct unet_step_result r;
+    unet_step_micro_batch(t.step, 1, &b);
+    unet_step_update(t.step, 1e-3, 0.9, &r);
     bool intact = true;
     for (int i = 0; i < 4; i++)
-        intact &= !memcmp(before[i], array(t.bank, kept[i]), bytes);
-    tap_ok(!r.applied && intact && t.bank->updates == 1, "a NaN in a record changes no weight");
+        intact &= !memcmp(before[i], array(t.parameters, kept[i]), bytes);
+    tap_ok(!r.applied && intact && t.parameters->updates == 1,
+           "a NaN in a record changes no weight");
     tap_ok(!r.samples[0].suspect && !r.samples[1].suspect && r.samples[2].suspect &&
                r.samples[2].sample == 6 && !r.samples[3].suspect,
            "and the record is named");
 
     load(4, 4);
     b = batch_at(0, 4);
-    step_micro_batch(t.step, 1, &b);
+    unet_step_micro_batch(t.step, 1, &b);
     float infinite = INFINITY;
-    bank_write(t.bank, BANK_GRADIENTS, 1000, 1, &infinite);
-    step_update(t.step, 1e-3, 0.9, &r);
+    parameters_write(t.parameters, ARRAY_GRADIENTS, 1000, 1, &infinite);
+    unet_step_update(t.step, 1e-3, 0.9, &r);
     intact = true;
     for (int i = 0; i < 4; i++)
-        intact &= !memcmp(before[i], array(t.bank, kept[i]), bytes);
+        intact &= !memcmp(before[i], array(t.parameters, kept[i]), bytes);
     bool all = true;
     for (int i = 0; i < 4; i++)
         all &= r.samples[i].suspect;
     tap_ok(!r.applied && intact && all && isfinite(r.loss),
            "an infinite gradient changes no weight; any record may be behind it");
     r = update(&t, 1, &o);
-    tap_ok(r.applied && t.bank->updates == 2 && isfinite(r.loss), "the next step goes on");
+    tap_ok(r.applied && t.parameters->updates == 2 && isfinite(r.loss), "the next step goes on");
     for (int i = 0; i < 4; i++)
         free(before[i]);
     stop(&t);
@@ -260,38 +266,42 @@ static double norm(const float *x, int64_t n)
 
 static void first_update(void)
 {
-    struct step_options o = options(4, 1);
+    struct unet_step_options o = options(4, 1);
     struct training plain = start(o);
-    float *old = copied(plain.bank, BANK_EMA);
-    struct step_result r = update(&plain, 0, &o);
-    int64_t n = plain.bank->trained_elements;
-    double g = norm(array(plain.bank, BANK_GRADIENTS), n);
+    float *old = copied(plain.parameters, ARRAY_EMA);
+    struct unet_step_result r = update(&plain, 0, &o);
+    int64_t n = plain.parameters->trained_elements;
+    double g = norm(array(plain.parameters, ARRAY_GRADIENTS), n);
     tap_ok(fabs(r.gradient_norm / g - 1) <= 1e-6, "the gradient's norm is reported");
-    tap_ok(fabs(norm(array(plain.bank, BANK_M), n) / (0.1 * g) - 1) <= 1e-5, "m is a tenth of it");
-    const float *p = array(plain.bank, BANK_PARAMETERS), *ema = array(plain.bank, BANK_EMA);
+    tap_ok(fabs(norm(array(plain.parameters, ARRAY_M), n) / (0.1 * g) - 1) <= 1e-5,
+           "m is a tenth of it");
+    const float *p = array(plain.parameters, ARRAY_WEIGHTS),
+                *ema = array(plain.parameters, ARRAY_EMA);
     double worst = 0;
     for (int64_t i = 0; i < n; i++)
         worst = fmax(worst, fabs(0.9 * old[i] + 0.1 * p[i] - ema[i]));
     tap_ok(worst <= 1e-7, "the average moves a tenth of the way");
-    const struct bank_tensor *fixed = bank_find(plain.bank, "timestep_embed.weight");
-    struct bank *fresh = bank_new(&plan, NET_UNET, 3, device);
-    tap_ok(!memcmp(bank_read(fresh, BANK_PARAMETERS, fixed->offset, fixed->count, NULL),
-                   bank_read(plain.bank, BANK_PARAMETERS, fixed->offset, fixed->count, NULL),
-                   (size_t)fixed->count * sizeof(float)),
-           "Fourier weights stay as they are");
-    bank_free(fresh);
+    const struct parameter *fixed = parameters_find(plain.parameters, "timestep_embed.weight");
+    struct parameters *fresh = parameters_new(&architecture, NET_UNET, 3, device);
+    tap_ok(
+        !memcmp(parameters_read(fresh, ARRAY_WEIGHTS, fixed->offset, fixed->count, NULL),
+                parameters_read(plain.parameters, ARRAY_WEIGHTS, fixed->offset, fixed->count, NULL),
+                (size_t)fixed->count * sizeof(float)),
+        "Fourier weights stay as they are");
+    parameters_free(fresh);
 
     o.clip_grad = r.gradient_norm / 8;
     struct training clipped = start(o);
-    struct step_result rc = update(&clipped, 0, &o);
+    struct unet_step_result rc = update(&clipped, 0, &o);
     tap_ok(fabs(rc.gradient_norm / r.gradient_norm - 1) <= 1e-9, "clipping reports the whole norm");
-    double m = norm(array(clipped.bank, BANK_M), n);
+    double m = norm(array(clipped.parameters, ARRAY_M), n);
     tap_ok(fabs(m / (0.1 * o.clip_grad) - 1) <= 1e-5, "and trains on the clipped");
     stop(&clipped);
     o.clip_grad = r.gradient_norm * 2;
     clipped = start(o);
     update(&clipped, 0, &o);
-    tap_ok(same_bits(plain.bank, clipped.bank, BANK_M), "a smaller gradient is left alone");
+    tap_ok(same_bits(plain.parameters, clipped.parameters, ARRAY_M),
+           "a smaller gradient is left alone");
     stop(&clipped);
     stop(&plain);
     free(old);
@@ -299,17 +309,17 @@ static void first_update(void)
 
 static void draws(void)
 {
-    struct step_options o = options(MOST, 1);
+    struct unet_step_options o = options(MOST, 1);
     struct training t = start(o);
     int dropped = 0, repeated = 0, intervals = 0;
     bool before[MOST] = {0};
     for (int step = 0; step < 4; step++) {
         bool seen[MOST] = {0};
         load(0, MOST); /* the same records at every step */
-        struct training_batch b = batch_at(0, MOST);
-        struct step_result r;
-        step_micro_batch(t.step, step, &b);
-        step_update(t.step, 0, 1, &r);
+        struct unet_batch b = batch_at(0, MOST);
+        struct unet_step_result r;
+        unet_step_micro_batch(t.step, step, &b);
+        unet_step_update(t.step, 0, 1, &r);
         for (int i = 0; i < MOST; i++) {
             dropped += r.samples[i].dropped;
             repeated += step > 0 && r.samples[i].dropped && before[i];
@@ -329,7 +339,7 @@ static void draws(void)
 /* Embeds noised here, by directions, are those that the step makes. */
 static void embed_noise(void)
 {
-    struct step_options with = options(6, 1), without = with;
+    struct unet_step_options with = options(6, 1), without = with;
     without.embed_noise = 0;
     struct training noised = start(with), clean = start(without), by_hand = start(without);
     update(&noised, 7, &with);
@@ -346,12 +356,12 @@ static void embed_noise(void)
         for (int j = 0; j < EMBED; j++)
             x[j] = (float)(x[j] * length / shown);
     }
-    struct training_batch b = batch_at(0, 6);
-    struct step_result r;
-    step_micro_batch(by_hand.step, 7, &b);
-    step_update(by_hand.step, 1e-3, 0.9, &r);
-    double same = apart(by_hand.bank, noised.bank, BANK_M),
-           other = apart(clean.bank, noised.bank, BANK_M);
+    struct unet_batch b = batch_at(0, 6);
+    struct unet_step_result r;
+    unet_step_micro_batch(by_hand.step, 7, &b);
+    unet_step_update(by_hand.step, 1e-3, 0.9, &r);
+    double same = apart(by_hand.parameters, noised.parameters, ARRAY_M),
+           other = apart(clean.parameters, noised.parameters, ARRAY_M);
     tap_ok(same <= 1e-5 && other >= 1e-3,
            "embeds get noise of a length, by seed, step and sample (%.1e; without it %.1e)", same,
            other);
@@ -362,15 +372,15 @@ static void embed_noise(void)
 
 static void held_out(void)
 {
-    struct step_options o = options(4, 1);
+    struct unet_step_options o = options(4, 1);
     struct training t = start(o);
-    struct step_sample first[6], again[6], average[6], parts[6];
+    struct unet_step_sample first[6], again[6], average[6], parts[6];
     load(1000, 6);
-    struct training_batch b = batch_at(0, 6), head = batch_at(0, 2), tail = batch_at(2, 4);
-    step_evaluate(t.step, BANK_PARAMETERS, &b, 0, first);
-    step_evaluate(t.step, BANK_EMA, &b, 0, average);
-    step_evaluate(t.step, BANK_PARAMETERS, &head, 0, parts);
-    step_evaluate(t.step, BANK_PARAMETERS, &tail, 2, parts + 2);
+    struct unet_batch b = batch_at(0, 6), head = batch_at(0, 2), tail = batch_at(2, 4);
+    unet_step_evaluate(t.step, ARRAY_WEIGHTS, &b, 0, first);
+    unet_step_evaluate(t.step, ARRAY_EMA, &b, 0, average);
+    unet_step_evaluate(t.step, ARRAY_WEIGHTS, &head, 0, parts);
+    unet_step_evaluate(t.step, ARRAY_WEIGHTS, &tail, 2, parts + 2);
     bool same = true, split = true, kept = true;
     for (int i = 0; i < 6; i++) {
         same &= first[i].loss == average[i].loss && first[i].t == average[i].t;
@@ -384,17 +394,17 @@ static void held_out(void)
     double sum[2] = {0};
     for (int i = 0; i < 30; i++) {
         load(0, 4);
-        struct training_batch one = batch_at(0, 4);
-        struct step_result r;
-        step_micro_batch(t.step, i, &one);
-        step_update(t.step, 1e-3, 0.9, &r);
+        struct unet_batch one = batch_at(0, 4);
+        struct unet_step_result r;
+        unet_step_micro_batch(t.step, i, &one);
+        unet_step_update(t.step, 1e-3, 0.9, &r);
     }
     load(0, 4);
-    struct training_batch known = batch_at(0, 4);
-    step_evaluate(t.step, BANK_PARAMETERS, &known, 0, again);
+    struct unet_batch known = batch_at(0, 4);
+    unet_step_evaluate(t.step, ARRAY_WEIGHTS, &known, 0, again);
     struct training fresh = start(o);
-    step_evaluate(fresh.step, BANK_PARAMETERS, &known, 0, first);
-    step_evaluate(t.step, BANK_EMA, &known, 0, average);
+    unet_step_evaluate(fresh.step, ARRAY_WEIGHTS, &known, 0, first);
+    unet_step_evaluate(t.step, ARRAY_EMA, &known, 0, average);
     for (int i = 0; i < 4; i++) {
         sum[0] += first[i].loss;
         sum[1] += again[i].loss;
@@ -440,22 +450,22 @@ struct rank {
     struct training training;
     struct device *device;
     double loss;
-    struct step_options options;
+    struct unet_step_options options;
     bool broken, applied, suspect;
 };
 
 static void *run_rank(void *arg)
 {
     struct rank *r = arg;
-    struct step_result result;
+    struct unet_step_result result;
     for (int64_t k = 0; k < 2; k++) {
-        struct training_batch b = batch_at((k * 2 + r->collective.rank) * 2, 2);
-        step_micro_batch(r->training.step, 7, &b);
+        struct unet_batch b = batch_at((k * 2 + r->collective.rank) * 2, 2);
+        unet_step_micro_batch(r->training.step, 7, &b);
     }
     float nan = NAN;
     if (r->broken)
-        bank_write(r->training.bank, BANK_GRADIENTS, 0, 1, &nan);
-    step_update(r->training.step, 1e-3, 0.9, &result);
+        parameters_write(r->training.parameters, ARRAY_GRADIENTS, 0, 1, &nan);
+    unet_step_update(r->training.step, 1e-3, 0.9, &result);
     r->loss = result.loss;
     r->applied = result.applied;
     r->suspect = result.samples[0].suspect;
@@ -486,18 +496,18 @@ static void two_ranks(bool broken)
     CHECK(pthread_create(&other, NULL, run_rank, &ranks[1]) == 0);
     run_rank(&ranks[0]);
     pthread_join(other, NULL);
-    struct bank *a = ranks[0].training.bank, *b = ranks[1].training.bank;
+    struct parameters *a = ranks[0].training.parameters, *b = ranks[1].training.parameters;
     if (broken) {
         tap_ok(!ranks[0].applied && !ranks[1].applied && ranks[0].suspect && a->updates == 0,
                "a gradient that is not finite on one rank stops both");
     } else {
-        struct step_options whole = options(8, 1);
+        struct unet_step_options whole = options(8, 1);
         struct training one = start(whole);
-        struct step_result r = update(&one, 7, &whole);
-        tap_ok(same_bits(a, b, BANK_PARAMETERS), "two ranks end with the same bits");
+        struct unet_step_result r = update(&one, 7, &whole);
+        tap_ok(same_bits(a, b, ARRAY_WEIGHTS), "two ranks end with the same bits");
         tap_ok(fabs(ranks[0].loss - r.loss) <= 1e-6 * r.loss && ranks[0].loss == ranks[1].loss,
                "two ranks: the loss of all");
-        double error = apart(a, one.bank, BANK_GRADIENTS);
+        double error = apart(a, one.parameters, ARRAY_GRADIENTS);
         tap_ok(error <= 2e-6, "two ranks of 2 x 2 equal a batch of 8: relative %.2g", error);
         stop(&one);
     }
@@ -510,7 +520,7 @@ static void two_ranks(bool broken)
 
 static void memory(bool recompute)
 {
-    struct step_options o = options(16, 2);
+    struct unet_step_options o = options(16, 2);
     o.recompute = recompute;
     struct device *d;
     struct error e;
@@ -518,7 +528,7 @@ static void memory(bool recompute)
         die("%s", e.text);
     struct training t = start_rank(&o, collective_alone(), d);
     update(&t, 0, &o);
-    double counted = (double)step_memory(&plan, &o, d, SIDE, SIDE);
+    double counted = (double)unet_step_memory(&architecture, &o, d, SIDE, SIDE);
     double used = (double)device_memory(d).peak;
     /* The pool hands out blocks up to an eighth too large. */
     tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,
@@ -541,18 +551,18 @@ static void no_recording(struct device *d)
 /* The published network, as a GPU would train it. */
 static void memory_of_published(void)
 {
-    struct net_plan published = {0};
-    plan_unet(&published, &net_sizes_published);
+    struct architecture published = {0};
+    unet_architecture(&published, &net_sizes_published);
     struct backend gpu = {.convert_weights = no_conversion, .record_begin = no_recording};
     struct device like = {.backend = &gpu, .compute = DTYPE_BF16};
-    struct step_options o = options(64, 1);
-    double plain = (double)step_memory(&published, &o, &like, 32, 32);
+    struct unet_step_options o = options(64, 1);
+    double plain = (double)unet_step_memory(&published, &o, &like, 32, 32);
     o.recompute = true;
-    double less = (double)step_memory(&published, &o, &like, 32, 32);
+    double less = (double)unet_step_memory(&published, &o, &like, 32, 32);
     tap_ok(plain < 79e9 && less < plain,
            "the published U-Net trains in bf16 at batch 64 in %.1f GB, recomputing in %.1f GB",
            plain / 1e9, less / 1e9);
-    plan_release(&published);
+    architecture_release(&published);
 }
 
 int main(void)
@@ -567,7 +577,7 @@ int main(void)
     threads_init(0);
     if (device_open(&device, "cpu", &e))
         die("%s", e.text);
-    plan_unet(&plan, &sizes);
+    unet_architecture(&architecture, &sizes);
     accumulation();
     determinism();
     recomputation();
@@ -582,7 +592,7 @@ int main(void)
     memory(false);
     memory(true);
     memory_of_published();
-    plan_release(&plan);
+    architecture_release(&architecture);
     tap_ok(device_memory(device).in_use == 0, "all tensors were released");
     device_close(device);
     return tap_done();

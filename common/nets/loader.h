@@ -1,5 +1,5 @@
-#ifndef CCLD_NETS_LOAD_H
-#define CCLD_NETS_LOAD_H
+#ifndef CCLD_NETS_LOADER_H
+#define CCLD_NETS_LOADER_H
 
 #include <stdbool.h>
 
@@ -8,7 +8,7 @@
 
 /* A network's parameters on a device, taken by name from a weight file. On the CPU a tensor shows
  * the mapped file wherever the file holds it as the ops want it; otherwise it is converted once.
- * Names that lie on the device itself (a bank's) are always shown where they are. */
+ * Names that lie on the device itself (a parameters's) are always shown where they are. */
 struct loader {
     struct device *device;
     const struct named_weights *names;
