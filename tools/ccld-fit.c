@@ -1,68 +1,134 @@
 /* Trains a U-Net on shard stores. */
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/data/embed_neighbours.h"
-#include "common/fit/memory.h"
-#include "common/fit/program.h"
+#include "common/fit/trainer.h"
 #include "common/fit/unet.h"
-#include "common/program/device.h"
 #include "common/run/options.h"
 
 static struct {
-    struct fit_tool_options run;
     const char *multipliers, *demo_prompts;
     struct model_paths model;
-    int64_t embed_neighbours, base_channels, mapping_width, demo_every, demo_grid;
-    double uncond_prob, embed_noise, autoencoder_scale;
-    bool recompute;
+    int64_t base_channels, mapping_width, demo_grid;
+    double autoencoder_scale;
 } options = {
-    .run = {FIT_TOOL_DEFAULTS, .betas = "0.9,0.999", .batch_size = 64, .lr = 3e-5,
-            .weight_decay = 0.01},
     .multipliers = "4,4,8,8",
     .base_channels = 128,
     .mapping_width = UNET_COND_WIDTH,
-    .demo_every = 2000,
-    .uncond_prob = 0.2,
+};
+
+static struct fit_unet fit = {
+    .loop = {.options = {FIT_DEFAULTS,
+                         .step = {.batch = 64, .accumulate = 1, .adamw = ADAMW_DEFAULTS},
+                         .rate = {.base = 3e-5}, .demo_every = 2000},
+             .functions = &fit_unet_functions},
+    .step = {.uncond_prob = 0.2},
+};
+
+static const struct program program;
+static const char *const architecture_options[] = {"base-channels", "channel-multipliers",
+                                                   "mapping-width", NULL};
+
+static struct trainer trainer = {
+    .program = &program,
+    .net = NET_UNET,
+    .architecture = architecture_options,
+    .advice = "a smaller --batch-size with more --accumulate, or --recompute",
+    .sample = "images",
+    .betas = "0.9,0.999",
 };
 
 static const struct option option_table[] = {
-    FIT_TOOL_OPTIONS_BEGIN(options.run),
-    {"uncond-prob", 0, OPTION_FLOAT, &options.uncond_prob, "P",
-     "how often an image is shown without its embed", 0, 1, NULL},
-    {"embed-noise", 0, OPTION_FLOAT, &options.embed_noise, "X",
-     "noise added to embeds, times their length", 0, 1e3, NULL},
-    {"embed-neighbours", 0, OPTION_INT, &options.embed_neighbours, "N",
-     "show means of embeds and of up to so many like them", 0, EMBED_NEIGHBOURS_CANDIDATES, NULL},
-    {"base-channels", 0, OPTION_INT, &options.base_channels, "N", "width of the U-Net", 1, 65536,
-     NULL},
-    {"channel-multipliers", 0, OPTION_STRING, &options.multipliers, "LIST",
-     "its widths at the four resolutions, in base channels", 0, 0, NULL},
-    {"mapping-width", 0, OPTION_INT, &options.mapping_width, "N",
-     "width of what its blocks are conditioned on", 1, 65536, NULL},
-    {"autoencoder-scale", 0, OPTION_FLOAT, &options.autoencoder_scale, "X",
-     "latents are divided by it, 0 for what the store has measured", 0, 1e6, NULL},
-    {"seed", 0, OPTION_SEED, &options.run.seed, "S", "of weights, order, times and noise", 0, 0,
-     NULL},
-    {"recompute", 0, OPTION_FLAG, &options.recompute, NULL,
-     "compute blocks twice to keep less of them in memory", 0, 0, NULL},
-    FIT_TOOL_OPTIONS_END(options.run),
-    {"demo-prompts", 0, OPTION_STRING, &options.demo_prompts, "FILE",
-     "make demo grids of these prompts, a line each", 0, 0, NULL},
-    {"demo-every", 0, OPTION_INT, &options.demo_every, "N", "steps between demo grids", 1,
-     FIT_TOOL_STEPS_MAX, NULL},
-    {"demo-grid", 0, OPTION_INT, &options.demo_grid, "N",
-     "pictures in a row, 0 for a grid about as high as wide", 0, 1e6, NULL},
-    {"model", 'm', OPTION_STRING, &options.model.model, "DIR",
-     "folder with autoencoder.* and cloob.*, for demos (else $CCLD_MODEL)", 0, 0, NULL},
-    {"autoencoder", 0, OPTION_STRING, &options.model.autoencoder, "FILE",
-     "the autoencoder, in place of the folder's", 0, 0, NULL},
-    {"cloob", 0, OPTION_STRING, &options.model.cloob, "FILE",
-     "the CLOOB model, in place of the folder's", 0, 0, NULL},
+    FIT_OPTIONS_BEGIN(trainer, fit.loop.options),
+    {.name = "uncond-prob",
+     .kind = OPTION_FLOAT,
+     .value = &fit.step.uncond_prob,
+     .argument = "P",
+     .help = "how often an image is shown without its embed",
+     .max = 1},
+    {.name = "embed-noise",
+     .kind = OPTION_FLOAT,
+     .value = &fit.step.embed_noise,
+     .argument = "X",
+     .help = "noise added to embeds, times their length",
+     .max = 1e3},
+    {.name = "embed-neighbours",
+     .kind = OPTION_INT,
+     .value = &fit.embed_neighbours,
+     .argument = "N",
+     .help = "show means of embeds and of up to so many like them",
+     .max = EMBED_NEIGHBOURS_CANDIDATES},
+    {.name = "base-channels",
+     .kind = OPTION_INT,
+     .value = &options.base_channels,
+     .argument = "N",
+     .help = "width of the U-Net",
+     .min = 1,
+     .max = 65536},
+    {.name = "channel-multipliers",
+     .kind = OPTION_STRING,
+     .value = &options.multipliers,
+     .argument = "LIST",
+     .help = "its widths at the four resolutions, in base channels"},
+    {.name = "mapping-width",
+     .kind = OPTION_INT,
+     .value = &options.mapping_width,
+     .argument = "N",
+     .help = "width of what its blocks are conditioned on",
+     .min = 1,
+     .max = 65536},
+    {.name = "autoencoder-scale",
+     .kind = OPTION_FLOAT,
+     .value = &options.autoencoder_scale,
+     .argument = "X",
+     .help = "latents are divided by it, 0 for what the store has measured",
+     .max = 1e6},
+    {.name = "seed",
+     .kind = OPTION_SEED,
+     .value = &fit.loop.options.step.seed,
+     .argument = "S",
+     .help = "of weights, order, times and noise"},
+    {.name = "recompute",
+     .kind = OPTION_FLAG,
+     .value = &fit.loop.options.step.recompute,
+     .help = "compute blocks twice to keep less of them in memory"},
+    FIT_OPTIONS_END(fit.loop.options),
+    {.name = "demo-prompts",
+     .kind = OPTION_STRING,
+     .value = &options.demo_prompts,
+     .argument = "FILE",
+     .help = "make demo grids of these prompts, a line each"},
+    {.name = "demo-every",
+     .kind = OPTION_INT,
+     .value = &fit.loop.options.demo_every,
+     .argument = "N",
+     .help = "steps between demo grids",
+     .min = 1,
+     .max = FIT_STEPS_MAX},
+    {.name = "demo-grid",
+     .kind = OPTION_INT,
+     .value = &options.demo_grid,
+     .argument = "N",
+     .help = "pictures in a row, 0 for a grid about as high as wide",
+     .max = 1e6},
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPTION_STRING,
+     .value = &options.model.model,
+     .argument = "DIR",
+     .help = "folder with autoencoder.* and cloob.*, for demos (else $CCLD_MODEL)"},
+    {.name = "autoencoder",
+     .kind = OPTION_STRING,
+     .value = &options.model.autoencoder,
+     .argument = "FILE",
+     .help = "the autoencoder, in place of the folder's"},
+    {.name = "cloob",
+     .kind = OPTION_STRING,
+     .value = &options.model.cloob,
+     .argument = "FILE",
+     .help = "the CLOOB model, in place of the folder's"},
     {0},
 };
 
@@ -74,14 +140,6 @@ static const struct program program = {
     .options = option_table,
 };
 
-/* What --init-from and --resume bring. */
-static const char *const architecture_options[] = {"base-channels", "channel-multipliers",
-                                                   "mapping-width", NULL};
-/* What a checkpoint does not keep. */
-static const char *const not_saved[] = {"output", "resume", NULL};
-static const char *const not_saved_with_init_from[] = {
-    "output", "resume", "base-channels", "channel-multipliers", "mapping-width", NULL};
-
 /* Of the U-Net; what the data decide is filled in later. */
 static struct net_sizes parse_sizes(void)
 {
@@ -90,42 +148,14 @@ static struct net_sizes parse_sizes(void)
                               .unet_base = options.base_channels,
                               .unet_cond = options.mapping_width};
     struct error e;
-    fit_tool_parse_multipliers(sizes.unet_multipliers, 4, 4, "channel-multipliers",
-                               options.multipliers);
+    trainer_parse_multipliers(sizes.unet_multipliers, 4, 4, "channel-multipliers",
+                              options.multipliers);
     if (net_sizes_check_unet(&sizes, &e) != 0)
         die_usage("no such U-Net: %s", e.text);
     return sizes;
 }
 
-static struct fit_options parse_fit(void)
-{
-    struct adamw_options adamw;
-    struct fit_loop_options loop = fit_tool_loop_options(&options.run, &adamw);
-    return (struct fit_options){
-        .step = {.seed = options.run.seed,
-                 .batch = loop.batch,
-                 .accumulate = loop.accumulate,
-                 .uncond_prob = options.uncond_prob,
-                 .embed_noise = options.embed_noise,
-                 .recompute = options.recompute,
-                 .clip_grad = options.run.clip_grad,
-                 .adamw = adamw},
-        .embed_neighbours = options.embed_neighbours,
-        .rate = loop.rate,
-        .ema_decay_at = loop.ema_decay_at,
-        .steps = loop.steps,
-        .epochs = loop.epochs,
-        .checkpoint_every = loop.checkpoint_every,
-        .keep = loop.keep,
-        .log_every = loop.log_every,
-        .holdout_every = loop.holdout_every,
-        .demo_every = options.demo_every,
-        .max_bad_steps = loop.max_bad_steps,
-    };
-}
-
-static struct latent_set *open_data(int operands, char **argv, const struct fit_tool_origin *o,
-                                    struct training_state *state)
+static struct latent_set *open_data(int operands, char **argv)
 {
     const char **folders = NULL;
     int count = operands;
@@ -133,178 +163,95 @@ static struct latent_set *open_data(int operands, char **argv, const struct fit_
         folders = xcalloc((size_t)operands, sizeof *folders);
         for (int i = 0; i < operands; i++)
             folders[i] = argv[i + 1];
-    } else if (o->at.checkpoint) {
-        count = saved_paths_find(&o->saved, "shards", &folders);
+    } else if (fit.loop.resumed) {
+        count = saved_paths_find(&trainer.saved, "shards", &folders);
     }
     if (count == 0)
         die_usage("no data: name folders of shards");
-    struct latent_set *d;
+    struct latent_set *data;
     struct error e;
-    if (latent_set_open(&d, folders, count, options.run.holdout, &e) != 0)
+    if (latent_set_open(&data, folders, count, fit.loop.options.holdout, &e) != 0)
         die("cannot train: %s", e.text);
-    saved_paths_store(state, "shards", count, folders);
+    saved_paths_store(&trainer.state, "shards", count, folders);
     free(folders);
-    if (latent_set_steps_per_epoch(d, options.run.batch_size * options.run.accumulate) == 0)
-        die("cannot train: %" PRId64 " images to train on do not fill an effective batch of "
-            "%" PRId64,
-            latent_set_training_count(d), options.run.batch_size * options.run.accumulate);
-    return d;
+    return data;
 }
 
-static struct parameters *make_parameters(const struct fit_tool_origin *o,
-                                          const struct shard_info *store, struct device *device)
-{
-    struct error e;
-    struct parameters *p;
-    if (o->at.checkpoint) {
-        if (checkpoint_load_parameters(&p, &o->saved, o->at.checkpoint, device, &e) != 0)
-            die("cannot go on from '%s': %s", o->at.checkpoint, e.text);
-        return p;
-    }
-    if (options.run.init_from) {
-        if (fit_read_weights(&p, options.run.init_from, NET_UNET, NULL, device, &e) != 0)
-            die("%s", e.text);
-        return p;
-    }
-    struct net_sizes sizes = parse_sizes();
-    sizes.latent = store->latent_channels;
-    sizes.embed = store->embed_size;
-    struct architecture architecture = {0};
-    unet_architecture(&architecture, &sizes);
-    p = parameters_new(&architecture, NET_UNET, options.run.seed, device);
-    architecture_release(&architecture);
-    return p;
-}
-
-static double choose_scale(const struct fit_tool_origin *o, const struct latent_set *d)
+static double choose_scale(void)
 {
     if (option_given("autoencoder-scale") && options.autoencoder_scale > 0)
         return options.autoencoder_scale;
-    if (o->at.checkpoint && !option_given("autoencoder-scale"))
-        return o->saved.autoencoder_scale;
-    struct latent_statistics statistics = latent_set_statistics(d);
+    if (fit.loop.resumed && !option_given("autoencoder-scale"))
+        return trainer.saved.autoencoder_scale;
+    struct latent_statistics statistics = latent_set_statistics(fit.data);
     double scale = latent_statistics_scale(&statistics);
     if (!(scale > 0))
         die("cannot train: the data do not say the latents' scale: give --autoencoder-scale");
     return scale;
 }
 
-static struct fit_data data_of(const struct latent_set *d)
+static void set_data(void)
 {
-    struct fit_data data = {.store = *latent_set_info(d), .order = latent_set_order(d)};
-    latent_set_hash(data.hash, d);
-    return data;
+    struct run_data data = {.store = *latent_set_info(fit.data),
+                            .order = latent_set_order(fit.data)};
+    latent_set_hash(data.hash, fit.data);
+    trainer_set_data(&trainer, &data);
+    fit.step.autoencoder_scale = trainer.state.autoencoder_scale = choose_scale();
 }
 
-static void fill_state(struct training_state *s, const struct fit_tool_origin *o,
-                       const struct latent_set *d)
+static void make_network(struct net_sizes sizes)
 {
-    struct fit_data data = data_of(d);
-    fit_fill_state(s, &data);
-    s->seed = options.run.seed;
-    s->autoencoder_scale = choose_scale(o, d);
-    saved_options_store(s, &program, options.run.init_from ? not_saved_with_init_from : not_saved);
+    const struct shard_info *store = latent_set_info(fit.data);
+    struct architecture architecture = {0};
+    struct error e;
+    sizes.latent = store->latent_channels;
+    sizes.embed = store->embed_size;
+    unet_architecture(&architecture, &sizes);
+    trainer_make_parameters(&trainer, &architecture, NULL);
+    if (fit_unet_check(fit.loop.parameters, store, &e) != 0)
+        die("cannot train on these data: %s", e.text);
+    parameters_set_scalar(fit.loop.parameters, "autoencoder_scale",
+                          (float)trainer.state.autoencoder_scale);
 }
 
-static struct demo *open_demo(const struct parameters *p, const struct latent_set *d, double scale)
+static void open_demo(void)
 {
-    if (!options.demo_prompts)
-        return NULL;
-    const struct shard_info *store = latent_set_info(d);
+    const struct shard_info *store = latent_set_info(fit.data);
+    const struct step_options *step = &fit.loop.options.step;
     struct demo_options o = {
         .model = options.model,
         .prompts = options.demo_prompts,
         .columns = options.demo_grid,
-        .batch = options.run.batch_size < 8 ? options.run.batch_size : 8,
-        .seed = options.run.seed,
-        .autoencoder_scale = scale,
-        .embed_noise = options.embed_noise,
+        .batch = step->batch < 8 ? step->batch : 8,
+        .seed = step->seed,
+        .autoencoder_scale = trainer.state.autoencoder_scale,
+        .embed_noise = fit.step.embed_noise,
         .height = store->image_height,
         .width = store->image_width,
     };
-    struct demo *demo;
     struct error e;
-    if (demo_open(&demo, &o, p, store, &e) != 0)
+    if (options.demo_prompts && demo_open(&fit.demo, &o, fit.loop.parameters, store, &e) != 0)
         die("cannot make demos: %s", e.text);
-    return demo;
-}
-
-static void announce(const struct fit *f, const struct fit_tool_origin *o)
-{
-    int64_t memory = fit_memory(f);
-    struct error e;
-    if (fit_check_memory(f, memory, &e) != 0)
-        die("too little memory to train: %s", e.text);
-    fit_announce(f, memory);
-    fit_tool_announce_origin(o);
-    if (!latent_set_finished(f->data))
-        warn("the store is not finished: what is encoded from now on is not trained on");
-    inform("autoencoder scale %.9g", f->state->autoencoder_scale);
-}
-
-static int run_fit(const void *context, enum fit_end *end, struct error *e)
-{
-    return fit_run(context, end, e);
-}
-
-static void prepare_data(struct fit *f, const struct fit_tool_origin *o, int operands, char **argv)
-{
-    struct error e;
-    int64_t effective = options.run.batch_size * options.run.accumulate * f->collective->size;
-    f->data = open_data(operands, argv, o, f->state);
-    struct fit_data data = data_of(f->data);
-    if (o->at.checkpoint && fit_check_data(f->state, &o->saved, &data, effective, &e) != 0)
-        die("cannot go on from '%s' with these data: %s", o->at.checkpoint, e.text);
-    fill_state(f->state, o, f->data);
-    f->options.step.autoencoder_scale = f->state->autoencoder_scale;
-    if (f->options.rate.steps == 0)
-        f->options.rate.steps = options.run.epochs * latent_set_steps_per_epoch(f->data, effective);
-}
-
-static struct device *prepare_network(struct fit *f, const struct fit_tool_origin *o)
-{
-    struct error e;
-    struct device *device = chosen_device();
-    device->advice = "a smaller --batch-size with more --accumulate, or --recompute";
-    f->parameters = make_parameters(o, latent_set_info(f->data), device);
-    if (fit_check_network(f->parameters, latent_set_info(f->data), &e) != 0)
-        die("cannot train on these data: %s", e.text);
-    parameters_set_scalar(f->parameters, "autoencoder_scale", (float)f->state->autoencoder_scale);
-    return device;
+    fit.loop.demos = fit.demo != NULL;
 }
 
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
-    struct fit_tool_origin origin = {0};
-    struct training_state state;
-    struct error e;
-    fit_tool_read_origin(&origin, &options.run, &program, architecture_options, not_saved);
-    const char *folder = fit_tool_run_folder(&options.run, &origin, architecture_options);
-    parse_sizes();
-    fit_tool_prepare_state(&state, &origin);
-    struct fit fit = {.options = parse_fit(),
-                      .collective = collective_alone(),
-                      .state = &state,
-                      .stop = &fit_tool_stop};
-    fit.options.resumed = origin.at.checkpoint != NULL;
-    prepare_data(&fit, &origin, operands, argv);
-    struct device *device = prepare_network(&fit, &origin);
-    if (fit_open_run(&fit.run, &fit.options.saved, folder, &origin.at,
-                     checkpoint_bytes(fit.parameters), &e) != 0)
-        die("cannot train in '%s': %s", folder, e.text);
-    announce(&fit, &origin);
-    fit.demo = open_demo(fit.parameters, fit.data, state.autoencoder_scale);
-    int64_t effective = options.run.batch_size * options.run.accumulate * fit.collective->size;
-    fit_tool_train(&state, fit.run, effective, run_fit, &fit);
-
+    trainer_begin(&trainer, &fit.loop);
+    struct net_sizes sizes = parse_sizes();
+    fit.data = open_data(operands, argv);
+    set_data();
+    make_network(sizes);
+    trainer_run_folder(&trainer);
+    trainer_announce(&trainer);
+    if (!latent_set_finished(fit.data))
+        warn("the store is not finished: what is encoded from now on is not trained on");
+    inform("autoencoder scale %.9g", trainer.state.autoencoder_scale);
+    open_demo();
+    trainer_run(&trainer);
     demo_close(fit.demo);
-    run_close(fit.run);
-    parameters_free(fit.parameters);
-    device_close(device);
+    trainer_end(&trainer);
     latent_set_close(fit.data);
-    collective_close(fit.collective);
-    training_state_release(&state);
-    fit_tool_release_origin(&origin);
     return 0;
 }

@@ -38,25 +38,22 @@ static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
     return 0;
 }
 
-static void update(void *trainee, double learning_rate, double ema_decay, struct fit_outcome *out)
+static void update(void *trainee, double learning_rate, double ema_decay, struct step_result *r)
 {
     struct trainee *t = trainee;
-    struct autoencoder_step_result r;
-    autoencoder_step_update(t->step, learning_rate, ema_decay, &r);
-    if (r.applied) {
-        t->sums.reconstruction += r.losses.reconstruction;
-        t->sums.kl += r.losses.kl;
-        t->steps++;
-    }
-    *out = (struct fit_outcome){
-        .loss = r.losses.total,
-        .gradient_norm = r.gradient_norm,
-        .applied = r.applied,
-        .rescaled = r.rescaled,
-        .loss_scale = autoencoder_step_loss_scale(t->step),
-        .suspects = r.suspects,
-        .suspect_count = r.suspect_count,
-    };
+    autoencoder_step_update(t->step, learning_rate, ema_decay, r);
+    if (!r->applied)
+        return;
+    struct autoencoder_losses losses = autoencoder_step_losses(t->step);
+    t->sums.reconstruction += losses.reconstruction;
+    t->sums.kl += losses.kl;
+    t->steps++;
+}
+
+static struct updater *updater(void *trainee)
+{
+    struct trainee *t = trainee;
+    return autoencoder_step_updater(t->step);
 }
 
 /* Of LPIPS and the discriminator, where there are any. */
@@ -102,7 +99,6 @@ struct judging {
 
 static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct judging *j = arg;
     int height = j->pictures->height, width = j->pictures->width;
     size_t size = 3 * (size_t)height * (size_t)width;
@@ -144,10 +140,10 @@ static int judge(struct trainee *t, enum parameter_array which, struct quality *
 {
     const struct fit_loop *f = &t->f->loop;
     struct image_set *images = t->f->images;
-    int64_t count = image_set_order(images)->holdout, batch = f->options.batch, seen = 0;
+    int64_t count = image_set_order(images)->holdout, batch = f->options.step.batch, seen = 0;
     *mean = (struct quality){0};
     for (int64_t first = 0; first < count; first += batch) {
-        if (fit_stop_wanted(f->stop, f->collective))
+        if (fit_stop_requested(f))
             return 1;
         int64_t n = count - first < batch ? count - first : batch;
         image_set_read_holdout(images, first, n, &t->held_out);
@@ -227,10 +223,10 @@ static int add_pictures(struct grid *g, const float *pictures, const struct imag
 }
 
 /* The first held-out pictures, or where there are too few the first of all. */
-static void read_demo_pictures(struct trainee *t, struct image_batch *b)
+static void read_demo_images(struct trainee *t, struct image_batch *b)
 {
     const struct order *o = image_set_order(t->f->images);
-    int64_t n = t->f->demo_pictures < o->records ? t->f->demo_pictures : o->records;
+    int64_t n = t->f->demo_images < o->records ? t->f->demo_images : o->records;
     int64_t *records = xcalloc((size_t)n, sizeof *records);
     for (int64_t i = 0; i < n; i++)
         records[i] = n <= o->holdout ? order_holdout_at(o, i) : i;
@@ -243,7 +239,7 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     struct trainee *t = trainee;
     struct image_batch b = {0};
     struct grid grid = {0};
-    read_demo_pictures(t, &b);
+    read_demo_images(t, &b);
     if (b.n == 0) {
         image_batch_release(&b);
         return 0;
@@ -252,7 +248,7 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     float *reconstructions = xmalloc((size_t)b.n * size * sizeof *reconstructions);
     struct autoencoder_losses *losses = xcalloc((size_t)b.n, sizeof *losses);
     struct autoencoder_batch part = autoencoder_batch(&b);
-    for (int64_t i = 0, batch = t->f->step.batch; i < b.n; i += batch) {
+    for (int64_t i = 0, batch = t->f->loop.options.step.batch; i < b.n; i += batch) {
         part.n = b.n - i < batch ? b.n - i : batch;
         part.pictures = b.pictures + (size_t)i * size;
         autoencoder_step_reconstruct(t->step, ARRAY_EMA, &part, reconstructions + (size_t)i * size,
@@ -270,49 +266,48 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     return status;
 }
 
-static int open_trainee(struct trainee *t, struct error *e)
+static void close_trainee(void *trainee)
 {
-    const struct fit_autoencoder *f = t->f;
-    const struct training_state *s = f->loop.state;
-    struct parameters *parameters = f->loop.parameters;
-    if (autoencoder_step_open(&t->step, parameters, f->loop.collective, &f->step, e) != 0)
-        return -1;
-    if (f->loop.options.resumed && strcmp(s->precision, device_precision(parameters->device)) == 0)
-        autoencoder_step_set_loss_scale(t->step,
-                                        (struct loss_scale){s->loss_scale, s->loss_scale_steps});
-    struct batch_reader_options reader = {
-        .seed = f->step.seed,
-        .batch = f->step.batch,
-        .accumulate = f->step.accumulate,
-        .rank = f->loop.collective->rank,
-        .ranks = f->loop.collective->size,
-        .first_step = s->step,
-        .start = s->at,
-    };
-    return image_reader_open(&t->reader, f->images, &reader, f->flip, e);
+    struct trainee *t = trainee;
+    image_reader_close(t->reader);
+    autoencoder_step_close(t->step);
+    image_batch_release(&t->held_out);
+    free(t);
 }
 
-int fit_autoencoder_run(const struct fit_autoencoder *f, enum fit_end *end, struct error *e)
+static int open_trainee(const struct fit_loop *l, void **trainee, struct error *e)
 {
-    struct trainee_functions functions = {
-        .micro_batch = micro_batch,
-        .update = update,
-        .evaluate = evaluate,
-        .numbers = numbers,
-        .waited = waited,
-        .describe = describe,
-        .demo = f->demo_pictures > 0 ? demo : NULL,
-    };
-    struct trainee t = {.f = f};
-    struct fit_loop loop = f->loop;
-    loop.functions = &functions;
-    loop.trainee = &t;
-    loop.order = image_set_order(f->images);
-    int status = open_trainee(&t, e);
-    if (status == 0)
-        status = fit_loop_run(&loop, end, e);
-    image_reader_close(t.reader);
-    autoencoder_step_close(t.step);
-    image_batch_release(&t.held_out);
-    return status;
+    struct trainee *t = xcalloc(1, sizeof *t);
+    const struct fit_autoencoder *f = (const struct fit_autoencoder *)l;
+    struct batch_reader_options reader = fit_loop_reader_options(l);
+    t->f = f;
+    *trainee = t;
+    if (autoencoder_step_open(&t->step, l->parameters, l->collective, &l->options.step, &f->step,
+                              e) == 0 &&
+        image_reader_open(&t->reader, f->images, &reader, f->flip, e) == 0)
+        return 0;
+    close_trainee(t);
+    return -1;
 }
+
+static int64_t memory(const struct fit_loop *f, const struct step_options *o,
+                      const struct device *like)
+{
+    const struct fit_autoencoder *a = (const struct fit_autoencoder *)f;
+    const struct image_set_options *set = image_set_options(a->images);
+    return autoencoder_step_memory(f->parameters, o, &a->step, like, set->height, set->width);
+}
+
+const struct trainee_functions fit_autoencoder_functions = {
+    .open = open_trainee,
+    .close = close_trainee,
+    .updater = updater,
+    .micro_batch = micro_batch,
+    .update = update,
+    .evaluate = evaluate,
+    .numbers = numbers,
+    .waited = waited,
+    .describe = describe,
+    .demo = demo,
+    .memory = memory,
+};

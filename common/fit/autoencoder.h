@@ -5,17 +5,15 @@
 #include "common/fit/loop.h"
 #include "common/train/autoencoder_step.h"
 
-/* Training of a KL autoencoder on pictures: common/fit/loop.h with common/train/autoencoder_step.h
- * and common/data/image_set.h. */
+/* Training of a KL autoencoder on images: common/fit/loop.h with common/train/autoencoder_step.h
+ * and common/data/image_set.h. All of it belongs to the caller. */
 struct fit_autoencoder {
-    struct fit_loop loop; /* functions, trainee and order are filled in by the run */
-    struct autoencoder_step_options step; /* batch and accumulate as the loop's */
-    struct image_set *images;             /* signed */
-    bool flip;
-    int64_t demo_pictures; /* in a demo: originals above, reconstructions below; 0: no demos */
+    struct fit_loop loop;
+    struct autoencoder_step_options step;
+    struct image_set *images; /* signed */
+    bool flip;                /* mirror every other image */
+    int64_t demo_images;      /* in a demo grid: originals above, reconstructions below */
 };
-
-/* As fit_loop_run. */
-int fit_autoencoder_run(const struct fit_autoencoder *f, enum fit_end *end, struct error *e);
+extern const struct trainee_functions fit_autoencoder_functions;
 
 #endif

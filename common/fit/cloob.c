@@ -14,33 +14,17 @@
 #include "formats/shards/path_set.h"
 #include "formats/text/clip_bpe.h"
 
-/* What libraries need to work in, and what does not fit into the gaps. */
-#define MARGIN ((int64_t)1 << 30)
-
-/* CLOOB in training on an image set: the trainee of common/fit/loop.h. */
-struct cloob_trainee {
+/* CLOOB in training on image-caption pairs. */
+struct trainee {
     const struct fit_cloob *f;
     struct cloob_step *step;
     struct image_reader *reader;
     struct clip_bpe *bpe;
-    float *pictures;      /* [batch, 3, S, S] as the network takes them */
+    float *images;        /* [batch, 3, S, S] as the network takes them */
     int32_t *tokens;      /* [batch, context] */
-    bool cut;             /* a caption was too long: that has been said */
+    bool truncated;       /* a caption was too long: the user has been told */
     double cosine, steps; /* of the steps since they were last logged */
 };
-
-static struct fit_loop loop_of(const struct fit_cloob *f)
-{
-    return (struct fit_loop){
-        .options = f->options,
-        .order = image_set_order(f->images),
-        .parameters = f->parameters,
-        .collective = f->collective,
-        .run = f->run,
-        .state = f->state,
-        .stop = f->stop,
-    };
-}
 
 int fit_cloob_sizes(struct cloob_sizes *sizes, const struct parameters *p, struct error *e)
 {
@@ -64,12 +48,6 @@ int fit_cloob_sizes(struct cloob_sizes *sizes, const struct parameters *p, struc
     return status;
 }
 
-void fit_cloob_announce(const struct fit_cloob *f, int64_t memory_bytes)
-{
-    struct fit_loop loop = loop_of(f);
-    fit_loop_announce(&loop, memory_bytes);
-}
-
 struct resizing {
     float *out;
     const float *in;
@@ -79,21 +57,20 @@ struct resizing {
 
 static void resize_some(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct resizing *r = arg;
     for (int64_t i = begin; i < end; i++)
         prep_bicubic(r->out + i * r->out_pixels, r->out_side, r->out_side, r->in + i * r->in_pixels,
                      3, r->in_height, r->in_width);
 }
 
-/* The pictures as the network takes them: themselves, or resized into u->pictures. */
-static const float *pictures_of(const struct cloob_trainee *u, const struct image_batch *b)
+/* The pictures as the network takes them: themselves, or resized into u->images. */
+static const float *pictures_of(const struct trainee *u, const struct image_batch *b)
 {
     int side = (int)cloob_step_sizes(u->step)->image_size;
     if (b->height == side && b->width == side)
         return b->pictures;
     struct resizing r = {
-        .out = u->pictures,
+        .out = u->images,
         .in = b->pictures,
         .out_pixels = 3 * (int64_t)side * side,
         .in_pixels = 3 * (int64_t)b->height * b->width,
@@ -102,24 +79,24 @@ static const float *pictures_of(const struct cloob_trainee *u, const struct imag
         .in_width = b->width,
     };
     parallel_for(b->n, 1, resize_some, &r);
-    return u->pictures;
+    return u->images;
 }
 
-static void make_tokens(struct cloob_trainee *u, const struct image_batch *b)
+static void make_tokens(struct trainee *u, const struct image_batch *b)
 {
     size_t context = (size_t)cloob_step_sizes(u->step)->context;
     for (int64_t i = 0; i < b->n; i++) {
         size_t cut =
             clip_bpe_encode_row(u->bpe, b->captions[i], u->tokens + (size_t)i * context, context);
-        if (cut > 0 && !u->cut)
+        if (cut > 0 && !u->truncated)
             warn("the caption of '%s' has %zu tokens more than the context: its end is not seen, "
                  "nor that of others as long",
                  image_set_path(u->f->images, (int64_t)b->samples[i]), cut);
-        u->cut |= cut > 0;
+        u->truncated |= cut > 0;
     }
 }
 
-static struct cloob_batch batch_of(struct cloob_trainee *u, const struct image_batch *b)
+static struct cloob_batch batch_of(struct trainee *u, const struct image_batch *b)
 {
     make_tokens(u, b);
     return (struct cloob_batch){b->n, pictures_of(u, b), u->tokens, b->samples};
@@ -127,7 +104,7 @@ static struct cloob_batch batch_of(struct cloob_trainee *u, const struct image_b
 
 static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
 {
-    struct cloob_trainee *u = trainee;
+    struct trainee *u = trainee;
     const struct image_batch *b;
     if (image_reader_next(u->reader, &b, e) != 0)
         return -1;
@@ -137,30 +114,26 @@ static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
     return 0;
 }
 
-static void update(void *trainee, double learning_rate, double ema_decay, struct fit_outcome *out)
+static void update(void *trainee, double learning_rate, double ema_decay, struct step_result *r)
 {
-    struct cloob_trainee *u = trainee;
-    struct cloob_step_result r;
-    cloob_step_update(u->step, learning_rate, ema_decay, &r);
-    if (r.applied) {
-        u->cosine += r.cosine;
-        u->steps++;
-    }
-    *out = (struct fit_outcome){
-        .loss = r.loss,
-        .gradient_norm = r.gradient_norm,
-        .applied = r.applied,
-        .rescaled = r.rescaled,
-        .loss_scale = cloob_step_loss_scale(u->step),
-        .suspects = r.suspects,
-        .suspect_count = r.suspect_count,
-    };
+    struct trainee *u = trainee;
+    cloob_step_update(u->step, learning_rate, ema_decay, r);
+    if (!r->applied)
+        return;
+    u->cosine += cloob_step_cosine(u->step);
+    u->steps++;
+}
+
+static struct updater *updater(void *trainee)
+{
+    struct trainee *u = trainee;
+    return cloob_step_updater(u->step);
 }
 
 /* Of all ranks' pairs already. */
 static void numbers(void *trainee, struct fit_numbers *n)
 {
-    struct cloob_trainee *u = trainee;
+    struct trainee *u = trainee;
     if (u->steps > 0)
         fit_number(n, "cosine", u->cosine / u->steps);
     u->cosine = u->steps = 0;
@@ -183,7 +156,7 @@ static bool is_new_caption(struct held_out *h, const int32_t *tokens, int64_t co
 }
 
 /* Embeds of a batch, without those whose captions were there before. */
-static void embed_batch(struct cloob_trainee *u, enum parameter_array which, struct held_out *h,
+static void embed_batch(struct trainee *u, enum parameter_array which, struct held_out *h,
                         struct image_batch *b)
 {
     const struct cloob_sizes *sizes = cloob_step_sizes(u->step);
@@ -210,15 +183,15 @@ static void embed_batch(struct cloob_trainee *u, enum parameter_array which, str
     h->count += kept;
 }
 
-static int embed_holdout(struct cloob_trainee *u, enum parameter_array which, struct held_out *h,
+static int embed_holdout(struct trainee *u, enum parameter_array which, struct held_out *h,
                          struct error *e)
 {
     const struct fit_cloob *f = u->f;
-    int64_t count = image_set_order(f->images)->holdout, batch = f->step.batch;
+    int64_t count = image_set_order(f->images)->holdout, batch = f->loop.options.step.batch;
     struct image_batch b = {0};
     int status = 0;
     for (int64_t first = 0; first < count && status == 0; first += batch) {
-        status = fit_stop_wanted(f->stop, f->collective);
+        status = fit_stop_requested(&f->loop);
         if (status != 0)
             break;
         int64_t n = count - first < batch ? count - first : batch;
@@ -232,9 +205,9 @@ static int embed_holdout(struct cloob_trainee *u, enum parameter_array which, st
 }
 
 /* Means over groups. */
-static struct cloob_scores score(struct cloob_trainee *u, const struct held_out *h, int64_t *judged)
+static struct cloob_scores score(struct trainee *u, const struct held_out *h, int64_t *judged)
 {
-    int64_t size = h->count < FIT_CLOOB_JUDGED ? h->count : FIT_CLOOB_JUDGED;
+    int64_t size = h->count < FIT_CLOOB_GROUP ? h->count : FIT_CLOOB_GROUP;
     int64_t groups = h->count / size, d = cloob_step_sizes(u->step)->embed_width;
     double share = 1 / (double)groups;
     struct cloob_scores mean = {0};
@@ -251,7 +224,7 @@ static struct cloob_scores score(struct cloob_trainee *u, const struct held_out 
 }
 
 /* 1: a signal came in between. */
-static int judge(struct cloob_trainee *u, enum parameter_array which, struct cloob_scores *scores,
+static int judge(struct trainee *u, enum parameter_array which, struct cloob_scores *scores,
                  int64_t *judged, struct error *e)
 {
     struct held_out h = {0};
@@ -267,7 +240,7 @@ static int judge(struct cloob_trainee *u, enum parameter_array which, struct clo
 
 static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 {
-    struct cloob_trainee *u = trainee;
+    struct trainee *u = trainee;
     struct cloob_scores ema, raw;
     int64_t judged;
     int status = judge(u, ARRAY_EMA, &ema, &judged, e);
@@ -291,123 +264,75 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 
 static double waited(void *trainee)
 {
-    struct cloob_trainee *u = trainee;
+    struct trainee *u = trainee;
     return image_reader_waited(u->reader);
 }
 
 static char *describe(void *trainee, uint64_t sample)
 {
-    struct cloob_trainee *u = trainee;
+    struct trainee *u = trainee;
     return xstrdup(image_set_path(u->f->images, (int64_t)sample));
 }
 
-static int open_trainee(struct cloob_trainee *u, struct error *e)
+static void close_trainee(void *trainee)
+{
+    struct trainee *u = trainee;
+    image_reader_close(u->reader);
+    clip_bpe_free(u->bpe);
+    cloob_step_close(u->step);
+    free(u->images);
+    free(u->tokens);
+    free(u);
+}
+
+static int open_parts(struct trainee *u, struct error *e)
 {
     const struct fit_cloob *f = u->f;
-    if (cloob_step_open(&u->step, f->parameters, f->collective, &f->step, e) != 0)
+    const struct fit_loop *l = &f->loop;
+    const struct step_options *o = &l->options.step;
+    struct batch_reader_options reader = fit_loop_reader_options(l);
+    if (cloob_step_open(&u->step, l->parameters, l->collective, o, &f->step, e) != 0)
         return -1;
     const struct cloob_sizes *sizes = cloob_step_sizes(u->step);
     if (clip_bpe_new(&u->bpe, sizes->vocabulary, e) != 0)
         return -1;
-    const char *precision = device_precision(f->parameters->device);
-    if (f->options.resumed && strcmp(f->state->precision, precision) == 0)
-        cloob_step_set_loss_scale(
-            u->step, (struct loss_scale){f->state->loss_scale, f->state->loss_scale_steps});
-    size_t n = (size_t)f->step.batch, side = (size_t)sizes->image_size;
-    u->pictures = xmalloc(n * 3 * side * side * sizeof *u->pictures);
+    size_t n = (size_t)o->batch, side = (size_t)sizes->image_size;
+    u->images = xmalloc(n * 3 * side * side * sizeof *u->images);
     u->tokens = xmalloc(n * (size_t)sizes->context * sizeof *u->tokens);
-    struct batch_reader_options reader = {
-        .seed = f->seed,
-        .batch = f->step.batch,
-        .accumulate = f->step.accumulate,
-        .rank = f->collective->rank,
-        .ranks = f->collective->size,
-        .first_step = f->state->step,
-        .start = f->state->at,
-    };
     return image_reader_open(&u->reader, f->images, &reader, f->flip, e);
 }
 
-static void close_trainee(struct cloob_trainee *u)
+static int open_trainee(const struct fit_loop *f, void **trainee, struct error *e)
 {
-    image_reader_close(u->reader);
-    clip_bpe_free(u->bpe);
-    cloob_step_close(u->step);
-    free(u->pictures);
-    free(u->tokens);
+    struct trainee *u = xcalloc(1, sizeof *u);
+    u->f = (const struct fit_cloob *)f;
+    *trainee = u;
+    if (open_parts(u, e) == 0)
+        return 0;
+    close_trainee(u);
+    return -1;
 }
 
-int fit_cloob_run(const struct fit_cloob *f, enum fit_end *end, struct error *e)
+static int64_t memory(const struct fit_loop *f, const struct step_options *o,
+                      const struct device *like)
 {
-    CHECK(f->step.batch == f->options.batch && f->step.accumulate == f->options.accumulate);
-    struct trainee_functions functions = {
-        .micro_batch = micro_batch,
-        .update = update,
-        .evaluate = evaluate,
-        .numbers = numbers,
-        .waited = waited,
-        .describe = describe,
-    };
-    struct cloob_trainee u = {.f = f};
-    struct fit_loop loop = loop_of(f);
-    loop.functions = &functions;
-    loop.trainee = &u;
-    int status = open_trainee(&u, e);
-    if (status == 0)
-        status = fit_loop_run(&loop, end, e);
-    close_trainee(&u);
-    return status;
-}
-
-static int64_t needed_with(const struct fit_cloob *f, const struct cloob_step_options *o)
-{
+    const struct fit_cloob *c = (const struct fit_cloob *)f;
     struct architecture architecture = parameters_architecture(f->parameters);
-    bool evaluates = image_set_order(f->images)->holdout > 0;
-    int64_t bytes =
-        cloob_step_memory(&architecture, o, f->parameters->device, evaluates ? o->batch : 0);
+    bool evaluates = f->order->holdout > 0;
+    int64_t bytes = cloob_step_memory(&architecture, o, &c->step, like, evaluates ? o->batch : 0);
     architecture_release(&architecture);
     return bytes;
 }
 
-int64_t fit_cloob_memory(const struct fit_cloob *f)
-{
-    const struct parameters *p = f->parameters;
-    int64_t needed = needed_with(f, &f->step);
-    double array = (double)p->elements * sizeof(float);
-    char one[32], moments[32], step[32];
-    note("memory: weights, their average and gradients %s each, moments %s, a step of %" PRId64
-         " pairs in %s %s",
-         format_bytes(one, array), format_bytes(moments, 2 * array), f->step.batch,
-         device_precision(p->device), format_bytes(step, (double)needed - 5 * array));
-    return needed;
-}
-
-int fit_cloob_check_memory(const struct fit_cloob *f, int64_t needed, struct error *e)
-{
-    struct device *d = f->parameters->device;
-    size_t left = device_memory_left(d);
-    if (left == SIZE_MAX)
-        return 0;
-    int64_t available = (int64_t)(left + device_memory(d).in_use) - MARGIN;
-    if (needed <= available)
-        return 0;
-    char wanted[32], there[32], fits[32];
-    error_set(e, "it takes %s, the device has %s", format_bytes(wanted, (double)needed),
-              format_bytes(there, (double)available));
-    struct cloob_step_options o = f->step;
-    for (int64_t all = o.batch * o.accumulate; o.batch > 1;) {
-        do
-            o.batch--;
-        while (all % o.batch != 0);
-        o.accumulate = all / o.batch;
-        int64_t less = needed_with(f, &o);
-        if (less > available)
-            continue;
-        char before[sizeof e->text];
-        snprintf(before, sizeof before, "%s", e->text);
-        return error_set(
-            e, "%s; the same with --batch-size %" PRId64 " --accumulate %" PRId64 " takes %s",
-            before, o.batch, o.accumulate, format_bytes(fits, (double)less));
-    }
-    return -1;
-}
+const struct trainee_functions fit_cloob_functions = {
+    .open = open_trainee,
+    .close = close_trainee,
+    .updater = updater,
+    .micro_batch = micro_batch,
+    .update = update,
+    .evaluate = evaluate,
+    .numbers = numbers,
+    .waited = waited,
+    .describe = describe,
+    .memory = memory,
+};

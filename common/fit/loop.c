@@ -22,6 +22,7 @@ struct tally {
 
 struct loop {
     const struct fit_loop *f;
+    void *trainee;
     struct training_state *s;
     int64_t effective_batch;
     struct metrics *metrics;
@@ -39,16 +40,24 @@ void fit_number(struct fit_numbers *n, const char *name, double value)
     n->items[n->count++] = (struct metric){name, value};
 }
 
-bool fit_stop_wanted(const volatile sig_atomic_t *stop, struct collective *c)
+bool fit_stop_requested(const struct fit_loop *f)
 {
-    double wanted = *stop != 0;
-    collective_allreduce_host(c, &wanted, 1);
-    return wanted > 0;
+    double requested = *f->stop != 0;
+    collective_allreduce_host(f->collective, &requested, 1);
+    return requested > 0;
 }
 
-static bool stop_wanted(const struct loop *l)
+struct batch_reader_options fit_loop_reader_options(const struct fit_loop *f)
 {
-    return fit_stop_wanted(l->f->stop, l->f->collective);
+    return (struct batch_reader_options){
+        .seed = f->options.step.seed,
+        .batch = f->options.step.batch,
+        .accumulate = f->options.step.accumulate,
+        .rank = f->collective->rank,
+        .ranks = f->collective->size,
+        .first_step = f->state->step,
+        .start = f->state->at,
+    };
 }
 
 static bool is_first_rank(const struct loop *l)
@@ -56,20 +65,21 @@ static bool is_first_rank(const struct loop *l)
     return l->f->collective->rank == 0;
 }
 
-int64_t fit_loop_effective_batch(const struct fit_loop *f)
+static int64_t effective_batch(const struct fit_loop *f)
 {
-    return f->options.batch * f->options.accumulate * f->collective->size;
+    return step_effective_batch(&f->options.step, f->collective);
 }
 
-int64_t fit_loop_steps_left(const struct fit_loop_options *o, const struct order *order,
-                            const struct training_state *s, int64_t effective_batch)
+int64_t fit_loop_steps_left(const struct fit_loop *f)
 {
-    int64_t left = INT64_MAX;
+    const struct fit_options *o = &f->options;
+    const struct training_state *s = f->state;
+    int64_t left = INT64_MAX, batch = effective_batch(f);
     if (o->steps > 0)
         left = o->steps - s->step;
     if (o->epochs > 0) {
-        int64_t until = (o->epochs - s->at.epoch) * order_steps_per_epoch(order, effective_batch) -
-                        s->at.place / effective_batch;
+        int64_t until = (o->epochs - s->at.epoch) * order_steps_per_epoch(f->order, batch) -
+                        s->at.place / batch;
         left = until < left ? until : left;
     }
     return left == INT64_MAX ? -1 : left < 0 ? 0 : left;
@@ -77,11 +87,12 @@ int64_t fit_loop_steps_left(const struct fit_loop_options *o, const struct order
 
 void fit_loop_announce(const struct fit_loop *f, int64_t memory_bytes)
 {
-    const struct fit_loop_options *o = &f->options;
-    int64_t ranks = f->collective->size, effective = o->batch * o->accumulate * ranks;
+    const struct step_options *o = &f->options.step;
+    int ranks = f->collective->size;
+    int64_t effective = effective_batch(f);
     char parameters[32], images[32], held_out[64] = "", steps[32], memory[32], product[80] = "";
     if (effective != o->batch)
-        snprintf(product, sizeof product, " (%" PRId64 " x %" PRId64 " x %" PRId64 ")", o->batch,
+        snprintf(product, sizeof product, " (%" PRId64 " x %" PRId64 " x %d)", o->batch,
                  o->accumulate, ranks);
     if (f->order->holdout > 0)
         snprintf(held_out, sizeof held_out, " and %s held out",
@@ -93,6 +104,8 @@ void fit_loop_announce(const struct fit_loop *f, int64_t memory_bytes)
            format_count(images, order_training_count(f->order)), held_out,
            format_count(steps, order_steps_per_epoch(f->order, effective)),
            format_bytes(memory, (double)memory_bytes));
+    if (f->functions->announce)
+        f->functions->announce(f);
 }
 
 /* A run goes on without its numbers, say when the disk is full, but not in silence. */
@@ -105,11 +118,11 @@ static void metrics_result(struct loop *l, int status, const struct error *e)
 
 static void tally_reset(struct loop *l)
 {
-    double waited = l->f->functions->waited(l->f->trainee);
+    double waited = l->f->functions->waited(l->trainee);
     l->tally = (struct tally){.begin = seconds_now(), .waited = waited};
 }
 
-static void tally_add(struct tally *t, const struct fit_outcome *r)
+static void tally_add(struct tally *t, const struct step_result *r)
 {
     t->steps++;
     if (!r->applied)
@@ -127,7 +140,7 @@ static void log_steps(struct loop *l)
     double now = seconds_now(), seconds = now - t->begin;
     double applied = t->applied > 0 ? (double)t->applied : NAN;
     double images_per_second = (double)t->images / seconds;
-    double waited = f->functions->waited(f->trainee) - t->waited;
+    double waited = f->functions->waited(l->trainee) - t->waited;
     double place = (double)s->at.place / (double)order_training_count(f->order);
     struct fit_numbers n = {0};
     fit_number(&n, "loss", t->loss / applied);
@@ -142,7 +155,7 @@ static void log_steps(struct loop *l)
     if (strcmp(s->precision, "fp16") == 0)
         fit_number(&n, "loss-scale", s->loss_scale);
     if (f->functions->numbers)
-        f->functions->numbers(f->trainee, &n);
+        f->functions->numbers(l->trainee, &n);
     note("step %" PRId64 ": loss %.5f, gradient norm %.4f, learning rate %.4g, %.1f images/s",
          s->step, t->loss / applied, t->gradient_norm / applied, s->learning_rate,
          images_per_second);
@@ -157,7 +170,7 @@ static int log_holdout(struct loop *l, struct error *e)
     const struct fit_loop *f = l->f;
     struct fit_numbers n = {0};
     double begin = seconds_now();
-    int status = f->functions->evaluate(f->trainee, &n, e);
+    int status = f->functions->evaluate(l->trainee, &n, e);
     l->tally.begin += seconds_now() - begin; /* images/s is that of training */
     if (status != 0)
         return status < 0 ? -1 : 0;
@@ -171,14 +184,14 @@ static int log_holdout(struct loop *l, struct error *e)
 }
 
 /* Warns of an update that was left out, naming some of what was in it; metrics.jsonl names all. */
-static void report_bad_step(struct loop *l, const struct fit_outcome *r)
+static void report_bad_step(struct loop *l, const struct step_result *r)
 {
     const struct training_state *s = l->s;
     int count = (int)r->suspect_count;
     char **paths = xcalloc((size_t)count + 1, sizeof *paths), *named = xstrdup("");
     struct error e;
     for (int i = 0; i < count; i++) {
-        paths[i] = l->f->functions->describe(l->f->trainee, r->suspects[i]);
+        paths[i] = l->f->functions->describe(l->trainee, r->suspects[i]);
         if (i < PATHS_IN_WARNING) {
             char *longer = xasprintf("%s%s'%s'", named, i ? ", " : "", paths[i]);
             free(named);
@@ -203,7 +216,7 @@ static void report_bad_step(struct loop *l, const struct fit_outcome *r)
     free(text);
 }
 
-static void account(struct loop *l, const struct fit_outcome *r, double rate, double decay)
+static void account(struct loop *l, const struct step_result *r, double rate, double decay)
 {
     struct training_state *s = l->s;
     s->step++;
@@ -212,8 +225,9 @@ static void account(struct loop *l, const struct fit_outcome *r, double rate, do
     s->learning_rate = rate;
     s->ema_decay = decay;
     s->updates = l->f->parameters->updates;
-    s->loss_scale = r->loss_scale.scale;
-    s->loss_scale_steps = r->loss_scale.updates;
+    const struct loss_scale *scale = &l->f->functions->updater(l->trainee)->loss_scale;
+    s->loss_scale = scale->scale;
+    s->loss_scale_steps = scale->updates;
     l->tally.images += l->effective_batch;
     tally_add(&l->tally, r);
     if (r->applied) {
@@ -239,17 +253,17 @@ static void account(struct loop *l, const struct fit_outcome *r, double rate, do
 static int run_step(struct loop *l, struct error *e)
 {
     const struct fit_loop *f = l->f;
-    const struct fit_loop_options *o = &f->options;
-    for (int64_t k = 0; k < o->accumulate; k++) {
-        if (stop_wanted(l))
+    const struct fit_options *o = &f->options;
+    for (int64_t k = 0; k < o->step.accumulate; k++) {
+        if (fit_stop_requested(l->f))
             return 1;
-        if (f->functions->micro_batch(f->trainee, l->s->step, k, e) != 0)
+        if (f->functions->micro_batch(l->trainee, l->s->step, k, e) != 0)
             return -1;
     }
     double rate = learning_rate_at(&o->rate, l->s->step);
     double decay = ema_decay_at(f->parameters->updates + 1, o->ema_decay_at);
-    struct fit_outcome r = {0};
-    f->functions->update(f->trainee, rate, decay, &r);
+    struct step_result r = {0};
+    f->functions->update(l->trainee, rate, decay, &r);
     account(l, &r, rate, decay);
     return 0;
 }
@@ -281,12 +295,12 @@ static void demo_if_due(struct loop *l)
 {
     const struct fit_loop *f = l->f;
     const char *folder = run_folder(f->run);
-    if (!f->functions->demo || !is_first_rank(l) || !due(l->s->step, f->options.demo_every) ||
-        *f->stop || demo_exists(folder, l->s->step))
+    if (!f->demos || !is_first_rank(l) || !due(l->s->step, f->options.demo_every) || *f->stop ||
+        demo_exists(folder, l->s->step))
         return;
     double begin = seconds_now();
     struct error e;
-    if (f->functions->demo(f->trainee, folder, l->s->step, l->metrics, &e) < 0)
+    if (f->functions->demo(l->trainee, folder, l->s->step, l->metrics, &e) < 0)
         warn("cannot make the demo grid of step %" PRId64 ": %s", l->s->step, e.text);
     l->tally.begin += seconds_now() - begin;
 }
@@ -303,7 +317,7 @@ static void show_progress(struct loop *l)
  * be made until then. */
 static int between_steps(struct loop *l, struct error *e)
 {
-    const struct fit_loop_options *o = &l->f->options;
+    const struct fit_options *o = &l->f->options;
     struct error failure;
     show_progress(l);
     if (due(l->s->step, o->log_every))
@@ -319,8 +333,8 @@ static int between_steps(struct loop *l, struct error *e)
 /* 1: signalled, 2: too many bad steps. */
 static int run_loop(struct loop *l, struct error *e)
 {
-    const struct fit_loop_options *o = &l->f->options;
-    while (fit_loop_steps_left(o, l->f->order, l->s, l->effective_batch) != 0) {
+    const struct fit_options *o = &l->f->options;
+    while (fit_loop_steps_left(l->f) != 0) {
         int status = run_step(l, e);
         if (status != 0)
             return status;
@@ -334,10 +348,10 @@ static int run_loop(struct loop *l, struct error *e)
 
 static int finish(struct loop *l, struct error *e)
 {
-    const struct fit_loop_options *o = &l->f->options;
+    const struct fit_options *o = &l->f->options;
     if (l->tally.steps > 0)
         log_steps(l);
-    if (l->f->order->holdout > 0 && !stop_wanted(l) && l->s->step > l->first_step &&
+    if (l->f->order->holdout > 0 && !fit_stop_requested(l->f) && l->s->step > l->first_step &&
         !due(l->s->step, o->holdout_every) && log_holdout(l, e) != 0)
         return -1;
     if (l->saved_step != l->s->step)
@@ -353,34 +367,57 @@ static int begin(struct loop *l, struct error *e)
     l->begin = seconds_now();
     l->resumed_seconds = l->s->seconds;
     l->first_step = l->s->step;
-    l->saved_step = l->f->options.saved ? l->s->step : -1;
-    if (!l->f->options.resumed && l->f->order->holdout > 0 && log_holdout(l, e) != 0)
+    l->saved_step = l->f->saved ? l->s->step : -1;
+    if (!l->f->resumed && l->f->order->holdout > 0 && log_holdout(l, e) != 0)
         return -1;
     demo_if_due(l);
-    int64_t left = fit_loop_steps_left(&l->f->options, l->f->order, l->s, l->effective_batch);
+    int64_t left = fit_loop_steps_left(l->f);
     l->progress = progress_start("training", "images", left < 0 ? -1 : left * l->effective_batch);
     tally_reset(l);
     return 0;
 }
 
-int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e)
+/* The loss scale of mixed precision continues where the checkpoint left it. */
+static void restore_loss_scale(struct loop *l)
 {
-    struct loop l = {.f = f, .s = f->state, .effective_batch = fit_loop_effective_batch(f)};
-    snprintf(f->state->precision, sizeof f->state->precision, "%s",
-             device_precision(f->parameters->device));
-    if (metrics_open(&l.metrics, run_folder(f->run), f->options.resumed ? f->state->step : -1, e))
-        return error_prefix(e, "cannot write the metrics of '%s'", run_folder(f->run));
-    int status = begin(&l, e);
+    const struct training_state *s = l->s;
+    const char *precision = device_precision(l->f->parameters->device);
+    if (l->f->resumed && strcmp(s->precision, precision) == 0)
+        updater_set_loss_scale(l->f->functions->updater(l->trainee),
+                               (struct loss_scale){s->loss_scale, s->loss_scale_steps});
+}
+
+/* With the trainee and the metrics open. */
+static int run(struct loop *l, enum fit_end *end, struct error *e)
+{
+    int status = begin(l, e);
     if (status == 0)
-        status = run_loop(&l, e);
-    progress_finish(l.progress);
-    l.progress = NULL;
+        status = run_loop(l, e);
+    progress_finish(l->progress);
+    l->progress = NULL;
     *end = status == 1 ? FIT_STOPPED : status == 2 ? FIT_BAD : FIT_COMPLETE;
     if (status == 2)
         error_set(e, "%" PRId64 " steps in a row were not finite, up to step %" PRId64,
-                  f->state->bad_steps_in_a_row, f->state->step - 1);
+                  l->s->bad_steps_in_a_row, l->s->step - 1);
     if (status == 0 || status == 1)
-        status = finish(&l, e);
-    metrics_close(l.metrics);
+        status = finish(l, e);
     return status < 0 ? -1 : 0;
+}
+
+int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e)
+{
+    struct loop l = {.f = f, .s = f->state, .effective_batch = effective_batch(f)};
+    if (f->functions->open(f, &l.trainee, e) != 0)
+        return -1;
+    restore_loss_scale(&l);
+    snprintf(f->state->precision, sizeof f->state->precision, "%s",
+             device_precision(f->parameters->device));
+    int status = metrics_open(&l.metrics, run_folder(f->run), f->resumed ? f->state->step : -1, e);
+    if (status != 0)
+        error_prefix(e, "cannot write the metrics of '%s'", run_folder(f->run));
+    else
+        status = run(&l, end, e);
+    metrics_close(l.metrics);
+    f->functions->close(l.trainee);
+    return status;
 }

@@ -5,49 +5,9 @@
 #include <string.h>
 
 #include "common/base/message.h"
-#include "common/nets/unet.h"
 
-int fit_read_weights(struct parameters **p, const char *path, enum net net,
-                     bool (*fixed)(const char *name), struct device *d, struct error *e)
-{
-    struct weights *w;
-    struct named_weights names;
-    if (weights_open(&w, path, e) != 0)
-        return error_prefix(e, "cannot read '%s'", path);
-    int status = names_resolve(&names, w, net, PICK_EMA, e);
-    if (status == 0) {
-        status = parameters_from_names_fixing(p, &names, fixed, d, e);
-        names_release(&names);
-    }
-    weights_close(w);
-    return status == 0 ? 0 : error_prefix(e, "cannot use '%s'", path);
-}
-
-int fit_check_network(const struct parameters *p, const struct shard_info *store, struct error *e)
-{
-    struct named_weights names;
-    struct unet *unet = NULL;
-    parameters_names(&names, p, ARRAY_WEIGHTS);
-    int status = unet_load(&unet, &names, p->device, e);
-    if (status == 0) {
-        const struct unet_sizes *u = unet_sizes(unet);
-        if (u->latent_channels != store->latent_channels || u->embed_width != store->embed_size)
-            status = error_set(e,
-                               "the U-Net takes latents of %" PRId64 " channels and embeds of "
-                               "%" PRId64 " numbers, the data have %d and %d",
-                               u->latent_channels, u->embed_width, store->latent_channels,
-                               store->embed_size);
-        else if (store->latent_height % u->side_multiple || store->latent_width % u->side_multiple)
-            status = error_set(e, "latents of %dx%d: the U-Net takes multiples of %d",
-                               store->latent_height, store->latent_width, u->side_multiple);
-    }
-    unet_free(unet);
-    names_release(&names);
-    return status;
-}
-
-int fit_check_data(struct training_state *state, const struct training_state *saved,
-                   const struct fit_data *data, int64_t effective_batch, struct error *e)
+int run_check_data(struct training_state *state, const struct training_state *saved,
+                   const struct run_data *data, int64_t effective_batch, struct error *e)
 {
     const struct order *o = data->order;
     if (shard_info_check(&saved->store, &data->store, e) != 0)
@@ -62,7 +22,7 @@ int fit_check_data(struct training_state *state, const struct training_state *sa
     return 0;
 }
 
-void fit_fill_state(struct training_state *state, const struct fit_data *data)
+void run_record_data(struct training_state *state, const struct run_data *data)
 {
     state->store = data->store;
     strcpy(state->dataset_hash, data->hash);
@@ -79,7 +39,7 @@ static bool same_folder(const char *a, const char *b)
     return same;
 }
 
-static int check_run(const struct run *r, bool same, const struct fit_origin *o, struct error *e)
+static int check_run(const struct run *r, bool same, const struct run_origin *o, struct error *e)
 {
     const char *folder = run_folder(r);
     if (run_checkpoints(r) > 0 && !o->checkpoint)
@@ -99,7 +59,7 @@ static int check_run(const struct run *r, bool same, const struct fit_origin *o,
     return status;
 }
 
-int fit_open_run(struct run **r, bool *same, const char *folder, const struct fit_origin *o,
+int run_begin(struct run **r, bool *same, const char *folder, const struct run_origin *o,
                  int64_t bytes, struct error *e)
 {
     if (run_open(r, folder, e) != 0)

@@ -5,42 +5,32 @@
 
 #include "common/data/order.h"
 #include "common/run/checkpoint.h"
-#include "common/train/parameters.h"
 
-/* How a run begins: anew, with the weights of a file, or where a checkpoint stands.
- * Reasons name the files. */
+/* How a run begins: from scratch or from a checkpoint, on which data, in which folder. Reasons for
+ * failures name the files. */
 
-/* Weights of a network alone, of any file that names_resolve knows; averaged ones where there are.
- * fixed: see parameters_from_names_fixing; NULL: all are trained. */
-int fit_read_weights(struct parameters **p, const char *path, enum net net,
-                     bool (*fixed)(const char *name), struct device *d, struct error *e);
-
-/* Whether the U-Net takes what the store holds. */
-int fit_check_network(const struct parameters *p, const struct shard_info *store, struct error *e);
-
-/* What a run is trained on, as its state knows it. */
-struct fit_data {
-    struct shard_info store; /* sizes, and the networks that the data come from */
+/* What a run is trained on, as its state records it. */
+struct run_data {
+    struct shard_info store; /* sizes, and the networks that made the data */
     const struct order *order;
     char hash[CHECKPOINT_HASH_SIZE];
 };
 
-/* Data that a run goes on with may have changed, which brings a warning, but not their sizes nor
- * the networks they come from. Moves state->at to the next epoch where the old place is not there
- * any more. */
-int fit_check_data(struct training_state *state, const struct training_state *saved,
-                   const struct fit_data *data, int64_t effective_batch, struct error *e);
-void fit_fill_state(struct training_state *state, const struct fit_data *data);
+/* Data of a resumed run may have changed, which brings a warning, but not their sizes nor the
+ * networks that made them. Moves state->at to the next epoch if the old place no longer exists. */
+int run_check_data(struct training_state *state, const struct training_state *saved,
+                   const struct run_data *data, int64_t effective_batch, struct error *e);
+void run_record_data(struct training_state *state, const struct run_data *data);
 
-/* Where a run that goes on comes from; both NULL: it begins anew. */
-struct fit_origin {
-    char *checkpoint, *run; /* the folder, and the run's folder it is in */
+/* Where a resumed run comes from; both NULL: it is not resumed. */
+struct run_origin {
+    char *checkpoint, *run; /* folders: the checkpoint's and that of the run it is in */
 };
 
-/* Opens the folder for a run that starts there. Refuses one that holds another run, and to go on
- * from a checkpoint that is not its run's last, which would leave two stories in one folder. *same:
- * the origin's run goes on. checkpoint_bytes must be free there. */
-int fit_open_run(struct run **r, bool *same, const char *folder, const struct fit_origin *o,
-                 int64_t checkpoint_bytes, struct error *e);
+/* Opens the folder of a run that starts from o. Refuses a folder that holds another run, and
+ * resuming in place from a checkpoint that is not the run's last: that would leave two histories in
+ * one folder. *same: o's run continues in its own folder. checkpoint_bytes must be free there. */
+int run_begin(struct run **r, bool *same, const char *folder, const struct run_origin *o,
+              int64_t checkpoint_bytes, struct error *e);
 
 #endif

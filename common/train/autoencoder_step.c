@@ -8,13 +8,8 @@
 #include "common/base/rng.h"
 #include "common/base/threads.h"
 #include "common/train/loss.h"
+#include "common/train/network_views.h"
 #include "kernels/tape.h"
-
-/* A network that shows the parameters's parameters or EMA. */
-struct shown {
-    struct named_weights names;
-    struct kl *kl;
-};
 
 /* A micro-batch in the host's memory, image by image. */
 struct work {
@@ -33,12 +28,13 @@ struct work {
 struct autoencoder_step {
     struct parameters *parameters;
     struct collective *collective;
-    struct autoencoder_step_options options;
-    struct shown trained, average; /* average: opened when first asked for */
-    bool average_is_fresh;         /* its working copies are of the weights as they are */
+    struct step_options options;
+    struct autoencoder_step_options loss_options;
+    struct network_views views;
     bool trains_encoder;
     struct tape encoder, decoder;      /* the posterior is sampled between the halves */
     struct autoencoder_losses *losses; /* [batch * accumulate] */
+    struct autoencoder_losses means;   /* of the last update */
     uint64_t *samples, *suspects;
     int64_t micro_batch; /* done of this update */
     int64_t step;        /* its number */
@@ -53,20 +49,6 @@ bool autoencoder_is_encoder(const char *name)
            strncmp(name, "post_quant_conv.", strlen("post_quant_conv.")) != 0;
 }
 
-static void shown_release(struct shown *s)
-{
-    kl_free(s->kl);
-    if (s->names.items)
-        names_release(&s->names);
-}
-
-static int show(struct shown *s, const struct parameters *p, enum parameter_array which,
-                struct error *e)
-{
-    parameters_names(&s->names, p, which);
-    return kl_load(&s->kl, &s->names, p->device, e);
-}
-
 static int check(const struct kl_sizes *sizes, struct error *e)
 {
     if (!sizes->has_encoder || !sizes->has_decoder)
@@ -79,11 +61,11 @@ static int check(const struct kl_sizes *sizes, struct error *e)
 
 static int open_further(struct autoencoder_step *s, struct error *e)
 {
-    const struct autoencoder_step_options *o = &s->options;
+    const struct autoencoder_step_options *o = &s->loss_options;
     struct reconstruction_loss_options further = {.perceptual_weight = o->perceptual_weight,
                                                   .disc_weight = o->disc_weight,
                                                   .disc_start = o->disc_start,
-                                                  .accumulate = o->accumulate};
+                                                  .accumulate = s->options.accumulate};
     if (!o->lpips && !s->parameters->companion)
         return 0;
     if (o->lpips && lpips_load(&s->lpips, o->lpips, s->parameters->device, e))
@@ -93,26 +75,26 @@ static int open_further(struct autoencoder_step *s, struct error *e)
 }
 
 int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, struct collective *c,
-                          const struct autoencoder_step_options *o, struct error *e)
+                          const struct step_options *o, const struct autoencoder_step_options *a,
+                          struct error *e)
 {
-    CHECK(o->batch >= 1 && o->accumulate >= 1 && o->kl_weight >= 0);
+    CHECK(o->batch >= 1 && o->accumulate >= 1 && a->kl_weight >= 0);
     if (p->net != NET_KL)
         return error_set(e, "it is no autoencoder");
     struct autoencoder_step *s = xcalloc(1, sizeof *s);
     s->parameters = p;
     s->collective = c;
     s->options = *o;
+    s->loss_options = *a;
     tape_init(&s->encoder, p->device);
     tape_init(&s->decoder, p->device);
-    if (show(&s->trained, p, ARRAY_WEIGHTS, e) || check(kl_sizes(s->trained.kl), e) ||
-        open_further(s, e)) {
+    if (network_views_open(&s->views, &kl_network, p, e) != 0 ||
+        check(autoencoder_step_sizes(s), e) != 0 || open_further(s, e) != 0) {
         autoencoder_step_close(s);
         return -1;
     }
     const struct parameter *first = parameters_find(p, "encoder.conv_in.weight");
     s->trains_encoder = first && first->trained;
-    parameters_bind(p, kl_loader(s->trained.kl));
-    loader_refresh(kl_loader(s->trained.kl));
     size_t count = (size_t)(o->batch * o->accumulate);
     s->losses = xcalloc(count, sizeof *s->losses);
     s->samples = xcalloc(count, sizeof *s->samples);
@@ -128,8 +110,7 @@ void autoencoder_step_close(struct autoencoder_step *s)
         return;
     tape_release(&s->encoder);
     tape_release(&s->decoder);
-    shown_release(&s->trained);
-    shown_release(&s->average);
+    network_views_release(&s->views);
     reconstruction_loss_close(s->further);
     lpips_free(s->lpips);
     free(s->losses);
@@ -140,22 +121,17 @@ void autoencoder_step_close(struct autoencoder_step *s)
 
 const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s)
 {
-    return kl_sizes(s->trained.kl);
+    return kl_sizes(s->views.trained.network);
 }
 
-struct loss_scale autoencoder_step_loss_scale(const struct autoencoder_step *s)
+struct updater *autoencoder_step_updater(struct autoencoder_step *s)
 {
-    return s->updater.loss_scale;
-}
-
-void autoencoder_step_set_loss_scale(struct autoencoder_step *s, struct loss_scale l)
-{
-    updater_set_loss_scale(&s->updater, l);
+    return &s->updater;
 }
 
 static int64_t effective_batch(const struct autoencoder_step *s)
 {
-    return s->options.batch * s->options.accumulate * s->collective->size;
+    return step_effective_batch(&s->options, s->collective);
 }
 
 static void work_init(struct work *w, const struct autoencoder_step *s,
@@ -169,8 +145,8 @@ static void work_init(struct work *w, const struct autoencoder_step *s,
         .picture = 3 * (int64_t)b->height * b->width,
         .latent = sizes->z_channels * places,
         .pictures = b->pictures,
-        .squared = s->options.l2,
-        .kl_weight = s->trains_encoder ? s->options.kl_weight : 0,
+        .squared = s->loss_options.l2,
+        .kl_weight = s->trains_encoder ? s->loss_options.kl_weight : 0,
         .losses = losses,
     };
     w->reconstructions = xcalloc((size_t)(w->n * w->picture), sizeof *w->reconstructions);
@@ -193,7 +169,6 @@ static const float *noise_of(const struct work *w, int64_t i)
 
 static void draw_some(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct work *w = arg;
     for (int64_t i = begin; i < end; i++)
         w->losses[i].kl = posterior_draw(w->z + i * w->latent, w->moments + 2 * i * w->latent,
@@ -202,7 +177,6 @@ static void draw_some(void *arg, int64_t begin, int64_t end, int worker)
 
 static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct work *w = arg;
     for (int64_t i = begin; i < end; i++) {
         struct autoencoder_losses *l = &w->losses[i];
@@ -215,7 +189,6 @@ static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
 
 static void draw_back_some(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct work *w = arg;
     for (int64_t i = begin; i < end; i++)
         posterior_draw_backward(w->moments + 2 * i * w->latent, noise_of(w, i),
@@ -262,7 +235,7 @@ static void add_perceptual(const struct autoencoder_step *s, struct work *w,
 {
     for (int64_t i = 0; i < w->n; i++) {
         w->losses[i].perceptual = distances[i];
-        w->losses[i].total += s->options.perceptual_weight * distances[i];
+        w->losses[i].total += s->loss_options.perceptual_weight * distances[i];
     }
 }
 
@@ -274,7 +247,7 @@ static void judge_further(struct autoencoder_step *s, int64_t step, struct work 
     double *distances = xcalloc((size_t)w->n, sizeof *distances);
     struct reconstruction r = {.reconstructions = reconstructions,
                                .last = last,
-                               .last_weight = kl_last_weight(s->trained.kl)};
+                               .last_weight = kl_last_weight(s->views.trained.network)};
     upload_as(&r.pictures, reconstructions, w->pictures);
     reconstruction_loss_add(s->further, step, s->micro_batch, &r, w->weight, dreconstructions,
                             distances);
@@ -297,7 +270,7 @@ static void judge(struct autoencoder_step *s, int64_t step, struct work *w,
 static void train(struct autoencoder_step *s, int64_t step, struct work *w,
                   const struct autoencoder_batch *b)
 {
-    struct kl *k = s->trained.kl;
+    struct kl *k = network_views_train(&s->views);
     struct tensor *z, *dreconstructions, *dmoments, *last = NULL;
     if (s->micro_batch == 0) {
         tape_fresh_gradients(&s->encoder);
@@ -329,11 +302,8 @@ static void train(struct autoencoder_step *s, int64_t step, struct work *w,
 void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,
                                         const struct autoencoder_batch *b, const float *noise)
 {
-    const struct autoencoder_step_options *o = &s->options;
+    const struct step_options *o = &s->options;
     CHECK(step >= 0 && b->n == o->batch && s->micro_batch < o->accumulate);
-    if (s->average_is_fresh)
-        loader_forget_copies(kl_loader(s->average.kl));
-    s->average_is_fresh = false;
     struct work w;
     work_init(&w, s, b, s->losses + s->micro_batch * o->batch);
     w.weight = s->updater.loss_scale.scale / (double)effective_batch(s);
@@ -367,7 +337,7 @@ static bool is_finite(const struct autoencoder_losses *l)
 }
 
 void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, double ema_decay,
-                             struct autoencoder_step_result *r)
+                             struct step_result *r)
 {
     int64_t count = s->options.batch * s->options.accumulate;
     CHECK(s->micro_batch == s->options.accumulate);
@@ -375,9 +345,9 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
     struct update_result update;
     updater_apply(&s->updater, learning_rate, ema_decay, &update);
     if (update.applied)
-        loader_refresh(kl_loader(s->trained.kl));
+        network_views_refresh(&s->views);
     if (s->further)
-        reconstruction_loss_update(s->further, s->step, s->options.disc_rate * learning_rate);
+        reconstruction_loss_update(s->further, s->step, s->loss_options.disc_rate * learning_rate);
     double sums[5] = {0};
     for (int64_t i = 0; i < count; i++) {
         sums[0] += s->losses[i].total;
@@ -388,35 +358,31 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
     }
     collective_allreduce_host(s->collective, sums, 5);
     double all = (double)effective_batch(s);
-    *r = (struct autoencoder_step_result){
-        .losses = {sums[0] / all, sums[1] / all, sums[2] / all, sums[4] / all},
-        .gradient_norm = update.gradient_norm,
-        .applied = update.applied,
-        .suspects = s->suspects,
-    };
-    r->rescaled = updater_adjust_loss_scale(&s->updater, r->applied) && sums[3] == 0;
-    for (int64_t i = 0; i < count && !r->applied && !r->rescaled; i++)
-        if (sums[3] == 0 || !is_finite(&s->losses[i]))
+    s->means =
+        (struct autoencoder_losses){sums[0] / all, sums[1] / all, sums[2] / all, sums[4] / all};
+    bool finite = sums[3] == 0;
+    bool failed = step_judge(r, &s->updater, &update, s->means.total, finite);
+    r->suspects = s->suspects;
+    for (int64_t i = 0; i < count && failed; i++)
+        if (finite || !is_finite(&s->losses[i]))
             s->suspects[r->suspect_count++] = s->samples[i];
+}
+
+struct autoencoder_losses autoencoder_step_losses(const struct autoencoder_step *s)
+{
+    return s->means;
 }
 
 void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_array which,
                                   const struct autoencoder_batch *b, float *reconstructions,
                                   struct autoencoder_losses *losses)
 {
-    struct shown *shown = which == ARRAY_EMA ? &s->average : &s->trained;
-    struct error e;
-    if (!shown->kl && show(shown, s->parameters, which, &e))
-        die("%s", e.text); /* the same names and shapes have been loaded before */
-    if (which == ARRAY_EMA && !s->average_is_fresh) {
-        loader_refresh(kl_loader(shown->kl));
-        s->average_is_fresh = true;
-    }
+    struct kl *k = network_views_evaluate(&s->views, which);
     struct work w;
     struct tensor *z;
     work_init(&w, s, b, losses);
-    struct tensor *moments = encode(&s->encoder, shown->kl, &w, b);
-    tensor_release(decode(&s->decoder, shown->kl, &w, moments, &z, false, NULL));
+    struct tensor *moments = encode(&s->encoder, k, &w, b);
+    tensor_release(decode(&s->decoder, k, &w, moments, &z, false, NULL));
     memcpy(reconstructions, w.reconstructions, (size_t)(w.n * w.picture) * sizeof *reconstructions);
     parallel_for(w.n, 1, judge_some, &w);
     if (s->lpips) {
@@ -437,24 +403,24 @@ struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *
                       : (struct reconstruction_numbers){0};
 }
 
-int64_t autoencoder_step_memory(const struct parameters *p,
-                                const struct autoencoder_step_options *o, const struct device *like,
+int64_t autoencoder_step_memory(const struct parameters *p, const struct step_options *o,
+                                const struct autoencoder_step_options *a, const struct device *like,
                                 int height, int width)
 {
     struct device *d = device_open_dry(like);
     struct parameters *dry = parameters_like(p, d);
     struct autoencoder_step *s;
     struct error e;
-    struct autoencoder_step_options from_start = *o;
+    struct autoencoder_step_options from_start = *a;
     from_start.disc_start = 0;
-    CHECK(autoencoder_step_open(&s, dry, collective_alone(), &from_start, &e) == 0);
+    CHECK(autoencoder_step_open(&s, dry, collective_alone(), o, &from_start, &e) == 0);
     size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
     float *pictures = xcalloc(numbers, sizeof *pictures);
     uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);
     struct autoencoder_batch batch = {o->batch, height, width, pictures, samples};
     for (int64_t i = 0; i < o->accumulate; i++)
         autoencoder_step_micro_batch(s, 0, &batch);
-    struct autoencoder_step_result r;
+    struct step_result r;
     autoencoder_step_update(s, 0, 0, &r);
     struct autoencoder_losses *losses = xcalloc((size_t)o->batch, sizeof *losses);
     autoencoder_step_reconstruct(s, ARRAY_EMA, &batch, pictures, losses);

@@ -3,7 +3,7 @@
 
 #include "common/nets/kl.h"
 #include "common/train/reconstruction_loss.h"
-#include "common/train/updater.h"
+#include "common/train/step.h"
 
 /* One update of a KL autoencoder: micro-batches forward and backward, then common/train/updater.h.
  * The loss of an image is
@@ -16,13 +16,8 @@
  * backward, and kl, which does not change, does not count. */
 
 struct autoencoder_step_options {
-    uint64_t seed;
-    int64_t batch,
-        accumulate; /* images of a micro-batch on this rank; micro-batches of an update */
-    bool l2;        /* squared error instead of absolute error */
+    bool l2; /* squared error instead of absolute error */
     double kl_weight;
-    double clip_grad; /* as in common/train/updater.h */
-    struct adamw_options adamw;
     /* Further terms of the loss (common/train/reconstruction_loss.h). */
     const struct named_weights *lpips; /* its weights, which must outlive the step; NULL: none */
     double perceptual_weight;
@@ -45,25 +40,17 @@ struct autoencoder_losses {
     double perceptual;                /* LPIPS; in the total with its weight */
 };
 
-struct autoencoder_step_result {
-    struct autoencoder_losses losses; /* means over the effective batch of all ranks */
-    double gradient_norm;
-    bool applied, rescaled; /* as struct fit_outcome has it */
-    const uint64_t *suspects;
-    int64_t suspect_count;
-};
-
 struct autoencoder_step;
 
-/* The network shows p's parameters; p and c must outlive s. Fails when p is no autoencoder with
- * both halves, for pictures of three channels. */
+/* p, c must outlive s. Fails when p is not an autoencoder with both halves, for images of three
+ * channels. */
 int autoencoder_step_open(struct autoencoder_step **s, struct parameters *p, struct collective *c,
-                          const struct autoencoder_step_options *o, struct error *e);
+                          const struct step_options *o, const struct autoencoder_step_options *a,
+                          struct error *e);
 void autoencoder_step_close(struct autoencoder_step *s); /* NULL is fine */
 
+struct updater *autoencoder_step_updater(struct autoencoder_step *s);
 const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s);
-struct loss_scale autoencoder_step_loss_scale(const struct autoencoder_step *s);
-void autoencoder_step_set_loss_scale(struct autoencoder_step *s, struct loss_scale l);
 
 /* Of the next micro-batch of step `step`; b->n is the options' batch. */
 void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
@@ -73,7 +60,9 @@ void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step
                                         const struct autoencoder_batch *b, const float *noise);
 /* After `accumulate` micro-batches. */
 void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, double ema_decay,
-                             struct autoencoder_step_result *r);
+                             struct step_result *r);
+/* Means over the last update's effective batch of all ranks. */
+struct autoencoder_losses autoencoder_step_losses(const struct autoencoder_step *s);
 
 /* Of the further terms, since the last call. */
 struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *s);
@@ -86,8 +75,8 @@ void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_arr
 
 /* Bytes on a device like this at the peak of training p on pictures of this size. Nothing is
  * computed. */
-int64_t autoencoder_step_memory(const struct parameters *p,
-                                const struct autoencoder_step_options *o, const struct device *like,
+int64_t autoencoder_step_memory(const struct parameters *p, const struct step_options *o,
+                                const struct autoencoder_step_options *a, const struct device *like,
                                 int height, int width);
 
 /* For parameters_from_names_fixing: all but the decoder and post_quant_conv, so that latents keep

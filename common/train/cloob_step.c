@@ -6,13 +6,8 @@
 
 #include "common/base/message.h"
 #include "common/train/loss.h"
+#include "common/train/network_views.h"
 #include "kernels/tape.h"
-
-/* A network that shows the parameters's parameters or EMA. */
-struct shown {
-    struct named_weights names;
-    struct cloob *cloob;
-};
 
 /* One side of the pairs. */
 struct side {
@@ -25,9 +20,9 @@ struct side {
 struct cloob_step {
     struct parameters *parameters;
     struct collective *collective;
-    struct cloob_step_options options;
-    struct shown trained, average; /* average: opened when first asked for */
-    bool average_is_fresh;         /* its working copies are of the weights as they are */
+    struct step_options options;
+    struct cloob_step_options loss_options;
+    struct network_views views;
     struct side image, text;
     bool image_is_fixed;
     float *pictures; /* [batch * (accumulate - 1), 3, S, S]: what runs a second time; none of them
@@ -40,20 +35,6 @@ struct cloob_step {
     struct updater updater;
     uint64_t *suspects;
 };
-
-static void shown_release(struct shown *s)
-{
-    cloob_free(s->cloob);
-    if (s->names.items)
-        names_release(&s->names);
-}
-
-static int show(struct shown *s, const struct parameters *p, enum parameter_array which,
-                struct error *e)
-{
-    parameters_names(&s->names, p, which);
-    return cloob_load(&s->cloob, &s->names, p->device, e);
-}
 
 static void side_release(struct side *s)
 {
@@ -91,26 +72,26 @@ static int check_towers(const struct cloob_step *s, struct error *e)
 }
 
 int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collective *c,
-                    const struct cloob_step_options *o, struct error *e)
+                    const struct step_options *o, const struct cloob_step_options *l,
+                    struct error *e)
 {
-    CHECK(o->batch >= 1 && o->accumulate >= 1 && o->batch * o->accumulate * c->size >= 2);
-    CHECK(o->inv_tau > 0 && o->scale_hopfield >= 0);
+    CHECK(o->batch >= 1 && o->accumulate >= 1 && step_effective_batch(o, c) >= 2);
+    CHECK(l->inv_tau > 0 && l->scale_hopfield >= 0);
     if (p->net != NET_CLOOB)
         return error_set(e, "it is no CLOOB");
     struct cloob_step *s = xcalloc(1, sizeof *s);
     s->parameters = p;
     s->collective = c;
     s->options = *o;
+    s->loss_options = *l;
     tape_init(&s->image.tape, p->device);
     tape_init(&s->text.tape, p->device);
-    if (show(&s->trained, p, ARRAY_WEIGHTS, e) || check_towers(s, e)) {
+    if (network_views_open(&s->views, &cloob_network, p, e) != 0 || check_towers(s, e) != 0) {
         cloob_step_close(s);
         return -1;
     }
-    parameters_bind(p, cloob_loader(s->trained.cloob));
-    loader_refresh(cloob_loader(s->trained.cloob));
     updater_init(&s->updater, p, c, &o->adamw, o->clip_grad);
-    int64_t all = cloob_step_effective_batch(s), width = cloob_step_sizes(s)->embed_width;
+    int64_t all = step_effective_batch(o, c), width = cloob_step_sizes(s)->embed_width;
     s->image.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
     s->text.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
     s->image_is_fixed = !trains_image_tower(p);
@@ -129,8 +110,7 @@ void cloob_step_close(struct cloob_step *s)
         return;
     side_release(&s->image);
     side_release(&s->text);
-    shown_release(&s->trained);
-    shown_release(&s->average);
+    network_views_release(&s->views);
     free(s->pictures);
     free(s->tokens);
     free(s->samples);
@@ -138,24 +118,14 @@ void cloob_step_close(struct cloob_step *s)
     free(s);
 }
 
-int64_t cloob_step_effective_batch(const struct cloob_step *s)
-{
-    return s->options.batch * s->options.accumulate * s->collective->size;
-}
-
 const struct cloob_sizes *cloob_step_sizes(const struct cloob_step *s)
 {
-    return cloob_sizes(s->trained.cloob);
+    return cloob_sizes(s->views.trained.network);
 }
 
-struct loss_scale cloob_step_loss_scale(const struct cloob_step *s)
+struct updater *cloob_step_updater(struct cloob_step *s)
 {
-    return s->updater.loss_scale;
-}
-
-void cloob_step_set_loss_scale(struct cloob_step *s, struct loss_scale l)
-{
-    updater_set_loss_scale(&s->updater, l);
+    return &s->updater;
 }
 
 static struct tensor *run_image(struct cloob_step *s, const struct cloob *c, int64_t n,
@@ -178,8 +148,7 @@ static void set_recording(struct cloob_step *s, bool recording)
 /* Where micro-batch k of this rank lies among the rows of the loss. */
 static struct tensor *rows_of(const struct cloob_step *s, struct tensor *t, int64_t k)
 {
-    int64_t batch = s->options.batch;
-    return tensor_slice(t, (k * s->collective->size + s->collective->rank) * batch, batch);
+    return tensor_slice(t, step_position(&s->options, s->collective, k), s->options.batch);
 }
 
 static void put_embeds(const struct cloob_step *s, struct side *side, const struct tensor *embeds)
@@ -202,12 +171,11 @@ static void clear_embeds(struct side *side)
 
 void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
 {
-    const struct cloob_step_options *o = &s->options;
+    const struct step_options *o = &s->options;
     int64_t k = s->micro_batch, pixels = picture_count(s), context = cloob_step_sizes(s)->context;
     CHECK(b->n == o->batch && k < o->accumulate);
-    if (s->average_is_fresh)
-        loader_forget_copies(cloob_loader(s->average.cloob));
-    s->average_is_fresh = s->has_gradients = false;
+    struct cloob *c = network_views_train(&s->views);
+    s->has_gradients = false;
     if (k == 0 && s->collective->size > 1) {
         clear_embeds(&s->image);
         clear_embeds(&s->text);
@@ -221,8 +189,8 @@ void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
         memcpy(s->tokens + k * b->n * context, b->tokens,
                (size_t)(b->n * context) * sizeof *s->tokens);
     set_recording(s, last);
-    struct tensor *image = run_image(s, s->trained.cloob, b->n, b->pictures);
-    struct tensor *text = cloob_text(&s->text.tape, s->trained.cloob, b->tokens, b->n);
+    struct tensor *image = run_image(s, c, b->n, b->pictures);
+    struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
     set_recording(s, false);
     put_embeds(s, &s->image, image);
     put_embeds(s, &s->text, text);
@@ -270,15 +238,16 @@ static void find_loss(struct cloob_step *s)
                              tensor_count(embeds));
     }
     struct cloob_loss loss;
-    cloob_loss(&loss, s->image.embeds, s->text.embeds, s->options.inv_tau,
-               s->options.scale_hopfield);
+    cloob_loss(&loss, s->image.embeds, s->text.embeds, s->loss_options.inv_tau,
+               s->loss_options.scale_hopfield);
     s->loss = loss.total;
     s->image.gradient = loss.dimage;
     s->text.gradient = loss.dtext;
     scale_gradient(s, s->image.gradient);
     scale_gradient(s, s->text.gradient);
     float *x = on_host(s->image.embeds), *y = on_host(s->text.embeds);
-    s->cosine = mean_cosine(x, y, cloob_step_effective_batch(s), tensor_last(s->image.embeds));
+    s->cosine = mean_cosine(x, y, step_effective_batch(&s->options, s->collective),
+                            tensor_last(s->image.embeds));
     free(x);
     free(y);
 }
@@ -299,7 +268,7 @@ static void run_back(const struct cloob_step *s, struct side *side, struct tenso
 
 void cloob_step_gradients(struct cloob_step *s)
 {
-    const struct cloob_step_options *o = &s->options;
+    const struct step_options *o = &s->options;
     int64_t pixels = picture_count(s), context = cloob_step_sizes(s)->context;
     CHECK(s->micro_batch == o->accumulate);
     find_loss(s);
@@ -309,7 +278,7 @@ void cloob_step_gradients(struct cloob_step *s)
     run_back(s, &s->text, s->text.last, o->accumulate - 1);
     s->image.last = s->text.last = NULL;
     for (int64_t k = 0; k < o->accumulate - 1; k++) {
-        struct cloob *c = s->trained.cloob;
+        struct cloob *c = s->views.trained.network;
         struct tensor *image = NULL;
         set_recording(s, true);
         if (!s->image_is_fixed)
@@ -340,7 +309,7 @@ static int64_t find_suspects(struct cloob_step *s)
     int64_t batch = s->options.batch, d = tensor_last(s->image.embeds), count = 0;
     float *x = on_host(s->image.embeds), *y = on_host(s->text.embeds);
     for (int64_t k = 0; k < s->options.accumulate; k++) {
-        int64_t first = (k * s->collective->size + s->collective->rank) * batch;
+        int64_t first = step_position(&s->options, s->collective, k);
         for (int64_t i = 0; i < batch; i++)
             if (!all_finite(x + (first + i) * d, d) || !all_finite(y + (first + i) * d, d))
                 s->suspects[count++] = s->samples[k * batch + i];
@@ -351,25 +320,19 @@ static int64_t find_suspects(struct cloob_step *s)
 }
 
 void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_decay,
-                       struct cloob_step_result *r)
+                       struct step_result *r)
 {
-    struct update_result result;
+    struct update_result update;
     if (!s->has_gradients)
         cloob_step_gradients(s);
     s->micro_batch = 0;
     s->has_gradients = false;
-    updater_apply(&s->updater, learning_rate, ema_decay, &result);
-    if (result.applied)
-        loader_refresh(cloob_loader(s->trained.cloob));
-    *r = (struct cloob_step_result){
-        .loss = s->loss,
-        .cosine = s->cosine,
-        .gradient_norm = result.gradient_norm,
-        .applied = result.applied,
-        .suspects = s->suspects,
-    };
-    r->rescaled = updater_adjust_loss_scale(&s->updater, r->applied) && isfinite(s->loss);
-    if (r->applied || r->rescaled)
+    updater_apply(&s->updater, learning_rate, ema_decay, &update);
+    if (update.applied)
+        network_views_refresh(&s->views);
+    bool failed = step_judge(r, &s->updater, &update, s->loss, isfinite(s->loss));
+    r->suspects = s->suspects;
+    if (!failed)
         return;
     r->suspect_count = find_suspects(s);
     double anywhere = (double)r->suspect_count;
@@ -380,19 +343,17 @@ void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_de
     }
 }
 
+double cloob_step_cosine(const struct cloob_step *s)
+{
+    return s->cosine;
+}
+
 void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const struct cloob_batch *b,
                       float *pictures, float *texts)
 {
-    struct shown *shown = which == ARRAY_EMA ? &s->average : &s->trained;
-    struct error e;
-    if (!shown->cloob && show(shown, s->parameters, which, &e))
-        die("%s", e.text); /* the same names and shapes have been loaded before */
-    if (which == ARRAY_EMA && !s->average_is_fresh) {
-        loader_refresh(cloob_loader(shown->cloob));
-        s->average_is_fresh = true;
-    }
-    struct tensor *image = run_image(s, shown->cloob, b->n, b->pictures);
-    struct tensor *text = cloob_text(&s->text.tape, shown->cloob, b->tokens, b->n);
+    struct cloob *c = network_views_evaluate(&s->views, which);
+    struct tensor *image = run_image(s, c, b->n, b->pictures);
+    struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
     tensor_to_f32(image, pictures);
     tensor_to_f32(text, texts);
     tensor_release(image);
@@ -424,7 +385,7 @@ struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures
     struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), pictures);
     struct tensor *text = tensor_from_f32(s->parameters->device, DIMS(n, d), texts);
     struct cloob_loss loss;
-    cloob_loss(&loss, image, text, s->options.inv_tau, s->options.scale_hopfield);
+    cloob_loss(&loss, image, text, s->loss_options.inv_tau, s->loss_options.scale_hopfield);
     tensor_release(image);
     tensor_release(text);
     tensor_release(loss.dimage);
@@ -454,8 +415,8 @@ static void dry_batch_release(struct cloob_batch *b)
     free((void *)b->samples);
 }
 
-int64_t cloob_step_memory(const struct architecture *architecture,
-                          const struct cloob_step_options *o, const struct device *like,
+int64_t cloob_step_memory(const struct architecture *architecture, const struct step_options *o,
+                          const struct cloob_step_options *l, const struct device *like,
                           int64_t evaluated)
 {
     struct device *d = device_open_dry(like);
@@ -463,12 +424,12 @@ int64_t cloob_step_memory(const struct architecture *architecture,
     struct cloob_step *s;
     struct cloob_batch batch;
     struct error e;
-    CHECK(cloob_step_open(&s, p, collective_alone(), o, &e) == 0);
+    CHECK(cloob_step_open(&s, p, collective_alone(), o, l, &e) == 0);
     dry_batch(&batch, s, o->batch);
     for (int64_t i = 0; i < o->accumulate; i++)
         cloob_step_micro_batch(s, &batch);
     dry_batch_release(&batch);
-    struct cloob_step_result r;
+    struct step_result r;
     cloob_step_update(s, 0, 0, &r);
     if (evaluated > 0) {
         int64_t width = cloob_step_sizes(s)->embed_width;

@@ -5,8 +5,7 @@
 #include <stdint.h>
 
 #include "common/nets/cloob.h"
-#include "common/train/parameters.h"
-#include "common/train/updater.h"
+#include "common/train/step.h"
 
 /* One update of CLOOB's two towers on the Hopfield and InfoLOOB loss (common/train/loss.h), which
  * holds every pair of the effective batch against all others of it. What it needs of a pair are its
@@ -19,11 +18,7 @@
  * Zero-shot transfer with locked-image text tuning", CVPR 2022). */
 
 struct cloob_step_options {
-    int64_t batch;      /* pairs of a micro-batch on this rank */
-    int64_t accumulate; /* micro-batches of an update */
     double inv_tau, scale_hopfield;
-    double clip_grad; /* largest L2 norm of the whole gradient; 0: not clipped */
-    struct adamw_options adamw;
 };
 /* Of the reference's models. */
 #define CLOOB_INV_TAU        30.0
@@ -37,33 +32,18 @@ struct cloob_batch {
     const uint64_t *samples; /* [n] numbers of the pairs, for reports; NULL in an evaluation */
 };
 
-struct cloob_step_result {
-    double loss;          /* of the effective batch of all ranks */
-    double cosine;        /* mean over its pairs, of picture and text */
-    double gradient_norm; /* L2, before clipping */
-    bool applied;         /* false: loss or gradient not finite, the weights are as before */
-    bool rescaled; /* not applied, but only since the loss scale was too large; it has been made
-                      smaller */
-    const uint64_t *suspects; /* of an update that was not applied: pairs whose embeds are not
-                                 finite, or all of this rank; valid until the next micro-batch */
-    int64_t suspect_count;
-};
-
 /* For parameters_from_names_fixing. */
 bool cloob_is_image_tower(const char *name);
 
 struct cloob_step;
 
-/* The network shows p's parameters; p, c must outlive s. Fails when p is no CLOOB of two towers. */
+/* p, c must outlive s. Fails when p is not a CLOOB with both towers. o->seed is not used. */
 int cloob_step_open(struct cloob_step **s, struct parameters *p, struct collective *c,
-                    const struct cloob_step_options *o, struct error *e);
+                    const struct step_options *o, const struct cloob_step_options *l,
+                    struct error *e);
 void cloob_step_close(struct cloob_step *s); /* NULL is fine */
 
-struct loss_scale cloob_step_loss_scale(const struct cloob_step *s);
-void cloob_step_set_loss_scale(struct cloob_step *s, struct loss_scale l);
-
-/* Pairs of all ranks' micro-batches of an update. */
-int64_t cloob_step_effective_batch(const struct cloob_step *s);
+struct updater *cloob_step_updater(struct cloob_step *s);
 const struct cloob_sizes *cloob_step_sizes(const struct cloob_step *s);
 
 /* The next micro-batch; n is the options' batch. The pictures of all but the last are kept on the
@@ -76,7 +56,10 @@ void cloob_step_gradients(struct cloob_step *s);
 /* Then sums over ranks, checks, clips, updates parameters and EMA in one pass; b->updates counts
  * it. Non-finite anywhere: nothing is changed but the gradients. */
 void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_decay,
-                       struct cloob_step_result *r);
+                       struct step_result *r);
+/* Mean cosine of the image and the text embedding of a pair over the last update's effective batch.
+ */
+double cloob_step_cosine(const struct cloob_step *s);
 
 /* Embeds [n, d] of both kinds, any n. which: ARRAY_WEIGHTS or ARRAY_EMA. */
 void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const struct cloob_batch *b,
@@ -93,8 +76,8 @@ struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures
 
 /* Bytes on a device like this at the peak of training: arrays, activations of a step, and of an
  * evaluation of `evaluated` pairs at a time (0: none). Nothing is computed. */
-int64_t cloob_step_memory(const struct architecture *architecture,
-                          const struct cloob_step_options *o, const struct device *like,
+int64_t cloob_step_memory(const struct architecture *architecture, const struct step_options *o,
+                          const struct cloob_step_options *l, const struct device *like,
                           int64_t evaluated);
 
 #endif

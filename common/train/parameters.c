@@ -470,3 +470,19 @@ void parameters_set_scalar(struct parameters *p, const char *name, float value)
     }
     p->scalars[i].value = value;
 }
+
+int parameters_from_file(struct parameters **p, const char *path, enum net net,
+                     bool (*fixed)(const char *name), struct device *d, struct error *e)
+{
+    struct weights *w;
+    struct named_weights names;
+    if (weights_open(&w, path, e) != 0)
+        return error_prefix(e, "cannot read '%s'", path);
+    int status = names_resolve(&names, w, net, PICK_EMA, e);
+    if (status == 0) {
+        status = parameters_from_names_fixing(p, &names, fixed, d, e);
+        names_release(&names);
+    }
+    weights_close(w);
+    return status == 0 ? 0 : error_prefix(e, "cannot use '%s'", path);
+}

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
+#include "common/train/network_views.h"
 #include "kernels/tape.h"
 
 #define WEIGHT_EPS  1e-4
@@ -15,51 +16,35 @@
 static const struct adamw_options adam = {
     .beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8, .weight_decay = 0};
 
-/* A discriminator that shows the parameters's parameters. */
-struct shown {
-    struct named_weights names;
-    struct patch_discriminator *net;
-};
-
 struct reconstruction_loss {
     struct reconstruction_loss_options options;
     const struct lpips *lpips;
     struct parameters *parameters; /* the discriminator's, or NULL */
-    struct shown trained, judging; /* judging: gradients flow through it, not to its parameters */
+    struct network_view trained,
+        judging; /* judging: gradients flow through it, not to its parameters */
     struct collective *collective;
     struct updater updater;
     struct reconstruction_numbers sums;
     int64_t images, judged; /* that perceptual, and micro-batches that the rest, is a sum over */
 };
 
-static void shown_release(struct shown *s)
-{
-    patch_discriminator_free(s->net);
-    if (s->names.items)
-        names_release(&s->names);
-}
-
-static int show(struct shown *s, const struct parameters *p, struct error *e)
-{
-    parameters_names(&s->names, p, ARRAY_WEIGHTS);
-    return patch_discriminator_load(&s->net, &s->names, p->device, e);
-}
-
 static void refresh(struct reconstruction_loss *l)
 {
-    loader_refresh(patch_discriminator_loader(l->trained.net));
-    loader_refresh(patch_discriminator_loader(l->judging.net));
+    loader_refresh(network_view_loader(&l->trained));
+    loader_refresh(network_view_loader(&l->judging));
 }
 
 static int open_discriminator(struct reconstruction_loss *l, struct error *e)
 {
     if (l->parameters->net != NET_DISCRIMINATOR)
         return error_set(e, "it is no discriminator");
-    if (show(&l->trained, l->parameters, e) || show(&l->judging, l->parameters, e))
+    const struct network_functions *net = &patch_discriminator_network;
+    if (network_view_open(&l->trained, net, l->parameters, ARRAY_WEIGHTS, e) != 0 ||
+        network_view_open(&l->judging, net, l->parameters, ARRAY_WEIGHTS, e) != 0)
         return -1;
-    if (patch_discriminator_sizes(l->trained.net)->image_channels != 3)
+    if (patch_discriminator_sizes(l->trained.network)->image_channels != 3)
         return error_set(e, "the discriminator is not for pictures of 3 channels");
-    parameters_bind(l->parameters, patch_discriminator_loader(l->trained.net));
+    parameters_bind(l->parameters, network_view_loader(&l->trained));
     refresh(l);
     updater_init(&l->updater, l->parameters, l->collective, &adam, 0);
     if (l->parameters->device->compute == DTYPE_F16)
@@ -90,15 +75,15 @@ void reconstruction_loss_close(struct reconstruction_loss *l)
 {
     if (!l)
         return;
-    shown_release(&l->trained);
-    shown_release(&l->judging);
+    network_view_release(&l->trained);
+    network_view_release(&l->judging);
     free(l);
 }
 
 int64_t reconstruction_loss_least_side(const struct reconstruction_loss *l)
 {
     int64_t side = l->lpips ? LPIPS_LEAST_SIDE : 1;
-    int64_t of_net = l->parameters ? patch_discriminator_sizes(l->trained.net)->least_side : 1;
+    int64_t of_net = l->parameters ? patch_discriminator_sizes(l->trained.network)->least_side : 1;
     return of_net > side ? of_net : side;
 }
 
@@ -206,7 +191,7 @@ static void add_generator(struct reconstruction_loss *l, const struct reconstruc
     struct tape t;
     tape_init(&t, d);
     t.recording = true;
-    struct tensor *logits = patch_discriminator_logits(&t, l->judging.net, reconstructions);
+    struct tensor *logits = patch_discriminator_logits(&t, l->judging.network, reconstructions);
     float *host = host_for(logits);
     double scale = weight * (double)n; /* what a micro-batch's mean counts */
     struct tensor *dlogits =
@@ -232,7 +217,7 @@ static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *
                   double sign, double scale, double *mean)
 {
     t->recording = true;
-    struct tensor *logits = patch_discriminator_logits(t, l->trained.net, pictures);
+    struct tensor *logits = patch_discriminator_logits(t, l->trained.network, pictures);
     int64_t count = tensor_count(logits);
     float *host = host_for(logits);
     double sum = 0;

@@ -19,7 +19,7 @@ enum learning_rate_schedule { LEARNING_RATE_CONSTANT, LEARNING_RATE_COSINE };
 extern const char *const learning_rate_schedules[];
 
 struct learning_rate_options {
-    enum learning_rate_schedule schedule;
+    int schedule; /* enum learning_rate_schedule; an int for option tables */
     double base;
     int64_t warmup; /* steps of linear rise: step s of them runs at base * (s + 1) / warmup */
     bool exponential_warmup; /* instead: step s of all runs at what the schedule says, begun at step

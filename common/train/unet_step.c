@@ -8,15 +8,10 @@
 #include "common/base/rng.h"
 #include "common/diffusion/embed_noise.h"
 #include "common/diffusion/schedule.h"
+#include "common/train/network_views.h"
 #include "common/train/sobol.h"
 #include "kernels/replay.h"
 #include "kernels/tape.h"
-
-/* A network that shows the parameters's parameters or EMA. */
-struct shown {
-    struct named_weights names;
-    struct unet *unet;
-};
 
 /* What changes between micro-batches, in memory of the device that stays where it is: the work on
  * it can be replayed. */
@@ -31,53 +26,41 @@ struct inputs {
 struct unet_step {
     struct parameters *parameters;
     struct collective *collective;
-    struct unet_step_options options;
-    struct shown trained, average; /* average: opened when first asked for */
-    bool average_is_fresh;         /* its working copies are of the weights as they are */
+    struct step_options options;
+    struct unet_step_options unet;
+    struct network_views views;
     struct tape tape;
     struct inputs inputs;                     /* n 0: not made yet */
     struct replay *first_work, *further_work; /* of an update's first micro-batch, of the others */
     struct tensor *losses;                    /* [batch * accumulate] */
-    struct unet_step_sample *samples;
+    struct unet_step_sample *samples;         /* [batch * accumulate] */
+    uint64_t *suspects;
     int64_t micro_batch; /* done of this update */
     struct updater updater;
 };
 
-static void shown_release(struct shown *s)
-{
-    unet_free(s->unet);
-    if (s->names.items)
-        names_release(&s->names);
-}
-
-static int show(struct shown *s, const struct parameters *p, enum parameter_array which,
-                struct error *e)
-{
-    parameters_names(&s->names, p, which);
-    return unet_load(&s->unet, &s->names, p->device, e);
-}
-
 int unet_step_open(struct unet_step **out, struct parameters *p, struct collective *c,
-                   const struct unet_step_options *o, struct error *e)
+                   const struct step_options *o, const struct unet_step_options *u, struct error *e)
 {
-    CHECK(o->batch >= 1 && o->accumulate >= 1 && o->autoencoder_scale > 0);
+    CHECK(o->batch >= 1 && o->accumulate >= 1 && u->autoencoder_scale > 0);
     if (p->net != NET_UNET)
         return error_set(e, "it is no U-Net");
     struct unet_step *s = xcalloc(1, sizeof *s);
     s->parameters = p;
     s->collective = c;
     s->options = *o;
+    s->unet = *u;
     tape_init(&s->tape, p->device);
-    if (show(&s->trained, p, ARRAY_WEIGHTS, e)) {
+    if (network_views_open(&s->views, &unet_network, p, e) != 0) {
         unet_step_close(s);
         return -1;
     }
-    parameters_bind(p, unet_loader(s->trained.unet));
-    unet_set_recompute(s->trained.unet, o->recompute);
-    loader_refresh(unet_loader(s->trained.unet));
+    unet_set_recompute(s->views.trained.network, o->recompute);
     updater_init(&s->updater, p, c, &o->adamw, o->clip_grad);
-    s->losses = tensor_new(p->device, DTYPE_F32, DIMS(o->batch * o->accumulate));
-    s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
+    size_t count = (size_t)(o->batch * o->accumulate);
+    s->losses = tensor_new(p->device, DTYPE_F32, DIMS((int64_t)count));
+    s->samples = xcalloc(count, sizeof *s->samples);
+    s->suspects = xcalloc(count, sizeof *s->suspects);
     *out = s;
     return 0;
 }
@@ -105,30 +88,25 @@ void unet_step_close(struct unet_step *s)
     inputs_release(&s->inputs);
     tensor_release(s->losses);
     tape_release(&s->tape);
-    shown_release(&s->trained);
-    shown_release(&s->average);
+    network_views_release(&s->views);
     free(s->samples);
+    free(s->suspects);
     free(s);
 }
 
-int64_t unet_step_effective_batch(const struct unet_step *s)
+static int64_t effective_batch(const struct unet_step *s)
 {
-    return s->options.batch * s->options.accumulate * s->collective->size;
+    return step_effective_batch(&s->options, s->collective);
 }
 
 const struct unet_sizes *unet_step_sizes(const struct unet_step *s)
 {
-    return unet_sizes(s->trained.unet);
+    return unet_sizes(s->views.trained.network);
 }
 
-struct loss_scale unet_step_loss_scale(const struct unet_step *s)
+struct updater *unet_step_updater(struct unet_step *s)
 {
-    return s->updater.loss_scale;
-}
-
-void unet_step_set_loss_scale(struct unet_step *s, struct loss_scale l)
-{
-    updater_set_loss_scale(&s->updater, l);
+    return &s->updater;
 }
 
 static void inputs_make(struct inputs *in, const struct unet_step *s, const struct unet_batch *b)
@@ -220,7 +198,7 @@ static void run_batch(struct unet_step *s, const struct unet *unet, const struct
         .noise = noise->diffusion,
         .alpha = in->alpha,
         .sigma = in->sigma,
-        .scale = (float)s->options.autoencoder_scale,
+        .scale = (float)s->unet.autoencoder_scale,
         .noisy = noisy,
         .target = target,
     };
@@ -242,14 +220,13 @@ static void train(struct unet_step *s, const struct unet_step_noise *noise)
     if (s->micro_batch == 0)
         tape_fresh_gradients(&s->tape);
     s->tape.recording = true;
-    run_batch(s, s->trained.unet, &s->inputs, noise);
+    run_batch(s, s->views.trained.network, &s->inputs, noise);
     s->tape.recording = false;
 }
 
 /* A replay_function: a micro-batch whose noise follows from the samples. */
 static void draw_and_train(struct tape *t, void *context)
 {
-    (void)t;
     struct unet_step *s = context;
     struct unet_step_noise noise = {
         .posterior = normals(s, &s->inputs, RNG_POSTERIOR),
@@ -263,7 +240,7 @@ static void draw_and_train(struct tape *t, void *context)
 static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
                               const struct unet_step_sample *samples)
 {
-    const struct unet_step_options *o = &s->options;
+    const struct step_options *o = &s->options;
     CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
     if (s->inputs.n == 0) {
         inputs_make(&s->inputs, s, b);
@@ -272,11 +249,9 @@ static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
     }
     CHECK(b->height == s->inputs.height && b->width == s->inputs.width);
     memcpy(s->samples + s->micro_batch * o->batch, samples, (size_t)b->n * sizeof *samples);
-    if (s->average_is_fresh)
-        loader_forget_copies(unet_loader(s->average.unet));
-    s->average_is_fresh = false;
+    network_views_train(&s->views);
     int64_t image = unet_step_sizes(s)->latent_channels * b->height * b->width;
-    double elements = (double)(unet_step_effective_batch(s) * image);
+    double elements = (double)(effective_batch(s) * image);
     tensor_upload(s->inputs.moments, b->moments);
     upload_embeds(&s->inputs, b, samples);
     upload_numbers(&s->inputs, samples, s->updater.loss_scale.scale / elements);
@@ -306,29 +281,27 @@ void unet_step_micro_batch_drawn(struct unet_step *s, const struct unet_batch *b
 
 static float *noised_embeds(const struct unet_step *s, const struct unet_batch *b, int64_t step)
 {
-    const struct unet_step_options *o = &s->options;
     int64_t width = unet_step_sizes(s)->embed_width;
     size_t bytes = (size_t)(b->n * width) * sizeof(float);
     float *embeds = memcpy(xmalloc(bytes), b->embeds, bytes);
     for (int64_t i = 0; i < b->n; i++)
-        embed_noise(embeds + i * width, width, o->embed_noise, o->seed, RNG_EMBED_NOISE,
-                    (uint32_t)step, b->samples[i], 0);
+        embed_noise(embeds + i * width, width, s->unet.embed_noise, s->options.seed,
+                    RNG_EMBED_NOISE, (uint32_t)step, b->samples[i], 0);
     return embeds;
 }
 
 void unet_step_micro_batch(struct unet_step *s, int64_t step, const struct unet_batch *b)
 {
-    const struct unet_step_options *o = &s->options;
+    const struct step_options *o = &s->options;
     CHECK(step >= 0 && step < (int64_t)1 << 26);
-    int64_t first = step * unet_step_effective_batch(s) +
-                    (s->micro_batch * s->collective->size + s->collective->rank) * o->batch;
+    int64_t first = step * effective_batch(s) + step_position(o, s->collective, s->micro_batch);
     struct unet_step_sample *samples = xcalloc((size_t)b->n, sizeof *samples);
     for (int64_t i = 0; i < b->n; i++) {
         float u;
         rng_uniform(&u, 1, o->seed, RNG_UNCONDITIONAL, (uint32_t)step, b->samples[i], 0);
         samples[i].sample = b->samples[i];
         samples[i].t = sobol_scrambled(o->seed, RNG_TIME, (uint64_t)(first + i));
-        samples[i].dropped = u < o->uncond_prob;
+        samples[i].dropped = u < s->unet.uncond_prob;
     }
     float *embeds = noised_embeds(s, b, step);
     struct unet_batch shown = *b;
@@ -357,45 +330,48 @@ static struct sums sum_losses(const struct unet_step *s)
     return (struct sums){sums[0], sums[1]};
 }
 
+static int64_t find_suspects(struct unet_step *s, bool all)
+{
+    int64_t count = 0;
+    for (int64_t i = 0; i < s->options.batch * s->options.accumulate; i++)
+        if (all || !isfinite(s->samples[i].loss))
+            s->suspects[count++] = s->samples[i].sample;
+    return count;
+}
+
 void unet_step_update(struct unet_step *s, double learning_rate, double ema_decay,
-                      struct unet_step_result *r)
+                      struct step_result *r)
 {
     int64_t count = s->options.batch * s->options.accumulate;
     CHECK(s->micro_batch == s->options.accumulate);
     s->micro_batch = 0;
-    struct update_result result;
-    updater_apply(&s->updater, learning_rate, ema_decay, &result);
-    if (result.applied)
-        loader_refresh(unet_loader(s->trained.unet));
+    struct update_result update;
+    updater_apply(&s->updater, learning_rate, ema_decay, &update);
+    if (update.applied)
+        network_views_refresh(&s->views);
     float *losses = xcalloc((size_t)count, sizeof *losses);
     tensor_to_f32(s->losses, losses);
     for (int64_t i = 0; i < count; i++)
         s->samples[i].loss = losses[i];
     free(losses);
     struct sums sums = sum_losses(s);
-    *r = (struct unet_step_result){
-        .samples = s->samples,
-        .count = count,
-        .loss = sums.loss / (double)unet_step_effective_batch(s),
-        .gradient_norm = result.gradient_norm,
-        .applied = result.applied,
-    };
-    r->rescaled = updater_adjust_loss_scale(&s->updater, r->applied) && sums.non_finite == 0;
-    for (int64_t i = 0; i < count && !r->applied && !r->rescaled; i++)
-        s->samples[i].suspect = sums.non_finite == 0 || !isfinite(s->samples[i].loss);
+    bool finite = sums.non_finite == 0;
+    bool failed =
+        step_judge(r, &s->updater, &update, sums.loss / (double)effective_batch(s), finite);
+    r->suspects = s->suspects;
+    if (failed)
+        r->suspect_count = find_suspects(s, finite);
+}
+
+const struct unet_step_sample *unet_step_samples(const struct unet_step *s)
+{
+    return s->samples;
 }
 
 void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const struct unet_batch *b,
                         int64_t first, struct unet_step_sample *samples)
 {
-    struct shown *shown = which == ARRAY_EMA ? &s->average : &s->trained;
-    struct error e;
-    if (!shown->unet && show(shown, s->parameters, which, &e))
-        die("%s", e.text); /* the same names and shapes have been loaded before */
-    if (which == ARRAY_EMA && !s->average_is_fresh) {
-        loader_refresh(unet_loader(shown->unet));
-        s->average_is_fresh = true;
-    }
+    struct unet *unet = network_views_evaluate(&s->views, which);
     for (int64_t i = 0; i < b->n; i++)
         samples[i] = (struct unet_step_sample){
             .sample = b->samples[i],
@@ -411,7 +387,7 @@ void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const s
         .posterior = normals(s, &in, RNG_HOLDOUT_POSTERIOR),
         .diffusion = normals(s, &in, RNG_HOLDOUT_NOISE),
     };
-    run_batch(s, shown->unet, &in, &noise);
+    run_batch(s, unet, &in, &noise);
     tensor_release(noise.posterior);
     tensor_release(noise.diffusion);
     float *losses = xcalloc((size_t)b->n, sizeof *losses);
@@ -423,14 +399,15 @@ void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const s
 }
 
 /* Peak of a training step, or of an evaluation beyond what is held all the time. */
-static int64_t dry_run(const struct architecture *architecture, const struct unet_step_options *o,
-                       const struct device *like, int64_t height, int64_t width, bool evaluation)
+static int64_t dry_run(const struct architecture *architecture, const struct step_options *o,
+                       const struct unet_step_options *u, const struct device *like, int64_t height,
+                       int64_t width, bool evaluation)
 {
     struct device *d = device_open_dry(like);
     struct parameters *p = parameters_empty(architecture, NET_UNET, d);
     struct unet_step *s;
     struct error e;
-    CHECK(unet_step_open(&s, p, collective_alone(), o, &e) == 0);
+    CHECK(unet_step_open(&s, p, collective_alone(), o, u, &e) == 0);
     size_t n = (size_t)o->batch;
     struct unet_batch batch = {
         .n = o->batch,
@@ -448,7 +425,7 @@ static int64_t dry_run(const struct architecture *architecture, const struct une
     } else {
         for (int64_t i = 0; i < o->accumulate; i++)
             unet_step_micro_batch(s, 0, &batch);
-        struct unet_step_result r;
+        struct step_result r;
         unet_step_update(s, 0, 0, &r);
     }
     int64_t bytes = (int64_t)device_memory(d).peak - held;
@@ -460,11 +437,12 @@ static int64_t dry_run(const struct architecture *architecture, const struct une
     return bytes;
 }
 
-int64_t unet_step_memory(const struct architecture *architecture, const struct unet_step_options *o,
-                         const struct device *like, int64_t height, int64_t width)
+int64_t unet_step_memory(const struct architecture *architecture, const struct step_options *o,
+                         const struct unet_step_options *u, const struct device *like,
+                         int64_t height, int64_t width)
 {
-    int64_t bytes = dry_run(architecture, o, like, height, width, false);
+    int64_t bytes = dry_run(architecture, o, u, like, height, width, false);
     if (like->backend->record_begin) /* replayed work keeps its memory meanwhile */
-        bytes += dry_run(architecture, o, like, height, width, true);
+        bytes += dry_run(architecture, o, u, like, height, width, true);
     return bytes;
 }

@@ -5,8 +5,7 @@
 #include <stdint.h>
 
 #include "common/nets/unet.h"
-#include "common/train/parameters.h"
-#include "common/train/updater.h"
+#include "common/train/step.h"
 
 /* One update of a U-Net on the v-objective: micro-batches forward and backward, the ranks' sum,
  * clipping, AdamW and the moving average. Everything random is a pure function of (seed, step,
@@ -17,15 +16,9 @@
  * Position of image i of micro-batch k on rank r is (k * ranks + r) * batch + i. */
 
 struct unet_step_options {
-    uint64_t seed;
-    int64_t batch;            /* images of a micro-batch on this rank */
-    int64_t accumulate;       /* micro-batches of an update */
-    double uncond_prob;       /* how often the embed is zeroed */
+    double uncond_prob;       /* probability that an embed is zeroed */
     double embed_noise;       /* added to the others, times their length: see common/diffusion */
     double autoencoder_scale; /* latents are divided by it */
-    bool recompute;           /* per block: less memory, one more forward */
-    double clip_grad;         /* largest L2 norm of the whole gradient; 0: not clipped */
-    struct adamw_options adamw;
 };
 
 /* Host memory, read during the call only. */
@@ -40,33 +33,17 @@ struct unet_step_sample {
     uint64_t sample; /* as given in unet_batch */
     float t, loss;   /* loss: mean over the image of (v - target)^2 */
     bool dropped;    /* trained as unconditional */
-    bool suspect;    /* of an update that was not applied: its loss is not finite, or all losses
-                      * are and the gradient is not */
-};
-
-struct unet_step_result {
-    const struct unet_step_sample
-        *samples;         /* of this rank, in order; valid until the next micro-batch */
-    int64_t count;        /* batch * accumulate */
-    double loss;          /* mean over the effective batch of all ranks */
-    double gradient_norm; /* L2, of the mean loss, before clipping */
-    bool applied;         /* false: loss or gradient not finite, the weights are as before */
-    bool rescaled; /* not applied, but only since the loss scale was too large; it has been made
-                      smaller */
 };
 
 struct unet_step;
 
-/* The network shows p's parameters; p, c must outlive s. Fails when p is no U-Net. */
+/* p, c must outlive s. Fails when p is not a U-Net. */
 int unet_step_open(struct unet_step **s, struct parameters *p, struct collective *c,
-                   const struct unet_step_options *o, struct error *e);
+                   const struct step_options *o, const struct unet_step_options *u,
+                   struct error *e);
 void unet_step_close(struct unet_step *s); /* NULL is fine */
 
-struct loss_scale unet_step_loss_scale(const struct unet_step *s);
-void unet_step_set_loss_scale(struct unet_step *s, struct loss_scale l);
-
-/* Images of all ranks' micro-batches of an update. */
-int64_t unet_step_effective_batch(const struct unet_step *s);
+struct updater *unet_step_updater(struct unet_step *s);
 const struct unet_sizes *unet_step_sizes(const struct unet_step *s);
 
 /* Forward and backward of the next micro-batch of step `step` (from 0, below 2^26); n is the
@@ -83,9 +60,12 @@ void unet_step_micro_batch_drawn(struct unet_step *s, const struct unet_batch *b
                                  const struct unet_step_sample *samples);
 
 /* After `accumulate` micro-batches: sums over ranks, checks, clips, updates parameters and EMA in
- * one pass; b->updates counts it. Non-finite anywhere: nothing is changed but the gradients. */
+ * one pass; p->updates counts it. Non-finite anywhere: nothing is changed but the gradients. */
 void unet_step_update(struct unet_step *s, double learning_rate, double ema_decay,
-                      struct unet_step_result *r);
+                      struct step_result *r);
+/* The samples of this rank's last update in order, batch * accumulate of them; valid until the next
+ * micro-batch. */
+const struct unet_step_sample *unet_step_samples(const struct unet_step *s);
 
 /* Losses of held-out images, always the same for the same weights: image i has position first + i
  * among them, from which its time follows (Sobol, of its own scramble); noise by sample index. Any
@@ -95,7 +75,8 @@ void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const s
 
 /* Bytes on a device like this at the peak of training: arrays and activations of a step, and of an
  * evaluation where those of the step stay. Nothing is computed. */
-int64_t unet_step_memory(const struct architecture *architecture, const struct unet_step_options *o,
-                         const struct device *like, int64_t height, int64_t width);
+int64_t unet_step_memory(const struct architecture *architecture, const struct step_options *o,
+                         const struct unet_step_options *u, const struct device *like,
+                         int64_t height, int64_t width);
 
 #endif

@@ -150,20 +150,20 @@ static void judge(const struct subject *s, double loss, double gradient_norm, bo
         die("step %" PRId64 ": loss %g, gradient norm %g", s->done, loss, gradient_norm);
 }
 
+static struct step_options step_options(struct adamw_options adamw)
+{
+    return (struct step_options){.seed = 1,
+                                 .batch = settings.batch,
+                                 .accumulate = settings.accumulate,
+                                 .recompute = settings.recompute,
+                                 .adamw = adamw};
+}
+
 /* The U-Net ------------------------------------------------------------------------------------ */
 
 #define EMBED 512
 
-static struct unet_step_options unet_options(void)
-{
-    return (struct unet_step_options){.seed = 1,
-                                      .batch = settings.batch,
-                                      .accumulate = settings.accumulate,
-                                      .uncond_prob = 0.2,
-                                      .autoencoder_scale = 1,
-                                      .recompute = settings.recompute,
-                                      .adamw = ADAMW_DEFAULTS};
-}
+static const struct unet_step_options unet_options = {.uncond_prob = 0.2, .autoencoder_scale = 1};
 
 static void unet_tensors(struct architecture *architecture, struct net_sizes *sizes)
 {
@@ -177,9 +177,10 @@ static void unet_tensors(struct architecture *architecture, struct net_sizes *si
 static void unet_open(struct subject *s)
 {
     size_t n = (size_t)settings.batch, moments = n * 8 * (size_t)(settings.side * settings.side);
-    struct unet_step_options o = unet_options();
+    struct step_options o = step_options((struct adamw_options)ADAMW_DEFAULTS);
     struct error e;
-    if (unet_step_open(&s->step.unet, s->parameters, collective_alone(), &o, &e))
+    if (unet_step_open(&s->step.unet, s->parameters, collective_alone(), &o, &unet_options, &e) !=
+        0)
         die("%s", e.text);
     s->pictures = xmalloc(moments * sizeof *s->pictures);
     s->embeds = xmalloc(n * EMBED * sizeof *s->embeds);
@@ -201,28 +202,22 @@ static void unet_micro_batch(struct subject *s)
 
 static void unet_update(struct subject *s)
 {
-    struct unet_step_result r;
+    struct step_result r;
     unet_step_update(s->step.unet, 3e-5, 0.99, &r);
     judge(s, r.loss, r.gradient_norm, r.applied);
 }
 
 static int64_t unet_memory(const struct subject *s)
 {
-    struct unet_step_options o = unet_options();
-    return unet_step_memory(&s->architecture, &o, s->device, settings.side, settings.side);
+    struct step_options o = step_options((struct adamw_options)ADAMW_DEFAULTS);
+    return unet_step_memory(&s->architecture, &o, &unet_options, s->device, settings.side,
+                            settings.side);
 }
 
 /* The autoencoder: L1 and the posterior's divergence ------------------------------------------- */
 
-static struct autoencoder_step_options autoencoder_step_options(void)
-{
-    return (struct autoencoder_step_options){
-        .seed = 1,
-        .batch = settings.batch,
-        .accumulate = settings.accumulate,
-        .kl_weight = 1e-6,
-        .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
-}
+static const struct autoencoder_step_options autoencoder_options = {.kl_weight = 1e-6};
+static const struct adamw_options autoencoder_adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8};
 
 static void autoencoder_architecture(struct architecture *architecture, struct net_sizes *sizes)
 {
@@ -245,9 +240,10 @@ static void draw_pictures(struct subject *s, float least)
 
 static void autoencoder_open(struct subject *s)
 {
-    struct autoencoder_step_options o = autoencoder_step_options();
+    struct step_options o = step_options(autoencoder_adamw);
     struct error e;
-    if (autoencoder_step_open(&s->step.autoencoder, s->parameters, collective_alone(), &o, &e))
+    if (autoencoder_step_open(&s->step.autoencoder, s->parameters, collective_alone(), &o,
+                              &autoencoder_options, &e) != 0)
         die("%s", e.text);
     draw_pictures(s, -1);
 }
@@ -266,29 +262,24 @@ static void autoencoder_micro_batch(struct subject *s)
 
 static void autoencoder_update(struct subject *s)
 {
-    struct autoencoder_step_result r;
+    struct step_result r;
     autoencoder_step_update(s->step.autoencoder, 4.5e-6, 0.99, &r);
-    judge(s, r.losses.total, r.gradient_norm, r.applied);
+    judge(s, r.loss, r.gradient_norm, r.applied);
 }
 
 static int64_t autoencoder_memory(const struct subject *s)
 {
-    struct autoencoder_step_options o = autoencoder_step_options();
-    return autoencoder_step_memory(s->parameters, &o, s->device, (int)settings.side,
-                                   (int)settings.side);
+    struct step_options o = step_options(autoencoder_adamw);
+    return autoencoder_step_memory(s->parameters, &o, &autoencoder_options, s->device,
+                                   (int)settings.side, (int)settings.side);
 }
 
 /* CLOOB's two towers ----------------------------------------------------------------------------
  */
 
-static struct cloob_step_options cloob_options(void)
-{
-    return (struct cloob_step_options){.batch = settings.batch,
-                                       .accumulate = settings.accumulate,
-                                       .inv_tau = CLOOB_INV_TAU,
-                                       .scale_hopfield = CLOOB_SCALE_HOPFIELD,
-                                       .adamw = {0.9, 0.98, 1e-6, 0.1}};
-}
+static const struct cloob_step_options cloob_options = {.inv_tau = CLOOB_INV_TAU,
+                                                        .scale_hopfield = CLOOB_SCALE_HOPFIELD};
+static const struct adamw_options cloob_adamw = {0.9, 0.98, 1e-6, 0.1};
 
 static void cloob_tensors(struct architecture *architecture, struct net_sizes *sizes)
 {
@@ -306,9 +297,10 @@ static void cloob_tensors(struct architecture *architecture, struct net_sizes *s
 static void cloob_open(struct subject *s)
 {
     const struct cloob_sizes *sizes;
-    struct cloob_step_options o = cloob_options();
+    struct step_options o = step_options(cloob_adamw);
     struct error e;
-    if (cloob_step_open(&s->step.cloob, s->parameters, collective_alone(), &o, &e))
+    if (cloob_step_open(&s->step.cloob, s->parameters, collective_alone(), &o, &cloob_options,
+                        &e) != 0)
         die("%s", e.text);
     sizes = cloob_step_sizes(s->step.cloob);
     s->tokens = xcalloc((size_t)(settings.batch * sizes->context), sizeof *s->tokens);
@@ -337,15 +329,15 @@ static void cloob_micro_batch(struct subject *s)
 
 static void cloob_update(struct subject *s)
 {
-    struct cloob_step_result r;
+    struct step_result r;
     cloob_step_update(s->step.cloob, 1e-5, 0.99, &r);
     judge(s, r.loss, r.gradient_norm, r.applied);
 }
 
 static int64_t cloob_memory(const struct subject *s)
 {
-    struct cloob_step_options o = cloob_options();
-    return cloob_step_memory(&s->architecture, &o, s->device, 0);
+    struct step_options o = step_options(cloob_adamw);
+    return cloob_step_memory(&s->architecture, &o, &cloob_options, s->device, 0);
 }
 
 /* In the order of network_names. */

@@ -104,16 +104,16 @@ static void run(const struct expected *x, struct device *d, int64_t batch, bool 
     struct parameters *p;
     struct error e;
     struct autoencoder_step *s;
-    struct autoencoder_step_result r;
-    struct autoencoder_step_options o = {.batch = batch,
-                                         .accumulate = x->n / batch,
-                                         .kl_weight = 1e-6,
-                                         .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
+    struct step_result r;
+    struct step_options o = {.batch = batch,
+                             .accumulate = x->n / batch,
+                             .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
+    struct autoencoder_step_options a = {.kl_weight = 1e-6};
     bool (*is_fixed)(const char *) = fixed ? autoencoder_is_encoder : NULL;
     if (parameters_from_names_fixing(&p, &x->golden->names, is_fixed, d, &e) != 0 ||
-        autoencoder_step_open(&s, p, collective_alone(), &o, &e) != 0)
+        autoencoder_step_open(&s, p, collective_alone(), &o, &a, &e) != 0)
         die("'%s': %s", x->golden->name, e.text);
-    double scale = autoencoder_step_loss_scale(s).scale;
+    double scale = autoencoder_step_updater(s)->loss_scale.scale;
     uint64_t *samples = xcalloc((size_t)x->n, sizeof *samples);
     int64_t picture = 3 * (int64_t)x->height * x->width;
     for (int64_t k = 0; k < o.accumulate; k++) {
@@ -123,8 +123,9 @@ static void run(const struct expected *x, struct device *d, int64_t batch, bool 
         autoencoder_step_micro_batch_drawn(s, 0, &part, x->noise + at * x->latent);
     }
     autoencoder_step_update(s, 0, 0, &r);
-    check_close(x, d, how, "divergence", r.losses.kl, x->kl);
-    check_close(x, d, how, "loss", r.losses.total, fixed ? x->loss - 1e-6 * x->kl : x->loss);
+    struct autoencoder_losses losses = autoencoder_step_losses(s);
+    check_close(x, d, how, "divergence", losses.kl, x->kl);
+    check_close(x, d, how, "loss", losses.total, fixed ? x->loss - 1e-6 * x->kl : x->loss);
     check_gradients(x, p, how, scale);
     free(samples);
     autoencoder_step_close(s);

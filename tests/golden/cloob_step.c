@@ -98,13 +98,11 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
     int32_t *tokens = xmalloc(weight_bytes(rows));
     uint64_t *samples = xcalloc((size_t)n, sizeof *samples);
     weight_copy(rows, tokens);
-    struct cloob_step_options o = {.batch = n,
-                                   .accumulate = accumulate,
-                                   .inv_tau = golden_config(g, "inv_tau"),
-                                   .scale_hopfield = golden_config(g, "scale_hopfield"),
-                                   .adamw = ADAMW_DEFAULTS};
+    struct step_options o = {.batch = n, .accumulate = accumulate, .adamw = ADAMW_DEFAULTS};
+    struct cloob_step_options l = {.inv_tau = golden_config(g, "inv_tau"),
+                                   .scale_hopfield = golden_config(g, "scale_hopfield")};
     if (parameters_from_names(&p, &g->names, d, &e) ||
-        cloob_step_open(&s, p, collective_alone(), &o, &e))
+        cloob_step_open(&s, p, collective_alone(), &o, &l, &e))
         die("'%s': %s", g->name, e.text);
     for (int64_t k = 0; k < accumulate; k++) {
         struct cloob_batch batch = {n, pictures + k * n * pixels, tokens + k * n * width, samples};
@@ -120,7 +118,7 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
            g->name, (long long)accumulate, on, norm, whose);
     tap_ok(head <= 4 * of_gradient, "%s: ghead.* in %lld micro-batches on %s: worst %.2g", g->name,
            (long long)accumulate, on, head);
-    struct cloob_step_result r;
+    struct step_result r;
     cloob_step_update(s, 0, 1, &r);
     double error = fabs(r.loss - loss[0]) / fabs(loss[0]);
     tap_ok(error <= of_loss, "%s: out.loss in %lld micro-batches on %s: %.6f, relative error %.2g",

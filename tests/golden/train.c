@@ -162,21 +162,17 @@ static void check_device(const struct golden *g, const char *device)
     int64_t batch = golden_int(g, "batch"), steps = golden_int(g, "steps");
     if (subject_small() && steps > SMALL_STEPS)
         steps = SMALL_STEPS;
-    struct unet_step_options options = {
-        .batch = batch,
-        .accumulate = 1,
-        .autoencoder_scale = golden_double(g, "autoencoder_scale"),
-        .adamw = ADAMW_DEFAULTS,
-    };
+    struct step_options options = {.batch = batch, .accumulate = 1, .adamw = ADAMW_DEFAULTS};
+    struct unet_step_options unet = {.autoencoder_scale = golden_double(g, "autoencoder_scale")};
     options.adamw.weight_decay = golden_double(g, "weight_decay");
     if (parameters_from_names(&p, &g->names, d, &e) ||
-        unet_step_open(&s, p, collective_alone(), &options, &e))
+        unet_step_open(&s, p, collective_alone(), &options, &unet, &e))
         die("'%s': %s", g->name, e.text);
     float *losses = golden_read(g, "losses");
     double tolerance =
         subject_tolerance(d, TOLERANCE_LOSS, TOLERANCE_LOSS, TOLERANCE_BF16) * error_growth(g);
     for (int64_t i = 0; i < steps; i++) {
-        struct unet_step_result r;
+        struct step_result r;
         micro_batch(s, d, batch, i, (uint64_t)golden_int(g, "seed"));
         unet_step_update(s, golden_double(g, "lr"), golden_double(g, "ema_decay"), &r);
         double error = fabs(r.loss - losses[i]) / fabs(losses[i]);

@@ -39,14 +39,20 @@ static void draw_pictures(void)
     }
 }
 
-static struct autoencoder_step_options options(int64_t batch, int64_t accumulate)
+/* Of the step, and of the loss. */
+struct settings {
+    struct step_options step;
+    struct autoencoder_step_options loss;
+};
+
+static struct settings options(int64_t batch, int64_t accumulate)
 {
-    return (struct autoencoder_step_options){
-        .seed = 11,
-        .batch = batch,
-        .accumulate = accumulate,
-        .kl_weight = 1e-5,
-        .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8},
+    return (struct settings){
+        .step = {.seed = 11,
+                 .batch = batch,
+                 .accumulate = accumulate,
+                 .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}},
+        .loss = {.kl_weight = 1e-5},
     };
 }
 
@@ -74,11 +80,11 @@ static struct parameters *fixed_parameters(const struct parameters *p)
     return fixed;
 }
 
-static struct autoencoder_step *open_step(struct parameters *p, struct autoencoder_step_options o)
+static struct autoencoder_step *open_step(struct parameters *p, struct settings o)
 {
     struct autoencoder_step *s;
     struct error e;
-    if (autoencoder_step_open(&s, p, collective_alone(), &o, &e) != 0)
+    if (autoencoder_step_open(&s, p, collective_alone(), &o.step, &o.loss, &e) != 0)
         die("%s", e.text);
     return s;
 }
@@ -88,16 +94,21 @@ static struct autoencoder_batch batch_at(int64_t at, int64_t n)
     return (struct autoencoder_batch){n, SIDE, SIDE, pictures[at], samples + at};
 }
 
-static struct autoencoder_step_result update(struct autoencoder_step *s, int64_t step,
-                                             int64_t batch, int64_t accumulate, double rate)
+struct outcome {
+    struct step_result step;
+    struct autoencoder_losses losses;
+};
+
+static struct outcome update(struct autoencoder_step *s, int64_t step, int64_t batch,
+                             int64_t accumulate, double rate)
 {
-    struct autoencoder_step_result r;
+    struct step_result r;
     for (int64_t k = 0; k < accumulate; k++) {
         struct autoencoder_batch b = batch_at(k * batch, batch);
         autoencoder_step_micro_batch(s, step, &b);
     }
     autoencoder_step_update(s, rate, 0.9, &r);
-    return r;
+    return (struct outcome){r, autoencoder_step_losses(s)};
 }
 
 static const float *array(const struct parameters *p, enum parameter_array which,
@@ -150,14 +161,14 @@ static void test_overfit(void)
 {
     for (int l2 = 0; l2 < 2; l2++) {
         struct parameters *p = make_parameters(device);
-        struct autoencoder_step_options o = options(MOST, 1);
-        o.l2 = l2;
-        o.clip_grad = 1;
+        struct settings o = options(MOST, 1);
+        o.loss.l2 = l2;
+        o.step.clip_grad = 1;
         struct autoencoder_step *s = open_step(p, o);
-        struct autoencoder_step_result first = update(s, 0, MOST, 1, 2e-3), last = first;
+        struct outcome first = update(s, 0, MOST, 1, 2e-3), last = first;
         for (int step = 1; step < 120; step++)
             last = update(s, step, MOST, 1, step < 80 ? 2e-3 : 5e-4);
-        tap_ok(last.applied &&
+        tap_ok(last.step.applied &&
                    last.losses.reconstruction < first.losses.reconstruction / (l2 ? 20 : 5),
                "eight pictures are learnt by heart, %s: %.4f from %.4f", l2 ? "L2" : "L1",
                last.losses.reconstruction, first.losses.reconstruction);
@@ -189,8 +200,7 @@ static void test_accumulation(void)
     struct parameters *a = make_parameters(device), *b = make_parameters(device);
     struct autoencoder_step *whole = open_step(a, options(8, 1)),
                             *parts = open_step(b, options(2, 4));
-    struct autoencoder_step_result ra = update(whole, 5, 8, 1, 1e-4),
-                                   rb = update(parts, 5, 2, 4, 1e-4);
+    struct outcome ra = update(whole, 5, 8, 1, 1e-4), rb = update(parts, 5, 2, 4, 1e-4);
     tap_ok(fabs(ra.losses.total / rb.losses.total - 1) <= 1e-6 &&
                fabs(ra.losses.kl / rb.losses.kl - 1) <= 1e-6,
            "4 micro-batches of 2: the loss of a batch of 8");
@@ -231,7 +241,7 @@ static void test_decoder_only(void)
                parameters_find(fixed, "decoder.conv_out.weight")->trained,
            "encoder and quant_conv are fixed");
     update(a, 0, 4, 1, 0);
-    struct autoencoder_step_result r = update(b, 0, 4, 1, 0);
+    struct outcome r = update(b, 0, 4, 1, 0);
     double error = apart(whole, fixed, ARRAY_GRADIENTS);
     tap_ok(error == 0, "the decoder's gradient is as with an encoder in training: %.2g", error);
     tap_ok(r.losses.kl > 0 && r.losses.total == r.losses.reconstruction,
@@ -276,14 +286,15 @@ static void test_not_finite(void)
     struct autoencoder_step *s = open_step(p, options(2, 2));
     float kept = pictures[2][7];
     pictures[2][7] = NAN;
-    struct autoencoder_step_result r = update(s, 0, 2, 2, 1e-3);
-    tap_ok(!r.applied && r.suspect_count == 1 && r.suspects[0] == samples[2],
+    struct outcome r = update(s, 0, 2, 2, 1e-3);
+    tap_ok(!r.step.applied && r.step.suspect_count == 1 && r.step.suspects[0] == samples[2],
            "a picture that is not finite is named");
     tap_ok(p->updates == 0 && same_bytes(p, before, true) && same_bytes(p, before, false),
            "and changes nothing");
     pictures[2][7] = kept;
     r = update(s, 1, 2, 2, 1e-3);
-    tap_ok(r.applied && p->updates == 1 && isfinite(r.gradient_norm), "the next step is sound");
+    tap_ok(r.step.applied && p->updates == 1 && isfinite(r.step.gradient_norm),
+           "the next step is sound");
     autoencoder_step_close(s);
     parameters_free(p);
     parameters_free(before);
@@ -294,7 +305,7 @@ static void test_refused(void)
     struct error e;
     struct named_weights names;
     struct autoencoder_step *s;
-    struct autoencoder_step_options o = options(1, 1);
+    struct settings o = options(1, 1);
     struct parameters *p = make_parameters(device), *half;
     parameters_names(&names, p, ARRAY_WEIGHTS);
     int kept = 0;
@@ -304,7 +315,7 @@ static void test_refused(void)
     names.count = kept;
     if (parameters_from_names(&half, &names, device, &e) != 0)
         die("%s", e.text);
-    tap_ok(autoencoder_step_open(&s, half, collective_alone(), &o, &e) == -1 &&
+    tap_ok(autoencoder_step_open(&s, half, collective_alone(), &o.step, &o.loss, &e) == -1 &&
                strstr(e.text, "decoder"),
            "half an autoencoder is refused: %s", e.text);
     names_release(&names);
@@ -315,9 +326,9 @@ static void test_refused(void)
 static void test_memory(void)
 {
     struct parameters *p = make_parameters(device);
-    struct autoencoder_step_options small = options(2, 1), large = options(8, 1);
-    int64_t one = autoencoder_step_memory(p, &small, device, SIDE, SIDE);
-    int64_t more = autoencoder_step_memory(p, &large, device, SIDE, SIDE);
+    struct settings small = options(2, 1), large = options(8, 1);
+    int64_t one = autoencoder_step_memory(p, &small.step, &small.loss, device, SIDE, SIDE);
+    int64_t more = autoencoder_step_memory(p, &large.step, &large.loss, device, SIDE, SIDE);
     struct autoencoder_step *s = open_step(p, large);
     size_t before = device_memory(device).in_use;
     update(s, 0, 8, 1, 1e-4);

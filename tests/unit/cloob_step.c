@@ -50,13 +50,18 @@ static struct cloob_batch batch_at(int64_t at, int64_t n)
     return (struct cloob_batch){n, data.pictures[at], data.tokens[at], data.samples + at};
 }
 
-static struct cloob_step_options options(int64_t batch, int64_t accumulate)
+/* Of the step, and of the loss. */
+struct settings {
+    struct step_options step;
+    struct cloob_step_options loss;
+};
+
+static struct settings options(int64_t batch, int64_t accumulate)
 {
-    return (struct cloob_step_options){.batch = batch,
-                                       .accumulate = accumulate,
-                                       .inv_tau = CLOOB_INV_TAU,
-                                       .scale_hopfield = CLOOB_SCALE_HOPFIELD,
-                                       .adamw = {0.9, 0.98, 1e-6, 0.1}};
+    return (struct settings){
+        .step = {.batch = batch, .accumulate = accumulate, .adamw = {0.9, 0.98, 1e-6, 0.1}},
+        .loss = {.inv_tau = CLOOB_INV_TAU, .scale_hopfield = CLOOB_SCALE_HOPFIELD},
+    };
 }
 
 struct training {
@@ -64,18 +69,17 @@ struct training {
     struct cloob_step *step;
 };
 
-static struct training start_rank(const struct cloob_step_options *o, struct collective *c,
-                                  struct device *d)
+static struct training start_rank(const struct settings *o, struct collective *c, struct device *d)
 {
     struct training t;
     struct error e;
     t.parameters = parameters_new(&architecture, NET_CLOOB, 3, d);
-    if (cloob_step_open(&t.step, t.parameters, c, o, &e))
+    if (cloob_step_open(&t.step, t.parameters, c, &o->step, &o->loss, &e))
         die("%s", e.text);
     return t;
 }
 
-static struct training start(struct cloob_step_options o)
+static struct training start(struct settings o)
 {
     return start_rank(&o, collective_alone(), device);
 }
@@ -86,12 +90,11 @@ static void stop(struct training *t)
     parameters_free(t->parameters);
 }
 
-static struct cloob_step_result update(struct training *t, const struct cloob_step_options *o,
-                                       double learning_rate)
+static struct step_result update(struct training *t, const struct settings *o, double learning_rate)
 {
-    struct cloob_step_result r;
-    for (int64_t k = 0; k < o->accumulate; k++) {
-        struct cloob_batch b = batch_at(k * o->batch, o->batch);
+    struct step_result r;
+    for (int64_t k = 0; k < o->step.accumulate; k++) {
+        struct cloob_batch b = batch_at(k * o->step.batch, o->step.batch);
         cloob_step_micro_batch(t->step, &b);
     }
     cloob_step_update(t->step, learning_rate, 0.9, &r);
@@ -124,19 +127,21 @@ static double apart(const struct parameters *a, const struct parameters *p,
 static void accumulation(void)
 {
     load(0);
-    struct cloob_step_options whole = options(12, 1);
+    struct settings whole = options(12, 1);
     struct training a = start(whole);
-    struct cloob_step_result ra = update(&a, &whole, 1e-3);
-    tap_ok(ra.applied && ra.gradient_norm > 1e-3 && fabs(ra.cosine) <= 1, "a step is applied");
+    struct step_result ra = update(&a, &whole, 1e-3);
+    tap_ok(ra.applied && ra.gradient_norm > 1e-3 && fabs(cloob_step_cosine(a.step)) <= 1,
+           "a step is applied");
     static const int64_t parts[][2] = {{6, 2}, {4, 3}, {1, 12}};
     for (int i = 0; i < 3; i++) {
-        struct cloob_step_options split = options(parts[i][0], parts[i][1]);
+        struct settings split = options(parts[i][0], parts[i][1]);
         struct training b = start(split);
         for (int step = 0; step < 2; step++) { /* the second one forgets the first's gradients */
-            struct cloob_step_result rb = update(&b, &split, 0);
+            struct step_result rb = update(&b, &split, 0);
             double error = apart(a.parameters, b.parameters, ARRAY_GRADIENTS);
             tap_ok(fabs(ra.loss - rb.loss) <= 1e-6 * ra.loss &&
-                       fabs(ra.cosine - rb.cosine) <= 1e-6 && error <= 1e-5,
+                       fabs(cloob_step_cosine(a.step) - cloob_step_cosine(b.step)) <= 1e-6 &&
+                       error <= 1e-5,
                    "%lld micro-batches of %lld: the loss, and the gradient within %.2g",
                    (long long)parts[i][1], (long long)parts[i][0], error);
         }
@@ -178,8 +183,8 @@ struct rank {
     struct collective collective;
     struct training training;
     struct device *device;
-    struct cloob_step_options options;
-    struct cloob_step_result result;
+    struct settings options;
+    struct step_result result;
 };
 
 static void *run_rank(void *arg)
@@ -218,16 +223,16 @@ static void two_ranks(bool broken)
     run_rank(&ranks[0]);
     pthread_join(other, NULL);
     struct parameters *a = ranks[0].training.parameters, *b = ranks[1].training.parameters;
-    const struct cloob_step_result *ra = &ranks[0].result, *rb = &ranks[1].result;
+    const struct step_result *ra = &ranks[0].result, *rb = &ranks[1].result;
     if (broken) {
         tap_ok(!ra->applied && !rb->applied && a->updates == 0 && b->updates == 0,
                "a picture that is not finite on one rank stops both");
         tap_ok(ra->suspect_count == 0 && rb->suspect_count == 1 && rb->suspects[0] == 4,
                "and its rank names it");
     } else {
-        struct cloob_step_options whole = options(12, 1);
+        struct settings whole = options(12, 1);
         struct training one = start(whole);
-        struct cloob_step_result r = update(&one, &whole, 1e-3);
+        struct step_result r = update(&one, &whole, 1e-3);
         tap_ok(same_bits(a, b, ARRAY_WEIGHTS) && ra->loss == rb->loss,
                "two ranks end with the same bits");
         double error = apart(a, one.parameters, ARRAY_GRADIENTS);
@@ -267,7 +272,7 @@ static double tower_apart(const struct parameters *a, const struct parameters *p
     return sqrt(difference / sum);
 }
 
-static struct training start_text_only(struct cloob_step_options o)
+static struct training start_text_only(struct settings o)
 {
     struct parameters *whole = parameters_new(&architecture, NET_CLOOB, 3, device);
     struct named_weights names;
@@ -275,7 +280,7 @@ static struct training start_text_only(struct cloob_step_options o)
     struct error e;
     parameters_names(&names, whole, ARRAY_WEIGHTS);
     if (parameters_from_names_fixing(&t.parameters, &names, cloob_is_image_tower, device, &e) ||
-        cloob_step_open(&t.step, t.parameters, collective_alone(), &o, &e))
+        cloob_step_open(&t.step, t.parameters, collective_alone(), &o.step, &o.loss, &e))
         die("%s", e.text);
     names_release(&names);
     parameters_free(whole);
@@ -285,15 +290,15 @@ static struct training start_text_only(struct cloob_step_options o)
 static void text_only(void)
 {
     load(0);
-    struct cloob_step_options whole = options(12, 1);
+    struct settings whole = options(12, 1);
     struct training a = start(whole);
     struct parameters *before = parameters_new(&architecture, NET_CLOOB, 3, device);
-    struct cloob_step_result ra = update(&a, &whole, 0);
+    struct step_result ra = update(&a, &whole, 0);
     static const int64_t parts[][2] = {{12, 1}, {4, 3}};
     for (int i = 0; i < 2; i++) {
-        struct cloob_step_options split = options(parts[i][0], parts[i][1]);
+        struct settings split = options(parts[i][0], parts[i][1]);
         struct training b = start_text_only(split);
-        struct cloob_step_result rb = update(&b, &split, 0);
+        struct step_result rb = update(&b, &split, 0);
         double error = tower_apart(b.parameters, a.parameters, ARRAY_GRADIENTS, false);
         tap_ok(fabs(ra.loss - rb.loss) <= 1e-6 * ra.loss && error <= (i ? 1e-5 : 0),
                "text only, %lld parts: its gradient is as with an image tower in training: %.2g",
@@ -306,8 +311,8 @@ static void text_only(void)
         tap_ok(tower_apart(before, b.parameters, ARRAY_WEIGHTS, false) > 1e-3,
                "the text tower has");
         struct architecture fixed = parameters_architecture(b.parameters);
-        tap_ok(cloob_step_memory(&fixed, &split, device, 0) <
-                   cloob_step_memory(&architecture, &split, device, 0) * 3 / 4,
+        tap_ok(cloob_step_memory(&fixed, &split.step, &split.loss, device, 0) <
+                   cloob_step_memory(&architecture, &split.step, &split.loss, device, 0) * 3 / 4,
                "and it takes less memory");
         architecture_release(&fixed);
         stop(&b);
@@ -331,9 +336,9 @@ static bool decays(const char *name)
 static void decay(void)
 {
     load(0);
-    struct cloob_step_options o = options(8, 1), without = o;
-    o.adamw.weight_decay = 0.5;
-    without.adamw.weight_decay = 0;
+    struct settings o = options(8, 1), without = o;
+    o.step.adamw.weight_decay = 0.5;
+    without.step.adamw.weight_decay = 0;
     struct training a = start(o), b = start(without);
     float *before = copied(a.parameters, ARRAY_WEIGHTS);
     update(&a, &o, 1e-2);
@@ -356,12 +361,12 @@ static void decay(void)
     stop(&a);
 
     o = without;
-    struct cloob_step_result r;
+    struct step_result r;
     struct training plain = start(o);
     r = update(&plain, &o, 1e-3);
-    o.clip_grad = r.gradient_norm / 8;
+    o.step.clip_grad = r.gradient_norm / 8;
     struct training clipped = start(o);
-    struct cloob_step_result rc = update(&clipped, &o, 1e-3);
+    struct step_result rc = update(&clipped, &o, 1e-3);
     int64_t n = plain.parameters->trained_elements;
     double ratio = 0, all = 0;
     const float *m = array(plain.parameters, ARRAY_M), *mc = array(clipped.parameters, ARRAY_M);
@@ -380,7 +385,7 @@ static void decay(void)
 
 static void not_finite(void)
 {
-    struct cloob_step_options o = options(4, 2);
+    struct settings o = options(4, 2);
     struct training t = start(o);
     load(0);
     update(&t, &o, 1e-3);
@@ -391,7 +396,7 @@ static void not_finite(void)
         before[i] = copied(t.parameters, kept[i]);
     load(100);
     data.pictures[2][9] = NAN;
-    struct cloob_step_result r = update(&t, &o, 1e-3);
+    struct step_result r = update(&t, &o, 1e-3);
     bool intact = true;
     for (int i = 0; i < 4; i++)
         intact &= !memcmp(before[i], array(t.parameters, kept[i]), bytes);
@@ -442,7 +447,7 @@ static void scores(void)
 
 static void learning(void)
 {
-    struct cloob_step_options o = options(MOST, 1);
+    struct settings o = options(MOST, 1);
     struct training t = start(o);
     load(0);
     struct cloob_batch all = batch_at(0, MOST);
@@ -470,7 +475,7 @@ static void learning(void)
 
 static void memory(void)
 {
-    struct cloob_step_options o = options(8, 2);
+    struct settings o = options(8, 2);
     struct device *d;
     struct error e;
     if (device_open(&d, "cpu", &e))
@@ -478,14 +483,14 @@ static void memory(void)
     struct training t = start_rank(&o, collective_alone(), d);
     load(0);
     update(&t, &o, 1e-3);
-    double counted = (double)cloob_step_memory(&architecture, &o, d, 0);
+    double counted = (double)cloob_step_memory(&architecture, &o.step, &o.loss, d, 0);
     double used = (double)device_memory(d).peak;
     /* The pool hands out blocks up to an eighth too large. */
     tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,
            "memory: %.2f MB used, %.2f MB counted before", used / 1e6, counted / 1e6);
-    struct cloob_step_options large = options(128, 1), small = options(8, 16);
-    tap_ok(cloob_step_memory(&architecture, &small, d, 0) <
-               cloob_step_memory(&architecture, &large, d, 0) / 3,
+    struct settings large = options(128, 1), small = options(8, 16);
+    tap_ok(cloob_step_memory(&architecture, &small.step, &small.loss, d, 0) <
+               cloob_step_memory(&architecture, &large.step, &large.loss, d, 0) / 3,
            "an effective batch of 128 in parts takes less");
     stop(&t);
     device_close(d);
@@ -498,11 +503,11 @@ static void refused(void)
     struct architecture other = {0};
     kl_architecture(&other, &sizes);
     struct parameters *p = parameters_new(&other, NET_KL, 1, device);
-    struct cloob_step_options o = options(4, 1);
+    struct settings o = options(4, 1);
     struct cloob_step *s;
     struct error e;
-    tap_ok(cloob_step_open(&s, p, collective_alone(), &o, &e) < 0, "not an autoencoder: %s",
-           e.text);
+    tap_ok(cloob_step_open(&s, p, collective_alone(), &o.step, &o.loss, &e) < 0,
+           "not an autoencoder: %s", e.text);
     parameters_free(p);
     architecture_release(&other);
 }

@@ -20,19 +20,14 @@ static struct device *device;
 static volatile sig_atomic_t stop;
 
 struct session {
-    struct fit fit;
+    struct fit_unet fit;
     struct training_state state;
 };
 
 static struct fit_options options(int64_t steps)
 {
     return (struct fit_options){
-        .step = {.seed = 5,
-                 .batch = 4,
-                 .accumulate = 2,
-                 .uncond_prob = 0.2,
-                 .autoencoder_scale = 1,
-                 .adamw = ADAMW_DEFAULTS},
+        .step = {.seed = 5, .batch = 4, .accumulate = 2, .adamw = ADAMW_DEFAULTS},
         .rate = {.base = 1e-4},
         .ema_decay_at = EMA_DECAY_AT_DEFAULT,
         .steps = steps,
@@ -52,14 +47,19 @@ static void begin(struct session *s, const char *name, struct fit_options o)
                               .unet_cond = 32};
     struct architecture architecture = {0};
     unet_architecture(&architecture, &sizes);
-    *s = (struct session){.fit = {.options = o, .collective = collective_alone(), .stop = &stop}};
-    s->fit.state = &s->state;
-    s->fit.parameters = parameters_new(&architecture, NET_UNET, 1, device);
+    *s = (struct session){.fit = {.loop = {.options = o,
+                                           .functions = &fit_unet_functions,
+                                           .collective = collective_alone(),
+                                           .stop = &stop},
+                                  .step = {.uncond_prob = 0.2, .autoencoder_scale = 1}}};
+    s->fit.loop.state = &s->state;
+    s->fit.loop.parameters = parameters_new(&architecture, NET_UNET, 1, device);
     architecture_release(&architecture);
     char *store = xstrdup(shards_folder("store")), *folder = path_join(test_folder(), name);
     if (latent_set_open(&s->fit.data, &(const char *){store}, 1, HOLDOUT, &e) != 0 ||
-        run_open(&s->fit.run, folder, &e) != 0)
+        run_open(&s->fit.loop.run, folder, &e) != 0)
         die("%s", e.text);
+    s->fit.loop.order = latent_set_order(s->fit.data);
     training_state_init(&s->state);
     s->state.store = *latent_set_info(s->fit.data);
     s->state.autoencoder_scale = 1;
@@ -70,8 +70,8 @@ static void begin(struct session *s, const char *name, struct fit_options o)
 
 static void end(struct session *s)
 {
-    run_close(s->fit.run);
-    parameters_free(s->fit.parameters);
+    run_close(s->fit.loop.run);
+    parameters_free(s->fit.loop.parameters);
     latent_set_close(s->fit.data);
     training_state_release(&s->state);
 }
@@ -81,7 +81,7 @@ static int64_t latest(const struct session *s)
     struct error e;
     struct training_state state;
     char *checkpoint;
-    if (checkpoint_find(run_folder(s->fit.run), &checkpoint, NULL, &e) != 0)
+    if (checkpoint_find(run_folder(s->fit.loop.run), &checkpoint, NULL, &e) != 0)
         return -1;
     int status = checkpoint_read_state(&state, checkpoint, &e);
     int64_t step = status == 0 ? state.step : -2;
@@ -103,7 +103,7 @@ static int in_metrics(const struct session *s, const char *text)
     struct error e;
     uint8_t *data;
     size_t size;
-    char *path = path_join(run_folder(s->fit.run), "metrics.jsonl");
+    char *path = path_join(run_folder(s->fit.loop.run), "metrics.jsonl");
     if (file_read(&data, &size, path, 1 << 20, &e) != 0)
         die("%s", e.text);
     free(path);
@@ -118,19 +118,19 @@ static void test_steps_left(void)
 {
     struct session s;
     begin(&s, "left", options(0));
-    struct fit_options *o = &s.fit.options;
+    struct fit_options *o = &s.fit.loop.options;
     struct training_state *t = &s.state;
     /* 34 images make 4 steps of 8. */
-    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == -1, "without an end there is none");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == -1, "without an end there is none");
     o->epochs = 3;
-    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 12, "three epochs of four steps");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == 12, "three epochs of four steps");
     t->at = (struct data_position){1, 16};
-    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 6, "from the middle of the second: six");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == 6, "from the middle of the second: six");
     o->steps = 5;
     t->step = 2;
-    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 3, "the nearer end counts");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == 3, "the nearer end counts");
     t->step = 9;
-    tap_ok(fit_steps_left(o, s.fit.data, t, 8) == 0, "what is beyond the end is at the end");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == 0, "what is beyond the end is at the end");
     end(&s);
 }
 
@@ -144,9 +144,9 @@ static void test_complete(void)
     o.checkpoint_every = 2;
     o.keep = 2;
     begin(&s, "complete", o);
-    int status = fit_run(&s.fit, &how, &e);
+    int status = fit_loop_run(&s.fit.loop, &how, &e);
     tap_ok(status == 0 && how == FIT_COMPLETE && s.state.step == 5, "a run comes to its end");
-    tap_ok(latest(&s) == 5 && run_checkpoints(s.fit.run) == 2, "with two checkpoints");
+    tap_ok(latest(&s) == 5 && run_checkpoints(s.fit.loop.run) == 2, "with two checkpoints");
     tap_ok(s.state.at.epoch == 1 && s.state.at.place == 8 && s.state.images == 40,
            "and stands in the second epoch");
     tap_ok(in_metrics(&s, "\"loss\":") == 5 && in_metrics(&s, "\"holdout-loss/raw\":") == 4,
@@ -164,7 +164,7 @@ static void test_stopped(void)
     enum fit_end how;
     begin(&s, "stopped", options(5));
     stop = SIGTERM;
-    int status = fit_run(&s.fit, &how, &e);
+    int status = fit_loop_run(&s.fit.loop, &how, &e);
     stop = 0;
     tap_ok(status == 0 && how == FIT_STOPPED && s.state.step == 0, "a signal ends it");
     tap_ok(latest(&s) == 0, "with a checkpoint, even before the first step");
@@ -177,19 +177,19 @@ static void test_bad_steps(void)
     struct error e;
     enum fit_end how;
     begin(&s, "bad", options(50));
-    int64_t n = s.fit.parameters->trained_elements;
+    int64_t n = s.fit.loop.parameters->trained_elements;
     float *wrong = xmalloc((size_t)n * sizeof *wrong);
     for (int64_t i = 0; i < n; i++)
         wrong[i] = 1e30f;
-    parameters_write(s.fit.parameters, ARRAY_WEIGHTS, 0, n, wrong);
-    int status = fit_run(&s.fit, &how, &e);
+    parameters_write(s.fit.loop.parameters, ARRAY_WEIGHTS, 0, n, wrong);
+    int status = fit_loop_run(&s.fit.loop, &how, &e);
     tap_ok(status == 0 && how == FIT_BAD, "steps that are not finite end it: %s", e.text);
     tap_ok(s.state.step == 3 && s.state.bad_steps == 3 && s.state.bad_steps_in_a_row == 3 &&
-               s.fit.parameters->updates == 0,
+               s.fit.loop.parameters->updates == 0,
            "after three in a row that changed nothing");
     tap_ok(latest(&s) == -1, "and left no checkpoint");
     tap_ok(in_metrics(&s, "\"event\":\"bad-step\"") == 3, "each is in the metrics");
-    tap_ok(memcmp(parameters_read(s.fit.parameters, ARRAY_WEIGHTS, 0, n, NULL), wrong,
+    tap_ok(memcmp(parameters_read(s.fit.loop.parameters, ARRAY_WEIGHTS, 0, n, NULL), wrong,
                   (size_t)n * sizeof *wrong) == 0,
            "the weights are what they were");
     free(wrong);
@@ -203,25 +203,26 @@ static void test_full_disk(void)
     enum fit_end how;
     struct fit_options o = options(4);
     begin(&s, "full", o);
-    int status = fit_run(&s.fit, &how, &e);
+    int status = fit_loop_run(&s.fit.loop, &how, &e);
     tap_ok(status == 0 && latest(&s) == 4, "a checkpoint");
-    s.fit.options.steps = 8;
-    s.fit.options.checkpoint_every = 2;
-    s.fit.options.resumed = s.fit.options.saved = true;
+    s.fit.loop.options.steps = 8;
+    s.fit.loop.options.checkpoint_every = 2;
+    s.fit.loop.resumed = s.fit.loop.saved = true;
     struct rlimit whole, small;
     getrlimit(RLIMIT_FSIZE, &whole);
     small = whole;
     small.rlim_cur = 100000; /* bytes: enough for metrics only */
     signal(SIGXFSZ, SIG_IGN);
     setrlimit(RLIMIT_FSIZE, &small);
-    status = fit_run(&s.fit, &how, &e);
+    status = fit_loop_run(&s.fit.loop, &how, &e);
     setrlimit(RLIMIT_FSIZE, &whole);
     tap_ok(status == -1 && strstr(e.text, "step-00000008"),
            "without space for checkpoints it goes on, and fails at the end: %s", e.text);
-    tap_ok(latest(&s) == 4 && run_checkpoints(s.fit.run) == 1, "the last checkpoint is intact");
+    tap_ok(latest(&s) == 4 && run_checkpoints(s.fit.loop.run) == 1,
+           "the last checkpoint is intact");
     tap_ok(in_metrics(&s, "\"loss\":") == 8, "no step was left out");
-    s.fit.options.saved = false;
-    status = fit_run(&s.fit, &how, &e);
+    s.fit.loop.saved = false;
+    status = fit_loop_run(&s.fit.loop, &how, &e);
     tap_ok(status == 0 && latest(&s) == 8, "with space it is written");
     end(&s);
 }

@@ -1,0 +1,348 @@
+#include "common/fit/trainer.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/progress.h"
+#include "common/fit/memory.h"
+#include "common/program/device.h"
+#include "common/run/options.h"
+
+static volatile sig_atomic_t stop;
+static atomic_flag signalled = ATOMIC_FLAG_INIT;
+
+/* The first signal asks for a checkpoint, the second does not wait for it. */
+static void on_signal(int number)
+{
+    if (atomic_flag_test_and_set(&signalled))
+        _exit(128 + number);
+    stop = number;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    sigaction(SIGUSR1, &action, NULL);
+}
+
+/* `count` numbers with commas between them; fewer are possible if at_least is smaller. Returns how
+ * many there are. */
+static int parse_numbers(double *numbers, int at_least, int count, const char *option,
+                         const char *text)
+{
+    const char *at = text;
+    for (int i = 0; i < count; i++) {
+        char *end;
+        numbers[i] = strtod(at, &end);
+        bool number = end != at && isfinite(numbers[i]);
+        if (number && *end == '\0' && i + 1 >= at_least)
+            return i + 1;
+        if (!number || *end != ',')
+            break;
+        at = end + 1;
+    }
+    if (at_least == count)
+        die_usage("option '--%s': '%s' is not %d numbers with commas between them", option, text,
+                  count);
+    die_usage("option '--%s': '%s' is not %d to %d numbers with commas between them", option, text,
+              at_least, count);
+}
+
+int trainer_parse_multipliers(int64_t *multipliers, int at_least, int count, const char *option,
+                              const char *text)
+{
+    double numbers[16];
+    CHECK(count <= 16);
+    int n = parse_numbers(numbers, at_least, count, option, text);
+    for (int i = 0; i < n; i++) {
+        if (!(numbers[i] >= 1 && numbers[i] <= 1024) || numbers[i] != floor(numbers[i]))
+            die_usage("option '--%s': '%s' are not whole numbers from 1 to 1024", option, text);
+        multipliers[i] = (int64_t)numbers[i];
+    }
+    return n;
+}
+
+static void check_unchanged(const struct trainer *t, const char *name)
+{
+    const char *before = training_state_option(&t->saved, name);
+    const struct option *o = option_find(t->program, name);
+    char *now = option_text(o), shown[200];
+    bool differs = now && option_given(name) && (!before || strcmp(before, now) != 0);
+    snprintf(shown, sizeof shown, "%s%s", o->kind == OPTION_FLAG ? "" : " ",
+             o->kind == OPTION_FLAG || !now ? "" : now);
+    free(now);
+    if (differs)
+        die_usage("--%s%s does not go with --resume: the checkpoint has its architecture", name,
+                  shown);
+}
+
+#define NAMES_MAX 32
+
+/* Options that a checkpoint does not keep; ends with NULL. */
+static void not_saved(const char *names[NAMES_MAX], const struct trainer *t)
+{
+    int count = 0;
+    names[count++] = "output";
+    names[count++] = "resume";
+    names[count++] = "null";
+    for (int i = 0; t->init_from && t->architecture[i]; i++) {
+        CHECK(count < NAMES_MAX - 1);
+        names[count++] = t->architecture[i];
+    }
+    names[count] = NULL;
+}
+
+static void read_origin(struct trainer *t)
+{
+    struct error e;
+    const char *except[NAMES_MAX];
+    struct fit_options *o = &t->loop->options;
+    if (t->init_from)
+        die_usage("--resume and --init-from do not go together: going on is no finetuning");
+    if (checkpoint_find(t->resume, &t->origin.checkpoint, &t->origin.run, &e) != 0)
+        die("cannot go on from '%s': %s", t->resume, e.text);
+    if (checkpoint_read_state(&t->saved, t->origin.checkpoint, &e) != 0)
+        die("cannot go on from '%s': %s", t->origin.checkpoint, e.text);
+    for (int i = 0; t->architecture[i]; i++)
+        check_unchanged(t, t->architecture[i]);
+    for (int i = 0; t->fixed && t->fixed[i]; i++)
+        check_unchanged(t, t->fixed[i]);
+    bool steps = option_given("steps"), epochs = option_given("epochs");
+    not_saved(except, t);
+    t->changes = saved_options_restore(&t->saved, t->program, except);
+    /* A new end replaces the old one, of whichever kind. */
+    if (epochs && !steps)
+        o->steps = 0;
+    if (steps && !epochs)
+        o->epochs = 0;
+}
+
+static void check_init_from(const struct trainer *t)
+{
+    bool given = false;
+    char *refused = xstrdup("");
+    for (int i = 0; t->architecture[i]; i++) {
+        given |= option_given(t->architecture[i]);
+        const char *join = !i ? "" : t->architecture[i + 1] ? ", " : " and ";
+        char *longer = xasprintf("%s%sno --%s", refused, join, t->architecture[i]);
+        free(refused);
+        refused = longer;
+    }
+    if (given)
+        die_usage("--init-from brings its architecture: %s with it", refused);
+    free(refused);
+}
+
+static void check_options(struct trainer *t)
+{
+    struct fit_options *o = &t->loop->options;
+    double betas[2];
+    parse_numbers(betas, 2, 2, "betas", t->betas);
+    if (!(betas[0] >= 0 && betas[0] < 1 && betas[1] >= 0 && betas[1] < 1))
+        die_usage("option '--betas': '%s' are not from 0 to below 1", t->betas);
+    if (o->rate.schedule == LEARNING_RATE_COSINE && !o->steps && !o->epochs)
+        die_usage("--lr-schedule cosine needs an end: give --steps or --epochs");
+    o->step.adamw.beta1 = betas[0];
+    o->step.adamw.beta2 = betas[1];
+    o->rate.steps = o->steps;
+}
+
+void trainer_begin(struct trainer *t, struct fit_loop *loop)
+{
+    t->loop = loop;
+    if (t->resume)
+        read_origin(t);
+    t->folder = t->run ? t->run : t->origin.run;
+    if (!t->folder)
+        die_usage("no run: name a folder with -o");
+    if (t->init_from)
+        check_init_from(t);
+    check_options(t);
+    training_state_init(&t->state);
+    if (t->origin.checkpoint) {
+        t->state = t->saved;
+        t->state.options = NULL; /* those of the command line follow */
+        t->state.option_count = 0;
+    }
+    loop->collective = collective_alone();
+    loop->state = &t->state;
+    loop->stop = &stop;
+    loop->resumed = t->origin.checkpoint != NULL;
+}
+
+bool trainer_is_from_scratch(const struct trainer *t)
+{
+    return !t->origin.checkpoint && !t->init_from;
+}
+
+void trainer_make_parameters(struct trainer *t, struct architecture *architecture,
+                             bool (*fixed)(const char *name))
+{
+    struct error e;
+    struct parameters **p = &t->loop->parameters;
+    t->device = chosen_device();
+    t->device->advice = t->advice;
+    if (t->origin.checkpoint) {
+        if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device, &e) != 0)
+            die("cannot go on from '%s': %s", t->origin.checkpoint, e.text);
+    } else if (t->init_from) {
+        if (parameters_from_file(p, t->init_from, t->net, fixed, t->device, &e) != 0)
+            die("%s", e.text);
+    } else {
+        *p = parameters_new(architecture, t->net, t->loop->options.step.seed, t->device);
+    }
+    architecture_release(architecture);
+}
+
+struct image_set *trainer_open_images(const struct trainer *t, const struct image_set_options *set,
+                                      int operands, char **argv, bool null_separated,
+                                      const char *list, const char *missing)
+{
+    struct image_set *images;
+    struct error e;
+    struct path_source source;
+    bool from_stdin = operands == 0 || (operands == 1 && strcmp(argv[1], "-") == 0);
+    if (operands == 0 && t->origin.checkpoint) {
+        char *file = path_join(t->origin.run, list);
+        if (image_set_reopen(&images, file, set, &e) != 0)
+            die("cannot go on from '%s': %s", t->origin.checkpoint, e.text);
+        free(file);
+        return images;
+    }
+    if (from_stdin && isatty(STDIN_FILENO))
+        die_usage("%s", missing);
+    if (from_stdin)
+        path_source_stream(&source, STDIN_FILENO, null_separated ? '\0' : '\n');
+    else
+        path_source_arguments(&source, operands, argv + 1);
+    if (image_set_open(&images, &source, set, &e) != 0)
+        die("cannot train: %s", e.text);
+    path_source_release(&source);
+    return images;
+}
+
+void trainer_describe_images(struct run_data *data, const struct image_set *images)
+{
+    const struct image_set_options *set = image_set_options(images);
+    *data = (struct run_data){
+        .store = {.image_height = set->height, .image_width = set->width, .embed_dtype = DTYPE_F32},
+        .order = image_set_order(images),
+    };
+    strcpy(data->store.preprocessing, set->color == PREP_PIL ? "pil" : "display");
+    image_set_hash(data->hash, images);
+}
+
+void trainer_set_data(struct trainer *t, const struct run_data *data)
+{
+    struct error e;
+    struct fit_loop *f = t->loop;
+    const char *except[NAMES_MAX];
+    int64_t effective = step_effective_batch(&f->options.step, f->collective);
+    int64_t steps = order_steps_per_epoch(data->order, effective);
+    if (steps == 0)
+        die("cannot train: %" PRId64 " %s to train on do not fill an effective batch of %" PRId64,
+            order_training_count(data->order), t->sample, effective);
+    if (f->resumed && run_check_data(f->state, &t->saved, data, effective, &e) != 0)
+        die("cannot go on from '%s' with these data: %s", t->origin.checkpoint, e.text);
+    run_record_data(f->state, data);
+    f->state->seed = f->options.step.seed;
+    not_saved(except, t);
+    saved_options_store(f->state, t->program, except);
+    f->order = data->order;
+    if (f->options.rate.steps == 0)
+        f->options.rate.steps = f->options.epochs * steps;
+}
+
+void trainer_run_folder(struct trainer *t)
+{
+    struct error e;
+    struct fit_loop *f = t->loop;
+    if (run_begin(&f->run, &f->saved, t->folder, &t->origin, checkpoint_bytes(f->parameters), &e) !=
+        0)
+        die("cannot train in '%s': %s", t->folder, e.text);
+}
+
+void trainer_save_images(const struct trainer *t, const struct image_set *images, const char *list)
+{
+    struct error e;
+    char *file = path_join(t->folder, list);
+    if (image_set_save(images, file, &e) != 0)
+        die("cannot write '%s': %s", file, e.text);
+    free(file);
+}
+
+void trainer_announce(const struct trainer *t)
+{
+    int64_t memory = fit_memory(t->loop);
+    struct error e;
+    if (fit_check_memory(t->loop, memory, &e) != 0)
+        die("too little memory to train: %s", e.text);
+    fit_loop_announce(t->loop, memory);
+    if (t->origin.checkpoint)
+        inform("going on from '%s'%s%s", t->origin.checkpoint, t->changes ? " with " : "",
+               t->changes ? t->changes : "");
+}
+
+static void report(const struct training_state *s, const char *folder, enum fit_end end,
+                   int64_t steps, int64_t effective_batch, double seconds)
+{
+    char duration[32], holdout[48] = "";
+    double images = (double)(steps * effective_batch);
+    if (isfinite(s->holdout_loss))
+        snprintf(holdout, sizeof holdout, ", held-out loss %.5f", s->holdout_loss);
+    if (end == FIT_STOPPED)
+        inform("SIG%s: stopped after step %" PRId64 "; go on with --resume %s", sigabbrev_np(stop),
+               s->step, folder);
+    else if (steps == 0)
+        inform("nothing to do: step %" PRId64 " is the end of run '%s'", s->step, folder);
+    else
+        inform("%" PRId64 " steps in %s (%.1f images/s), loss %.5f%s; '%s' stands at step %" PRId64,
+               steps, format_duration(duration, seconds), images / seconds, s->smoothed_loss,
+               holdout, folder, s->step);
+}
+
+void trainer_run(struct trainer *t)
+{
+    struct error e;
+    enum fit_end end;
+    const struct training_state *s = &t->state;
+    int64_t first_step = s->step;
+    double begin = seconds_now();
+    catch_signals();
+    if (fit_loop_run(t->loop, &end, &e) != 0)
+        die("cannot go on training: %s", e.text);
+    if (end == FIT_BAD) {
+        struct error none;
+        char *last = NULL;
+        int found = checkpoint_find(t->folder, &last, NULL, &none);
+        die("training has come to nothing: %s; %s%s%s", e.text,
+            found == 0 ? "the last checkpoint is '" : "there is no checkpoint",
+            found == 0 ? last : "", found == 0 ? "'" : "");
+    }
+    report(s, t->folder, end, s->step - first_step,
+           step_effective_batch(&t->loop->options.step, t->loop->collective),
+           seconds_now() - begin);
+}
+
+void trainer_end(struct trainer *t)
+{
+    run_close(t->loop->run);
+    parameters_free(t->loop->parameters);
+    device_close(t->device);
+    collective_close(t->loop->collective);
+    training_state_release(&t->state);
+    if (t->origin.checkpoint)
+        training_state_release(&t->saved);
+    free(t->origin.checkpoint);
+    free(t->origin.run);
+    free(t->changes);
+}

@@ -1,0 +1,135 @@
+#ifndef CCLD_FIT_TRAINER_H
+#define CCLD_FIT_TRAINER_H
+
+#include "common/base/options.h"
+#include "common/data/image_set.h"
+#include "common/fit/loop.h"
+#include "common/run/origin.h"
+
+/* What the training programs share, from the command line to the last message. Functions end the
+ * program if something is wrong. Call them in this order:
+ *   trainer_begin            options, the checkpoint to resume from
+ *   trainer_make_parameters  device and weights
+ *   trainer_set_data         data the run is trained on
+ *   trainer_run_folder       the run's folder, opened
+ *   trainer_announce         memory, what is trained
+ *   trainer_run              the loop
+ *   trainer_end              releases all of it */
+
+struct trainer {
+    /* What the program is. Lists of option names end with NULL. */
+    const struct program *program;
+    enum net net;
+    const char *const *architecture; /* options that a checkpoint or --init-from determines */
+    const char *const *fixed;        /* further options that a resumed run keeps; NULL: none */
+    const char *advice;              /* what to try when device memory runs out */
+    const char *sample;              /* what a sample is called: "images", "pairs" */
+
+    /* Options that are not the loop's. */
+    const char *run, *resume, *init_from, *betas;
+
+    /* Filled by trainer_begin and the functions after it. */
+    struct fit_loop *loop;
+    struct run_origin origin;
+    struct training_state saved; /* of the checkpoint, if there is one */
+    struct training_state state;
+    char *changes; /* options that the command line changed; NULL: none */
+    const char *folder;
+    struct device *device;
+};
+
+#define FIT_DEFAULTS                                                                               \
+    .ema_decay_at = EMA_DECAY_AT_DEFAULT, .checkpoint_every = 5000, .log_every = 50,               \
+    .holdout_every = 1000, .max_bad_steps = 10
+
+#define FIT_STEPS_MAX 67108863 /* what the random streams count to */
+
+/* Rows of an option table, t being a struct trainer and o its loop's options. --seed and options of
+ * one program stand between the two parts. */
+/* clang-format off */
+#define FIT_OPTIONS_BEGIN(t, o)                                                                    \
+    {.name = "output", .letter = 'o', .kind = OPTION_STRING, .value = &(t).run, .argument = "RUN", \
+     .help = "folder of the run, to be made"},                                                     \
+    {.name = "resume", .kind = OPTION_STRING, .value = &(t).resume, .argument = "RUN|CKPT",        \
+     .help = "go on from a run's last checkpoint or from this one, with its options"},             \
+    {.name = "init-from", .kind = OPTION_STRING, .value = &(t).init_from, .argument = "FILE",      \
+     .help = "finetune: begin with these weights and this architecture"},                          \
+    {.name = "steps", .kind = OPTION_INT, .value = &(o).steps, .argument = "N",                    \
+     .help = "end after step N of the run, 0 for never", .max = FIT_STEPS_MAX},                    \
+    {.name = "epochs", .kind = OPTION_INT, .value = &(o).epochs, .argument = "N",                  \
+     .help = "end after epoch N of the run, 0 for never", .max = 1e9},                             \
+    {.name = "batch-size", .letter = 'b', .kind = OPTION_INT, .value = &(o).step.batch,            \
+     .argument = "N", .help = "images of a step on a device at a time", .min = 1, .max = 65536},   \
+    {.name = "accumulate", .kind = OPTION_INT, .value = &(o).step.accumulate, .argument = "K",     \
+     .help = "batches of a step, one after the other", .min = 1, .max = 65536},                    \
+    {.name = "lr", .kind = OPTION_FLOAT, .value = &(o).rate.base, .argument = "X",                 \
+     .help = "learning rate, whatever the batch", .max = 1e3},                                     \
+    {.name = "lr-schedule", .kind = OPTION_CHOICE, .value = &(o).rate.schedule,                    \
+     .argument = "NAME", .help = "how the rate falls", .choices = learning_rate_schedules},        \
+    {.name = "warmup", .kind = OPTION_INT, .value = &(o).rate.warmup, .argument = "N",             \
+     .help = "steps in which the rate rises to its value", .max = FIT_STEPS_MAX},                  \
+    {.name = "weight-decay", .kind = OPTION_FLOAT, .value = &(o).step.adamw.weight_decay,          \
+     .argument = "X", .help = "of AdamW", .max = 1e3},                                             \
+    {.name = "betas", .kind = OPTION_STRING, .value = &(t).betas, .argument = "B1,B2",             \
+     .help = "of AdamW"},                                                                          \
+    {.name = "clip-grad", .kind = OPTION_FLOAT, .value = &(o).step.clip_grad, .argument = "X",     \
+     .help = "largest norm of the gradient, 0 for any", .max = 1e12},                              \
+    {.name = "ema-decay-at", .kind = OPTION_INT, .value = &(o).ema_decay_at, .argument = "N",      \
+     .help = "step from which on weights are averaged over 10000 steps", .max = 1e12}
+
+#define FIT_OPTIONS_END(o)                                                                         \
+    {.name = "checkpoint-every", .kind = OPTION_INT, .value = &(o).checkpoint_every,               \
+     .argument = "N", .help = "steps between checkpoints, 0 for one at the end",                   \
+     .max = FIT_STEPS_MAX},                                                                        \
+    {.name = "keep", .kind = OPTION_INT, .value = &(o).keep, .argument = "N",                      \
+     .help = "keep the N last checkpoints, 0 for all", .max = 1e9},                                \
+    {.name = "log-every", .kind = OPTION_INT, .value = &(o).log_every, .argument = "N",            \
+     .help = "steps between lines of metrics", .min = 1, .max = FIT_STEPS_MAX},                    \
+    {.name = "holdout", .kind = OPTION_INT, .value = &(o).holdout, .argument = "N",                \
+     .help = "images that are not trained on but judged with", .max = 1e9},                        \
+    {.name = "holdout-every", .kind = OPTION_INT, .value = &(o).holdout_every, .argument = "N",    \
+     .help = "steps between held-out losses, 0 for one at the end", .max = FIT_STEPS_MAX},         \
+    {.name = "max-bad-steps", .kind = OPTION_INT, .value = &(o).max_bad_steps, .argument = "N",    \
+     .help = "give up after so many steps in a row that are not finite", .min = 1,                 \
+     .max = FIT_STEPS_MAX}
+/* clang-format on */
+
+/* `count` multipliers with commas between them, whole numbers from 1 to 1024; fewer are possible if
+ * at_least is smaller. Returns how many there are. */
+int trainer_parse_multipliers(int64_t *multipliers, int at_least, int count, const char *option,
+                              const char *text);
+
+/* After options_parse. With --resume: finds the checkpoint and sets the program's options as they
+ * were saved unless the command line says otherwise. Checks the shared options and fills loop,
+ * whose options stand in the table, except for functions, order, parameters and run. */
+void trainer_begin(struct trainer *t, struct fit_loop *loop);
+/* Whether weights are drawn at random: no --resume, no --init-from. */
+bool trainer_is_from_scratch(const struct trainer *t);
+
+/* Opens the device and makes loop->parameters: from the checkpoint, from --init-from (tensors for
+ * which fixed(name) holds are not trained; NULL: all are), or drawn for the architecture, which is
+ * released. */
+void trainer_make_parameters(struct trainer *t, struct architecture *architecture,
+                             bool (*fixed)(const char *name));
+
+/* A list of images: from the operands if there are any, else the run's own in `list` (a file in its
+ * folder) when resuming, else standard input. `missing` is the error if that is a terminal. */
+struct image_set *trainer_open_images(const struct trainer *t, const struct image_set_options *set,
+                                      int operands, char **argv, bool null_separated,
+                                      const char *list, const char *missing);
+/* What a state records of them: order, hash, size, preprocessing. */
+void trainer_describe_images(struct run_data *data, const struct image_set *images);
+
+/* Checks that the data fill a step and, when resuming, suit the checkpoint; records them and the
+ * options in the state. */
+void trainer_set_data(struct trainer *t, const struct run_data *data);
+void trainer_run_folder(struct trainer *t);
+/* Writes the list of images into the run's folder. */
+void trainer_save_images(const struct trainer *t, const struct image_set *images, const char *list);
+void trainer_announce(const struct trainer *t);
+/* SIGINT, SIGTERM and SIGUSR1 end the run with a checkpoint; the second of them ends the program.
+ */
+void trainer_run(struct trainer *t);
+void trainer_end(struct trainer *t);
+
+#endif

@@ -1,0 +1,40 @@
+#ifndef CCLD_TRAIN_STEP_H
+#define CCLD_TRAIN_STEP_H
+
+#include "common/train/updater.h"
+
+/* What the training steps of all networks share. */
+
+struct step_options {
+    uint64_t seed;
+    int64_t batch;      /* samples of a micro-batch on this rank */
+    int64_t accumulate; /* micro-batches of an update */
+    double clip_grad;   /* largest L2 norm of the whole gradient; 0: not clipped */
+    struct adamw_options adamw;
+    bool recompute; /* recompute block activations in the backward pass; the U-Net only */
+};
+
+/* Samples of all ranks' micro-batches of an update. */
+int64_t step_effective_batch(const struct step_options *o, const struct collective *c);
+/* Position of the first sample of this rank's micro-batch k in the effective batch. */
+int64_t step_position(const struct step_options *o, const struct collective *c, int64_t k);
+
+/* Outcome of an update. */
+struct step_result {
+    double loss;          /* mean over the effective batch of all ranks */
+    double gradient_norm; /* L2, of that loss, before clipping */
+    bool applied;         /* false: loss or gradient not finite, the weights are unchanged */
+    bool rescaled; /* not applied only because the loss scale was too large; it is now smaller */
+    const uint64_t *suspects; /* samples of this rank that may have made an update fail: those whose
+                                 own loss is not finite, or all if every loss is; valid until the
+                                 next micro-batch */
+    int64_t suspect_count;
+};
+
+/* Fills r except for its suspects and adjusts the loss scale. update: from updater_apply; loss:
+ * mean over the effective batch; finite: whether every sample's loss is, on all ranks. Returns
+ * whether the caller must name the suspects. */
+bool step_judge(struct step_result *r, struct updater *u, const struct update_result *update,
+                double loss, bool finite);
+
+#endif
