@@ -60,7 +60,7 @@ static int check_run(const struct run *r, bool same, const struct run_origin *o,
 }
 
 int run_begin(struct run **r, bool *same, const char *folder, const struct run_origin *o,
-                 int64_t bytes, struct error *e)
+              int64_t bytes, struct error *e)
 {
     if (run_open(r, folder, e) != 0)
         return -1;
