@@ -48,7 +48,7 @@ ok $? 'a run that nobody disturbs'
 [ "$(grep -c '"loss":' whole/metrics.jsonl)" = $steps ] && [ "$(grep -c '"holdout-psnr/ema":' whole/metrics.jsonl)" = 3 ] &&
     [ "$(ls whole/demo | tr '\n' ' ')" = '00000000.png 00000004.png ' ]
 ok $? 'every step is logged, what is held out is judged, and there are demos'
-[ "$(grep -c "cannot read '.*105\..*it is left out" log)" = 1 ]
+[ "$(grep -c "cannot read '.*105\..*skipping it" log)" = 1 ]
 ok $? 'the file that cannot be read is named once'
 
 $begin -o again - <list 2>log && same again >>log 2>&1

@@ -31,10 +31,10 @@ number_of='[0-9.]+ [MGk]?B'
 fit 30
 [ $? = 1 ]
 ok $? "training that does not fit fails"
-told "^ccld-fit: too little memory to train: it takes $number_of, the device has 300.0 MB; no batch fits" \
+told "^ccld-fit: not enough memory: training needs $number_of, the device has 300.0 MB; no batch size fits" \
     "and says when nothing would fit"
 fit 40
-told "too little memory.*; --batch-size [124] --accumulate [248] takes $number_of; --recompute .*takes" \
+told "not enough memory.*; --batch-size [124] --accumulate [248] needs $number_of; --recompute .*needs" \
     "smaller batches and recomputing are named where they fit"
 CCLD_EMULATED_MEMORY=2000000 ccld-plms -m model --device cuda --size 64 --steps 2 "a cat" 2>log >picture
 [ $? = 1 ]

@@ -59,50 +59,53 @@ static const struct option option_table[] = {
      .letter = '0',
      .kind = OPTION_FLAG,
      .value = &options.nul,
-     .help = "paths on standard input end with NUL, not a line end"},
+     .help = "entries on standard input end with a zero byte, not a newline"},
     {.name = "size",
      .kind = OPTION_SIZE,
      .value = &options.size,
      .argument = "HxW",
-     .help = "pixels of the pictures to train on",
+     .help = "height and width of the images to train on",
      .min = 8,
      .max = 8192},
-    {.name = "flip", .kind = OPTION_FLAG, .value = &fit.flip, .help = "mirror every other picture"},
+    {.name = "flip",
+     .kind = OPTION_FLAG,
+     .value = &fit.flip,
+     .help = "mirror each image left to right with a probability of one half"},
     {.name = "pil-compat",
      .kind = OPTION_FLAG,
      .value = &options.pil_compat,
-     .help = "colours as Pillow's convert('RGB'): no orientation, profile or alpha"},
+     .help = "convert colors as Pillow does: no orientation, color profile or alpha"},
     {.name = "max-pixels",
      .kind = OPTION_INT,
      .value = &options.max_pixels,
      .argument = "N",
-     .help = "refuse an image of more pixels",
+     .help = "refuse images of more than N pixels",
      .min = 1,
      .max = 1e12},
     {.name = "base-channels",
      .kind = OPTION_INT,
      .value = &options.base_channels,
      .argument = "N",
-     .help = "width of the autoencoder",
+     .help = "base width of the autoencoder",
      .min = 1,
      .max = 65536},
     {.name = "channel-multipliers",
      .kind = OPTION_STRING,
      .value = &options.multipliers,
      .argument = "LIST",
-     .help = "its widths at each resolution, in base channels"},
+     .help = "widths at each resolution, as multiples of the base width"},
     {.name = "blocks",
      .kind = OPTION_INT,
      .value = &options.blocks,
      .argument = "N",
-     .help = "blocks of the encoder at each resolution",
+     .help = "residual blocks of the encoder at each resolution",
      .min = 1,
      .max = 7},
     {.name = "norm-groups",
      .kind = OPTION_INT,
      .value = &options.norm_groups,
      .argument = "N",
-     .help = "groups of channels of its norms",
+     .help = "number of groups of the group norms",
      .min = 1,
      .max = 1024},
     {.name = "latent-channels",
@@ -116,60 +119,60 @@ static const struct option option_table[] = {
      .kind = OPTION_CHOICE,
      .value = &options.loss,
      .argument = "NAME",
-     .help = "how reconstructions are judged",
+     .help = "reconstruction error",
      .choices = losses},
     {.name = "kl-weight",
      .kind = OPTION_FLOAT,
      .value = &options.kl_weight,
      .argument = "X",
-     .help = "weight of the posterior's divergence, against the sum of an image's errors",
+     .help = "weight of the KL divergence, relative to an image's summed errors",
      .max = 1e9},
     {.name = "perceptual",
      .kind = OPTION_STRING,
      .value = &options.perceptual,
      .argument = "FILE",
-     .help = "weights of LPIPS (VGG16 and lin0 ... lin4): reconstructions are to look alike, too"},
+     .help = "add LPIPS to the loss, with the weights in FILE (VGG16, lin0 to lin4)"},
     {.name = "perceptual-weight",
      .kind = OPTION_FLOAT,
      .value = &fit.step.perceptual_weight,
      .argument = "X",
-     .help = "weight of LPIPS, against the mean of an image's errors",
+     .help = "weight of LPIPS, relative to the mean error",
      .max = 1e9},
     {.name = "disc-start",
      .kind = OPTION_INT,
      .value = &fit.step.disc_start,
      .argument = "N",
-     .help = "step from which a discriminator of patches learns and judges, -1: there is none",
+     .help = "step from which a PatchGAN discriminator is used, -1 for never",
      .min = -1,
      .max = FIT_STEPS_MAX},
     {.name = "disc-weight",
      .kind = OPTION_FLOAT,
      .value = &fit.step.disc_weight,
      .argument = "X",
-     .help = "its weight, in that at which it pulls as hard as all else",
+     .help = "factor of the adaptive weight of the adversarial term",
      .max = 1e9},
     {.name = "disc-lr",
      .kind = OPTION_FLOAT,
      .value = &options.disc_lr,
      .argument = "RATE",
-     .help = "its learning rate, which follows the schedule of --lr, 0: the same as --lr",
+     .help = "learning rate of the discriminator, 0 for the same as --lr",
      .max = 1},
     {.name = "disc-channels",
      .kind = OPTION_INT,
      .value = &options.disc_channels,
      .argument = "N",
-     .help = "its width",
+     .help = "channels after the discriminator's first layer",
      .min = 1,
      .max = 1024},
     {.name = "decoder-only",
      .kind = OPTION_FLAG,
      .value = &options.decoder_only,
-     .help = "leave the encoder as it is: latents stay valid"},
+     .help = "train only the decoder: latents stay valid"},
     {.name = "seed",
      .kind = OPTION_SEED,
      .value = &fit.loop.options.step.seed,
      .argument = "S",
-     .help = "of weights, order and noise"},
+     .help = "seed of weights, data order, --flip and noise"},
     FIT_OPTIONS_END(fit.loop.options),
     {.name = "demo-every",
      .kind = OPTION_INT,
@@ -182,7 +185,7 @@ static const struct option option_table[] = {
      .kind = OPTION_INT,
      .value = &fit.demo_images,
      .argument = "N",
-     .help = "pictures of a demo grid, 0 for no grids",
+     .help = "images of a demo grid, 0 for no demo grids",
      .max = 64},
     {0},
 };
@@ -190,8 +193,8 @@ static const struct option option_table[] = {
 static const struct program program = {
     .name = "ccld-fit-autoencoder",
     .summary = "Trains a KL autoencoder on image files.\n"
-               "Without PATH, or where it is -, reads a list of paths from standard input.\n"
-               "SIGTERM, SIGINT and SIGUSR1 make it write a checkpoint and end.",
+               "Without PATH, or if it is -, reads a list of paths from standard input.\n"
+               "SIGTERM, SIGINT and SIGUSR1 stop the run after writing a checkpoint.",
     .usage = "[OPTION]... -o RUN [PATH]...\n[OPTION]... --resume RUN|CKPT [-o RUN] [PATH]...",
     .options = option_table,
 };
@@ -239,7 +242,7 @@ static struct net_sizes parse_sizes(void)
     sizes.kl_levels = trainer_parse_multipliers(sizes.kl_multipliers, 1, 8, "channel-multipliers",
                                                 options.multipliers);
     if (options.base_channels % options.norm_groups != 0)
-        die_usage("no such autoencoder: %" PRId64 " base channels are no multiple of %" PRId64,
+        die_usage("--base-channels %" PRId64 " is not a multiple of --norm-groups %" PRId64,
                   options.base_channels, options.norm_groups);
     return sizes;
 }
@@ -269,7 +272,7 @@ static void open_images(int operands, char **argv)
     };
     fit.images =
         trainer_open_images(&trainer, &set, operands, argv, options.nul, LIST_NAME,
-                            "no images: name files, or give a list of paths on standard input");
+                            "no images given: name files, or list their paths on standard input");
 }
 
 /* A checkpoint brings its own; a published one may be beside the weights to begin with. */
@@ -314,22 +317,22 @@ static struct kl_sizes check_network(const struct parameters *p)
     struct error e;
     parameters_names(&names, p, ARRAY_WEIGHTS);
     if (p->net != NET_KL || kl_load(&kl, &names, p->device, &e) != 0)
-        die("cannot train: %s", p->net == NET_KL ? e.text : "it is no autoencoder");
+        die("cannot train: %s", p->net == NET_KL ? e.text : "not an autoencoder");
     struct kl_sizes sizes = *kl_sizes(kl);
     kl_free(kl);
     names_release(&names);
     if (!sizes.has_encoder || !sizes.has_decoder)
         die("cannot train: the autoencoder has no %s", sizes.has_encoder ? "decoder" : "encoder");
     if (sizes.image_channels != 3)
-        die("cannot train: the autoencoder is for pictures of %" PRId64 " channels, not 3",
+        die("cannot train: the autoencoder is for images with %" PRId64 " channels, not 3",
             sizes.image_channels);
     if (options.size.height % sizes.factor || options.size.width % sizes.factor)
-        die("cannot train: size %dx%d: the autoencoder wants multiples of %d", options.size.height,
+        die("cannot train: size %dx%d: the autoencoder needs multiples of %d", options.size.height,
             options.size.width, sizes.factor);
     int64_t least = least_side(p);
     if (options.size.height < least || options.size.width < least)
-        die("cannot train: size %dx%d: LPIPS or the discriminator wants %" PRId64 "x%" PRId64
-            " at least",
+        die("cannot train: size %dx%d: LPIPS or the discriminator needs at least %" PRId64
+            "x%" PRId64,
             options.size.height, options.size.width, least, least);
     return sizes;
 }
@@ -370,7 +373,7 @@ int main(int argc, char **argv)
     trainer_run_folder(&trainer);
     trainer_save_images(&trainer, fit.images, LIST_NAME);
     trainer_announce(&trainer);
-    inform("pictures of %dx%d, latents of %" PRId64 "x%dx%d%s", options.size.height,
+    inform("images of %dx%d, latents of %" PRId64 "x%dx%d%s", options.size.height,
            options.size.width, sizes.z_channels, options.size.height / sizes.factor,
            options.size.width / sizes.factor, options.decoder_only ? ", decoder only" : "");
     trainer_run(&trainer);

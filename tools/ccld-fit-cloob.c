@@ -75,109 +75,110 @@ static const struct option option_table[] = {
      .kind = OPTION_INT,
      .value = &options.net.image_size,
      .argument = "N",
-     .help = "side of what the network sees",
+     .help = "height and width of the images that the network sees",
      .min = 1,
      .max = 4096},
     {.name = "patch-size",
      .kind = OPTION_INT,
      .value = &options.net.patch,
      .argument = "N",
-     .help = "side of a patch",
+     .help = "height and width of a patch",
      .min = 1,
      .max = 4096},
     {.name = "width",
      .kind = OPTION_INT,
      .value = &options.net.image_width,
      .argument = "N",
-     .help = "of the image tower",
+     .help = "width of the image tower",
      .min = 64,
      .max = 65536},
     {.name = "layers",
      .kind = OPTION_INT,
      .value = &options.net.image_layers,
      .argument = "N",
-     .help = "of the image tower",
+     .help = "layers of the image tower",
      .min = 1,
      .max = 128},
     {.name = "text-width",
      .kind = OPTION_INT,
      .value = &options.net.text_width,
      .argument = "N",
-     .help = "of the text tower",
+     .help = "width of the text tower",
      .min = 64,
      .max = 65536},
     {.name = "text-layers",
      .kind = OPTION_INT,
      .value = &options.net.text_layers,
      .argument = "N",
-     .help = "of the text tower",
+     .help = "layers of the text tower",
      .min = 1,
      .max = 128},
     {.name = "context",
      .kind = OPTION_INT,
      .value = &options.net.text_positions,
      .argument = "N",
-     .help = "tokens of a text, 2 for its ends",
+     .help = "context length in tokens, including start and end token",
      .min = 3,
      .max = 65536},
     {.name = "vocabulary",
      .kind = OPTION_INT,
      .value = &options.net.vocabulary,
      .argument = "N",
-     .help = "tokens there are: 514 and CLIP's first merges",
+     .help = "vocabulary size: 514 tokens and CLIP's first merges",
      .min = 514,
      .max = CLIP_BPE_VOCABULARY_MAX},
     {.name = "embed",
      .kind = OPTION_INT,
      .value = &options.net.embed,
      .argument = "N",
-     .help = "numbers of an embed",
+     .help = "size of an embedding",
      .min = 1,
      .max = 65536},
     {.name = "size",
      .kind = OPTION_INT,
      .value = &options.size,
      .argument = "N",
-     .help = "make pictures of this side first, as ccld-encode does, 0 for --image-size",
+     .help = "make squares of this side first, as ccld-encode does, 0 for --image-size",
      .max = 65536},
     {.name = "text-only",
      .kind = OPTION_FLAG,
      .value = &options.text_only,
-     .help = "train the text tower only: embeds of pictures stay valid"},
+     .help = "train only the text tower: image embeddings stay valid"},
     {.name = "flip",
      .kind = OPTION_FLAG,
      .value = &fit.flip,
-     .help = "mirror every other picture, drawn anew"},
+     .help = "mirror each image left to right with a probability of one half"},
     {.name = "null",
      .letter = '0',
      .kind = OPTION_FLAG,
      .value = &options.null_separated,
-     .help = "the list's entries end with a zero byte"},
+     .help = "entries on standard input end with a zero byte, not a newline"},
     {.name = "pil-compat",
      .kind = OPTION_FLAG,
      .value = &options.pil_compat,
-     .help = "colours as the reference reads them: no rotation, no profile, no opacity"},
+     .help = "convert colors as Pillow does: no orientation, color profile or alpha"},
     {.name = "max-pixels",
      .kind = OPTION_INT,
      .value = &options.max_pixels,
      .argument = "N",
-     .help = "refuse larger images",
+     .help = "refuse images of more than N pixels",
      .min = 1,
      .max = 1e12},
     {.name = "seed",
      .kind = OPTION_SEED,
      .value = &fit.loop.options.step.seed,
      .argument = "S",
-     .help = "of weights and order"},
+     .help = "seed of weights, data order and --flip"},
     FIT_OPTIONS_END(fit.loop.options),
     {0},
 };
 
 static const struct program program = {
     .name = "ccld-fit-cloob",
-    .summary = "Trains CLOOB on the pictures and captions that standard input lists:\n"
-               "PATH<tab>CAPTION, or PATH with the caption in PATH.txt or beside it.\n"
-               "SIGTERM, SIGINT and SIGUSR1 make it write a checkpoint and end.",
+    .summary = "Trains CLOOB on the image-caption pairs that standard input lists, one per line:\n"
+               "PATH<tab>CAPTION, or PATH alone with the caption in PATH.txt or in PATH with\n"
+               "the extension replaced by .txt.\n"
+               "SIGTERM, SIGINT and SIGUSR1 stop the run after writing a checkpoint.",
     .usage = "[OPTION]... -o RUN < PAIRS\n[OPTION]... --resume RUN|CKPT [-o RUN]",
     .options = option_table,
 };
@@ -189,15 +190,14 @@ static void check_sizes(void)
     const struct net_sizes *n = &options.net;
     const struct step_options *step = &fit.loop.options.step;
     if (n->image_size % n->patch != 0)
-        die_usage("--image-size %" PRId64 " is no multiple of --patch-size %" PRId64, n->image_size,
-                  n->patch);
+        die_usage("--image-size %" PRId64 " is not a multiple of --patch-size %" PRId64,
+                  n->image_size, n->patch);
     if (n->image_width % 64 != 0 || n->text_width % 64 != 0)
-        die_usage("--%s %" PRId64 ": widths are multiples of 64",
+        die_usage("--%s %" PRId64 " is not a multiple of 64",
                   n->image_width % 64 ? "width" : "text-width",
                   n->image_width % 64 ? n->image_width : n->text_width);
     if (step->batch * step->accumulate < 2)
-        die_usage("a pair is held against others: --batch-size times --accumulate must be 2 or "
-                  "more");
+        die_usage("the loss contrasts pairs: --batch-size times --accumulate must be at least 2");
 }
 
 static struct cloob_sizes make_network(void)
@@ -226,7 +226,7 @@ static struct image_set *open_images(const struct cloob_sizes *sizes)
         .cache_bytes = IMAGE_SET_CACHE_DEFAULT,
     };
     return trainer_open_images(&trainer, &set, 0, NULL, options.null_separated, LIST_NAME,
-                               "no pairs: give a list on standard input");
+                               "no pairs given: list them on standard input");
 }
 
 static void set_data(const struct cloob_sizes *sizes)
@@ -240,7 +240,7 @@ static void set_data(const struct cloob_sizes *sizes)
 int main(int argc, char **argv)
 {
     if (options_parse(&program, argc, argv) > 0)
-        die_usage("operand '%s': the list of pairs comes on standard input", argv[1]);
+        die_usage("unexpected operand '%s': pairs are listed on standard input", argv[1]);
     trainer_begin(&trainer, &fit.loop);
     if (options.text_only && trainer_is_from_scratch(&trainer))
         die_usage("--text-only needs an image tower: give --init-from");
@@ -252,7 +252,7 @@ int main(int argc, char **argv)
     trainer_save_images(&trainer, fit.images, LIST_NAME);
     trainer_announce(&trainer);
     if (options.text_only)
-        inform("text tower only");
+        inform("training the text tower only");
     trainer_run(&trainer);
     trainer_end(&trainer);
     image_set_close(fit.images);

@@ -46,60 +46,60 @@ static const struct option option_table[] = {
      .kind = OPTION_FLOAT,
      .value = &fit.step.uncond_prob,
      .argument = "P",
-     .help = "how often an image is shown without its embed",
+     .help = "probability of dropping an image's embedding, for guidance",
      .max = 1},
     {.name = "embed-noise",
      .kind = OPTION_FLOAT,
      .value = &fit.step.embed_noise,
      .argument = "X",
-     .help = "noise added to embeds, times their length",
+     .help = "noise added to embeddings, as a multiple of their length",
      .max = 1e3},
     {.name = "embed-neighbours",
      .kind = OPTION_INT,
      .value = &fit.embed_neighbours,
      .argument = "N",
-     .help = "show means of embeds and of up to so many like them",
+     .help = "average each embedding with up to N of its nearest neighbors",
      .max = EMBED_NEIGHBOURS_CANDIDATES},
     {.name = "base-channels",
      .kind = OPTION_INT,
      .value = &options.base_channels,
      .argument = "N",
-     .help = "width of the U-Net",
+     .help = "base width of the U-Net",
      .min = 1,
      .max = 65536},
     {.name = "channel-multipliers",
      .kind = OPTION_STRING,
      .value = &options.multipliers,
      .argument = "LIST",
-     .help = "its widths at the four resolutions, in base channels"},
+     .help = "widths at its four resolutions, as multiples of the base width"},
     {.name = "mapping-width",
      .kind = OPTION_INT,
      .value = &options.mapping_width,
      .argument = "N",
-     .help = "width of what its blocks are conditioned on",
+     .help = "width of the mapping network, which modulates all blocks",
      .min = 1,
      .max = 65536},
     {.name = "autoencoder-scale",
      .kind = OPTION_FLOAT,
      .value = &options.autoencoder_scale,
      .argument = "X",
-     .help = "latents are divided by it, 0 for what the store has measured",
+     .help = "divide latents by X, 0 for the standard deviation measured by the store",
      .max = 1e6},
     {.name = "seed",
      .kind = OPTION_SEED,
      .value = &fit.loop.options.step.seed,
      .argument = "S",
-     .help = "of weights, order, times and noise"},
+     .help = "seed of weights, data order, timesteps and noise"},
     {.name = "recompute",
      .kind = OPTION_FLAG,
      .value = &fit.loop.options.step.recompute,
-     .help = "compute blocks twice to keep less of them in memory"},
+     .help = "recompute block activations in the backward pass (gradient checkpointing)"},
     FIT_OPTIONS_END(fit.loop.options),
     {.name = "demo-prompts",
      .kind = OPTION_STRING,
      .value = &options.demo_prompts,
      .argument = "FILE",
-     .help = "make demo grids of these prompts, a line each"},
+     .help = "make demo grids with an image for each prompt, one per line of FILE"},
     {.name = "demo-every",
      .kind = OPTION_INT,
      .value = &fit.loop.options.demo_every,
@@ -111,31 +111,31 @@ static const struct option option_table[] = {
      .kind = OPTION_INT,
      .value = &options.demo_grid,
      .argument = "N",
-     .help = "pictures in a row, 0 for a grid about as high as wide",
+     .help = "images per row of a demo grid, 0 for about as many rows as columns",
      .max = 1e6},
     {.name = "model",
      .letter = 'm',
      .kind = OPTION_STRING,
      .value = &options.model.model,
      .argument = "DIR",
-     .help = "folder with autoencoder.* and cloob.*, for demos (else $CCLD_MODEL)"},
+     .help = "folder with autoencoder.* and cloob.* for demo grids (else $CCLD_MODEL)"},
     {.name = "autoencoder",
      .kind = OPTION_STRING,
      .value = &options.model.autoencoder,
      .argument = "FILE",
-     .help = "the autoencoder, in place of the folder's"},
+     .help = "use this autoencoder instead of the model's"},
     {.name = "cloob",
      .kind = OPTION_STRING,
      .value = &options.model.cloob,
      .argument = "FILE",
-     .help = "the CLOOB model, in place of the folder's"},
+     .help = "use this CLOOB instead of the model's"},
     {0},
 };
 
 static const struct program program = {
     .name = "ccld-fit",
-    .summary = "Trains a diffusion model on the shard stores in the folders SHARDS.\n"
-               "SIGTERM, SIGINT and SIGUSR1 make it write a checkpoint and end.",
+    .summary = "Trains a latent diffusion model on the shard stores in the folders SHARDS.\n"
+               "SIGTERM, SIGINT and SIGUSR1 stop the run after writing a checkpoint.",
     .usage = "[OPTION]... SHARDS... -o RUN\n[OPTION]... --resume RUN|CKPT [SHARDS]... [-o RUN]",
     .options = option_table,
 };
@@ -151,7 +151,7 @@ static struct net_sizes parse_sizes(void)
     trainer_parse_multipliers(sizes.unet_multipliers, 4, 4, "channel-multipliers",
                               options.multipliers);
     if (net_sizes_check_unet(&sizes, &e) != 0)
-        die_usage("no such U-Net: %s", e.text);
+        die_usage("invalid U-Net: %s", e.text);
     return sizes;
 }
 
@@ -167,7 +167,7 @@ static struct latent_set *open_data(int operands, char **argv)
         count = saved_paths_find(&trainer.saved, "shards", &folders);
     }
     if (count == 0)
-        die_usage("no data: name folders of shards");
+        die_usage("no data given: name the folders of shard stores");
     struct latent_set *data;
     struct error e;
     if (latent_set_open(&data, folders, count, fit.loop.options.holdout, &e) != 0)
@@ -186,7 +186,8 @@ static double choose_scale(void)
     struct latent_statistics statistics = latent_set_statistics(fit.data);
     double scale = latent_statistics_scale(&statistics);
     if (!(scale > 0))
-        die("cannot train: the data do not say the latents' scale: give --autoencoder-scale");
+        die("cannot train: the data do not record the scale of the latents: give "
+            "--autoencoder-scale");
     return scale;
 }
 
@@ -231,7 +232,7 @@ static void open_demo(void)
     };
     struct error e;
     if (options.demo_prompts && demo_open(&fit.demo, &o, fit.loop.parameters, store, &e) != 0)
-        die("cannot make demos: %s", e.text);
+        die("cannot make demo grids: %s", e.text);
     fit.loop.demos = fit.demo != NULL;
 }
 
@@ -246,7 +247,8 @@ int main(int argc, char **argv)
     trainer_run_folder(&trainer);
     trainer_announce(&trainer);
     if (!latent_set_finished(fit.data))
-        warn("the store is not finished: what is encoded from now on is not trained on");
+        warn("encoding into a shard store is not finished: images added from now on are not "
+             "trained on");
     inform("autoencoder scale %.9g", trainer.state.autoencoder_scale);
     open_demo();
     trainer_run(&trainer);

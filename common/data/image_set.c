@@ -102,13 +102,13 @@ static void take_line(struct image_set *s, const char *folder, char *line)
     if (given)
         caption = xstrdup(given);
     else if (tab)
-        error_set(&e, "it is empty");
+        error_set(&e, "nothing after the tab");
     else if (s->options.captions)
         caption = caption_beside(path, &e);
     if (caption || !s->options.captions)
         add_record(s, path, caption);
     else
-        warn("no caption for '%s': %s", line, e.text);
+        warn("no caption for '%s', skipping it: %s", line, e.text);
     free(caption);
     free(path);
 }
@@ -126,7 +126,7 @@ static int begin_order(struct image_set *s, struct error *e)
     if (s->count == 0)
         return error_set(e, "the list has no images");
     if (holdout >= s->count)
-        return error_set(e, "%lld images cannot be held out of %lld", (long long)holdout,
+        return error_set(e, "cannot hold out %lld of %lld images", (long long)holdout,
                          (long long)s->count);
     order_init(&s->order, s->count, holdout);
     return 0;
@@ -147,7 +147,7 @@ int image_set_open(struct image_set **out, struct path_source *list,
 {
     char *folder = getcwd(NULL, 0);
     if (!folder)
-        return error_errno(e, "cannot tell the current folder");
+        return error_errno(e, "cannot get the current folder");
     struct image_set *s = set_new(o);
     const char *line;
     int got;
@@ -329,7 +329,7 @@ static const uint8_t *pixels_of(struct image_set *s, int64_t record, uint8_t *pl
     if (decode(s, r->path, planes, remark, &e)) {
         if (!atomic_exchange(&r->unreadable, true)) {
             atomic_fetch_add(&s->unreadable, 1);
-            warn("cannot read '%s': %s: it is left out", r->path, e.text);
+            warn("cannot read '%s': %s; skipping it", r->path, e.text);
         }
         return NULL;
     }

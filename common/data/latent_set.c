@@ -46,9 +46,9 @@ int latent_set_open(struct latent_set **out, const char *const *folders, int cou
     d->sources = xcalloc((size_t)count, sizeof *d->sources);
     int result = open_sources(d, folders, count, e);
     if (!result && d->records == 0)
-        result = error_set(e, "no records");
+        result = error_set(e, "the shard stores contain no records");
     if (!result && holdout >= d->records)
-        result = error_set(e, "%lld records cannot be held out of %lld", (long long)holdout,
+        result = error_set(e, "cannot hold out %lld of %lld records", (long long)holdout,
                            (long long)d->records);
     if (result) {
         latent_set_close(d);

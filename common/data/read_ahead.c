@@ -104,7 +104,7 @@ int read_ahead_open(struct read_ahead **out, const struct read_ahead_functions *
     CHECK(o->batch > 0 && o->accumulate > 0 && o->rank >= 0 && o->rank < o->ranks);
     CHECK(o->threads >= 0 && o->ahead >= 0 && o->start.epoch >= 0 && o->start.place >= 0);
     if (effective_batch(o) > order_training_count(order))
-        return error_set(e, "%lld records to train on are less than one batch of %lld",
+        return error_set(e, "%lld training records do not fill a batch of %lld",
                          (long long)order_training_count(order), (long long)effective_batch(o));
     struct read_ahead *r = xcalloc(1, sizeof *r);
     r->functions = functions;

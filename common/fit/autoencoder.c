@@ -180,8 +180,7 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
     if (t->f->step.lpips)
         fit_number(n, "holdout-lpips/ema", ema.lpips);
     snprintf(n->text, sizeof n->text,
-             "held-out loss %.5f, PSNR %.2f dB, SSIM %.4f, of the weights without averaging %.5f, "
-             "%.2f dB, %.4f",
+             "held-out loss %.5f, PSNR %.2f dB, SSIM %.4f; with raw weights %.5f, %.2f dB, %.4f",
              ema.loss, ema.psnr, ema.ssim, raw.loss, raw.psnr, raw.ssim);
     return 0;
 }
@@ -216,7 +215,7 @@ static int add_pictures(struct grid *g, const float *pictures, const struct imag
         for (size_t i = 0; i < pixels; i++)
             for (size_t c = 0; c < 3; c++)
                 image.pixels[3 * i + c] = to_byte(pictures[c * pixels + i]);
-        if (grid_add(g, &image, &none, "a demo picture", e) != 0)
+        if (grid_add(g, &image, &none, "a demo image", e) != 0)
             return -1;
     }
     return 0;

@@ -36,9 +36,9 @@ int fit_cloob_sizes(struct cloob_sizes *sizes, const struct parameters *p, struc
     if (status == 0) {
         *sizes = *cloob_sizes(c);
         if (!sizes->has_image || !sizes->has_text)
-            status = error_set(e, "there is no %s tower", sizes->has_image ? "text" : "image");
+            status = error_set(e, "it has no %s tower", sizes->has_image ? "text" : "image");
         else if (sizes->context < 2)
-            status = error_set(e, "a context of 1 holds no text");
+            status = error_set(e, "a context length of 1 leaves no room for text");
         else
             status = clip_bpe_new(&bpe, sizes->vocabulary, e);
     }
@@ -89,8 +89,8 @@ static void make_tokens(struct trainee *u, const struct image_batch *b)
         size_t cut =
             clip_bpe_encode_row(u->bpe, b->captions[i], u->tokens + (size_t)i * context, context);
         if (cut > 0 && !u->truncated)
-            warn("the caption of '%s' has %zu tokens more than the context: its end is not seen, "
-                 "nor that of others as long",
+            warn("the caption of '%s' is %zu tokens too long for the context: it is truncated, as "
+                 "are others that are too long",
                  image_set_path(u->f->images, (int64_t)b->samples[i]), cut);
         u->truncated |= cut > 0;
     }
@@ -200,7 +200,7 @@ static int embed_holdout(struct trainee *u, enum parameter_array which, struct h
     }
     image_batch_release(&b);
     if (status == 0 && h->count < 2)
-        return error_set(e, "of the held-out pairs no two with different captions can be read");
+        return error_set(e, "no two held-out pairs with different captions can be read");
     return status;
 }
 
@@ -255,8 +255,8 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
     fit_number(n, "holdout-cosine", ema.cosine);
     fit_number(n, "holdout-pairs", (double)judged);
     snprintf(n->text, sizeof n->text,
-             "held-out loss %.5f, of the weights without averaging %.5f; of %" PRId64
-             " pairs found by image %.1f %%, by text %.1f %%; cosine %.3f",
+             "held-out loss %.5f, with raw weights %.5f; retrieval among %" PRId64
+             " pairs: image to text %.1f%%, text to image %.1f%%; cosine %.3f",
              ema.loss, raw.loss, judged, 100 * ema.image_to_text, 100 * ema.text_to_image,
              ema.cosine);
     return 0;

@@ -36,7 +36,7 @@ static int read_prompts(struct demo *d, struct error *e)
     free(source);
     fclose(f);
     if (status == 0 && d->prompts.count == 0)
-        status = error_set(e, "'%s' has no text", path);
+        status = error_set(e, "'%s' contains no prompts", path);
     return status;
 }
 
@@ -47,7 +47,7 @@ static int check_part(const struct model_part *part, const struct shard_model *s
     names_hash(hash, &part->names);
     if (strcmp(hash, store->hash) == 0)
         return 0;
-    return error_set(e, "'%s' (%s) is not what the data were encoded with: '%s' (%s)", part->path,
+    return error_set(e, "the data were not encoded with '%s' (%s) but with '%s' (%s)", part->path,
                      hash, store->name, store->hash);
 }
 
@@ -196,7 +196,7 @@ static int add_picture(void *context, const struct image *image, int conditionin
     image_remarks_set(&remarks, "guidance", text);
     snprintf(text, sizeof text, "step %" PRId64, w->step);
     image_remarks_set(&remarks, "model", text);
-    return grid_add(&w->grid, &copy, &remarks, "a demo picture", e);
+    return grid_add(&w->grid, &copy, &remarks, "a demo image", e);
 }
 
 static int encode_grid(uint8_t **png, size_t *size, const struct grid *g, int columns,

@@ -198,14 +198,14 @@ static void report_bad_step(struct loop *l, const struct step_result *r)
             named = longer;
         }
     }
-    char *text = xasprintf("step %" PRId64 ": loss %g, gradient norm %g: not finite, update "
-                           "skipped (%" PRId64 " in a row, %" PRId64 " in all)",
-                           s->step - 1, fabs(r->loss), fabs(r->gradient_norm),
-                           s->bad_steps_in_a_row, s->bad_steps);
+    char *text = xasprintf(
+        "step %" PRId64 ": loss %g, gradient norm %g: not finite, update skipped (%" PRId64
+        " in a row, %" PRId64 " in total)",
+        s->step - 1, fabs(r->loss), fabs(r->gradient_norm), s->bad_steps_in_a_row, s->bad_steps);
     char more[40] = "";
     if (count > PATHS_IN_WARNING)
         snprintf(more, sizeof more, " and %d more", count - PATHS_IN_WARNING);
-    warn("%s; it saw %s%s", text, named, more);
+    warn("%s; possible causes: %s%s", text, named, more);
     int status =
         metrics_paths(l->metrics, s->step, "bad-step", text, (const char *const *)paths, count, &e);
     metrics_result(l, status, &e);
@@ -240,7 +240,7 @@ static void account(struct loop *l, const struct step_result *r, double rate, do
         return;
     }
     if (r->rescaled) {
-        note("step %" PRId64 ": gradients overflow, the loss scale becomes %g", s->step - 1,
+        note("step %" PRId64 ": gradients overflowed, loss scale reduced to %g", s->step - 1,
              s->loss_scale);
         return;
     }
@@ -397,7 +397,7 @@ static int run(struct loop *l, enum fit_end *end, struct error *e)
     l->progress = NULL;
     *end = status == 1 ? FIT_STOPPED : status == 2 ? FIT_BAD : FIT_COMPLETE;
     if (status == 2)
-        error_set(e, "%" PRId64 " steps in a row were not finite, up to step %" PRId64,
+        error_set(e, "%" PRId64 " non-finite steps in a row, the last one step %" PRId64,
                   l->s->bad_steps_in_a_row, l->s->step - 1);
     if (status == 0 || status == 1)
         status = finish(l, e);

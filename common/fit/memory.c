@@ -51,7 +51,7 @@ static bool find_batch(struct remedy *r, const struct fit_loop *f, int64_t avail
     return false;
 }
 
-/* "--recompute --batch-size 4 --accumulate 16 takes 3.1 GB" */
+/* "--recompute --batch-size 4 --accumulate 16 needs 3.1 GB" */
 static void add_remedy(struct error *e, const struct remedy *r, const struct fit_loop *f)
 {
     const struct step_options *now = &f->options.step;
@@ -62,7 +62,7 @@ static void add_remedy(struct error *e, const struct remedy *r, const struct fit
     if (r->step.batch != now->batch)
         snprintf(batch, sizeof batch, "--batch-size %" PRId64 " --accumulate %" PRId64 " ",
                  r->step.batch, r->step.accumulate);
-    error_set(e, "%s; %s%s%stakes %s", before.text, precision,
+    error_set(e, "%s; %s%s%sneeds %s", before.text, precision,
               r->step.recompute != now->recompute ? "--recompute " : "", batch,
               format_bytes(bytes, (double)r->needed));
 }
@@ -77,7 +77,7 @@ int fit_check_memory(const struct fit_loop *f, int64_t needed, struct error *e)
     if (needed <= available)
         return 0;
     char wanted[32], there[32];
-    error_set(e, "it takes %s, the device has %s", format_bytes(wanted, (double)needed),
+    error_set(e, "training needs %s, the device has %s", format_bytes(wanted, (double)needed),
               format_bytes(there, (double)available));
     bool fits = false;
     static const struct {
@@ -99,5 +99,5 @@ int fit_check_memory(const struct fit_loop *f, int64_t needed, struct error *e)
     if (fits)
         return -1;
     struct error before = *e;
-    return error_set(e, "%s; no batch fits", before.text);
+    return error_set(e, "%s; no batch size fits", before.text);
 }

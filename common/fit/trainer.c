@@ -51,9 +51,9 @@ static int parse_numbers(double *numbers, int at_least, int count, const char *o
         at = end + 1;
     }
     if (at_least == count)
-        die_usage("option '--%s': '%s' is not %d numbers with commas between them", option, text,
+        die_usage("option '--%s': '%s' is not a list of %d comma-separated numbers", option, text,
                   count);
-    die_usage("option '--%s': '%s' is not %d to %d numbers with commas between them", option, text,
+    die_usage("option '--%s': '%s' is not a list of %d to %d comma-separated numbers", option, text,
               at_least, count);
 }
 
@@ -65,7 +65,8 @@ int trainer_parse_multipliers(int64_t *multipliers, int at_least, int count, con
     int n = parse_numbers(numbers, at_least, count, option, text);
     for (int i = 0; i < n; i++) {
         if (!(numbers[i] >= 1 && numbers[i] <= 1024) || numbers[i] != floor(numbers[i]))
-            die_usage("option '--%s': '%s' are not whole numbers from 1 to 1024", option, text);
+            die_usage("option '--%s': '%s' is not a list of whole numbers from 1 to 1024", option,
+                      text);
         multipliers[i] = (int64_t)numbers[i];
     }
     return n;
@@ -81,8 +82,7 @@ static void check_unchanged(const struct trainer *t, const char *name)
              o->kind == OPTION_FLAG || !now ? "" : now);
     free(now);
     if (differs)
-        die_usage("--%s%s does not go with --resume: the checkpoint has its architecture", name,
-                  shown);
+        die_usage("--%s%s differs from the checkpoint: --resume cannot change it", name, shown);
 }
 
 #define NAMES_MAX 32
@@ -107,11 +107,11 @@ static void read_origin(struct trainer *t)
     const char *except[NAMES_MAX];
     struct fit_options *o = &t->loop->options;
     if (t->init_from)
-        die_usage("--resume and --init-from do not go together: going on is no finetuning");
+        die_usage("--resume and --init-from cannot be combined: resuming is not finetuning");
     if (checkpoint_find(t->resume, &t->origin.checkpoint, &t->origin.run, &e) != 0)
-        die("cannot go on from '%s': %s", t->resume, e.text);
+        die("cannot resume from '%s': %s", t->resume, e.text);
     if (checkpoint_read_state(&t->saved, t->origin.checkpoint, &e) != 0)
-        die("cannot go on from '%s': %s", t->origin.checkpoint, e.text);
+        die("cannot resume from '%s': %s", t->origin.checkpoint, e.text);
     for (int i = 0; t->architecture[i]; i++)
         check_unchanged(t, t->architecture[i]);
     for (int i = 0; t->fixed && t->fixed[i]; i++)
@@ -132,13 +132,13 @@ static void check_init_from(const struct trainer *t)
     char *refused = xstrdup("");
     for (int i = 0; t->architecture[i]; i++) {
         given |= option_given(t->architecture[i]);
-        const char *join = !i ? "" : t->architecture[i + 1] ? ", " : " and ";
-        char *longer = xasprintf("%s%sno --%s", refused, join, t->architecture[i]);
+        const char *join = !i ? "" : t->architecture[i + 1] ? ", " : " or ";
+        char *longer = xasprintf("%s%s--%s", refused, join, t->architecture[i]);
         free(refused);
         refused = longer;
     }
     if (given)
-        die_usage("--init-from brings its architecture: %s with it", refused);
+        die_usage("--init-from sets the architecture: it cannot be combined with %s", refused);
     free(refused);
 }
 
@@ -148,9 +148,9 @@ static void check_options(struct trainer *t)
     double betas[2];
     parse_numbers(betas, 2, 2, "betas", t->betas);
     if (!(betas[0] >= 0 && betas[0] < 1 && betas[1] >= 0 && betas[1] < 1))
-        die_usage("option '--betas': '%s' are not from 0 to below 1", t->betas);
+        die_usage("option '--betas': '%s': both must be at least 0 and less than 1", t->betas);
     if (o->rate.schedule == LEARNING_RATE_COSINE && !o->steps && !o->epochs)
-        die_usage("--lr-schedule cosine needs an end: give --steps or --epochs");
+        die_usage("--lr-schedule cosine needs --steps or --epochs");
     o->step.adamw.beta1 = betas[0];
     o->step.adamw.beta2 = betas[1];
     o->rate.steps = o->steps;
@@ -163,7 +163,7 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop)
         read_origin(t);
     t->folder = t->run ? t->run : t->origin.run;
     if (!t->folder)
-        die_usage("no run: name a folder with -o");
+        die_usage("no run folder given: name one with -o");
     if (t->init_from)
         check_init_from(t);
     check_options(t);
@@ -193,7 +193,7 @@ void trainer_make_parameters(struct trainer *t, struct architecture *architectur
     t->device->advice = t->advice;
     if (t->origin.checkpoint) {
         if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device, &e) != 0)
-            die("cannot go on from '%s': %s", t->origin.checkpoint, e.text);
+            die("cannot resume from '%s': %s", t->origin.checkpoint, e.text);
     } else if (t->init_from) {
         if (parameters_from_file(p, t->init_from, t->net, fixed, t->device, &e) != 0)
             die("%s", e.text);
@@ -214,7 +214,7 @@ struct image_set *trainer_open_images(const struct trainer *t, const struct imag
     if (operands == 0 && t->origin.checkpoint) {
         char *file = path_join(t->origin.run, list);
         if (image_set_reopen(&images, file, set, &e) != 0)
-            die("cannot go on from '%s': %s", t->origin.checkpoint, e.text);
+            die("cannot resume from '%s': %s", t->origin.checkpoint, e.text);
         free(file);
         return images;
     }
@@ -249,10 +249,10 @@ void trainer_set_data(struct trainer *t, const struct run_data *data)
     int64_t effective = step_effective_batch(&f->options.step, f->collective);
     int64_t steps = order_steps_per_epoch(data->order, effective);
     if (steps == 0)
-        die("cannot train: %" PRId64 " %s to train on do not fill an effective batch of %" PRId64,
+        die("cannot train: %" PRId64 " training %s do not fill an effective batch of %" PRId64,
             order_training_count(data->order), t->sample, effective);
     if (f->resumed && run_check_data(f->state, &t->saved, data, effective, &e) != 0)
-        die("cannot go on from '%s' with these data: %s", t->origin.checkpoint, e.text);
+        die("cannot resume from '%s' with these data: %s", t->origin.checkpoint, e.text);
     run_record_data(f->state, data);
     f->state->seed = f->options.step.seed;
     not_saved(except, t);
@@ -285,10 +285,10 @@ void trainer_announce(const struct trainer *t)
     int64_t memory = fit_memory(t->loop);
     struct error e;
     if (fit_check_memory(t->loop, memory, &e) != 0)
-        die("too little memory to train: %s", e.text);
+        die("not enough memory: %s", e.text);
     fit_loop_announce(t->loop, memory);
     if (t->origin.checkpoint)
-        inform("going on from '%s'%s%s", t->origin.checkpoint, t->changes ? " with " : "",
+        inform("resuming from '%s'%s%s", t->origin.checkpoint, t->changes ? " with " : "",
                t->changes ? t->changes : "");
 }
 
@@ -300,12 +300,12 @@ static void report(const struct training_state *s, const char *folder, enum fit_
     if (isfinite(s->holdout_loss))
         snprintf(holdout, sizeof holdout, ", held-out loss %.5f", s->holdout_loss);
     if (end == FIT_STOPPED)
-        inform("SIG%s: stopped after step %" PRId64 "; go on with --resume %s", sigabbrev_np(stop),
+        inform("SIG%s: stopped after step %" PRId64 "; resume with --resume %s", sigabbrev_np(stop),
                s->step, folder);
     else if (steps == 0)
-        inform("nothing to do: step %" PRId64 " is the end of run '%s'", s->step, folder);
+        inform("nothing to do: step %" PRId64 " is the last one of run '%s'", s->step, folder);
     else
-        inform("%" PRId64 " steps in %s (%.1f images/s), loss %.5f%s; '%s' stands at step %" PRId64,
+        inform("%" PRId64 " steps in %s (%.1f images/s), loss %.5f%s; run '%s' is at step %" PRId64,
                steps, format_duration(duration, seconds), images / seconds, s->smoothed_loss,
                holdout, folder, s->step);
 }
@@ -319,12 +319,12 @@ void trainer_run(struct trainer *t)
     double begin = seconds_now();
     catch_signals();
     if (fit_loop_run(t->loop, &end, &e) != 0)
-        die("cannot go on training: %s", e.text);
+        die("cannot continue training: %s", e.text);
     if (end == FIT_BAD) {
         struct error none;
         char *last = NULL;
         int found = checkpoint_find(t->folder, &last, NULL, &none);
-        die("training has come to nothing: %s; %s%s%s", e.text,
+        die("training failed: %s; %s%s%s", e.text,
             found == 0 ? "the last checkpoint is '" : "there is no checkpoint",
             found == 0 ? last : "", found == 0 ? "'" : "");
     }

@@ -49,48 +49,49 @@ struct trainer {
 /* clang-format off */
 #define FIT_OPTIONS_BEGIN(t, o)                                                                    \
     {.name = "output", .letter = 'o', .kind = OPTION_STRING, .value = &(t).run, .argument = "RUN", \
-     .help = "folder of the run, to be made"},                                                     \
+     .help = "folder of the run, created if needed"},                                              \
     {.name = "resume", .kind = OPTION_STRING, .value = &(t).resume, .argument = "RUN|CKPT",        \
-     .help = "go on from a run's last checkpoint or from this one, with its options"},             \
+     .help = "resume from a run's last checkpoint, or from a given one, with its options"},        \
     {.name = "init-from", .kind = OPTION_STRING, .value = &(t).init_from, .argument = "FILE",      \
-     .help = "finetune: begin with these weights and this architecture"},                          \
+     .help = "finetune: start from these weights and take over their architecture"},               \
     {.name = "steps", .kind = OPTION_INT, .value = &(o).steps, .argument = "N",                    \
-     .help = "end after step N of the run, 0 for never", .max = FIT_STEPS_MAX},                    \
+     .help = "stop after step N of the run, 0 for no limit", .max = FIT_STEPS_MAX},                \
     {.name = "epochs", .kind = OPTION_INT, .value = &(o).epochs, .argument = "N",                  \
-     .help = "end after epoch N of the run, 0 for never", .max = 1e9},                             \
+     .help = "stop after epoch N of the run, 0 for no limit", .max = 1e9},                         \
     {.name = "batch-size", .letter = 'b', .kind = OPTION_INT, .value = &(o).step.batch,            \
-     .argument = "N", .help = "images of a step on a device at a time", .min = 1, .max = 65536},   \
+     .argument = "N", .help = "images per micro-batch on a device", .min = 1, .max = 65536},       \
     {.name = "accumulate", .kind = OPTION_INT, .value = &(o).step.accumulate, .argument = "K",     \
-     .help = "batches of a step, one after the other", .min = 1, .max = 65536},                    \
+     .help = "accumulate gradients over K micro-batches per step", .min = 1, .max = 65536},        \
     {.name = "lr", .kind = OPTION_FLOAT, .value = &(o).rate.base, .argument = "X",                 \
-     .help = "learning rate, whatever the batch", .max = 1e3},                                     \
+     .help = "learning rate, not scaled with the batch size", .max = 1e3},                         \
     {.name = "lr-schedule", .kind = OPTION_CHOICE, .value = &(o).rate.schedule,                    \
-     .argument = "NAME", .help = "how the rate falls", .choices = learning_rate_schedules},        \
+     .argument = "NAME", .help = "learning-rate schedule", .choices = learning_rate_schedules},    \
     {.name = "warmup", .kind = OPTION_INT, .value = &(o).rate.warmup, .argument = "N",             \
-     .help = "steps in which the rate rises to its value", .max = FIT_STEPS_MAX},                  \
+     .help = "warmup steps of the learning rate, 0 for no warmup", .max = FIT_STEPS_MAX},          \
     {.name = "weight-decay", .kind = OPTION_FLOAT, .value = &(o).step.adamw.weight_decay,          \
-     .argument = "X", .help = "of AdamW", .max = 1e3},                                             \
+     .argument = "X", .help = "weight decay of AdamW", .max = 1e3},                                \
     {.name = "betas", .kind = OPTION_STRING, .value = &(t).betas, .argument = "B1,B2",             \
-     .help = "of AdamW"},                                                                          \
+     .help = "beta1 and beta2 of AdamW"},                                                          \
     {.name = "clip-grad", .kind = OPTION_FLOAT, .value = &(o).step.clip_grad, .argument = "X",     \
-     .help = "largest norm of the gradient, 0 for any", .max = 1e12},                              \
+     .help = "clip the gradient to this norm, 0 for no clipping", .max = 1e12},                    \
     {.name = "ema-decay-at", .kind = OPTION_INT, .value = &(o).ema_decay_at, .argument = "N",      \
-     .help = "step from which on weights are averaged over 10000 steps", .max = 1e12}
+     .help = "update from which the EMA of the weights decays by 0.9999", .max = 1e12}
 
 #define FIT_OPTIONS_END(o)                                                                         \
     {.name = "checkpoint-every", .kind = OPTION_INT, .value = &(o).checkpoint_every,               \
-     .argument = "N", .help = "steps between checkpoints, 0 for one at the end",                   \
+     .argument = "N", .help = "steps between checkpoints, 0 for only one at the end",              \
      .max = FIT_STEPS_MAX},                                                                        \
     {.name = "keep", .kind = OPTION_INT, .value = &(o).keep, .argument = "N",                      \
-     .help = "keep the N last checkpoints, 0 for all", .max = 1e9},                                \
+     .help = "keep only the last N checkpoints, 0 for all", .max = 1e9},                           \
     {.name = "log-every", .kind = OPTION_INT, .value = &(o).log_every, .argument = "N",            \
      .help = "steps between lines of metrics", .min = 1, .max = FIT_STEPS_MAX},                    \
     {.name = "holdout", .kind = OPTION_INT, .value = &(o).holdout, .argument = "N",                \
-     .help = "images that are not trained on but judged with", .max = 1e9},                        \
+     .help = "hold N images out of training to evaluate the network on", .max = 1e9},              \
     {.name = "holdout-every", .kind = OPTION_INT, .value = &(o).holdout_every, .argument = "N",    \
-     .help = "steps between held-out losses, 0 for one at the end", .max = FIT_STEPS_MAX},         \
+     .help = "steps between held-out evaluations, 0 for only start and end",                       \
+     .max = FIT_STEPS_MAX},                                                                        \
     {.name = "max-bad-steps", .kind = OPTION_INT, .value = &(o).max_bad_steps, .argument = "N",    \
-     .help = "give up after so many steps in a row that are not finite", .min = 1,                 \
+     .help = "give up after N non-finite steps in a row", .min = 1,                                \
      .max = FIT_STEPS_MAX}
 /* clang-format on */
 

@@ -32,13 +32,13 @@ int fit_unet_check(const struct parameters *p, const struct shard_info *store, s
     if (status == 0) {
         const struct unet_sizes *u = unet_sizes(unet);
         if (u->latent_channels != store->latent_channels || u->embed_width != store->embed_size)
-            status = error_set(e,
-                               "the U-Net takes latents of %" PRId64 " channels and embeds of "
-                               "%" PRId64 " numbers, the data have %d and %d",
-                               u->latent_channels, u->embed_width, store->latent_channels,
-                               store->embed_size);
+            status = error_set(
+                e,
+                "the U-Net needs latents of %" PRId64 " channels and embeddings of size %" PRId64
+                ", the data have %d and %d",
+                u->latent_channels, u->embed_width, store->latent_channels, store->embed_size);
         else if (store->latent_height % u->side_multiple || store->latent_width % u->side_multiple)
-            status = error_set(e, "latents of %dx%d: the U-Net takes multiples of %d",
+            status = error_set(e, "latents of %dx%d: the U-Net needs multiples of %d",
                                store->latent_height, store->latent_width, u->side_multiple);
     }
     unet_free(unet);
@@ -56,8 +56,8 @@ static void warn_of_overfitting(const struct fit_loop *loop)
     char parameters[32], floats[32], count[32];
     if (3 * loop->parameters->parameter_count <= 2 * numbers)
         return;
-    warn("the network is likely to learn the data by heart: its %s parameters are more than two "
-         "thirds of the data's %s numbers (%d*%d*%d*%s images)",
+    warn("the network is likely to overfit: its %s parameters exceed two thirds of the %s values "
+         "in the data (%d*%d*%d*%s images)",
          format_count(parameters, loop->parameters->parameter_count), format_count(floats, numbers),
          info->latent_height, info->latent_width, info->latent_channels,
          format_count(count, images));
@@ -151,8 +151,7 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
         return status;
     fit_number(n, "holdout-loss/ema", ema);
     fit_number(n, "holdout-loss/raw", raw);
-    snprintf(n->text, sizeof n->text, "held-out loss %.5f, of the weights without averaging %.5f",
-             ema, raw);
+    snprintf(n->text, sizeof n->text, "held-out loss %.5f, with raw weights %.5f", ema, raw);
     return 0;
 }
 

@@ -150,7 +150,7 @@ static int clean_entry(void *arg, const char *name, struct error *e)
 int run_open(struct run **out, const char *folder, struct error *e)
 {
     if (make_directories(folder, e))
-        return error_prefix(e, "cannot make '%s'", folder);
+        return error_prefix(e, "cannot create '%s'", folder);
     char *parent = folder_of(folder);
     sync_folder(parent, NULL); /* that of a folder which was there need not be ours */
     free(parent);
@@ -239,10 +239,10 @@ int checkpoint_check_space(const char *folder, int64_t bytes, struct error *e)
     struct statvfs fs;
     char need[32], have[32];
     if (statvfs(folder, &fs))
-        return error_errno(e, "cannot tell the free space of '%s'", folder);
+        return error_errno(e, "cannot get the free space of '%s'", folder);
     double available = (double)fs.f_bavail * (double)fs.f_frsize;
     if (!(available >= (double)bytes + SPACE_TO_SPARE))
-        return error_set(e, "a checkpoint takes %s, but '%s' has only %s free",
+        return error_set(e, "a checkpoint needs %s, but '%s' has only %s free",
                          format_bytes(need, (double)bytes), folder, format_bytes(have, available));
     return 0;
 }
@@ -270,7 +270,7 @@ static int write_aside(const char *folder, const struct parameters *p, struct tr
     if (remove_folder(folder, e))
         return -1;
     if (mkdir(folder, 0777))
-        return error_errno(e, "cannot make '%s'", folder);
+        return error_errno(e, "cannot create '%s'", folder);
     if (checkpoint_write_tensors(folder, p, s, e) || write_state(folder, s, e) ||
         sync_folder(folder, e)) {
         remove_folder(folder, NULL);
@@ -296,7 +296,7 @@ static int replace_in_two_steps(const char *new, const char *path, struct error 
     if (!result && rename(new, path)) {
         result = error_errno(e, "cannot rename '%s'", new);
         if (rename(old, path))
-            error_prefix(e, "the checkpoint is now '%s'", old);
+            error_prefix(e, "the checkpoint is now at '%s'", old);
     }
     if (!result)
         remove_or_warn(old);
@@ -326,7 +326,7 @@ static int move_latest(const char *run, const char *name, struct error *e)
     unlink(new);
     int result = 0;
     if (symlink(name, new) || rename(new, link)) {
-        result = error_errno(e, "cannot make '%s'", link);
+        result = error_errno(e, "cannot create '%s'", link);
         unlink(new);
     }
     free(new);
@@ -359,7 +359,7 @@ void run_prune(const struct run *r, int64_t step, int64_t keep)
         free(path);
     }
     if (result)
-        warn("old checkpoints stay: %s", e.text);
+        warn("cannot remove old checkpoints: %s", e.text);
     free(l.steps);
 }
 
@@ -431,7 +431,7 @@ static char *last_checkpoint(const char *run, struct error *e)
     struct step_list l;
     found = NULL;
     if (list_steps(&l, run, e) == 0 && l.count == 0) {
-        error_set(e, "'%s' is neither a checkpoint nor a run that has one", run);
+        error_set(e, "'%s' is neither a checkpoint nor a run with a checkpoint", run);
     } else if (l.count > 0) {
         char name[CHECKPOINT_NAME_SIZE];
         checkpoint_name(name, l.steps[0]);

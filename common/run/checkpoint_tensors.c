@@ -110,7 +110,7 @@ static int append_tensor(struct writing *w, enum parameter_array array, const st
         int64_t n = t->count - at < ELEMENTS_AT_ONCE ? t->count - at : ELEMENTS_AT_ONCE;
         const float *data = parameters_read(w->parameters, array, t->offset + at, n, w->scratch);
         if (!all_finite(data, n))
-            return error_set(e, "'%s' holds a number that is not finite", t->name);
+            return error_set(e, "'%s' contains a non-finite value", t->name);
         if (append(w, data, (size_t)n * sizeof *data, e))
             return -1;
     }
@@ -226,7 +226,7 @@ static int take_scalar(struct reading *r, const struct weight *w, struct error *
 {
     float value;
     if (weight_count(w) != 1)
-        return error_set(e, "'%s' is not one number", w->name);
+        return error_set(e, "'%s' is not a scalar", w->name);
     weight_to_f32(w, &value);
     parameters_set_scalar(r->parameters, w->name, value);
     return 0;
@@ -240,9 +240,9 @@ static int take_tensor(struct reading *r, const struct weight *w, const struct p
     if (!t || (!t->trained && part->array != ARRAY_WEIGHTS && part->array != ARRAY_EMA))
         return error_set(e, "'%s' is not part of the network", w->name);
     if (w->ndim != t->ndim || memcmp(w->shape, t->shape, (size_t)t->ndim * sizeof *t->shape) != 0)
-        return error_set(e, "'%s' has another shape than the network's", w->name);
+        return error_set(e, "'%s' does not have the shape it has in the network", w->name);
     if (!all_finite(w->data, t->count))
-        return error_set(e, "'%s' holds a number that is not finite", w->name);
+        return error_set(e, "'%s' contains a non-finite value", w->name);
     parameters_write(r->parameters, part->array, t->offset, t->count, w->data);
     r->seen++;
     return 0;
@@ -269,7 +269,7 @@ static int take_all(struct reading *r, int file, struct error *e)
         bool scalar =
             !is_optimizer(file) && tensor_kind_of(r->parameters->net, w->name) == TENSOR_SCALAR;
         if (!part)
-            return error_set(e, "'%s' is not part of an optimizer", w->name);
+            return error_set(e, "'%s' is not a moment of the optimizer", w->name);
         if (scalar ? take_scalar(r, w, e) : take_tensor(r, w, part, e))
             return -1;
         weights_forget(r->in, w);
@@ -289,7 +289,7 @@ static int read_file(struct parameters *p, const struct weights *in, int file,
     print_hash(hash, r.hash);
     XXH3_freeState(r.hash);
     if (!result && (r.bytes != expected->bytes || strcmp(hash, expected->hash) != 0))
-        result = error_set(e, "not what was written: " STATE_FILE " has another hash");
+        result = error_set(e, "damaged or modified: its hash differs from the one in " STATE_FILE);
     return result;
 }
 
@@ -323,7 +323,7 @@ static int parameters_of_file(struct parameters **p, const struct weights *in,
         t->ndim = w->ndim;
         if (strlen(w->name) >= sizeof t->name ||
             (t->kind != TENSOR_SCALAR && (w->ndim < 1 || w->ndim > ARCHITECTURE_MAX_DIMS))) {
-            result = error_set(e, "'%s' is no tensor of a network in training", w->name);
+            result = error_set(e, "'%s' has an unsupported name or shape", w->name);
             continue;
         }
         strcpy(t->name, w->name);
@@ -352,7 +352,7 @@ static int load_file(struct parameters *p, const struct training_state *s, const
 {
     int result = 0;
     if (strcmp(s->files[file].name, checkpoint_file_name(p->net, file)) != 0)
-        result = error_set(e, "not the name of such a file");
+        result = error_set(e, "unexpected file name");
     if (!result)
         result = read_file(p, in, file, &s->files[file], e);
     return result ? error_prefix(e, "'%s/%s'", checkpoint, s->files[file].name) : 0;

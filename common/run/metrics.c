@@ -141,9 +141,9 @@ static int write_line(struct metrics *m, cJSON *line, struct error *e)
         return 0;
     }
     error_set(e, "cannot write '%s': %s", m->path,
-              written < 0 ? strerror(errno) : "no space for a whole line");
+              written < 0 ? strerror(errno) : "no space left for a whole line");
     if (written > 0 && ftruncate(m->fd, m->size))
-        error_prefix(e, "half a line is left");
+        error_prefix(e, "an incomplete line is left");
     return -1;
 }
 

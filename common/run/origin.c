@@ -14,7 +14,7 @@ int run_check_data(struct training_state *state, const struct training_state *sa
         return -1;
     if (strcmp(data->hash, saved->dataset_hash) == 0 && saved->holdout_count == o->holdout)
         return 0;
-    warn("the data are not what the run was trained on so far: %" PRId64 " images, %" PRId64
+    warn("the data have changed since the checkpoint: %" PRId64 " images, %" PRId64
          " of them held out, instead of %" PRId64 " and %" PRId64,
          o->records, o->holdout, saved->dataset_count, saved->holdout_count);
     if (state->at.place + effective_batch > order_training_count(o))
@@ -43,9 +43,10 @@ static int check_run(const struct run *r, bool same, const struct run_origin *o,
 {
     const char *folder = run_folder(r);
     if (run_checkpoints(r) > 0 && !o->checkpoint)
-        return error_set(e, "there is a run already: go on with --resume, or name another folder");
+        return error_set(e,
+                         "it already holds a run: resume it with --resume, or name another folder");
     if (run_checkpoints(r) > 0 && !same)
-        return error_set(e, "there is a run already: name another folder to go on in");
+        return error_set(e, "it already holds a run: name another folder with -o");
     if (!same)
         return 0;
     char *last;

@@ -250,14 +250,14 @@ static int take_fields(struct training_state *s, const cJSON *root, struct error
             fields[i].object ? cJSON_GetObjectItemCaseSensitive(root, fields[i].object) : root;
         const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, fields[i].key);
         if (!value)
-            return error_set(e, "no \"%s\"", fields[i].key);
+            return error_set(e, "\"%s\" is missing", fields[i].key);
         if (!take_field(s, &fields[i], value))
-            return error_set(e, "a wrong \"%s\"", fields[i].key);
+            return error_set(e, "\"%s\" is invalid", fields[i].key);
     }
     const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(
         cJSON_GetObjectItemCaseSensitive(root, "data"), "embed_dtype");
     if (!cJSON_IsString(dtype) || !dtype_parse(&s->store.embed_dtype, dtype->valuestring))
-        return error_set(e, "a wrong \"embed_dtype\"");
+        return error_set(e, "\"embed_dtype\" is invalid");
     return 0;
 }
 
@@ -265,7 +265,7 @@ static int take_options(struct training_state *s, const cJSON *root, struct erro
 {
     const cJSON *options = cJSON_GetObjectItemCaseSensitive(root, "options"), *option;
     if (!cJSON_IsObject(options))
-        return error_set(e, "no \"options\"");
+        return error_set(e, "\"options\" is missing or not an object");
     cJSON_ArrayForEach(option, options)
     {
         char digits[32];
@@ -285,12 +285,12 @@ static int take_files(struct training_state *s, const cJSON *root, struct error 
     const cJSON *files = cJSON_GetObjectItemCaseSensitive(root, "files");
     s->file_count = cJSON_GetArraySize(files);
     if (s->file_count != CHECKPOINT_FILES && s->file_count != CHECKPOINT_FILES_MAX)
-        return error_set(e, "not %d \"files\"", CHECKPOINT_FILES);
+        return error_set(e, "\"files\" does not list %d files", CHECKPOINT_FILES);
     const cJSON *companion = cJSON_GetObjectItemCaseSensitive(root, "discriminator");
     if (s->file_count == CHECKPOINT_FILES_MAX &&
         !take_integer(&s->companion_updates, cJSON_GetObjectItemCaseSensitive(companion, "updates"),
                       INTEGER_MAX))
-        return error_set(e, "wrong \"discriminator\"");
+        return error_set(e, "\"discriminator\" is invalid");
     for (int i = 0; i < s->file_count; i++) {
         struct checkpoint_file *f = &s->files[i];
         const cJSON *file = cJSON_GetArrayItem(files, i);
@@ -299,7 +299,7 @@ static int take_files(struct training_state *s, const cJSON *root, struct error 
             !take_integer(&f->bytes, cJSON_GetObjectItemCaseSensitive(file, "bytes"),
                           INTEGER_MAX) ||
             strchr(f->name, '/'))
-            return error_set(e, "wrong \"files\"");
+            return error_set(e, "\"files\" is invalid");
     }
     return 0;
 }
@@ -312,11 +312,11 @@ int training_state_parse(struct training_state *s, const char *text, struct erro
                 *version = cJSON_GetObjectItemCaseSensitive(root, "format_version");
     int result = 0;
     if (!cJSON_IsObject(root))
-        result = error_set(e, "no JSON object");
+        result = error_set(e, "not a JSON object");
     else if (!cJSON_IsString(format) || strcmp(format->valuestring, FORMAT) != 0)
         result = error_set(e, "not the state of a training run");
     else if (!cJSON_IsNumber(version) || version->valuedouble != FORMAT_VERSION)
-        result = error_set(e, "of a format version that this program does not know");
+        result = error_set(e, "unsupported format version");
     if (result || take_fields(s, root, e) || take_options(s, root, e) || take_files(s, root, e)) {
         training_state_release(s);
         result = -1;

@@ -54,7 +54,7 @@ static int check(const struct kl_sizes *sizes, struct error *e)
     if (!sizes->has_encoder || !sizes->has_decoder)
         return error_set(e, "it has no %s", sizes->has_encoder ? "decoder" : "encoder");
     if (sizes->image_channels != 3)
-        return error_set(e, "it is for pictures of %lld channels, not 3",
+        return error_set(e, "it is for images with %lld channels, not 3",
                          (long long)sizes->image_channels);
     return 0;
 }
@@ -80,7 +80,7 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
 {
     CHECK(o->batch >= 1 && o->accumulate >= 1 && a->kl_weight >= 0);
     if (p->net != NET_KL)
-        return error_set(e, "it is no autoencoder");
+        return error_set(e, "not an autoencoder");
     struct autoencoder_step *s = xcalloc(1, sizeof *s);
     s->parameters = p;
     s->collective = c;

@@ -67,7 +67,7 @@ static int check_towers(const struct cloob_step *s, struct error *e)
 {
     const struct cloob_sizes *sizes = cloob_step_sizes(s);
     if (!sizes->has_image || !sizes->has_text)
-        return error_set(e, "there is no %s tower", sizes->has_image ? "text" : "image");
+        return error_set(e, "it has no %s tower", sizes->has_image ? "text" : "image");
     return 0;
 }
 
@@ -78,7 +78,7 @@ int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collec
     CHECK(o->batch >= 1 && o->accumulate >= 1 && step_effective_batch(o, c) >= 2);
     CHECK(l->inv_tau > 0 && l->scale_hopfield >= 0);
     if (p->net != NET_CLOOB)
-        return error_set(e, "it is no CLOOB");
+        return error_set(e, "not a CLOOB");
     struct cloob_step *s = xcalloc(1, sizeof *s);
     s->parameters = p;
     s->collective = c;

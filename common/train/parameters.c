@@ -261,7 +261,7 @@ static int read_weight(struct parameters *p, const struct parameter *t, const st
     int result = 0;
     for (int64_t i = 0; i < t->count && !result; i++)
         if (!isfinite(host[i]))
-            result = error_set(e, "tensor '%s' holds a number that is not finite", t->name);
+            result = error_set(e, "tensor '%s' contains a non-finite value", t->name);
     if (!result)
         parameters_write(p, ARRAY_WEIGHTS, t->offset, t->count, host);
     free(host);
@@ -289,7 +289,8 @@ int parameters_from_names_fixing(struct parameters **out, const struct named_wei
         if (kind == TENSOR_SCALAR && names_scalar(names, w->name, &value))
             parameters_set_scalar(p, w->name, (float)value);
         else if (kind == TENSOR_SCALAR || w->ndim < 1 || w->ndim > ARCHITECTURE_MAX_DIMS)
-            result = error_set(e, "tensor '%s' has %d dimensions", w->name, w->ndim);
+            result = error_set(e, "tensor '%s' has an unsupported number of dimensions, %d",
+                               w->name, w->ndim);
         else
             add_tensor(p, w->name, kind == TENSOR_TRAINED && !(fixed && fixed(w->name)), w->ndim,
                        w->shape);
@@ -472,7 +473,7 @@ void parameters_set_scalar(struct parameters *p, const char *name, float value)
 }
 
 int parameters_from_file(struct parameters **p, const char *path, enum net net,
-                     bool (*fixed)(const char *name), struct device *d, struct error *e)
+                         bool (*fixed)(const char *name), struct device *d, struct error *e)
 {
     struct weights *w;
     struct named_weights names;

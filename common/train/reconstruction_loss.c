@@ -37,13 +37,13 @@ static void refresh(struct reconstruction_loss *l)
 static int open_discriminator(struct reconstruction_loss *l, struct error *e)
 {
     if (l->parameters->net != NET_DISCRIMINATOR)
-        return error_set(e, "it is no discriminator");
+        return error_set(e, "not a discriminator");
     const struct network_functions *net = &patch_discriminator_network;
     if (network_view_open(&l->trained, net, l->parameters, ARRAY_WEIGHTS, e) != 0 ||
         network_view_open(&l->judging, net, l->parameters, ARRAY_WEIGHTS, e) != 0)
         return -1;
     if (patch_discriminator_sizes(l->trained.network)->image_channels != 3)
-        return error_set(e, "the discriminator is not for pictures of 3 channels");
+        return error_set(e, "the discriminator is not for images with 3 channels");
     parameters_bind(l->parameters, network_view_loader(&l->trained));
     refresh(l);
     updater_init(&l->updater, l->parameters, l->collective, &adam, 0);

@@ -44,7 +44,7 @@ int unet_step_open(struct unet_step **out, struct parameters *p, struct collecti
 {
     CHECK(o->batch >= 1 && o->accumulate >= 1 && u->autoencoder_scale > 0);
     if (p->net != NET_UNET)
-        return error_set(e, "it is no U-Net");
+        return error_set(e, "not a U-Net");
     struct unet_step *s = xcalloc(1, sizeof *s);
     s->parameters = p;
     s->collective = c;

@@ -430,7 +430,7 @@ static void test_damage(void)
         ok_refused(files[i], "longer", "");
         ok_refused(files[i], "empty", "");
         ok_refused(files[i], "one bit", "hash");
-        ok_refused(files[i], "not a number", "not finite");
+        ok_refused(files[i], "not a number", "non-finite");
         ok_refused(files[i], "another shape", i ? "shape" : "hash");
         ok_refused(files[i], "another tensor", i ? "net.0.main.1.bias" : "hash");
     }
@@ -440,7 +440,7 @@ static void test_damage(void)
         ok_refused(companions[i], "cut off", "");
         ok_refused(companions[i], "empty", "");
         ok_refused(companions[i], "one bit", "hash");
-        ok_refused(companions[i], "not a number", "not finite");
+        ok_refused(companions[i], "not a number", "non-finite");
     }
     ok_refused("state.json", "no updates of a discriminator", "discriminator");
     ok_refused("state.json", "cut off", "JSON");

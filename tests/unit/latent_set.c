@@ -361,7 +361,7 @@ static void test_errors(void)
     tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "autoencoder") &&
                strstr(e.text, "plain") && strstr(e.text, "other"),
            "stores of two autoencoders: %s", e.text);
-    tap_ok(latent_set_open(&d, folders, 1, RECORDS, &e) && strstr(e.text, "held out"),
+    tap_ok(latent_set_open(&d, folders, 1, RECORDS, &e) && strstr(e.text, "hold out"),
            "all held out: %s", e.text);
     folders[1] = shards_folder("nowhere");
     tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "nowhere"), "no store: %s",
