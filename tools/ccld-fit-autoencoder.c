@@ -147,14 +147,14 @@ static void close_perceptual(void)
     weights_close(perceptual.file);
 }
 
-static struct net_sizes parse_sizes(void)
+static struct kl_config parse_sizes(void)
 {
-    struct net_sizes sizes = {.latent = options.latent_channels,
-                              .kl_channels = options.base_channels,
-                              .kl_blocks = options.blocks,
-                              .kl_groups = options.norm_groups};
-    sizes.kl_levels = fit_tool_parse_multipliers(sizes.kl_multipliers, 1, 8, "channel-multipliers",
-                                                 options.multipliers);
+    struct kl_config sizes = {.latent_channels = options.latent_channels,
+                              .base_channels = options.base_channels,
+                              .blocks = options.blocks,
+                              .norm_groups = options.norm_groups};
+    sizes.levels = fit_tool_parse_multipliers(sizes.multipliers, 1, 8, "channel-multipliers",
+                                              options.multipliers);
     if (options.base_channels % options.norm_groups != 0)
         die_usage("no such autoencoder: %" PRId64 " base channels are no multiple of %" PRId64,
                   options.base_channels, options.norm_groups);
@@ -211,7 +211,7 @@ static struct parameters *make_parameters(const struct fit_tool_origin *o, struc
             die("%s", e.text);
         return p;
     }
-    struct net_sizes sizes = parse_sizes();
+    struct kl_config sizes = parse_sizes();
     struct architecture architecture = {0};
     kl_architecture(&architecture, &sizes);
     p = parameters_new(&architecture, NET_KL, options.run.seed, device);
@@ -284,7 +284,7 @@ static struct kl_sizes check_network(const struct parameters *p)
 static struct fit_data data_of(const struct image_set *images, const struct kl_sizes *sizes)
 {
     struct fit_data data = {
-        .store = {.latent_channels = (int)sizes->z_channels,
+        .store = {.latent_channels = (int)sizes->latent_channels,
                   .latent_height = options.size.height / sizes->factor,
                   .latent_width = options.size.width / sizes->factor,
                   .image_height = options.size.height,
@@ -340,7 +340,7 @@ static void announce(const struct fit_autoencoder *f, const struct fit_tool_orig
     fit_loop_announce(&f->loop, needed_memory(f, batch, accumulate));
     fit_tool_announce_origin(o);
     inform("pictures of %dx%d, latents of %" PRId64 "x%dx%d%s", options.size.height,
-           options.size.width, sizes->z_channels, options.size.height / sizes->factor,
+           options.size.width, sizes->latent_channels, options.size.height / sizes->factor,
            options.size.width / sizes->factor, options.decoder_only ? ", decoder only" : "");
 }
 

@@ -17,19 +17,19 @@
 
 static struct {
     struct fit_tool_options run;
-    struct net_sizes net;
+    struct cloob_config net;
     int64_t size, max_pixels;
     double inv_tau, scale_hopfield;
     bool text_only, flip, null_separated, pil_compat;
 } options = {
     .run = {FIT_TOOL_DEFAULTS, .betas = "0.9,0.98", .batch_size = 128, .lr = 1e-4,
             .lr_schedule = LEARNING_RATE_COSINE, .warmup = 2000, .weight_decay = 0.1},
-    .net = {.embed = 512,
+    .net = {.embed_width = 512,
             .image_size = 224,
-            .patch = 16,
+            .patch_size = 16,
             .image_width = 768,
             .image_layers = 12,
-            .text_positions = 77,
+            .context = 77,
             .text_width = 512,
             .text_layers = 12,
             .vocabulary = CLIP_BPE_VOCABULARY_MAX},
@@ -48,18 +48,18 @@ static const struct option option_table[] = {
      "inverse temperature of the Hopfield retrieval", 0, 1e4, NULL},
     {"image-size", 0, OPTION_INT, &options.net.image_size, "N", "side of what the network sees", 1,
      4096, NULL},
-    {"patch-size", 0, OPTION_INT, &options.net.patch, "N", "side of a patch", 1, 4096, NULL},
+    {"patch-size", 0, OPTION_INT, &options.net.patch_size, "N", "side of a patch", 1, 4096, NULL},
     {"width", 0, OPTION_INT, &options.net.image_width, "N", "of the image tower", 64, 65536, NULL},
     {"layers", 0, OPTION_INT, &options.net.image_layers, "N", "of the image tower", 1, 128, NULL},
     {"text-width", 0, OPTION_INT, &options.net.text_width, "N", "of the text tower", 64, 65536,
      NULL},
     {"text-layers", 0, OPTION_INT, &options.net.text_layers, "N", "of the text tower", 1, 128,
      NULL},
-    {"context", 0, OPTION_INT, &options.net.text_positions, "N", "tokens of a text, 2 for its ends",
-     3, 65536, NULL},
+    {"context", 0, OPTION_INT, &options.net.context, "N", "tokens of a text, 2 for its ends", 3,
+     65536, NULL},
     {"vocabulary", 0, OPTION_INT, &options.net.vocabulary, "N",
      "tokens there are: 514 and CLIP's first merges", 514, CLIP_BPE_VOCABULARY_MAX, NULL},
-    {"embed", 0, OPTION_INT, &options.net.embed, "N", "numbers of an embed", 1, 65536, NULL},
+    {"embed", 0, OPTION_INT, &options.net.embed_width, "N", "numbers of an embed", 1, 65536, NULL},
     {"size", 0, OPTION_INT, &options.size, "N",
      "make pictures of this side first, as ccld-encode does, 0 for --image-size", 0, 65536, NULL},
     {"text-only", 0, OPTION_FLAG, &options.text_only, NULL,
@@ -100,10 +100,10 @@ static const char *const not_saved_with_init_from[] = {"output", "resume", "null
 
 static void check_sizes(void)
 {
-    const struct net_sizes *n = &options.net;
-    if (n->image_size % n->patch != 0)
+    const struct cloob_config *n = &options.net;
+    if (n->image_size % n->patch_size != 0)
         die_usage("--image-size %" PRId64 " is no multiple of --patch-size %" PRId64, n->image_size,
-                  n->patch);
+                  n->patch_size);
     if (n->image_width % 64 != 0 || n->text_width % 64 != 0)
         die_usage("--%s %" PRId64 ": widths are multiples of 64",
                   n->image_width % 64 ? "width" : "text-width",

@@ -83,16 +83,15 @@ static const char *const not_saved_with_init_from[] = {
     "output", "resume", "base-channels", "channel-multipliers", "mapping-width", NULL};
 
 /* Of the U-Net; what the data decide is filled in later. */
-static struct net_sizes parse_sizes(void)
+static struct unet_config parse_sizes(void)
 {
-    struct net_sizes sizes = {.latent = 1,
-                              .embed = 1,
-                              .unet_base = options.base_channels,
-                              .unet_cond = options.mapping_width};
+    struct unet_config sizes = {.latent_channels = 1,
+                                .embed_width = 1,
+                                .base_channels = options.base_channels,
+                                .cond_width = options.mapping_width};
     struct error e;
-    fit_tool_parse_multipliers(sizes.unet_multipliers, 4, 4, "channel-multipliers",
-                               options.multipliers);
-    if (net_sizes_check_unet(&sizes, &e) != 0)
+    fit_tool_parse_multipliers(sizes.multipliers, 4, 4, "channel-multipliers", options.multipliers);
+    if (unet_config_check(&sizes, &e) != 0)
         die_usage("no such U-Net: %s", e.text);
     return sizes;
 }
@@ -166,9 +165,9 @@ static struct parameters *make_parameters(const struct fit_tool_origin *o,
             die("%s", e.text);
         return p;
     }
-    struct net_sizes sizes = parse_sizes();
-    sizes.latent = store->latent_channels;
-    sizes.embed = store->embed_size;
+    struct unet_config sizes = parse_sizes();
+    sizes.latent_channels = store->latent_channels;
+    sizes.embed_width = store->embed_size;
     struct architecture architecture = {0};
     unet_architecture(&architecture, &sizes);
     p = parameters_new(&architecture, NET_UNET, options.run.seed, device);

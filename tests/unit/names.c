@@ -1,11 +1,16 @@
 #include "common/nets/names.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "common/base/message.h"
+#include "common/nets/cloob.h"
+#include "common/nets/kl.h"
+#include "common/nets/patch_discriminator.h"
+#include "common/nets/unet.h"
 #include "formats/weights/safetensors.h"
 #include "tests/support/synth_nets.h"
 #include "tests/support/tap.h"
@@ -19,7 +24,8 @@ struct file {
     struct weights *w;
 };
 
-static void add(struct file *f, const char *name, int ndim, const int64_t *shape, float first)
+static void add_tensor(struct file *f, const char *name, int ndim, const int64_t *shape,
+                       float first)
 {
     size_t n = 1;
     for (int i = 0; i < ndim; i++)
@@ -35,8 +41,8 @@ static void add(struct file *f, const char *name, int ndim, const int64_t *shape
         f->data[f->count++] = first + (float)i;
 }
 #define ADD(f, name, first, ...)                                                                   \
-    add(f, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                        \
-        (const int64_t[]){__VA_ARGS__}, first)
+    add_tensor(f, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                 \
+               (const int64_t[]){__VA_ARGS__}, first)
 
 static struct weights *finish(struct file *f)
 {
@@ -155,7 +161,7 @@ static const char *const diffusers[][2] = {
     {"quant_conv.weight", "quant_conv.weight"},
     {"post_quant_conv.bias", "post_quant_conv.bias"},
 };
-static const char *const attention[][3] = {
+static const char *const attention_names[][3] = {
     /* ours, new, old */
     {"q", "to_q", "query"},
     {"k", "to_k", "key"},
@@ -183,7 +189,8 @@ static void autoencoders(void)
             for (int bias = 0; bias < 2; bias++) {
                 snprintf(name, sizeof name, "%sdecoder.%s.%s.%s", prefix,
                          variant > 1 ? "mid_block.attentions.0" : "mid.attn_1",
-                         attention[i][variant > 1 ? variant - 1 : 0], bias ? "bias" : "weight");
+                         attention_names[i][variant > 1 ? variant - 1 : 0],
+                         bias ? "bias" : "weight");
                 if (bias)
                     ADD(&f, name, (float)(5000 + i), 4);
                 else if (variant > 1)
@@ -195,7 +202,7 @@ static void autoencoders(void)
         ADD(&f, "loss.discriminator.main.0.weight", 1, 1);
         ADD(&f, "model.diffusion_model.out.2.bias", 1, 1);
         if (variant == 1)
-            add(&f, "scale_factor", 0, NULL, 0.1875f);
+            add_tensor(&f, "scale_factor", 0, NULL, 0.1875f);
         struct weights *w = finish(&f);
         enum net net;
         bool ok = names_detect(&net, w, &e) == 0 && net == NET_KL &&
@@ -207,7 +214,7 @@ static void autoencoders(void)
         for (size_t i = 0; i < PAIRS; i++)
             wrong += first_of(&n, diffusers[i][0]) != (float)(100 * i);
         for (size_t i = 0; i < 4; i++) {
-            snprintf(name, sizeof name, "decoder.mid.attn_1.%s.weight", attention[i][0]);
+            snprintf(name, sizeof name, "decoder.mid.attn_1.%s.weight", attention_names[i][0]);
             const struct weight *t = names_find(&n, name);
             wrong += first_of(&n, name) != (float)(4000 + 100 * i) || t->ndim != 4 ||
                      t->shape[3] != 1 || !t->contiguous;
@@ -268,12 +275,6 @@ static void losses(void)
     if (ok)
         names_release(&n);
     release(&both);
-}
-
-static void plan_patches(struct architecture *p, const struct net_sizes *s)
-{
-    (void)s;
-    patch_discriminator_architecture(p, 3, 64, 3);
 }
 
 static void hash_changes(void)
@@ -354,27 +355,23 @@ static void haiku(void)
     release(&f);
 }
 
-/* The published sizes, as a header in front of memory that nobody touches. */
-static void describe(const char *wanted,
-                     void (*architecture)(struct architecture *, const struct net_sizes *),
-                     enum net net)
+/* A file of these tensors, as a header in front of memory that nobody touches. Releases p. */
+static void describe(const char *wanted, struct architecture *p, enum net net)
 {
-    struct architecture p = {0};
-    architecture(&p, &net_sizes_published);
-    size_t most = (size_t)200 * (size_t)p.count + 100, data = 0, at = 8;
-    for (int i = 0; i < p.count; i++)
-        data += 4 * (size_t)tensor_spec_count(&p.items[i]);
+    size_t most = (size_t)200 * (size_t)p->count + 100, data = 0, at = 8;
+    for (int i = 0; i < p->count; i++)
+        data += 4 * (size_t)tensor_spec_count(&p->items[i]);
     size_t size = most + data;
     char *file = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(file != MAP_FAILED);
     size_t offset = 0;
-    for (int i = 0; i < p.count; i++) {
-        const struct tensor_spec *t = &p.items[i];
+    for (int i = 0; i < p->count; i++) {
+        const struct tensor_spec *t = &p->items[i];
         at += (size_t)sprintf(file + at, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "{",
                               t->name);
         for (int d = 0; d < t->ndim; d++)
-            at += (size_t)sprintf(file + at, "%s%lld", d ? "," : "", (long long)t->shape[d]);
+            at += (size_t)sprintf(file + at, "%s%" PRId64, d ? "," : "", t->shape[d]);
         size_t bytes = 4 * (size_t)tensor_spec_count(t);
         at += (size_t)sprintf(file + at, "],\"data_offsets\":[%zu,%zu]}", offset, offset + bytes);
         offset += bytes;
@@ -398,7 +395,26 @@ static void describe(const char *wanted,
     }
     tap_ok(strcmp(line, wanted) == 0, "%s%s", line, e.text);
     munmap(file, size);
-    free(p.items);
+    architecture_release(p);
+}
+
+/* The published sizes. */
+static void descriptions(void)
+{
+    struct architecture unet = {0}, kl = {0}, cloob = {0}, discriminator = {0};
+    unet_architecture(&unet, &unet_published);
+    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", &unet, NET_UNET);
+    kl_architecture(&kl, &kl_published);
+    describe("KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4, "
+             "83,653,863 parameters",
+             &kl, NET_KL);
+    cloob_architecture(&cloob, &cloob_published);
+    describe("CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens 12 layers "
+             "of 512, 149,617,664 parameters",
+             &cloob, NET_CLOOB);
+    patch_discriminator_architecture(&discriminator, 3, 64, 3);
+    describe("PatchGAN discriminator, 64 channels, 3 layers, 2,765,633 parameters", &discriminator,
+             NET_DISCRIMINATOR);
 }
 
 int main(void)
@@ -407,16 +423,7 @@ int main(void)
     autoencoders();
     hash_changes();
     haiku();
-    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", unet_architecture,
-             NET_UNET);
-    describe("KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4, "
-             "83,653,863 parameters",
-             kl_architecture, NET_KL);
-    describe("CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens 12 layers "
-             "of 512, 149,617,664 parameters",
-             cloob_architecture, NET_CLOOB);
     losses();
-    describe("PatchGAN discriminator, 64 channels, 3 layers, 2,765,633 parameters", plan_patches,
-             NET_DISCRIMINATOR);
+    descriptions();
     return tap_done();
 }
