@@ -50,7 +50,7 @@ static double json_number(const struct golden *g, const cJSON *object, const cha
 {
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
     if (!cJSON_IsNumber(value))
-        die("'%s': its config has no number '%s'", g->name, key);
+        die("'%s': no number '%s' in its config", g->name, key);
     return value->valuedouble;
 }
 
@@ -117,7 +117,7 @@ static void unet_of(struct golden *g)
         .autoencoder_scale = 1,
     };
     if (list(g, c.multipliers, UNET_LEVELS, "channel_multipliers") != UNET_LEVELS)
-        die("'%s': four channel multipliers are expected", g->name);
+        die("'%s' must have four channel multipliers", g->name);
     unet_architecture(&g->architecture, &c);
 }
 
@@ -161,7 +161,7 @@ bool golden_open(struct golden *g, const char *folder, const char *name)
     bool found = file_exists(path);
     if (!found)
         tap_skip("not in this folder", "%s", g->name);
-    else if (weights_open(&g->file, path, &e))
+    else if (weights_open(&g->file, path, &e) != 0)
         found = tap_ok(false, "%s: %s", g->name, e.text);
     free(path);
     if (!found) {

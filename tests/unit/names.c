@@ -15,7 +15,7 @@
 #include "tests/support/synth_nets.h"
 #include "tests/support/tap.h"
 
-/* A safetensors blob of named tensors whose elements count up from `first`; the file under test. */
+/* The file under test: safetensors whose elements count up from `first`. */
 struct file {
     struct safetensors_writer *writer;
     uint8_t *blob;
@@ -89,11 +89,11 @@ static void lightning(void)
     ADD(&f, "other.net.0.main.0.weight", 30, 1);
     ADD(&f, "model_ema.loss", 30, 1);
     struct weights *w = finish(&f);
-    tap_ok(names_detect(&net, w, &e) == 0 && net == NET_UNET, "a Lightning U-Net is recognised");
+    tap_ok(names_detect(&net, w, &e) == 0 && net == NET_UNET, "a Lightning U-Net is detected");
     bool ok = names_resolve(&n, w, NET_UNET, PICK_EMA, &e) == 0;
     tap_ok(ok && n.ema && n.count == 3 && first_of(&n, "net.0.main.0.weight") == 20 &&
                first_of(&n, "mapping.0.main.0.weight") == 2 && strstr(n.description, "EMA"),
-           "averaged weights: %s", n.description);
+           "EMA weights: %s", n.description);
     tap_ok(names_scalar(&n, "autoencoder_scale", &scale) && scale == 8.0625 &&
                !names_scalar(&n, "nothing", &scale) &&
                !names_scalar(&n, "net.0.main.0.weight", &scale),
@@ -119,7 +119,7 @@ static void lightning(void)
     ADD(&only, "model_ema.net.0.main.0.weight", 20, 8, 20, 3, 3);
     w = finish(&only);
     tap_ok(names_resolve(&n, w, NET_UNET, PICK_RAW, &e) == -1 && strstr(e.text, "EMA"),
-           "raw weights asked for, averaged ones there: %s", e.text);
+           "raw weights requested from a file of EMA weights: %s", e.text);
     release(&only);
 
     struct file bare = {0};
@@ -134,11 +134,11 @@ static void lightning(void)
     ADD(&none, "bert.encoder.weight", 5, 8);
     w = finish(&none);
     tap_ok(names_detect(&net, w, &e) == -1 && names_resolve(&n, w, NET_UNET, PICK_EMA, &e) == -1,
-           "something else: %s", e.text);
+           "another network: %s", e.text);
     release(&none);
 }
 
-/* Pairs of ours and diffusers' name of an autoencoder with three levels of two blocks. */
+/* Our name and diffusers' name of tensors in an autoencoder with three levels of two blocks. */
 static const char *const diffusers[][2] = {
     {"encoder.conv_in.weight", "encoder.conv_in.weight"},
     {"encoder.down.0.block.0.conv1.weight", "encoder.down_blocks.0.resnets.0.conv1.weight"},
@@ -180,7 +180,7 @@ static void autoencoders(void)
         char name[160];
         double scale;
         const char *prefix = variant == 1 ? "first_stage_model." : "";
-        for (size_t i = 0; i < PAIRS; i++) { /* in another order in each file */
+        for (size_t i = 0; i < PAIRS; i++) { /* the order differs between files */
             size_t at = variant % 2 ? PAIRS - 1 - i : i;
             snprintf(name, sizeof name, "%s%s", prefix, diffusers[at][variant > 1]);
             ADD(&f, name, (float)(100 * at), 2, 3);
@@ -219,7 +219,7 @@ static void autoencoders(void)
             wrong += first_of(&n, name) != (float)(4000 + 100 * i) || t->ndim != 4 ||
                      t->shape[3] != 1 || !t->contiguous;
         }
-        tap_ok(wrong == 0 && n.foreign == (variant > 1), "every one under our name and shape");
+        tap_ok(wrong == 0 && n.foreign == (variant > 1), "all have our names and shapes");
         tap_ok(names_scalar(&n, "scale_factor", &scale) == (variant == 1) &&
                    (variant != 1 || scale == 0.1875),
                "scale_factor");
@@ -229,11 +229,11 @@ static void autoencoders(void)
     }
     tap_ok(strcmp(hash[0], hash[1]) == 0 && strcmp(hash[0], hash[2]) == 0 &&
                strcmp(hash[0], hash[3]) == 0 && strlen(hash[0]) == 32,
-           "one hash whatever the names and the order: %s", hash[0]);
+           "names and order do not change the hash: %s", hash[0]);
 }
 
-/* LPIPS as taming-transformers, the lpips package and torchvision name it, and in a checkpoint of
- * an autoencoder, beside its discriminator. */
+/* LPIPS under the names of taming-transformers, the lpips package and torchvision, and in an
+ * autoencoder checkpoint, beside its discriminator. */
 static void losses(void)
 {
     static const char *const prefixes[] = {"", "loss.perceptual_loss."};
@@ -271,7 +271,7 @@ static void losses(void)
     bool first = names_detect(&net, w, &e) == 0 && net == NET_KL;
     bool ok = names_resolve(&n, w, NET_DISCRIMINATOR, PICK_RAW, &e) == 0;
     tap_ok(first && ok && n.count == 2 && first_of(&n, "main.3.weight") == 3,
-           "an autoencoder, and its discriminator without running averages");
+           "an autoencoder's discriminator, without its running averages");
     if (ok)
         names_release(&n);
     release(&both);
@@ -293,7 +293,7 @@ static void hash_changes(void)
         release(&f);
     }
     tap_ok(strcmp(hash[0], hash[1]) && strcmp(hash[0], hash[2]) && strcmp(hash[0], hash[3]),
-           "another value, shape or name is another hash");
+           "a changed value, shape or name changes the hash");
 }
 
 static void haiku(void)
@@ -340,7 +340,7 @@ static void haiku(void)
     int wrong = 0;
     for (size_t i = 0; ok && i < sizeof wanted / sizeof *wanted; i++) {
         const struct weight *t;
-        if (names_get(&t, &n, wanted[i].name, wanted[i].ndim, wanted[i].shape, &e) ||
+        if (names_get(&t, &n, wanted[i].name, wanted[i].ndim, wanted[i].shape, &e) != 0 ||
             first_of(&n, wanted[i].name) != wanted[i].first) {
             tap_diag("%s: %s", wanted[i].name, e.text);
             wrong++;
