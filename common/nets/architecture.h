@@ -5,8 +5,8 @@
 
 #include "common/nets/names.h"
 
-/* The names and shapes of a network's tensors, for creating a network that no file holds yet. Each
- * network lists its own (unet_architecture in unet.h and so on); what they share is here. */
+/* The names and shapes of a network's tensors, to create it from scratch. Each network lists its
+ * own (unet_architecture in unet.h and so on) with the functions below. */
 
 #define HEAD_WIDTH 64 /* channels per attention head, in the U-Net and in CLOOB */
 
@@ -32,13 +32,13 @@ struct architecture {
     int count, capacity;
 };
 
-/* Appends a trained tensor whose name the format gives. The result is valid until the next call
- * that appends; change its kind through it. */
+/* Appends a trained tensor, named by the format. The result, through which the caller may change
+ * the kind, is valid until the next tensor is appended. */
 struct tensor_spec *architecture_add(struct architecture *a, int ndim, const int64_t *shape,
                                      const char *format, ...) __attribute__((format(printf, 4, 5)));
 void architecture_add_scalar(struct architecture *a, const char *name, double value);
 
-/* The next three append NAME.weight and NAME.bias, where the format gives NAME. */
+/* The next three append NAME.weight and NAME.bias; the format gives NAME. */
 /* Weight [out, in]. */
 void architecture_add_linear(struct architecture *a, int64_t in, int64_t out, const char *format,
                              ...) __attribute__((format(printf, 4, 5)));
@@ -50,7 +50,7 @@ void architecture_add_norm(struct architecture *a, int64_t channels, const char 
     __attribute__((format(printf, 3, 4)));
 void architecture_release(struct architecture *a);
 
-/* The kind of a tensor in a file of `net`, known by its name (ours). */
+/* The kind of the network's tensor with this name (ours). */
 enum tensor_kind tensor_kind_of(enum net net, const char *name);
 
 #endif

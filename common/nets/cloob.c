@@ -93,7 +93,7 @@ static void load_layer(struct loader *l, struct layer *layer, int64_t d, const c
         layer->ff[1] = load_linear(l, d, layer->ff[0].weight->shape[0], ff, "linear_1");
 }
 
-/* What both towers have behind their embedding; d: width of the tower. */
+/* The part of a tower after its embedding; d: the tower's width. */
 static void add_tower(struct architecture *a, int64_t positions, int64_t d, int64_t layers,
                       int64_t embed_width, const char *side)
 {
@@ -136,7 +136,7 @@ static void load_tower(struct loader *l, struct tower *tower, int64_t d, int64_t
         *embed_width = tower->projection.weight->shape[0];
 }
 
-/* Patches a side of the largest square image for which there are positions: one position is the
+/* Side, in patches, of the largest square image that has enough positions, one of which is the
  * class token's. */
 static int64_t patch_grid_side(int64_t positions)
 {

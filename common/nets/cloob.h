@@ -22,7 +22,7 @@ struct cloob_sizes {
     int64_t parameters;
 };
 
-/* The size of a CLOOB that no file holds yet. */
+/* The sizes of a new CLOOB. */
 struct cloob_config {
     int64_t embed_width;
     int64_t image_size, patch_size; /* pixels a side; the patch must divide the image */

@@ -28,7 +28,7 @@ struct kl_sizes {
 #define KL_LEVELS_MAX  8
 #define KL_NORM_GROUPS 32 /* as in the reference */
 
-/* The size of an autoencoder that no file holds yet. */
+/* The sizes of a new autoencoder. */
 struct kl_config {
     int64_t latent_channels;
     int64_t z_channels; /* between each half and its 1x1 convolution; 0: latent_channels */

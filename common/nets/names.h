@@ -35,10 +35,10 @@ struct named_weights {
     const struct device *device;
 };
 
-/* The network that a file holds. Fails if its names belong to none of the above. */
+/* Detects a file's network. Fails if its names belong to none of the above. */
 int names_detect(enum net *net, const struct weights *w, struct error *e);
-/* Fails if the file does not hold that network, or holds two tensors of one name; a single missing
- * tensor is left for names_get to report. w must outlive out. */
+/* Fails if the file does not hold that network or two of its tensors get one name; names_get
+ * reports missing tensors. w must outlive out. */
 int names_resolve(struct named_weights *out, const struct weights *w, enum net net,
                   enum weights_pick pick, struct error *e);
 void names_release(struct named_weights *n);

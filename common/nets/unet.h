@@ -21,10 +21,10 @@ struct unet_sizes {
     double autoencoder_scale; /* stored beside the weights; 0: none */
 };
 
-#define UNET_LEVELS     4    /* resolutions of a U-Net made from a config */
+#define UNET_LEVELS     4    /* resolutions of a new U-Net */
 #define UNET_COND_WIDTH 1024 /* as in the reference */
 
-/* The size of a U-Net that no file holds yet. */
+/* The sizes of a new U-Net. */
 struct unet_config {
     int64_t latent_channels, embed_width;
     int64_t base_channels, multipliers[UNET_LEVELS]; /* channels per level: base times multiplier */

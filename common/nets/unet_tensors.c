@@ -1,5 +1,5 @@
-/* The U-Net's tensors: listed for a config, loaded from a file, described. Names are indices into
- * the reference's nested Sequentials. */
+/* The U-Net's tensors: listing them for a config, loading and describing them from a file. Names
+ * are indices into the reference's nested Sequentials. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 #define MAPPING_FEATURES  128
 #define TIMESTEP_FEATURES 16
-/* Blocks per level: on each side of the levels below, and all of the lowest level's. */
+/* Conv blocks of a level before, and again after, the level below; all of the lowest level's. */
 #define SIDE_BLOCKS   4
 #define LOWEST_BLOCKS 8
 
@@ -37,7 +37,7 @@ enum tensor_kind unet_tensor_kind(const char *name)
     return fourier ? TENSOR_FIXED : TENSOR_TRAINED;
 }
 
-/* last: the network's last block has nothing behind its second convolution. */
+/* last: the network's last block ends with its second convolution. */
 static void add_conv_block(struct architecture *a, int64_t in, int64_t mid, int64_t out,
                            int64_t cond, bool last, const char *prefix)
 {
@@ -113,7 +113,7 @@ static int add_blocks(struct architecture *a, int index, int blocks, int64_t in,
     return index;
 }
 
-/* A level holds the one below as the module in its middle. */
+/* The module in the middle of a level is the level below. */
 static void add_level(struct architecture *a, const struct unet_config *o, int level,
                       const char *path)
 {
@@ -140,8 +140,8 @@ static struct module *append(struct module_list *list)
     return &list->items[list->count++];
 }
 
-/* Names tell the kinds; pooling and upsampling have no parameters, so they are the gaps: before the
- * first and after the last module of an inner list. */
+/* A module's names tell its kind. Downsampling and upsampling have no parameters and no names: they
+ * are the first and the last module of every inner list. */
 static void load_modules(struct unet *u, struct module_list *list, int64_t *channels,
                          const char *prefix, int depth)
 {
@@ -316,7 +316,7 @@ int unet_load(struct unet **out, const struct named_weights *names, struct devic
 
 #define DESCRIBED_LEVELS_MAX 16
 
-/* Widths of the first convolutions of all levels, each nested in the middle of the one above. */
+/* Reads the width of each level's first convolution. */
 int unet_describe(struct description *d, const struct named_weights *names, struct error *e)
 {
     char path[200] = "net";
@@ -335,7 +335,7 @@ int unet_describe(struct description *d, const struct named_weights *names, stru
     }
     if (levels == 0)
         return error_set(e, "tensor 'net.0.main.0.weight' is missing or unusable");
-    /* Shapes only tell products; published models start with multiplier 4. */
+    /* Shapes tell only products; the first multiplier of published models is 4. */
     if (divisible && channels[0] % 4 == 0) {
         int64_t base = channels[0] / 4;
         for (int i = 0; i < levels; i++)

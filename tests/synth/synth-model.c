@@ -25,7 +25,7 @@ struct synth_options {
     struct cloob_config cloob;
 };
 
-/* One tensor in memory at a time. */
+/* Keeps only one tensor in memory. */
 static int append_tensor(struct safetensors_writer *s, const struct tensor_spec *t, uint64_t seed,
                          float gain, struct error *e)
 {
@@ -124,7 +124,7 @@ static struct synth_options parse(int argc, char **argv)
          .kind = OPTION_STRING,
          .value = &o.folder,
          .argument = "DIR",
-         .help = "folder to write, made if need be"},
+         .help = "folder to write, created if needed"},
         {.name = "full",
          .kind = OPTION_FLAG,
          .value = &full,
@@ -139,7 +139,7 @@ static struct synth_options parse(int argc, char **argv)
          .kind = OPTION_STRING,
          .value = &o.unet_multipliers,
          .argument = "LIST",
-         .help = "U-Net: channel multipliers of the four resolutions"},
+         .help = "U-Net: channel multipliers, one per resolution"},
         SIZE("unet-cond", unet.cond_width, "U-Net: width of the conditioning vector"),
         SIZE("kl-channels", kl.base_channels, "autoencoder: base channels"),
         {.name = "kl-multipliers",
@@ -150,19 +150,19 @@ static struct synth_options parse(int argc, char **argv)
         SIZE("kl-blocks", kl.blocks, "autoencoder: residual blocks per resolution"),
         SIZE("latent", latent, "latent channels"),
         SIZE("embed", embed, "width of the embedding"),
-        SIZE("image-size", cloob.image_size, "CLOOB: side of the images"),
-        SIZE("patch", cloob.patch_size, "CLOOB: side of the patches"),
+        SIZE("image-size", cloob.image_size, "CLOOB: image side in pixels"),
+        SIZE("patch", cloob.patch_size, "CLOOB: patch side in pixels"),
         SIZE("image-width", cloob.image_width, "CLOOB: width of the image tower"),
-        SIZE("image-layers", cloob.image_layers, "CLOOB: layers of the image tower"),
-        SIZE("text-positions", cloob.context, "CLOOB: tokens of a text"),
+        SIZE("image-layers", cloob.image_layers, "CLOOB: layers in the image tower"),
+        SIZE("text-positions", cloob.context, "CLOOB: tokens per text"),
         SIZE("text-width", cloob.text_width, "CLOOB: width of the text tower"),
-        SIZE("text-layers", cloob.text_layers, "CLOOB: layers of the text tower"),
-        SIZE("vocabulary", cloob.vocabulary, "CLOOB: rows of the token embedding"),
+        SIZE("text-layers", cloob.text_layers, "CLOOB: layers in the text tower"),
+        SIZE("vocabulary", cloob.vocabulary, "CLOOB: rows in the token embedding"),
         {.name = "autoencoder-scale",
          .kind = OPTION_FLOAT,
          .value = &o.unet.autoencoder_scale,
          .argument = "X",
-         .help = "what the U-Net's file says of the latents' deviation"},
+         .help = "autoencoder_scale in the U-Net's file"},
         {.name = "unet-only",
          .kind = OPTION_FLAG,
          .value = &o.unet_only,
@@ -182,7 +182,7 @@ int main(int argc, char **argv)
     struct synth_options o = parse(argc, argv);
     int64_t multipliers[KL_LEVELS_MAX];
     if (parse_multipliers(multipliers, "unet-multipliers", o.unet_multipliers) != UNET_LEVELS)
-        die_usage("option '--unet-multipliers': four numbers are needed");
+        die_usage("option '--unet-multipliers' needs four numbers");
     memcpy(o.unet.multipliers, multipliers, sizeof o.unet.multipliers);
     o.kl.levels = parse_multipliers(o.kl.multipliers, "kl-multipliers", o.kl_multipliers);
     o.unet.latent_channels = o.kl.latent_channels = o.latent;
