@@ -103,7 +103,7 @@ static void open_models(struct encode_models *m, struct shard_info *info, struct
     };
     if (model_open(&m->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, *device, &e))
         die("%s", e.text);
-    struct size2d size = model_picture_size(&m->model->autoencoder_part, options.size);
+    struct size2d size = model_image_size(&m->model->autoencoder_part, options.size);
     m->height = size.height;
     m->width = size.width;
     tape_init(&m->tape, *device);

@@ -233,18 +233,18 @@ static void close_perceptual(void)
     weights_close(perceptual.file);
 }
 
-static struct net_sizes parse_sizes(void)
+static struct kl_config parse_config(void)
 {
-    struct net_sizes sizes = {.latent = options.latent_channels,
-                              .kl_channels = options.base_channels,
-                              .kl_blocks = options.blocks,
-                              .kl_groups = options.norm_groups};
-    sizes.kl_levels = trainer_parse_multipliers(sizes.kl_multipliers, 1, 8, "channel-multipliers",
-                                                options.multipliers);
+    struct kl_config config = {.latent_channels = options.latent_channels,
+                               .base_channels = options.base_channels,
+                               .blocks = options.blocks,
+                               .norm_groups = options.norm_groups};
+    config.levels = trainer_parse_multipliers(config.multipliers, 1, KL_LEVELS_MAX,
+                                              "channel-multipliers", options.multipliers);
     if (options.base_channels % options.norm_groups != 0)
         die_usage("--base-channels %" PRId64 " is not a multiple of --norm-groups %" PRId64,
                   options.base_channels, options.norm_groups);
-    return sizes;
+    return config;
 }
 
 static void set_step(void)
@@ -339,9 +339,9 @@ static struct kl_sizes check_network(const struct parameters *p)
 
 static struct kl_sizes make_network(void)
 {
-    struct net_sizes sizes = parse_sizes();
+    struct kl_config config = parse_config();
     struct architecture architecture = {0};
-    kl_architecture(&architecture, &sizes);
+    kl_architecture(&architecture, &config);
     trainer_make_parameters(&trainer, &architecture,
                             options.decoder_only ? autoencoder_is_encoder : NULL);
     add_discriminator(fit.loop.parameters);
@@ -352,7 +352,7 @@ static void set_data(const struct kl_sizes *sizes)
 {
     struct run_data data;
     trainer_describe_images(&data, fit.images);
-    data.store.latent_channels = (int)sizes->z_channels;
+    data.store.latent_channels = (int)sizes->latent_channels;
     data.store.latent_height = options.size.height / sizes->factor;
     data.store.latent_width = options.size.width / sizes->factor;
     trainer_set_data(&trainer, &data);
@@ -364,7 +364,7 @@ int main(int argc, char **argv)
     trainer_begin(&trainer, &fit.loop);
     if (options.decoder_only && trainer_is_from_scratch(&trainer))
         die_usage("--decoder-only needs an encoder: give --init-from");
-    parse_sizes();
+    parse_config();
     open_perceptual();
     set_step();
     open_images(operands, argv);
@@ -374,7 +374,7 @@ int main(int argc, char **argv)
     trainer_save_images(&trainer, fit.images, LIST_NAME);
     trainer_announce(&trainer);
     inform("images of %dx%d, latents of %" PRId64 "x%dx%d%s", options.size.height,
-           options.size.width, sizes.z_channels, options.size.height / sizes.factor,
+           options.size.width, sizes.latent_channels, options.size.height / sizes.factor,
            options.size.width / sizes.factor, options.decoder_only ? ", decoder only" : "");
     trainer_run(&trainer);
     trainer_end(&trainer);

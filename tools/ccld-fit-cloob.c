@@ -10,16 +10,16 @@
 #include "formats/text/clip_bpe.h"
 
 static struct {
-    struct net_sizes net;
+    struct cloob_config net;
     int64_t size, max_pixels;
     bool text_only, null_separated, pil_compat;
 } options = {
-    .net = {.embed = 512,
+    .net = {.embed_width = 512,
             .image_size = 224,
-            .patch = 16,
+            .patch_size = 16,
             .image_width = 768,
             .image_layers = 12,
-            .text_positions = 77,
+            .context = 77,
             .text_width = 512,
             .text_layers = 12,
             .vocabulary = CLIP_BPE_VOCABULARY_MAX},
@@ -80,7 +80,7 @@ static const struct option option_table[] = {
      .max = 4096},
     {.name = "patch-size",
      .kind = OPTION_INT,
-     .value = &options.net.patch,
+     .value = &options.net.patch_size,
      .argument = "N",
      .help = "height and width of a patch",
      .min = 1,
@@ -115,7 +115,7 @@ static const struct option option_table[] = {
      .max = 128},
     {.name = "context",
      .kind = OPTION_INT,
-     .value = &options.net.text_positions,
+     .value = &options.net.context,
      .argument = "N",
      .help = "context length in tokens, including start and end token",
      .min = 3,
@@ -129,7 +129,7 @@ static const struct option option_table[] = {
      .max = CLIP_BPE_VOCABULARY_MAX},
     {.name = "embed",
      .kind = OPTION_INT,
-     .value = &options.net.embed,
+     .value = &options.net.embed_width,
      .argument = "N",
      .help = "size of an embedding",
      .min = 1,
@@ -187,15 +187,15 @@ static const struct program program = {
 
 static void check_sizes(void)
 {
-    const struct net_sizes *n = &options.net;
+    const struct cloob_config *n = &options.net;
     const struct step_options *step = &fit.loop.options.step;
-    if (n->image_size % n->patch != 0)
+    if (n->image_size % n->patch_size != 0)
         die_usage("--image-size %" PRId64 " is not a multiple of --patch-size %" PRId64,
-                  n->image_size, n->patch);
-    if (n->image_width % 64 != 0 || n->text_width % 64 != 0)
-        die_usage("--%s %" PRId64 " is not a multiple of 64",
-                  n->image_width % 64 ? "width" : "text-width",
-                  n->image_width % 64 ? n->image_width : n->text_width);
+                  n->image_size, n->patch_size);
+    if (n->image_width % HEAD_WIDTH != 0 || n->text_width % HEAD_WIDTH != 0)
+        die_usage("--%s %" PRId64 " is not a multiple of %d",
+                  n->image_width % HEAD_WIDTH ? "width" : "text-width",
+                  n->image_width % HEAD_WIDTH ? n->image_width : n->text_width, HEAD_WIDTH);
     if (step->batch * step->accumulate < 2)
         die_usage("the loss contrasts pairs: --batch-size times --accumulate must be at least 2");
 }

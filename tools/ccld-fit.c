@@ -141,18 +141,17 @@ static const struct program program = {
 };
 
 /* Of the U-Net; what the data decide is filled in later. */
-static struct net_sizes parse_sizes(void)
+static struct unet_config parse_config(void)
 {
-    struct net_sizes sizes = {.latent = 1,
-                              .embed = 1,
-                              .unet_base = options.base_channels,
-                              .unet_cond = options.mapping_width};
+    struct unet_config config = {.latent_channels = 1,
+                                 .embed_width = 1,
+                                 .base_channels = options.base_channels,
+                                 .cond_width = options.mapping_width};
     struct error e;
-    trainer_parse_multipliers(sizes.unet_multipliers, 4, 4, "channel-multipliers",
-                              options.multipliers);
-    if (net_sizes_check_unet(&sizes, &e) != 0)
+    trainer_parse_multipliers(config.multipliers, 4, 4, "channel-multipliers", options.multipliers);
+    if (unet_config_check(&config, &e) != 0)
         die_usage("invalid U-Net: %s", e.text);
-    return sizes;
+    return config;
 }
 
 static struct latent_set *open_data(int operands, char **argv)
@@ -200,14 +199,14 @@ static void set_data(void)
     fit.step.autoencoder_scale = trainer.state.autoencoder_scale = choose_scale();
 }
 
-static void make_network(struct net_sizes sizes)
+static void make_network(struct unet_config config)
 {
     const struct shard_info *store = latent_set_info(fit.data);
     struct architecture architecture = {0};
     struct error e;
-    sizes.latent = store->latent_channels;
-    sizes.embed = store->embed_size;
-    unet_architecture(&architecture, &sizes);
+    config.latent_channels = store->latent_channels;
+    config.embed_width = store->embed_size;
+    unet_architecture(&architecture, &config);
     trainer_make_parameters(&trainer, &architecture, NULL);
     if (fit_unet_check(fit.loop.parameters, store, &e) != 0)
         die("cannot train on these data: %s", e.text);
@@ -240,10 +239,10 @@ int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
     trainer_begin(&trainer, &fit.loop);
-    struct net_sizes sizes = parse_sizes();
+    struct unet_config config = parse_config();
     fit.data = open_data(operands, argv);
     set_data();
-    make_network(sizes);
+    make_network(config);
     trainer_run_folder(&trainer);
     trainer_announce(&trainer);
     if (!latent_set_finished(fit.data))

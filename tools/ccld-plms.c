@@ -338,7 +338,7 @@ int main(int argc, char **argv)
     tape_init(&tape, device);
     if (model_open(&m, &options.model, MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET, device, &e))
         die("%s", e.text);
-    struct size2d size = model_picture_size(&m->unet_part, options.size);
+    struct size2d size = model_image_size(&m->unet_part, options.size);
     struct sample_options sample = {
         .method = options.method,
         .schedule = options.schedule,

@@ -69,10 +69,10 @@ int sample_check(const struct sample_options *o, const struct unet *unet, const 
     const struct unet_sizes *u = unet_sizes(unet);
     const struct kl_sizes *k = kl_sizes(kl);
     int multiple = k->factor * u->side_multiple;
-    if (u->latent_channels != k->z_channels)
+    if (u->latent_channels != k->latent_channels)
         return error_set(e,
                          "the diffusion model's latents have %lld channels, the autoencoder's %lld",
-                         (long long)u->latent_channels, (long long)k->z_channels);
+                         (long long)u->latent_channels, (long long)k->latent_channels);
     if (!k->has_decoder)
         return error_set(e, "the autoencoder's file has no decoder");
     if (o->init && !k->has_encoder)

@@ -34,7 +34,7 @@ int encode_models_describe(struct shard_info *info, struct encode_models *models
     }
     models->side = (int)cloob->image_size;
     *info = (struct shard_info){
-        .latent_channels = (int)kl->z_channels,
+        .latent_channels = (int)kl->latent_channels,
         .latent_height = models->height / kl->factor,
         .latent_width = models->width / kl->factor,
         .embed_size = (int)cloob->embed_width,
@@ -136,8 +136,9 @@ static void prepare_work(struct encode_work *w, struct encode_models *m, int64_t
     w->n = n;
     w->pictures = tensor_new(d, DTYPE_F32, DIMS(n, 3, m->height, m->width));
     w->squares = tensor_new(d, DTYPE_F32, DIMS(n, 3, m->side, m->side));
-    w->moments = tensor_new(
-        d, DTYPE_F32, DIMS(n, 2 * kl->z_channels, m->height / kl->factor, m->width / kl->factor));
+    w->moments =
+        tensor_new(d, DTYPE_F32,
+                   DIMS(n, 2 * kl->latent_channels, m->height / kl->factor, m->width / kl->factor));
     w->embeds = tensor_new(d, DTYPE_F32, DIMS(n, cloob->embed_width));
     w->replay = replay_new(&m->tape, run_networks, w);
 }

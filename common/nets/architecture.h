@@ -1,27 +1,14 @@
 #ifndef CCLD_NETS_ARCHITECTURE_H
 #define CCLD_NETS_ARCHITECTURE_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/nets/names.h"
 
-/* The names and shapes of the three networks at any size, where no file tells them. */
-struct net_sizes {
-    int64_t latent, embed; /* channels of a latent, width of an embed */
-    int64_t unet_base, unet_multipliers[4], unet_cond;
-    double autoencoder_scale;
-    int64_t kl_channels, kl_multipliers[8], kl_blocks;
-    int64_t kl_z; /* channels between the halves and the 1x1 convolutions; 0: as many as latent */
-    int kl_levels;
-    int64_t kl_groups; /* of its norms; 0: KL_NORM_GROUPS */
-    int64_t image_size, patch, image_width, image_layers;
-    int64_t text_positions, text_width, text_layers, vocabulary;
-};
-/* The sizes of the published models: U-Net 192 of 4,4,8,8, KL-f8, CLOOB ViT-B/16. */
-extern const struct net_sizes net_sizes_published;
-#define UNET_COND_WIDTH 1024 /* the reference's */
-#define KL_NORM_GROUPS  32   /* the reference's */
+/* The names and shapes of a network's tensors, to create it from scratch. Each network lists its
+ * own (unet_architecture in unet.h and so on) with the functions below. */
+
+#define HEAD_WIDTH 64 /* channels per attention head, in the U-Net and in CLOOB */
 
 enum tensor_kind {
     TENSOR_TRAINED,
@@ -36,28 +23,34 @@ struct tensor_spec {
     enum tensor_kind kind;
     int ndim;
     int64_t shape[ARCHITECTURE_MAX_DIMS];
-    float value; /* of a TENSOR_SCALAR */
+    float value; /* TENSOR_SCALAR only */
 };
 
+/* Starts as {0}. */
 struct architecture {
     struct tensor_spec *items;
     int count, capacity;
 };
 
-/* 0 when a U-Net of these sizes can be: attention's heads are 64 channels wide. */
-int net_sizes_check_unet(const struct net_sizes *s, struct error *e);
+/* Appends a trained tensor, named by the format. The result, through which the caller may change
+ * the kind, is valid until the next tensor is appended. */
+struct tensor_spec *architecture_add(struct architecture *a, int ndim, const int64_t *shape,
+                                     const char *format, ...) __attribute__((format(printf, 4, 5)));
+void architecture_add_scalar(struct architecture *a, const char *name, double value);
 
-/* Appends a network's tensors to an architecture that starts as {0}. Sizes must be possible. */
-void unet_architecture(struct architecture *p, const struct net_sizes *s);
-void kl_architecture(struct architecture *p, const struct net_sizes *s);
-void cloob_architecture(struct architecture *p, const struct net_sizes *s);
-/* common/nets/patch_discriminator.h; the reference's has 64 channels and 3 layers. */
-void patch_discriminator_architecture(struct architecture *p, int64_t image_channels,
-                                      int64_t channels, int layers);
-void architecture_release(struct architecture *p);
+/* The next three append NAME.weight and NAME.bias; the format gives NAME. */
+/* Weight [out, in]. */
+void architecture_add_linear(struct architecture *a, int64_t in, int64_t out, const char *format,
+                             ...) __attribute__((format(printf, 4, 5)));
+/* Weight [out, in, kernel, kernel]. */
+void architecture_add_conv(struct architecture *a, int64_t in, int64_t out, int64_t kernel,
+                           const char *format, ...) __attribute__((format(printf, 5, 6)));
+/* Weight [channels]. */
+void architecture_add_norm(struct architecture *a, int64_t channels, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void architecture_release(struct architecture *a);
 
-int64_t tensor_spec_count(const struct tensor_spec *t); /* elements */
-/* What a tensor of a file is, by its name. */
+/* The kind of the network's tensor with this name (ours). */
 enum tensor_kind tensor_kind_of(enum net net, const char *name);
 
 #endif

@@ -1,13 +1,28 @@
 #include "common/nets/cloob.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/message.h"
+#include "common/nets/description.h"
 
-#define HEAD_WIDTH 64
 #define NORM_EPS   1e-5f
 #define LAYERS_MAX 128
+
+static const char image_encoder[] = "image_encoder", text_encoder[] = "text_encoder";
+
+const struct cloob_config cloob_published = {
+    .embed_width = 512,
+    .image_size = 224,
+    .patch_size = 16,
+    .image_width = 768,
+    .image_layers = 12,
+    .context = 77,
+    .vocabulary = 49408,
+    .text_width = 512,
+    .text_layers = 12,
+};
 
 struct affine {
     struct tensor *weight, *bias;
@@ -50,6 +65,18 @@ static struct affine load_norm(struct loader *l, int64_t width, const char *pref
     return a;
 }
 
+static void add_layer(struct architecture *a, int64_t d, const char *prefix)
+{
+    architecture_add_norm(a, d, "%s.attn.norm", prefix);
+    architecture_add_linear(a, d, d, "%s.attn.query", prefix);
+    architecture_add_linear(a, d, d, "%s.attn.key", prefix);
+    architecture_add_linear(a, d, d, "%s.attn.value", prefix);
+    architecture_add_linear(a, d, d, "%s.attn.out", prefix);
+    architecture_add_norm(a, d, "%s.ff.norm", prefix);
+    architecture_add_linear(a, d, 4 * d, "%s.ff.linear_0", prefix);
+    architecture_add_linear(a, 4 * d, d, "%s.ff.linear_1", prefix);
+}
+
 static void load_layer(struct loader *l, struct layer *layer, int64_t d, const char *prefix)
 {
     char attention[160], ff[160];
@@ -66,23 +93,41 @@ static void load_layer(struct loader *l, struct layer *layer, int64_t d, const c
         layer->ff[1] = load_linear(l, d, layer->ff[0].weight->shape[0], ff, "linear_1");
 }
 
-/* Everything behind the embedding; d: width of the tower. */
+/* The part of a tower after its embedding; d: the tower's width. */
+static void add_tower(struct architecture *a, int64_t positions, int64_t d, int64_t layers,
+                      int64_t embed_width, const char *side)
+{
+    char prefix[80];
+    architecture_add(a, DIMS(positions, d), "%s.pos_embed.weight", side);
+    for (int64_t i = 0; i < layers; i++) {
+        snprintf(prefix, sizeof prefix, "%s.layers.%" PRId64, side, i);
+        add_layer(a, d, prefix);
+    }
+    architecture_add_linear(a, d, embed_width, "%s.proj", side);
+}
+
+static int count_layers(const struct named_weights *names, const char *side)
+{
+    char name[80];
+    for (int layers = 0; layers < LAYERS_MAX; layers++) {
+        snprintf(name, sizeof name, "%s.layers.%d.attn.norm.weight", side, layers);
+        if (!names_find(names, name))
+            return layers;
+    }
+    return LAYERS_MAX;
+}
+
 static void load_tower(struct loader *l, struct tower *tower, int64_t d, int64_t *embed_width,
                        const char *side)
 {
     char prefix[128];
     tower->positions = loader_get_f32(l, DIMS(-1, d), "%s.pos_embed.weight", side);
-    if (!l->failed && d % HEAD_WIDTH) {
-        error_set(l->error, "'%s': width %lld is no multiple of %d", side, (long long)d,
-                  HEAD_WIDTH);
-        l->failed = true;
-    }
+    if (d % HEAD_WIDTH)
+        loader_fail(l, "'%s': width %" PRId64 " is not a multiple of %d", side, d, HEAD_WIDTH);
     tower->heads = (int)(d / HEAD_WIDTH);
-    while (tower->layer_count < LAYERS_MAX && !l->failed &&
-           loader_has(l, "%s.layers.%d.attn.norm.weight", side, tower->layer_count)) {
-        int i = tower->layer_count++;
-        tower->layers = xrealloc(tower->layers, (size_t)(i + 1) * sizeof *tower->layers);
-        tower->layers[i] = (struct layer){0};
+    tower->layer_count = count_layers(l->names, side);
+    tower->layers = xcalloc((size_t)tower->layer_count + 1, sizeof *tower->layers);
+    for (int i = 0; i < tower->layer_count && !l->failed; i++) {
         snprintf(prefix, sizeof prefix, "%s.layers.%d", side, i);
         load_layer(l, &tower->layers[i], d, prefix);
     }
@@ -91,41 +136,59 @@ static void load_tower(struct loader *l, struct tower *tower, int64_t d, int64_t
         *embed_width = tower->projection.weight->shape[0];
 }
 
+/* Side, in patches, of the largest square image that has enough positions, one of which is the
+ * class token's. */
+static int64_t patch_grid_side(int64_t positions)
+{
+    int64_t side = 0;
+    while ((side + 1) * (side + 1) < positions)
+        side++;
+    return side;
+}
+
 static void load_image_tower(struct cloob *c)
 {
     struct loader *l = &c->loader;
     struct tower *tower = &c->image;
-    tower->embed = loader_get(l, DIMS(-1, -1, -1, -1), "image_encoder.embed.weight");
+    tower->embed = loader_get(l, DIMS(-1, -1, -1, -1), "%s.embed.weight", image_encoder);
     if (!tower->embed)
         return;
     int64_t d = tower->embed->shape[0];
-    tower->class_embed = loader_get_f32(l, DIMS(d), "image_encoder.class_embed");
-    load_tower(l, tower, d, &c->sizes.embed_width, "image_encoder");
+    tower->class_embed = loader_get_f32(l, DIMS(d), "%s.class_embed", image_encoder);
+    load_tower(l, tower, d, &c->sizes.embed_width, image_encoder);
     if (l->failed)
         return;
     c->sizes.patch_size = tower->embed->shape[2];
-    int64_t side = 0, patches = tower->positions->shape[0] - 1;
-    while (side * side < patches)
-        side++;
+    int64_t positions = tower->positions->shape[0], side = patch_grid_side(positions);
     c->sizes.image_size = side * c->sizes.patch_size;
-    if (side * side != patches || side == 0 || tower->embed->shape[1] != 3 ||
-        tower->embed->shape[3] != c->sizes.patch_size) {
-        error_set(l->error, "'image_encoder' does not take square RGB pictures in square patches");
-        l->failed = true;
-    }
+    if (side * side + 1 != positions || side == 0 || tower->embed->shape[1] != 3 ||
+        tower->embed->shape[3] != c->sizes.patch_size)
+        loader_fail(l, "'%s' is not made for square RGB images in square patches", image_encoder);
 }
 
 static void load_text_tower(struct cloob *c)
 {
     struct loader *l = &c->loader;
     struct tower *tower = &c->text;
-    tower->embed = loader_get(l, DIMS(-1, -1), "text_encoder.embed.weight");
+    tower->embed = loader_get(l, DIMS(-1, -1), "%s.embed.weight", text_encoder);
     if (!tower->embed)
         return;
     c->sizes.vocabulary = tower->embed->shape[0];
-    load_tower(l, tower, tower->embed->shape[1], &c->sizes.embed_width, "text_encoder");
+    load_tower(l, tower, tower->embed->shape[1], &c->sizes.embed_width, text_encoder);
     if (!l->failed)
         c->sizes.context = tower->positions->shape[0];
+}
+
+void cloob_architecture(struct architecture *a, const struct cloob_config *c)
+{
+    int64_t side = c->image_size / c->patch_size;
+    CHECK(c->image_size % c->patch_size == 0);
+    architecture_add(a, DIMS(c->image_width), "%s.class_embed", image_encoder);
+    architecture_add(a, DIMS(c->image_width, 3, c->patch_size, c->patch_size), "%s.embed.weight",
+                     image_encoder);
+    add_tower(a, side * side + 1, c->image_width, c->image_layers, c->embed_width, image_encoder);
+    architecture_add(a, DIMS(c->vocabulary, c->text_width), "%s.embed.weight", text_encoder);
+    add_tower(a, c->context, c->text_width, c->text_layers, c->embed_width, text_encoder);
 }
 
 int cloob_load(struct cloob **out, const struct named_weights *names, struct device *d,
@@ -135,12 +198,11 @@ int cloob_load(struct cloob **out, const struct named_weights *names, struct dev
     struct loader *l = &c->loader;
     loader_init(l, names, d, e);
     c->sizes.embed_width = -1;
-    c->sizes.has_image = loader_has(l, "image_encoder.embed.weight");
-    c->sizes.has_text = loader_has(l, "text_encoder.embed.weight");
-    if (!c->sizes.has_image && !c->sizes.has_text) {
-        error_set(e, "there is no 'image_encoder.embed.weight' and no 'text_encoder.embed.weight'");
-        l->failed = true;
-    }
+    c->sizes.has_image = loader_has(l, "%s.embed.weight", image_encoder);
+    c->sizes.has_text = loader_has(l, "%s.embed.weight", text_encoder);
+    if (!c->sizes.has_image && !c->sizes.has_text)
+        loader_fail(l, "tensors '%s.embed.weight' and '%s.embed.weight' are missing", image_encoder,
+                    text_encoder);
     if (c->sizes.has_image)
         load_image_tower(c);
     if (c->sizes.has_text)
@@ -149,9 +211,31 @@ int cloob_load(struct cloob **out, const struct named_weights *names, struct dev
         cloob_free(c);
         return -1;
     }
-    for (int i = 0; i < names->count; i++)
-        c->sizes.parameters += weight_count(&names->items[i]);
+    c->sizes.parameters = names_parameters(names);
     *out = c;
+    return 0;
+}
+
+int cloob_describe(struct description *d, const struct named_weights *names, struct error *e)
+{
+    const struct weight *patch = description_find(names, 4, "%s.embed.weight", image_encoder),
+                        *grid = description_find(names, 2, "%s.pos_embed.weight", image_encoder),
+                        *table = description_find(names, 2, "%s.embed.weight", text_encoder),
+                        *context = description_find(names, 2, "%s.pos_embed.weight", text_encoder),
+                        *out = description_find(names, 2, "%s.proj.weight",
+                                                patch ? image_encoder : text_encoder);
+    bool image = patch && grid, text = table && context;
+    if ((!image && !text) || !out)
+        return error_set(e, "embeddings, positions or the projection are missing or unusable");
+    description_add(d, "CLOOB, embed %" PRId64, out->shape[0]);
+    if (image)
+        description_add(d, ", images %" PRId64 "/%" PRId64 " %d layers of %" PRId64,
+                        patch_grid_side(grid->shape[0]) * patch->shape[2], patch->shape[2],
+                        count_layers(names, image_encoder), patch->shape[0]);
+    if (text)
+        description_add(d, ", text %" PRId64 " of %" PRId64 " tokens %d layers of %" PRId64,
+                        context->shape[0], table->shape[0], count_layers(names, text_encoder),
+                        table->shape[1]);
     return 0;
 }
 
@@ -211,8 +295,8 @@ static struct tensor *run_feed_forward(struct tape *t, const struct layer *layer
     return x;
 }
 
-/* The layers, then position 0, projected and normalised. Only that position is carried through the
- * last feed-forward. Takes over the reference to x. */
+/* The layers, then position 0, projected and normalized. Only that position goes through the last
+ * feed-forward. Takes over the reference to x. */
 static struct tensor *run_tower(struct tape *t, const struct tower *tower, struct tensor *x,
                                 struct tensor *padding)
 {

@@ -1,14 +1,30 @@
 #include "common/nets/kl.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/message.h"
-#include "common/nets/architecture.h"
+#include "common/nets/description.h"
 
 #define NORM_EPS   1e-6f
-#define LEVELS_MAX 8
 #define BLOCKS_MAX 8
+
+static const char norm_groups[] = "norm_groups"; /* a number beside the weights */
+
+const struct kl_config kl_published = {
+    .latent_channels = 4,
+    .base_channels = 128,
+    .multipliers = {1, 2, 4, 4},
+    .levels = 4,
+    .blocks = 2,
+};
+
+enum tensor_kind kl_tensor_kind(const char *name)
+{
+    return strcmp(name, norm_groups) == 0 ? TENSOR_SCALAR : TENSOR_TRAINED;
+}
 
 struct affine {
     struct tensor *weight, *bias;
@@ -34,7 +50,7 @@ struct level {
 /* Encoder and decoder have the same parts in another order. */
 struct half {
     struct affine conv_in, norm_out, conv_out;
-    struct level levels[LEVELS_MAX];
+    struct level levels[KL_LEVELS_MAX];
     int level_count;
     struct res_block middle[2];
     struct attention_block middle_attention;
@@ -57,29 +73,36 @@ static struct affine load_conv(struct loader *l, int64_t out, int64_t in, int ke
     return a;
 }
 
-/* What is no number of groups is given on, for load_norm to refuse. */
-static int norm_groups(const struct named_weights *names)
+/* 0 if the file's number is unusable: load_norm refuses it. */
+static int read_norm_groups(const struct named_weights *names)
 {
     double groups;
-    if (!names_scalar(names, "norm_groups", &groups))
+    if (!names_scalar(names, norm_groups, &groups))
         return KL_NORM_GROUPS;
     return groups >= 1 && groups <= 65536 && groups == (int)groups ? (int)groups : 0;
 }
 
 static struct affine load_norm(struct loader *l, int64_t c, const char *prefix, const char *name)
 {
-    struct affine a = {.groups = norm_groups(l->names)};
+    struct affine a = {.groups = read_norm_groups(l->names)};
     a.weight = loader_get_f32(l, DIMS(c), "%s%s.weight", prefix, name);
     a.bias = loader_get_f32(l, DIMS(c), "%s%s.bias", prefix, name);
-    if (!l->failed && a.groups == 0) {
-        error_set(l->error, "'norm_groups' is no number of groups");
-        l->failed = true;
-    } else if (!l->failed && c % a.groups) {
-        error_set(l->error, "'%s%s.weight': %lld channels are no multiple of %d", prefix, name,
-                  (long long)c, a.groups);
-        l->failed = true;
-    }
+    if (a.groups == 0)
+        loader_fail(l, "'%s' is not a number of groups", norm_groups);
+    else if (c % a.groups)
+        loader_fail(l, "'%s%s.weight': %" PRId64 " channels are not a multiple of %d", prefix, name,
+                    c, a.groups);
     return a;
+}
+
+static void add_res_block(struct architecture *a, int64_t in, int64_t out, const char *prefix)
+{
+    architecture_add_norm(a, in, "%s.norm1", prefix);
+    architecture_add_conv(a, in, out, 3, "%s.conv1", prefix);
+    architecture_add_norm(a, out, "%s.norm2", prefix);
+    architecture_add_conv(a, out, out, 3, "%s.conv2", prefix);
+    if (in != out)
+        architecture_add_conv(a, in, out, 1, "%s.nin_shortcut", prefix);
 }
 
 static struct res_block load_res_block(struct loader *l, int64_t *channels, const char *prefix)
@@ -99,6 +122,15 @@ static struct res_block load_res_block(struct loader *l, int64_t *channels, cons
     return b;
 }
 
+static void add_attention(struct architecture *a, int64_t c, const char *prefix)
+{
+    architecture_add_norm(a, c, "%s.norm", prefix);
+    architecture_add_conv(a, c, c, 1, "%s.q", prefix);
+    architecture_add_conv(a, c, c, 1, "%s.k", prefix);
+    architecture_add_conv(a, c, c, 1, "%s.v", prefix);
+    architecture_add_conv(a, c, c, 1, "%s.proj_out", prefix);
+}
+
 static struct attention_block load_attention(struct loader *l, int64_t c, const char *prefix)
 {
     struct attention_block a = {0};
@@ -108,6 +140,20 @@ static struct attention_block load_attention(struct loader *l, int64_t c, const 
     a.v = load_conv(l, c, c, 1, prefix, ".v");
     a.out = load_conv(l, c, c, 1, prefix, ".proj_out");
     return a;
+}
+
+/* resample NULL: the side stays. */
+static void add_level(struct architecture *a, int64_t *channels, int64_t out, int64_t blocks,
+                      const char *prefix, const char *resample)
+{
+    char name[160];
+    for (int i = 0; i < blocks; i++) {
+        snprintf(name, sizeof name, "%s.block.%d", prefix, i);
+        add_res_block(a, *channels, out, name);
+        *channels = out;
+    }
+    if (resample)
+        architecture_add_conv(a, out, out, 3, "%s.%s.conv", prefix, resample);
 }
 
 static void load_level(struct loader *l, struct level *level, int64_t *channels, const char *prefix,
@@ -128,6 +174,18 @@ static void load_level(struct loader *l, struct level *level, int64_t *channels,
     }
 }
 
+static void add_middle(struct architecture *a, int64_t c, const char *side)
+{
+    char name[64];
+    for (int i = 0; i < 2; i++) {
+        snprintf(name, sizeof name, "%s.mid.block_%d", side, i + 1);
+        add_res_block(a, c, c, name);
+        snprintf(name, sizeof name, "%s.mid.attn_1", side);
+        if (i == 0)
+            add_attention(a, c, name);
+    }
+}
+
 static void load_middle(struct loader *l, struct half *h, int64_t *channels, const char *side)
 {
     char name[64];
@@ -140,7 +198,30 @@ static void load_middle(struct loader *l, struct half *h, int64_t *channels, con
     }
 }
 
-/* side: "encoder" (levels "down", in order) or "decoder" (levels "up", from the highest number). */
+/* The encoder's levels are "down", in order; the decoder's "up", from the highest number. */
+static void add_half(struct architecture *a, const struct kl_config *c, bool encoder)
+{
+    const char *side = encoder ? "encoder" : "decoder", *levels = encoder ? "down" : "up";
+    int64_t z = c->z_channels ? c->z_channels : c->latent_channels;
+    int64_t channels = c->base_channels * (encoder ? 1 : c->multipliers[c->levels - 1]);
+    char name[64];
+    architecture_add_conv(a, encoder ? 3 : z, channels, 3, "%s.conv_in", side);
+    if (!encoder)
+        add_middle(a, channels, side);
+    for (int i = 0; i < c->levels; i++) {
+        int at = encoder ? i : c->levels - 1 - i;
+        const char *resample = encoder ? "downsample" : "upsample";
+        bool resampled = encoder ? at < c->levels - 1 : at > 0;
+        snprintf(name, sizeof name, "%s.%s.%d", side, levels, at);
+        add_level(a, &channels, c->base_channels * c->multipliers[at], c->blocks + !encoder, name,
+                  resampled ? resample : NULL);
+    }
+    if (encoder)
+        add_middle(a, channels, side);
+    architecture_add_norm(a, channels, "%s.norm_out", side);
+    architecture_add_conv(a, channels, encoder ? 2 * z : 3, 3, "%s.conv_out", side);
+}
+
 static void load_half(struct loader *l, struct half *h, int64_t in, int64_t *out, bool encoder)
 {
     const char *side = encoder ? "encoder" : "decoder", *levels = encoder ? "down" : "up";
@@ -149,7 +230,7 @@ static void load_half(struct loader *l, struct half *h, int64_t in, int64_t *out
     if (l->failed)
         return;
     int64_t channels = h->conv_in.weight->shape[0];
-    while (h->level_count < LEVELS_MAX &&
+    while (h->level_count < KL_LEVELS_MAX &&
            loader_has(l, "%s.%s.%d.block.0.norm1.weight", side, levels, h->level_count))
         h->level_count++;
     if (!encoder)
@@ -165,6 +246,18 @@ static void load_half(struct loader *l, struct half *h, int64_t in, int64_t *out
     h->conv_out = load_conv(l, -1, channels, 3, side, ".conv_out");
     if (!l->failed)
         *out = h->conv_out.weight->shape[0];
+}
+
+void kl_architecture(struct architecture *a, const struct kl_config *c)
+{
+    int64_t z = c->z_channels ? c->z_channels : c->latent_channels;
+    CHECK(c->levels >= 1 && c->levels <= KL_LEVELS_MAX);
+    add_half(a, c, true);
+    add_half(a, c, false);
+    architecture_add_conv(a, 2 * z, 2 * c->latent_channels, 1, "quant_conv");
+    architecture_add_conv(a, c->latent_channels, z, 1, "post_quant_conv");
+    if (c->norm_groups && c->norm_groups != KL_NORM_GROUPS)
+        architecture_add_scalar(a, norm_groups, (double)c->norm_groups);
 }
 
 static int half_factor(const struct half *h)
@@ -183,24 +276,22 @@ int kl_load(struct kl **out, const struct named_weights *names, struct device *d
     k->sizes.has_encoder = loader_has(l, "encoder.conv_in.weight");
     k->sizes.has_decoder = loader_has(l, "decoder.conv_in.weight");
     int64_t moments = 0;
-    if (!k->sizes.has_encoder && !k->sizes.has_decoder) {
-        error_set(e, "there is no 'encoder.conv_in.weight' and no 'decoder.conv_in.weight'");
-        l->failed = true;
-    }
+    if (!k->sizes.has_encoder && !k->sizes.has_decoder)
+        loader_fail(l, "tensors 'encoder.conv_in.weight' and 'decoder.conv_in.weight' are missing");
     if (k->sizes.has_encoder) {
         struct tensor *first = loader_get(l, DIMS(-1, -1, 3, 3), "encoder.conv_in.weight");
         k->sizes.image_channels = first ? first->shape[1] : 0;
         load_half(l, &k->encoder, k->sizes.image_channels, &moments, true);
         k->quant = load_conv(l, -1, moments, 1, "", "quant_conv");
         if (!l->failed)
-            k->sizes.z_channels = k->quant.weight->shape[0] / 2;
+            k->sizes.latent_channels = k->quant.weight->shape[0] / 2;
         k->sizes.factor = half_factor(&k->encoder);
     }
     if (k->sizes.has_decoder && !l->failed) {
-        k->post_quant = load_conv(l, -1, k->sizes.has_encoder ? k->sizes.z_channels : -1, 1, "",
-                                  "post_quant_conv");
+        k->post_quant = load_conv(l, -1, k->sizes.has_encoder ? k->sizes.latent_channels : -1, 1,
+                                  "", "post_quant_conv");
         if (!l->failed) {
-            k->sizes.z_channels = k->post_quant.weight->shape[1];
+            k->sizes.latent_channels = k->post_quant.weight->shape[1];
             load_half(l, &k->decoder, k->post_quant.weight->shape[0], &k->sizes.image_channels,
                       false);
             k->sizes.factor = half_factor(&k->decoder);
@@ -210,10 +301,32 @@ int kl_load(struct kl **out, const struct named_weights *names, struct device *d
         kl_free(k);
         return -1;
     }
-    for (int i = 0; i < names->count; i++)
-        if (tensor_kind_of(NET_KL, names->items[i].name) != TENSOR_SCALAR)
-            k->sizes.parameters += weight_count(&names->items[i]);
+    k->sizes.parameters = names_parameters(names);
     *out = k;
+    return 0;
+}
+
+int kl_describe(struct description *d, const struct named_weights *names, struct error *e)
+{
+    bool has_encoder = names_find(names, "encoder.conv_in.weight");
+    const char *levels = has_encoder ? "encoder.down" : "decoder.up";
+    const char *latent_name = has_encoder ? "quant_conv.weight" : "post_quant_conv.weight";
+    const char *first_name = has_encoder ? "encoder.conv_in.bias" : "decoder.norm_out.bias";
+    const struct weight *latent = description_find(names, 4, "%s", latent_name),
+                        *first = description_find(names, 1, "%s", first_name), *t;
+    if (!latent || !first)
+        return error_set(e, "tensor '%s' is missing or unusable",
+                         latent ? first_name : latent_name);
+    description_add(d, "KL autoencoder, ch %" PRId64 ", multipliers ", first->shape[0]);
+    for (int i = 0; (t = description_find(names, 4, "%s.%d.block.0.conv1.weight", levels, i)); i++)
+        description_add(d, "%s%" PRId64, i ? "," : "", t->shape[0] / first->shape[0]);
+    int blocks = 0;
+    while (description_find(names, 4, "%s.0.block.%d.conv1.weight", levels, blocks))
+        blocks++;
+    description_add(d, ", %d blocks a level, z %" PRId64, has_encoder ? blocks : blocks - 1,
+                    has_encoder ? latent->shape[0] / 2 : latent->shape[1]);
+    if (!has_encoder || !names_find(names, "decoder.conv_in.weight"))
+        description_add(d, ", %s only", has_encoder ? "encoder" : "decoder");
     return 0;
 }
 
@@ -241,7 +354,7 @@ static struct tensor *norm(struct tape *t, struct tensor *x, const struct affine
     return group_norm(t, x, a->groups, NORM_EPS, a->weight, a->bias, NULL, 0, act);
 }
 
-/* All of the following take over the reference to x. */
+/* The following functions take over the reference to x. */
 static struct tensor *run_conv3x3(struct tape *t, const struct affine *a, struct tensor *x)
 {
     tensor_replace(&x, conv2d(t, x, a->weight, a->bias, 1, 1, 1));
@@ -342,7 +455,7 @@ struct tensor *kl_last_weight(const struct kl *k)
 struct tensor *kl_decode_keeping(struct tape *t, const struct kl *k, struct tensor *z,
                                  struct tensor **last)
 {
-    CHECK(k->sizes.has_decoder && z->ndim == 4 && z->shape[1] == k->sizes.z_channels);
+    CHECK(k->sizes.has_decoder && z->ndim == 4 && z->shape[1] == k->sizes.latent_channels);
     struct tensor *x = run_conv1x1(t, &k->post_quant, to_nhwc(t, z, NULL, NULL));
     x = run_conv3x3(t, &k->decoder.conv_in, x);
     x = run_middle(t, &k->decoder, x);

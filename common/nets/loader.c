@@ -25,6 +25,19 @@ void loader_release(struct loader *l)
     *l = (struct loader){0};
 }
 
+void loader_fail(struct loader *l, const char *format, ...)
+{
+    struct error reason;
+    va_list args;
+    if (l->failed)
+        return;
+    va_start(args, format);
+    vsnprintf(reason.text, sizeof reason.text, format, args);
+    va_end(args);
+    error_set(l->error, "%s", reason.text);
+    l->failed = true;
+}
+
 bool loader_has(const struct loader *l, const char *format, ...)
 {
     char name[NAME_MAX_LENGTH];
@@ -61,7 +74,7 @@ static struct tensor *copy(struct loader *l, const struct weight *w, bool matrix
 static struct tensor *take(struct loader *l, const struct weight *w, bool matrix)
 {
     for (int i = 0; i < l->count; i++)
-        if (l->items[i].weight == w) /* asked for before, to learn a size */
+        if (l->items[i].weight == w) /* requested before, for its size */
             return l->items[i].tensor;
     bool direct = w->contiguous && (w->dtype == DTYPE_F32 ||
                                     (matrix && (w->dtype == DTYPE_F16 || w->dtype == DTYPE_BF16)));
@@ -81,7 +94,7 @@ static struct tensor *get(struct loader *l, bool matrix, int ndim, const int64_t
     if (l->failed)
         return NULL;
     const struct weight *w;
-    if (names_get(&w, l->names, name, ndim, shape, l->error)) {
+    if (names_get(&w, l->names, name, ndim, shape, l->error) != 0) {
         l->failed = true;
         return NULL;
     }
@@ -122,7 +135,7 @@ static int by_address(const void *a, const void *b)
     return ((*x)->data > (*y)->data) - ((*x)->data < (*y)->data);
 }
 
-/* The first of matrices that lie one behind the other in memory that is not ours, or NULL. */
+/* The first of matrices that follow each other without gaps in borrowed memory, or NULL. */
 static struct tensor *first_in_memory(struct tensor *const *matrices, int count)
 {
     struct tensor **sorted = xmalloc((size_t)count * sizeof *sorted), *first;
@@ -139,7 +152,7 @@ static struct tensor *first_in_memory(struct tensor *const *matrices, int count)
     return first;
 }
 
-/* Moves matrices that a loader has copied to its device into one tensor. */
+/* Moves matrices, copied to the device before, into one tensor. */
 static struct tensor *move_together(struct loader *l, struct tensor *const *matrices, int count,
                                     int64_t total)
 {

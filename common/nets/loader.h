@@ -6,20 +6,20 @@
 #include "common/nets/names.h"
 #include "kernels/tensor.h"
 
-/* A network's parameters on a device, taken by name from a weight file. On the CPU a tensor shows
- * the mapped file wherever the file holds it as the ops want it; otherwise it is converted once.
- * Names that lie on the device itself (a parameters's) are always shown where they are. */
+/* Puts a network's parameters on a device, by name, from a weight file. On the CPU a tensor borrows
+ * the mapped file if the file stores it in a form that the ops read; otherwise it is converted
+ * once. Names whose data are on the device already (struct parameters) are always borrowed. */
 struct loader {
     struct device *device;
     const struct named_weights *names;
-    struct error *error; /* filled at the first failure */
+    struct error *error; /* set by the first failure */
     bool failed;         /* sticky: check once at the end */
     struct loaded {
         struct tensor *tensor;
-        const struct weight *weight; /* what it shows; NULL: several, stacked */
-        bool matrix;                 /* asked for by loader_get */
+        const struct weight *weight; /* its source; NULL: several, stacked */
+        bool matrix;                 /* requested with loader_get */
         bool stacked;                /* part of a stack: the ops do not see it */
-    } * items;                       /* all that were handed out */
+    } * items;                       /* everything handed out */
     int count, capacity;
 };
 
@@ -28,25 +28,28 @@ void loader_init(struct loader *l, const struct named_weights *names, struct dev
 /* Releases all tensors handed out. */
 void loader_release(struct loader *l);
 
+/* Records a failure, unless there was one before. */
+void loader_fail(struct loader *l, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 bool loader_has(const struct loader *l, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-/* Matrices and kernels, as stored where the ops read that type. shape: -1 fits any size. The tensor
+/* Matrices and kernels, in the stored type if the ops read it. shape: -1 fits any size. The tensor
  * belongs to the loader. NULL after a failure. */
 struct tensor *loader_get(struct loader *l, int ndim, const int64_t *shape, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-/* Matrices [o, k] that were handed out before, all of one k, as one [sum of o, k] whose products
- * are made at once; rows[i] is where matrix i begins in it. NULL where they lie apart and would
- * have to be copied into the CPU's memory: then they are used one by one. */
-struct tensor *loader_stack(struct loader *l, struct tensor *const *matrices, int count,
-                            int64_t *rows);
-/* To be called when weights that lie on the device have changed, and before they are first used:
- * makes their working copies anew (kernels/weight.h). */
-void loader_refresh(struct loader *l);
-/* Gives the working copies' memory back until the next refresh. */
-void loader_forget_copies(struct loader *l);
-/* Biases, norms, positions: always F32. */
+/* The same for biases, norms and positions: always F32. */
 struct tensor *loader_get_f32(struct loader *l, int ndim, const int64_t *shape, const char *format,
                               ...) __attribute__((format(printf, 4, 5)));
+/* Stacks matrices [o, k] handed out before, all with the same k, into one [sum of o, k], so that
+ * one product serves all; rows[i] is the row at which matrix i begins. NULL if they are scattered
+ * and stacking would copy them in the CPU's memory: use them one by one. */
+struct tensor *loader_stack(struct loader *l, struct tensor *const *matrices, int count,
+                            int64_t *rows);
+/* Updates the working copies of weights (kernels/weight.h). Call it before weights that are on the
+ * device are first used, and whenever they have changed. */
+void loader_refresh(struct loader *l);
+/* Frees the working copies until the next refresh. */
+void loader_forget_copies(struct loader *l);
 
 #endif

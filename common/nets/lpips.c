@@ -1,18 +1,20 @@
 #include "common/nets/lpips.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "common/base/message.h"
+#include "common/nets/description.h"
 
 #define LAYERS     5
 #define BLOCKS_MAX 3
 #define EPS        1e-10f /* added to lengths */
 
-/* Which of torchvision's `features` are the convolutions of each of VGG16's stages. */
+/* Indices of each VGG16 stage's convolutions in torchvision's `features`. */
 static const int places[LAYERS][BLOCKS_MAX] = {
     {0, 2, -1}, {5, 7, -1}, {10, 12, 14}, {17, 19, 21}, {24, 26, 28}};
 
-/* Of the pictures that VGG16 was trained on, their mean and deviation in [-1, 1]. */
+/* Mean and standard deviation, in [-1, 1], of the images that VGG16 was trained on. */
 static const float means[3] = {-0.030f, -0.088f, -0.188f};
 static const float deviations[3] = {0.458f, 0.448f, 0.450f};
 
@@ -53,6 +55,16 @@ int lpips_load(struct lpips **out, const struct named_weights *names, struct dev
     return 0;
 }
 
+int lpips_describe(struct description *d, const struct named_weights *names, struct error *e)
+{
+    const struct weight *first = description_find(names, 4, "features.0.weight");
+    if (!first || !names_find(names, "lin0.model.1.weight"))
+        return error_set(e, "tensor '%s' is missing or unusable",
+                         first ? "lin0.model.1.weight" : "features.0.weight");
+    description_add(d, "LPIPS, VGG16 of %" PRId64 " channels", first->shape[0]);
+    return 0;
+}
+
 void lpips_free(struct lpips *l)
 {
     if (!l)
@@ -66,14 +78,14 @@ struct device *lpips_device(const struct lpips *l)
     return l->loader.device;
 }
 
-static struct tensor *normalised(struct tape *t, struct tensor *pictures)
+static struct tensor *normalize(struct tape *t, struct tensor *images)
 {
     float scale[3], shift[3];
     for (int i = 0; i < 3; i++) {
         scale[i] = 1 / deviations[i];
         shift[i] = -means[i] / deviations[i];
     }
-    return to_nhwc(t, pictures, scale, shift);
+    return to_nhwc(t, images, scale, shift);
 }
 
 /* Takes over the reference to x. */
@@ -88,13 +100,13 @@ static struct tensor *run_stage(struct tape *t, const struct stage *s, bool pool
     return x;
 }
 
-struct tensor *lpips_distance(struct tape *t, const struct lpips *l, struct tensor *pictures,
+struct tensor *lpips_distance(struct tape *t, const struct lpips *l, struct tensor *images,
                               struct tensor *reconstructions)
 {
-    CHECK(tensor_same_shape(pictures, reconstructions) && pictures->ndim == 4);
-    CHECK(pictures->shape[1] == 3 && !pictures->gradient);
-    CHECK(pictures->shape[2] >= LPIPS_LEAST_SIDE && pictures->shape[3] >= LPIPS_LEAST_SIDE);
-    struct tensor *x = normalised(t, pictures), *y = normalised(t, reconstructions);
+    CHECK(tensor_same_shape(images, reconstructions) && images->ndim == 4);
+    CHECK(images->shape[1] == 3 && !images->gradient);
+    CHECK(images->shape[2] >= LPIPS_LEAST_SIDE && images->shape[3] >= LPIPS_LEAST_SIDE);
+    struct tensor *x = normalize(t, images), *y = normalize(t, reconstructions);
     struct tensor *distances[LAYERS];
     for (int i = 0; i < LAYERS; i++) {
         x = run_stage(t, &l->stages[i], i > 0, x);

@@ -9,7 +9,7 @@
 #include "common/base/message.h"
 
 #define SHIPPED    "models/small"
-#define INSTALLED  "../share/ccld" /* seen from the programs, wherever they are put */
+#define INSTALLED  "../share/ccld" /* relative to the installed programs */
 #define PIXELS_MAX 16384
 
 static const char *const endings[] = {"safetensors", "ckpt", "pth", "pt", "zip", "pkl"};
@@ -49,9 +49,8 @@ static char *find_part(const struct model_paths *p, const char *file, const char
         }
     }
     if (!path)
-        error_set(
-            e, "there is no %s.safetensors (nor .ckpt, .pth, .pt, .zip, .pkl) in model folder '%s'",
-            stem, folder);
+        error_set(e, "model folder '%s' has no %s.safetensors (nor .ckpt, .pth, .pt, .zip, .pkl)",
+                  folder, stem);
     free(folder);
     return path;
 }
@@ -72,9 +71,9 @@ static int part_open(struct model_part *part, const struct model_paths *p, const
     if (!part->path)
         return -1;
     struct weights *w = NULL;
-    if (weights_open(&w, part->path, e))
+    if (weights_open(&w, part->path, e) != 0)
         return error_prefix(e, "cannot read '%s'", part->path);
-    if (names_resolve(&part->names, w, net, p->pick, e)) {
+    if (names_resolve(&part->names, w, net, p->pick, e) != 0) {
         weights_close(w);
         return error_prefix(e, "cannot use '%s'", part->path);
     }
@@ -87,27 +86,26 @@ int model_open(struct model **out, const struct model_paths *p, unsigned which, 
                struct error *e)
 {
     struct model *m = xcalloc(1, sizeof *m);
-    const struct model_part *loading = NULL;
-    int failed = 0;
+    int status = 0;
     if (which & MODEL_AUTOENCODER) {
-        loading = &m->autoencoder_part;
-        failed = part_open(&m->autoencoder_part, p, p->autoencoder, "autoencoder", NET_KL, e);
-        if (!failed && kl_load(&m->kl, &m->autoencoder_part.names, d, e))
-            failed = error_prefix(e, "cannot use '%s'", loading->path);
+        struct model_part *part = &m->autoencoder_part;
+        status = part_open(part, p, p->autoencoder, "autoencoder", NET_KL, e);
+        if (status == 0 && kl_load(&m->kl, &part->names, d, e) != 0)
+            status = error_prefix(e, "cannot use '%s'", part->path);
     }
-    if (!failed && (which & MODEL_CLOOB)) {
-        loading = &m->cloob_part;
-        failed = part_open(&m->cloob_part, p, p->cloob, "cloob", NET_CLOOB, e);
-        if (!failed && cloob_load(&m->cloob, &m->cloob_part.names, d, e))
-            failed = error_prefix(e, "cannot use '%s'", loading->path);
+    if (status == 0 && (which & MODEL_CLOOB)) {
+        struct model_part *part = &m->cloob_part;
+        status = part_open(part, p, p->cloob, "cloob", NET_CLOOB, e);
+        if (status == 0 && cloob_load(&m->cloob, &part->names, d, e) != 0)
+            status = error_prefix(e, "cannot use '%s'", part->path);
     }
-    if (!failed && (which & MODEL_UNET)) {
-        loading = &m->unet_part;
-        failed = part_open(&m->unet_part, p, p->checkpoint, "diffusion", NET_UNET, e);
-        if (!failed && unet_load(&m->unet, &m->unet_part.names, d, e))
-            failed = error_prefix(e, "cannot use '%s'", loading->path);
+    if (status == 0 && (which & MODEL_UNET)) {
+        struct model_part *part = &m->unet_part;
+        status = part_open(part, p, p->checkpoint, "diffusion", NET_UNET, e);
+        if (status == 0 && unet_load(&m->unet, &part->names, d, e) != 0)
+            status = error_prefix(e, "cannot use '%s'", part->path);
     }
-    if (failed) {
+    if (status != 0) {
         model_close(m);
         return -1;
     }
@@ -115,10 +113,10 @@ int model_open(struct model **out, const struct model_paths *p, unsigned which, 
     return 0;
 }
 
-struct size2d model_picture_size(const struct model_part *part, struct size2d asked)
+struct size2d model_image_size(const struct model_part *part, struct size2d requested)
 {
-    if (asked.height != 0 || asked.width != 0)
-        return asked;
+    if (requested.height != 0 || requested.width != 0)
+        return requested;
     const struct size2d usual = {256, 256};
     const char *text = part->weights ? weights_metadata(part->weights, "pixels") : NULL;
     struct size2d size;

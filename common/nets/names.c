@@ -1,5 +1,6 @@
 #include "common/nets/names.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,13 +8,14 @@
 #include <xxhash.h>
 
 #include "common/base/message.h"
+#include "common/nets/architecture.h"
 
 #define NAME_BYTES 256
 
 enum style { STYLE_OURS, STYLE_DIFFUSERS, STYLE_HAIKU, STYLE_SLICES };
 
-/* Ways in which files name a network's tensors. `marker`, behind the prefix, is a tensor that tells
- * such a file; of several that fit the first is taken. */
+/* How files name a network's tensors. A file that holds the tensor `marker`, after the prefix, uses
+ * this naming; the first row that matches wins. */
 struct naming {
     enum net net;
     const char *prefix, *marker;
@@ -59,11 +61,11 @@ static const struct naming namings[] = {
 
 static const char *net_name(enum net net)
 {
-    static const char *const names[] = {[NET_UNET] = "U-Net",
-                                        [NET_KL] = "KL autoencoder",
-                                        [NET_CLOOB] = "CLOOB",
-                                        [NET_LPIPS] = "network of LPIPS",
-                                        [NET_DISCRIMINATOR] = "PatchGAN discriminator"};
+    static const char *const names[] = {[NET_UNET] = "a U-Net",
+                                        [NET_KL] = "a KL autoencoder",
+                                        [NET_CLOOB] = "a CLOOB",
+                                        [NET_LPIPS] = "an LPIPS network",
+                                        [NET_DISCRIMINATOR] = "a PatchGAN discriminator"};
     return names[net];
 }
 
@@ -93,7 +95,9 @@ int names_detect(enum net *net, const struct weights *w, struct error *e)
             return 0;
         }
     }
-    return error_set(e, "its tensors are not those of a U-Net, a KL autoencoder or CLOOB");
+    return error_set(e,
+                     "its tensors do not belong to a U-Net, KL autoencoder, CLOOB, LPIPS network "
+                     "or PatchGAN discriminator");
 }
 
 static const struct naming *choose(const struct weights *w, enum net net, enum weights_pick pick,
@@ -113,20 +117,20 @@ static const struct naming *choose(const struct weights *w, enum net net, enum w
     const struct naming *chosen = pick == PICK_EMA && ema ? ema : raw;
     enum net other;
     if (!chosen && names_detect(&other, w, e) == 0)
-        error_set(e, "it holds a %s, not a %s", net_name(other), net_name(net));
+        error_set(e, "it holds %s, not %s", net_name(other), net_name(net));
     return chosen;
 }
 
-/* Whether a name, its prefix gone, is of the network's own modules. */
+/* Whether a name, without its prefix, belongs to one of the network's own modules. */
 static bool is_ours(enum net net, const char *name)
 {
     static const char *const parts[][6] = {
         [NET_UNET] = {"net.", "mapping.", "mapping_timestep_embed.", "timestep_embed.",
                       "autoencoder_scale"},
         [NET_KL] = {"encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "norm_groups"},
-        [NET_CLOOB] = {"image_encoder.", "text_encoder.", NULL, NULL, NULL},
+        [NET_CLOOB] = {"image_encoder.", "text_encoder."},
         [NET_LPIPS] = {"features.", "lin0.", "lin1.", "lin2.", "lin3.", "lin4."},
-        [NET_DISCRIMINATOR] = {"main.", NULL},
+        [NET_DISCRIMINATOR] = {"main."},
     };
     if (net == NET_DISCRIMINATOR && (strstr(name, ".running_") || strstr(name, ".num_batches_")))
         return false;
@@ -136,7 +140,7 @@ static bool is_ours(enum net net, const char *name)
     return false;
 }
 
-/* A buffer that text is appended to; too long a name is no name. */
+/* A name under construction; one that is too long matches nothing. */
 struct name {
     char text[NAME_BYTES];
     size_t size;
@@ -154,7 +158,7 @@ static void put(struct name *n, const char *text, size_t size)
     n->text[n->size] = 0;
 }
 
-/* Words of a path that stand for other words; an empty one disappears. */
+/* Replacement for one word of a path; an empty one removes it. */
 struct word {
     const char *from, *to;
 };
@@ -167,9 +171,9 @@ static const char *translate(const struct word *words, const char *part, size_t 
     return NULL;
 }
 
-/* diffusers' AutoencoderKL: blocks are named by kind, and the decoder's count from the other end.
- * Attention names are those of 2023 and later, or the older ones. */
-static bool map_diffusers(struct name *out, const char *name, int up_blocks)
+/* diffusers' AutoencoderKL: blocks are named by kind, and the decoder's are numbered from the other
+ * end. Attention names changed in 2023; both are accepted. */
+static void map_diffusers(struct name *out, const char *name, int up_blocks)
 {
     static const struct word words[] = {
         {"down_blocks", "down"},
@@ -199,7 +203,7 @@ static bool map_diffusers(struct name *out, const char *name, int up_blocks)
         char digits[16];
         const char *word = translate(words, p, size);
         bool number = *p >= '0' && *p <= '9' && size < 4;
-        if (drop_number && number) { /* downsamplers.0, to_out.0: there is only that one */
+        if (drop_number && number) { /* downsamplers.0, to_out.0: there is only one */
             drop_number = false;
         } else if (join_number && number) { /* mid.resnets.0 is mid.block_1 */
             snprintf(digits, sizeof digits, "_%d", atoi(p) + 1);
@@ -221,11 +225,10 @@ static bool map_diffusers(struct name *out, const char *name, int up_blocks)
         p += size;
         p += *p == '.';
     }
-    return !out->overflow;
 }
 
-/* haiku's `module/path.parameter`; module names as cloob_training/model.py makes them. */
-static bool map_haiku(struct name *out, const char *name)
+/* haiku's `module/path.parameter`; module names as in cloob_training/model.py. */
+static void map_haiku(struct name *out, const char *name)
 {
     static const struct word words[] = {
         {"vi_t_image_encoder", "image_encoder"},
@@ -257,11 +260,10 @@ static bool map_haiku(struct name *out, const char *name)
         p += size;
         p += *p != 0;
     }
-    return !out->overflow;
 }
 
-/* LPIPS' VGG16 in slices, whose parts keep their numbers in the whole; its weights of channels
- * stand behind a dropout layer, or where that is left out. */
+/* LPIPS's VGG16, cut into slices whose layers keep their number in the whole network. The channel
+ * weights are layer 1, after a dropout layer, or layer 0 without one. */
 static void map_slices(struct name *out, const char *name)
 {
     static const char slice[] = "net.slice", lin[] = "lin";
@@ -285,8 +287,8 @@ static void permute(struct weight *t, const int *order)
     weight_update_contiguous(t);
 }
 
-/* Matrices are [in, out] in haiku and [out, in] in torch; kernels [h, w, in, out], [out, in, h, w].
- * Tables (positions, embeddings) are alike. */
+/* Matrices are [in, out] in haiku and [out, in] in torch, kernels [h, w, in, out] and [out, in, h,
+ * w]. Tables (positions, embeddings) are the same in both. */
 static void reshape_haiku(struct weight *t)
 {
     if (t->ndim == 4)
@@ -295,7 +297,7 @@ static void reshape_haiku(struct weight *t)
         permute(t, (const int[]){1, 0});
 }
 
-/* Attention's matrices are 1x1 convolutions in ours. */
+/* Attention matrices are 1x1 convolutions under our names. */
 static void reshape_diffusers(struct weight *t)
 {
     static const char *const suffixes[] = {".q.weight", ".k.weight", ".v.weight",
@@ -321,7 +323,7 @@ static int count_up_blocks(const struct weights *w, const char *prefix)
     return count;
 }
 
-/* haiku's prefix differs between the towers: `params.0.`, `params.1.`. */
+/* The haiku prefix differs between the towers: `params.0.`, `params.1.`. */
 static const char *skip_haiku_prefix(const char *name)
 {
     if (has_prefix(name, "params."))
@@ -384,7 +386,7 @@ int names_resolve(struct named_weights *out, const struct weights *w, enum net n
     qsort(out->items, (size_t)out->count, sizeof *out->items, compare_items);
     for (int i = 1; i < out->count; i++) {
         if (compare_items(&out->items[i - 1], &out->items[i]) == 0) {
-            error_set(e, "two tensors stand for '%.100s'", out->items[i].name);
+            error_set(e, "two tensors are named '%.100s'", out->items[i].name);
             names_release(out);
             return -1;
         }
@@ -419,9 +421,9 @@ static void print_shape(char *text, size_t size, int ndim, const int64_t *shape)
     text[0] = 0;
     for (int i = 0; i < ndim && at < size; i++) {
         const char *separator = i ? "x" : "";
-        at += (size_t)(shape[i] < 0 ? snprintf(text + at, size - at, "%s?", separator)
-                                    : snprintf(text + at, size - at, "%s%lld", separator,
-                                               (long long)shape[i]));
+        at += (size_t)(shape[i] < 0
+                           ? snprintf(text + at, size - at, "%s?", separator)
+                           : snprintf(text + at, size - at, "%s%" PRId64, separator, shape[i]));
     }
     if (ndim == 0)
         snprintf(text, size, "a single number");
@@ -459,6 +461,15 @@ bool names_scalar(const struct named_weights *n, const char *name, double *value
     return true;
 }
 
+int64_t names_parameters(const struct named_weights *n)
+{
+    int64_t sum = 0;
+    for (int i = 0; i < n->count; i++)
+        if (tensor_kind_of(n->net, n->items[i].name) != TENSOR_SCALAR)
+            sum += weight_count(&n->items[i]);
+    return sum;
+}
+
 struct hashing {
     XXH3_state_t *state;
     size_t element;
@@ -487,6 +498,5 @@ void names_hash(char hex[33], const struct named_weights *n)
     }
     XXH128_hash_t hash = XXH3_128bits_digest(h.state);
     XXH3_freeState(h.state);
-    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high64,
-             (unsigned long long)hash.low64);
+    snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
 }

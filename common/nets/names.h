@@ -4,59 +4,62 @@
 #include "formats/weights/arena.h"
 #include "formats/weights/weights.h"
 
-/* Our tensor names (those of the reference's PyTorch modules) found in a file of any naming:
+/* Finds tensors under our names (those of the reference's PyTorch modules) in files that use any of
+ * these namings:
  *   U-Net   ours; Lightning's `model.` and `model_ema.`
- *   KL      ours (CompVis: `encoder.`, `decoder.`, `quant_conv.`, `post_quant_conv.`); the same
- *           behind `first_stage_model.`; diffusers' AutoencoderKL, old and new attention names
+ *   KL      ours (CompVis: `encoder.`, `decoder.`, `quant_conv.`, `post_quant_conv.`), also after
+ *           `first_stage_model.`; diffusers' AutoencoderKL, old and new attention names
  *   CLOOB   ours; haiku's `params` (a pair of image and text dictionaries)
  *   LPIPS   ours (torchvision's VGG16 `features.`, `lin0.model.1.weight` ...); taming-transformers'
- *           `net.slice1.`, also behind an autoencoder checkpoint's `loss.perceptual_loss.`
- *   PatchGAN discriminator   ours (taming's `main.`); the same behind `loss.discriminator.`
- * Shapes and strides are as our names promise (a haiku matrix appears transposed, a diffusers
- * attention matrix as a 1x1 convolution), so some tensors are not contiguous. */
+ *           `net.slice1.`, also after an autoencoder checkpoint's `loss.perceptual_loss.`
+ *   PatchGAN discriminator   ours (taming's `main.`), also after `loss.discriminator.`
+ * Shapes and strides are as our names promise: a haiku matrix appears transposed, a diffusers
+ * attention matrix as a 1x1 convolution. Some tensors are therefore not contiguous. */
 
 struct device;
 
 enum net { NET_UNET, NET_KL, NET_CLOOB, NET_LPIPS, NET_DISCRIMINATOR };
-enum weights_pick { PICK_EMA, PICK_RAW }; /* PICK_EMA falls back to raw where there is only that */
+enum weights_pick { PICK_EMA, PICK_RAW }; /* PICK_EMA accepts raw weights if there are no others */
 
 struct named_weights {
     enum net net;
-    struct weight *items; /* sorted by name; names are ours; data belong to the struct weights */
+    struct weight *items; /* sorted by name, ours; the data belong to the struct weights */
     int count;
     char description[96]; /* for -v: "Lightning names, EMA weights" */
-    bool ema;             /* whether EMA weights were there and taken */
+    bool ema;             /* these are EMA weights */
     bool foreign;         /* the file's own names differ by more than a prefix */
-    double scale_factor;  /* of a latent diffusion checkpoint; 0: none */
-    struct arena arena;   /* storage behind items' names */
-    /* Where items' data lie; NULL: in host memory, as those of files do. Of data on a device only a
-     * loader of that device makes use; numbers beside the weights are on the host all the same. */
+    double scale_factor;  /* from a latent diffusion checkpoint; 0: none */
+    struct arena arena;   /* storage of items' names */
+    /* Where items' data are; NULL: in host memory, as with a file. Only a loader for that device
+     * reads data on a device; numbers beside the weights are on the host in any case. */
     const struct device *device;
 };
 
-/* Which network a file holds: 0, or -1 when its names are none of the above. */
+/* Detects a file's network. Fails if its names belong to none of the above. */
 int names_detect(enum net *net, const struct weights *w, struct error *e);
-/* Fails when the file does not hold that network; a missing single tensor shows in names_get. w
- * must outlive out. */
+/* Fails if the file does not hold that network or two of its tensors get one name; names_get
+ * reports missing tensors. w must outlive out. */
 int names_resolve(struct named_weights *out, const struct weights *w, enum net net,
                   enum weights_pick pick, struct error *e);
 void names_release(struct named_weights *n);
 
 const struct weight *names_find(const struct named_weights *n, const char *name); /* NULL: none */
-/* As find; a tensor that is missing or has another shape is an error. -1 in shape fits any size. */
+/* As names_find; fails if the tensor is missing or has another shape. -1 in shape fits any size. */
 int names_get(const struct weight **t, const struct named_weights *n, const char *name, int ndim,
               const int64_t *shape, struct error *e);
 /* A number stored beside the weights: "autoencoder_scale" (U-Net), "scale_factor" (KL files of
- * latent diffusion), "norm_groups" (KL). false when there is none. */
+ * latent diffusion), "norm_groups" (KL). false if there is none. */
 bool names_scalar(const struct named_weights *n, const char *name, double *value);
+/* Elements of all tensors, without the numbers stored beside them. */
+int64_t names_parameters(const struct named_weights *n);
 
-/* XXH3-128, 32 hex digits and a zero, of names, dtypes, shapes and elements in order of our names:
- * the same for the same tensors in whatever container, order and naming. Reads all data once. */
+/* XXH3-128, as 32 hex digits and a zero, of names, dtypes, shapes and elements, sorted by our
+ * names: the same tensors hash alike in any container, order and naming. Reads all data once. */
 void names_hash(char hex[33], const struct named_weights *n);
 
-/* One line about the sizes that shapes tell, with the number of parameters: "U-Net, base 192,
- * multipliers 4,4,8,8, 1,174,321,228 parameters". Fails with the name of a tensor that is missing.
- */
+/* One line with the sizes that shapes tell and the number of parameters: "U-Net, base 192,
+ * multipliers 4,4,8,8, 1,174,321,228 parameters". Reads no data. Fails with the name of a tensor
+ * that is missing. */
 int names_describe(char *line, size_t size, const struct named_weights *n, struct error *e);
 
 #endif

@@ -1,8 +1,11 @@
 #include "common/nets/patch_discriminator.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/message.h"
+#include "common/nets/description.h"
 
 #define LAYERS_MAX 8
 #define EPS        1e-5f
@@ -18,13 +21,34 @@ struct patch_discriminator {
     int count;
 };
 
-/* Block i's convolution is main.(3i - 1) but for the first, the norm follows it. */
+/* Where block i's convolution is in `main`; its norm, of all but the first and the last block,
+ * follows it. */
+static int place_of(int i)
+{
+    return i == 0 ? 0 : 3 * i - 1;
+}
+
+void patch_discriminator_architecture(struct architecture *a, int64_t image_channels,
+                                      int64_t channels, int layers)
+{
+    int64_t c = channels;
+    CHECK(layers >= 1);
+    architecture_add_conv(a, image_channels, c, 4, "main.0");
+    for (int i = 1; i <= layers; i++) {
+        int64_t out = channels * (i < 3 ? 1 << i : 8);
+        architecture_add(a, DIMS(out, c, 4, 4), "main.%d.weight", place_of(i));
+        architecture_add_norm(a, out, "main.%d", place_of(i) + 1);
+        c = out;
+    }
+    architecture_add_conv(a, c, 1, 4, "main.%d", place_of(layers + 1));
+}
+
 static void load_block(struct patch_discriminator *p, int i, int64_t *channels)
 {
     struct loader *l = &p->loader;
     struct block *b = &p->blocks[i];
     bool first = i == 0, last = i == p->count - 1;
-    int place = first ? 0 : 3 * i - 1;
+    int place = place_of(i);
     b->stride = i < p->sizes.layers ? 2 : 1;
     b->weight = loader_get(l, DIMS(last ? 1 : -1, *channels, 4, 4), "main.%d.weight", place);
     if (l->failed)
@@ -38,27 +62,45 @@ static void load_block(struct patch_discriminator *p, int i, int64_t *channels)
     b->beta = loader_get_f32(l, DIMS(*channels), "main.%d.bias", place + 1);
 }
 
+static int count_norms(const struct named_weights *names)
+{
+    char name[40];
+    for (int norms = 0; norms < LAYERS_MAX; norms++) {
+        snprintf(name, sizeof name, "main.%d.weight", place_of(norms + 1) + 1);
+        if (!names_find(names, name))
+            return norms;
+    }
+    return LAYERS_MAX;
+}
+
 static void find_sizes(struct patch_discriminator *p, const struct named_weights *names)
 {
     struct loader *l = &p->loader;
     struct tensor *first = loader_get(l, DIMS(-1, -1, 4, 4), "main.0.weight");
     if (!first)
         return;
-    int norms = 0;
-    while (norms < LAYERS_MAX && loader_has(l, "main.%d.weight", 3 * (norms + 1)))
-        norms++;
+    int norms = count_norms(names);
     if (norms == 0) {
-        error_set(l->error, "tensor 'main.3.weight' is missing");
-        l->failed = true;
+        loader_fail(l, "tensor 'main.3.weight' is missing");
         return;
     }
     p->count = norms + 2;
     p->sizes = (struct patch_discriminator_sizes){.image_channels = first->shape[1],
                                                   .channels = first->shape[0],
                                                   .layers = norms,
-                                                  .least_side = (int64_t)3 << norms};
-    for (int i = 0; i < names->count; i++)
-        p->sizes.parameters += weight_count(&names->items[i]);
+                                                  .least_side = (int64_t)3 << norms,
+                                                  .parameters = names_parameters(names)};
+}
+
+int patch_discriminator_describe(struct description *d, const struct named_weights *names,
+                                 struct error *e)
+{
+    const struct weight *first = description_find(names, 4, "main.0.weight");
+    if (!first)
+        return error_set(e, "tensor 'main.0.weight' is missing or unusable");
+    description_add(d, "PatchGAN discriminator, %" PRId64 " channels, %d layers", first->shape[0],
+                    count_norms(names));
+    return 0;
 }
 
 int patch_discriminator_load(struct patch_discriminator **out, const struct named_weights *names,
@@ -98,11 +140,11 @@ patch_discriminator_sizes(const struct patch_discriminator *p)
 }
 
 struct tensor *patch_discriminator_logits(struct tape *t, const struct patch_discriminator *p,
-                                          struct tensor *pictures)
+                                          struct tensor *images)
 {
-    CHECK(pictures->ndim == 4 && pictures->shape[1] == p->sizes.image_channels);
-    CHECK(pictures->shape[2] >= p->sizes.least_side && pictures->shape[3] >= p->sizes.least_side);
-    struct tensor *x = to_nhwc(t, pictures, NULL, NULL);
+    CHECK(images->ndim == 4 && images->shape[1] == p->sizes.image_channels);
+    CHECK(images->shape[2] >= p->sizes.least_side && images->shape[3] >= p->sizes.least_side);
+    struct tensor *x = to_nhwc(t, images, NULL, NULL);
     for (int i = 0; i < p->count; i++) {
         const struct block *b = &p->blocks[i];
         tensor_replace(&x, conv2d(t, x, b->weight, b->bias, b->stride, 1, 1));

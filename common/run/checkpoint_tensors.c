@@ -125,7 +125,7 @@ static void declare_metadata(struct writing *w, const struct training_state *s)
     safetensors_metadata(w->out, "step", digits);
     if (s->store.image_height > 0 && s->store.image_width > 0) {
         snprintf(pixels, sizeof pixels, "%dx%d", s->store.image_height, s->store.image_width);
-        safetensors_metadata(w->out, "pixels", pixels); /* see model_picture_size */
+        safetensors_metadata(w->out, "pixels", pixels); /* see model_image_size */
     }
     const char *noise = training_state_option(s, "embed-noise");
     if (noise && strtod(noise, NULL) > 0)

@@ -143,7 +143,7 @@ static void work_init(struct work *w, const struct autoencoder_step *s,
     *w = (struct work){
         .n = b->n,
         .picture = 3 * (int64_t)b->height * b->width,
-        .latent = sizes->z_channels * places,
+        .latent = sizes->latent_channels * places,
         .pictures = b->pictures,
         .squared = s->loss_options.l2,
         .kl_weight = s->trains_encoder ? s->loss_options.kl_weight : 0,
@@ -321,7 +321,7 @@ void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
 {
     const struct kl_sizes *sizes = autoencoder_step_sizes(s);
     int64_t latent =
-        sizes->z_channels * (b->height / sizes->factor) * (int64_t)(b->width / sizes->factor);
+        sizes->latent_channels * (b->height / sizes->factor) * (int64_t)(b->width / sizes->factor);
     float *noise = xmalloc((size_t)(b->n * latent) * sizeof *noise);
     CHECK(step >= 0 && step < (int64_t)1 << 26);
     for (int64_t i = 0; i < b->n; i++)

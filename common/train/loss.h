@@ -9,10 +9,12 @@
  * gradients. They are small beside the networks, so they are computed on the host, in double. All
  * tensors are F32; returned ones are the caller's to release. */
 
-/* Of one image, in the host's memory. latent: numbers of its latent; moments [2 * latent]: means,
- * then log-variances. */
+/* Of one image, in the host's memory. latent: number of elements of its latent; moments
+ * [2 * latent]: means, then log-variances. */
 
-/* z as posterior_sample has it (noise NULL: the mean); returns the image's kl, see kl_loss. */
+/* z = mean + exp(clamp(logvar, -30, 20) / 2) * noise; noise NULL: the mode, z = mean. Returns the
+ * KL divergence of the posterior from the standard normal, the sum of (mean^2 + variance - 1 -
+ * logvar) / 2. */
 double posterior_draw(float *z, const float *moments, const float *noise, int64_t latent);
 /* Puts the gradient in the place of moments, given dz, the gradient by z, of that loss and
  * kl_weight * kl. dz NULL: zeros. */
@@ -21,23 +23,6 @@ void posterior_draw_backward(float *moments, const float *noise, const float *dz
 /* Mean over count numbers of |x - y|, or (x - y)^2; puts its gradient by y, times weight, in the
  * place of y; where the mean is not finite, nor is the first of it. */
 double reconstruction_error(const float *x, float *y, int64_t count, bool squared, double weight);
-
-/* z = mean + exp(clamp(logvar, -30, 20) / 2) * noise. moments: [n, 2c, h, w]; noise: [n, c, h, w],
- * NULL: the mode, z = mean. */
-struct tensor *posterior_sample(const struct tensor *moments, const struct tensor *noise);
-/* Adds the gradient by moments, given dz, to dmoments. */
-void posterior_sample_backward(const struct tensor *moments, const struct tensor *noise,
-                               const struct tensor *dz, struct tensor *dmoments);
-
-/* The autoencoder's: mean over all elements of |image - reconstruction| + weight * kl, where kl is
- * the mean over images of the sum of (mean^2 + variance - 1 - logvar) / 2: the divergence of the
- * posterior from the standard normal. */
-struct kl_loss {
-    double total, reconstruction, kl;
-    struct tensor *dreconstruction, *dmoments; /* dmoments: by the kl term alone */
-};
-void kl_loss(struct kl_loss *out, const struct tensor *image, const struct tensor *reconstruction,
-             const struct tensor *moments, double weight);
 
 /* CLOOB's (Fuerst et al., arXiv 2110.11316, scaled as in crowsonkb/cloob-training): patterns of
  * both kinds are retrieved from the batch's images and from its texts by a Hopfield network;

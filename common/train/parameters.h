@@ -78,8 +78,8 @@ int parameters_from_names(struct parameters **p, const struct named_weights *nam
 int parameters_from_names_fixing(struct parameters **p, const struct named_weights *names,
                                  bool (*fixed)(const char *name), struct device *d,
                                  struct error *e);
-/* From a weight file of any kind that names_resolve accepts: EMA weights if there are any. fixed: as
- * above. Reasons name the file. */
+/* From a weight file of any kind that names_resolve accepts: EMA weights if there are any. fixed:
+ * as above. Reasons name the file. */
 int parameters_from_file(struct parameters **p, const char *path, enum net net,
                          bool (*fixed)(const char *name), struct device *d, struct error *e);
 /* Of the same tensors on another device, companion included, every array zero. */

@@ -119,7 +119,7 @@ struct subject;
 struct trainee {
     enum net net;
     int64_t base, batch, side; /* where options say nothing */
-    void (*architecture)(struct architecture *architecture, struct net_sizes *sizes);
+    void (*architecture)(struct architecture *architecture);
     void (*open)(struct subject *s);
     void (*close)(struct subject *s);
     void (*micro_batch)(struct subject *s);
@@ -165,13 +165,14 @@ static struct step_options step_options(struct adamw_options adamw)
 
 static const struct unet_step_options unet_options = {.uncond_prob = 0.2, .autoencoder_scale = 1};
 
-static void unet_tensors(struct architecture *architecture, struct net_sizes *sizes)
+static void unet_tensors(struct architecture *architecture)
 {
+    struct unet_config config = unet_published;
     struct error e;
-    sizes->unet_base = settings.base;
-    if (net_sizes_check_unet(sizes, &e))
+    config.base_channels = settings.base;
+    if (unet_config_check(&config, &e) != 0)
         die_usage("%s", e.text);
-    unet_architecture(architecture, sizes);
+    unet_architecture(architecture, &config);
 }
 
 static void unet_open(struct subject *s)
@@ -219,14 +220,15 @@ static int64_t unet_memory(const struct subject *s)
 static const struct autoencoder_step_options autoencoder_options = {.kl_weight = 1e-6};
 static const struct adamw_options autoencoder_adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8};
 
-static void autoencoder_architecture(struct architecture *architecture, struct net_sizes *sizes)
+static void autoencoder_tensors(struct architecture *architecture)
 {
+    struct kl_config config = kl_published;
     if (settings.base % KL_NORM_GROUPS != 0 || settings.side % 8 != 0)
         die_usage("an autoencoder has a multiple of %d base channels, pictures a side that 8 "
                   "divides",
                   KL_NORM_GROUPS);
-    sizes->kl_channels = settings.base;
-    kl_architecture(architecture, sizes);
+    config.base_channels = settings.base;
+    kl_architecture(architecture, &config);
 }
 
 static void draw_pictures(struct subject *s, float least)
@@ -281,16 +283,17 @@ static const struct cloob_step_options cloob_options = {.inv_tau = CLOOB_INV_TAU
                                                         .scale_hopfield = CLOOB_SCALE_HOPFIELD};
 static const struct adamw_options cloob_adamw = {0.9, 0.98, 1e-6, 0.1};
 
-static void cloob_tensors(struct architecture *architecture, struct net_sizes *sizes)
+static void cloob_tensors(struct architecture *architecture)
 {
-    if (settings.base % 16 != 0 || settings.side % sizes->patch != 0)
-        die_usage("a base of CLOOB is a multiple of 16, a side one of %d", (int)sizes->patch);
+    struct cloob_config config = cloob_published;
+    if (settings.base % 16 != 0 || settings.side % config.patch_size != 0)
+        die_usage("a base of CLOOB is a multiple of 16, a side one of %d", (int)config.patch_size);
     if (settings.batch * settings.accumulate < 2)
         die_usage("CLOOB's loss is of two pairs at least");
-    sizes->image_size = settings.side;
-    sizes->image_width = 12 * settings.base;
-    sizes->text_width = 8 * settings.base;
-    cloob_architecture(architecture, sizes);
+    config.image_size = settings.side;
+    config.image_width = 12 * settings.base;
+    config.text_width = 8 * settings.base;
+    cloob_architecture(architecture, &config);
 }
 
 /* Texts of ten tokens and their ends. */
@@ -344,7 +347,7 @@ static int64_t cloob_memory(const struct subject *s)
 static const struct trainee trainees[] = {
     {NET_UNET, 64, 8, 32, unet_tensors, unet_open, unet_close, unet_micro_batch, unet_update,
      unet_memory},
-    {NET_KL, 128, 1, 256, autoencoder_architecture, autoencoder_open, autoencoder_close,
+    {NET_KL, 128, 1, 256, autoencoder_tensors, autoencoder_open, autoencoder_close,
      autoencoder_micro_batch, autoencoder_update, autoencoder_memory},
     {NET_CLOOB, 64, 8, 224, cloob_tensors, cloob_open, cloob_close, cloob_micro_batch, cloob_update,
      cloob_memory},
@@ -352,13 +355,12 @@ static const struct trainee trainees[] = {
 
 static void subject_init(struct subject *s)
 {
-    struct net_sizes sizes = net_sizes_published;
     const struct trainee *t = &trainees[settings.network];
     settings.base = settings.base ? settings.base : t->base;
     settings.batch = settings.batch ? settings.batch : t->batch;
     settings.side = settings.side ? settings.side : t->side;
     *s = (struct subject){.trainee = t, .device = chosen_device()};
-    t->architecture(&s->architecture, &sizes);
+    t->architecture(&s->architecture);
     s->parameters = parameters_new(&s->architecture, t->net, 1, s->device);
     s->samples = xcalloc((size_t)settings.batch, sizeof *s->samples);
     t->open(s);

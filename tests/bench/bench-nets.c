@@ -117,11 +117,11 @@ static const struct named_weights *synthetic_weights(struct subject *s, enum net
 {
     struct source *from = &s->sources[net];
     if (net == NET_UNET)
-        unet_architecture(&from->architecture, &net_sizes_published);
+        unet_architecture(&from->architecture, &unet_published);
     else if (net == NET_KL)
-        kl_architecture(&from->architecture, &net_sizes_published);
+        kl_architecture(&from->architecture, &kl_published);
     else
-        cloob_architecture(&from->architecture, &net_sizes_published);
+        cloob_architecture(&from->architecture, &cloob_published);
     synth_named_weights(&from->names, &from->memory, &from->architecture, net, 1, gain);
     return &from->names;
 }

@@ -1,5 +1,5 @@
-/* The autoencoder trainer's losses and gradients against the reference's: whole, in micro-batches,
- * and with the encoder fixed. */
+/* Losses and gradients of an autoencoder's training step against the reference's: in one batch, in
+ * micro-batches and with the encoder frozen. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,11 +15,11 @@
 #define TOLERANCE_LOSS_BF16     2e-2
 #define TOLERANCE_GRADIENT      5e-3
 #define TOLERANCE_GRADIENT_BF16 5e-2
-#define NOTHING                 1e-5 /* of the largest gradient: zero but for rounding */
+#define NOTHING                 1e-5 /* of the largest gradient: only rounding errors */
 
 struct expected {
     const struct golden *golden;
-    float *pictures, *noise;
+    float *images, *noise;
     int64_t n, latent;
     int height, width;
     double kl, loss;
@@ -38,7 +38,7 @@ static void expected_init(struct expected *x, const struct golden *g)
     const struct weight *image = golden_find(g, "in.image"), *z = golden_find(g, "in.z");
     *x = (struct expected){
         .golden = g,
-        .pictures = golden_read(g, "in.image"),
+        .images = golden_read(g, "in.image"),
         .n = image->shape[0],
         .latent = weight_count(z) / z->shape[0],
         .height = (int)image->shape[2],
@@ -71,7 +71,7 @@ static double norm_of(const struct parameters *p, const struct parameter *t)
     return sqrt(sum);
 }
 
-/* Norms of the trained tensors' gradients, which are `scale` times what they should be. */
+/* Norms of the trained tensors' gradients. They are multiplied by the loss scale. */
 static void check_gradients(const struct expected *x, const struct parameters *p, const char *how,
                             double scale)
 {
@@ -115,16 +115,16 @@ static void run(const struct expected *x, struct device *d, int64_t batch, bool 
         die("'%s': %s", x->golden->name, e.text);
     double scale = autoencoder_step_updater(s)->loss_scale.scale;
     uint64_t *samples = xcalloc((size_t)x->n, sizeof *samples);
-    int64_t picture = 3 * (int64_t)x->height * x->width;
+    int64_t image = 3 * (int64_t)x->height * x->width;
     for (int64_t k = 0; k < o.accumulate; k++) {
         int64_t at = k * batch;
-        struct autoencoder_batch part = {batch, x->height, x->width, x->pictures + at * picture,
+        struct autoencoder_batch part = {batch, x->height, x->width, x->images + at * image,
                                          samples + at};
         autoencoder_step_micro_batch_drawn(s, 0, &part, x->noise + at * x->latent);
     }
     autoencoder_step_update(s, 0, 0, &r);
     struct autoencoder_losses losses = autoencoder_step_losses(s);
-    check_close(x, d, how, "divergence", losses.kl, x->kl);
+    check_close(x, d, how, "KL divergence", losses.kl, x->kl);
     check_close(x, d, how, "loss", losses.total, fixed ? x->loss - 1e-6 * x->kl : x->loss);
     check_gradients(x, p, how, scale);
     free(samples);
@@ -140,12 +140,12 @@ static void check_file(const char *folder, const char *name, const char *device)
         return;
     struct device *d = subject_open(device);
     expected_init(&x, &g);
-    run(&x, d, x.n, false, "in one batch");
+    run(&x, d, x.n, false, "one batch");
     run(&x, d, 1, false, "image by image");
     run(&x, d, x.n, true, "decoder only");
     tap_ok(device_memory(d).in_use == 0, "%s: all tensors were released on %s", g.name,
            subject_name(d));
-    free(x.pictures);
+    free(x.images);
     free(x.noise);
     device_close(d);
     golden_close(&g);

@@ -1,6 +1,5 @@
 /* Every tensor of every file in checkpoints/ against expected.safetensors, bit for bit, and haiku
- * pickles against the formula their weights came from. */
-
+ * pickles against the formula that their weights are from. */
 #include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +19,7 @@ static bool has_suffix(const char *s, const char *suffix)
     return n >= m && strcmp(s + n - m, suffix) == 0;
 }
 
-/* The expectation of a file's tensor: a bare state dict holds the EMA weights without a prefix. */
+/* The expected tensor: a bare state dict holds the EMA weights without their prefix. */
 static const struct weight *expectation(const struct weights *expected, const char *name)
 {
     const struct weight *t = weights_find(expected, name);
@@ -59,7 +58,7 @@ static void check_torch(const char *folder, const char *name, const struct weigh
     struct weights *w;
     struct error e;
     char *path = path_join(folder, name);
-    if (weights_open(&w, path, &e)) {
+    if (weights_open(&w, path, &e) != 0) {
         tap_ok(false, "%s: %s", name, e.text);
     } else {
         int compared = 0, wrong = 0, with_prefix = 0;
@@ -89,7 +88,7 @@ static void check_torch(const char *folder, const char *name, const struct weigh
     free(path);
 }
 
-/* Parameters of the model, by the gradients that cloob_tiny.safetensors has, that n lacks. */
+/* Parameters that n lacks; cloob_tiny.safetensors has the gradient of each. */
 static int count_missing(const struct named_weights *n, const struct weights *golden)
 {
     int missing = 0;
@@ -110,9 +109,9 @@ static void check_haiku(const char *folder, const char *name, const struct weigh
     struct named_weights n;
     struct error e;
     char *path = path_join(folder, name);
-    if (weights_open(&w, path, &e)) {
+    if (weights_open(&w, path, &e) != 0) {
         tap_ok(false, "%s: %s", name, e.text);
-    } else if (names_resolve(&n, w, NET_CLOOB, PICK_EMA, &e)) {
+    } else if (names_resolve(&n, w, NET_CLOOB, PICK_EMA, &e) != 0) {
         tap_ok(false, "%s: %s", name, e.text);
         weights_close(w);
     } else {
@@ -140,7 +139,7 @@ static void check_haiku(const char *folder, const char *name, const struct weigh
     free(path);
 }
 
-/* What the hostile pickles would run if they were believed. */
+/* The hostile pickles would create this file if their code ran. */
 #define MARKER "/tmp/ccld-pickle-ran"
 
 static void check_hostile(const char *folder, const char *name)
@@ -150,7 +149,7 @@ static void check_hostile(const char *folder, const char *name)
     struct weights *w;
     struct error e;
     char *path = path_join(folder, name);
-    bool refused = weights_open(&w, path, &e);
+    bool refused = weights_open(&w, path, &e) != 0;
     int count = refused ? 0 : weights_count(w), opaque = refused ? 0 : weights_opaque_count(w);
     if (!refused)
         weights_close(w);
@@ -160,7 +159,8 @@ static void check_hostile(const char *folder, const char *name)
     if (refused)
         tap_ok(!ran, "%s: refused (%s)", name, e.text);
     else
-        tap_ok(!ran, "%s: read, %d tensors, %d opaque values, nothing run", name, count, opaque);
+        tap_ok(!ran, "%s: read without running anything, %d tensors, %d opaque values", name, count,
+               opaque);
     free(path);
 }
 
@@ -181,12 +181,12 @@ int main(int argc, char **argv)
     char *cloob_path = path_join(golden, "cloob_tiny.safetensors");
     int count = scandir(folder, &entries, NULL, by_name);
     if (count < 0) {
-        tap_skip("no such folder", "checkpoints");
+        tap_skip("no such folder", "checkpoints/");
         return tap_done();
     }
-    if (file_exists(expected_path) && weights_open(&expected, expected_path, &e))
+    if (file_exists(expected_path) && weights_open(&expected, expected_path, &e) != 0)
         tap_ok(false, "expected.safetensors: %s", e.text);
-    if (file_exists(cloob_path) && weights_open(&cloob, cloob_path, &e))
+    if (file_exists(cloob_path) && weights_open(&cloob, cloob_path, &e) != 0)
         tap_ok(false, "cloob_tiny.safetensors: %s", e.text);
     int seen = 0;
     for (int i = 0; i < count; i++) {
@@ -208,7 +208,7 @@ int main(int argc, char **argv)
         free(entries[i]);
     }
     if (seen == 0)
-        tap_skip("no files", "checkpoints");
+        tap_skip("no files", "checkpoints/");
     free(entries);
     weights_close(expected);
     weights_close(cloob);

@@ -1,5 +1,6 @@
-/* The step that CLOOB is trained with against the reference's loss and its autograd: in one
- * micro-batch, and in as many as there are pairs. */
+/* CLOOB's training step against the reference's loss and autograd: in one micro-batch, and with one
+ * micro-batch per pair. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -14,8 +15,8 @@
 #define TOLERANCE_GRADIENT      5e-3
 #define TOLERANCE_LOSS_BF16     2e-2
 #define TOLERANCE_GRADIENT_BF16 4e-2
-/* Gradients that are zero but for rounding (attention does not see its keys' bias) are below this
- * share of the largest. */
+/* Gradients that should be zero, such as that of a key's bias, which attention cancels, are only
+ * rounding errors, below this share of the largest. */
 #define NOTHING 1e-5
 
 static double norm_of(const float *x, int64_t n)
@@ -36,7 +37,7 @@ static double golden_norm(const struct golden *g, const struct parameter *t)
     return value;
 }
 
-/* Worst error of the tensors' gradients' norms, relative to each, and of the whole gradient's. */
+/* Worst relative error of the norms of the tensors' gradients; whose: the tensor. */
 static double worst_norm(const struct golden *g, const struct parameters *p, const char **whose)
 {
     double largest = 0, worst = 0;
@@ -59,8 +60,8 @@ static double worst_norm(const struct golden *g, const struct parameters *p, con
     return worst;
 }
 
-/* By the first elements that the file holds, against the largest of them or the tensor's root mean
- * square. */
+/* Worst error of the first elements of each gradient, relative to the largest of them or to the
+ * gradient's root mean square, whichever is larger. */
 static double worst_head(const struct golden *g, const struct parameters *p)
 {
     double largest = 0, worst = 0;
@@ -93,7 +94,7 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
     struct error e;
     const struct weight *rows = golden_find(g, "in.tokens");
     int64_t n = rows->shape[0] / accumulate, width = rows->shape[1];
-    float *pictures = golden_read(g, "in.rgb"), *loss = golden_read(g, "out.loss");
+    float *images = golden_read(g, "in.rgb"), *loss = golden_read(g, "out.loss");
     int64_t pixels = weight_count(golden_find(g, "in.rgb")) / rows->shape[0];
     int32_t *tokens = xmalloc(weight_bytes(rows));
     uint64_t *samples = xcalloc((size_t)n, sizeof *samples);
@@ -101,11 +102,11 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
     struct step_options o = {.batch = n, .accumulate = accumulate, .adamw = ADAMW_DEFAULTS};
     struct cloob_step_options l = {.inv_tau = golden_config(g, "inv_tau"),
                                    .scale_hopfield = golden_config(g, "scale_hopfield")};
-    if (parameters_from_names(&p, &g->names, d, &e) ||
-        cloob_step_open(&s, p, collective_alone(), &o, &l, &e))
+    if (parameters_from_names(&p, &g->names, d, &e) != 0 ||
+        cloob_step_open(&s, p, collective_alone(), &o, &l, &e) != 0)
         die("'%s': %s", g->name, e.text);
     for (int64_t k = 0; k < accumulate; k++) {
-        struct cloob_batch batch = {n, pictures + k * n * pixels, tokens + k * n * width, samples};
+        struct cloob_batch batch = {n, images + k * n * pixels, tokens + k * n * width, samples};
         cloob_step_micro_batch(s, &batch);
     }
     cloob_step_gradients(s);
@@ -114,18 +115,19 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
     double of_gradient =
         subject_tolerance(d, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT_BF16);
     double norm = worst_norm(g, p, &whose), head = worst_head(g, p);
-    tap_ok(norm <= of_gradient, "%s: gnorm.* in %lld micro-batches on %s: worst %.2g, '%s'",
-           g->name, (long long)accumulate, on, norm, whose);
-    tap_ok(head <= 4 * of_gradient, "%s: ghead.* in %lld micro-batches on %s: worst %.2g", g->name,
-           (long long)accumulate, on, head);
+    tap_ok(norm <= of_gradient, "%s: gnorm.* in %" PRId64 " micro-batches on %s: worst %.2g, '%s'",
+           g->name, accumulate, on, norm, whose);
+    tap_ok(head <= 4 * of_gradient, "%s: ghead.* in %" PRId64 " micro-batches on %s: worst %.2g",
+           g->name, accumulate, on, head);
     struct step_result r;
     cloob_step_update(s, 0, 1, &r);
     double error = fabs(r.loss - loss[0]) / fabs(loss[0]);
-    tap_ok(error <= of_loss, "%s: out.loss in %lld micro-batches on %s: %.6f, relative error %.2g",
-           g->name, (long long)accumulate, on, r.loss, error);
+    tap_ok(error <= of_loss,
+           "%s: out.loss in %" PRId64 " micro-batches on %s: %.6f, relative error %.2g", g->name,
+           accumulate, on, r.loss, error);
     cloob_step_close(s);
     parameters_free(p);
-    free(pictures);
+    free(images);
     free(tokens);
     free(samples);
     free(loss);

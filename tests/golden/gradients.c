@@ -1,5 +1,5 @@
-/* Losses and gradients of the three networks against the reference's autograd: weights by formula,
- * in a parameters as they are trained. */
+/* Losses and gradients of the three networks against the reference's autograd. Weights are from the
+ * formula in tests/support/synth.h and held in struct parameters, as in training. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,35 +13,36 @@
 #include "common/train/parameters.h"
 #include "kernels/tape.h"
 #include "tests/support/golden.h"
+#include "tests/support/posterior.h"
 #include "tests/support/subject.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 
 #define TOLERANCE_LOSS     1e-4
 #define TOLERANCE_GRADIENT 5e-3
-/* A ReLU's input next to zero may be on the other side in another order of summation; the gradients
- * of a single channel then change by a pixel's share. */
+/* Another order of summation may move a ReLU's input across zero; the gradients of a single channel
+ * then change by one pixel's share. */
 #define TOLERANCE_HEAD 0.2
-/* In bf16 rounding puts many ReLUs on the other side. */
+/* In bf16, rounding moves many ReLU inputs across zero. */
 #define TOLERANCE_LOSS_BF16           2e-2
-#define TOLERANCE_GRADIENT_BF16       2e-2 /* of U-Nets; the others' small ones see more of it */
+#define TOLERANCE_GRADIENT_BF16       2e-2 /* U-Nets; the small gradients of the others are noisier */
 #define TOLERANCE_SMALL_BF16          5e-2
-#define TOLERANCE_RECONSTRUCTION_BF16 3e-2 /* of both halves, one after the other */
+#define TOLERANCE_RECONSTRUCTION_BF16 3e-2 /* through both halves */
 #define TOLERANCE_HEADS_BF16          0.1
 #define TOLERANCE_HEAD_BF16           1.0
 #define TOLERANCE_INPUT_BF16          0.2
-/* Nor is a small picture's gradient safe from that: PyTorch's own float32 is 1.6e-2 from its double
- * where one ReLU of 64x24x8 fell on the other side. Its norm hardly changes. */
+/* The gradient of a small image suffers, too: PyTorch's own float32 is 1.6e-2 from its double after
+ * one ReLU of 64x24x8 crossed zero. Its norm hardly changes. */
 #define TOLERANCE_INPUT 5e-2
-/* Gradients that are zero but for rounding (attention does not see its keys' bias) are below this
- * share of the largest. */
+/* Gradients that should be zero, such as that of a key's bias, which attention cancels, are only
+ * rounding errors, below this share of the largest. */
 #define NOTHING      1e-5
 #define NOTHING_BF16 3e-3
 
 struct run {
     const struct golden *golden;
     struct tape *tape;
-    struct named_weights names; /* of the parameters's parameters */
+    struct named_weights names; /* of the parameters */
 };
 
 static double tolerance_of(const struct run *r, double fp32, double bf16)
@@ -67,13 +68,13 @@ static double l2(const float *x, int64_t n)
     return sqrt(sum);
 }
 
-/* An input's gradient: its direction, and closer its norm. */
+/* An input's gradient, and with a tighter tolerance its norm. */
 static void check_input(const struct run *r, const struct tensor *input, const char *name)
 {
     const char *file = r->golden->name;
     const struct tensor *g = input->gradient ? input->gradient->value : NULL;
     int64_t n = weight_count(golden_find(r->golden, name));
-    if (!tap_ok(g && tensor_count(g) == n, "%s: there is a gradient for %s", file, name))
+    if (!tap_ok(g && tensor_count(g) == n, "%s: %s has a gradient", file, name))
         return;
     float *ours = xmalloc((size_t)n * sizeof *ours), *theirs = golden_read(r->golden, name);
     tensor_to_f32(g, ours);
@@ -88,7 +89,7 @@ static void check_input(const struct run *r, const struct tensor *input, const c
     free(theirs);
 }
 
-/* The largest error seen, and whose it is; `squares` for the root mean square. */
+/* The largest error so far and its tensor; `squares` for the root mean square. */
 struct worst {
     double error, squares;
     const char *name;
@@ -116,8 +117,8 @@ static double largest_norm(const struct golden *g, const struct parameters *p)
     return largest;
 }
 
-/* Elements of a head are held against the largest of them, or the tensor's root mean square where
- * that is larger. */
+/* Worst error of a gradient's first elements, relative to the largest of them or to the gradient's
+ * root mean square, whichever is larger. */
 static double head_error(const struct golden *g, const struct parameter *t, const float *ours,
                          double norm)
 {
@@ -166,7 +167,7 @@ static void check_parameters(const struct run *r, const struct parameters *p)
     double of_heads = tolerance_of(r, TOLERANCE_GRADIENT, TOLERANCE_HEADS_BF16);
     double of_head = tolerance_of(r, TOLERANCE_HEAD, TOLERANCE_HEAD_BF16);
     double mean = sqrt(heads.squares / p->trained_count);
-    tap_ok(p->trained_count == wanted, "%s: %d tensors are trained", g->name, wanted);
+    tap_ok(p->trained_count == wanted, "%s: %d trained tensors", g->name, wanted);
     tap_ok(norms.error <= of_norms, "%s: gnorm.* on %s: worst %.2g (<= %.0e), '%s'", g->name, on,
            norms.error, of_norms, norms.name);
     tap_ok(mean <= of_heads && heads.error <= of_head,
@@ -226,7 +227,7 @@ static struct tensor *posterior_noise(const struct golden *g, struct device *d)
     return noise;
 }
 
-/* The posterior is sampled between the halves, so each has a tape of its own. */
+/* The posterior is sampled between the halves, so each half has its own tape. */
 static void run_kl(const struct run *r, const struct parameters *p)
 {
     struct tape *t = r->tape, decoder;

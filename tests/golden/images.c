@@ -10,8 +10,8 @@
 #include "formats/weights/weights.h"
 #include "tests/support/tap.h"
 
-/* Every image in the folder, prepared both ways, against what Pillow made of it; the expected image
- * says the size. */
+/* Prepares every image in the folder both ways and compares it with Pillow's result, which gives
+ * the size. */
 
 static int compare(const struct image *got, const struct image *want, double *mean)
 {
@@ -49,7 +49,7 @@ static void check_image(const char *folder, const char *name, const char *kind, 
     } else {
         double mean = 0;
         bool alike = want.depth == 8 && want.color != IMAGE_CMYK &&
-                     (!want.alpha || want.alpha_from_key); /* Pillow wrote the colour key along */
+                     (!want.alpha || want.alpha_from_key); /* Pillow kept the color key */
         int worst = alike ? compare(&out, &want, &mean) : 256;
         tap_ok(worst <= tolerance, "images/%s as %s, %dx%d: within %d of 255, mean %.5f", name,
                kind, want.width, want.height, worst, mean);
@@ -108,7 +108,7 @@ static void check_cloob_resize(const char *folder)
     const char *end = in ? strstr(in, " / 255") : NULL;
     image_path = xasprintf("%s/%.*s", folder, end ? (int)(end - in) : 0, in ? in : "");
     if (end && !file_exists(image_path)) {
-        tap_skip("its input is not there", "cloob_resize.safetensors");
+        tap_skip("its input is missing", "cloob_resize.safetensors");
         goto done;
     }
     if (!end || image_read(&image, image_path, 0, &e) < 0 || prep_color(&image, PREP_PIL, &e) < 0) {
@@ -122,7 +122,7 @@ static void check_cloob_resize(const char *folder)
         if (strncmp(t->name, "out.", 4) != 0)
             continue;
         if (t->ndim != 3 || t->shape[0] != 3) {
-            tap_ok(false, "cloob_resize.safetensors, %s: its shape", t->name);
+            tap_ok(false, "cloob_resize.safetensors, %s: unexpected shape", t->name);
             continue;
         }
         size_t n = (size_t)weight_count(t);
@@ -130,8 +130,7 @@ static void check_cloob_resize(const char *folder)
         weight_to_f32(t, want);
         prep_bicubic(got, (int)t->shape[1], (int)t->shape[2], x, 3, image.height, image.width);
         double d = max_abs_difference(got, want, n), relative = relative_l2(got, want, n);
-        /* A float coordinate near 256 is good to 1.5e-5 pixels, and edges have slopes of up to 1.
-         */
+        /* A float coordinate near 256 is accurate to 1.5e-5 pixels; edges have slopes up to 1. */
         tap_ok(d <= 3e-5 && relative <= 1e-5,
                "cloob_resize.safetensors, %s of %.*s: "
                "within %.2g, relative %.2g",

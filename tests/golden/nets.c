@@ -1,5 +1,5 @@
-/* The three networks against the reference: weights by formula, inputs and outputs from the golden
- * files. The small networks run on the plain kernels too. */
+/* The three networks against the reference. Weights are from the formula in tests/support/synth.h,
+ * inputs and outputs from the golden files. The small networks run on the plain C kernels, too. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #include "tests/support/subject.h"
 #include "tests/support/tap.h"
 
-#define TOLERANCE_REF  1e-5 /* float32 of another order of summation */
+#define TOLERANCE_REF  1e-5 /* float32, another order of summation */
 #define TOLERANCE_CPU  1e-4 /* with Winograd */
 #define TOLERANCE_F16  4e-3
 #define TOLERANCE_BF16 2e-2

@@ -9,7 +9,7 @@
 #include "formats/weights/weights.h"
 #include "tests/support/tap.h"
 
-/* `seedS`: the first normals of seed S. */
+/* w is named `seedS`: the first normals drawn with seed S. */
 static void check(const struct weight *w)
 {
     char *end;

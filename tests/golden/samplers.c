@@ -18,10 +18,10 @@ static struct tape tape;
 static uint64_t seed;
 static const struct weight *start;
 
-/* In single precision throughout, as the reference's, because samples of few steps show it. */
+/* Single precision throughout, as in the reference: with few steps the samples depend on it. */
 #define PI 3.14159265f
 
-/* Data N(0.3, 0.7^2): v of the exact posterior mean. */
+/* For data from N(0.3, 0.7^2): v of the exact posterior mean. */
 static float gauss(float x, float t)
 {
     const float mean = 0.3f, square = 0.7f * 0.7f;
@@ -146,7 +146,7 @@ static void check_all(const struct weights *w)
 {
     const char *text = weights_metadata(w, "seed");
     start = weights_find(w, "in.x_T");
-    if (!tap_ok(text && start, "samplers.safetensors: has a seed and in.x_T"))
+    if (!tap_ok(text && start, "samplers.safetensors has a seed and in.x_T"))
         return;
     seed = strtoull(text, NULL, 10);
     for (int i = 0; i < weights_count(w); i++) {
@@ -159,7 +159,7 @@ static void check_all(const struct weights *w)
         snprintf(method, sizeof method, "%.*s", (int)(last - first - 1), first + 1);
         int n = atoi(last + 1);
         if (n < 1)
-            tap_ok(false, "samplers.safetensors: %s: no number of steps", t->name);
+            tap_ok(false, "samplers.safetensors: %s: the number of steps is missing", t->name);
         else if (!strcmp(head, "schedule"))
             check_schedule(t, method, n);
         else if (!strcmp(head, "gauss") || !strcmp(head, "wavy"))
@@ -184,7 +184,8 @@ int main(int argc, char **argv)
         tape_init(&tape, device);
         check_all(w);
         tape_release(&tape);
-        tap_ok(device_memory(device).in_use == 0, "samplers.safetensors: no tensor is left behind");
+        tap_ok(device_memory(device).in_use == 0,
+               "samplers.safetensors: all tensors were released");
         device_close(device);
         weights_close(w);
     }

@@ -53,7 +53,7 @@ int main(int argc, char **argv)
         tap_ok(false, "tokens.json: %s", e.text);
     } else {
         cJSON *all = cJSON_ParseWithLength((const char *)data, size);
-        tap_ok(cJSON_IsArray(all) && all->child, "tokens.json: is a list");
+        tap_ok(cJSON_IsArray(all) && all->child, "tokens.json is a list");
         int index = 0;
         for (const cJSON *item = all ? all->child : NULL; item; item = item->next)
             check(b, item, index++);

@@ -1,4 +1,5 @@
-/* Ten steps of training against PyTorch's: losses, weights and their moving average. */
+/* Ten training steps against PyTorch's: losses, weights and their exponential moving average. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,18 +12,18 @@
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 
-/* At learning rates of up to 1e-4; above, errors grow as the steps do. */
+/* For learning rates up to 1e-4; above, errors grow in proportion. */
 #define TOLERANCE_LOSS   1e-3 /* relative */
 #define TOLERANCE_WEIGHT 1e-5
-#define TOLERANCE_NORM   5e-5 /* relative: PyTorch's own sum of squares is good to 2e-5 */
+#define TOLERANCE_NORM   5e-5 /* relative: PyTorch's own sum of squares is accurate to 2e-5 */
 #define TOLERANCE_SHARE  0.05
-#define TOLERANCE_BF16   2e-2 /* of losses */
+#define TOLERANCE_BF16   2e-2 /* losses */
 #define SIDE             32
 #define SMALL_STEPS      2
 
 static void data(float *out, size_t n, const char *what, int64_t step, uint64_t seed, double scale)
 {
-    char *name = xasprintf("%s.%lld", what, (long long)step);
+    char *name = xasprintf("%s.%" PRId64, what, step);
     synth_data(out, n, name, seed, scale);
     free(name);
 }
@@ -38,7 +39,7 @@ static struct tensor *noise(struct device *d, int64_t n, int64_t z, const char *
     return t;
 }
 
-/* All that the file's step number `step` reads (tests/golden/data/README.md). */
+/* Runs micro-batch number `step` of the file (tests/golden/data/README.md). */
 static void micro_batch(struct unet_step *s, struct device *d, int64_t n, int64_t step,
                         uint64_t seed)
 {
@@ -78,10 +79,10 @@ static void micro_batch(struct unet_step *s, struct device *d, int64_t n, int64_
     free(samples);
 }
 
-/* Adam moves a weight by the whole learning rate whichever sign a gradient next to zero has, and a
- * ReLU may fall on the other side: in ten steps at 1e-4, PyTorch's float32 leaves up to 1% of the
- * weights more than TOLERANCE_WEIGHT from its double, one or other by 1e-4. So single weights are
- * counted and all of them held by their root mean square. */
+/* Adam moves a weight by the whole learning rate whatever the sign of a gradient close to zero, and
+ * a ReLU's input may cross zero: after ten steps at 1e-4, up to 1% of the weights in PyTorch's
+ * float32 are more than TOLERANCE_WEIGHT from its double, a few of them by 1e-4. Single weights
+ * beyond the tolerance are therefore counted, and the root mean square is bounded. */
 struct difference {
     double worst, squares, tolerance;
     int64_t elements, beyond;
@@ -122,7 +123,7 @@ static void check_weights(const struct golden *g, const struct parameters *p)
     double growth = error_growth(g), decay = golden_double(g, "ema_decay");
     struct difference norms = {.tolerance = TOLERANCE_NORM * growth};
     struct difference heads = {.tolerance = TOLERANCE_WEIGHT * growth};
-    /* An average takes more of a weight's error where it is quicker than 0.99. */
+    /* A decay below 0.99 passes more of a weight's error on to the average. */
     struct difference ema = {.tolerance = heads.tolerance * fmax(1, (1 - decay) / 0.01)};
     const char *on = subject_name(p->device);
     for (int i = 0; i < p->count; i++) {
@@ -148,9 +149,10 @@ static void check_weights(const struct golden *g, const struct parameters *p)
            ema.worst, ema.tolerance);
     tap_ok(rms <= heads.tolerance &&
                (double)heads.beyond <= TOLERANCE_SHARE * (double)heads.elements,
-           "%s: head.* on %s: rms %.2g (<= %.0e), %lld of %lld beyond that (<= %.0f%%), worst %.2g",
-           g->name, on, rms, heads.tolerance, (long long)heads.beyond, (long long)heads.elements,
-           100 * TOLERANCE_SHARE, heads.worst);
+           "%s: head.* on %s: rms %.2g (<= %.0e), %" PRId64 " of %" PRId64
+           " beyond that (<= %.0f%%), worst %.2g",
+           g->name, on, rms, heads.tolerance, heads.beyond, heads.elements, 100 * TOLERANCE_SHARE,
+           heads.worst);
 }
 
 static void check_device(const struct golden *g, const char *device)
@@ -165,8 +167,8 @@ static void check_device(const struct golden *g, const char *device)
     struct step_options options = {.batch = batch, .accumulate = 1, .adamw = ADAMW_DEFAULTS};
     struct unet_step_options unet = {.autoencoder_scale = golden_double(g, "autoencoder_scale")};
     options.adamw.weight_decay = golden_double(g, "weight_decay");
-    if (parameters_from_names(&p, &g->names, d, &e) ||
-        unet_step_open(&s, p, collective_alone(), &options, &unet, &e))
+    if (parameters_from_names(&p, &g->names, d, &e) != 0 ||
+        unet_step_open(&s, p, collective_alone(), &options, &unet, &e) != 0)
         die("'%s': %s", g->name, e.text);
     float *losses = golden_read(g, "losses");
     double tolerance =
@@ -177,13 +179,14 @@ static void check_device(const struct golden *g, const char *device)
         unet_step_update(s, golden_double(g, "lr"), golden_double(g, "ema_decay"), &r);
         double error = fabs(r.loss - losses[i]) / fabs(losses[i]);
         tap_ok(r.applied && error <= tolerance,
-               "%s: loss of step %lld on %s: %.6f, relative error %.2g (<= %.0e)", g->name,
-               (long long)i, subject_name(d), r.loss, error, tolerance);
+               "%s: loss of step %" PRId64 " on %s: %.6f, relative error %.2g (<= %.0e)", g->name,
+               i, subject_name(d), r.loss, error, tolerance);
     }
     if (steps < golden_int(g, "steps"))
-        tap_skip("too much work for an emulated GPU", "%s: steps %lld to %lld, and the weights",
-                 g->name, (long long)steps, (long long)golden_int(g, "steps") - 1);
-    else if (d->compute == DTYPE_F32) /* a sign of bf16 says little about a weight */
+        tap_skip("too much work for an emulated GPU",
+                 "%s: steps %" PRId64 " to %" PRId64 ", and the weights", g->name, steps,
+                 golden_int(g, "steps") - 1);
+    else if (d->compute == DTYPE_F32) /* in bf16 the sign of a small gradient is noise */
         check_weights(g, p);
     free(losses);
     unet_step_close(s);

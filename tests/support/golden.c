@@ -7,6 +7,9 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "common/nets/cloob.h"
+#include "common/nets/kl.h"
+#include "common/nets/unet.h"
 #include "kernels/device.h"
 #include "tests/support/subject.h"
 #include "tests/support/synth_nets.h"
@@ -47,7 +50,7 @@ static double json_number(const struct golden *g, const cJSON *object, const cha
 {
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, key);
     if (!cJSON_IsNumber(value))
-        die("'%s': its config has no number '%s'", g->name, key);
+        die("'%s': no number '%s' in its config", g->name, key);
     return value->valuedouble;
 }
 
@@ -103,47 +106,51 @@ void golden_check(const struct golden *g, struct tensor *ours, const char *name,
     tensor_release(ours);
 }
 
-static enum net network_architecture(struct golden *g, float *gain)
+static void unet_of(struct golden *g)
 {
-    struct architecture *p = &g->architecture;
-    struct net_sizes s = {0};
-    bool training = !strncmp(g->name, "train", 5);
-    if (training || !strncmp(g->name, "unet", 4)) {
-        s.unet_base = golden_int(g, "base_channels");
-        if (list(g, s.unet_multipliers, 4, "channel_multipliers") != 4)
-            die("'%s': four channel multipliers are expected", g->name);
-        *gain = (float)atof(golden_text(g, "gain"));
-        s.latent = training ? 4 : golden_find(g, "in.x")->shape[1];
-        s.embed = training ? 512 : golden_find(g, "in.cond")->shape[1];
-        s.unet_cond = 1024;
-        s.autoencoder_scale = 1;
-        unet_architecture(p, &s);
-        return NET_UNET;
-    }
-    if (!strncmp(g->name, "kl", 2)) {
-        s.kl_channels = golden_int(g, "ch");
-        s.kl_levels = list(g, s.kl_multipliers, 8, "ch_mult");
-        s.kl_blocks = golden_int(g, "num_res_blocks");
-        s.latent = golden_int(g, "embed_dim");
-        s.kl_z = golden_int(g, "z_channels");
-        kl_architecture(p, &s);
-        return NET_KL;
-    }
+    bool training = strncmp(g->name, "train", 5) == 0;
+    struct unet_config c = {
+        .latent_channels = training ? 4 : golden_find(g, "in.x")->shape[1],
+        .embed_width = training ? 512 : golden_find(g, "in.cond")->shape[1],
+        .base_channels = golden_int(g, "base_channels"),
+        .cond_width = UNET_COND_WIDTH,
+        .autoencoder_scale = 1,
+    };
+    if (list(g, c.multipliers, UNET_LEVELS, "channel_multipliers") != UNET_LEVELS)
+        die("'%s' must have four channel multipliers", g->name);
+    unet_architecture(&g->architecture, &c);
+}
+
+static void kl_of(struct golden *g)
+{
+    struct kl_config c = {
+        .latent_channels = golden_int(g, "embed_dim"),
+        .z_channels = golden_int(g, "z_channels"),
+        .base_channels = golden_int(g, "ch"),
+        .blocks = golden_int(g, "num_res_blocks"),
+    };
+    c.levels = list(g, c.multipliers, KL_LEVELS_MAX, "ch_mult");
+    kl_architecture(&g->architecture, &c);
+}
+
+static void cloob_of(struct golden *g)
+{
     cJSON *config = cJSON_Parse(golden_text(g, "config"));
     const cJSON *image = cJSON_GetObjectItem(config, "image_encoder");
     const cJSON *text = cJSON_GetObjectItem(config, "text_encoder");
-    s.embed = (int64_t)json_number(g, config, "d_embed");
-    s.image_size = (int64_t)json_number(g, image, "image_size");
-    s.patch = (int64_t)json_number(g, image, "patch_size");
-    s.image_width = (int64_t)json_number(g, image, "d_model");
-    s.image_layers = (int64_t)json_number(g, image, "n_layers");
-    s.text_positions = (int64_t)json_number(g, text, "text_size");
-    s.vocabulary = (int64_t)json_number(g, text, "vocab_size");
-    s.text_width = (int64_t)json_number(g, text, "d_model");
-    s.text_layers = (int64_t)json_number(g, text, "n_layers");
+    struct cloob_config c = {
+        .embed_width = (int64_t)json_number(g, config, "d_embed"),
+        .image_size = (int64_t)json_number(g, image, "image_size"),
+        .patch_size = (int64_t)json_number(g, image, "patch_size"),
+        .image_width = (int64_t)json_number(g, image, "d_model"),
+        .image_layers = (int64_t)json_number(g, image, "n_layers"),
+        .context = (int64_t)json_number(g, text, "text_size"),
+        .vocabulary = (int64_t)json_number(g, text, "vocab_size"),
+        .text_width = (int64_t)json_number(g, text, "d_model"),
+        .text_layers = (int64_t)json_number(g, text, "n_layers"),
+    };
     cJSON_Delete(config);
-    cloob_architecture(p, &s);
-    return NET_CLOOB;
+    cloob_architecture(&g->architecture, &c);
 }
 
 bool golden_open(struct golden *g, const char *folder, const char *name)
@@ -154,7 +161,7 @@ bool golden_open(struct golden *g, const char *folder, const char *name)
     bool found = file_exists(path);
     if (!found)
         tap_skip("not in this folder", "%s", g->name);
-    else if (weights_open(&g->file, path, &e))
+    else if (weights_open(&g->file, path, &e) != 0)
         found = tap_ok(false, "%s: %s", g->name, e.text);
     free(path);
     if (!found) {
@@ -162,7 +169,17 @@ bool golden_open(struct golden *g, const char *folder, const char *name)
         return false;
     }
     float gain = 1;
-    g->net = network_architecture(g, &gain);
+    if (strncmp(g->name, "train", 5) == 0 || strncmp(g->name, "unet", 4) == 0) {
+        g->net = NET_UNET;
+        gain = (float)atof(golden_text(g, "gain"));
+        unet_of(g);
+    } else if (strncmp(g->name, "kl", 2) == 0) {
+        g->net = NET_KL;
+        kl_of(g);
+    } else {
+        g->net = NET_CLOOB;
+        cloob_of(g);
+    }
     synth_named_weights(&g->names, &g->memory, &g->architecture, g->net,
                         (uint64_t)golden_int(g, "seed"), gain);
     for (int i = 0; i < g->names.count; i++)

@@ -7,6 +7,14 @@
 #include "common/base/threads.h"
 #include "tests/support/synth.h"
 
+int64_t tensor_spec_count(const struct tensor_spec *t)
+{
+    int64_t n = 1;
+    for (int i = 0; i < t->ndim; i++)
+        n *= t->shape[i];
+    return n;
+}
+
 void synth_fill(float *out, const struct tensor_spec *t, uint64_t seed, float gain)
 {
     size_t n = (size_t)tensor_spec_count(t);

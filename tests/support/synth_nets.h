@@ -3,14 +3,16 @@
 
 #include "common/nets/architecture.h"
 
-/* Weights of the three networks by the formula of tests/support/synth.h. */
+/* Weights of the three networks by the formula in tests/support/synth.h. */
 
-/* gain multiplies trained tensors of two and more dimensions: the golden U-Net files have
- * SYNTH_UNET_GAIN, the others 1. */
+int64_t tensor_spec_count(const struct tensor_spec *t); /* elements */
+
+/* gain multiplies trained tensors with two dimensions or more: SYNTH_UNET_GAIN for the golden U-Net
+ * files, 1 for the others. */
 void synth_fill(float *out, const struct tensor_spec *t, uint64_t seed, float gain);
 #define SYNTH_UNET_GAIN 0.5f
 
-/* All tensors of an architecture in memory, as networks are loaded from. Free out->items and
+/* All tensors of an architecture in memory, ready for unet_load and the like. Free out->items and
  * *memory; the names belong to the architecture. */
 void synth_named_weights(struct named_weights *out, float **memory, const struct architecture *p,
                          enum net net, uint64_t seed, float gain);

@@ -58,8 +58,8 @@ static struct settings options(int64_t batch, int64_t accumulate)
 
 static struct parameters *make_parameters(struct device *d)
 {
-    struct net_sizes sizes = {
-        .latent = Z, .kl_channels = 32, .kl_multipliers = {1, 2}, .kl_levels = 2, .kl_blocks = 1};
+    struct kl_config sizes = {
+        .latent_channels = Z, .base_channels = 32, .multipliers = {1, 2}, .levels = 2, .blocks = 1};
     struct architecture architecture = {0};
     kl_architecture(&architecture, &sizes);
     struct parameters *p = parameters_new(&architecture, NET_KL, 3, d);

@@ -10,6 +10,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
+#include "common/nets/patch_discriminator.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/tap.h"
 

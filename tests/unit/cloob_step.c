@@ -10,6 +10,7 @@
 #include "common/base/message.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
+#include "common/nets/kl.h"
 #include "tests/support/tap.h"
 
 #define SIDE    16
@@ -498,8 +499,8 @@ static void memory(void)
 
 static void refused(void)
 {
-    struct net_sizes sizes = {
-        .kl_channels = 32, .kl_multipliers = {1}, .kl_levels = 1, .kl_blocks = 1, .latent = 4};
+    struct kl_config sizes = {
+        .base_channels = 32, .multipliers = {1}, .levels = 1, .blocks = 1, .latent_channels = 4};
     struct architecture other = {0};
     kl_architecture(&other, &sizes);
     struct parameters *p = parameters_new(&other, NET_KL, 1, device);
@@ -515,15 +516,15 @@ static void refused(void)
 int main(void)
 {
     struct error e;
-    struct net_sizes sizes = {.embed = EMBED,
-                              .image_size = SIDE,
-                              .patch = 4,
-                              .image_width = 64,
-                              .image_layers = 2,
-                              .text_positions = CONTEXT,
-                              .text_width = 64,
-                              .text_layers = 2,
-                              .vocabulary = WORDS};
+    struct cloob_config sizes = {.embed_width = EMBED,
+                                 .image_size = SIDE,
+                                 .patch_size = 4,
+                                 .image_width = 64,
+                                 .image_layers = 2,
+                                 .context = CONTEXT,
+                                 .text_width = 64,
+                                 .text_layers = 2,
+                                 .vocabulary = WORDS};
     threads_init(0);
     if (device_open(&device, "cpu", &e))
         die("%s", e.text);

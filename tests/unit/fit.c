@@ -40,11 +40,11 @@ static struct fit_options options(int64_t steps)
 static void begin(struct session *s, const char *name, struct fit_options o)
 {
     struct error e;
-    struct net_sizes sizes = {.latent = SHARDS_Z,
-                              .embed = SHARDS_EMBED,
-                              .unet_base = 16,
-                              .unet_multipliers = {4, 4, 4, 4},
-                              .unet_cond = 32};
+    struct unet_config sizes = {.latent_channels = SHARDS_Z,
+                                .embed_width = SHARDS_EMBED,
+                                .base_channels = 16,
+                                .multipliers = {4, 4, 4, 4},
+                                .cond_width = 32};
     struct architecture architecture = {0};
     unet_architecture(&architecture, &sizes);
     *s = (struct session){.fit = {.loop = {.options = o,

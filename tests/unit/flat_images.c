@@ -41,11 +41,11 @@ int main(int argc, char **argv)
 {
     message_init(argv[0]);
     threads_init(0);
-    struct net_sizes sizes = {.latent = 4,
-                              .kl_channels = 32,
-                              .kl_multipliers = {1, 2, 2, 2},
-                              .kl_levels = 4,
-                              .kl_blocks = 1};
+    struct kl_config sizes = {.latent_channels = 4,
+                              .base_channels = 32,
+                              .multipliers = {1, 2, 2, 2},
+                              .levels = 4,
+                              .blocks = 1};
     struct architecture architecture = {0};
     struct named_weights names;
     float *memory;

@@ -7,6 +7,7 @@
 #include "common/base/rng.h"
 #include "common/train/loss.h"
 #include "kernels/device.h"
+#include "tests/support/posterior.h"
 #include "tests/support/tap.h"
 
 static struct device *device;

@@ -1,16 +1,21 @@
 #include "common/nets/names.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "common/base/message.h"
+#include "common/nets/cloob.h"
+#include "common/nets/kl.h"
+#include "common/nets/patch_discriminator.h"
+#include "common/nets/unet.h"
 #include "formats/weights/safetensors.h"
 #include "tests/support/synth_nets.h"
 #include "tests/support/tap.h"
 
-/* A safetensors blob of named tensors whose elements count up from `first`; the file under test. */
+/* The file under test: safetensors whose elements count up from `first`. */
 struct file {
     struct safetensors_writer *writer;
     uint8_t *blob;
@@ -19,7 +24,8 @@ struct file {
     struct weights *w;
 };
 
-static void add(struct file *f, const char *name, int ndim, const int64_t *shape, float first)
+static void add_tensor(struct file *f, const char *name, int ndim, const int64_t *shape,
+                       float first)
 {
     size_t n = 1;
     for (int i = 0; i < ndim; i++)
@@ -35,8 +41,8 @@ static void add(struct file *f, const char *name, int ndim, const int64_t *shape
         f->data[f->count++] = first + (float)i;
 }
 #define ADD(f, name, first, ...)                                                                   \
-    add(f, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                        \
-        (const int64_t[]){__VA_ARGS__}, first)
+    add_tensor(f, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                 \
+               (const int64_t[]){__VA_ARGS__}, first)
 
 static struct weights *finish(struct file *f)
 {
@@ -83,11 +89,11 @@ static void lightning(void)
     ADD(&f, "other.net.0.main.0.weight", 30, 1);
     ADD(&f, "model_ema.loss", 30, 1);
     struct weights *w = finish(&f);
-    tap_ok(names_detect(&net, w, &e) == 0 && net == NET_UNET, "a Lightning U-Net is recognised");
+    tap_ok(names_detect(&net, w, &e) == 0 && net == NET_UNET, "a Lightning U-Net is detected");
     bool ok = names_resolve(&n, w, NET_UNET, PICK_EMA, &e) == 0;
     tap_ok(ok && n.ema && n.count == 3 && first_of(&n, "net.0.main.0.weight") == 20 &&
                first_of(&n, "mapping.0.main.0.weight") == 2 && strstr(n.description, "EMA"),
-           "averaged weights: %s", n.description);
+           "EMA weights: %s", n.description);
     tap_ok(names_scalar(&n, "autoencoder_scale", &scale) && scale == 8.0625 &&
                !names_scalar(&n, "nothing", &scale) &&
                !names_scalar(&n, "net.0.main.0.weight", &scale),
@@ -113,7 +119,7 @@ static void lightning(void)
     ADD(&only, "model_ema.net.0.main.0.weight", 20, 8, 20, 3, 3);
     w = finish(&only);
     tap_ok(names_resolve(&n, w, NET_UNET, PICK_RAW, &e) == -1 && strstr(e.text, "EMA"),
-           "raw weights asked for, averaged ones there: %s", e.text);
+           "raw weights requested from a file of EMA weights: %s", e.text);
     release(&only);
 
     struct file bare = {0};
@@ -128,11 +134,11 @@ static void lightning(void)
     ADD(&none, "bert.encoder.weight", 5, 8);
     w = finish(&none);
     tap_ok(names_detect(&net, w, &e) == -1 && names_resolve(&n, w, NET_UNET, PICK_EMA, &e) == -1,
-           "something else: %s", e.text);
+           "another network: %s", e.text);
     release(&none);
 }
 
-/* Pairs of ours and diffusers' name of an autoencoder with three levels of two blocks. */
+/* Our name and diffusers' name of tensors in an autoencoder with three levels of two blocks. */
 static const char *const diffusers[][2] = {
     {"encoder.conv_in.weight", "encoder.conv_in.weight"},
     {"encoder.down.0.block.0.conv1.weight", "encoder.down_blocks.0.resnets.0.conv1.weight"},
@@ -155,7 +161,7 @@ static const char *const diffusers[][2] = {
     {"quant_conv.weight", "quant_conv.weight"},
     {"post_quant_conv.bias", "post_quant_conv.bias"},
 };
-static const char *const attention[][3] = {
+static const char *const attention_names[][3] = {
     /* ours, new, old */
     {"q", "to_q", "query"},
     {"k", "to_k", "key"},
@@ -174,7 +180,7 @@ static void autoencoders(void)
         char name[160];
         double scale;
         const char *prefix = variant == 1 ? "first_stage_model." : "";
-        for (size_t i = 0; i < PAIRS; i++) { /* in another order in each file */
+        for (size_t i = 0; i < PAIRS; i++) { /* the order differs between files */
             size_t at = variant % 2 ? PAIRS - 1 - i : i;
             snprintf(name, sizeof name, "%s%s", prefix, diffusers[at][variant > 1]);
             ADD(&f, name, (float)(100 * at), 2, 3);
@@ -183,7 +189,8 @@ static void autoencoders(void)
             for (int bias = 0; bias < 2; bias++) {
                 snprintf(name, sizeof name, "%sdecoder.%s.%s.%s", prefix,
                          variant > 1 ? "mid_block.attentions.0" : "mid.attn_1",
-                         attention[i][variant > 1 ? variant - 1 : 0], bias ? "bias" : "weight");
+                         attention_names[i][variant > 1 ? variant - 1 : 0],
+                         bias ? "bias" : "weight");
                 if (bias)
                     ADD(&f, name, (float)(5000 + i), 4);
                 else if (variant > 1)
@@ -195,7 +202,7 @@ static void autoencoders(void)
         ADD(&f, "loss.discriminator.main.0.weight", 1, 1);
         ADD(&f, "model.diffusion_model.out.2.bias", 1, 1);
         if (variant == 1)
-            add(&f, "scale_factor", 0, NULL, 0.1875f);
+            add_tensor(&f, "scale_factor", 0, NULL, 0.1875f);
         struct weights *w = finish(&f);
         enum net net;
         bool ok = names_detect(&net, w, &e) == 0 && net == NET_KL &&
@@ -207,12 +214,12 @@ static void autoencoders(void)
         for (size_t i = 0; i < PAIRS; i++)
             wrong += first_of(&n, diffusers[i][0]) != (float)(100 * i);
         for (size_t i = 0; i < 4; i++) {
-            snprintf(name, sizeof name, "decoder.mid.attn_1.%s.weight", attention[i][0]);
+            snprintf(name, sizeof name, "decoder.mid.attn_1.%s.weight", attention_names[i][0]);
             const struct weight *t = names_find(&n, name);
             wrong += first_of(&n, name) != (float)(4000 + 100 * i) || t->ndim != 4 ||
                      t->shape[3] != 1 || !t->contiguous;
         }
-        tap_ok(wrong == 0 && n.foreign == (variant > 1), "every one under our name and shape");
+        tap_ok(wrong == 0 && n.foreign == (variant > 1), "all have our names and shapes");
         tap_ok(names_scalar(&n, "scale_factor", &scale) == (variant == 1) &&
                    (variant != 1 || scale == 0.1875),
                "scale_factor");
@@ -222,11 +229,11 @@ static void autoencoders(void)
     }
     tap_ok(strcmp(hash[0], hash[1]) == 0 && strcmp(hash[0], hash[2]) == 0 &&
                strcmp(hash[0], hash[3]) == 0 && strlen(hash[0]) == 32,
-           "one hash whatever the names and the order: %s", hash[0]);
+           "names and order do not change the hash: %s", hash[0]);
 }
 
-/* LPIPS as taming-transformers, the lpips package and torchvision name it, and in a checkpoint of
- * an autoencoder, beside its discriminator. */
+/* LPIPS under the names of taming-transformers, the lpips package and torchvision, and in an
+ * autoencoder checkpoint, beside its discriminator. */
 static void losses(void)
 {
     static const char *const prefixes[] = {"", "loss.perceptual_loss."};
@@ -264,16 +271,10 @@ static void losses(void)
     bool first = names_detect(&net, w, &e) == 0 && net == NET_KL;
     bool ok = names_resolve(&n, w, NET_DISCRIMINATOR, PICK_RAW, &e) == 0;
     tap_ok(first && ok && n.count == 2 && first_of(&n, "main.3.weight") == 3,
-           "an autoencoder, and its discriminator without running averages");
+           "an autoencoder's discriminator, without its running averages");
     if (ok)
         names_release(&n);
     release(&both);
-}
-
-static void plan_patches(struct architecture *p, const struct net_sizes *s)
-{
-    (void)s;
-    patch_discriminator_architecture(p, 3, 64, 3);
 }
 
 static void hash_changes(void)
@@ -292,7 +293,7 @@ static void hash_changes(void)
         release(&f);
     }
     tap_ok(strcmp(hash[0], hash[1]) && strcmp(hash[0], hash[2]) && strcmp(hash[0], hash[3]),
-           "another value, shape or name is another hash");
+           "a changed value, shape or name changes the hash");
 }
 
 static void haiku(void)
@@ -339,7 +340,7 @@ static void haiku(void)
     int wrong = 0;
     for (size_t i = 0; ok && i < sizeof wanted / sizeof *wanted; i++) {
         const struct weight *t;
-        if (names_get(&t, &n, wanted[i].name, wanted[i].ndim, wanted[i].shape, &e) ||
+        if (names_get(&t, &n, wanted[i].name, wanted[i].ndim, wanted[i].shape, &e) != 0 ||
             first_of(&n, wanted[i].name) != wanted[i].first) {
             tap_diag("%s: %s", wanted[i].name, e.text);
             wrong++;
@@ -354,27 +355,23 @@ static void haiku(void)
     release(&f);
 }
 
-/* The published sizes, as a header in front of memory that nobody touches. */
-static void describe(const char *wanted,
-                     void (*architecture)(struct architecture *, const struct net_sizes *),
-                     enum net net)
+/* A file of these tensors, as a header in front of memory that nobody touches. Releases p. */
+static void describe(const char *wanted, struct architecture *p, enum net net)
 {
-    struct architecture p = {0};
-    architecture(&p, &net_sizes_published);
-    size_t most = (size_t)200 * (size_t)p.count + 100, data = 0, at = 8;
-    for (int i = 0; i < p.count; i++)
-        data += 4 * (size_t)tensor_spec_count(&p.items[i]);
+    size_t most = (size_t)200 * (size_t)p->count + 100, data = 0, at = 8;
+    for (int i = 0; i < p->count; i++)
+        data += 4 * (size_t)tensor_spec_count(&p->items[i]);
     size_t size = most + data;
     char *file = mmap(NULL, size, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     CHECK(file != MAP_FAILED);
     size_t offset = 0;
-    for (int i = 0; i < p.count; i++) {
-        const struct tensor_spec *t = &p.items[i];
+    for (int i = 0; i < p->count; i++) {
+        const struct tensor_spec *t = &p->items[i];
         at += (size_t)sprintf(file + at, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[", i ? "," : "{",
                               t->name);
         for (int d = 0; d < t->ndim; d++)
-            at += (size_t)sprintf(file + at, "%s%lld", d ? "," : "", (long long)t->shape[d]);
+            at += (size_t)sprintf(file + at, "%s%" PRId64, d ? "," : "", t->shape[d]);
         size_t bytes = 4 * (size_t)tensor_spec_count(t);
         at += (size_t)sprintf(file + at, "],\"data_offsets\":[%zu,%zu]}", offset, offset + bytes);
         offset += bytes;
@@ -398,7 +395,26 @@ static void describe(const char *wanted,
     }
     tap_ok(strcmp(line, wanted) == 0, "%s%s", line, e.text);
     munmap(file, size);
-    free(p.items);
+    architecture_release(p);
+}
+
+/* The published sizes. */
+static void descriptions(void)
+{
+    struct architecture unet = {0}, kl = {0}, cloob = {0}, discriminator = {0};
+    unet_architecture(&unet, &unet_published);
+    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", &unet, NET_UNET);
+    kl_architecture(&kl, &kl_published);
+    describe("KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4, "
+             "83,653,863 parameters",
+             &kl, NET_KL);
+    cloob_architecture(&cloob, &cloob_published);
+    describe("CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens 12 layers "
+             "of 512, 149,617,664 parameters",
+             &cloob, NET_CLOOB);
+    patch_discriminator_architecture(&discriminator, 3, 64, 3);
+    describe("PatchGAN discriminator, 64 channels, 3 layers, 2,765,633 parameters", &discriminator,
+             NET_DISCRIMINATOR);
 }
 
 int main(void)
@@ -407,16 +423,7 @@ int main(void)
     autoencoders();
     hash_changes();
     haiku();
-    describe("U-Net, base 192, multipliers 4,4,8,8, 1,174,321,228 parameters", unet_architecture,
-             NET_UNET);
-    describe("KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4, "
-             "83,653,863 parameters",
-             kl_architecture, NET_KL);
-    describe("CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens 12 layers "
-             "of 512, 149,617,664 parameters",
-             cloob_architecture, NET_CLOOB);
     losses();
-    describe("PatchGAN discriminator, 64 channels, 3 layers, 2,765,633 parameters", plan_patches,
-             NET_DISCRIMINATOR);
+    descriptions();
     return tap_done();
 }

@@ -4,6 +4,9 @@
 
 #include "common/base/message.h"
 #include "common/base/threads.h"
+#include "common/nets/cloob.h"
+#include "common/nets/kl.h"
+#include "common/nets/patch_discriminator.h"
 #include "common/nets/unet.h"
 #include "common/train/parameters.h"
 #include "tests/support/synth_nets.h"
@@ -121,8 +124,8 @@ static void initialisation(struct parameters *b)
     parameters_free(again);
     parameters_free(other);
 
-    struct net_sizes kl = {
-        .kl_channels = 32, .kl_multipliers = {1, 1}, .kl_levels = 2, .kl_blocks = 1, .latent = 4};
+    struct kl_config kl = {
+        .base_channels = 32, .multipliers = {1, 1}, .levels = 2, .blocks = 1, .latent_channels = 4};
     struct architecture kl_tensors = {0};
     kl_architecture(&kl_tensors, &kl);
     struct parameters *k = parameters_new(&kl_tensors, NET_KL, 1, device);
@@ -166,15 +169,15 @@ static void check_cut_normals(const struct parameters *p, const char *name, doub
 
 static void cloob_initialisation(void)
 {
-    struct net_sizes sizes = {.embed = 96,
-                              .image_size = 32,
-                              .patch = 8,
-                              .image_width = 128,
-                              .image_layers = 1,
-                              .text_positions = 20,
-                              .text_width = 64,
-                              .text_layers = 1,
-                              .vocabulary = 700};
+    struct cloob_config sizes = {.embed_width = 96,
+                                 .image_size = 32,
+                                 .patch_size = 8,
+                                 .image_width = 128,
+                                 .image_layers = 1,
+                                 .context = 20,
+                                 .text_width = 64,
+                                 .text_layers = 1,
+                                 .vocabulary = 700};
     struct architecture cloob = {0};
     cloob_architecture(&cloob, &sizes);
     struct parameters *b = parameters_new(&cloob, NET_CLOOB, 5, device), *again, *other;
@@ -298,12 +301,12 @@ static void from_names(struct parameters *p)
 int main(void)
 {
     struct error e;
-    struct net_sizes sizes = {.latent = 4,
-                              .embed = 16,
-                              .unet_base = 16,
-                              .unet_cond = 64,
-                              .unet_multipliers = {4, 4, 4, 4},
-                              .autoencoder_scale = 2.5};
+    struct unet_config sizes = {.latent_channels = 4,
+                                .embed_width = 16,
+                                .base_channels = 16,
+                                .cond_width = 64,
+                                .multipliers = {4, 4, 4, 4},
+                                .autoencoder_scale = 2.5};
     threads_init(0);
     if (device_open(&device, "cpu", &e))
         die("%s", e.text);

@@ -57,8 +57,11 @@ static struct training_state through_file(const char *folder, struct training_st
     struct run *r;
     struct training_state read;
     struct architecture architecture = {0};
-    struct net_sizes sizes = {
-        .latent = 4, .embed = 4, .unet_base = 16, .unet_multipliers = {4, 4, 4, 4}, .unet_cond = 8};
+    struct unet_config sizes = {.latent_channels = 4,
+                                .embed_width = 4,
+                                .base_channels = 16,
+                                .multipliers = {4, 4, 4, 4},
+                                .cond_width = 8};
     char *path = path_join(folder, "run"), *checkpoint;
     if (device_open(&d, "cpu", &e) != 0)
         die("%s", e.text);

@@ -553,7 +553,7 @@ static void no_recording(struct device *d)
 static void memory_of_published(void)
 {
     struct architecture published = {0};
-    unet_architecture(&published, &net_sizes_published);
+    unet_architecture(&published, &unet_published);
     struct backend gpu = {.convert_weights = no_conversion, .record_begin = no_recording};
     struct device like = {.backend = &gpu, .compute = DTYPE_BF16};
     struct settings o = options(64, 1);
@@ -569,12 +569,12 @@ static void memory_of_published(void)
 int main(void)
 {
     struct error e;
-    struct net_sizes sizes = {.latent = LATENT,
-                              .embed = EMBED,
-                              .unet_base = 16,
-                              .unet_cond = 64,
-                              .unet_multipliers = {4, 4, 4, 4},
-                              .autoencoder_scale = 1};
+    struct unet_config sizes = {.latent_channels = LATENT,
+                                .embed_width = EMBED,
+                                .base_channels = 16,
+                                .cond_width = 64,
+                                .multipliers = {4, 4, 4, 4},
+                                .autoencoder_scale = 1};
     threads_init(0);
     if (device_open(&device, "cpu", &e))
         die("%s", e.text);
