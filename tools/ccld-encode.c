@@ -91,13 +91,13 @@ static void catch_signals(void)
     sigaction(SIGTERM, &action, NULL);
 }
 
-static void open_models(struct encode_models *m, struct shard_info *info, struct device **device)
+static void open_models(struct encode_networks *m, struct shard_info *info, struct device **device)
 {
     struct error e;
-    *device = chosen_device();
+    *device = program_open_device();
     (*device)->advice = "a smaller --batch-size";
-    *m = (struct encode_models){
-        .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
+    *m = (struct encode_networks){
+        .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
         .embed_dtype = options.embed_dtype == 0 ? DTYPE_F32 : DTYPE_F16,
     };
@@ -107,7 +107,7 @@ static void open_models(struct encode_models *m, struct shard_info *info, struct
     m->height = size.height;
     m->width = size.width;
     tape_init(&m->tape, *device);
-    if (encode_models_describe(info, m, &e))
+    if (encode_networks_describe(info, m, &e))
         die("cannot encode with this model: %s", e.text);
 }
 
@@ -178,12 +178,12 @@ int main(int argc, char **argv)
     open_paths(&paths, operands, argv);
 
     struct error e;
-    struct encode_models models;
+    struct encode_networks models;
     struct shard_info info;
     struct device *device;
     open_models(&models, &info, &device);
     struct encoder encoder;
-    encode_models_encoder(&encoder, &models, &info);
+    encode_networks_encoder(&encoder, &models, &info);
 
     struct shard_writer *store;
     struct shard_writer_options store_options = {.shard_size = options.shard_size};
@@ -217,7 +217,7 @@ int main(int argc, char **argv)
     }
     shard_writer_close(store);
     path_source_release(&paths);
-    encode_models_release(&models); /* what it recorded is of the tape's device */
+    encode_networks_release(&models); /* what it recorded is of the tape's device */
     tape_release(&models.tape);
     model_close(models.model);
     device_close(device);

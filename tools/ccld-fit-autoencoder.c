@@ -166,7 +166,7 @@ static struct image_set *open_images(int operands, char **argv, const struct fit
     struct image_set_options set = {
         .height = options.size.height,
         .width = options.size.width,
-        .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
+        .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
         .holdout = options.run.holdout,
         .is_signed = true,
@@ -405,7 +405,7 @@ int main(int argc, char **argv)
     fit.loop.options.resumed = origin.at.checkpoint != NULL;
     fit.images = open_images(operands, argv, &origin);
     fit.loop.order = image_set_order(fit.images);
-    struct device *device = chosen_device();
+    struct device *device = program_open_device();
     device->advice = "a smaller --batch-size with more --accumulate";
     fit.loop.parameters = make_parameters(&origin, device);
     add_discriminator(fit.loop.parameters);

@@ -141,7 +141,7 @@ static struct image_set_options set_options(const struct cloob_sizes *sizes)
     return (struct image_set_options){
         .height = side,
         .width = side,
-        .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
+        .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
         .holdout = options.run.holdout,
         .captions = true,
@@ -190,7 +190,7 @@ static void prepare_data(struct fit_cloob *f, const struct fit_tool_origin *o,
     data.store.image_width = set->width;
     data.store.embed_size = (int)sizes->embed_width;
     data.store.embed_dtype = DTYPE_F32;
-    strcpy(data.store.preprocessing, set->color == PREP_PIL ? "pil" : "display");
+    strcpy(data.store.preprocessing, set->color == PREPARE_PIL ? "pil" : "display");
     image_set_hash(data.hash, f->images);
     if (o->at.checkpoint && fit_check_data(f->state, &o->saved, &data, effective, &e) != 0)
         die("cannot go on from '%s' with these data: %s", o->at.checkpoint, e.text);
@@ -268,7 +268,7 @@ int main(int argc, char **argv)
                             .stop = &fit_tool_stop};
     fit.options.resumed = origin.at.checkpoint != NULL;
     set_step(&fit, &adamw);
-    struct device *device = chosen_device();
+    struct device *device = program_open_device();
     device->advice = "a smaller --batch-size with more --accumulate";
     fit.parameters = make_parameters(&origin, device);
     if (fit_cloob_sizes(&sizes, fit.parameters, &e) != 0)

@@ -264,7 +264,7 @@ static void prepare_data(struct fit *f, const struct fit_tool_origin *o, int ope
 static struct device *prepare_network(struct fit *f, const struct fit_tool_origin *o)
 {
     struct error e;
-    struct device *device = chosen_device();
+    struct device *device = program_open_device();
     device->advice = "a smaller --batch-size with more --accumulate, or --recompute";
     f->parameters = make_parameters(o, latent_set_info(f->data), device);
     if (fit_check_network(f->parameters, latent_set_info(f->data), &e) != 0)

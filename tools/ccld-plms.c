@@ -331,7 +331,7 @@ int main(int argc, char **argv)
     struct conditionings conditionings = read_prompts(prompts, argv + 1);
 
     struct error e;
-    struct device *device = chosen_device();
+    struct device *device = program_open_device();
     device->advice = "a smaller --batch-size, or --low-memory";
     struct tape tape;
     struct model *m;

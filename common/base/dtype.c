@@ -93,16 +93,6 @@ uint16_t f32_to_f16(float f)
     return float_to_half(f);
 }
 
-float bf16_to_f32(uint16_t b)
-{
-    return float_from_bits((uint32_t)b << 16);
-}
-
-uint16_t f32_to_bf16(float f)
-{
-    return float_to_bfloat(f);
-}
-
 /* Sources may be unaligned (tensors inside mapped files), so elements are copied out. */
 #define CONVERT_LOOP(type, expression)                                                             \
     for (size_t i = 0; i < n; i++) {                                                               \

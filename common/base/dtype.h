@@ -26,8 +26,6 @@ bool dtype_parse(enum dtype *d, const char *name); /* of safetensors' names */
 
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f); /* round to nearest even; overflow gives infinity */
-float bf16_to_f32(uint16_t b);
-uint16_t f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
 
 /* n contiguous elements, any dtype to float and float to F32, F16 or BF16. */
 void dtype_to_f32(float *dst, enum dtype d, const void *src, size_t n);

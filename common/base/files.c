@@ -104,22 +104,6 @@ int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, stru
     return result;
 }
 
-int write_all(int fd, const void *buf, size_t size, struct error *e)
-{
-    const uint8_t *p = buf;
-    while (size > 0) {
-        ssize_t n = write(fd, p, size);
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            return error_set(e, "%s", strerror(errno));
-        }
-        p += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
 static char *folder_of(const char *path)
 {
     const char *slash = strrchr(path, '/');

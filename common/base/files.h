@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "common/base/error.h"
+#include "common/base/write_all.h"
 
 /* A read-only private mapping of a regular file. */
 struct mapped_file {
@@ -18,9 +19,6 @@ void file_unmap(struct mapped_file *m);
 
 /* Reads a whole file of at most `limit` bytes; *data is malloc'ed with one zero byte behind it. */
 int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, struct error *e);
-
-/* Writes all of buf, through EINTR and short writes. */
-int write_all(int fd, const void *buf, size_t size, struct error *e);
 
 /* A file that appears under its name only when complete: a temporary beside it, then fsync, rename
  * and fsync of the folder. An abandoned one leaves nothing behind. A symbolic link stays and what

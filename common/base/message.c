@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/files.h"
 #include "common/base/terminal.h"
+#include "common/base/write_all.h"
 
 static const char *program_name = "ccld";
 static enum verbosity verbosity = VERBOSITY_NORMAL;
@@ -20,11 +20,6 @@ void message_init(const char *argv0)
 {
     const char *slash = strrchr(argv0, '/');
     program_name = slash ? slash + 1 : argv0;
-}
-
-const char *message_program(void)
-{
-    return program_name;
 }
 
 void message_set_verbosity(enum verbosity v)

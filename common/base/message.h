@@ -10,7 +10,6 @@ enum verbosity { VERBOSITY_QUIET = -1, VERBOSITY_NORMAL = 0, VERBOSITY_VERBOSE =
 
 /* Sets the program's name, as messages print it (a path's last component), and unblocks output. */
 void message_init(const char *argv0);
-const char *message_program(void);
 void message_set_verbosity(enum verbosity v);
 enum verbosity message_verbosity(void);
 

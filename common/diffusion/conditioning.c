@@ -147,21 +147,12 @@ static void embed_text(float *embed, struct tape *t, const struct cloob *cloob,
 static int embed_image(float *embed, struct tape *t, const struct cloob *cloob, const char *path,
                        struct error *e)
 {
-    struct image image = {0}, square = {0};
     int size = (int)cloob_sizes(cloob)->image_size;
-    if (image_read(&image, path, 0, e) != 0)
-        return error_prefix(e, "cannot read '%s'", path);
-    if (image.warning[0])
-        warn("%s: %s", path, image.warning);
-    int status = prep_color(&image, PREP_DISPLAY, e);
-    if (status == 0)
-        status = prep_cover(&square, &image, size, size, e);
-    image_release(&image);
-    if (status != 0)
-        return error_prefix(e, "cannot prepare '%s'", path);
     float *x = xmalloc(3 * (size_t)size * (size_t)size * sizeof *x);
-    prep_to_float(x, &square);
-    image_release(&square);
+    if (prepare_file(x, path, size, size, e) != 0) {
+        free(x);
+        return -1;
+    }
     struct tensor *input = tensor_from_f32(t->device, DIMS(1, 3, size, size), x);
     free(x);
     download_embed(embed, cloob_image(t, cloob, input));

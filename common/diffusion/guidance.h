@@ -24,8 +24,4 @@ bool guidance_unguided_weights(float *weights, const float *guided, int prompts)
 struct tensor *guidance_combine(struct tape *t, int count, struct tensor *const *v,
                                 const float *weights);
 
-/* The same for predictions that come stacked, v = [count * n, ...], condition after condition. */
-struct tensor *guidance_combine_stacked(struct tape *t, int count, struct tensor *v,
-                                        const float *weights);
-
 #endif

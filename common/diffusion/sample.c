@@ -88,38 +88,28 @@ int sample_check(const struct sample_options *o, const struct unet *unet, const 
 /* The posterior's mean of the init image, as the U-Net knows latents. */
 static int encode_init(struct run *r, struct tape *t, struct error *e)
 {
-    const char *path = r->o->init;
-    struct image image = {0}, fitted = {0};
-    if (image_read(&image, path, 0, e) != 0)
-        return error_prefix(e, "cannot read '%s'", path);
-    if (image.warning[0])
-        warn("%s: %s", path, image.warning);
-    int status = prep_color(&image, PREP_DISPLAY, e);
-    if (status == 0)
-        status = prep_cover(&fitted, &image, r->o->width, r->o->height, e);
-    image_release(&image);
-    if (status != 0)
-        return error_prefix(e, "cannot prepare '%s'", path);
     size_t n = 3 * (size_t)r->o->height * (size_t)r->o->width;
     float *x = xmalloc(n * sizeof *x);
-    prep_to_float(x, &fitted);
-    image_release(&fitted);
-    prep_to_signed(x, n);
+    if (prepare_file(x, r->o->init, r->o->width, r->o->height, e) != 0) {
+        free(x);
+        return -1;
+    }
+    prepare_to_signed(x, n);
     struct tensor *input = tensor_from_f32(t->device, DIMS(1, 3, r->o->height, r->o->width), x);
     struct tensor *moments = kl_encode(t, r->kl, input);
     float *both = xmalloc(2 * (size_t)r->elements * sizeof *both);
     tensor_to_f32(moments, both);
     r->init = xmalloc((size_t)r->elements * sizeof *r->init);
+    bool finite = true;
     for (int64_t i = 0; i < r->elements; i++) {
         r->init[i] = (float)(both[i] / r->o->autoencoder_scale);
-        if (!isfinite(r->init[i]))
-            status = -1;
+        finite = finite && isfinite(r->init[i]);
     }
     free(both);
     free(x);
     tensor_release(moments);
     tensor_release(input);
-    return status == 0 ? 0 : error_set(e, "the latent of '%s' is not finite", path);
+    return finite ? 0 : error_set(e, "the latent of '%s' is not finite", r->o->init);
 }
 
 static int plan_steps(struct run *r, struct error *e)
@@ -355,23 +345,6 @@ static bool report_progress(void *context, int done)
     return !r->o->stop || !*r->o->stop;
 }
 
-/* Planar [3, height, width] in about [-1, 1] to bytes: floor(255 * (clamp(x) + 1) / 2). Fails when
- * an element is not finite. */
-static int to_pixels(struct image *image, const float *x)
-{
-    size_t pixels = (size_t)image->width * (size_t)image->height;
-    for (size_t i = 0; i < pixels; i++) {
-        for (size_t c = 0; c < 3; c++) {
-            float v = x[c * pixels + i];
-            if (!isfinite(v))
-                return -1;
-            v = v < -1 ? -1 : v > 1 ? 1 : v;
-            image->pixels[3 * i + c] = (uint8_t)floorf(255 * ((v + 1) / 2));
-        }
-    }
-    return 0;
-}
-
 static int decode_and_emit(struct run *r, struct tape *t, struct tensor *latent, sample_emit *emit,
                            void *context, struct error *e)
 {
@@ -385,7 +358,7 @@ static int decode_and_emit(struct run *r, struct tape *t, struct tensor *latent,
     int64_t index = job_index(r, r->done);
     struct image image = {0};
     int status = image_new(&image, r->o->width, r->o->height, 3, 8, e);
-    if (status == 0 && to_pixels(&image, x) != 0)
+    if (status == 0 && !image_from_signed(&image, x))
         status = error_set(e, "image %lld of seed %llu is not finite", (long long)index,
                            (unsigned long long)r->o->seed);
     free(x);

@@ -1,10 +1,8 @@
 #include "common/diffusion/sampler.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "common/base/message.h"
-#include "common/base/rng.h"
 #include "common/diffusion/schedule.h"
 #include "kernels/ops.h"
 
@@ -335,27 +333,6 @@ struct tensor *sampler_run(struct tape *t, const struct sampler_options *o,
         return run_eps(&r, x);
     CHECK(!o->reverse || (o->method == SAMPLER_DDIM && o->eta == 0));
     return o->method == SAMPLER_DPM2M ? run_dpm2m(&r, x) : run_ddim(&r, x);
-}
-
-struct tensor *sampler_noise_draw(void *sampler_noise, struct tape *t, const struct tensor *x,
-                                  int call)
-{
-    const struct sampler_noise *s = sampler_noise;
-    int64_t n = x->shape[0], count = n ? tensor_count(x) / n : 0;
-    CHECK(!s->channels_last || x->ndim == 4);
-    int64_t channels = s->channels_last ? x->shape[3] : 1, pixels = count / channels;
-    float *out = xmalloc((size_t)(n * count) * sizeof *out);
-    float *image = xmalloc((size_t)count * sizeof *image);
-    for (int64_t i = 0; i < n; i++) {
-        rng_normal(image, (size_t)count, s->seed, RNG_SAMPLER_NOISE, (uint32_t)call,
-                   s->first + (uint64_t)i, 0);
-        for (int64_t j = 0; j < count; j++)
-            out[i * count + j] = image[j % channels * pixels + j / channels];
-    }
-    struct tensor *noise = tensor_from_f32(t->device, x->ndim, x->shape, out);
-    free(image);
-    free(out);
-    return noise;
 }
 
 struct tensor *sampler_add_noise(struct tape *t, struct tensor *image, struct tensor *noise,

@@ -61,17 +61,6 @@ int sampler_evaluations(const struct sampler_options *o);
 struct tensor *sampler_run(struct tape *t, const struct sampler_options *o,
                            const struct sampler_model *model, struct tensor *x);
 
-/* Production noise for sampler_options.noise: image i of the batch is sample `first + i` of
- * rng_normal(seed, RNG_SAMPLER_NOISE, call), elements counted in [c, h, w] order, so that an image
- * depends neither on its batch nor on how many there are. */
-struct sampler_noise {
-    uint64_t seed;
-    uint64_t first;     /* global index of the batch's first image */
-    bool channels_last; /* the state is [n, h, w, c], else [n, c, h, w] or anything [n, ...] */
-};
-struct tensor *sampler_noise_draw(void *sampler_noise, struct tape *t, const struct tensor *x,
-                                  int call);
-
 /* image * alpha + noise * sigma at `time`: what a start from an image begins with. */
 struct tensor *sampler_add_noise(struct tape *t, struct tensor *image, struct tensor *noise,
                                  float time);

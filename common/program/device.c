@@ -3,7 +3,7 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 
-struct device *chosen_device(void)
+struct device *program_open_device(void)
 {
     struct device *d;
     struct error e;

@@ -5,6 +5,6 @@
 
 /* The device of --device, in the precision of --precision and --tf32; dies where it cannot be had.
  * Says with -v what it is. */
-struct device *chosen_device(void);
+struct device *program_open_device(void);
 
 #endif

@@ -66,6 +66,20 @@ static void test_half_rounding(void)
            "f32_to_f16 of huge, infinite, tiny, negative zero and NaN");
 }
 
+static float bf16_to_f32(uint16_t b)
+{
+    float f;
+    dtype_to_f32(&f, DTYPE_BF16, &b, 1);
+    return f;
+}
+
+static uint16_t f32_to_bf16(float f)
+{
+    uint16_t b;
+    dtype_from_f32(DTYPE_BF16, &b, &f, 1);
+    return b;
+}
+
 static void test_bfloat(void)
 {
     int wrong = 0;

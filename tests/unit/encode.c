@@ -31,7 +31,7 @@ struct fake {
     float input[MOST_AT_ONCE], work[MOST_AT_ONCE];
 };
 
-static int prepare(void *context, const char *path, float *picture, float *square, int *width,
+static int prepare(void *context, const char *path, float *image, float *square, int *width,
                    int *height, char note[128], struct error *e)
 {
     struct fake *f = context;
@@ -46,21 +46,21 @@ static int prepare(void *context, const char *path, float *picture, float *squar
     nanosleep(&(struct timespec){.tv_nsec = k * 7919 % 13 * 100000}, NULL);
     if (atomic_fetch_add(&f->prepared, 1) + 1 == f->stop_at)
         CHECK(write(f->stop_fd, "", 1) == 1);
-    *picture = *square = (float)k;
+    *image = *square = (float)k;
     *width = 100 + k;
     *height = 200 + k;
     return 0;
 }
 
-static int load(void *context, int n, const float *pictures, const float *squares, struct error *e)
+static int load(void *context, int n, const float *images, const float *squares, struct error *e)
 {
     (void)e;
     struct fake *f = context;
     CHECK(n <= MOST_AT_ONCE && f->loaded == 0);
     f->loaded = n;
     for (int i = 0; i < n; i++) {
-        CHECK(squares[i] == pictures[i]);
-        f->input[i] = pictures[i];
+        CHECK(squares[i] == images[i]);
+        f->input[i] = images[i];
     }
     return 0;
 }
@@ -146,10 +146,10 @@ static struct outcome run_source(const char *store, struct path_source *s, struc
 {
     struct outcome o = {.rc = -2};
     struct encoder en = {.context = f,
-                         .picture_count = 1,
-                         .square_count = 1,
-                         .moments_count = 2 * SHARDS_LATENT,
-                         .embed_count = SHARDS_EMBED,
+                         .image_floats = 1,
+                         .square_floats = 1,
+                         .moments_floats = 2 * SHARDS_LATENT,
+                         .embed_floats = SHARDS_EMBED,
                          .prepare = prepare,
                          .load = load,
                          .run = run,
