@@ -56,7 +56,7 @@ void terminal_set_line(const char *line)
         put(bottom_line);
 }
 
-/* One write per message, so that lines of several processes on one stderr stay whole. */
+/* One write per message keeps lines intact when several processes share stderr. */
 static void print_line(const char *format, va_list args)
 {
     char stack[1024], *line = stack;
@@ -161,7 +161,7 @@ void check_failed(const char *file, int line, const char *what)
 static void *or_die(void *p, size_t size)
 {
     if (!p)
-        die("out of memory (%zu bytes wanted)", size);
+        die("out of memory: cannot allocate %zu bytes", size);
     return p;
 }
 

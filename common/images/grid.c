@@ -154,7 +154,7 @@ int grid_draw(struct image *sheet, const struct grid *g, int columns, int paddin
     int64_t cell_height = (int64_t)g->images[0].height + padding;
     int64_t width = columns * cell_width + padding, height = rows * cell_height + padding;
     if (width > INT32_MAX || height > INT32_MAX)
-        return error_set(e, "a sheet of %" PRId64 "x%" PRId64 " pixels is too large for PNG", width,
+        return error_set(e, "a grid of %" PRId64 "x%" PRId64 " pixels is too large for PNG", width,
                          height);
     if (image_new(sheet, (int)width, (int)height, colors + alpha, depth, e) != 0)
         return -1;
