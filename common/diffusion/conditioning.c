@@ -152,10 +152,11 @@ static void embed_text(float *embed, struct tape *t, const struct cloob *cloob,
     size_t context = (size_t)cloob_sizes(cloob)->context;
     int32_t *row = xmalloc(context * sizeof *row);
     size_t cut = clip_bpe_encode_row(bpe, text, row, context);
-    char buffer[80];
+    char buffer[80], cut_off[40] = "token is";
+    if (cut > 1)
+        snprintf(cut_off, sizeof cut_off, "%zu tokens are", cut);
     if (cut > 0)
-        warn("prompt '%s' is too long: the last %zu token%s ignored", shortened(buffer, text), cut,
-             cut == 1 ? " is" : "s are");
+        warn("prompt '%s' is too long: the last %s ignored", shortened(buffer, text), cut_off);
     download_embed(embed, cloob_text(t, cloob, row, 1));
     free(row);
 }

@@ -164,7 +164,7 @@ static void test_values(void)
     refuses("--count=7x", "option '--count': '7x' is not a whole number");
     refuses("--count=7kk", "option '--count': '7kk' is not a whole number");
     refuses("--count=1.5", "option '--count': '1.5' is not a whole number");
-    refuses("--seed=-1", "option '--seed': '-1' is not a whole number from 0");
+    refuses("--seed=-1", "option '--seed': '-1' is not a nonnegative whole number");
     refuses("--seed=18446744073709551616", "option '--seed': '18446744073709551616' is too large");
     refuses("--scale=nan", "option '--scale': 'nan' is not a number");
     refuses("--scale=inf", "option '--scale': 'inf' is not a number");
@@ -208,7 +208,7 @@ static void test_help(void)
         "  -s, --size HxW            of the picture [256]\n",
         "  -f, --force               overwrite\n",
         "      --device DEVICE ",
-        "      --help                print this and exit\n",
+        "      --help                print this help and exit\n",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         if (!strstr(o.out, lines[i])) {
