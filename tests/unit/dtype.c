@@ -21,7 +21,7 @@ static uint32_t to_bits(float f)
     return u;
 }
 
-/* The definition of IEEE 754 binary16, in arithmetic; magnitude only. */
+/* IEEE 754 binary16 by its definition; magnitude only. */
 static double half_value(uint16_t h)
 {
     int exponent = h >> 10 & 31, mantissa = h & 1023;
@@ -46,7 +46,7 @@ static void test_half_to_float(void)
     tap_ok(wrong == 0, "all 65536 halves convert exactly and back");
 }
 
-/* Around every midpoint of neighbouring halves: below it down, above it up, on it to the even. */
+/* Around every midpoint between neighboring halves: below rounds down, above up, ties to even. */
 static void test_half_rounding(void)
 {
     int wrong = 0;
@@ -105,7 +105,7 @@ static void test_bfloat(void)
            "NaNs with only low bits do not become infinity");
 }
 
-/* The bulk conversions against the single ones, from an odd address and for every short length. */
+/* Bulk conversions against single ones, at an odd address and for every short length. */
 static void test_bulk(void)
 {
     enum { N = 67 };
@@ -133,8 +133,7 @@ static void test_bulk(void)
             }
         }
     }
-    tap_ok(wrong == 0,
-           "bulk conversions agree with single ones, unaligned, and keep to their ends");
+    tap_ok(wrong == 0, "bulk conversions, unaligned, agree with single ones and stay in bounds");
 }
 
 static void test_integers(void)

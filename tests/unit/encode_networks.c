@@ -7,7 +7,7 @@
 #include "common/base/message.h"
 #include "tests/support/tap.h"
 
-/* Files of exactly the networks' size need no resampling, so that every number is known. */
+/* Files of exactly the networks' size need no resampling, so every number is known. */
 
 static uint8_t value(int y, int x, int c)
 {
@@ -49,7 +49,7 @@ static void check(int height, int width, int side)
     struct error e = {""};
     bool good =
         en.prepare(&m, path, image, square, &w, &h, remark, &e) == 0 && w == width && h == height;
-    tap_ok(good, "it is prepared: %s", e.text);
+    tap_ok(good, "the file is prepared: %s", e.text);
     for (int c = 0; good && c < 3; c++) {
         for (int y = 0; y < height; y++) {
             for (int x = 0; x < width; x++) {
@@ -58,7 +58,7 @@ static void check(int height, int width, int side)
             }
         }
     }
-    tap_ok(good, "the image is the file's in [-1, 1], planes of RGB");
+    tap_ok(good, "the image has the file's pixels in [-1, 1], as RGB planes");
 
     int crop = height < width ? height : width;
     int top = (height - crop) / 2, left = (width - crop) / 2;
@@ -72,7 +72,7 @@ static void check(int height, int width, int side)
     prepare_bicubic(expected, side, side, middle, 3, crop, crop);
     tap_ok(good &&
                max_abs_difference(square, side == crop ? middle : expected, en.square_floats) == 0,
-           "CLOOB sees its middle square in [0, 1]");
+           "CLOOB's input is its middle square in [0, 1]");
     free(middle);
     free(expected);
     free(image);
@@ -95,7 +95,7 @@ int main(void)
     int w, h;
     encode_networks_encoder(&en, &m, &info);
     tap_ok(en.prepare(&m, path, image, square, &w, &h, remark, &e) == -1 && *e.text,
-           "a image over the limit is refused: %s", e.text);
+           "an image over the limit is rejected: %s", e.text);
     free(path);
     return tap_done();
 }

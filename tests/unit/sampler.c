@@ -13,8 +13,8 @@
 static struct device *device;
 static struct tape tape;
 
-/* Data N(0.3, 0.7^2): v in closed form, and the exact end of the ODE from x at `time`, which keeps
- * (x - alpha mean) / sqrt(alpha^2 deviation^2 + sigma^2). */
+/* Data distributed as N(0.3, 0.7^2) has v in closed form, and the exact solution of the ODE from x
+ * at `time` preserves (x - alpha mean) / sqrt(alpha^2 deviation^2 + sigma^2). */
 static const double mean = 0.3, deviation = 0.7;
 
 static double spread(struct alpha_sigma a)
@@ -100,7 +100,7 @@ static double error_of(enum sampler_method m, int count)
     return relative_l2(x, expected, N);
 }
 
-/* Errors against the exact solution shrink with the step as the method's order says. */
+/* The error against the exact solution shrinks with the step size at the method's order. */
 static void check_order(const char *what, double coarse, double fine, double order)
 {
     double ours = log2(coarse / fine);
@@ -115,8 +115,8 @@ static void test_order(enum sampler_method m, double order, double limit)
     tap_ok(error <= limit, "%s: error %.2g at 50 steps", sampler_method_names[m], error);
 }
 
-/* DPM-Solver++(2M) in steps of equal log SNR between two fixed times, the last of them not 0: what
- * it returns is the prediction of x_0 there. */
+/* DPM-Solver++(2M) in steps of equal log SNR between two fixed times, the last of them not 0. It
+ * returns the prediction of x_0 there. */
 static double error_of_dpm2m(int count)
 {
     const float noisy = -10, clean = 9;
@@ -185,12 +185,12 @@ static void test_stopping(void)
             stopped = stopped && !sampler_run(&tape, &o, &model, start) &&
                       device_memory(device).in_use == before;
         tensor_release(start);
-        tap_ok(stopped, "%s: stops after any evaluation and leaves nothing",
+        tap_ok(stopped, "%s: stops after any evaluation and frees everything",
                sampler_method_names[m]);
     }
 }
 
-/* From an image to its noise and back again. */
+/* From an image to its noise and back. */
 static void test_reverse(enum sampler_method m, double limit)
 {
     enum { STEPS = 40 };
@@ -276,7 +276,7 @@ int main(int argc, char **argv)
     test_noise();
     test_add_noise();
     tape_release(&tape);
-    tap_ok(device_memory(device).in_use == 0, "no tensor is left behind");
+    tap_ok(device_memory(device).in_use == 0, "no tensor is leaked");
     device_close(device);
     return tap_done();
 }
