@@ -1,6 +1,7 @@
-/* Encodes images into a shard store: the list of paths goes in, latents and embeds come out. */
+/* Encodes images into a shard store: reads a list of paths, writes latents and embeddings. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,36 +33,87 @@ static struct {
 };
 
 static const struct option option_table[] = {
-    {"output", 'o', OPTION_STRING, &options.store, "STORE", "folder of shards to write or add to",
-     0, 0, NULL},
-    {"model", 'm', OPTION_STRING, &options.models.model, "DIR",
-     "folder with autoencoder.* and cloob.*", 0, 0, NULL},
-    {"autoencoder", 0, OPTION_STRING, &options.models.autoencoder, "FILE",
-     "take the autoencoder from FILE", 0, 0, NULL},
-    {"cloob", 0, OPTION_STRING, &options.models.cloob, "FILE", "take CLOOB from FILE", 0, 0, NULL},
-    {"size", 0, OPTION_SIZE, &options.size, "HxW",
-     "pixels of what the autoencoder sees, 0 for what it was trained on, else 256", 0, 8192, NULL},
-    {"batch-size", 0, OPTION_INT, &options.batch_size, "N", "images encoded and stored at a time",
-     1, 4096, NULL},
-    {"null", '0', OPTION_FLAG, &options.nul, NULL,
-     "paths on standard input and in rejects end with NUL, not a line end", 0, 0, NULL},
-    {"pil-compat", 0, OPTION_FLAG, &options.pil_compat, NULL,
-     "colours as Pillow's convert('RGB'): no orientation, profile or alpha", 0, 0, NULL},
-    {"shard-size", 0, OPTION_INT, &options.shard_size, "N", "records of a shard", 1, 1e9, NULL},
-    {"embed-dtype", 0, OPTION_CHOICE, &options.embed_dtype, "TYPE", "type of the stored embeds", 0,
-     0, embed_dtypes},
-    {"rejects", 0, OPTION_STRING, &options.rejects, "FILE", "write paths of bad files to FILE", 0,
-     0, NULL},
-    {"max-failures", 0, OPTION_FLOAT, &options.max_failures, "PERCENT",
-     "exit with status 1 when more of the files were bad", 0, 100, NULL},
-    {"max-pixels", 0, OPTION_INT, &options.max_pixels, "N", "refuse an image of more pixels", 1,
-     1e12, NULL},
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_STRING,
+     .value = &options.store,
+     .argument = "STORE",
+     .help = "shard store to create or add to"},
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPTION_STRING,
+     .value = &options.models.model,
+     .argument = "DIR",
+     .help = "folder with autoencoder.* and cloob.* (else $CCLD_MODEL)"},
+    {.name = "autoencoder",
+     .kind = OPTION_STRING,
+     .value = &options.models.autoencoder,
+     .argument = "FILE",
+     .help = "load the autoencoder from FILE"},
+    {.name = "cloob",
+     .kind = OPTION_STRING,
+     .value = &options.models.cloob,
+     .argument = "FILE",
+     .help = "load CLOOB from FILE"},
+    {.name = "size",
+     .kind = OPTION_SIZE,
+     .value = &options.size,
+     .argument = "HxW",
+     .help = "the autoencoder's input size in pixels, 0 for its training size, else 256",
+     .max = 8192},
+    {.name = "batch-size",
+     .kind = OPTION_INT,
+     .value = &options.batch_size,
+     .argument = "N",
+     .help = "images per batch; affects memory use, not results",
+     .min = 1,
+     .max = 4096},
+    {.name = "null",
+     .letter = '0',
+     .kind = OPTION_FLAG,
+     .value = &options.nul,
+     .help = "separate paths in the list and in rejects by NUL, not line feed"},
+    {.name = "pil-compat",
+     .kind = OPTION_FLAG,
+     .value = &options.pil_compat,
+     .help = "colors as Pillow's convert('RGB'): no orientation, profile or alpha"},
+    {.name = "shard-size",
+     .kind = OPTION_INT,
+     .value = &options.shard_size,
+     .argument = "N",
+     .help = "records per shard",
+     .min = 1,
+     .max = 1e9},
+    {.name = "embed-dtype",
+     .kind = OPTION_CHOICE,
+     .value = &options.embed_dtype,
+     .argument = "TYPE",
+     .help = "type of the stored embeddings",
+     .choices = embed_dtypes},
+    {.name = "rejects",
+     .kind = OPTION_STRING,
+     .value = &options.rejects,
+     .argument = "FILE",
+     .help = "write the paths of bad files to FILE"},
+    {.name = "max-failures",
+     .kind = OPTION_FLOAT,
+     .value = &options.max_failures,
+     .argument = "PERCENT",
+     .help = "exit with status 1 if more of the files are bad",
+     .max = 100},
+    {.name = "max-pixels",
+     .kind = OPTION_INT,
+     .value = &options.max_pixels,
+     .argument = "N",
+     .help = "reject images with more pixels",
+     .min = 1,
+     .max = 1e12},
     {0},
 };
 
 static const struct program program = {
     .name = "ccld-encode",
-    .summary = "Encodes images into a shard store of latents and CLOOB embeds.\n"
+    .summary = "Encodes images into a shard store of latents and CLOOB embeddings.\n"
                "Without PATH, reads a list of paths from standard input.",
     .usage = "[OPTION]... -o STORE [PATH]...",
     .options = option_table,
@@ -69,7 +121,7 @@ static const struct program program = {
 
 static int stop_pipe[2];
 
-/* The first signal asks the pipeline to finish its batch; the second does not wait. */
+/* The first signal lets the pipeline finish its batches; the second ends the program at once. */
 static void on_signal(int signal)
 {
     static volatile sig_atomic_t again;
@@ -84,30 +136,31 @@ static void on_signal(int signal)
 
 static void catch_signals(void)
 {
-    if (pipe2(stop_pipe, O_CLOEXEC))
+    if (pipe2(stop_pipe, O_CLOEXEC) != 0)
         die("cannot make a pipe: %s", strerror(errno));
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
 
-static void open_models(struct encode_models *m, struct shard_info *info, struct device **device)
+static void open_networks(struct encode_networks *n, struct shard_info *info,
+                          struct device **device)
 {
     struct error e;
-    *device = chosen_device();
+    *device = program_open_device();
     (*device)->advice = "a smaller --batch-size";
-    *m = (struct encode_models){
-        .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
+    *n = (struct encode_networks){
+        .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
         .embed_dtype = options.embed_dtype == 0 ? DTYPE_F32 : DTYPE_F16,
     };
-    if (model_open(&m->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, *device, &e))
+    if (model_open(&n->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, *device, &e) != 0)
         die("%s", e.text);
-    struct size2d size = model_image_size(&m->model->autoencoder_part, options.size);
-    m->height = size.height;
-    m->width = size.width;
-    tape_init(&m->tape, *device);
-    if (encode_models_describe(info, m, &e))
+    struct size2d size = model_image_size(&n->model->autoencoder_part, options.size);
+    n->height = size.height;
+    n->width = size.width;
+    tape_init(&n->tape, *device);
+    if (encode_networks_describe(info, n, &e) != 0)
         die("cannot encode with this model: %s", e.text);
 }
 
@@ -116,7 +169,7 @@ static void open_paths(struct path_source *paths, int operands, char **argv)
     if (operands > 0)
         path_source_arguments(paths, operands, argv + 1);
     else if (isatty(STDIN_FILENO))
-        die_usage("no paths: name files, or give a list of paths on standard input");
+        die_usage("no paths: name files, or pipe a list of paths to standard input");
     else
         path_source_stream(paths, STDIN_FILENO, options.nul ? '\0' : '\n');
 }
@@ -137,17 +190,16 @@ static void summarize(const struct encode_counts *c, struct shard_writer *store,
     struct latent_statistics statistics = shard_writer_statistics(store);
     if (statistics.count > 0)
         snprintf(scale, sizeof scale, ", scale factor %.4f", latent_statistics_scale(&statistics));
-    long long records = shard_writer_count(store);
-    inform("%s%lld encoded, %lld skipped, %lld failed in %s (%.2f images/s); '%s' has %lld "
-           "record%s%s",
-           c->interrupted ? "interrupted: " : "", (long long)c->encoded,
-           (long long)(c->skipped + c->duplicates), (long long)c->failed,
+    int64_t records = shard_writer_count(store);
+    inform("%s%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64 " failed in %s (%.2f images/s); "
+           "'%s' has %" PRId64 " record%s%s",
+           c->interrupted ? "interrupted: " : "", c->encoded, c->skipped + c->duplicates, c->failed,
            format_duration(duration, seconds), seconds > 0 ? (double)c->encoded / seconds : 0.0,
            options.store, records, records == 1 ? "" : "s", scale);
 }
 
-/* 0, or 1 with the reason printed. */
-static int judge(const struct encode_counts *c)
+/* The exit status: 0, or 1 after printing the reason. */
+static int exit_status(const struct encode_counts *c)
 {
     double percent = 100.0 * (double)c->failed / (double)c->listed;
     if (c->interrupted)
@@ -157,13 +209,13 @@ static int judge(const struct encode_counts *c)
         return 1;
     }
     if (c->bad_latents > 0) {
-        warn("%lld files gave latents that cannot be stored: is the model sound?",
-             (long long)c->bad_latents);
+        warn("%" PRId64 " files have latents that cannot be stored: the model may be damaged",
+             c->bad_latents);
         return 1;
     }
     if (percent > options.max_failures) {
-        warn("%lld of %lld files failed, more than %g%%", (long long)c->failed,
-             (long long)c->listed, options.max_failures);
+        warn("%" PRId64 " of %" PRId64 " files failed, more than %g%%", c->failed, c->listed,
+             options.max_failures);
         return 1;
     }
     return 0;
@@ -178,16 +230,16 @@ int main(int argc, char **argv)
     open_paths(&paths, operands, argv);
 
     struct error e;
-    struct encode_models models;
+    struct encode_networks networks;
     struct shard_info info;
     struct device *device;
-    open_models(&models, &info, &device);
+    open_networks(&networks, &info, &device);
     struct encoder encoder;
-    encode_models_encoder(&encoder, &models, &info);
+    encode_networks_encoder(&encoder, &networks, &info);
 
     struct shard_writer *store;
     struct shard_writer_options store_options = {.shard_size = options.shard_size};
-    if (shard_writer_open(&store, options.store, &info, &store_options, &e))
+    if (shard_writer_open(&store, options.store, &info, &store_options, &e) != 0)
         die("cannot write to store '%s': %s", options.store, e.text);
     FILE *rejects = open_rejects();
     catch_signals();
@@ -200,26 +252,26 @@ int main(int argc, char **argv)
     };
     struct encode_counts counts;
     double begin = seconds_now();
-    int rc = encode_run(&encoder, &paths, store, &run, &counts, &e);
+    int status = encode_run(&encoder, &paths, store, &run, &counts, &e);
     double seconds = seconds_now() - begin;
-    int status = 1;
-    if (rc)
-        warn("cannot go on with store '%s': %s", options.store, e.text);
+    int code = 1;
+    if (status != 0)
+        warn("cannot continue with store '%s': %s", options.store, e.text);
     else if (counts.listed == 0 && !counts.interrupted)
         warn("the list of paths is empty");
     else
-        status = judge(&counts);
+        code = exit_status(&counts);
     if (counts.listed > 0)
         summarize(&counts, store, seconds);
-    if (rejects && fclose(rejects)) {
+    if (rejects && fclose(rejects) != 0) {
         warn("cannot write '%s': %s", options.rejects, strerror(errno));
-        status = 1;
+        code = 1;
     }
     shard_writer_close(store);
     path_source_release(&paths);
-    encode_models_release(&models); /* what it recorded is of the tape's device */
-    tape_release(&models.tape);
-    model_close(models.model);
+    encode_networks_release(&networks);
+    tape_release(&networks.tape);
+    model_close(networks.model);
     device_close(device);
-    return status;
+    return code;
 }

@@ -264,7 +264,7 @@ static void open_images(int operands, char **argv)
     struct image_set_options set = {
         .height = options.size.height,
         .width = options.size.width,
-        .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
+        .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
         .holdout = fit.loop.options.holdout,
         .is_signed = true,

@@ -219,7 +219,7 @@ static struct image_set *open_images(const struct cloob_sizes *sizes)
     struct image_set_options set = {
         .height = side,
         .width = side,
-        .color = options.pil_compat ? PREP_PIL : PREP_DISPLAY,
+        .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
         .holdout = fit.loop.options.holdout,
         .captions = true,

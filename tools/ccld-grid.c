@@ -1,4 +1,4 @@
-/* Puts the images of a stream or of files on one sheet and writes it as PNG. */
+/* Arranges the images of a stream or of files in a grid and writes it as PNG. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,26 +21,26 @@ static const struct option option_table[] = {
      .kind = OPTION_INT,
      .value = &options.columns,
      .argument = "N",
-     .help = "images in a row, 0 for a sheet about as high as wide",
+     .help = "images per row, 0 for about as many rows as columns",
      .max = GRID_MAX_IMAGES},
     {.name = "padding",
      .letter = 'p',
      .kind = OPTION_INT,
      .value = &options.padding,
      .argument = "PIXELS",
-     .help = "black space around every image",
+     .help = "width of the margin between and around images",
      .max = 10000},
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_STRING,
      .value = &options.output,
      .argument = "FILE",
-     .help = "write the PNG there instead of to standard output"},
+     .help = "write the PNG to FILE, not to standard output"},
     {.name = "max-pixels",
      .kind = OPTION_INT,
      .value = &options.max_pixels,
      .argument = "N",
-     .help = "refuse an image of more pixels",
+     .help = "reject images with more pixels",
      .min = 1,
      .max = 1e12},
     {0},
@@ -48,7 +48,8 @@ static const struct option option_table[] = {
 
 static const struct program program = {
     .name = "ccld-grid",
-    .summary = "Puts images on one sheet and writes it as PNG.",
+    .summary = "Arranges images in a grid and writes it as a PNG image.\n"
+               "Without FILE, or if FILE is -, reads an image stream from standard input.",
     .usage = "[OPTION]... [FILE]...",
     .options = option_table,
 };
@@ -57,8 +58,7 @@ static void read_images(struct grid *g, int files, char **paths)
 {
     struct error e;
     if (files == 0 && isatty(STDIN_FILENO))
-        die_usage(
-            "no images: standard input is a terminal; name files, or pipe an image stream in");
+        die_usage("no images: name files, or pipe an image stream to standard input");
     for (int i = 0; i < (files ? files : 1); i++) {
         bool from_stdin = files == 0 || strcmp(paths[i], "-") == 0;
         int status = from_stdin
@@ -68,7 +68,7 @@ static void read_images(struct grid *g, int files, char **paths)
             die("%s", e.text);
     }
     if (g->count == 0)
-        die("no images: %s", files ? "the files hold none" : "standard input is empty");
+        die("no images: %s", files ? "the files contain none" : "standard input is empty");
 }
 
 static void write_file(const struct image *sheet, const struct image_text *text, int texts)
@@ -79,9 +79,10 @@ static void write_file(const struct image *sheet, const struct image_text *text,
         die("cannot write '%s': %s", options.output, e.text);
     int fd = dup(file.fd);
     FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
-    int status = f ? png_write(f, sheet, text, texts, -1, &e) : error_errno(&e, "cannot open it");
+    int status = f ? png_write(f, sheet, text, texts, -1, &e)
+                   : error_errno(&e, "cannot open the temporary file");
     if (f)
-        fclose(f); /* png_write has flushed it */
+        fclose(f); /* png_write has flushed and checked it */
     if (status != 0)
         atomic_file_abandon(&file);
     else
@@ -102,14 +103,14 @@ int main(int argc, char **argv)
     struct image sheet = {0};
     int columns = options.columns ? (int)options.columns : grid_default_columns(g.count);
     if (grid_draw(&sheet, &g, columns, (int)options.padding, &e) != 0)
-        die("cannot draw the sheet: %s", e.text);
+        die("cannot draw the grid: %s", e.text);
     struct image_text text = {"parameters", grid_parameters(&g)};
     int texts = text.value ? 1 : 0;
     if (options.output)
         write_file(&sheet, &text, texts);
     else if (png_write(stdout, &sheet, &text, texts, -1, &e) != 0)
         output_failed(&e);
-    inform("%d image%s of %dx%d on a sheet of %dx%d", g.count, g.count == 1 ? "" : "s",
+    inform("%d image%s of %dx%d in a grid of %dx%d", g.count, g.count == 1 ? "" : "s",
            g.images[0].width, g.images[0].height, sheet.width, sheet.height);
     free(text.value);
     image_release(&sheet);

@@ -1,4 +1,4 @@
-/* Samples pictures for text and image prompts and writes them as an image stream. */
+/* Samples images for text and image prompts and writes them as an image stream. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ static struct {
     .batch_size = 4,
     .guidance = 3,
     .guidance_start = 1,
-    .embed_noise = NAN, /* the checkpoint's */
+    .embed_noise = NAN, /* as the checkpoint was trained */
     .starting_time = 0.9,
 };
 
@@ -48,83 +48,83 @@ static const struct option option_table[] = {
      .kind = OPTION_STRING,
      .value = &options.model.checkpoint,
      .argument = "FILE",
-     .help = "the diffusion model, in place of the folder's"},
+     .help = "load the diffusion model from FILE, not from the folder"},
     {.name = "autoencoder",
      .kind = OPTION_STRING,
      .value = &options.model.autoencoder,
      .argument = "FILE",
-     .help = "the autoencoder, in place of the folder's"},
+     .help = "load the autoencoder from FILE"},
     {.name = "cloob",
      .kind = OPTION_STRING,
      .value = &options.model.cloob,
      .argument = "FILE",
-     .help = "the CLOOB model, in place of the folder's"},
+     .help = "load CLOOB from FILE"},
     {.name = "weights",
      .kind = OPTION_CHOICE,
      .value = &options.pick,
      .argument = "WHICH",
-     .help = "averaged or last weights, where a checkpoint has both",
+     .help = "averaged (EMA) or raw weights, if the checkpoint has both",
      .choices = pick_names},
     {.name = "autoencoder-scale",
      .kind = OPTION_FLOAT,
      .value = &options.autoencoder_scale,
      .argument = "X",
-     .help = "latents are multiplied by it to be decoded, 0 for what the checkpoint says",
+     .help = "scale factor of the latents, 0 for the checkpoint's",
      .max = 1e6},
     {.name = "prompts",
      .kind = OPTION_STRING,
      .value = &options.prompts,
      .argument = "FILE",
-     .help = "every line is the prompt of a picture of its own (- is standard input)"},
+     .help = "read prompts from FILE, one per line (- is standard input)"},
     {.name = "images",
      .kind = OPTION_LIST,
      .value = &options.images,
      .argument = "FILE[:WEIGHT]",
-     .help = "an image as prompt, combined with the others; may be repeated"},
+     .help = "image prompt, combined with the other prompts; may be repeated"},
     {.name = "guidance",
      .kind = OPTION_FLOAT,
      .value = &options.guidance,
      .argument = "X",
-     .help = "weight of prompts that give none",
+     .help = "guidance scale: the weight of prompts without one",
      .min = -CONDITIONING_MAX_WEIGHT,
      .max = CONDITIONING_MAX_WEIGHT},
     {.name = "guidance-start",
      .kind = OPTION_FLOAT,
      .value = &options.guidance_start,
      .argument = "T",
-     .help = "timestep from which on there is guidance: pictures differ more where it is below 1",
+     .help = "guide only at timesteps of at most T; below 1, images vary more",
      .max = 1},
     {.name = "number",
      .letter = 'n',
      .kind = OPTION_INT,
      .value = &options.count,
      .argument = "N",
-     .help = "images of each picture",
+     .help = "images per prompt",
      .min = 1,
      .max = 1e9},
     {.name = "first",
      .kind = OPTION_INT,
      .value = &options.first,
      .argument = "I",
-     .help = "make images I to I+N-1 of the seed's sequence",
+     .help = "number of the first image in the seed's sequence",
      .max = 1e9},
     {.name = "seed",
      .kind = OPTION_SEED,
      .value = &options.seed,
      .argument = "S",
-     .help = "where the noise comes from"},
+     .help = "random seed of the noise"},
     {.name = "embed-noise",
      .kind = OPTION_FLOAT,
      .value = &options.embed_noise,
      .argument = "X",
-     .help = "noise added to the prompts' embeds, times their length; else what the checkpoint "
-             "was trained with",
+     .help = "noise added to the prompts' embeddings, relative to their length "
+             "(default: as in training)",
      .max = 1e3},
     {.name = "steps",
      .kind = OPTION_INT,
      .value = &options.steps,
      .argument = "N",
-     .help = "times of the schedule to visit",
+     .help = "number of sampling steps",
      .min = 1,
      .max = 100000},
     {.name = "method",
@@ -137,89 +137,71 @@ static const struct option option_table[] = {
      .kind = OPTION_FLOAT,
      .value = &options.eta,
      .argument = "X",
-     .help = "noise that ddim adds: 0 for none, 1 for as much as ddpm",
+     .help = "noise added by ddim: 0 for none, 1 for as much as ddpm",
      .max = 1},
     {.name = "schedule",
      .kind = OPTION_CHOICE,
      .value = &options.schedule,
      .argument = "NAME",
-     .help = "which times are visited",
+     .help = "noise schedule",
      .choices = schedule_names},
     {.name = "size",
      .kind = OPTION_SIZE,
      .value = &options.size,
      .argument = "HxW",
-     .help = "pixels of a picture, multiples of 64 with most models, 0 for what the "
-             "checkpoint was trained on, else 256",
-     .min = 0,
+     .help = "image size in pixels, 0 for the size the checkpoint was trained on, else 256",
      .max = 16384},
     {.name = "init",
      .kind = OPTION_STRING,
      .value = &options.init,
      .argument = "IMAGE",
-     .help = "start from this image and not from noise alone"},
+     .help = "start from IMAGE with noise added, instead of pure noise"},
     {.name = "starting-timestep",
      .kind = OPTION_FLOAT,
      .value = &options.starting_time,
      .argument = "T",
-     .help = "with --init: begin below this time; the more, the less is left of the image",
+     .help = "with --init: start below T; the higher, the less of the image remains",
      .max = 1},
     {.name = "batch-size",
      .letter = 'b',
      .kind = OPTION_INT,
      .value = &options.batch_size,
      .argument = "N",
-     .help = "images sampled at a time; decides memory, not results",
+     .help = "images sampled together; affects memory use, not results",
      .min = 1,
      .max = 4096},
     {.name = "low-memory",
      .kind = OPTION_FLAG,
      .value = &options.low_memory,
-     .help = "one image and one condition at a time: slower, in little memory"},
+     .help = "sample one image and one condition at a time: slower, uses little memory"},
     {0},
 };
 
 static const struct program program = {
     .name = "ccld-plms",
-    .summary = "Samples pictures for prompts; writes them as a stream of PPM images.\n"
-               "Prompts are TEXT[:WEIGHT]. All PROMPTs together make one picture; without any,\n"
-               "each line of standard input is a picture of its own.",
+    .summary = "Samples images for prompts and writes them as a stream of PPM images.\n"
+               "A prompt is TEXT[:WEIGHT]. All PROMPT arguments are combined into one image;\n"
+               "without arguments, each line of standard input is the prompt of an image.",
     .usage = "[OPTION]... [PROMPT]...",
     .options = option_table,
 };
-
-static void read_lines(struct conditionings *c)
-{
-    struct error e;
-    bool from_stdin = !options.prompts || strcmp(options.prompts, "-") == 0;
-    char *source = from_stdin ? xstrdup("standard input") : xasprintf("'%s'", options.prompts);
-    FILE *f = from_stdin ? stdin : fopen(options.prompts, "r");
-    if (!f) {
-        error_errno(&e, "cannot open %s", source);
-        die("%s", e.text);
-    }
-    if (conditionings_add_lines(c, f, source, &options.images, options.guidance, &e) != 0)
-        die("%s", e.text);
-    if (!from_stdin)
-        fclose(f);
-    free(source);
-}
 
 static struct conditionings read_prompts(int prompts, char **prompt)
 {
     struct conditionings c = {0};
     struct error e;
     if (prompts && options.prompts)
-        die_usage("prompts as arguments and --prompts do not go together");
+        die_usage("prompts as arguments and --prompts cannot be combined");
     bool terminal = !prompts && !options.prompts && isatty(STDIN_FILENO);
-    if (!prompts && !terminal)
-        read_lines(&c);
+    if (!prompts && !terminal &&
+        conditionings_add_file(&c, options.prompts, &options.images, options.guidance, &e) != 0)
+        die("%s", e.text);
     bool images_alone = c.count == 0 && !options.prompts && options.images.count > 0;
     if ((prompts || images_alone) && conditionings_add(&c, prompts, (const char *const *)prompt,
                                                        &options.images, options.guidance, &e) != 0)
         die("%s", e.text);
     if (c.count == 0 && terminal)
-        die_usage("no prompts: give them as arguments, with --prompts or on standard input");
+        die_usage("no prompts: pass them as arguments, with --prompts or on standard input");
     if (c.count == 0 && options.prompts && strcmp(options.prompts, "-") != 0)
         die("no prompts: '%s' has no text", options.prompts);
     if (c.count == 0)
@@ -233,7 +215,7 @@ static void embed_prompts(struct conditionings *c, struct tape *t, struct model 
     const struct cloob_sizes *sizes = cloob_sizes(m->cloob);
     bool texts = c->items[0].texts > 0;
     if (sizes->embed_width != unet_sizes(m->unet)->embed_width)
-        die("'%s' makes embeds of %" PRId64 " numbers, '%s' takes %" PRId64, m->cloob_part.path,
+        die("'%s' makes embeddings of %" PRId64 " numbers, '%s' needs %" PRId64, m->cloob_part.path,
             sizes->embed_width, m->unet_part.path, unet_sizes(m->unet)->embed_width);
     if (texts && !sizes->has_text)
         die("'%s' has no text tower", m->cloob_part.path);
@@ -245,7 +227,7 @@ static void embed_prompts(struct conditionings *c, struct tape *t, struct model 
     device_trim(t->device);
 }
 
-/* The folder's name, or that of a checkpoint of its own. */
+/* The name of the model's folder, or of a checkpoint outside one, without its suffix. */
 static char *model_name(const char *checkpoint)
 {
     char *path = realpath(checkpoint, NULL);
@@ -265,8 +247,8 @@ static char *model_name(const char *checkpoint)
 
 struct writer {
     const struct conditionings *conditionings;
+    const struct sample_options *sample;
     const char *model;
-    double embed_noise;
     int64_t written;
 };
 
@@ -274,28 +256,8 @@ static int write_image(void *context, const struct image *image, int conditionin
                        struct error *e)
 {
     struct writer *w = context;
-    const struct conditioning *c = &w->conditionings->items[conditioning];
     struct image_remarks remarks = {0};
-    char number[40];
-    image_remarks_set(&remarks, "prompt", c->label);
-    snprintf(number, sizeof number, "%" PRIu64, options.seed);
-    image_remarks_set(&remarks, "seed", number);
-    snprintf(number, sizeof number, "%" PRId64, index);
-    image_remarks_set(&remarks, "index", number);
-    snprintf(number, sizeof number, "%" PRId64, options.steps);
-    image_remarks_set(&remarks, "steps", number);
-    image_remarks_set(&remarks, "method", sampler_method_names[options.method]);
-    snprintf(number, sizeof number, "%.9g", c->guidance);
-    image_remarks_set(&remarks, "guidance", number);
-    if (options.guidance_start < 1) {
-        snprintf(number, sizeof number, "%.9g", options.guidance_start);
-        image_remarks_set(&remarks, "guidance_start", number);
-    }
-    if (w->embed_noise > 0) {
-        snprintf(number, sizeof number, "%.9g", w->embed_noise);
-        image_remarks_set(&remarks, "embed_noise", number);
-    }
-    image_remarks_set(&remarks, "model", w->model);
+    sample_remarks(&remarks, w->sample, &w->conditionings->items[conditioning], index, w->model);
     if (image_stream_write(stdout, image, &remarks, e) != 0)
         output_failed(e);
     image_remarks_release(&remarks);
@@ -314,7 +276,7 @@ static double autoencoder_scale(const struct model *m)
     if (options.autoencoder_scale > 0)
         return options.autoencoder_scale;
     if (!(stored > 0))
-        die("'%s' does not say its autoencoder scale: give it with --autoencoder-scale",
+        die("'%s' does not record its autoencoder scale: pass it with --autoencoder-scale",
             m->unet_part.path);
     return stored;
 }
@@ -322,21 +284,22 @@ static double autoencoder_scale(const struct model *m)
 int main(int argc, char **argv)
 {
     int prompts = options_parse(&program, argc, argv);
-    output_begin_binary("pipe it into ccld-grid, or redirect it");
+    output_begin_binary("pipe it to ccld-grid, or redirect it");
     if (options.eta > 0 && options.method != SAMPLER_DDIM)
-        die_usage("--eta only goes with --method ddim");
+        die_usage("--eta requires --method ddim");
     if (option_given("starting-timestep") && !options.init)
-        die_usage("--starting-timestep only goes with --init");
+        die_usage("--starting-timestep requires --init");
     options.model.pick = options.pick;
     struct conditionings conditionings = read_prompts(prompts, argv + 1);
 
     struct error e;
-    struct device *device = chosen_device();
+    struct device *device = program_open_device();
     device->advice = "a smaller --batch-size, or --low-memory";
     struct tape tape;
     struct model *m;
     tape_init(&tape, device);
-    if (model_open(&m, &options.model, MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET, device, &e))
+    if (model_open(&m, &options.model, MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET, device, &e) !=
+        0)
         die("%s", e.text);
     struct size2d size = model_image_size(&m->unet_part, options.size);
     struct sample_options sample = {
@@ -362,14 +325,13 @@ int main(int argc, char **argv)
     embed_prompts(&conditionings, &tape, m);
 
     char *name = model_name(m->unet_part.path), duration[32];
-    struct writer writer = {
-        .conditionings = &conditionings, .model = name, .embed_noise = sample.embed_noise};
+    struct writer writer = {.conditionings = &conditionings, .sample = &sample, .model = name};
     double started = seconds_now();
     if (sample_run(&tape, &sample, m->unet, m->kl, &conditionings, write_image, &writer, &e) != 0)
         die("%s", e.text);
     inform("%" PRId64 " image%s in %s, autoencoder scale %.9g%s", writer.written,
            writer.written == 1 ? "" : "s", format_duration(duration, seconds_now() - started),
-           sample.autoencoder_scale, options.autoencoder_scale > 0 ? "" : " (the checkpoint's)");
+           sample.autoencoder_scale, options.autoencoder_scale > 0 ? "" : " (from the checkpoint)");
     free(name);
     model_close(m);
     conditionings_release(&conditionings);

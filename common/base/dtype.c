@@ -51,12 +51,12 @@ static inline uint32_t bits_of_float(float f)
     return u;
 }
 
-/* The conversions are branch-free selects, so that the compiler can vectorise the loops below. */
+/* The conversions are branch-free selects, which lets the compiler vectorize the loops below. */
 
 static inline float half_to_float(uint16_t h)
 {
     uint32_t magnitude = (uint32_t)(h & 0x7fff) << 13, sign = (uint32_t)(h & 0x8000) << 16;
-    /* Moves the exponent from bias 15 to 127; infinity and NaN need the rest of the way. */
+    /* Changes the exponent's bias from 15 to 127; infinity and NaN need the maximum exponent. */
     uint32_t normal = magnitude + (magnitude >= 0x0f800000u ? 0x70000000u : 0x38000000u);
     /* A subnormal is its ten bits times 2^-24. */
     uint32_t subnormal = bits_of_float((float)(int32_t)(h & 0x3ff) * 0x1p-24f);
@@ -93,17 +93,7 @@ uint16_t f32_to_f16(float f)
     return float_to_half(f);
 }
 
-float bf16_to_f32(uint16_t b)
-{
-    return float_from_bits((uint32_t)b << 16);
-}
-
-uint16_t f32_to_bf16(float f)
-{
-    return float_to_bfloat(f);
-}
-
-/* Sources may be unaligned (tensors inside mapped files), so elements are copied out. */
+/* Sources may be unaligned (tensors in mapped files), so elements are copied with memcpy. */
 #define CONVERT_LOOP(type, expression)                                                             \
     for (size_t i = 0; i < n; i++) {                                                               \
         type x;                                                                                    \

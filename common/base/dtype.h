@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stdbool.h>
 
-/* Element types, as safetensors names them. */
+/* Element types, named as in safetensors. */
 enum dtype {
     DTYPE_F32,
     DTYPE_F16,
@@ -20,16 +20,15 @@ enum dtype {
     DTYPE_COUNT
 };
 
-size_t dtype_size(enum dtype d);                   /* bytes of one element */
+size_t dtype_size(enum dtype d);                   /* bytes per element */
 const char *dtype_name(enum dtype d);              /* "F32", "BF16", "BOOL" ... */
-bool dtype_parse(enum dtype *d, const char *name); /* of safetensors' names */
+bool dtype_parse(enum dtype *d, const char *name); /* false: unknown name */
 
 float f16_to_f32(uint16_t h);
 uint16_t f32_to_f16(float f); /* round to nearest even; overflow gives infinity */
-float bf16_to_f32(uint16_t b);
-uint16_t f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
 
-/* n contiguous elements, any dtype to float and float to F32, F16 or BF16. */
+/* Convert n contiguous elements: from any dtype to float, and from float to F32, F16 or BF16, which
+ * round to nearest even. Unaligned pointers are allowed on the dtype's side. */
 void dtype_to_f32(float *dst, enum dtype d, const void *src, size_t n);
 void dtype_from_f32(enum dtype d, void *dst, const float *src, size_t n);
 

@@ -25,7 +25,7 @@ int error_errno(struct error *e, const char *format, ...)
         int n = vsnprintf(e->text, sizeof e->text, format, args);
         va_end(args);
         if (n >= 0 && (size_t)n < sizeof e->text) {
-            char reason[128]; /* GNU strerror_r may return a string of its own */
+            char reason[128]; /* GNU strerror_r may ignore it and return a static string */
             snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s",
                      strerror_r(number, reason, sizeof reason));
         }
@@ -42,7 +42,7 @@ int error_prefix(struct error *e, const char *format, ...)
         va_start(args, format);
         int n = vsnprintf(e->text, sizeof e->text, format, args);
         va_end(args);
-        if (n >= 0 && (size_t)n + 3 < sizeof e->text) { /* what does not fit is cut off */
+        if (n >= 0 && (size_t)n + 3 < sizeof e->text) { /* truncates what does not fit */
             size_t room = sizeof e->text - (size_t)n - 3, length = strnlen(old.text, room);
             memcpy(e->text + n, ": ", 2);
             memcpy(e->text + n + 2, old.text, length);

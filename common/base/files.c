@@ -14,7 +14,7 @@
 int file_map(struct mapped_file *m, const char *path, struct error *e)
 {
     *m = (struct mapped_file){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* opening a FIFO must not block */
     if (fd < 0)
         return error_set(e, "%s", strerror(errno));
     struct stat st;
@@ -90,34 +90,18 @@ int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, stru
     if (fd < 0)
         return error_set(e, "%s", strerror(errno));
     struct stat st;
-    int result;
+    int status;
     if (fstat(fd, &st) < 0)
-        result = error_set(e, "%s", strerror(errno));
+        status = error_set(e, "%s", strerror(errno));
     else if (S_ISDIR(st.st_mode))
-        result = error_set(e, "is a directory");
+        status = error_set(e, "is a directory");
     else if (S_ISREG(st.st_mode) && (uintmax_t)st.st_size > limit)
-        result = error_set(e, "larger than %zu bytes", limit);
+        status = error_set(e, "larger than %zu bytes", limit);
     else
-        result =
+        status =
             read_all(data, size, fd, limit, S_ISREG(st.st_mode) ? (size_t)st.st_size : 65536, e);
     close(fd);
-    return result;
-}
-
-int write_all(int fd, const void *buf, size_t size, struct error *e)
-{
-    const uint8_t *p = buf;
-    while (size > 0) {
-        ssize_t n = write(fd, p, size);
-        if (n < 0) {
-            if (errno == EINTR)
-                continue;
-            return error_set(e, "%s", strerror(errno));
-        }
-        p += n;
-        size -= (size_t)n;
-    }
-    return 0;
+    return status;
 }
 
 static char *folder_of(const char *path)
@@ -140,7 +124,7 @@ int atomic_file_open(struct atomic_file *f, const char *path, struct error *e)
     f->path = there && S_ISREG(st.st_mode) ? realpath(path, NULL) : xstrdup(path);
     if (!f->path)
         return error_set(e, "%s", strerror(errno));
-    if (there && !S_ISREG(st.st_mode)) { /* rename would put a file in the place of a device */
+    if (there && !S_ISREG(st.st_mode)) { /* rename would replace a device by a file */
         f->fd = open(path, O_WRONLY | O_CLOEXEC);
         if (f->fd >= 0)
             return 0;
@@ -158,7 +142,7 @@ int atomic_file_open(struct atomic_file *f, const char *path, struct error *e)
         atomic_file_abandon(f);
         return -1;
     }
-    mode_t mask = umask(0); /* mkstemp gives 0600 whatever the umask says */
+    mode_t mask = umask(0); /* mkostemp creates files with mode 0600, whatever the umask */
     umask(mask);
     fchmod(f->fd, 0666 & ~mask);
     return 0;
@@ -169,14 +153,14 @@ int atomic_file_commit(struct atomic_file *f, struct error *e)
     CHECK(f->fd >= 0);
     int fd = f->fd;
     f->fd = -1;
-    int failed = fsync(fd) < 0 && errno != EINVAL && errno != EROFS;
+    bool failed = fsync(fd) < 0 && errno != EINVAL && errno != EROFS;
     int number = errno;
     if (close(fd) < 0 && !failed) {
-        failed = 1;
+        failed = true;
         number = errno;
     }
     if (!failed && f->temporary && rename(f->temporary, f->path) < 0) {
-        failed = 1;
+        failed = true;
         number = errno;
     }
     if (failed) {
@@ -210,7 +194,7 @@ void atomic_file_abandon(struct atomic_file *f)
 int make_directories(const char *path, struct error *e)
 {
     char *copy = xstrdup(path);
-    int result = 0;
+    int status = 0;
     for (char *p = copy;; p++) {
         if (*p != '/' && *p != '\0')
             continue;
@@ -220,16 +204,16 @@ int make_directories(const char *path, struct error *e)
             int number = errno;
             struct stat st;
             if (stat(copy, &st) < 0)
-                result = error_set(e, "%s", strerror(number));
+                status = error_set(e, "%s", strerror(number));
             else if (!S_ISDIR(st.st_mode))
-                result = error_set(e, "'%s' is not a directory", copy);
+                status = error_set(e, "'%s' is not a directory", copy);
         }
         *p = separator;
-        if (separator == '\0' || result < 0)
+        if (separator == '\0' || status != 0)
             break;
     }
     free(copy);
-    return result;
+    return status;
 }
 
 char *path_join(const char *folder, const char *name)

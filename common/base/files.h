@@ -6,6 +6,7 @@
 #include <stdbool.h>
 
 #include "common/base/error.h"
+#include "common/base/write_all.h"
 
 /* A read-only private mapping of a regular file. */
 struct mapped_file {
@@ -16,18 +17,16 @@ struct mapped_file {
 int file_map(struct mapped_file *m, const char *path, struct error *e);
 void file_unmap(struct mapped_file *m);
 
-/* Reads a whole file of at most `limit` bytes; *data is malloc'ed with one zero byte behind it. */
+/* Reads a whole file of at most `limit` bytes; *data is malloc'ed and followed by a zero byte. */
 int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, struct error *e);
 
-/* Writes all of buf, through EINTR and short writes. */
-int write_all(int fd, const void *buf, size_t size, struct error *e);
-
-/* A file that appears under its name only when complete: a temporary beside it, then fsync, rename
- * and fsync of the folder. An abandoned one leaves nothing behind. A symbolic link stays and what
- * it points to is replaced; devices and pipes are written to as they are. */
+/* A file that appears under its name only when complete: it is written to a temporary file in the
+ * same folder, then fsynced and renamed, and the folder is fsynced. Abandoning it leaves nothing
+ * behind. A symbolic link is kept and its target replaced. Devices and pipes are written directly.
+ */
 struct atomic_file {
     int fd;
-    char *path, *temporary; /* temporary: NULL for a device or a pipe */
+    char *path, *temporary; /* temporary is NULL for a device or pipe */
 };
 int atomic_file_open(struct atomic_file *f, const char *path, struct error *e);
 int atomic_file_commit(struct atomic_file *f, struct error *e);
@@ -36,8 +35,10 @@ void atomic_file_abandon(struct atomic_file *f);
 int make_directories(const char *path, struct error *e); /* mkdir -p */
 char *path_join(const char *folder, const char *name);   /* malloc'ed */
 bool file_exists(const char *path);
-/* What is there in the folder of the running program's file, else in `installed`, a path from that
- * folder on; malloc'ed, NULL when it is in neither. */
+/* Looks for a file or folder called `name` next to the running program's executable, then in
+ * `installed`, a path relative to that folder. Returns its malloc'ed path, or NULL if there is
+ * none.
+ */
 char *find_beside_program(const char *name, const char *installed);
 
 #endif

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/files.h"
 #include "common/base/terminal.h"
+#include "common/base/write_all.h"
 
 static const char *program_name = "ccld";
 static enum verbosity verbosity = VERBOSITY_NORMAL;
@@ -20,11 +20,6 @@ void message_init(const char *argv0)
 {
     const char *slash = strrchr(argv0, '/');
     program_name = slash ? slash + 1 : argv0;
-}
-
-const char *message_program(void)
-{
-    return program_name;
 }
 
 void message_set_verbosity(enum verbosity v)
@@ -61,7 +56,7 @@ void terminal_set_line(const char *line)
         put(bottom_line);
 }
 
-/* One write per message, so that lines of several processes on one stderr stay whole. */
+/* One write per message keeps lines intact when several processes share stderr. */
 static void print_line(const char *format, va_list args)
 {
     char stack[1024], *line = stack;
@@ -166,7 +161,7 @@ void check_failed(const char *file, int line, const char *what)
 static void *or_die(void *p, size_t size)
 {
     if (!p)
-        die("out of memory (%zu bytes wanted)", size);
+        die("out of memory: cannot allocate %zu bytes", size);
     return p;
 }
 

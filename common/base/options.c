@@ -25,29 +25,29 @@ static const struct option common_table[] = {
      .kind = OPTION_INT,
      .value = &common_options.threads,
      .argument = "N",
-     .help = "threads to compute with, 0 for one per core",
+     .help = "number of threads, 0 for one per core",
      .min = 0,
      .max = 1024},
     {.name = "precision",
      .kind = OPTION_STRING,
      .value = &common_options.precision,
      .argument = "TYPE",
-     .help = "arithmetic: auto, fp32, bf16 or fp16"},
+     .help = "arithmetic precision: auto, fp32, bf16 or fp16"},
     {.name = "tf32",
      .kind = OPTION_FLAG,
      .value = &common_options.tf32,
-     .help = "let a GPU round fp32 products to TF32"},
+     .help = "allow TF32 in fp32 products on a GPU"},
     {.name = "quiet",
      .letter = 'q',
      .kind = OPTION_FLAG,
      .value = &want_quiet,
-     .help = "print warnings and errors only"},
+     .help = "print only warnings and errors"},
     {.name = "verbose",
      .letter = 'v',
      .kind = OPTION_FLAG,
      .value = &want_verbose,
-     .help = "say more about what is done"},
-    {.name = "help", .kind = OPTION_FLAG, .value = &want_help, .help = "print this and exit"},
+     .help = "print more details"},
+    {.name = "help", .kind = OPTION_FLAG, .value = &want_help, .help = "print this help and exit"},
     {.name = "version",
      .kind = OPTION_FLAG,
      .value = &want_version,
@@ -55,7 +55,7 @@ static const struct option common_table[] = {
     {0},
 };
 
-/* "--name" or "-x", as the user wrote it. */
+/* "--name" or "-x", as the user spelled it. */
 struct spelling {
     char text[80];
 };
@@ -153,7 +153,7 @@ static uint64_t parse_seed(const char *as, const char *text)
     errno = 0;
     unsigned long long v = strtoull(text, &end, 10);
     if (!isdigit((unsigned char)text[0]) || *end)
-        die_usage("option '%s': '%s' is not a whole number from 0", as, text);
+        die_usage("option '%s': '%s' is not a nonnegative whole number", as, text);
     if (errno == ERANGE)
         die_usage("option '%s': '%s' is too large", as, text);
     return v;
@@ -286,10 +286,10 @@ static void format_default(const struct option *o, char *buf, size_t size)
     buf[0] = '\0';
     switch (o->kind) {
     case OPTION_INT:
-        snprintf(buf, size, "%lld", (long long)*(int64_t *)o->value);
+        snprintf(buf, size, "%" PRId64, *(int64_t *)o->value);
         return;
     case OPTION_SEED:
-        snprintf(buf, size, "%llu", (unsigned long long)*(uint64_t *)o->value);
+        snprintf(buf, size, "%" PRIu64, *(uint64_t *)o->value);
         return;
     case OPTION_FLOAT:
         if (!isnan(*(double *)o->value))
@@ -368,7 +368,7 @@ static bool next_is_missing(int i, int argc)
     return i + 1 >= argc;
 }
 
-/* Parses argv[*i], which starts with "--", and steps over a separate argument. */
+/* Parses argv[*i], which starts with "--", and advances *i past a separate argument. */
 static void parse_long(const struct program *p, int argc, char **argv, int *i)
 {
     const char *name = argv[*i] + 2, *equals = strchr(name, '=');
@@ -391,7 +391,7 @@ static void parse_long(const struct program *p, int argc, char **argv, int *i)
     }
 }
 
-/* Parses argv[*i] = "-abc": flags, the last of which may take the rest or the next word. */
+/* Parses argv[*i] = "-abc": flags, or a last option whose argument is the rest or the next word. */
 static void parse_short(const struct program *p, int argc, char **argv, int *i)
 {
     for (const char *c = argv[*i] + 1; *c; c++) {
@@ -443,7 +443,7 @@ void options_apply_common(void)
     threads_init((int)common_options.threads);
 }
 
-static void default_from(const char *variable, const char **value)
+static void take_default(const char *variable, const char **value)
 {
     const char *text = getenv(variable);
     if (text && *text)
@@ -453,8 +453,8 @@ static void default_from(const char *variable, const char **value)
 int options_parse(const struct program *p, int argc, char **argv)
 {
     message_init(p->name);
-    default_from("CCLD_DEVICE", &common_options.device);
-    default_from("CCLD_PRECISION", &common_options.precision);
+    take_default("CCLD_DEVICE", &common_options.device);
+    take_default("CCLD_PRECISION", &common_options.precision);
     int operands = 0;
     bool options_over = false;
     for (int i = 1; i < argc; i++) {

@@ -5,8 +5,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Random words and normals, the same bits wherever they are drawn: compiled by C compilers (without
- * contraction to FMA) and for GPUs. Only operations that IEEE 754 rounds one way are used: no libm.
+/* Random words and normals that are bit-identical everywhere: C compilers (without FMA contraction)
+ * and nvcc compile the same code. It uses only operations that IEEE 754 defines exactly: no libm.
  */
 #ifdef __CUDACC__
 #define PHILOX_INLINE static __device__ __forceinline__
@@ -40,8 +40,8 @@ PHILOX_INLINE void philox_words(uint32_t out[4], const uint32_t counter[4], cons
     out[0] = c0, out[1] = c1, out[2] = c2, out[3] = c3;
 }
 
-/* ln u of a normal u > 0, to 2e-12 relative: u = 2^e m with m in (0.7, 1.42), and with
- * s = (m - 1) / (m + 1), ln m = 2 (s + s^3/3 + s^5/5 + ...). */
+/* ln u of a normal number u > 0, with a relative error of 2e-12: u = 2^e m with m in (0.7, 1.42),
+ * and ln m = 2 (s + s^3/3 + s^5/5 + ...) with s = (m - 1) / (m + 1). */
 PHILOX_INLINE double philox_log(float u)
 {
     uint32_t bits;
@@ -68,8 +68,8 @@ PHILOX_INLINE double philox_log(float u)
     return PHILOX_ADD(PHILOX_MUL((double)exponent, 0.69314718055994531), of_mantissa);
 }
 
-/* Sine and cosine of an angle in [0, 7], to 1e-12: Taylor's series within an eighth of a turn of
- * the nearest quarter. */
+/* Sine and cosine of an angle in [0, 7], to 1e-12: Taylor series within an eighth of a turn of the
+ * nearest quarter turn. */
 PHILOX_INLINE void philox_sincos(double angle, double *sine, double *cosine)
 {
     int quarter = (int)PHILOX_ADD(PHILOX_MUL(angle, 0.63661977236758134), 0.5);
@@ -93,9 +93,9 @@ PHILOX_INLINE void philox_sincos(double angle, double *sine, double *cosine)
     *cosine = (quarter + 1) & 2 ? -cosine_of : cosine_of;
 }
 
-/* Two words to two normals with the float rounding of cuRAND's Box-Muller: u = (x + 1/2) / 2^32 and
- * the angle (y + 1/2) 2 pi / 2^32, both from words rounded to float first; sine comes first. u
- * never is 0, so that the largest magnitude is sqrt(66 ln 2). */
+/* Converts two words to two normals, rounding to float as cuRAND's Box-Muller does: u = (x + 1/2) /
+ * 2^32, angle (y + 1/2) 2 pi / 2^32, both from words rounded to float first; the sine comes first.
+ * u is never 0, so the largest magnitude is sqrt(66 ln 2). */
 PHILOX_INLINE void philox_normals(float *first, float *second, uint32_t x, uint32_t y)
 {
     const double turn = 0x1.921fb6p-30; /* 2.3283064e-10f * 6.2831855f */

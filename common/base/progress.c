@@ -108,8 +108,8 @@ __attribute__((format(printf, 4, 5))) static int append(char *line, size_t size,
     return added < 0 ? n : n + added;
 }
 
-/* Cuts to the terminal's width without splitting a UTF-8 sequence. A byte counts as a column, which
- * errs on the short side. */
+/* Truncates to the width of the terminal without splitting a UTF-8 sequence. Counts a byte as a
+ * column, which errs on the short side. */
 static void fit_terminal(char *line)
 {
     struct winsize w;
@@ -130,9 +130,9 @@ static void compose(const struct progress *p, char *line, size_t size, int64_t d
 {
     double elapsed = now - p->started, rate = elapsed > 0 ? (double)done / elapsed : 0;
     char left[32];
-    int n = append(line, size, 0, "%s: %lld", p->label, (long long)done);
+    int n = append(line, size, 0, "%s: %" PRId64, p->label, done);
     if (p->total >= 0)
-        n = append(line, size, n, " of %lld", (long long)p->total);
+        n = append(line, size, n, " of %" PRId64, p->total);
     n = append(line, size, n, " %s", p->unit);
     if (rate >= 1 || (rate > 0 && elapsed < 1))
         n = append(line, size, n, ", %.1f/s", rate);

@@ -3,14 +3,15 @@
 
 #include <stdint.h>
 
-/* One line on stderr, only when stderr is a terminal and not with -q, redrawn at most ten times a
- * second: label, done of total, rate, time left, then the caller's own text. */
+/* A progress line on stderr, redrawn at most ten times a second: label, done of total, rate, time
+ * left, then the caller's text. Shown only if stderr is a terminal, and not with -q. */
 struct progress;
 
-/* total < 0: not known, so no time left is shown. unit: plural noun, e.g. "images". */
+/* Returns NULL if no progress is shown; the functions below accept that. total < 0: unknown, so no
+ * time left is shown. unit is a plural noun, e.g. "images". */
 struct progress *progress_start(const char *label, const char *unit, int64_t total);
 void progress_set_total(struct progress *p, int64_t total);
-/* done: absolute count. detail may be NULL. Cheap enough to call for every item. NULL p is fine. */
+/* done is the absolute count; detail may be NULL. Cheap enough to call for every item. */
 void progress_update(struct progress *p, int64_t done, const char *detail);
 /* Erases the line and frees p. */
 void progress_finish(struct progress *p);

@@ -23,8 +23,8 @@ void rng_torch_normal(float *out, size_t n, uint64_t seed, uint64_t first)
     }
 }
 
-/* Purpose in the upper 6 bits, step in the lower 26. Purposes are never 0, so that these counters
- * never meet those of rng_torch_normal. */
+/* Purpose in the upper 6 bits, step in the lower 26. Purposes are never 0, so these counters never
+ * coincide with those of rng_torch_normal. */
 static uint32_t purpose_and_step(enum rng_purpose purpose, uint32_t step)
 {
     CHECK((unsigned)purpose > 0 && (unsigned)purpose < 64 && step < UINT32_C(1) << 26);

@@ -13,9 +13,9 @@
 #define SPIN_NANOSECONDS 40000
 #define MAX_THREADS      1024
 
-/* A job is published by raising `generation`; helpers join while it is open, take chunks by index
- * from `next`, and leave. `active` counts helpers inside; the caller waits for it to reach zero, so
- * the job's fields are never read after parallel_for returned. */
+/* Incrementing `generation` publishes a job. Helpers join while it is open, take chunks by index
+ * from `next`, and leave. `active` counts the helpers inside; the caller waits until it is zero, so
+ * the job's fields are never read after parallel_for has returned. */
 static struct {
     pthread_mutex_t turn;  /* one job at a time */
     pthread_mutex_t sleep; /* guards the two condition variables */
@@ -28,7 +28,7 @@ static struct {
     atomic_bool quit;
     atomic_int sleepers; /* helpers asleep on `work` */
     atomic_bool waiting; /* the caller is asleep on `done` */
-    atomic_int active;   /* helpers in the job, or looking whether it is still open */
+    atomic_int active;   /* helpers in the job, or checking whether it is open */
     atomic_bool open;    /* helpers may join */
     atomic_int_fast64_t next;
     int64_t n, grain;
@@ -41,7 +41,7 @@ static struct {
     .done = PTHREAD_COND_INITIALIZER,
 };
 
-/* Inside a chunk: the worker number plus one. */
+/* The worker number plus one while inside a chunk, else 0. */
 static _Thread_local int inside;
 
 static inline void relax(void)
@@ -91,7 +91,7 @@ static void leave_job(void)
     }
 }
 
-/* Waits for a generation other than `seen`; returns it. */
+/* Waits until the generation differs from `seen` and returns it. */
 static unsigned next_generation(unsigned seen)
 {
     long start = 0;
@@ -185,7 +185,7 @@ static void start_helpers(int n)
     }
 }
 
-/* The helpers do not survive fork(): a child starts with no pool of its own. */
+/* Threads do not survive fork(): the child starts without a pool. */
 static void forget_helpers(void)
 {
     pool.count = 0;
@@ -226,7 +226,7 @@ void threads_init(int n)
 
 int threads_count(void)
 {
-    if (inside) /* the pool cannot be resized now, and its lock may be held by our caller */
+    if (inside) /* the pool cannot be resized now, and our caller may hold its lock */
         return pool.count;
     pthread_mutex_lock(&pool.turn);
     start_if_needed();
@@ -280,7 +280,7 @@ void parallel_for(int64_t n, int64_t grain,
         atomic_store(&pool.open, true);
         announce();
         run_chunks(0);
-        /* A helper either is counted in `active` before this, or sees the job closed. */
+        /* Each helper has either been counted in `active` by now or will see the job closed. */
         atomic_store(&pool.open, false);
         wait_for_helpers();
     } else {

@@ -3,17 +3,17 @@
 
 #include <stdint.h>
 
-/* One pool for the whole process. Work is cut into chunks by index, never by who runs it, so that
- * results do not depend on scheduling. */
+/* One thread pool per process. Work is split into chunks by index, independent of the thread that
+ * runs them, so results do not depend on scheduling. */
 
-/* n = 0: all cores this process may run on. May be called again; the pool is resized. */
+/* Sets the number of threads; 0: all cores this process may run on. May be called again. */
 void threads_init(int n);
 int threads_count(void);
 
 /* Calls f(arg, begin, end, worker) over [0, n) in chunks of `grain` (the last may be shorter) and
- * returns when all are done. worker is in [0, threads_count()) and unique among calls that run at
- * the same time: an index for scratch memory. Calls from several threads take turns; a call from
- * inside a chunk runs serially in place with its caller's worker number. */
+ * returns when all are done. worker is in [0, threads_count()) and unique among concurrent calls:
+ * use it to index scratch memory. Calls from different threads take turns; a call from within a
+ * chunk runs serially with its caller's worker number. */
 void parallel_for(int64_t n, int64_t grain,
                   void (*f)(void *arg, int64_t begin, int64_t end, int worker), void *arg);
 

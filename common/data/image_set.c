@@ -290,10 +290,10 @@ static int decode(const struct image_set *s, const char *path, uint8_t *planes, 
     if (image_read(&image, path, o->max_pixels, e))
         return -1;
     snprintf(note, 128, "%s", image.warning);
-    int result = prep_color(&image, o->color, e);
+    int result = prepare_color(&image, o->color, e);
     if (!result)
-        result = o->height == o->width ? prep_square(&prepared, &image, o->width, e)
-                                       : prep_cover(&prepared, &image, o->width, o->height, e);
+        result = o->height == o->width ? prepare_square(&prepared, &image, o->width, e)
+                                       : prepare_cover(&prepared, &image, o->width, o->height, e);
     image_release(&image);
     if (result)
         return -1;

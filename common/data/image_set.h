@@ -17,8 +17,9 @@
 struct image_set;
 
 struct image_set_options {
-    int height, width; /* pixels of a picture: as ccld-encode makes it, prep_square or prep_cover */
-    enum prep_color color;
+    int height,
+        width; /* pixels of a picture: as ccld-encode makes it, prepare_square or prepare_cover */
+    enum prepare_color color;
     int64_t max_pixels; /* of a file; 0: IMAGE_DEFAULT_MAX_PIXELS */
     int64_t holdout;    /* how many records are held out */
     bool captions;      /* wanted, see below */

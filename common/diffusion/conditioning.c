@@ -1,5 +1,6 @@
 #include "common/diffusion/conditioning.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,7 @@
 #include "common/images/prepare.h"
 #include "formats/text/clip_bpe.h"
 
-/* Appends one prompt's text to the label, with its weight where that is not the guidance. */
+/* Appends one prompt to the label, with its weight if that differs from the guidance. */
 static void extend_label(struct conditioning *p, const char *kind, const char *text, double weight)
 {
     char suffix[40] = "";
@@ -92,17 +93,17 @@ int conditionings_add_lines(struct conditionings *c, FILE *f, const char *source
     size_t capacity = 0;
     ssize_t n;
     int status = 0;
-    for (long long number = 1; status == 0 && (n = getline(&line, &capacity, f)) >= 0; number++) {
+    for (int64_t number = 1; status == 0 && (n = getline(&line, &capacity, f)) >= 0; number++) {
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
             line[--n] = 0;
         const char *text = line;
         if (number == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
             text += 3; /* byte order mark */
         if (strlen(line) != (size_t)n)
-            status = error_set(e, "%s, line %lld: a zero byte in the text", source, number);
+            status = error_set(e, "%s, line %" PRId64 ": NUL byte in the text", source, number);
         else if (text[strspn(text, " \t\v\f")] &&
                  conditionings_add(c, 1, &text, images, default_weight, e) != 0)
-            status = error_prefix(e, "%s, line %lld", source, number);
+            status = error_prefix(e, "%s, line %" PRId64, source, number);
     }
     if (status == 0 && ferror(f))
         status = error_errno(e, "cannot read %s", source);
@@ -110,7 +111,22 @@ int conditionings_add_lines(struct conditionings *c, FILE *f, const char *source
     return status;
 }
 
-/* Text for a message: the first 60 bytes or so, never half a character. */
+int conditionings_add_file(struct conditionings *c, const char *path,
+                           const struct string_list *images, double default_weight, struct error *e)
+{
+    bool from_stdin = !path || strcmp(path, "-") == 0;
+    FILE *f = from_stdin ? stdin : fopen(path, "re");
+    if (!f)
+        return error_errno(e, "cannot open '%s'", path);
+    char *source = from_stdin ? xstrdup("standard input") : xasprintf("'%s'", path);
+    int status = conditionings_add_lines(c, f, source, images, default_weight, e);
+    free(source);
+    if (!from_stdin)
+        fclose(f);
+    return status;
+}
+
+/* Text for a message: at most 60 bytes, cut between characters. */
 static const char *shortened(char buffer[80], const char *text)
 {
     size_t n = strlen(text);
@@ -136,10 +152,11 @@ static void embed_text(float *embed, struct tape *t, const struct cloob *cloob,
     size_t context = (size_t)cloob_sizes(cloob)->context;
     int32_t *row = xmalloc(context * sizeof *row);
     size_t cut = clip_bpe_encode_row(bpe, text, row, context);
-    char buffer[80];
+    char buffer[80], cut_off[40] = "token is";
+    if (cut > 1)
+        snprintf(cut_off, sizeof cut_off, "%zu tokens are", cut);
     if (cut > 0)
-        warn("prompt '%s' is too long: %zu token%s at its end %s left out", shortened(buffer, text),
-             cut, cut == 1 ? "" : "s", cut == 1 ? "is" : "are");
+        warn("prompt '%s' is too long: the last %s ignored", shortened(buffer, text), cut_off);
     download_embed(embed, cloob_text(t, cloob, row, 1));
     free(row);
 }
@@ -147,21 +164,12 @@ static void embed_text(float *embed, struct tape *t, const struct cloob *cloob,
 static int embed_image(float *embed, struct tape *t, const struct cloob *cloob, const char *path,
                        struct error *e)
 {
-    struct image image = {0}, square = {0};
     int size = (int)cloob_sizes(cloob)->image_size;
-    if (image_read(&image, path, 0, e) != 0)
-        return error_prefix(e, "cannot read '%s'", path);
-    if (image.warning[0])
-        warn("%s: %s", path, image.warning);
-    int status = prep_color(&image, PREP_DISPLAY, e);
-    if (status == 0)
-        status = prep_cover(&square, &image, size, size, e);
-    image_release(&image);
-    if (status != 0)
-        return error_prefix(e, "cannot prepare '%s'", path);
     float *x = xmalloc(3 * (size_t)size * (size_t)size * sizeof *x);
-    prep_to_float(x, &square);
-    image_release(&square);
+    if (prepare_file(x, path, size, size, e) != 0) {
+        free(x);
+        return -1;
+    }
     struct tensor *input = tensor_from_f32(t->device, DIMS(1, 3, size, size), x);
     free(x);
     download_embed(embed, cloob_image(t, cloob, input));
@@ -174,7 +182,7 @@ static int check_finite(const float *x, size_t n, const char *of, struct error *
     char buffer[80];
     for (size_t i = 0; i < n; i++) {
         if (!isfinite(x[i]))
-            return error_set(e, "the embed of '%s' is not finite: CLOOB's weights are damaged",
+            return error_set(e, "the embedding of '%s' is not finite: CLOOB's weights are damaged",
                              shortened(buffer, of));
     }
     return 0;
@@ -196,7 +204,7 @@ int conditionings_embed(struct conditionings *c, struct tape *t, const struct cl
             const char *text = p->prompts[j].text;
             if (j < p->texts)
                 embed_text(embed, t, cloob, bpe, text);
-            else if (i > 0) /* every picture has the same images */
+            else if (i > 0) /* every conditioning has the same images */
                 memcpy(embed,
                        c->items[0].embeds + (size_t)(j - p->texts + c->items[0].texts) * width,
                        width * sizeof *embed);

@@ -9,14 +9,14 @@
 #include "common/nets/cloob.h"
 #include "kernels/tape.h"
 
-/* What one picture is to be of: weighted texts and images, and their CLOOB embeds. */
+/* What an image should show: weighted text and image prompts and their CLOOB embeddings. */
 struct conditioning {
-    char *label;            /* for people and the stream's `prompt`: "a city | rain:2" */
-    double guidance;        /* weight of what the label gives no weight for */
-    struct prompt *prompts; /* texts, then images (text is the path) */
+    char *label;            /* all prompts in one line, e.g. "a city | rain:2" */
+    double guidance;        /* the weight of prompts that have none in the label */
+    struct prompt *prompts; /* texts, then images (their text is the path) */
     int count, texts;
-    float *weights; /* [count + 1], see guidance_weights: the unconditional one first */
-    float *embeds;  /* [count, embed width]; NULL before conditionings_embed */
+    float *weights; /* [count + 1], see guidance_weights; the unconditional one comes first */
+    float *embeds;  /* [count, embedding width]; NULL before conditionings_embed */
 };
 
 struct conditionings {
@@ -24,20 +24,24 @@ struct conditionings {
     int count, capacity;
 };
 
-#define CONDITIONING_MAX_WEIGHT 1e6 /* in size; more only makes float32 overflow */
+#define CONDITIONING_MAX_WEIGHT 1e6 /* larger magnitudes would only overflow float32 */
 
-/* Adds one picture of all these texts and images, each `text[:weight]`. Fails on a weight that is
- * too large. Start with zeroed conditionings. */
+/* Adds one conditioning from all these texts and images, each written as `text[:weight]`. Fails if
+ * a weight is too large. Start with zeroed conditionings. */
 int conditionings_add(struct conditionings *c, int texts, const char *const *text,
                       const struct string_list *images, double default_weight, struct error *e);
-/* Adds a picture for every line of f that is not blank, each combined with all the images. source
- * is how messages call f. */
+/* Adds a conditioning for every nonblank line of f, each combined with all the images. source names
+ * f in messages. */
 int conditionings_add_lines(struct conditionings *c, FILE *f, const char *source,
                             const struct string_list *images, double default_weight,
                             struct error *e);
-/* Runs the towers: each text once per picture, each image once. Images are embedded after Lanczos
- * resize and centre crop to the tower's size, in the colours a person sees. A text that is too
- * long for the model is cut off with a warning. */
+/* The same for the file at path; NULL and "-" are standard input. */
+int conditionings_add_file(struct conditionings *c, const char *path,
+                           const struct string_list *images, double default_weight,
+                           struct error *e);
+/* Runs CLOOB's towers: once per text prompt, once per image. Images are embedded after a Lanczos
+ * resize and center crop to the tower's input size, in the colors a person sees. A text that is too
+ * long for the model is truncated with a warning. */
 int conditionings_embed(struct conditionings *c, struct tape *t, const struct cloob *cloob,
                         struct error *e);
 void conditionings_release(struct conditionings *c);

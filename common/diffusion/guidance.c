@@ -1,7 +1,5 @@
 #include "common/diffusion/guidance.h"
 
-#include <stdlib.h>
-
 #include "common/base/message.h"
 #include "kernels/ops.h"
 
@@ -49,20 +47,5 @@ struct tensor *guidance_combine(struct tape *t, int count, struct tensor *const 
         CHECK(terms > 0);
         tensor_replace(&sum, linear_combination(t, terms, x, coefficients));
     }
-    return sum;
-}
-
-struct tensor *guidance_combine_stacked(struct tape *t, int count, struct tensor *v,
-                                        const float *weights)
-{
-    CHECK(count >= 1 && v->shape[0] % count == 0);
-    int64_t n = v->shape[0] / count;
-    struct tensor **parts = xmalloc((size_t)count * sizeof *parts);
-    for (int i = 0; i < count; i++)
-        parts[i] = tensor_slice(v, i * n, n);
-    struct tensor *sum = guidance_combine(t, count, parts, weights);
-    for (int i = 0; i < count; i++)
-        tensor_release(parts[i]);
-    free(parts);
     return sum;
 }

@@ -1,10 +1,10 @@
 #ifndef CCLD_DIFFUSION_PROMPT_H
 #define CCLD_DIFFUSION_PROMPT_H
 
-/* `text[:weight]`, for text and for image prompts. The weight is what stands behind the last colon
- * when that is a finite decimal number (a sign, a fraction, an exponent and blanks around it are
- * fine); any other suffix is part of the text: "12:30" is "12" with weight 30, "a: b" and
- * "http://host/a.jpg" are text alone. */
+/* A text or image prompt, `text[:weight]`. What follows the last colon is the weight if it is a
+ * finite decimal number (sign, fraction, exponent and surrounding blanks are allowed); any other
+ * suffix is part of the text: "12:30" is "12" with weight 30; "a: b" and "http://host/a.jpg" have
+ * no weight. */
 struct prompt {
     char *text;
     double weight;

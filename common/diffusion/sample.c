@@ -1,6 +1,8 @@
 #include "common/diffusion/sample.h"
 
+#include <inttypes.h>
 #include <math.h>
+#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,21 +11,13 @@
 #include "common/base/rng.h"
 #include "common/diffusion/embed_noise.h"
 #include "common/diffusion/guidance.h"
+#include "common/diffusion/unet_replay.h"
 #include "common/images/prepare.h"
 #include "kernels/ops.h"
-#include "kernels/replay.h"
 
-/* As many rows (images times conditions) as two conditions of a batch make go through the U-Net at
- * once, but no fewer than this: so memory depends on the batch size alone. */
+/* Rows (images times conditions) that go through the U-Net at once: as many as two conditions of a
+ * batch make, but at least this many. Memory use thus depends on the batch size alone. */
 #define MIN_ROWS 8
-
-/* The U-Net on tensors that stay where they are, so that a device can replay it. */
-struct evaluation {
-    const struct unet *unet;
-    struct tensor *x, *time, *embeds, *v;
-    struct replay *replay;
-};
-#define EVALUATIONS 4
 
 struct run {
     const struct sample_options *o;
@@ -33,24 +27,24 @@ struct run {
     int64_t channels, height, width, elements; /* of one latent */
     float *steps;
     int step_count;
-    float *init;                          /* [elements], or NULL */
-    struct evaluation *kept[EVALUATIONS]; /* NULLs at the end */
+    float *init; /* [elements], or NULL */
+    struct unet_replays replays;
     struct progress *progress;
-    int64_t images, done; /* asked for, finished */
-    int evaluations;      /* of each image */
+    int64_t images, done; /* requested, finished */
+    int evaluations;      /* per image */
 };
 
-/* The images that are sampled together. */
+/* Images that are sampled together. */
 struct batch {
     struct run *run;
     struct tape *tape;
     int n;
     int64_t first_job;     /* job = conditioning * count + image */
-    int conditions;        /* whose weight is not 0 */
-    float *weights;        /* [conditions]; the unconditional one is first, where it is there */
-    float *unguided;       /* [conditions] at times above guidance_start */
-    bool may_be_unguided;  /* unguided is something */
-    struct tensor *embeds; /* [conditions * n, embed width], condition after condition */
+    int conditions;        /* with a weight other than 0 */
+    float *weights;        /* [conditions]; the unconditional one, if present, comes first */
+    float *unguided;       /* [conditions], for times above guidance_start */
+    bool may_be_unguided;  /* unguided is valid */
+    struct tensor *embeds; /* [conditions * n, embedding width], grouped by condition */
 };
 
 static int job_conditioning(const struct run *r, int64_t job)
@@ -63,6 +57,33 @@ static int64_t job_index(const struct run *r, int64_t job)
     return r->o->first + (r->o->consecutive ? job : job % r->o->count);
 }
 
+__attribute__((format(printf, 3, 4))) static void remark(struct image_remarks *r, const char *key,
+                                                         const char *format, ...)
+{
+    char text[40];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    image_remarks_set(r, key, text);
+}
+
+void sample_remarks(struct image_remarks *r, const struct sample_options *o,
+                    const struct conditioning *c, int64_t index, const char *model)
+{
+    image_remarks_set(r, "prompt", c->label);
+    remark(r, "seed", "%" PRIu64, o->seed);
+    remark(r, "index", "%" PRId64, index);
+    remark(r, "steps", "%d", o->steps);
+    image_remarks_set(r, "method", sampler_method_names[o->method]);
+    remark(r, "guidance", "%.9g", c->guidance);
+    if (o->guidance_start < 1)
+        remark(r, "guidance_start", "%.9g", o->guidance_start);
+    if (o->embed_noise > 0)
+        remark(r, "embed_noise", "%.9g", o->embed_noise);
+    image_remarks_set(r, "model", model);
+}
+
 int sample_check(const struct sample_options *o, const struct unet *unet, const struct kl *kl,
                  struct error *e)
 {
@@ -71,55 +92,46 @@ int sample_check(const struct sample_options *o, const struct unet *unet, const 
     int multiple = k->factor * u->side_multiple;
     if (u->latent_channels != k->latent_channels)
         return error_set(e,
-                         "the diffusion model's latents have %lld channels, the autoencoder's %lld",
-                         (long long)u->latent_channels, (long long)k->latent_channels);
+                         "the diffusion model's latents have %" PRId64
+                         " channels, the autoencoder's %" PRId64,
+                         u->latent_channels, k->latent_channels);
     if (!k->has_decoder)
         return error_set(e, "the autoencoder's file has no decoder");
     if (o->init && !k->has_encoder)
         return error_set(e, "the autoencoder's file has no encoder, which --init needs");
     if (o->height < 1 || o->width < 1 || o->height % multiple != 0 || o->width % multiple != 0)
         return error_set(e,
-                         "a size of %dx%d pixels does not suit the model: both sides must be "
+                         "a size of %dx%d pixels does not fit the model: both sides must be "
                          "multiples of %d",
                          o->height, o->width, multiple);
     return 0;
 }
 
-/* The posterior's mean of the init image, as the U-Net knows latents. */
+/* The posterior mean of the init image, scaled as the U-Net's latents are. */
 static int encode_init(struct run *r, struct tape *t, struct error *e)
 {
-    const char *path = r->o->init;
-    struct image image = {0}, fitted = {0};
-    if (image_read(&image, path, 0, e) != 0)
-        return error_prefix(e, "cannot read '%s'", path);
-    if (image.warning[0])
-        warn("%s: %s", path, image.warning);
-    int status = prep_color(&image, PREP_DISPLAY, e);
-    if (status == 0)
-        status = prep_cover(&fitted, &image, r->o->width, r->o->height, e);
-    image_release(&image);
-    if (status != 0)
-        return error_prefix(e, "cannot prepare '%s'", path);
     size_t n = 3 * (size_t)r->o->height * (size_t)r->o->width;
     float *x = xmalloc(n * sizeof *x);
-    prep_to_float(x, &fitted);
-    image_release(&fitted);
-    prep_to_signed(x, n);
+    if (prepare_file(x, r->o->init, r->o->width, r->o->height, e) != 0) {
+        free(x);
+        return -1;
+    }
+    prepare_to_signed(x, n);
     struct tensor *input = tensor_from_f32(t->device, DIMS(1, 3, r->o->height, r->o->width), x);
     struct tensor *moments = kl_encode(t, r->kl, input);
     float *both = xmalloc(2 * (size_t)r->elements * sizeof *both);
     tensor_to_f32(moments, both);
     r->init = xmalloc((size_t)r->elements * sizeof *r->init);
+    bool finite = true;
     for (int64_t i = 0; i < r->elements; i++) {
         r->init[i] = (float)(both[i] / r->o->autoencoder_scale);
-        if (!isfinite(r->init[i]))
-            status = -1;
+        finite = finite && isfinite(r->init[i]);
     }
     free(both);
     free(x);
     tensor_release(moments);
     tensor_release(input);
-    return status == 0 ? 0 : error_set(e, "the latent of '%s' is not finite", path);
+    return finite ? 0 : error_set(e, "the latent of '%s' is not finite", r->o->init);
 }
 
 static int plan_steps(struct run *r, struct error *e)
@@ -137,95 +149,6 @@ static int plan_steps(struct run *r, struct error *e)
     return 0;
 }
 
-/* y = x, both of F32; elements of x from `begin` of y on. */
-static void copy_to(struct tape *t, struct tensor *y, int64_t begin, struct tensor *x)
-{
-    struct tensor *place = tensor_slice(y, begin, x->shape[0]);
-    struct linear_combination_args args = {.count = 1, .x = {x}, .coefficients = {1}, .y = place};
-    t->device->backend->linear_combination(t->device, &args);
-    tensor_release(place);
-}
-
-/* A replay_function. */
-static void evaluate(struct tape *t, void *context)
-{
-    struct evaluation *e = context;
-    struct tensor *v = unet_forward(t, e->unet, e->x, e->time, e->embeds);
-    copy_to(t, e->v, 0, v);
-    tensor_release(v);
-}
-
-static void evaluation_release(struct evaluation *e)
-{
-    replay_free(e->replay);
-    tensor_release(e->x);
-    tensor_release(e->time);
-    tensor_release(e->embeds);
-    tensor_release(e->v);
-    free(e);
-}
-
-static struct evaluation *evaluation_new(struct run *r, struct tape *t, int64_t rows)
-{
-    struct evaluation *e = xcalloc(1, sizeof *e);
-    struct device *d = t->device;
-    e->unet = r->unet;
-    e->x = tensor_new(d, DTYPE_F32, DIMS(rows, r->channels, r->height, r->width));
-    e->v = tensor_new(d, DTYPE_F32, DIMS(rows, r->channels, r->height, r->width));
-    e->time = tensor_new(d, DTYPE_F32, DIMS(rows));
-    e->embeds = tensor_new(d, DTYPE_F32, DIMS(rows, unet_sizes(r->unet)->embed_width));
-    e->replay = replay_new(t, evaluate, e);
-    return e;
-}
-
-/* That of so many rows: there are few different numbers, and the last ones stay. */
-static struct evaluation *evaluation_of(struct run *r, struct tape *t, int64_t rows)
-{
-    int i = 0;
-    while (i < EVALUATIONS && r->kept[i] && r->kept[i]->x->shape[0] != rows)
-        i++;
-    if (i == EVALUATIONS) {
-        evaluation_release(r->kept[0]);
-        memmove(r->kept, r->kept + 1, (EVALUATIONS - 1) * sizeof *r->kept);
-        r->kept[--i] = NULL;
-    }
-    if (!r->kept[i])
-        r->kept[i] = evaluation_new(r, t, rows);
-    return r->kept[i];
-}
-
-static void release_evaluations(struct run *r)
-{
-    for (int i = 0; i < EVALUATIONS && r->kept[i]; i++) {
-        evaluation_release(r->kept[i]);
-        r->kept[i] = NULL;
-    }
-}
-
-/* x for each of k conditions with their embeds: v, valid until the next call. */
-static struct tensor *unet_at(const struct batch *b, struct tape *t, struct tensor *x, float time,
-                              struct tensor *embeds)
-{
-    int64_t rows = embeds->shape[0];
-    struct evaluation *e = evaluation_of(b->run, t, rows);
-    float *times = xmalloc((size_t)rows * sizeof *times);
-    for (int64_t i = 0; i < rows; i++)
-        times[i] = time;
-    tensor_upload(e->time, times);
-    free(times);
-    for (int64_t i = 0; i < rows; i += b->n)
-        copy_to(t, e->x, i, x);
-    copy_to(t, e->embeds, 0, embeds);
-    replay_run(e->replay);
-    return e->v;
-}
-
-static struct tensor *new_latents(const struct batch *b, struct tape *t)
-{
-    const struct run *r = b->run;
-    return tensor_new(t->device, DTYPE_F32, DIMS(b->n, r->channels, r->height, r->width));
-}
-
 static struct tensor *predict_v(void *context, struct tape *t, struct tensor *x, float time)
 {
     const struct batch *b = context;
@@ -237,11 +160,10 @@ static struct tensor *predict_v(void *context, struct tape *t, struct tensor *x,
     for (int begin = weights[0] == 0; begin < b->conditions; begin += together) {
         int k = b->conditions - begin < together ? b->conditions - begin : together;
         struct tensor *embeds = tensor_slice(b->embeds, (int64_t)begin * b->n, (int64_t)k * b->n);
-        struct tensor *v = unet_at(b, t, x, time, embeds);
+        struct tensor *v = unet_replays_run(&b->run->replays, t, x, time, embeds);
         for (int i = 0; i < k; i++) {
-            parts[begin + i] = new_latents(b, t);
             struct tensor *part = tensor_slice(v, (int64_t)i * b->n, b->n);
-            copy_to(t, parts[begin + i], 0, part);
+            parts[begin + i] = linear_combination(t, 1, &part, (float[]){1}); /* v is reused */
             tensor_release(part);
         }
         tensor_release(embeds);
@@ -259,7 +181,7 @@ static struct tensor *latents_from(const struct batch *b, struct tape *t, const 
     return tensor_from_f32(t->device, DIMS(b->n, r->channels, r->height, r->width), src);
 }
 
-/* Noise that DDPM and DDIM add: that of an image's index, wherever it stands in its batch. */
+/* The noise that DDPM and DDIM add depends on an image's index, not on its place in the batch. */
 static struct tensor *draw_noise(void *context, struct tape *t, const struct tensor *x, int call)
 {
     const struct batch *b = context;
@@ -274,7 +196,7 @@ static struct tensor *draw_noise(void *context, struct tape *t, const struct ten
     return y;
 }
 
-/* What the sampler begins with: noise as torch draws it, or the init image with that noise. */
+/* The sampler's initial state: noise as torch draws it, or the init image with that noise added. */
 static struct tensor *starting_latents(const struct batch *b, struct tape *t)
 {
     const struct run *r = b->run;
@@ -301,7 +223,7 @@ static bool same_weights(const struct conditioning *a, const struct conditioning
            memcmp(a->weights, b->weights, ((size_t)a->count + 1) * sizeof *a->weights) == 0;
 }
 
-/* Takes the next images, as many as fit, whose conditions have the same weights. */
+/* Starts a batch of the next images: as many as fit whose conditions have the same weights. */
 static void batch_begin(struct batch *b, struct run *r, struct tape *t)
 {
     const struct conditioning *all = r->conditionings->items;
@@ -323,7 +245,7 @@ static void batch_begin(struct batch *b, struct run *r, struct tape *t)
         b->weights[b->conditions] = lead->weights[i];
         b->unguided[b->conditions++] = b->unguided[i];
         for (int j = 0; j < b->n; j++, row++) {
-            if (i == 0) /* the unconditional embed stays zero */
+            if (i == 0) /* the unconditional embedding stays zero */
                 continue;
             const struct conditioning *c = &all[job_conditioning(r, b->first_job + j)];
             size_t at = (size_t)(i - 1) * width;
@@ -348,28 +270,10 @@ static bool report_progress(void *context, int done)
     const struct batch *b = context;
     const struct run *r = b->run;
     char detail[80];
-    device_synchronize(b->tape->device); /* done, not only begun */
-    snprintf(detail, sizeof detail, "%lld of %lld images done", (long long)r->done,
-             (long long)r->images);
+    device_synchronize(b->tape->device); /* count finished work, not queued work */
+    snprintf(detail, sizeof detail, "%" PRId64 " of %" PRId64 " images done", r->done, r->images);
     progress_update(r->progress, r->done * r->evaluations + (int64_t)done * b->n, detail);
     return !r->o->stop || !*r->o->stop;
-}
-
-/* Planar [3, height, width] in about [-1, 1] to bytes: floor(255 * (clamp(x) + 1) / 2). Fails when
- * an element is not finite. */
-static int to_pixels(struct image *image, const float *x)
-{
-    size_t pixels = (size_t)image->width * (size_t)image->height;
-    for (size_t i = 0; i < pixels; i++) {
-        for (size_t c = 0; c < 3; c++) {
-            float v = x[c * pixels + i];
-            if (!isfinite(v))
-                return -1;
-            v = v < -1 ? -1 : v > 1 ? 1 : v;
-            image->pixels[3 * i + c] = (uint8_t)floorf(255 * ((v + 1) / 2));
-        }
-    }
-    return 0;
 }
 
 static int decode_and_emit(struct run *r, struct tape *t, struct tensor *latent, sample_emit *emit,
@@ -377,17 +281,17 @@ static int decode_and_emit(struct run *r, struct tape *t, struct tensor *latent,
 {
     float scale = (float)r->o->autoencoder_scale;
     struct tensor *z = linear_combination(t, 1, &latent, &scale);
-    struct tensor *picture = kl_decode(t, r->kl, z);
+    struct tensor *decoded = kl_decode(t, r->kl, z);
     tensor_release(z);
-    float *x = xmalloc((size_t)tensor_count(picture) * sizeof *x);
-    tensor_to_f32(picture, x);
-    tensor_release(picture);
+    float *x = xmalloc((size_t)tensor_count(decoded) * sizeof *x);
+    tensor_to_f32(decoded, x);
+    tensor_release(decoded);
     int64_t index = job_index(r, r->done);
     struct image image = {0};
     int status = image_new(&image, r->o->width, r->o->height, 3, 8, e);
-    if (status == 0 && to_pixels(&image, x) != 0)
-        status = error_set(e, "image %lld of seed %llu is not finite", (long long)index,
-                           (unsigned long long)r->o->seed);
+    if (status == 0 && !image_from_signed(&image, x))
+        status =
+            error_set(e, "image %" PRId64 " of seed %" PRIu64 " is not finite", index, r->o->seed);
     free(x);
     if (status == 0)
         status = emit(context, &image, job_conditioning(r, r->done), index, e);
@@ -416,7 +320,7 @@ static int run_batch(struct run *r, struct tape *t, sample_emit *emit, void *con
     struct tensor *latents = sampler_run(t, &sampler, &model, start);
     tensor_release(start);
     if (r->o->low_memory)
-        release_evaluations(r);
+        unet_replays_release(&r->replays);
     int status = latents ? 0 : error_set(e, "interrupted");
     for (int i = 0; i < b.n && status == 0; i++) {
         if (r->o->low_memory)
@@ -439,6 +343,7 @@ int sample_run(struct tape *t, const struct sample_options *o, const struct unet
     int factor = kl_sizes(kl)->factor;
     struct run r = {.o = o,
                     .unet = unet,
+                    .replays = {.unet = unet},
                     .kl = kl,
                     .conditionings = conditionings,
                     .channels = unet_sizes(unet)->latent_channels,
@@ -455,7 +360,7 @@ int sample_run(struct tape *t, const struct sample_options *o, const struct unet
             status = run_batch(&r, t, emit, context, e);
         progress_finish(r.progress);
     }
-    release_evaluations(&r);
+    unet_replays_release(&r.replays);
     free(r.init);
     free(r.steps);
     return status;

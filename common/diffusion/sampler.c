@@ -1,10 +1,8 @@
 #include "common/diffusion/sampler.h"
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "common/base/message.h"
-#include "common/base/rng.h"
 #include "common/diffusion/schedule.h"
 #include "kernels/ops.h"
 
@@ -13,12 +11,12 @@ const char *const sampler_method_names[] = {"ddpm",  "ddim",  "prk",   "plms", "
 
 #define HISTORY_MAX 3
 
-/* How a method in eps space makes a step: a starter of its own (with the number of evaluations it
- * takes) while fewer than `history` old predictions are known, then a linear multistep rule. */
+/* How a method in eps space makes a step: with a starter method (its value is the number of
+ * evaluations) until `history` old predictions are known, then with a linear multistep rule. */
 enum starter { STARTER_NONE, STARTER_PIE = 2, STARTER_PRK = 4 };
 struct eps_method {
     enum starter starter;
-    int history; /* predictions kept; -1: none, every step is the starter's */
+    int history; /* predictions kept; -1: none, every step uses the starter */
 };
 
 static struct eps_method eps_method(enum sampler_method m)
@@ -59,7 +57,7 @@ struct run {
     int evaluations;
 };
 
-/* NULL when progress asks to stop: everything below passes that on. */
+/* Returns NULL if progress asks to stop; the functions below pass that on. */
 static struct tensor *predict_v(struct run *r, struct tensor *x, float time)
 {
     struct tensor *v = r->model->predict_v(r->model->context, r->tape, x, time);
@@ -79,16 +77,15 @@ static struct tensor *combine2(struct run *r, struct tensor *a, double ca, struc
                               (float[]){(float)ca, (float)cb});
 }
 
-/* Arithmetic in eps space rounds after each operation, in the reference's order. Predictions there
- * are divided by alpha on their way to the next state, which near t = 1 makes their last digit the
- * fifth of a sample of few steps: so such a sample, too, agrees with the reference to five digits.
- */
+/* Arithmetic in eps space rounds after each operation, in the reference's order. Predictions are
+ * divided by alpha there, so near t = 1 their last digit affects the fifth digit of a sample with
+ * few steps. Rounding alike makes even such samples agree with the reference to five digits. */
 static struct tensor *product(struct run *r, double factor, struct tensor *x)
 {
     return linear_combination(r->tape, 1, &x, (float[]){(float)factor});
 }
 
-/* The reciprocal is two coefficients: a single float would be off by up to half a last digit. */
+/* Splits the reciprocal into two coefficients: one float would be off by up to half an ulp. */
 static struct tensor *quotient(struct run *r, struct tensor *x, float divisor)
 {
     double reciprocal = 1 / (double)divisor;
@@ -237,10 +234,10 @@ static struct tensor *run_eps(struct run *r, struct tensor *start)
     return x;
 }
 
-/* How much noise a step of DDIM adds and how much of the predicted one it keeps: s = eta (sigma' /
- * sigma) sqrt(1 - alpha^2 / alpha'^2) and sqrt(sigma'^2 - s^2) (eq. 12 and 16 of the paper). In
- * single precision as in the reference: little is left of these differences where steps are small,
- * and many steps add that up. */
+/* How much noise a DDIM step adds and how much of the predicted noise it keeps: s = eta (sigma' /
+ * sigma) sqrt(1 - alpha^2 / alpha'^2) and sqrt(sigma'^2 - s^2) (eqs. 12 and 16 of the paper).
+ * Single precision, as in the reference: small steps cancel most digits of these differences, and
+ * the errors accumulate over many steps. */
 static void split_noise(float *added, float *kept, struct alpha_sigma from, struct alpha_sigma to,
                         double eta)
 {
@@ -268,7 +265,7 @@ static struct tensor *ddim_step(struct run *r, struct tensor *x, struct tensor *
     return next;
 }
 
-/* x_0 as predicted by v. */
+/* The x_0 that v predicts. */
 static struct tensor *clean_image(struct run *r, struct tensor *x, struct tensor *v, float time)
 {
     struct alpha_sigma a = alpha_sigma_of_time(time);
@@ -335,27 +332,6 @@ struct tensor *sampler_run(struct tape *t, const struct sampler_options *o,
         return run_eps(&r, x);
     CHECK(!o->reverse || (o->method == SAMPLER_DDIM && o->eta == 0));
     return o->method == SAMPLER_DPM2M ? run_dpm2m(&r, x) : run_ddim(&r, x);
-}
-
-struct tensor *sampler_noise_draw(void *sampler_noise, struct tape *t, const struct tensor *x,
-                                  int call)
-{
-    const struct sampler_noise *s = sampler_noise;
-    int64_t n = x->shape[0], count = n ? tensor_count(x) / n : 0;
-    CHECK(!s->channels_last || x->ndim == 4);
-    int64_t channels = s->channels_last ? x->shape[3] : 1, pixels = count / channels;
-    float *out = xmalloc((size_t)(n * count) * sizeof *out);
-    float *image = xmalloc((size_t)count * sizeof *image);
-    for (int64_t i = 0; i < n; i++) {
-        rng_normal(image, (size_t)count, s->seed, RNG_SAMPLER_NOISE, (uint32_t)call,
-                   s->first + (uint64_t)i, 0);
-        for (int64_t j = 0; j < count; j++)
-            out[i * count + j] = image[j % channels * pixels + j / channels];
-    }
-    struct tensor *noise = tensor_from_f32(t->device, x->ndim, x->shape, out);
-    free(image);
-    free(out);
-    return noise;
 }
 
 struct tensor *sampler_add_noise(struct tape *t, struct tensor *image, struct tensor *noise,

@@ -16,9 +16,9 @@ struct alpha_sigma alpha_sigma_of_time(float t)
     return (struct alpha_sigma){cos(angle), sin(angle)};
 }
 
-/* Times are computed in single precision, one rounding after another, as the reference does: they
- * are inputs of the network, and few-step samples are sensitive to their last digit. Functions go
- * through double, so that they are rounded correctly whatever the C library. */
+/* Times are computed in single precision, rounding after each operation as the reference does: the
+ * network receives them as input, and samples with few steps are sensitive to their last digit. The
+ * elementary functions are evaluated in double, so the result does not depend on the C library. */
 float time_of_alpha_sigma(float alpha, float sigma)
 {
     return (float)atan2(sigma, alpha) / (float)M_PI * 2;
@@ -40,8 +40,8 @@ static float ddpm_time(float u)
     return time_of_log_snr(-(float)log(noise_to_signal));
 }
 
-/* Where DDPM's schedule has the slope of the identity, and its time there: from that point on
- * towards the clean end the cosine schedule goes on. */
+/* The position at which DDPM's schedule has the slope of the identity, and its time there. From
+ * that point to the clean end, the cosine schedule takes over. */
 #define DDPM_CROSSOVER   0.48536712
 #define COSINE_CROSSOVER 0.80074257
 

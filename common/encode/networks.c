@@ -1,5 +1,6 @@
 #include "common/encode/networks.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,102 +16,103 @@ static void describe_part(struct shard_model *out, const struct model_part *part
     snprintf(out->hash, sizeof out->hash, "%s", hex);
 }
 
-int encode_models_describe(struct shard_info *info, struct encode_models *models, struct error *e)
+int encode_networks_describe(struct shard_info *info, struct encode_networks *networks,
+                             struct error *e)
 {
-    const struct kl_sizes *kl = kl_sizes(models->model->kl);
-    const struct cloob_sizes *cloob = cloob_sizes(models->model->cloob);
+    const struct kl_sizes *kl = kl_sizes(networks->model->kl);
+    const struct cloob_sizes *cloob = cloob_sizes(networks->model->cloob);
     if (!kl->has_encoder)
-        return error_set(e, "'%s' has no encoder", models->model->autoencoder_part.path);
+        return error_set(e, "'%s' has no encoder", networks->model->autoencoder_part.path);
     if (kl->image_channels != 3) {
-        return error_set(e, "'%s' is for pictures of %lld channels, not 3",
-                         models->model->autoencoder_part.path, (long long)kl->image_channels);
+        return error_set(e, "'%s' is for images of %" PRId64 " channels, not 3",
+                         networks->model->autoencoder_part.path, kl->image_channels);
     }
     if (!cloob->has_image)
-        return error_set(e, "'%s' has no image tower", models->model->cloob_part.path);
-    if (models->height < 1 || models->width < 1 || models->height % kl->factor ||
-        models->width % kl->factor) {
-        return error_set(e, "size %dx%d: the autoencoder wants multiples of %d", models->height,
-                         models->width, kl->factor);
+        return error_set(e, "'%s' has no image tower", networks->model->cloob_part.path);
+    if (networks->height < 1 || networks->width < 1 || networks->height % kl->factor ||
+        networks->width % kl->factor) {
+        return error_set(e, "size %dx%d: the autoencoder needs multiples of %d", networks->height,
+                         networks->width, kl->factor);
     }
-    models->side = (int)cloob->image_size;
+    networks->side = (int)cloob->image_size;
     *info = (struct shard_info){
         .latent_channels = (int)kl->latent_channels,
-        .latent_height = models->height / kl->factor,
-        .latent_width = models->width / kl->factor,
+        .latent_height = networks->height / kl->factor,
+        .latent_width = networks->width / kl->factor,
         .embed_size = (int)cloob->embed_width,
-        .embed_dtype = models->embed_dtype,
-        .image_height = models->height,
-        .image_width = models->width,
+        .embed_dtype = networks->embed_dtype,
+        .image_height = networks->height,
+        .image_width = networks->width,
     };
-    strcpy(info->preprocessing, models->color == PREP_PIL ? "pil" : "display");
-    describe_part(&info->autoencoder, &models->model->autoencoder_part);
-    describe_part(&info->cloob, &models->model->cloob_part);
+    strcpy(info->preprocessing, networks->color == PREPARE_PIL ? "pil" : "display");
+    describe_part(&info->autoencoder, &networks->model->autoencoder_part);
+    describe_part(&info->cloob, &networks->model->cloob_part);
     return 0;
 }
 
-/* What CLOOB sees: the autoencoder's picture, its middle square where it is not one. */
-static void make_square(float *square, int side, const float *picture, int height, int width)
+/* CLOOB's input: the middle square of the autoencoder's image. */
+static void make_square(float *square, int side, const float *image, int height, int width)
 {
     int crop = height < width ? height : width;
     if (height == width) {
-        prep_bicubic(square, side, side, picture, 3, height, width);
+        prepare_bicubic(square, side, side, image, 3, height, width);
         return;
     }
     float *middle = xmalloc(3 * (size_t)crop * (size_t)crop * sizeof *middle), *row = middle;
     int top = (height - crop) / 2, left = (width - crop) / 2;
     for (int c = 0; c < 3; c++) {
         for (int y = 0; y < crop; y++, row += crop) {
-            memcpy(row, picture + ((size_t)c * height + top + y) * width + left,
+            memcpy(row, image + ((size_t)c * height + top + y) * width + left,
                    (size_t)crop * sizeof *row);
         }
     }
-    prep_bicubic(square, side, side, middle, 3, crop, crop);
+    prepare_bicubic(square, side, side, middle, 3, crop, crop);
     free(middle);
 }
 
-static int prepare(void *context, const char *path, float *picture, float *square, int *width,
+static int prepare(void *context, const char *path, float *image, float *square, int *width,
                    int *height, char note[128], struct error *e)
 {
-    const struct encode_models *m = context;
-    struct image image, resized;
-    if (image_read(&image, path, m->max_pixels, e))
+    const struct encode_networks *m = context;
+    struct image source, resized;
+    if (image_read(&source, path, m->max_pixels, e) != 0)
         return -1;
-    snprintf(note, 128, "%s", image.warning);
-    int rc = prep_color(&image, m->color, e);
-    if (rc == 0) {
-        *width = image.width;
-        *height = image.height;
-        rc = m->height == m->width ? prep_square(&resized, &image, m->width, e)
-                                   : prep_cover(&resized, &image, m->width, m->height, e);
+    snprintf(note, 128, "%s", source.warning);
+    int status = prepare_color(&source, m->color, e);
+    if (status == 0) {
+        *width = source.width;
+        *height = source.height;
+        status = m->height == m->width ? prepare_square(&resized, &source, m->width, e)
+                                       : prepare_cover(&resized, &source, m->width, m->height, e);
     }
-    image_release(&image);
-    if (rc)
-        return rc;
-    prep_to_float(picture, &resized);
+    image_release(&source);
+    if (status != 0)
+        return status;
+    prepare_to_float(image, &resized);
     image_release(&resized);
-    make_square(square, m->side, picture, m->height, m->width);
-    prep_to_signed(picture, 3 * (size_t)m->height * (size_t)m->width);
+    make_square(square, m->side, image, m->height, m->width);
+    prepare_to_signed(image, 3 * (size_t)m->height * (size_t)m->width);
     return 0;
 }
 
 static void release_work(struct encode_work *w)
 {
     replay_free(w->replay);
-    tensor_release(w->pictures);
+    tensor_release(w->images);
     tensor_release(w->squares);
     tensor_release(w->moments);
     tensor_release(w->embeds);
     *w = (struct encode_work){0};
 }
 
-void encode_models_release(struct encode_models *m)
+void encode_networks_release(struct encode_networks *m)
 {
     for (int i = 0; i < 2; i++)
         release_work(&m->work[i]);
     m->loaded = m->running = NULL;
 }
 
-/* y = x, then x is released. */
+/* Copies x to y and releases x. */
 static void move_to(struct tape *t, struct tensor *y, struct tensor *x)
 {
     struct linear_combination_args args = {.count = 1, .x = {x}, .coefficients = {1}, .y = y};
@@ -122,19 +124,19 @@ static void move_to(struct tape *t, struct tensor *y, struct tensor *x)
 static void run_networks(struct tape *t, void *context)
 {
     const struct encode_work *w = context;
-    move_to(t, w->moments, kl_encode(t, w->models->model->kl, w->pictures));
-    move_to(t, w->embeds, cloob_image(t, w->models->model->cloob, w->squares));
+    move_to(t, w->moments, kl_encode(t, w->networks->model->kl, w->images));
+    move_to(t, w->embeds, cloob_image(t, w->networks->model->cloob, w->squares));
 }
 
-static void prepare_work(struct encode_work *w, struct encode_models *m, int64_t n)
+static void prepare_work(struct encode_work *w, struct encode_networks *m, int64_t n)
 {
     struct device *d = m->tape.device;
     const struct kl_sizes *kl = kl_sizes(m->model->kl);
     const struct cloob_sizes *cloob = cloob_sizes(m->model->cloob);
     release_work(w);
-    w->models = m;
+    w->networks = m;
     w->n = n;
-    w->pictures = tensor_new(d, DTYPE_F32, DIMS(n, 3, m->height, m->width));
+    w->images = tensor_new(d, DTYPE_F32, DIMS(n, 3, m->height, m->width));
     w->squares = tensor_new(d, DTYPE_F32, DIMS(n, 3, m->side, m->side));
     w->moments =
         tensor_new(d, DTYPE_F32,
@@ -143,18 +145,17 @@ static void prepare_work(struct encode_work *w, struct encode_models *m, int64_t
     w->replay = replay_new(&m->tape, run_networks, w);
 }
 
-/* Batches of one size use the same tensors, in the order of the calls; those of another size leave
- * them alone, as the results of the run before are yet to be fetched. */
-static int load(void *context, int n, const float *pictures, const float *squares, struct error *e)
+/* Batches of the same size share their tensors, as the calls alternate. A batch of another size
+ * gets its own: the results of the previous run have not been fetched yet. */
+static int load(void *context, int n, const float *images, const float *squares, struct error *e)
 {
-    (void)e;
-    struct encode_models *m = context;
+    struct encode_networks *m = context;
     struct encode_work *w = m->running ? m->running : &m->work[0];
     if (w->n != n && m->running)
         w = &m->work[w == &m->work[0]];
     if (w->n != n)
         prepare_work(w, m, n);
-    tensor_upload(w->pictures, pictures);
+    tensor_upload(w->images, images);
     tensor_upload(w->squares, squares);
     m->loaded = w;
     return 0;
@@ -162,8 +163,7 @@ static int load(void *context, int n, const float *pictures, const float *square
 
 static int run(void *context, struct error *e)
 {
-    (void)e;
-    struct encode_models *m = context;
+    struct encode_networks *m = context;
     m->running = m->loaded;
     replay_run(m->running->replay);
     return 0;
@@ -171,23 +171,22 @@ static int run(void *context, struct error *e)
 
 static int fetch(void *context, float *moments, float *embeds, struct error *e)
 {
-    (void)e;
-    struct encode_models *m = context;
+    struct encode_networks *m = context;
     tensor_to_f32(m->running->moments, moments);
     tensor_to_f32(m->running->embeds, embeds);
     return 0;
 }
 
-void encode_models_encoder(struct encoder *encoder, struct encode_models *models,
-                           const struct shard_info *info)
+void encode_networks_encoder(struct encoder *encoder, struct encode_networks *networks,
+                             const struct shard_info *info)
 {
-    size_t side = (size_t)models->side;
+    size_t side = (size_t)networks->side;
     *encoder = (struct encoder){
-        .context = models,
-        .picture_count = 3 * (size_t)models->height * (size_t)models->width,
-        .square_count = 3 * side * side,
-        .moments_count = 2 * shard_latent_count(info),
-        .embed_count = (size_t)info->embed_size,
+        .context = networks,
+        .image_floats = 3 * (size_t)networks->height * (size_t)networks->width,
+        .square_floats = 3 * side * side,
+        .moments_floats = 2 * shard_latent_count(info),
+        .embed_floats = (size_t)info->embed_size,
         .prepare = prepare,
         .load = load,
         .run = run,

@@ -6,33 +6,35 @@
 #include "common/nets/model.h"
 #include "kernels/replay.h"
 
-/* The encoder of encode.h made of the real thing: image files, the autoencoder's encoder and
- * CLOOB's image tower. */
-struct encode_models {
+/* The encoder of pipeline.h for image files: the autoencoder's encoder and CLOOB's image tower. */
+struct encode_networks {
     struct model *model;
     struct tape tape;
-    enum prep_color color;
-    int height, width; /* pixels of what the autoencoder sees */
-    int side;          /* of what CLOOB sees; encode_models_describe sets it */
+    enum prepare_color color;
+    int height, width; /* pixels of the autoencoder's input */
+    int side;          /* pixels of CLOOB's square input; set by encode_networks_describe */
     int64_t max_pixels;
     enum dtype embed_dtype;
     struct encode_work {
-        const struct encode_models *models;
-        int64_t n; /* images; 0: nothing is allocated */
-        struct tensor *pictures, *squares, *moments, *embeds;
+        const struct encode_networks *networks;
+        int64_t n; /* images per batch; 0: nothing is allocated */
+        struct tensor *images, *squares, *moments, *embeds;
         struct replay *replay;
-    } work[2];                            /* each of batches of one size; begin as zeros */
-    struct encode_work *loaded, *running; /* one of them, or NULL */
+    } work[2];                            /* one per batch size; start zeroed */
+    struct encode_work *loaded, *running; /* point into work, or NULL */
 };
 
-/* Checks that networks and size go together and fills what the store says of its records (hashes
- * take one read of both files). models must have model, height and width set; it is borrowed. */
-int encode_models_describe(struct shard_info *info, struct encode_models *models, struct error *e);
-/* info: as described. encoder borrows models. A picture is what prep.h makes of the file, in [-1,
- * 1]; a square is the picture's middle square in [0, 1], resized to what CLOOB sees. */
-/* Releases what the encoder took of the device. */
-void encode_models_release(struct encode_models *models);
-void encode_models_encoder(struct encoder *encoder, struct encode_models *models,
-                           const struct shard_info *info);
+/* Checks that the networks and the size fit together, sets side and fills the store's description
+ * of its records; hashing reads both model files once. model, tape, color, height, width,
+ * max_pixels and embed_dtype must be set; model stays the caller's. */
+int encode_networks_describe(struct shard_info *info, struct encode_networks *networks,
+                             struct error *e);
+/* Fills *encoder, which borrows networks. info is what encode_networks_describe filled. The
+ * encoder's image is the prepared file in [-1, 1]; its square is the middle square of that image in
+ * [0, 1], resized to CLOOB's input size. */
+void encode_networks_encoder(struct encoder *encoder, struct encode_networks *networks,
+                             const struct shard_info *info);
+/* Frees the device memory that the encoder allocated. Call it before tape_release. */
+void encode_networks_release(struct encode_networks *networks);
 
 #endif

@@ -1,6 +1,7 @@
 #include "common/encode/pipeline.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -12,16 +13,16 @@
 #include "common/base/progress.h"
 #include "formats/shards/path_set.h"
 
-#define BATCHES 3 /* one being put together, one with the networks, one with the writer */
+#define BATCHES 3 /* one being assembled, one in the networks, one being written */
 
-/* A file on its way from the list to the networks. */
+/* A file between the list and the networks. */
 struct slot {
     bool done; /* decoded, or failed */
     bool failed;
     char *path;
     int64_t size, mtime_ns;
     int width, height;
-    float *picture, *square;
+    float *image, *square;
     struct error error;
 };
 
@@ -37,32 +38,32 @@ struct pipeline {
     struct path_source *paths;
     struct shard_writer *store;
     struct progress *progress;
-    int64_t expected; /* paths in the list, -1: not known */
-    int wake[2];      /* a pipe: readable once stopping, for threads that wait in poll() */
+    int64_t expected; /* paths in the list, -1: unknown */
+    int wake[2];      /* pipe that becomes readable on stopping, for threads that wait in poll() */
 
-    pthread_mutex_t mutex; /* guards all below */
-    pthread_cond_t room;   /* a slot became free */
-    pthread_cond_t work;   /* a slot wants decoding, or no more will come */
+    pthread_mutex_t mutex; /* guards everything below */
+    pthread_cond_t room;   /* a slot is free */
+    pthread_cond_t work;   /* a slot is ready to decode, or no more will come */
     pthread_cond_t ready;  /* a slot is done, a batch is free, or the list has ended */
-    pthread_cond_t full;   /* a batch wants writing, or no more will come */
+    pthread_cond_t full;   /* a batch is ready to write, or no more will come */
     bool stop;             /* take no more files */
     bool failed;           /* give up; error says why */
     bool list_ended, batches_ended;
     struct error error;
     struct encode_counts counts;
 
-    /* Files are numbered in input order; file i is in slot i % slot_count. Taken <= decoding <=
-     * filled, and filled - taken <= slot_count. */
+    /* Files are numbered in input order; file i uses slot i % slot_count.
+     * taken <= decoding <= filled, and filled - taken <= slot_count. */
     struct slot *slots;
     int64_t slot_count, filled, decoding, taken;
 
     struct batch batches[BATCHES];
-    int64_t submitted, written; /* batches; number i is batches[i % BATCHES] */
+    int64_t submitted, written; /* counts of batches; number i is batches[i % BATCHES] */
 
-    float *pictures, *squares; /* the networks' inputs */
+    float *images, *squares; /* the networks' inputs */
 };
 
-/* With the mutex held. The first reason counts. */
+/* Called with the mutex held. */
 static void wake_all(struct pipeline *p)
 {
     while (write(p->wake[1], "", 1) < 0 && errno == EINTR) {
@@ -73,6 +74,7 @@ static void wake_all(struct pipeline *p)
     pthread_cond_broadcast(&p->full);
 }
 
+/* Ends all stages; the first error is the one reported. */
 static void fail(struct pipeline *p, const struct error *e)
 {
     pthread_mutex_lock(&p->mutex);
@@ -84,14 +86,14 @@ static void fail(struct pipeline *p, const struct error *e)
     pthread_mutex_unlock(&p->mutex);
 }
 
-/* With the mutex held. Done and total leave out what was skipped, so that the rate is one of work
- * and the time left can be believed. */
+/* Called with the mutex held. Done and total leave out skipped files, so that the rate measures
+ * work and the time left is realistic. */
 static void show_progress(struct pipeline *p)
 {
     const struct encode_counts *c = &p->counts;
     char detail[80];
-    snprintf(detail, sizeof detail, "%lld encoded, %lld skipped, %lld failed",
-             (long long)c->encoded, (long long)c->skipped, (long long)c->failed);
+    snprintf(detail, sizeof detail, "%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64 " failed",
+             c->encoded, c->skipped, c->failed);
     if (p->expected >= 0)
         progress_set_total(p->progress, p->expected - c->skipped - c->duplicates);
     progress_update(p->progress, c->encoded + c->failed, detail);
@@ -100,36 +102,41 @@ static void show_progress(struct pipeline *p)
 static void reject(struct pipeline *p, const char *path, const char *reason, bool bad_latents)
 {
     warn("cannot encode '%s': %s", path, reason);
-    int rc = 0;
+    int number = 0;
     pthread_mutex_lock(&p->mutex);
     p->counts.failed++;
     p->counts.bad_latents += bad_latents;
     FILE *f = p->options->rejects;
     if (f && (fputs(path, f) < 0 || putc(p->options->rejects_separator, f) == EOF || fflush(f)))
-        rc = errno;
+        number = errno;
     show_progress(p);
     pthread_mutex_unlock(&p->mutex);
-    if (rc) {
+    if (number != 0) {
         struct error e;
-        errno = rc;
+        errno = number;
         error_errno(&e, "cannot write the rejects file");
         fail(p, &e);
     }
 }
 
-/* Waits for a free slot and fills it. Returns false when there is no need any more. */
+static int64_t mtime_ns(const struct stat *st)
+{
+    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+}
+
+/* Waits for a free slot and fills it. Returns false if the pipeline is stopping instead. */
 static bool add_file(struct pipeline *p, const char *path, const struct stat *st,
                      const struct error *error)
 {
     pthread_mutex_lock(&p->mutex);
     while (p->filled - p->taken == p->slot_count && !p->stop && !p->failed)
         pthread_cond_wait(&p->room, &p->mutex);
-    bool go_on = !p->stop && !p->failed;
-    if (go_on) {
+    bool taken = !p->stop && !p->failed;
+    if (taken) {
         struct slot *s = &p->slots[p->filled % p->slot_count];
         s->path = xstrdup(path);
         s->size = st->st_size;
-        s->mtime_ns = (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
+        s->mtime_ns = mtime_ns(st);
         s->failed = s->done = error != NULL;
         if (error)
             s->error = *error;
@@ -139,12 +146,12 @@ static bool add_file(struct pipeline *p, const char *path, const struct stat *st
             pthread_cond_signal(&p->ready);
     }
     pthread_mutex_unlock(&p->mutex);
-    return go_on;
+    return taken;
 }
 
-static int look_at_file(const char *path, struct stat *st, struct error *e)
+static int check_file(const char *path, struct stat *st, struct error *e)
 {
-    if (stat(path, st)) {
+    if (stat(path, st) != 0) {
         *st = (struct stat){0};
         return error_set(e, "%s", strerror(errno));
     }
@@ -165,7 +172,7 @@ static void count_one(struct pipeline *p, int64_t *counter)
     pthread_mutex_unlock(&p->mutex);
 }
 
-/* One path of the list. Returns 1 to go on, 0 to end, -1 on failure. */
+/* Handles one path of the list. Returns 1 to continue, 0 to stop, -1 on failure. */
 static int list_one(struct pipeline *p, struct path_set *seen, const char *path, struct error *e)
 {
     uint8_t key[PATH_KEY_SIZE];
@@ -179,11 +186,10 @@ static int list_one(struct pipeline *p, struct path_set *seen, const char *path,
     }
     struct stat st;
     struct error bad;
-    if (look_at_file(path, &st, &bad))
+    if (check_file(path, &st, &bad) != 0)
         return add_file(p, path, &st, &bad);
     enum shard_path_state state;
-    int64_t mtime_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec;
-    if (shard_writer_lookup(p->store, path, st.st_size, mtime_ns, &state, e))
+    if (shard_writer_lookup(p->store, path, st.st_size, mtime_ns(&st), &state, e) != 0)
         return -1;
     if (state == SHARD_PATH_DONE) {
         count_one(p, &p->counts.skipped);
@@ -206,15 +212,15 @@ static void *list_stage(void *arg)
     struct path_set seen;
     struct error e;
     const char *path;
-    int rc = 1;
+    int status = 1;
     path_set_init(&seen);
-    while (rc > 0 && !stopping(p)) {
-        rc = path_source_next(p->paths, p->wake[0], &path, &e);
-        if (rc > 0)
-            rc = list_one(p, &seen, path, &e);
+    while (status > 0 && !stopping(p)) {
+        status = path_source_next(p->paths, p->wake[0], &path, &e);
+        if (status > 0)
+            status = list_one(p, &seen, path, &e);
     }
     path_set_release(&seen);
-    if (rc < 0)
+    if (status < 0)
         fail(p, &e);
     pthread_mutex_lock(&p->mutex);
     p->list_ended = true;
@@ -249,8 +255,8 @@ static void *decode_stage(void *arg)
     const struct encoder *en = p->encoder;
     for (struct slot *s; (s = next_to_decode(p));) {
         char note[128] = "";
-        bool failed = en->prepare(en->context, s->path, s->picture, s->square, &s->width,
-                                  &s->height, note, &s->error) != 0;
+        bool failed = en->prepare(en->context, s->path, s->image, s->square, &s->width, &s->height,
+                                  note, &s->error) != 0;
         if (*note)
             warn("'%s': %s", s->path, note);
         pthread_mutex_lock(&p->mutex);
@@ -262,7 +268,7 @@ static void *decode_stage(void *arg)
     return NULL;
 }
 
-/* The next file in input order once it is done, or NULL: no more, or stopping. */
+/* Waits for the next file in input order; NULL at the end of the list or when stopping. */
 static struct slot *next_done(struct pipeline *p)
 {
     struct slot *s = NULL;
@@ -284,7 +290,7 @@ static void free_slot(struct pipeline *p, struct slot *s)
     free(s->path);
     s->path = NULL;
     p->taken++;
-    /* A file that failed before decoding may be taken before the decoders have passed it by. */
+    /* A file that failed before decoding may be taken before the decoders have skipped it. */
     p->decoding = p->decoding < p->taken ? p->taken : p->decoding;
     pthread_cond_signal(&p->room);
     pthread_mutex_unlock(&p->mutex);
@@ -300,17 +306,17 @@ static void collect(struct pipeline *p, struct batch *b)
             continue;
         }
         size_t i = (size_t)b->n++;
-        memcpy(p->pictures + i * en->picture_count, s->picture,
-               en->picture_count * sizeof *s->picture);
-        memcpy(p->squares + i * en->square_count, s->square, en->square_count * sizeof *s->square);
+        memcpy(p->images + i * en->image_floats, s->image, en->image_floats * sizeof *s->image);
+        memcpy(p->squares + i * en->square_floats, s->square,
+               en->square_floats * sizeof *s->square);
         b->items[i] = (struct shard_item){
             .path = s->path,
             .size = s->size,
             .mtime_ns = s->mtime_ns,
             .width = s->width,
             .height = s->height,
-            .moments = b->moments + i * en->moments_count,
-            .embed = b->embeds + i * en->embed_count,
+            .moments = b->moments + i * en->moments_floats,
+            .embed = b->embeds + i * en->embed_floats,
         };
         s->path = NULL;
     }
@@ -323,8 +329,8 @@ static void clear_batch(struct batch *b)
     b->n = 0;
 }
 
-/* Waits until the writer has given one back; NULL after a failure. running: batches that are with
- * the networks. */
+/* Waits until the writer has returned a batch; NULL after a failure. running: the number of batches
+ * in the networks. */
 static struct batch *free_batch(struct pipeline *p, int running)
 {
     pthread_mutex_lock(&p->mutex);
@@ -343,12 +349,12 @@ static bool next_is_done(struct pipeline *p)
     return done;
 }
 
-/* Gives the batch that is with the networks to the writer. */
+/* Passes the batch in the networks on to the writer. */
 static int fetch(struct pipeline *p, struct batch *b)
 {
     const struct encoder *en = p->encoder;
     struct error e;
-    if (en->fetch(en->context, b->moments, b->embeds, &e)) {
+    if (en->fetch(en->context, b->moments, b->embeds, &e) != 0) {
         fail(p, &e);
         clear_batch(b);
         return -1;
@@ -360,23 +366,23 @@ static int fetch(struct pipeline *p, struct batch *b)
     return 0;
 }
 
-/* Puts b with the networks; *running, which is there, is with the writer afterwards. */
-static int hand_over(struct pipeline *p, struct batch **running, struct batch *b)
+/* Runs the networks on b, after passing the batch *running, if any, on to the writer. */
+static int run_networks(struct pipeline *p, struct batch **running, struct batch *b)
 {
     const struct encoder *en = p->encoder;
     struct error e;
-    int rc = en->load(en->context, b->n, p->pictures, p->squares, &e);
-    if (rc == 0 && *running) {
+    int status = en->load(en->context, b->n, p->images, p->squares, &e);
+    if (status == 0 && *running) {
         struct batch *before = *running;
         *running = NULL;
-        if (fetch(p, before)) {
+        if (fetch(p, before) != 0) {
             clear_batch(b);
             return -1;
         }
     }
-    if (rc == 0)
-        rc = en->run(en->context, &e);
-    if (rc) {
+    if (status == 0)
+        status = en->run(en->context, &e);
+    if (status != 0) {
         fail(p, &e);
         clear_batch(b);
         return -1;
@@ -388,17 +394,17 @@ static int hand_over(struct pipeline *p, struct batch **running, struct batch *b
 static void network_stage(struct pipeline *p)
 {
     struct batch *running = NULL;
-    int rc = 0;
-    for (struct batch *b; rc == 0 && (b = free_batch(p, running != NULL));) {
-        if (running && !next_is_done(p)) { /* would only wait for files */
-            rc = fetch(p, running);
+    int status = 0;
+    for (struct batch *b; status == 0 && (b = free_batch(p, running != NULL));) {
+        if (running && !next_is_done(p)) { /* fetch results rather than wait for files */
+            status = fetch(p, running);
             running = NULL;
             continue;
         }
         collect(p, b);
         if (b->n == 0)
             break;
-        rc = hand_over(p, &running, b);
+        status = run_networks(p, &running, b);
     }
     if (running)
         fetch(p, running);
@@ -408,14 +414,14 @@ static void network_stage(struct pipeline *p)
     pthread_mutex_unlock(&p->mutex);
 }
 
-/* Takes out what may not be stored, then stores the rest. */
+/* Rejects the items that cannot be stored and stores the rest. */
 static int write_batch(struct pipeline *p, struct batch *b, const struct shard_info *info,
                        struct error *e)
 {
     int good = 0;
     for (int i = 0; i < b->n; i++) {
         struct error bad;
-        if (shard_item_check(&b->items[i], info, &bad)) {
+        if (shard_item_check(&b->items[i], info, &bad) != 0) {
             reject(p, b->items[i].path, bad.text, true);
             free((char *)b->items[i].path);
         } else {
@@ -423,7 +429,7 @@ static int write_batch(struct pipeline *p, struct batch *b, const struct shard_i
         }
     }
     b->n = good;
-    return good ? shard_writer_put(p->store, b->items, good, e) : 0;
+    return good > 0 ? shard_writer_put(p->store, b->items, good, e) : 0;
 }
 
 static struct batch *next_to_write(struct pipeline *p)
@@ -431,7 +437,7 @@ static struct batch *next_to_write(struct pipeline *p)
     pthread_mutex_lock(&p->mutex);
     while (p->submitted == p->written && !p->batches_ended && !p->failed)
         pthread_cond_wait(&p->full, &p->mutex);
-    /* What the networks have done is kept even when another stage fails. */
+    /* Results of the networks are kept even if another stage fails. */
     struct batch *b = p->submitted > p->written ? &p->batches[p->written % BATCHES] : NULL;
     pthread_mutex_unlock(&p->mutex);
     return b;
@@ -442,8 +448,7 @@ static void *write_stage(void *arg)
     struct pipeline *p = arg;
     struct error e;
     for (struct batch *b; (b = next_to_write(p));) {
-        int rc = write_batch(p, b, shard_writer_info(p->store), &e);
-        if (rc) {
+        if (write_batch(p, b, shard_writer_info(p->store), &e) != 0) {
             fail(p, &e);
             return NULL;
         }
@@ -458,7 +463,7 @@ static void *write_stage(void *arg)
     return NULL;
 }
 
-/* Turns stop_fd into p->stop. */
+/* Sets p->stop when stop_fd becomes readable. */
 static void *watch_stage(void *arg)
 {
     struct pipeline *p = arg;
@@ -477,9 +482,9 @@ static void *watch_stage(void *arg)
 
 static void start(pthread_t *thread, void *(*stage)(void *), struct pipeline *p)
 {
-    int rc = pthread_create(thread, NULL, stage, p);
-    if (rc)
-        die("cannot start a thread: %s", strerror(rc));
+    int number = pthread_create(thread, NULL, stage, p);
+    if (number != 0)
+        die("cannot start a thread: %s", strerror(number));
 }
 
 static void run_stages(struct pipeline *p)
@@ -497,7 +502,7 @@ static void run_stages(struct pipeline *p)
     for (int i = 0; i < n; i++)
         pthread_join(decode[i], NULL);
     pthread_mutex_lock(&p->mutex);
-    wake_all(p); /* ends the watch */
+    wake_all(p); /* ends watch_stage */
     pthread_mutex_unlock(&p->mutex);
     pthread_join(watch, NULL);
     free(decode);
@@ -510,16 +515,16 @@ static void allocate(struct pipeline *p)
     p->slot_count = p->options->batch_size + 2 * p->options->decode_threads;
     p->slots = xcalloc((size_t)p->slot_count, sizeof *p->slots);
     for (int64_t i = 0; i < p->slot_count; i++) {
-        p->slots[i].picture = xmalloc(en->picture_count * sizeof(float));
-        p->slots[i].square = xmalloc(en->square_count * sizeof(float));
+        p->slots[i].image = xmalloc(en->image_floats * sizeof(float));
+        p->slots[i].square = xmalloc(en->square_floats * sizeof(float));
     }
     for (int i = 0; i < BATCHES; i++) {
         p->batches[i].items = xcalloc(batch, sizeof *p->batches[i].items);
-        p->batches[i].moments = xmalloc(batch * en->moments_count * sizeof(float));
-        p->batches[i].embeds = xmalloc(batch * en->embed_count * sizeof(float));
+        p->batches[i].moments = xmalloc(batch * en->moments_floats * sizeof(float));
+        p->batches[i].embeds = xmalloc(batch * en->embed_floats * sizeof(float));
     }
-    p->pictures = xmalloc(batch * en->picture_count * sizeof(float));
-    p->squares = xmalloc(batch * en->square_count * sizeof(float));
+    p->images = xmalloc(batch * en->image_floats * sizeof(float));
+    p->squares = xmalloc(batch * en->square_floats * sizeof(float));
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->room, NULL);
     pthread_cond_init(&p->work, NULL);
@@ -531,7 +536,7 @@ static void release(struct pipeline *p)
 {
     for (int64_t i = 0; i < p->slot_count; i++) {
         free(p->slots[i].path);
-        free(p->slots[i].picture);
+        free(p->slots[i].image);
         free(p->slots[i].square);
     }
     free(p->slots);
@@ -541,7 +546,7 @@ static void release(struct pipeline *p)
         free(p->batches[i].moments);
         free(p->batches[i].embeds);
     }
-    free(p->pictures);
+    free(p->images);
     free(p->squares);
     pthread_mutex_destroy(&p->mutex);
     pthread_cond_destroy(&p->room);
@@ -555,22 +560,22 @@ int encode_run(const struct encoder *encoder, struct path_source *paths, struct 
 {
     struct pipeline p = {.encoder = encoder, .options = options, .paths = paths, .store = store};
     *counts = p.counts;
-    if (pipe(p.wake))
+    if (pipe(p.wake) != 0)
         return error_errno(e, "cannot make a pipe");
     allocate(&p);
     p.expected = path_source_count(paths);
     p.progress = progress_start("encoding", "images", p.expected);
     run_stages(&p);
     progress_finish(p.progress);
-    int rc = p.failed ? -1 : 0;
+    int status = p.failed ? -1 : 0;
     if (!p.failed && !p.stop && p.counts.listed > 0)
-        rc = shard_writer_finish(store, &p.error);
-    if (rc && e)
+        status = shard_writer_finish(store, &p.error);
+    if (status != 0 && e)
         *e = p.error;
     p.counts.interrupted = p.stop;
     *counts = p.counts;
     release(&p);
     close(p.wake[0]);
     close(p.wake[1]);
-    return rc;
+    return status;
 }

@@ -8,51 +8,51 @@
 #include "common/images/path_source.h"
 #include "formats/shards/shard_store.h"
 
-/* The encoding pipeline: paths -> images -> latents and embeds -> shard store. Its stages run at
- * the same time: one thread lists paths and asks the store which are done, several decode and
- * prepare images, the caller's runs the networks on batches, one writes. Between them are bounded
- * queues, so memory does not grow with the list; records are in input order. */
+/* The encoding pipeline: paths -> images -> latents and embeddings -> shard store. Its stages run
+ * concurrently: one thread lists paths and asks the store which are already done, several decode
+ * and prepare images, the calling thread runs the networks on batches, and one thread writes.
+ * Bounded queues between them keep memory use independent of the length of the list. Records are
+ * written in input order. */
 
-/* What makes latents of files. width and height below are of the source, in pixels. */
+/* What turns files into latents. */
 struct encoder {
     void *context;
-    size_t picture_count; /* floats of an autoencoder input, 3*H*W */
-    size_t square_count;  /* floats of a CLOOB input, 3*S*S */
-    size_t moments_count; /* 2z*h*w */
-    size_t embed_count;   /* d */
-    /* One file into both inputs. Called by many threads at once. A warning, "" for none, goes into
-     * note. */
-    int (*prepare)(void *context, const char *path, float *picture, float *square, int *width,
+    /* Floats per file: the autoencoder's input [3, H, W], CLOOB's input [3, S, S], the moments
+     * [2z, h, w] and the embedding [d]. */
+    size_t image_floats, square_floats, moments_floats, embed_floats;
+    /* Turns one file into both inputs and returns the source's size in pixels. Several threads call
+     * it at once. note receives a warning, or "". */
+    int (*prepare)(void *context, const char *path, float *image, float *square, int *width,
                    int *height, char note[128], struct error *e);
-    /* The networks, in three calls per batch so that a GPU works while the next batch is put
-     * together: load takes n inputs (they may be overwritten when it returns), run begins with
-     * them, fetch waits for what the last run makes. In the order load, run, load, fetch, run ...;
-     * all by the thread that called encode_run. */
-    int (*load)(void *context, int n, const float *pictures, const float *squares, struct error *e);
+    /* The networks, in three calls per batch, so that a GPU computes while the next batch is being
+     * assembled: load copies n inputs (the caller may overwrite them afterwards), run starts the
+     * computation, fetch waits for the results of the last run. They are called in the order load,
+     * run, load, fetch, run, ..., always by the thread that called encode_run. */
+    int (*load)(void *context, int n, const float *images, const float *squares, struct error *e);
     int (*run)(void *context, struct error *e);
     int (*fetch)(void *context, float *moments, float *embeds, struct error *e);
 };
 
 struct encode_options {
     int batch_size, decode_threads;
-    int stop_fd;   /* once readable: no new batch, commit what is under way. -1: none */
-    FILE *rejects; /* gets the path of each file that failed; NULL: none */
+    int stop_fd;   /* when it becomes readable, commit the current batches and stop; -1: none */
+    FILE *rejects; /* receives the path of each file that failed; NULL: none */
     char rejects_separator;
 };
 
 struct encode_counts {
     int64_t listed;     /* paths in the list */
-    int64_t encoded;    /* put into the store */
-    int64_t skipped;    /* there already */
-    int64_t duplicates; /* in the list before */
+    int64_t encoded;    /* added to the store */
+    int64_t skipped;    /* already in the store */
+    int64_t duplicates; /* repeated in the list */
     int64_t failed;
-    int64_t bad_latents; /* of those: files whose latents or embeds could not be stored */
+    int64_t bad_latents; /* failed because their latents or embeddings cannot be stored */
     bool interrupted;
 };
 
-/* Returns 0 when the list was worked through, files that failed (a warning each) included, or when
- * stop_fd ended it; -1 when it could not go on: the store, the list, the rejects file or the
- * networks failed. counts are right in every case. */
+/* Returns 0 if the whole list was processed (files that failed are reported as warnings) or stop_fd
+ * ended the run; -1 if the store, the list, the rejects file or the networks failed. counts is
+ * valid in every case. */
 int encode_run(const struct encoder *encoder, struct path_source *paths, struct shard_writer *store,
                const struct encode_options *options, struct encode_counts *counts, struct error *e);
 

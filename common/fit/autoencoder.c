@@ -105,8 +105,8 @@ static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t i = begin; i < end; i++) {
         const float *a = j->pictures->pictures + (size_t)i * size;
         const float *b = j->reconstructions + (size_t)i * size;
-        j->psnr[i] = picture_psnr(a, b, height, width);
-        j->ssim[i] = picture_ssim(a, b, height, width);
+        j->psnr[i] = image_psnr(a, b, height, width);
+        j->ssim[i] = image_ssim(a, b, height, width);
     }
 }
 

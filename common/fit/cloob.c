@@ -59,8 +59,8 @@ static void resize_some(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct resizing *r = arg;
     for (int64_t i = begin; i < end; i++)
-        prep_bicubic(r->out + i * r->out_pixels, r->out_side, r->out_side, r->in + i * r->in_pixels,
-                     3, r->in_height, r->in_width);
+        prepare_bicubic(r->out + i * r->out_pixels, r->out_side, r->out_side,
+                        r->in + i * r->in_pixels, 3, r->in_height, r->in_width);
 }
 
 /* The pictures as the network takes them: themselves, or resized into u->images. */

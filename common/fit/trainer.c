@@ -189,7 +189,7 @@ void trainer_make_parameters(struct trainer *t, struct architecture *architectur
 {
     struct error e;
     struct parameters **p = &t->loop->parameters;
-    t->device = chosen_device();
+    t->device = program_open_device();
     t->device->advice = t->advice;
     if (t->origin.checkpoint) {
         if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device, &e) != 0)
@@ -237,7 +237,7 @@ void trainer_describe_images(struct run_data *data, const struct image_set *imag
         .store = {.image_height = set->height, .image_width = set->width, .embed_dtype = DTYPE_F32},
         .order = image_set_order(images),
     };
-    strcpy(data->store.preprocessing, set->color == PREP_PIL ? "pil" : "display");
+    strcpy(data->store.preprocessing, set->color == PREPARE_PIL ? "pil" : "display");
     image_set_hash(data->hash, images);
 }
 

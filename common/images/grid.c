@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,7 +59,7 @@ int grid_add_stream(struct grid *g, FILE *f, const char *source, int64_t max_pix
         if (got == 0)
             return 0;
         char name[320];
-        snprintf(name, sizeof name, "image %lld of %s", (long long)s.count, source);
+        snprintf(name, sizeof name, "image %" PRId64 " of %s", s.count, source);
         if (grid_add(g, &image, &remarks, name, e) != 0)
             return -1;
     }
@@ -74,7 +75,7 @@ static int grid_add_single(struct grid *g, const char *path, const char *source,
     if (image.warning[0])
         warn("%s: %s", path, image.warning);
     if ((image.orientation > 1 || image.icc || image.color == IMAGE_CMYK) &&
-        prep_color(&image, PREP_DISPLAY, e) != 0) {
+        prepare_color(&image, PREPARE_DISPLAY, e) != 0) {
         image_release(&image);
         return error_prefix(e, "cannot read %s", source);
     }
@@ -112,7 +113,7 @@ static unsigned sample_at(const struct image *image, size_t index)
     return image->depth == 16 ? ((const uint16_t *)image->pixels)[index] : image->pixels[index];
 }
 
-/* One row of an image into the sheet, which has at least the image's colours, alpha and depth. */
+/* Copies a row of an image to the sheet, which has at least the image's colors, alpha and depth. */
 static void draw_row(struct image *sheet, size_t at, const struct image *in, size_t from)
 {
     bool in_alpha = in->channels % 2 == 0, alpha = sheet->channels % 2 == 0;
@@ -153,8 +154,8 @@ int grid_draw(struct image *sheet, const struct grid *g, int columns, int paddin
     int64_t cell_height = (int64_t)g->images[0].height + padding;
     int64_t width = columns * cell_width + padding, height = rows * cell_height + padding;
     if (width > INT32_MAX || height > INT32_MAX)
-        return error_set(e, "a sheet of %lldx%lld pixels is more than PNG can hold",
-                         (long long)width, (long long)height);
+        return error_set(e, "a grid of %" PRId64 "x%" PRId64 " pixels is too large for PNG", width,
+                         height);
     if (image_new(sheet, (int)width, (int)height, colors + alpha, depth, e) != 0)
         return -1;
     for (int i = 0; i < g->count; i++) {
@@ -168,7 +169,7 @@ int grid_draw(struct image *sheet, const struct grid *g, int columns, int paddin
     return 0;
 }
 
-/* Text that grows. */
+/* A growing string. */
 struct text {
     char *data;
     size_t size;
@@ -187,7 +188,7 @@ static void append_string(struct text *t, const char *s)
     append(t, s, strlen(s));
 }
 
-/* As it is where that is unambiguous, else a JSON string. */
+/* Appends s as it is if that is unambiguous, else as a JSON string. */
 static void append_value(struct text *t, const char *s)
 {
     if (!strpbrk(s, ",:\n\r\"")) {
@@ -209,8 +210,8 @@ static void append_value(struct text *t, const char *s)
     append(t, "\"", 1);
 }
 
-/* A set of strings that remembers the order in which they came. Open addressing, so that a stream
- * with a prompt of its own for every image stays fast. */
+/* The different values of a key, in order of appearance. A hash table with open addressing keeps
+ * streams with a different prompt for every image fast. */
 struct distinct {
     const char **items; /* in order; borrowed */
     int *table;         /* index + 1, or 0; a power of two of slots */
@@ -254,7 +255,7 @@ static void distinct_release(struct distinct *d)
     free(d->table);
 }
 
-/* Web UIs know samplers by these names; the others are written in capitals. */
+/* The sampler names that web UIs use: DPM++ 2M, or the name in capitals. */
 static void append_sampler(struct text *t, const char *method)
 {
     if (strcmp(method, "dpm2m") == 0) {
@@ -265,7 +266,7 @@ static void append_sampler(struct text *t, const char *method)
         append(t, (char[]){(char)toupper((unsigned char)*method)}, 1);
 }
 
-/* "Name: value" of one remark; ", " first when something stands on the line already. */
+/* Appends "Name: value" for one key, preceded by ", " unless it is the first on the line. */
 static void append_field(struct text *line, const struct grid *g, const char *name, const char *key)
 {
     struct distinct d;

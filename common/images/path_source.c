@@ -10,7 +10,7 @@
 #include "common/base/message.h"
 
 #define READ_SIZE 65536
-/* Longer than any path the system takes: whatever comes here is no list of paths. */
+/* Longer than any path the system accepts: such input is not a list of paths. */
 #define LONGEST_PATH 65536
 
 void path_source_arguments(struct path_source *s, int count, char *const *arguments)
@@ -33,7 +33,7 @@ static int64_t count_stream(const struct path_source *s)
 {
     struct stat st;
     off_t at = lseek(s->fd, 0, SEEK_CUR);
-    if (fstat(s->fd, &st) || !S_ISREG(st.st_mode) || at < 0)
+    if (fstat(s->fd, &st) != 0 || !S_ISREG(st.st_mode) || at < 0)
         return -1;
     char *block = xmalloc(READ_SIZE);
     int64_t count = 0;
@@ -54,7 +54,7 @@ int64_t path_source_count(const struct path_source *s)
     return s->arguments ? s->argument_count : count_stream(s);
 }
 
-/* Takes one path out of the buffer; NULL when none is complete. */
+/* Removes one path from the buffer; NULL if none is complete. */
 static char *take(struct path_source *s)
 {
     while (s->begin < s->end) {
@@ -62,7 +62,7 @@ static char *take(struct path_source *s)
         char *stop = memchr(start, s->separator, s->end - s->begin);
         if (!stop && !s->at_end)
             return NULL;
-        stop = stop ? stop : s->buffer + s->end; /* next() keeps room for this zero */
+        stop = stop ? stop : s->buffer + s->end; /* fill() leaves room for this zero */
         *stop = 0;
         s->begin = (size_t)(stop - s->buffer) + 1;
         if (stop > start)
@@ -71,7 +71,7 @@ static char *take(struct path_source *s)
     return NULL;
 }
 
-/* Returns 1, or 0 when woken, or -1. */
+/* Returns 1 if input is readable, 0 if woken, -1 on failure. */
 static int wait_readable(const struct path_source *s, int wake_fd, struct error *e)
 {
     struct pollfd fds[] = {{.fd = s->fd, .events = POLLIN}, {.fd = wake_fd, .events = POLLIN}};
@@ -103,7 +103,7 @@ static int fill(struct path_source *s, struct error *e)
     if (n < 0)
         return error_errno(e, "cannot read the list of paths");
     if (s->separator && memchr(s->buffer + s->end, 0, (size_t)n))
-        return error_set(e, "a NUL byte in the list of paths: NUL-separated lists want -0");
+        return error_set(e, "NUL byte in the list of paths: NUL-separated lists need -0");
     s->end += (size_t)n;
     s->at_end = n == 0;
     return 0;
@@ -128,7 +128,7 @@ int path_source_next(struct path_source *s, int wake_fd, const char **path, stru
         int ready = wait_readable(s, wake_fd, e);
         if (ready <= 0)
             return ready;
-        if (fill(s, e))
+        if (fill(s, e) != 0)
             return -1;
     }
 }

@@ -6,7 +6,9 @@
 
 #include <lcms2.h>
 
-/* Opacity in `alpha`, over white: Pillow's Image.alpha_composite with its 7 bits of extra
+#include "common/base/message.h"
+
+/* v with opacity `alpha` over white: Pillow's Image.alpha_composite with its 7 bits of extra
  * precision. */
 static uint8_t over_white(uint32_t v, uint32_t alpha)
 {
@@ -16,7 +18,7 @@ static uint8_t over_white(uint32_t v, uint32_t alpha)
     return (uint8_t)(((sum >> 8) + sum) >> 8 >> BITS);
 }
 
-/* What Pillow's convert does with one ink. */
+/* One ink of CMYK to a channel of RGB, as Pillow's convert does. */
 static uint8_t ink_to_light(uint32_t ink, uint32_t black)
 {
     uint32_t light = 255 - black, product = ink * light + 128;
@@ -24,10 +26,10 @@ static uint8_t ink_to_light(uint32_t ink, uint32_t black)
     return (uint8_t)(light > covered ? light - covered : 0);
 }
 
-/* A fresh 8-bit image in place of the old one's pixels. */
+/* Starts an 8-bit image that will replace *in. */
 static int begin(struct image *out, const struct image *in, int channels, struct error *e)
 {
-    if (image_new(out, in->width, in->height, channels, 8, e) < 0)
+    if (image_new(out, in->width, in->height, channels, 8, e) != 0)
         return -1;
     out->orientation = in->orientation;
     out->format = in->format;
@@ -41,7 +43,7 @@ static void finish(struct image *image, struct image *out)
     *image = *out;
 }
 
-/* The profile survives, as it describes the 8-bit pixels just as well. */
+/* The profile describes the 8-bit pixels just as well. */
 static void keep_profile(struct image *out, struct image *in)
 {
     out->icc = in->icc;
@@ -49,26 +51,26 @@ static void keep_profile(struct image *out, struct image *in)
     in->icc = NULL;
 }
 
-static uint8_t reduce(const struct image *image, enum prep_color how, uint16_t v)
+static uint8_t reduce(const struct image *image, enum prepare_color how, uint16_t v)
 {
     if (image->color == IMAGE_GRAY && (!image->alpha || image->alpha_from_key)) {
-        /* Pillow keeps gray in 16 bits: convert('RGB') clips them, and to scale them is our job. */
-        if (how == PREP_DISPLAY)
+        /* Pillow keeps 16-bit gray as it is, and convert('RGB') clips it. */
+        if (how == PREPARE_DISPLAY)
             return (uint8_t)(v / 257);
         return v > 255 ? 255 : (uint8_t)v;
     }
-    /* Pillow's readers reduce the rest: PNG's to the high byte, PNM's with rounding of what the
-     * file has. */
+    /* Pillow's readers reduce the others to 8 bits: PNG to the high byte, PNM by rounding the
+     * file's own samples. */
     if (image->format != IMAGE_PNM)
         return (uint8_t)(v >> 8);
     double maxval = image->source_maxval;
     return (uint8_t)lrint(rint(v / 65535.0 * maxval) / maxval * 255);
 }
 
-static int to_8_bits(struct image *image, enum prep_color how, struct error *e)
+static int to_8_bits(struct image *image, enum prepare_color how, struct error *e)
 {
     struct image out;
-    if (begin(&out, image, image->channels, e) < 0)
+    if (begin(&out, image, image->channels, e) != 0)
         return -1;
     out.color = image->color;
     out.alpha = image->alpha;
@@ -89,7 +91,7 @@ static int to_8_bits(struct image *image, enum prep_color how, struct error *e)
 static int cmyk_to_rgb(struct image *image, struct error *e)
 {
     struct image out;
-    if (begin(&out, image, 3, e) < 0)
+    if (begin(&out, image, 3, e) != 0)
         return -1;
     size_t pixels = (size_t)image->width * (size_t)image->height;
     const uint8_t *in = image->pixels;
@@ -100,12 +102,12 @@ static int cmyk_to_rgb(struct image *image, struct error *e)
     return 0;
 }
 
-/* Takes the opacity away: over white, or as if it were not there. */
+/* Removes the alpha channel: composites over white, or drops it. */
 static int flatten(struct image *image, bool over, struct error *e)
 {
     struct image out;
     int colors = image->channels - 1;
-    if (begin(&out, image, colors, e) < 0)
+    if (begin(&out, image, colors, e) != 0)
         return -1;
     size_t pixels = (size_t)image->width * (size_t)image->height;
     const uint8_t *in = image->pixels;
@@ -121,7 +123,7 @@ static int gray_to_rgb(struct image *image, struct error *e)
 {
     struct image out;
     int channels = image->alpha ? 4 : 3;
-    if (begin(&out, image, channels, e) < 0)
+    if (begin(&out, image, channels, e) != 0)
         return -1;
     keep_profile(&out, image);
     size_t pixels = (size_t)image->width * (size_t)image->height;
@@ -136,8 +138,8 @@ static int gray_to_rgb(struct image *image, struct error *e)
     return 0;
 }
 
-/* Whether an RGB transform moves no colour of a grid by more than one level: most profiles in the
- * wild are sRGB itself, which need not be worked out for every pixel. */
+/* Whether an RGB transform moves no color of a grid by more than one level. Most profiles found in
+ * files are sRGB itself, for which the transform can be skipped. */
 static bool changes_nothing(cmsHTRANSFORM transform, int channels)
 {
     enum { STEPS = 18 };
@@ -165,7 +167,7 @@ static int transform_pixels(struct image *image, cmsHTRANSFORM transform, struct
         return 0;
     }
     struct image out;
-    if (begin(&out, image, image->alpha ? 4 : 3, e) < 0)
+    if (begin(&out, image, image->alpha ? 4 : 3, e) != 0)
         return -1;
     cmsDoTransform(transform, image->pixels, out.pixels, pixels);
     finish(image, &out);
@@ -177,34 +179,35 @@ static int apply_profile(struct image *image, struct error *e)
     cmsHPROFILE profile = cmsOpenProfileFromMem(image->icc, (cmsUInt32Number)image->icc_size);
     if (!profile)
         return 0;
-    int result = 0;
+    int status = 0;
     cmsColorSpaceSignature space = cmsGetColorSpace(profile);
     if (space == cmsSigRgbData && image->color == IMAGE_GRAY)
-        result = gray_to_rgb(image, e);
+        status = gray_to_rgb(image, e);
     cmsUInt32Number type = image->color == IMAGE_GRAY   ? TYPE_GRAY_8
                            : image->color == IMAGE_CMYK ? TYPE_CMYK_8
                                                         : TYPE_RGB_8;
     cmsColorSpaceSignature wanted = image->color == IMAGE_GRAY   ? cmsSigGrayData
                                     : image->color == IMAGE_CMYK ? cmsSigCmykData
                                                                  : cmsSigRgbData;
-    if (result == 0 && space == wanted) {
+    if (status == 0 && space == wanted) {
         cmsUInt32Number extra = image->alpha ? EXTRA_SH(1) : 0;
         cmsHPROFILE srgb = cmsCreate_sRGBProfile();
         cmsHTRANSFORM transform =
             cmsCreateTransform(profile, type | extra, srgb, TYPE_RGB_8 | extra, INTENT_PERCEPTUAL,
                                extra ? cmsFLAGS_COPY_ALPHA : 0);
         if (transform) {
-            result = transform_pixels(image, transform, e);
+            status = transform_pixels(image, transform, e);
             cmsDeleteTransform(transform);
         }
         cmsCloseProfile(srgb);
     }
     cmsCloseProfile(profile);
-    return result;
+    return status;
 }
 
-/* EXIF 2.3, 4.6.4 A: where row 0 and column 0 of the stored pixels are seen. Output (x, y) is input
- * at origin + x * dx + y * dy pixels; done in tiles, as a transposition jumps through memory. */
+/* EXIF 2.3, 4.6.4 A: the visual position of row 0 and column 0 of the stored pixels. Output (x, y)
+ * is the input pixel at origin + x * dx + y * dy. Works in tiles, which keeps transpositions in the
+ * cache. */
 static int apply_orientation(struct image *image, struct error *e)
 {
     enum { TILE = 32 };
@@ -225,7 +228,7 @@ static int apply_orientation(struct image *image, struct error *e)
         swapped.width = image->height;
         swapped.height = image->width;
     }
-    if (begin(&out, &swapped, c, e) < 0)
+    if (begin(&out, &swapped, c, e) != 0)
         return -1;
     for (int y0 = 0; y0 < out.height; y0 += TILE)
         for (int x0 = 0; x0 < out.width; x0 += TILE)
@@ -242,17 +245,17 @@ static int apply_orientation(struct image *image, struct error *e)
     return 0;
 }
 
-int prep_color(struct image *image, enum prep_color how, struct error *e)
+int prepare_color(struct image *image, enum prepare_color how, struct error *e)
 {
-    if (image->depth == 16 && to_8_bits(image, how, e) < 0)
+    if (image->depth == 16 && to_8_bits(image, how, e) != 0)
         return -1;
-    if (how == PREP_DISPLAY && image->icc && apply_profile(image, e) < 0)
+    if (how == PREPARE_DISPLAY && image->icc && apply_profile(image, e) != 0)
         return -1;
-    if (image->color == IMAGE_CMYK && cmyk_to_rgb(image, e) < 0)
+    if (image->color == IMAGE_CMYK && cmyk_to_rgb(image, e) != 0)
         return -1;
-    if (image->alpha && flatten(image, how == PREP_DISPLAY, e) < 0)
+    if (image->alpha && flatten(image, how == PREPARE_DISPLAY, e) != 0)
         return -1;
-    if (how == PREP_DISPLAY && image->orientation > 1 && apply_orientation(image, e) < 0)
+    if (how == PREPARE_DISPLAY && image->orientation > 1 && apply_orientation(image, e) != 0)
         return -1;
     free(image->icc);
     image->icc = NULL;
@@ -261,8 +264,8 @@ int prep_color(struct image *image, enum prep_color how, struct error *e)
     return 0;
 }
 
-/* torchvision's center_crop along one side: a crop that is larger gets its odd pixel of padding
- * behind; Python's round() is to even, as rint is. */
+/* torchvision's center_crop along one side: if the crop is larger, the odd pixel of padding goes
+ * last. Python's round() rounds half to even, as rint does. */
 static int crop_offset(int size, int crop)
 {
     return crop > size ? -((crop - size) / 2) : (int)rint((size - crop) / 2.0);
@@ -275,11 +278,11 @@ static int resize_and_crop(struct image *out, const struct image *in, double res
         return error_set(e, "%dx%d pixels is too elongated", in->width, in->height);
     int rw = resized_width < 1 ? 1 : (int)resized_width;
     int rh = resized_height < 1 ? 1 : (int)resized_height;
-    return prep_resize(out, in, rw, rh, crop_offset(rw, width), crop_offset(rh, height), width,
-                       height, e);
+    return prepare_resize(out, in, rw, rh, crop_offset(rw, width), crop_offset(rh, height), width,
+                          height, e);
 }
 
-int prep_square(struct image *out, const struct image *in, int size, struct error *e)
+int prepare_square(struct image *out, const struct image *in, int size, struct error *e)
 {
     double w = in->width, h = in->height;
     if (w <= h)
@@ -287,13 +290,13 @@ int prep_square(struct image *out, const struct image *in, int size, struct erro
     return resize_and_crop(out, in, size * w / h, size, size, size, e);
 }
 
-int prep_cover(struct image *out, const struct image *in, int width, int height, struct error *e)
+int prepare_cover(struct image *out, const struct image *in, int width, int height, struct error *e)
 {
     double factor = fmax((double)width / in->width, (double)height / in->height);
     return resize_and_crop(out, in, factor * in->width, factor * in->height, width, height, e);
 }
 
-void prep_to_float(float *out, const struct image *in)
+void prepare_to_float(float *out, const struct image *in)
 {
     float unit[256];
     for (int v = 0; v < 256; v++)
@@ -306,14 +309,46 @@ void prep_to_float(float *out, const struct image *in)
     }
 }
 
-void prep_to_signed(float *x, size_t n)
+void prepare_to_signed(float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++)
         x[i] = x[i] * 2 - 1;
 }
 
+int prepare_file(float *x, const char *path, int width, int height, struct error *e)
+{
+    struct image image = {0}, fitted = {0};
+    if (image_read(&image, path, 0, e) != 0)
+        return error_prefix(e, "cannot read '%s'", path);
+    if (image.warning[0])
+        warn("%s: %s", path, image.warning);
+    int status = prepare_color(&image, PREPARE_DISPLAY, e);
+    if (status == 0)
+        status = prepare_cover(&fitted, &image, width, height, e);
+    image_release(&image);
+    if (status != 0)
+        return error_prefix(e, "cannot prepare '%s'", path);
+    prepare_to_float(x, &fitted);
+    image_release(&fitted);
+    return 0;
+}
+
+bool image_from_signed(struct image *image, const float *x)
+{
+    size_t pixels = (size_t)image->width * (size_t)image->height;
+    bool finite = true;
+    for (size_t i = 0; i < pixels; i++)
+        for (size_t c = 0; c < 3; c++) {
+            float v = x[c * pixels + i];
+            finite = finite && isfinite(v);
+            v = v > -1 ? v < 1 ? v : 1 : -1;
+            image->pixels[3 * i + c] = (uint8_t)floorf(255 * ((v + 1) / 2));
+        }
+    return finite;
+}
+
 /* Keys, "Cubic convolution interpolation", 1981, eqs. 4 and 15 with a = -0.75: weights of the four
- * neighbours of a point that lies t behind the second. */
+ * neighbors of a point that lies t past the second. */
 static void cubic_weights(float w[4], float t)
 {
     const float a = -0.75f;
@@ -324,7 +359,7 @@ static void cubic_weights(float w[4], float t)
     }
 }
 
-static void cubic_neighbours(int index[4], float w[4], int i, int in_size, int out_size)
+static void cubic_neighbors(int index[4], float w[4], int i, int in_size, int out_size)
 {
     float scale = (float)in_size / (float)out_size;
     float at = scale * ((float)i + 0.5f) - 0.5f, floor_at = floorf(at);
@@ -335,17 +370,17 @@ static void cubic_neighbours(int index[4], float w[4], int i, int in_size, int o
     }
 }
 
-void prep_bicubic(float *out, int out_height, int out_width, const float *in, int channels,
-                  int in_height, int in_width)
+void prepare_bicubic(float *out, int out_height, int out_width, const float *in, int channels,
+                     int in_height, int in_width)
 {
     for (int y = 0; y < out_height; y++) {
         int rows[4];
         float wy[4];
-        cubic_neighbours(rows, wy, y, in_height, out_height);
+        cubic_neighbors(rows, wy, y, in_height, out_height);
         for (int x = 0; x < out_width; x++) {
             int columns[4];
             float wx[4];
-            cubic_neighbours(columns, wx, x, in_width, out_width);
+            cubic_neighbors(columns, wx, x, in_width, out_width);
             for (int c = 0; c < channels; c++) {
                 float sum = 0;
                 for (int j = 0; j < 4; j++) {
@@ -361,13 +396,4 @@ void prep_bicubic(float *out, int out_height, int out_width, const float *in, in
             }
         }
     }
-}
-
-void prep_cloob_normalize(float *x, size_t pixels)
-{
-    static const float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
-    static const float deviation[3] = {0.26862954f, 0.26130258f, 0.27577711f};
-    for (size_t c = 0; c < 3; c++)
-        for (size_t i = 0; i < pixels; i++)
-            x[c * pixels + i] = (x[c * pixels + i] - mean[c]) / deviation[c];
 }

@@ -5,17 +5,17 @@
 
 #include "common/base/message.h"
 
-#define WINDOW_MOST 11
-#define SIGMA       1.5
-#define K1          0.01
-#define K2          0.03
+#define WINDOW_MAX 11
+#define SIGMA      1.5
+#define K1         0.01
+#define K2         0.03
 
 static double unit(float x)
 {
     return x < -1 ? 0 : x > 1 ? 1 : (x + 1.0) / 2; /* NaN stays NaN */
 }
 
-double picture_psnr(const float *a, const float *b, int height, int width)
+double image_psnr(const float *a, const float *b, int height, int width)
 {
     size_t n = 3 * (size_t)height * (size_t)width;
     double sum = 0;
@@ -42,8 +42,8 @@ static void make_window(double *w, int side)
         w[i] /= sum;
 }
 
-/* Weighted means of x where the window is inside: [height - side + 1, width - side + 1]. scratch:
- * [height, width]. */
+/* Weighted means of x at the positions where the window fits: [height - side + 1, width - side +
+ * 1]. scratch: [height, width]. */
 static void blur(double *out, double *scratch, const double *x, int height, int width,
                  const double *w, int side)
 {
@@ -66,12 +66,12 @@ static void blur(double *out, double *scratch, const double *x, int height, int 
 
 enum { A, B, AA, BB, AB, SCRATCH, PLANES };
 
-double picture_ssim(const float *a, const float *b, int height, int width)
+double image_ssim(const float *a, const float *b, int height, int width)
 {
     int side = height < width ? height : width;
-    side = side >= WINDOW_MOST ? WINDOW_MOST : side - (side % 2 == 0);
+    side = side >= WINDOW_MAX ? WINDOW_MAX : side - (side % 2 == 0);
     CHECK(side >= 1);
-    double w[WINDOW_MOST], *x[PLANES], *mean[SCRATCH];
+    double w[WINDOW_MAX], *x[PLANES], *mean[SCRATCH];
     size_t pixels = (size_t)height * (size_t)width;
     make_window(w, side);
     for (int i = 0; i < PLANES; i++)
@@ -87,9 +87,9 @@ double picture_ssim(const float *a, const float *b, int height, int width)
         mean[i] = xmalloc(pixels * sizeof *mean[i]);
         blur(mean[i], x[SCRATCH], x[i], height, width, w, side);
     }
-    size_t places = (size_t)(height - side + 1) * (size_t)(width - side + 1);
+    size_t positions = (size_t)(height - side + 1) * (size_t)(width - side + 1);
     double sum = 0;
-    for (size_t i = 0; i < places; i++) {
+    for (size_t i = 0; i < positions; i++) {
         double ma = mean[A][i], mb = mean[B][i];
         double va = mean[AA][i] - ma * ma, vb = mean[BB][i] - mb * mb;
         double covariance = mean[AB][i] - ma * mb;
@@ -100,5 +100,5 @@ double picture_ssim(const float *a, const float *b, int height, int width)
         free(x[i]);
     for (int i = 0; i < SCRATCH; i++)
         free(mean[i]);
-    return sum / (double)places;
+    return sum / (double)positions;
 }

@@ -4,25 +4,25 @@
 
 #include "common/images/prepare.h"
 
-#if defined(__x86_64__) && !defined(PREP_PLAIN)
+#if defined(__x86_64__) && !defined(PREPARE_PLAIN)
 #include <immintrin.h>
 #define HAVE_AVX2_CODE 1
 #endif
 
-/* Pillow's 8-bit resampling (its Resample.c is the source of every rounding here): weights of the
- * antialiased Lanczos window in double, normalised, rounded to fixed point of 22 bits; sums in
- * int32, rounded and clipped to 8 bits after each of the two passes. Only rows and columns that the
- * window needs are worked out.
+/* Pillow's 8-bit resampling; its Resample.c is the source of every rounding here. The weights of
+ * the antialiased Lanczos window are computed in double, normalized and rounded to 22-bit fixed
+ * point; sums are int32, rounded and clipped to 8 bits after each of the two passes. Only the rows
+ * and columns that the window needs are computed.
  *
- * A weight of 22 bits and sign times 8 bits does not fit the 16-bit multiply-add that vector units
- * do best, but weight = high * 2048 + low does, in two; the sum is the same to the last bit. */
+ * A signed 22-bit weight does not fit the 16-bit multiply-add that vector units are fastest at.
+ * Split as weight = high * 2048 + low it takes two of them, and the sum is the same bit for bit. */
 enum { WEIGHT_BITS = 32 - 8 - 2, LOW_BITS = 11, TAP_BLOCK = 16, SUPPORT = 3 };
 
-/* Output i of the window is the sum of `taps` inputs from first[i] on. Weights behind the last tap
- * are zero up to a multiple of TAP_BLOCK. */
+/* Output i of the window is the weighted sum of taps[i] inputs from first[i] on. The weights are
+ * padded with zeros to a multiple of TAP_BLOCK. */
 struct filter {
     int count, stride;
-    int begin, end; /* inputs that any output uses */
+    int begin, end; /* range of inputs that the outputs use */
     int *first, *taps;
     int32_t *weights;    /* [count, stride] */
     int16_t *high, *low; /* [count, stride] */
@@ -47,7 +47,7 @@ static void filter_release(struct filter *f)
     free(f->low);
 }
 
-/* Weights of one output; returns how many. */
+/* Computes the weights of output i and returns their number. */
 static int weigh(int32_t *weights, double *w, int *first, int in_size, double scale, int i)
 {
     double filter_scale = scale < 1 ? 1 : scale, support = SUPPORT * filter_scale;
@@ -122,7 +122,7 @@ static void horizontal(uint8_t *out, const uint8_t *row, int channels, const str
     }
 }
 
-/* Columns `begin` to `end`, of rows `stride` apart. */
+/* Bytes begin to end of one output row; the input rows are `stride` bytes apart. */
 static void vertical(uint8_t *out, const uint8_t *rows, size_t stride, size_t begin, size_t end,
                      const int32_t *w, int taps)
 {
@@ -137,7 +137,7 @@ static void vertical(uint8_t *out, const uint8_t *rows, size_t stride, size_t be
 #ifdef HAVE_AVX2_CODE
 #define AVX2 __attribute__((target("avx2")))
 
-/* 32 columns at a time; returns how many it has done. */
+/* Processes blocks of 32 bytes; returns how many bytes it has written. */
 AVX2 static size_t vertical_avx2(uint8_t *out, const uint8_t *rows, size_t stride, size_t bytes,
                                  const int32_t *w, int taps)
 {
@@ -161,7 +161,7 @@ AVX2 static size_t vertical_avx2(uint8_t *out, const uint8_t *rows, size_t strid
             sum[j] = _mm256_srai_epi32(sum[j], WEIGHT_BITS);
         __m256i low = _mm256_packs_epi32(sum[0], sum[1]);
         __m256i high = _mm256_packs_epi32(sum[2], sum[3]);
-        __m256i v = _mm256_packus_epi16(low, high); /* packs each half on its own */
+        __m256i v = _mm256_packus_epi16(low, high); /* packs each half separately */
         v = _mm256_permutevar8x32_epi32(v, order);
         _mm256_storeu_si256((__m256i *)(void *)(out + x), v);
     }
@@ -178,9 +178,10 @@ AVX2 static __m128i round_sums(__m128i high, __m128i low)
     return _mm_packus_epi16(sum, sum);
 }
 
-/* Four pixels at a time: bytes 0 to 5 are spread to the pairs (r0,r1) (g0,g1) (b0,b1) of the lower
- * half, 6 to 11 to those of the upper, and multiplied by (w0,w1) and (w2,w3). Reads up to 16 pixels
- * behind the last tap, where weights are zero: the next row's, or the padding. */
+/* Processes four pixels per iteration: bytes 0 to 5 are spread to the pairs (r0,r1) (g0,g1) (b0,b1)
+ * of the lower half, bytes 6 to 11 to those of the upper half, and multiplied by (w0,w1) and
+ * (w2,w3). Reads up to 16 pixels past the last tap, from the next row or the padding; their weights
+ * are zero. */
 AVX2 static void horizontal_rgb_avx2(uint8_t *out, const uint8_t *row, const struct filter *f)
 {
     const __m256i spread =
@@ -284,7 +285,7 @@ static void vertical_pass(uint8_t *out, size_t out_stride, const uint8_t *rows, 
     }
 }
 
-/* The part of a window of `size` from `begin` on that lies in [0, limit). */
+/* Clips the window of `size` from `begin` on to [0, limit). */
 static void clip_window(int *begin, int *count, int *skipped, int size, int limit)
 {
     int end = *begin + size < limit ? *begin + size : limit;
@@ -293,20 +294,20 @@ static void clip_window(int *begin, int *count, int *skipped, int size, int limi
     *count = end > *begin ? end - *begin : 0;
 }
 
-int prep_resize(struct image *out, const struct image *in, int resized_width, int resized_height,
-                int left, int top, int width, int height, struct error *e)
+int prepare_resize(struct image *out, const struct image *in, int resized_width, int resized_height,
+                   int left, int top, int width, int height, struct error *e)
 {
     struct filter fx, fy;
-    int columns, rows, skip_x, skip_y, result = -1;
-    if (image_new(out, width, height, in->channels, 8, e) < 0)
+    int columns, rows, skip_x, skip_y, status = -1;
+    if (image_new(out, width, height, in->channels, 8, e) != 0)
         return -1;
     clip_window(&left, &columns, &skip_x, width, resized_width);
     clip_window(&top, &rows, &skip_y, height, resized_height);
     if (columns == 0 || rows == 0)
         return 0;
-    if (filter_init(&fx, in->width, resized_width, left, columns, e) < 0)
+    if (filter_init(&fx, in->width, resized_width, left, columns, e) != 0)
         goto no_fx;
-    if (filter_init(&fy, in->height, resized_height, top, rows, e) < 0)
+    if (filter_init(&fy, in->height, resized_height, top, rows, e) != 0)
         goto no_fy;
     size_t channels = (size_t)in->channels, stride = (size_t)columns * channels;
     size_t between = (size_t)(fy.end - fy.begin);
@@ -320,13 +321,13 @@ int prep_resize(struct image *out, const struct image *in, int resized_width, in
     uint8_t *to = out->pixels + (size_t)skip_y * out_stride + (size_t)skip_x * channels;
     vertical_pass(to, out_stride, half, stride, stride, &fy);
     free(half);
-    result = 0;
+    status = 0;
 no_half:
     filter_release(&fy);
 no_fy:
     filter_release(&fx);
 no_fx:
-    if (result < 0)
+    if (status != 0)
         image_release(out);
-    return result;
+    return status;
 }

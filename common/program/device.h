@@ -3,8 +3,8 @@
 
 #include "kernels/device.h"
 
-/* The device of --device, in the precision of --precision and --tf32; dies where it cannot be had.
- * Says with -v what it is. */
-struct device *chosen_device(void);
+/* Opens the device that --device selects and sets its precision by --precision and --tf32. Exits
+ * with a message on failure; with -v, prints what it opened. Close it with device_close. */
+struct device *program_open_device(void);
 
 #endif

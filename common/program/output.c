@@ -19,6 +19,6 @@ void output_failed(const struct error *e)
 {
     if (errno == EPIPE)
         _Exit(1);
-    warn("cannot write standard output: %s", e->text);
-    _Exit(1); /* buffered bytes would fail again */
+    warn("cannot write to standard output: %s", e->text);
+    _Exit(1); /* not exit: flushing stdout would fail again */
 }

@@ -3,15 +3,14 @@
 
 #include "common/base/error.h"
 
-/* What programs that write binary data to stdout share. */
+/* For programs that write binary data to stdout. */
 
-/* Ends the program with status 2 when stdout is a terminal; `instead` says what to do, e.g. "pipe
- * it into ccld-grid or redirect it". From then on a closed pipe is an error of write, not a signal.
- */
+/* Exits with status 2 if stdout is a terminal; `instead` says what to do, e.g. "redirect it".
+ * Ignores SIGPIPE, so that writing to a closed pipe fails with an error. */
 void output_begin_binary(const char *instead);
 
-/* After a write to stdout failed: ends the program with status 1, without a word when the reader
- * has gone (errno says so), else with the reason in e. */
+/* Call it after a failed write to stdout, with errno unchanged: exits with status 1, silently if
+ * the reader has closed the pipe, else with the reason in e. */
 _Noreturn void output_failed(const struct error *e);
 
 #endif

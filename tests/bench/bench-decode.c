@@ -27,7 +27,7 @@ struct totals {
     double seconds[STAGES], bytes[STAGES], pixels;
 };
 
-static void prepare(struct totals *t, const struct file *f, int size, enum prep_color how,
+static void prepare(struct totals *t, const struct file *f, int size, enum prepare_color how,
                     float *out)
 {
     struct image image, crop;
@@ -39,15 +39,15 @@ static void prepare(struct totals *t, const struct file *f, int size, enum prep_
     at[COLOR] = seconds_now();
     t->bytes[COLOR] += (double)image_bytes(&image);
     t->pixels += (double)image.width * image.height;
-    if (prep_color(&image, how, &e) < 0)
+    if (prepare_color(&image, how, &e) < 0)
         die("cannot prepare '%s': %s", f->path, e.text);
     at[RESIZE] = seconds_now();
     t->bytes[RESIZE] += (double)image_bytes(&image);
-    if (prep_square(&crop, &image, size, &e) < 0)
+    if (prepare_square(&crop, &image, size, &e) < 0)
         die("cannot resize '%s': %s", f->path, e.text);
     at[TO_FLOAT] = seconds_now();
     t->bytes[TO_FLOAT] += (double)image_bytes(&crop);
-    prep_to_float(out, &crop);
+    prepare_to_float(out, &crop);
     at[ALL] = seconds_now();
     for (int s = 0; s < ALL; s++)
         t->seconds[s] += at[s + 1] - at[s];
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
     float *out = xmalloc(sizeof(float) * 3 * (size_t)(size * size));
     for (int64_t r = 0; r < repeat; r++)
         for (int i = 0; i < n; i++)
-            prepare(&rounds[r], &files[i], (int)size, pil ? PREP_PIL : PREP_DISPLAY, out);
+            prepare(&rounds[r], &files[i], (int)size, pil ? PREPARE_PIL : PREPARE_DISPLAY, out);
     report(rounds, repeat, n);
     for (int i = 0; i < n; i++)
         free(files[i].data);

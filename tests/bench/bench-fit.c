@@ -359,7 +359,7 @@ static void subject_init(struct subject *s)
     settings.base = settings.base ? settings.base : t->base;
     settings.batch = settings.batch ? settings.batch : t->batch;
     settings.side = settings.side ? settings.side : t->side;
-    *s = (struct subject){.trainee = t, .device = chosen_device()};
+    *s = (struct subject){.trainee = t, .device = program_open_device()};
     t->architecture(&s->architecture);
     s->parameters = parameters_new(&s->architecture, t->net, 1, s->device);
     s->samples = xcalloc((size_t)settings.batch, sizeof *s->samples);

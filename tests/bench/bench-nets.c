@@ -220,7 +220,7 @@ static void forward(struct tape *t, void *context)
 static void subject_init(struct subject *s, enum item item)
 {
     *s = (struct subject){.item = item, .n = settings.batch ? settings.batch : items[item].images};
-    s->device = chosen_device();
+    s->device = program_open_device();
     tape_init(&s->tape, s->device);
     load_networks(s);
     make_inputs(s);

@@ -21,10 +21,10 @@ echo status $status
 cat rejects
 ccld-shards ls store
 ccld-shards verify store
-# They are tried again, and enough of them may fail.
+# They are tried again; --max-failures tolerates them.
 ccld-encode -m model --size 64 --max-pixels 270000 --max-failures 70 --rejects again -o store <list 2>/dev/null
 cmp rejects again
-# Nothing worked.
+# No file could be encoded.
 status=0
 ccld-encode -m model --size 64 --max-failures 100 -o none photos/diary.jpg || status=$?
 echo status $status

@@ -2,7 +2,7 @@ $SYNTH -q -o model
 mkdir photos
 for i in 1 2 3 4 5 6 7 8; do cp "$GOLDEN/images/small.png" photos/$i.png; done
 find photos -type f | sort >list
-# A list that stays open: the program waits for more when it is told to stop.
+# The list stays open: the signal arrives while the program waits for more.
 mkfifo paths
 ccld-encode -m model --size 64 --batch-size 2 -o store <paths &
 encoder=$!

@@ -14,7 +14,7 @@ try -m model --size 128
 try -m model --size 64x128
 try -m model --pil-compat
 try -m model --embed-dtype f16
-# The same weights under another name are the same.
+# The same weights under another name are accepted.
 mv model renamed
 mv renamed/cloob.safetensors elsewhere.safetensors
 try -m renamed --cloob elsewhere.safetensors

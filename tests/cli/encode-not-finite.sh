@@ -1,5 +1,5 @@
 $SYNTH -q -o model
-# Every weight of the autoencoder is NaN: behind the header all bytes are ones.
+# Every weight of the autoencoder is NaN: all bytes after the header are 0xff.
 cd model
 size=$(wc -c <autoencoder.safetensors)
 header=$(od -A n -t u8 -N 8 autoencoder.safetensors)

@@ -10,7 +10,7 @@ find photos -type f -print0 | sort -z |
 ccld-shards ls store
 tr '\0' '@' <rejects
 echo
-# What was rejected is a list again.
+# The rejects file is a list itself.
 cp "$GOLDEN/images/small.png" 'photos/b
 ad.jpg'
 ccld-encode -q -0 -m model --size 64 -o store <rejects

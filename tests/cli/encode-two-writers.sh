@@ -5,7 +5,7 @@ exec 3>paths
 echo "$GOLDEN/images/gray.jpg" >&3
 until ccld-shards ls store >/dev/null 2>&1; do sleep 0.05; done
 ccld-encode -q -m model --size 64 -o store "$GOLDEN/images/rgb.png" || echo $?
-# Reading is free.
+# Reading is allowed.
 ccld-shards ls store | wc -l
 exec 3>&-
 wait

@@ -11,7 +11,7 @@ cp "$GOLDEN/images/small.png" .
 head -c 1000 small.png >torn.png
 : >empty
 mkdir folder
-# Another size is told by the image's number and its file.
+# A different size is reported with the number of the image and its file.
 try a.pgm wide.pgm
 try a.pgm three
 try <three
@@ -22,7 +22,7 @@ try empty
 try nosuch
 try folder
 try torn.png
-# Streams that end too early, or hold something else.
+# Streams that are truncated or contain something else.
 head -c 12 a.pgm | try
 cat a.pgm b.ppm | head -c 35 | try
 printf 'P5 2 1' | try
@@ -33,10 +33,10 @@ printf 'P5 0 1 255\n' | try
 printf 'P5 99999999999 1 255\n' | try
 printf 'P5 60000 60000 255\n' | try
 printf 'P7\nWIDTH 1\nHEIGHT 1\nDEPTH 5\nMAXVAL 255\nENDHDR\n12345' | try
-# One bad file is enough.
+# One bad file fails the whole grid.
 try a.pgm nosuch
 try --max-pixels 1 a.pgm
 try --max-pixels 2 a.pgm
-# A sheet that no PNG holds.
+# A grid that is too large for PNG.
 yes "$(cat a.pgm)" | head -n 430000 >many
 try --padding 10000 --columns 215000 many

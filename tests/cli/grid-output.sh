@@ -6,7 +6,7 @@ try() {
     ccld-grid -q "$@" || status=$?
     echo $status
 }
-# A file appears when it is complete, and stays as it was when that fails.
+# A file appears when it is complete; on failure the old one stays.
 try -o sheet.png a.pgm
 cmp sheet.png expected.png
 echo old >sheet.png
@@ -23,14 +23,14 @@ try -o nowhere/sheet.png a.pgm
 mkdir folder
 try -o folder a.pgm
 ls folder
-# A pipe is written to.
+# A pipe is written directly.
 mkfifo pipe
 cat pipe >copy &
 try -o pipe a.pgm
 wait $!
 cmp copy expected.png
 [ -p pipe ]
-# Standard output that is full, closed, or has no reader any more.
+# Standard output that is full, closed, or no longer read.
 ccld-grid -q a.pgm >/dev/full || echo $?
 ccld-grid -q a.pgm >&- || echo $?
 exec 3<>pipe 4>pipe 3>&-

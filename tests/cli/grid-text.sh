@@ -1,4 +1,4 @@
-texts() { # chunks with text, as they stand in the PNG; the file ends behind IDAT and IEND
+texts() { # prints the text chunks of the PNG; IDAT and IEND end the file
     ccld-grid -q "$@" >sheet.png
     length=$(od -A n -t u1 -j 33 -N 4 sheet.png | awk '{ print (($1 * 256 + $2) * 256 + $3) * 256 + $4 }')
     tail -c +38 sheet.png | head -c $((4 + length)) | tr '\0' '@'
@@ -18,17 +18,17 @@ texts cat
 texts cat cat
 texts cat cat1
 texts cat dog
-# Latin-1 is tEXt, all else iTXt.
+# Latin-1 is stored as tEXt, other text as iTXt.
 image '# prompt=Zo\303\253\n' >zoe
 texts zoe | od -A n -t x1 -v
 image '# prompt=\346\235\261\344\272\254\n' >tokyo
 texts tokyo | od -A n -t x1 -v
 texts zoe tokyo | od -A n -t x1 -v
-# As netpbm reads it.
+# netpbm reads it.
 ccld-grid -q cat1 >sheet.png
 pngtopam -text=text sheet.png >image
 cat text
-# Images without remarks give none; nor do remarks of others.
+# Images without our comments, or with others, give no text.
 printf 'P6 2 1 255\nabcdef' >plain
 ccld-grid -q plain >sheet.png
 tail -c +38 sheet.png | head -c 4

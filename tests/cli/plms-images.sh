@@ -5,7 +5,7 @@ said() {
 }
 cp "$GOLDEN/images/rgb.png" "$GOLDEN/images/gray.jpg" .
 cp rgb.png odd:name
-# Alone, with a weight, repeated, beside texts and beside every line; a suffix that is not a number is of the name.
+# Alone, with a weight, repeated, with texts and with every line; a suffix that is not a number belongs to the name.
 $plms --images rgb.png >stream
 said
 $plms --images rgb.png:2 </dev/null >stream
@@ -18,11 +18,11 @@ said
 printf 'a cat:4\na dog\n' | $plms --images rgb.png:2 --images gray.jpg >stream
 said
 head -c $(wc -c <both) stream | cmp - both
-# Their contents count.
+# Their contents matter.
 $plms --images rgb.png | tail -c 12288 >one
 $plms --images gray.jpg | tail -c 12288 >two
 cmp -s one two && echo "two images make the same picture"
-# 16 bits, CMYK, palettes, orientation and streams' images are read.
+# Reads 16 bits, CMYK, palettes, orientation and image streams.
 for i in gray16.png cmyk.jpg palette_trns.png exif_orientation.jpg small.png; do
     $plms --images "$GOLDEN/images/$i" | pamfile -machine
 done
@@ -38,5 +38,5 @@ echo 'no image' >text
 for i in nosuch folder empty text '' ':3' rgb.png:1e7; do
     try --images "$i" a
 done
-# Half an image is none.
+# A truncated image is rejected.
 try --images torn.jpg a

@@ -5,7 +5,7 @@ other=$GOLDEN/images/rgb.png
 pixels() {
     tail -c 24576
 }
-# The image counts, and so does the time, which is 0.9 when not given; batches do not matter.
+# The image and the starting timestep, 0.9 by default, matter; the batch size does not.
 $plms -n 2 --init "$photo" a >default
 $plms -n 2 --init "$photo" --starting-timestep 0.9 -b 1 a | cmp - default
 $plms -n 2 --init "$photo" --low-memory a | cmp - default
@@ -16,7 +16,7 @@ $plms --first 1 --init "$other" a | pixels >2
 $plms --first 1 --init "$photo" --starting-timestep 0.3 a | pixels >3
 $plms --first 1 a | pixels >4
 cksum 1 2 3 4 | cut -d ' ' -f 1 | sort -u | wc -l
-# At the very end hardly more than the image is left: neither noise nor prompt matter much.
+# Starting near the end leaves little but the image: neither noise nor prompt matters much.
 distance() { # root of the mean square
     od -A n -t u1 -v -w1 $1 >a
     od -A n -t u1 -v -w1 $2 | paste a - | awk '{ d = $1 - $2; sum += d * d } END { print sqrt(sum / NR) < 10 ? "near" : "far" }'
@@ -36,6 +36,6 @@ try() {
 try --init nosuch a
 try --init empty a
 try --init . a
-# No time of ten is so low.
+# None of ten timesteps is this low.
 try --init "$photo" --starting-timestep 0.01 a
 try --init "$photo" --starting-timestep 0 a

@@ -3,7 +3,7 @@ plms="ccld-plms -q -m model --size 64 --steps 2"
 said() {
     grep -a '^# \(prompt\|index\|guidance\)=' stream
 }
-# Each line is a picture of its own, from the same noise; blank lines, CR and a byte order mark do not count.
+# Each line is a separate image from the same noise; blank lines, CR and a byte order mark are ignored.
 printf '\357\273\277a cat\r\n\n  \t\na dog:2\nscene: night' >list
 $plms -n 2 --prompts list >stream
 said
@@ -17,7 +17,7 @@ $plms -n 2 'a cat' >one
 $plms -n 2 'a dog:2' >two
 $plms -n 2 'scene: night' >three
 cat one two three | cmp - stream
-# Nothing to read, or nothing in it.
+# A missing or blank file.
 try() {
     status=0
     $plms "$@" >stream || status=$?

@@ -1,6 +1,6 @@
 $SYNTH -q -o model
 plms="ccld-plms -q -m model --size 64 --steps 4"
-# Image by image the same, whatever is made together; and another one for each method.
+# Images do not depend on the batch, and each method gives a different one.
 for method in ddpm ddim prk plms pie plms2 iplms dpm2m; do
     $plms -n 2 --method $method a >$method
     $plms --first 1 --method $method a >last
@@ -15,7 +15,7 @@ for schedule in ddpm log; do
 done
 $plms -n 2 --method ddim --eta 0 a | cmp - ddim
 $plms -n 2 --schedule spliced a | cmp - plms
-# All of the noise that DDIM can add makes it DDPM.
+# With eta 1, DDIM is DDPM.
 $plms --method ddpm a | tail -c 12288 >pixels
 tail -c 12288 eta1 | cmp - pixels
 rm eta1 last pixels

@@ -6,7 +6,7 @@ $plms -m other a >other.stream
 $plms -m ./other/ a | cmp - other.stream
 CCLD_MODEL=other $plms a | cmp - other.stream
 CCLD_MODEL=other $plms -m model a | cmp - model.stream
-# One network each from elsewhere, under its own name.
+# One network at a time from another file.
 cp other/diffusion.safetensors net.safetensors
 $plms -m other --checkpoint net.safetensors a >net.stream
 tail -c 12288 other.stream >pixels
@@ -19,8 +19,8 @@ $plms -m model --cloob other/cloob.safetensors a >cloob.stream
 $plms -m model --checkpoint other/diffusion.safetensors a >diffusion.stream
 for i in *.stream; do tail -c 12288 $i | cksum; done | sort -u | wc -l
 
-# A Lightning checkpoint's tensors: the raw weights of one model, averaged ones of the other.
-header() { # FILE PREFIX OFFSET: its entries, without the metadata
+# The tensors of a Lightning checkpoint: raw weights of one model, averaged weights of the other.
+header() { # FILE PREFIX OFFSET: prints the entries without metadata
     head -c $((8 + $(od -A n -t u8 -N 8 $1))) $1 | tail -c +9 | tr '{' '\n' | tr '}' '\n' | awk -v prefix="$2" -v offset="$3" '
         /^,?"__metadata__"|^,?"[^"]*":$/ && !/__metadata__/ { gsub(/[,":]/, ""); name = prefix $0 }
         match($0, /"data_offsets":\[[0-9,]*\]/) {
@@ -51,7 +51,7 @@ tail -c 12288 diffusion.stream >ema
 $plms -m lightning a | tail -c 12288 | cmp - ema
 $plms -m lightning --weights ema a | tail -c 12288 | cmp - ema
 $plms -m lightning --weights raw a | tail -c 12288 | cmp - raw
-# The same as PyTorch writes it.
+# The same in the format of PyTorch.
 ccld-weights -q convert lightning/diffusion.safetensors -o lightning.ckpt
 $plms -m model --checkpoint lightning.ckpt a | tail -c 12288 | cmp - ema
 $plms -m model --checkpoint lightning.ckpt --weights raw a | tail -c 12288 | cmp - raw
@@ -61,12 +61,12 @@ try() {
     $plms "$@" a >stream || status=$?
     echo $status $(wc -c <stream)
 }
-# A program by itself has no model beside it.
+# A program alone in a folder has no model next to it.
 cp "$(command -v ccld-plms)" alone
 status=0
 ./alone -q a >stream || status=$?
 echo $status $(wc -c <stream)
-# The one that ships is taken otherwise, in its size.
+# Otherwise the included model is used, in its training size.
 ccld-plms -q --steps 2 "a red circle" >shipped.stream
 ccld-plms -q --steps 2 -m "$CASES/../../models/small" --size 64 "a red circle" | cmp - shipped.stream
 head -n 1 shipped.stream
@@ -87,7 +87,7 @@ try -m model --cloob model/diffusion.safetensors
 try -m model --autoencoder model/diffusion.safetensors
 try -m model --checkpoint wide/diffusion.safetensors
 try -m model --checkpoint averaged.safetensors --weights raw
-# A checkpoint says how large the pictures were.
+# A checkpoint records its training size.
 printf '%s\n' "$GOLDEN"/images/*.png | ccld-encode -q -m model --size 128x64 -o shards
 ccld-fit -q shards -o run --init-from model/diffusion.safetensors -b 2 --steps 1 2>err
 ccld-weights -q ls run/latest/diffusion.safetensors | grep pixels

@@ -1,4 +1,4 @@
-# The stream is what netpbm's tools read.
+# netpbm's tools read the stream.
 $SYNTH -q -o model
 ccld-plms -q -m model --size 64x128 --steps 2 -n 3 cat >stream
 pamsplit stream 'image%d.ppm' >/dev/null 2>&1
@@ -6,7 +6,7 @@ ls image*
 cat image0.ppm image1.ppm image2.ppm | pamfile -allimages -
 pnmtopng <stream >first.png 2>/dev/null
 pngtopam first.png 2>/dev/null | pamfile
-# A sheet shows just these pixels, and so does one of files.
+# A grid has exactly these pixels, and so has one made from files.
 ccld-grid -q <stream >sheet.png
 pngtopam sheet.png >sheet.pam
 pamfile sheet.pam

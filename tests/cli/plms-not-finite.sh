@@ -1,6 +1,6 @@
 $SYNTH -q -o model
 plms="ccld-plms -q --size 64 --steps 2"
-# NaN in the last of each network's weights.
+# The last weight of each network is NaN.
 for part in autoencoder cloob diffusion; do
     mkdir $part
     cp model/* $part
@@ -10,7 +10,7 @@ for part in autoencoder cloob diffusion; do
     $plms -m $part --seed 7 --first 3 -n 2 a >stream || status=$?
     echo $status $(wc -c <stream)
 done
-# A damaged image tower, and a latent that is not finite before it goes in.
+# A damaged image tower, and a latent that is not finite from the start.
 status=0
 $plms -m autoencoder --init "$GOLDEN/images/gray.jpg" a >stream || status=$?
 echo $status $(wc -c <stream)

@@ -1,23 +1,23 @@
 $SYNTH -q -o model
 plms="ccld-plms -q -m model --size 64 --steps 2"
-said() { # what the headers say of prompts and their weight
+said() { # prints the prompts and weights in the headers
     grep -a '^# \(prompt\|guidance\)=' stream
 }
 pixels() {
     tail -c 12288 "$1" >"$2"
 }
-# What stands behind the last colon is a weight when it is a number.
+# What follows the last colon is the weight if it is a number.
 printf '%s\n' 'a cat' 'a cat:2' 'a cat:-1.5' 'a cat: 1e0 ' 'scene 12:30' 'cat: dog' 'cat:' ':2' 'cat:0x10' 'cat:nan' 'a:b:4' \
     'http://host/a.jpg' 'http://host/a.jpg:5' 'https://host:80/a' |
     ccld-plms -q -m model --size 64 --steps 1 --guidance 1.5 >stream
 said
 $plms '' >stream
 said
-# All of them make one picture, more than eight too.
+# All of them make one image, even more than eight.
 $plms -n 2 a b:2 c:-1 d http://host e f g h i:.5 j >stream
 pamfile -allimages -machine stream
 said
-# Every one of them counts, and so does its weight; but 0 is as if it were not there.
+# Each of them matters, and so does its weight; weight 0 is the same as no prompt.
 $plms a:2 b:3 >stream
 pixels stream one
 for prompts in 'a:2' 'b:3' 'a:2 b:2' 'a:2 b:-3' 'a:2 c:3' 'a:2 b:3 c:0'; do
@@ -25,11 +25,11 @@ for prompts in 'a:2' 'b:3' 'a:2 b:2' 'a:2 b:-3' 'a:2 c:3' 'a:2 b:3 c:0'; do
     pixels stream other
     cmp -s one other && echo "'$prompts' makes the same picture"
 done
-# Line breaks and bytes that are no text survive in the headers.
+# Line breaks and invalid UTF-8 survive in the headers.
 $plms 'two
 lines' 'back\slash' "$(printf '\377\001')" >stream
 said
-# A prompt that is too long is cut off, with a warning: what stands behind its 75 tokens does not matter.
+# A prompt that is too long is truncated with a warning: what follows its 75 tokens does not matter.
 words=$(yes a | head -n 75 | tr '\n' ' ')
 $plms "$words" >stream
 pixels stream one

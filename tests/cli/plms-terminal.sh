@@ -1,4 +1,4 @@
-# Binary data are not for a terminal.
+# Binary data is not written to a terminal.
 command -v script >/dev/null || { echo "needs script(1)"; exit 77; }
 for program in "ccld-plms cat" "ccld-grid $GOLDEN/images/rgb.png"; do
     status=0

@@ -27,7 +27,7 @@ try --starting-timestep 0.5 a
 try --prompts list a
 try --nosuch a
 try --images
-# Not of the command line's form, but of what it names: status 1.
+# The command line is well formed, but what it names is wrong: status 1.
 try --size 60 a
 try --size 64x96 a
 try a:2e6

@@ -20,15 +20,15 @@
 
 enum { MAX_PIXELS = 1 << 20 };
 
-static void prepare(struct image *image, enum prep_color how)
+static void prepare(struct image *image, enum prepare_color how)
 {
     struct image out;
     struct error e;
-    if (prep_color(image, how, &e) == 0) {
+    if (prepare_color(image, how, &e) == 0) {
         CHECK(image->depth == 8 && !image->alpha && (image->channels == 1 || image->channels == 3));
-        if (prep_square(&out, image, 16, &e) == 0) {
+        if (prepare_square(&out, image, 16, &e) == 0) {
             float x[3 * 16 * 16];
-            prep_to_float(x, &out);
+            prepare_to_float(x, &out);
             for (size_t i = 0; i < sizeof x / sizeof *x; i++)
                 CHECK(x[i] >= 0 && x[i] <= 1);
             image_release(&out);
@@ -63,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     for (int how = 0; how < 2; how++)
         if (image_decode(&image, data, size, MAX_PIXELS, &e) == 0)
-            prepare(&image, how ? PREP_PIL : PREP_DISPLAY);
+            prepare(&image, how ? PREPARE_PIL : PREPARE_DISPLAY);
         else
             CHECK(e.text[0] && !image.pixels && !image.icc);
     if (data[0] == 'P' || data[0] == '\n')

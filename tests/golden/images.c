@@ -31,8 +31,8 @@ static int compare(const struct image *got, const struct image *want, double *me
     return worst;
 }
 
-static void check_image(const char *folder, const char *name, const char *kind, enum prep_color how,
-                        int tolerance)
+static void check_image(const char *folder, const char *name, const char *kind,
+                        enum prepare_color how, int tolerance)
 {
     char *in_path = xasprintf("%s/images/%s", folder, name);
     char *want_path = xasprintf("%s/images/%s/%s.png", folder, kind, name);
@@ -41,10 +41,10 @@ static void check_image(const char *folder, const char *name, const char *kind, 
     if (!file_exists(want_path)) {
         tap_skip("no such file", "images/%s/%s.png", kind, name);
     } else if (image_read(&want, want_path, 0, &e) < 0 || image_read(&in, in_path, 0, &e) < 0 ||
-               prep_color(&in, how, &e) < 0 ||
+               prepare_color(&in, how, &e) < 0 ||
                (want.width == want.height
-                    ? prep_square(&out, &in, want.width, &e)
-                    : prep_cover(&out, &in, want.width, want.height, &e)) < 0) {
+                    ? prepare_square(&out, &in, want.width, &e)
+                    : prepare_cover(&out, &in, want.width, want.height, &e)) < 0) {
         tap_ok(false, "images/%s as %s: %s", name, kind, e.text);
     } else {
         double mean = 0;
@@ -75,8 +75,8 @@ static void check_folder(const char *folder)
         char *path = path_join(images, entries[i]->d_name);
         struct stat st;
         if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-            check_image(folder, entries[i]->d_name, "pil", PREP_PIL, 0);
-            check_image(folder, entries[i]->d_name, "display", PREP_DISPLAY, 1);
+            check_image(folder, entries[i]->d_name, "pil", PREPARE_PIL, 0);
+            check_image(folder, entries[i]->d_name, "display", PREPARE_DISPLAY, 1);
             found++;
         }
         free(path);
@@ -111,12 +111,13 @@ static void check_cloob_resize(const char *folder)
         tap_skip("its input is missing", "cloob_resize.safetensors");
         goto done;
     }
-    if (!end || image_read(&image, image_path, 0, &e) < 0 || prep_color(&image, PREP_PIL, &e) < 0) {
+    if (!end || image_read(&image, image_path, 0, &e) < 0 ||
+        prepare_color(&image, PREPARE_PIL, &e) < 0) {
         tap_ok(false, "cloob_resize.safetensors: input '%s'", in ? in : "");
         goto done;
     }
     float *x = xmalloc(sizeof(float) * 3 * (size_t)image.width * (size_t)image.height);
-    prep_to_float(x, &image);
+    prepare_to_float(x, &image);
     for (int i = 0; i < weights_count(w); i++) {
         const struct weight *t = weights_at(w, i);
         if (strncmp(t->name, "out.", 4) != 0)
@@ -128,7 +129,7 @@ static void check_cloob_resize(const char *folder)
         size_t n = (size_t)weight_count(t);
         float *want = xmalloc(n * sizeof *want), *got = xmalloc(n * sizeof *got);
         weight_to_f32(t, want);
-        prep_bicubic(got, (int)t->shape[1], (int)t->shape[2], x, 3, image.height, image.width);
+        prepare_bicubic(got, (int)t->shape[1], (int)t->shape[2], x, 3, image.height, image.width);
         double d = max_abs_difference(got, want, n), relative = relative_l2(got, want, n);
         /* A float coordinate near 256 is accurate to 1.5e-5 pixels; edges have slopes up to 1. */
         tap_ok(d <= 3e-5 && relative <= 1e-5,

@@ -178,7 +178,7 @@ static void test_overfit(void)
         autoencoder_step_reconstruct(s, ARRAY_EMA, &all, back[0], losses);
         double psnr = 0, mean = 0;
         for (int i = 0; i < MOST; i++) {
-            psnr += picture_psnr(pictures[i], back[i], SIDE, SIDE) / MOST;
+            psnr += image_psnr(pictures[i], back[i], SIDE, SIDE) / MOST;
             for (int k = 0; k < NUMBER; k++) {
                 double d = (double)back[i][k] - pictures[i][k];
                 mean += (l2 ? d * d : fabs(d)) / (MOST * NUMBER);
@@ -385,28 +385,27 @@ static void test_quality(void)
         a[i] = 0.5f * pictures[0][i];
         b[i] = a[i] + 0.2f;
     }
-    double psnr = picture_psnr(a, b, SIDE, SIDE);
+    double psnr = image_psnr(a, b, SIDE, SIDE);
     tap_ok(fabs(psnr - 20) <= 1e-4, "a tenth of the range apart is 20 dB: %.6f", psnr);
-    tap_ok(isinf(picture_psnr(a, a, SIDE, SIDE)) &&
-               fabs(picture_ssim(a, a, SIDE, SIDE) - 1) <= 1e-12,
+    tap_ok(isinf(image_psnr(a, a, SIDE, SIDE)) && fabs(image_ssim(a, a, SIDE, SIDE) - 1) <= 1e-12,
            "nothing is nearer than the same");
     for (int i = 0; i < NUMBER; i++)
         b[i] = a[i] + 0.3f * pictures[1][i];
-    double ssim = picture_ssim(a, b, SIDE, SIDE), plain = plain_ssim(a, b, SIDE, SIDE);
+    double ssim = image_ssim(a, b, SIDE, SIDE), plain = plain_ssim(a, b, SIDE, SIDE);
     tap_ok(fabs(ssim - plain) <= 1e-9 && ssim < 0.999 && ssim > 0,
            "similarity is what its definition says: %.9f, %.9f", ssim, plain);
     float wide[3 * 12 * 20], other[3 * 12 * 20];
     rng_uniform(wide, 3 * 12 * 20, 1, RNG_SHAPES, 0, 0, 0);
     rng_uniform(other, 3 * 12 * 20, 1, RNG_SHAPES, 0, 1, 0);
-    tap_ok(fabs(picture_ssim(wide, other, 12, 20) - plain_ssim(wide, other, 12, 20)) <= 1e-9,
+    tap_ok(fabs(image_ssim(wide, other, 12, 20) - plain_ssim(wide, other, 12, 20)) <= 1e-9,
            "of pictures that are no squares, too");
     for (int i = 0; i < NUMBER; i++)
         b[i] = a[i] > 0.4f ? 7 : a[i];
     for (int i = 0; i < NUMBER; i++)
         a[i] = a[i] > 0.4f ? 1 : a[i];
-    tap_ok(isinf(picture_psnr(a, b, SIDE, SIDE)), "what is too bright is as it is written");
+    tap_ok(isinf(image_psnr(a, b, SIDE, SIDE)), "what is too bright is as it is written");
     b[3] = NAN;
-    tap_ok(isnan(picture_psnr(a, b, SIDE, SIDE)) && isnan(picture_ssim(a, b, SIDE, SIDE)),
+    tap_ok(isnan(image_psnr(a, b, SIDE, SIDE)) && isnan(image_ssim(a, b, SIDE, SIDE)),
            "what is not a number is not hidden");
 }
 

@@ -21,7 +21,7 @@ static uint32_t to_bits(float f)
     return u;
 }
 
-/* The definition of IEEE 754 binary16, in arithmetic; magnitude only. */
+/* IEEE 754 binary16 by its definition; magnitude only. */
 static double half_value(uint16_t h)
 {
     int exponent = h >> 10 & 31, mantissa = h & 1023;
@@ -46,7 +46,7 @@ static void test_half_to_float(void)
     tap_ok(wrong == 0, "all 65536 halves convert exactly and back");
 }
 
-/* Around every midpoint of neighbouring halves: below it down, above it up, on it to the even. */
+/* Around every midpoint between neighboring halves: below rounds down, above up, ties to even. */
 static void test_half_rounding(void)
 {
     int wrong = 0;
@@ -64,6 +64,20 @@ static void test_half_rounding(void)
                f32_to_f16(1e-30f) == 0 && f32_to_f16(-0.0f) == 0x8000 &&
                isnan(f16_to_f32(f32_to_f16(from_bits(0x7f800001)))),
            "f32_to_f16 of huge, infinite, tiny, negative zero and NaN");
+}
+
+static float bf16_to_f32(uint16_t b)
+{
+    float f;
+    dtype_to_f32(&f, DTYPE_BF16, &b, 1);
+    return f;
+}
+
+static uint16_t f32_to_bf16(float f)
+{
+    uint16_t b;
+    dtype_from_f32(DTYPE_BF16, &b, &f, 1);
+    return b;
 }
 
 static void test_bfloat(void)
@@ -91,7 +105,7 @@ static void test_bfloat(void)
            "NaNs with only low bits do not become infinity");
 }
 
-/* The bulk conversions against the single ones, from an odd address and for every short length. */
+/* Bulk conversions against single ones, at an odd address and for every short length. */
 static void test_bulk(void)
 {
     enum { N = 67 };
@@ -119,8 +133,7 @@ static void test_bulk(void)
             }
         }
     }
-    tap_ok(wrong == 0,
-           "bulk conversions agree with single ones, unaligned, and keep to their ends");
+    tap_ok(wrong == 0, "bulk conversions, unaligned, agree with single ones and stay in bounds");
 }
 
 static void test_integers(void)

@@ -18,20 +18,20 @@
 #include "tests/support/shards.h"
 #include "tests/support/tap.h"
 
-/* An encoder without images or networks: a file holds a number k, its latents are shards_sample's
- * of k. Files take very unlike times, so that they are done out of order. */
+/* An encoder without images or networks: a file holds a number k, and its latents are those of
+ * shards_sample for k. Files take very different times, so they finish out of order. */
 #define MOST_AT_ONCE 128
 struct fake {
     _Atomic int prepared, encoded;
-    int stop_fd, stop_at; /* writes a byte there when that many were prepared */
-    int fail_batch;       /* the networks fail at this batch, 0: never */
+    int stop_fd, stop_at; /* writes a byte to stop_fd after preparing stop_at files */
+    int fail_batch;       /* the networks fail at this batch; 0: never */
     int batches;
     int nan_from, nan_to; /* k whose latents are not finite */
-    int loaded, running;  /* images that are there between the calls */
+    int loaded, running;  /* images held between the calls */
     float input[MOST_AT_ONCE], work[MOST_AT_ONCE];
 };
 
-static int prepare(void *context, const char *path, float *picture, float *square, int *width,
+static int prepare(void *context, const char *path, float *image, float *square, int *width,
                    int *height, char note[128], struct error *e)
 {
     struct fake *f = context;
@@ -46,21 +46,21 @@ static int prepare(void *context, const char *path, float *picture, float *squar
     nanosleep(&(struct timespec){.tv_nsec = k * 7919 % 13 * 100000}, NULL);
     if (atomic_fetch_add(&f->prepared, 1) + 1 == f->stop_at)
         CHECK(write(f->stop_fd, "", 1) == 1);
-    *picture = *square = (float)k;
+    *image = *square = (float)k;
     *width = 100 + k;
     *height = 200 + k;
     return 0;
 }
 
-static int load(void *context, int n, const float *pictures, const float *squares, struct error *e)
+static int load(void *context, int n, const float *images, const float *squares, struct error *e)
 {
     (void)e;
     struct fake *f = context;
     CHECK(n <= MOST_AT_ONCE && f->loaded == 0);
     f->loaded = n;
     for (int i = 0; i < n; i++) {
-        CHECK(squares[i] == pictures[i]);
-        f->input[i] = pictures[i];
+        CHECK(squares[i] == images[i]);
+        f->input[i] = images[i];
     }
     return 0;
 }
@@ -68,7 +68,7 @@ static int load(void *context, int n, const float *pictures, const float *square
 static int run(void *context, struct error *e)
 {
     struct fake *f = context;
-    CHECK(f->loaded > 0 && f->running == 0); /* what ran before has been fetched */
+    CHECK(f->loaded > 0 && f->running == 0); /* the previous run has been fetched */
     if (++f->batches == f->fail_batch)
         return error_set(e, "out of memory");
     memcpy(f->work, f->input, sizeof f->work);
@@ -96,7 +96,7 @@ static int fetch(void *context, float *moments, float *embeds, struct error *e)
     return 0;
 }
 
-/* shards_sample's paths are "photos/K.jpg": tests run within test_folder(). */
+/* shards_sample uses the path "photos/K.jpg": tests run in test_folder(). */
 static void write_photo(int k, const char *text)
 {
     char path[64];
@@ -114,7 +114,7 @@ static void write_photos(int first, int n)
     }
 }
 
-/* The list of photos first .. first+n as arguments. */
+/* A list of n photos from `first` on, as arguments. */
 struct list {
     char **items;
     int n;
@@ -136,7 +136,7 @@ static void list_free(struct list *l)
 }
 
 struct outcome {
-    int rc;
+    int status;
     struct encode_counts counts;
     struct error error;
 };
@@ -144,19 +144,19 @@ struct outcome {
 static struct outcome run_source(const char *store, struct path_source *s, struct fake *f,
                                  const struct encode_options *options)
 {
-    struct outcome o = {.rc = -2};
+    struct outcome o = {.status = -2};
     struct encoder en = {.context = f,
-                         .picture_count = 1,
-                         .square_count = 1,
-                         .moments_count = 2 * SHARDS_LATENT,
-                         .embed_count = SHARDS_EMBED,
+                         .image_floats = 1,
+                         .square_floats = 1,
+                         .moments_floats = 2 * SHARDS_LATENT,
+                         .embed_floats = SHARDS_EMBED,
                          .prepare = prepare,
                          .load = load,
                          .run = run,
                          .fetch = fetch};
     struct shard_writer *w = shards_open(store, 25, 1);
     if (w)
-        o.rc = encode_run(&en, s, w, options, &o.counts, &o.error);
+        o.status = encode_run(&en, s, w, options, &o.counts, &o.error);
     shard_writer_close(w);
     return o;
 }
@@ -180,7 +180,7 @@ static struct outcome run_photos(const char *store, int first, int n, struct fak
     return o;
 }
 
-/* The store holds photos first .. first+n in order, and nothing else. */
+/* Whether the store holds n photos from `first` on, in order, and nothing else. */
 static bool holds(const char *store, int first, int n, bool finished)
 {
     struct shard_store *s;
@@ -210,7 +210,7 @@ static void test_order(void)
         struct fake f = {0};
         snprintf(store, sizeof store, "order%zu", i);
         struct outcome o = run_photos(store, 0, 100, &f, cases[i].batch, cases[i].threads);
-        tap_ok(o.rc == 0 && o.counts.encoded == 100 && o.counts.listed == 100 &&
+        tap_ok(o.status == 0 && o.counts.encoded == 100 && o.counts.listed == 100 &&
                    holds(store, 0, 100, true),
                "batches of %d, %d threads: output in input order", cases[i].batch,
                cases[i].threads);
@@ -222,18 +222,19 @@ static void test_rerun(void)
 {
     struct fake f = {0};
     struct outcome o = run_photos("order0", 0, 100, &f, 8, 2);
-    tap_ok(o.rc == 0 && o.counts.skipped == 100 && o.counts.encoded == 0 && f.prepared == 0 &&
+    tap_ok(o.status == 0 && o.counts.skipped == 100 && o.counts.encoded == 0 && f.prepared == 0 &&
                f.encoded == 0,
-           "a rerun skips all and touches no file");
+           "a rerun skips all files and reads none");
     o = run_photos("order0", 50, 100, &f, 8, 2);
-    tap_ok(o.rc == 0 && o.counts.skipped == 50 && o.counts.encoded == 50 &&
+    tap_ok(o.status == 0 && o.counts.skipped == 50 && o.counts.encoded == 50 &&
                holds("order0", 0, 150, true),
-           "an overlapping list adds what is new");
+           "an overlapping list adds only new files");
     write_photo(20, "20  \n"); /* another size */
     f = (struct fake){0};
     o = run_photos("order0", 0, 150, &f, 8, 2);
-    tap_ok(o.rc == 0 && o.counts.encoded == 1 && f.encoded == 1 && holds("order0", 0, 150, true),
-           "a changed file is encoded again, into its place");
+    tap_ok(o.status == 0 && o.counts.encoded == 1 && f.encoded == 1 &&
+               holds("order0", 0, 150, true),
+           "a changed file is encoded again and replaces its record");
     shards_ok_clean("order0", "after three runs");
 }
 
@@ -249,9 +250,9 @@ static void test_duplicates(void)
     struct encode_options options = options_of(4, 3);
     path_source_arguments(&s, l.n, l.items);
     struct outcome o = run_source("twice", &s, &f, &options);
-    tap_ok(o.rc == 0 && o.counts.duplicates == 20 && o.counts.encoded == 10 &&
+    tap_ok(o.status == 0 && o.counts.duplicates == 20 && o.counts.encoded == 10 &&
                holds("twice", 0, 10, true),
-           "a path that is in the list three times is encoded once");
+           "a path listed three times is encoded once");
     list_free(&l);
 }
 
@@ -273,23 +274,24 @@ static void test_bad_files(void)
     path_source_arguments(&s, l.n, l.items);
     struct outcome o = run_source("bad", &s, &f, &options);
     fclose(options.rejects);
-    tap_ok(o.rc == 0 && o.counts.failed == 5 && o.counts.encoded == 15,
-           "five bad files of twenty: the rest goes on");
+    tap_ok(o.status == 0 && o.counts.failed == 5 && o.counts.encoded == 15,
+           "five bad files of twenty do not stop the rest");
     uint8_t *data;
     size_t size;
     CHECK(file_read(&data, &size, "rejects", 10000, &o.error) == 0);
     tap_ok(!strcmp((const char *)data, "photos/303.jpg\nphotos/307.jpg\nphotos/308.jpg\n"
                                        "photos/311.jpg\nphotos/319.jpg\n"),
-           "their paths are among the rejects, in order");
+           "the rejects file has their paths, in order");
     free(data);
-    shards_ok_clean("bad", "with bad files left out");
+    shards_ok_clean("bad", "with bad files skipped");
     list_free(&l);
 
     f = (struct fake){.nan_from = 5, .nan_to = 8};
     o = run_photos("nan", 0, 20, &f, 4, 2);
-    tap_ok(o.rc == 0 && o.counts.failed == 3 && o.counts.bad_latents == 3 && o.counts.encoded == 17,
-           "files whose latents are not finite fail, others of their batch do not");
-    shards_ok_clean("nan", "with them left out");
+    tap_ok(o.status == 0 && o.counts.failed == 3 && o.counts.bad_latents == 3 &&
+               o.counts.encoded == 17,
+           "files with non-finite latents fail, the rest of their batch does not");
+    shards_ok_clean("nan", "with non-finite files skipped");
 
     options = options_of(4, 2);
     options.rejects = fopen("/dev/full", "w");
@@ -297,8 +299,8 @@ static void test_bad_files(void)
     path_source_arguments(&s, l.n, l.items);
     f = (struct fake){0};
     o = run_source("devfull", &s, &f, &options);
-    tap_ok(o.rc == -1 && strstr(o.error.text, "rejects"), "a full rejects file ends the run: %s",
-           o.error.text);
+    tap_ok(o.status == -1 && strstr(o.error.text, "rejects"),
+           "a full rejects file ends the run: %s", o.error.text);
     fclose(options.rejects);
     list_free(&l);
 }
@@ -315,25 +317,26 @@ static void test_stop(void)
     path_source_arguments(&s, l.n, l.items);
     struct outcome o = run_source("stop", &s, &f, &options);
     int n = (int)o.counts.encoded;
-    tap_ok(o.rc == 0 && o.counts.interrupted && n > 0 && n < 100 && f.encoded == n,
-           "stopped after %d files; what the networks did is stored", n);
-    tap_ok(holds("stop", 0, n, false), "the store has the beginning of the list, not finished");
+    tap_ok(o.status == 0 && o.counts.interrupted && n > 0 && n < 100 && f.encoded == n,
+           "stopped after %d files; all results of the networks are stored", n);
+    tap_ok(holds("stop", 0, n, false),
+           "the store has the beginning of the list and is not finished");
     f = (struct fake){0};
     options.stop_fd = -1;
     path_source_arguments(&s, l.n, l.items);
     o = run_source("stop", &s, &f, &options);
-    tap_ok(o.rc == 0 && o.counts.skipped == n && holds("stop", 0, 100, true),
-           "a rerun does the rest");
+    tap_ok(o.status == 0 && o.counts.skipped == n && holds("stop", 0, 100, true),
+           "a rerun encodes the rest");
     list_free(&l);
 
-    /* stop[0] is still readable: a list that never comes must not be waited for. */
+    /* stop[0] is still readable: the run must not wait for a list that never arrives. */
     int silent[2];
     CHECK(pipe(silent) == 0);
     options.stop_fd = stop[0];
     path_source_stream(&s, silent[0], '\n');
     o = run_source("stop", &s, &f, &options);
-    tap_ok(o.rc == 0 && o.counts.interrupted && o.counts.listed == 0,
-           "a stop while waiting for the list ends the run");
+    tap_ok(o.status == 0 && o.counts.interrupted && o.counts.listed == 0,
+           "stopping while waiting for the list ends the run");
     path_source_release(&s);
 }
 
@@ -341,9 +344,9 @@ static void test_failures(void)
 {
     struct fake f = {.fail_batch = 4};
     struct outcome o = run_photos("oom", 0, 100, &f, 5, 3);
-    tap_ok(o.rc == -1 && !strcmp(o.error.text, "out of memory") && o.counts.encoded == 15 &&
+    tap_ok(o.status == -1 && !strcmp(o.error.text, "out of memory") && o.counts.encoded == 15 &&
                holds("oom", 0, 15, false),
-           "when the networks fail, the batches before are kept");
+           "if the networks fail, earlier batches are kept");
 
     struct rlimit old, small;
     getrlimit(RLIMIT_FSIZE, &old);
@@ -354,7 +357,7 @@ static void test_failures(void)
     write_photos(0, 200);
     o = run_photos("fulldisk", 0, 200, &f, 100, 3);
     setrlimit(RLIMIT_FSIZE, &old);
-    tap_ok(o.rc == -1 && o.counts.encoded < 200, "a full disk ends the run: %s", o.error.text);
+    tap_ok(o.status == -1 && o.counts.encoded < 200, "a full disk ends the run: %s", o.error.text);
 }
 
 static const char *joined(const char *list, size_t size, char separator, int64_t *count,
@@ -369,12 +372,12 @@ static const char *joined(const char *list, size_t size, char separator, int64_t
     path_source_stream(&s, fileno(f), separator);
     *count = path_source_count(&s);
     text[0] = 0;
-    int rc;
-    while ((rc = path_source_next(&s, -1, &path, e)) > 0)
+    int got;
+    while ((got = path_source_next(&s, -1, &path, e)) > 0)
         strcat(strcat(text, path), "|");
     path_source_release(&s);
     fclose(f);
-    return rc ? NULL : text;
+    return got ? NULL : text;
 }
 
 static void test_path_source(void)
@@ -383,13 +386,13 @@ static void test_path_source(void)
     struct error e = {""};
     const char *text = joined("a\n\nb c\nd", 8, '\n', &count, &e);
     tap_ok(text && !strcmp(text, "a|b c|d|") && count == 3,
-           "lines; empty ones are none; the last needs no end");
+           "lines: empty ones are skipped, the last needs no line feed");
     text = joined("a\nb\0c\0\0", 7, 0, &count, &e);
     tap_ok(text && !strcmp(text, "a\nb|c|") && count == 2, "NUL-separated paths");
     text = joined("", 0, '\n', &count, &e);
     tap_ok(text && !*text && count == 0, "an empty list");
     text = joined("a\0b\n", 4, '\n', &count, &e);
-    tap_ok(!text && strstr(e.text, "-0"), "a NUL among lines: %s", e.text);
+    tap_ok(!text && strstr(e.text, "-0"), "a NUL character in lines: %s", e.text);
     char *junk = xmalloc(300000);
     memset(junk, 'x', 300000);
     text = joined(junk, 300000, '\n', &count, &e);
@@ -407,7 +410,7 @@ static void test_path_source(void)
         good &= strlen(path) == (n == 0 ? 2000u : 1999u);
         n++;
     }
-    tap_ok(good && n == 150, "150 lines through a pipe, whole across reads");
+    tap_ok(good && n == 150, "150 lines from a pipe, intact across reads");
     path_source_release(&s);
     close(fds[0]);
     free(junk);
@@ -417,7 +420,7 @@ static void test_path_source(void)
     struct encode_options options = options_of(4, 2);
     path_source_arguments(&s, 0, (char *[]){NULL});
     o = run_source("empty", &s, &f, &options);
-    tap_ok(o.rc == 0 && o.counts.listed == 0, "an empty list encodes nothing");
+    tap_ok(o.status == 0 && o.counts.listed == 0, "an empty list encodes nothing");
 }
 
 int main(void)

@@ -56,31 +56,33 @@ static void test_atomic(void)
     mkdir(folder, 0777);
     tap_ok(atomic_file_open(&f, path, &e) == 0 && !write_all(f.fd, "one", 3, &e) &&
                !file_exists(path),
-           "an atomic file is not there while it is written");
+           "an atomic file does not exist while it is being written");
     tap_ok(atomic_file_commit(&f, &e) == 0 && holds(path, "one") && entries(folder) == 1,
-           "and complete when committed");
+           "it is complete once committed");
     struct stat st;
     mode_t mask = umask(0);
     umask(mask);
-    tap_ok(stat(path, &st) == 0 && (st.st_mode & 0777) == (0666 & ~mask), "with the usual mode");
+    tap_ok(stat(path, &st) == 0 && (st.st_mode & 0777) == (0666 & ~mask),
+           "its mode is the usual one");
     atomic_file_open(&f, path, &e);
     write_all(f.fd, "two", 3, &e);
     atomic_file_abandon(&f);
-    tap_ok(holds(path, "one") && entries(folder) == 1, "an abandoned one leaves nothing behind");
+    tap_ok(holds(path, "one") && entries(folder) == 1, "an abandoned file leaves nothing behind");
     atomic_file_open(&f, path, &e);
     write_all(f.fd, "three", 5, &e);
-    tap_ok(atomic_file_commit(&f, &e) == 0 && holds(path, "three"), "one replaces another");
+    tap_ok(atomic_file_commit(&f, &e) == 0 && holds(path, "three"),
+           "a commit replaces an existing file");
 
     char *nowhere = in_folder("nosuch/x");
     tap_ok(atomic_file_open(&f, nowhere, &e) == -1 && !strcmp(e.text, strerror(ENOENT)),
-           "a missing folder is the reason given");
+           "a missing folder is reported");
     atomic_file_abandon(&f);
     tap_ok(true, "abandoning after a failed open is harmless");
     char *taken = path_join(folder, "folder");
     mkdir(taken, 0777);
     tap_ok(atomic_file_open(&f, taken, &e) == -1 && !strcmp(e.text, "is a directory") &&
                entries(folder) == 2,
-           "a folder is refused at once");
+           "a folder is rejected at once");
     char *late = path_join(folder, "late");
     atomic_file_open(&f, late, &e);
     mkdir(late, 0777);
@@ -106,16 +108,16 @@ static void test_atomic_through(void)
                !write_all(f.fd, "new", 3, &e) && holds(target, "old") &&
                atomic_file_commit(&f, &e) == 0 && holds(target, "new") && lstat(link, &st) == 0 &&
                S_ISLNK(st.st_mode) && entries(folder) == 2,
-           "a symbolic link stays, what it points to is replaced");
+           "a symbolic link stays and its target is replaced");
     int reader = mkfifo(pipe, 0600) == 0 ? open(pipe, O_RDONLY | O_NONBLOCK) : -1;
     tap_ok(reader >= 0 && atomic_file_open(&f, pipe, &e) == 0 && !write_all(f.fd, "hello", 5, &e) &&
                atomic_file_commit(&f, &e) == 0 && read(reader, text, sizeof text) == 5 &&
                !strcmp(text, "hello"),
-           "a pipe is written to");
-    tap_ok(reader >= 0 && atomic_file_open(&f, pipe, &e) == 0, "and opened again");
+           "a pipe is written directly");
+    tap_ok(reader >= 0 && atomic_file_open(&f, pipe, &e) == 0, "a pipe is opened again");
     atomic_file_abandon(&f);
     tap_ok(lstat(pipe, &st) == 0 && S_ISFIFO(st.st_mode) && entries(folder) == 3,
-           "it stays a pipe, also when abandoned");
+           "it stays a pipe even when abandoned");
     close(reader);
     free(pipe);
     free(link);
@@ -132,7 +134,7 @@ static void test_read_and_map(void)
     put_file(path, "hello");
     put_file(empty, "");
     tap_ok(file_read(&data, &size, path, 5, &e) == 0 && size == 5 && !strcmp((char *)data, "hello"),
-           "file_read: whole file, zero behind it");
+           "file_read: the whole file and a zero byte");
     free(data);
     tap_ok(file_read(&data, &size, path, 4, &e) == -1 && strstr(e.text, "larger than 4"),
            "file_read: over the limit");
@@ -177,10 +179,10 @@ static void test_folders(void)
     tap_ok(make_directories(deep, &e) == 0 && stat(deep, &st) == 0 && S_ISDIR(st.st_mode),
            "make_directories: nested");
     tap_ok(make_directories(deep, &e) == 0 && make_directories("/", &e) == 0,
-           "make_directories: there already");
+           "make_directories: existing");
     put_file(file, "");
     tap_ok(make_directories(below, &e) == -1 && strstr(e.text, "is not a directory"),
-           "make_directories: a file in the way");
+           "make_directories: blocked by a file");
     char *a = path_join("x", "y"), *b = path_join("x/", "y"), *c = path_join("", "y");
     tap_ok(!strcmp(a, "x/y") && !strcmp(b, "x/y") && !strcmp(c, "y"), "path_join");
     tap_ok(file_exists(file) && !file_exists(below), "file_exists");
@@ -221,7 +223,7 @@ static void test_write(void)
     close(fds[1]);
     pthread_join(reader, NULL);
     close(fds[0]);
-    tap_ok(result == 0 && end.got == SIZE, "write_all goes on after short writes");
+    tap_ok(result == 0 && end.got == SIZE, "write_all continues after short writes");
     free(data);
     int full = open("/dev/full", O_WRONLY);
     tap_ok(full >= 0 && write_all(full, "x", 1, &e) == -1 && !strcmp(e.text, strerror(ENOSPC)),
@@ -241,15 +243,15 @@ static void test_errors(void)
            "error_errno");
     tap_ok(error_set(NULL, "x") == -1 && error_errno(NULL, "x") == -1 &&
                error_prefix(NULL, "x") == -1,
-           "a NULL error is fine");
+           "a NULL error is accepted");
     char *longer = malloc(2000);
     memset(longer, 'y', 1999);
     longer[1999] = 0;
     error_set(&e, "%s", longer);
-    tap_ok(strlen(e.text) == sizeof e.text - 1, "a long reason is cut off");
+    tap_ok(strlen(e.text) == sizeof e.text - 1, "a long reason is truncated");
     error_prefix(&e, "prefix");
     tap_ok(strlen(e.text) == sizeof e.text - 1 && !strncmp(e.text, "prefix: yyy", 11),
-           "also behind a prefix");
+           "also after a prefix");
     error_prefix(&e, "%s", longer);
     tap_ok(strlen(e.text) == sizeof e.text - 1 && e.text[0] == 'y', "also a long prefix");
     free(longer);
@@ -262,12 +264,12 @@ static void test_beside_program(void)
     program[length > 0 ? length : 0] = 0;
     const char *name = strrchr(program, '/') + 1;
     char *beside = find_beside_program(name, "nosuch");
-    tap_ok(beside && !strcmp(beside, program), "a file in the program's folder");
+    tap_ok(beside && !strcmp(beside, program), "finds a file next to the program");
     char *folder = xasprintf("%.*s", (int)(name - program) - 1, program);
     char *installed = find_beside_program(strrchr(folder, '/') + 1, "..");
     tap_ok(installed && !strncmp(installed, folder, strlen(folder)) && file_exists(installed),
-           "else where it is installed, as seen from there");
-    tap_ok(!find_beside_program("nosuch", ".."), "or nowhere");
+           "else in the installed location");
+    tap_ok(!find_beside_program("nosuch", ".."), "else finds nothing");
     free(folder);
     free(beside);
     free(installed);

@@ -1,4 +1,4 @@
-/* Sheets of images: layout, mixed kinds, sizes that differ, and the text for web UIs. */
+/* Grids of images: layout, mixed color types, different sizes, and the text for web UIs. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,7 +52,7 @@ static void test_layout(void)
         add(&g, plain(4, 2, 3, 8, 10 * (i + 1)), &e);
     tap_ok(grid_draw(&sheet, &g, 3, 1, &e) == 0, "five images in three columns");
     tap_ok(sheet.width == 16 && sheet.height == 7 && sheet.channels == 3 && sheet.depth == 8,
-           "the sheet is 16x7 RGB");
+           "the grid is 16x7 RGB");
     int wrong = 0;
     for (int y = 0; y < 7; y++) {
         for (int x = 0; x < 16; x++) {
@@ -67,10 +67,11 @@ static void test_layout(void)
     tap_ok(grid_draw(&sheet, &g, 100, 0, &e) == 0 && sheet.width == 20 && sheet.height == 2,
            "no more columns than images");
     image_release(&sheet);
-    tap_ok(grid_draw(&sheet, &g, 1, INT32_MAX / 2, &e) == -1, "a sheet too large: %s", e.text);
+    tap_ok(grid_draw(&sheet, &g, 1, INT32_MAX / 2, &e) == -1, "a grid that is too large: %s",
+           e.text);
     tap_ok(add(&g, plain(4, 3, 3, 8, 0), &e) == -1 && g.count == 5 &&
                strcmp(e.text, "the image is 4x3 pixels, the first image is 4x2") == 0,
-           "another size: %s", e.text);
+           "a different size: %s", e.text);
     grid_release(&g);
 }
 
@@ -94,7 +95,7 @@ static void test_kinds(void)
     tap_ok(grid_draw(&sheet, &g, 2, 0, &e) == 0 && sheet.channels == 4 &&
                at(&sheet, 0, 0, 3) == 65535 && at(&sheet, 0, 1, 2) == 50 * 257 &&
                at(&sheet, 0, 1, 3) == 50 * 257 && at(&sheet, 1, 1, 3) == 0,
-           "alpha of one image: the others opaque, the empty cell transparent");
+           "one image has alpha: the others are opaque, the empty cell transparent");
     image_release(&sheet);
     grid_release(&g);
 }
@@ -141,14 +142,14 @@ static void test_parameters(void)
     expect_parameters(&g,
                       "a cat\ndog, blue\nSteps: 50, Sampler: DPM++ 2M, CFG scale: 3, "
                       "Seed: \"7, 8\", Size: 8x4, Model: \"a, \\\"b\\\"\"",
-                      "prompts and seeds that differ, a model to be quoted");
+                      "different prompts and seeds, a model that needs quoting");
     add_remarks(&g, NULL, "ddim", "1", "c:\\m");
     expect_parameters(&g,
                       "Steps: 50, Sampler: DDIM, CFG scale: 3, Seed: 1, Size: 8x4, "
                       "Model: \"c:\\\\m\"",
                       "no prompt");
     add(&g, plain(8, 4, 3, 8, 0), &e);
-    expect_parameters(&g, NULL, "nothing known: no text");
+    expect_parameters(&g, NULL, "no metadata: no text");
 }
 
 int main(void)

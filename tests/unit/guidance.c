@@ -4,7 +4,7 @@
 #include "common/diffusion/guidance.h"
 #include "tests/support/tap.h"
 
-#define COUNT    21 /* more than one linear_combination takes */
+#define COUNT    21 /* more than one linear_combination accepts */
 #define ELEMENTS 6
 
 static struct device *device;
@@ -34,7 +34,7 @@ static void test_weights(void)
     float weights[4];
     guidance_weights(weights, (double[]){3, -0.5, 1}, 3);
     tap_ok(weights[0] == -2.5f && weights[1] == 3 && weights[2] == -0.5f && weights[3] == 1,
-           "the unconditional weight is one less the others");
+           "the unconditional weight is one minus the others");
     guidance_weights(weights, NULL, 0);
     tap_ok(weights[0] == 1, "no prompts: unconditional");
     double tenths[10];
@@ -42,7 +42,7 @@ static void test_weights(void)
     for (int i = 0; i < 10; i++)
         tenths[i] = 0.1;
     guidance_weights(many, tenths, 10);
-    tap_ok(fabsf(many[0]) <= 1e-7f, "ten tenths leave nothing");
+    tap_ok(fabsf(many[0]) <= 1e-7f, "ten tenths leave no unconditional weight");
 }
 
 static void test_unguided_weights(void)
@@ -52,11 +52,24 @@ static void test_unguided_weights(void)
     bool are = guidance_unguided_weights(weights, guided, 3);
     tap_ok(are && weights[0] == 0 && weights[1] == 0.75f && weights[2] == -0.125f &&
                weights[3] == 0.375f,
-           "without guidance: the prompts' shares");
+           "without guidance: the prompts' normalized weights");
     guidance_weights(guided, (double[]){2, -2}, 2);
     tap_ok(!guidance_unguided_weights(weights, guided, 2) &&
                !guidance_unguided_weights(weights, guided, 0),
-           "prompts that cancel out, or none, have no shares");
+           "prompts that cancel out, or none, cannot be normalized");
+}
+
+/* guidance_combine of slices: v holds the predictions stacked as [count * n, ...]. */
+static struct tensor *combine_stacked(int count, struct tensor *v, const float *weights)
+{
+    int64_t n = v->shape[0] / count;
+    struct tensor *parts[COUNT];
+    for (int i = 0; i < count; i++)
+        parts[i] = tensor_slice(v, i * n, n);
+    struct tensor *sum = guidance_combine(&tape, count, parts, weights);
+    for (int i = 0; i < count; i++)
+        tensor_release(parts[i]);
+    return sum;
 }
 
 static void test_combine(int count)
@@ -72,11 +85,11 @@ static void test_combine(int count)
     double error = worst_error(guidance_combine(&tape, count, v, weights), count, weights);
     tap_ok(error <= 3e-6, "%d predictions: %.2g", count, error);
     struct tensor *stacked = tensor_from_f32(device, DIMS(2 * count, 3), data);
-    error = worst_error(guidance_combine_stacked(&tape, count, stacked, weights), count, weights);
+    error = worst_error(combine_stacked(count, stacked, weights), count, weights);
     tap_ok(error <= 3e-6, "%d stacked predictions: %.2g", count, error);
     tensor_release(stacked);
 
-    /* Entries of weight 0 are not looked at. */
+    /* Entries of weight 0 are not read. */
     for (int i = 0; count > 1 && i < count; i += 2) {
         weights[i] = 0;
         tensor_replace(&v[i], NULL);
@@ -99,7 +112,7 @@ int main(int argc, char **argv)
     for (int count = 1; count <= COUNT; count++)
         test_combine(count);
     tape_release(&tape);
-    tap_ok(device_memory(device).in_use == 0, "no tensor is left behind");
+    tap_ok(device_memory(device).in_use == 0, "no tensor is leaked");
     device_close(device);
     return tap_done();
 }

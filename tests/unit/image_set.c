@@ -96,11 +96,11 @@ static void prepare(float *out, const char *path)
 {
     struct image image, square;
     struct error e;
-    if (image_read(&image, path, 0, &e) != 0 || prep_color(&image, PREP_DISPLAY, &e) != 0 ||
-        prep_square(&square, &image, SIDE, &e) != 0)
+    if (image_read(&image, path, 0, &e) != 0 || prepare_color(&image, PREPARE_DISPLAY, &e) != 0 ||
+        prepare_square(&square, &image, SIDE, &e) != 0)
         die("%s", e.text);
-    prep_to_float(out, &square);
-    prep_to_signed(out, NUMBER);
+    prepare_to_float(out, &square);
+    prepare_to_signed(out, NUMBER);
     image_release(&image);
     image_release(&square);
 }

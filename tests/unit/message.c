@@ -12,7 +12,7 @@
 #include "common/base/progress.h"
 #include "tests/support/tap.h"
 
-/* Runs f in a child whose stderr is a pipe, or a terminal of 80 columns; returns what came out. */
+/* Runs f in a child whose stderr is a pipe, or a terminal of 80 columns; returns its output. */
 static int capture(char *text, size_t size, bool terminal, void (*f)(void))
 {
     int fds[2];
@@ -120,7 +120,7 @@ static void test_messages(void)
         lines++;
         broken += strlen(line) != 6 + 199 || strspn(line + 6, (char[]){line[6], 0}) != 199;
     }
-    tap_ok(lines == 200 && broken == 0, "lines of several threads stay whole");
+    tap_ok(lines == 200 && broken == 0, "lines of several threads stay intact");
 }
 
 static void show_progress(void)
@@ -159,10 +159,10 @@ static void test_progress(void)
 {
     char text[20000];
     capture(text, sizeof text, false, show_progress);
-    tap_ok(!strcmp(text, "tool: in between\n"), "no progress when stderr is no terminal");
+    tap_ok(!strcmp(text, "tool: in between\n"), "no progress if stderr is not a terminal");
     int terminal, other;
     if (openpty(&terminal, &other, NULL, NULL, NULL)) {
-        tap_skip("there are no pseudo-terminals here", "progress on a terminal");
+        tap_skip("no pseudo-terminals", "progress on a terminal");
         return;
     }
     close(terminal);
@@ -172,8 +172,8 @@ static void test_progress(void)
     capture(text, sizeof text, true, show_progress);
     tap_ok(strstr(text, "encoding: 10 of 1000 images") == text, "progress on a terminal");
     tap_ok(occurrences(text, "\r\033[Ktool: in between\r\nencoding: 10 of") == 1,
-           "a message erases the line and draws it again");
-    tap_ok(occurrences(text, "encoding: 20 of") == 0, "updates in quick succession are left out");
+           "a message erases and redraws the line");
+    tap_ok(occurrences(text, "encoding: 20 of") == 0, "updates in quick succession are not drawn");
     tap_ok(strstr(text, "encoding: 500 of 1000 images, ") && strstr(text, " left, 3 failed"),
            "rate, time left and detail");
     size_t n = strlen(text);
@@ -181,7 +181,7 @@ static void test_progress(void)
     bool fits = true;
     for (char *at = text; (at = strstr(at, "encoding")); at++)
         fits &= strcspn(at, "\r") < 80;
-    tap_ok(fits, "the line is cut to the terminal's width");
+    tap_ok(fits, "the line is truncated to the width of the terminal");
     int status = capture(text, sizeof text, true, die_in_progress);
     tap_ok(status == 1 && strstr(text, "encoding: 10 images") &&
                strstr(text, "\r\033[Ktool: no space\r\n"),

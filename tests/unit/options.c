@@ -26,21 +26,66 @@ static struct {
 } v;
 
 static const struct option table[] = {
-    {"force", 'f', OPTION_FLAG, &v.force, NULL, "overwrite", 0, 0, NULL},
-    {"null", '0', OPTION_FLAG, &v.zero, NULL, "names end with NUL", 0, 0, NULL},
-    {"count", 'n', OPTION_INT, &v.count, "N", "pictures", 1, 1e6, NULL},
-    {"seed", 0, OPTION_SEED, &v.seed, "S", "seed of the noise", 0, 0, NULL},
-    {"scale", 0, OPTION_FLOAT, &v.scale, "X", "guidance", -10, 10, NULL},
-    {"output", 'o', OPTION_STRING, &v.output, "FILE", "where to", 0, 0, NULL},
-    {"prompt", 'p', OPTION_LIST, &v.prompts, "TEXT", "a prompt", 0, 0, NULL},
-    {"colour", 0, OPTION_CHOICE, &v.colour, "NAME", "paint", 0, 0, colours},
-    {"size", 's', OPTION_SIZE, &v.size, "HxW", "of the picture", 8, 4096, NULL},
+    {.name = "force", .letter = 'f', .kind = OPTION_FLAG, .value = &v.force, .help = "overwrite"},
+    {.name = "null",
+     .letter = '0',
+     .kind = OPTION_FLAG,
+     .value = &v.zero,
+     .help = "names end with NUL"},
+    {.name = "count",
+     .letter = 'n',
+     .kind = OPTION_INT,
+     .value = &v.count,
+     .argument = "N",
+     .help = "images",
+     .min = 1,
+     .max = 1e6},
+    {.name = "seed",
+     .kind = OPTION_SEED,
+     .value = &v.seed,
+     .argument = "S",
+     .help = "seed of the noise"},
+    {.name = "scale",
+     .kind = OPTION_FLOAT,
+     .value = &v.scale,
+     .argument = "X",
+     .help = "guidance",
+     .min = -10,
+     .max = 10},
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_STRING,
+     .value = &v.output,
+     .argument = "FILE",
+     .help = "where to"},
+    {.name = "prompt",
+     .letter = 'p',
+     .kind = OPTION_LIST,
+     .value = &v.prompts,
+     .argument = "TEXT",
+     .help = "a prompt"},
+    {.name = "colour",
+     .kind = OPTION_CHOICE,
+     .value = &v.colour,
+     .argument = "NAME",
+     .help = "paint",
+     .choices = colours},
+    {.name = "size",
+     .letter = 's',
+     .kind = OPTION_SIZE,
+     .value = &v.size,
+     .argument = "HxW",
+     .help = "of the image",
+     .min = 8,
+     .max = 4096},
     {0},
 };
-static const struct program program = {"test-tool", "does nothing",
-                                       "[OPTION]... [FILE]...\nlist FILE", table};
+static const struct program program = {.name = "test-tool",
+                                       .summary = "does nothing",
+                                       .usage = "[OPTION]... [FILE]...\nlist FILE",
+                                       .options = table};
 
-/* What a parse in a child left: everything as one line, or what it printed when it ended. */
+/* The outcome of a parse in a child process: all values in one line, or what it printed. */
 struct outcome {
     int status;
     char out[4000], err[4000];
@@ -68,7 +113,7 @@ static void print_values(int operands, char **argv)
            (int)message_verbosity());
 }
 
-/* Words of the command line are separated by '|', so that they may hold spaces and be empty. */
+/* '|' separates the words of the command line, so they can contain spaces or be empty. */
 static struct outcome parse(const char *line)
 {
     char *copy = strdup(line), *argv[40] = {(char *)"some/where/test-tool"};
@@ -116,7 +161,7 @@ static void refuses(const char *line, const char *reason)
     struct outcome o = parse(line);
     char want[4000];
     snprintf(want, sizeof want, "test-tool: %s\ntry 'test-tool --help'\n", reason);
-    if (!tap_ok(o.status == 2 && !*o.out && !strcmp(o.err, want), "'%s' is refused", line))
+    if (!tap_ok(o.status == 2 && !*o.out && !strcmp(o.err, want), "'%s' is rejected", line))
         tap_diag("status %d, stdout '%s', stderr '%s'", o.status, o.out, o.err);
 }
 
@@ -164,7 +209,7 @@ static void test_values(void)
     refuses("--count=7x", "option '--count': '7x' is not a whole number");
     refuses("--count=7kk", "option '--count': '7kk' is not a whole number");
     refuses("--count=1.5", "option '--count': '1.5' is not a whole number");
-    refuses("--seed=-1", "option '--seed': '-1' is not a whole number from 0");
+    refuses("--seed=-1", "option '--seed': '-1' is not a nonnegative whole number");
     refuses("--seed=18446744073709551616", "option '--seed': '18446744073709551616' is too large");
     refuses("--scale=nan", "option '--scale': 'nan' is not a number");
     refuses("--scale=inf", "option '--scale': 'inf' is not a number");
@@ -203,12 +248,12 @@ static void test_help(void)
     static const char *const lines[] = {
         "usage: test-tool [OPTION]... [FILE]...\n       test-tool list FILE\n",
         "does nothing\n",
-        "  -n, --count N             pictures [4]\n",
+        "  -n, --count N             images [4]\n",
         "      --colour NAME         paint (red, green) [red]\n",
-        "  -s, --size HxW            of the picture [256]\n",
+        "  -s, --size HxW            of the image [256]\n",
         "  -f, --force               overwrite\n",
         "      --device DEVICE ",
-        "      --help                print this and exit\n",
+        "      --help                print this help and exit\n",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         if (!strstr(o.out, lines[i])) {

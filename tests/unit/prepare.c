@@ -9,14 +9,14 @@
 #include "common/images/prepare.h"
 #include "tests/support/tap.h"
 
-/* The code without vector instructions, under another name. */
-#define PREP_PLAIN
-#define prep_resize prep_resize_plain
-int prep_resize_plain(struct image *out, const struct image *in, int resized_width,
-                      int resized_height, int left, int top, int width, int height,
-                      struct error *e);
+/* The same code without vector instructions, under another name. */
+#define PREPARE_PLAIN
+#define prepare_resize prepare_resize_plain
+int prepare_resize_plain(struct image *out, const struct image *in, int resized_width,
+                         int resized_height, int left, int top, int width, int height,
+                         struct error *e);
 #include "common/images/resize.c"
-#undef prep_resize
+#undef prepare_resize
 
 static void make_noise(struct image *image, int width, int height, int channels, uint32_t seed)
 {
@@ -27,7 +27,7 @@ static void make_noise(struct image *image, int width, int height, int channels,
         uint32_t out[4];
         philox4x32_10(out, (uint32_t[4]){(uint32_t)i}, (uint32_t[2]){seed});
         for (size_t j = i; j < i + 4 && j < image_bytes(image);
-             j++) /* many extremes: it overshoots */
+             j++) /* many extreme values make the filter overshoot */
             image->pixels[j] =
                 (uint8_t)(out[0] & 1 ? (out[j - i] >> 8 & 1) * 255 : out[j - i] >> 8);
     }
@@ -47,7 +47,7 @@ static double window_weight(double x)
     return x == 0 ? 1 : x < -3 || x >= 3 ? 0 : sin(a) / a * (sin(b) / b);
 }
 
-/* One resized line, written from the definition: `step` apart, from `in` to `out`. */
+/* Resizes one line by the definition; its elements are `step` apart. */
 static void resize_line(uint8_t *out, int out_size, size_t out_step, const uint8_t *in, int in_size,
                         size_t in_step)
 {
@@ -108,8 +108,8 @@ static void test_resize(void)
             int w = cases[i].to_width, h = cases[i].to_height;
             make_noise(&in, cases[i].width, cases[i].height, channels, (uint32_t)i);
             resize_by_definition(&want, &in, w, h);
-            bool done = prep_resize(&fast, &in, w, h, 0, 0, w, h, &e) == 0 &&
-                        prep_resize_plain(&plain, &in, w, h, 0, 0, w, h, &e) == 0;
+            bool done = prepare_resize(&fast, &in, w, h, 0, 0, w, h, &e) == 0 &&
+                        prepare_resize_plain(&plain, &in, w, h, 0, 0, w, h, &e) == 0;
             tap_ok(done && same(&fast, &want), "%dx%d to %dx%d, %d channels: as defined", in.width,
                    in.height, w, h, channels);
             tap_ok(done && same(&plain, &want), "  and without vector instructions");
@@ -120,7 +120,7 @@ static void test_resize(void)
         }
 }
 
-/* A window is that part of the whole, black outside. */
+/* A window is the same part of the whole image, black outside. */
 static void test_window(void)
 {
     static const struct {
@@ -129,11 +129,11 @@ static void test_window(void)
     struct image in, whole, part;
     struct error e;
     make_noise(&in, 111, 83, 3, 77);
-    if (prep_resize(&whole, &in, 40, 30, 0, 0, 40, 30, &e) < 0)
+    if (prepare_resize(&whole, &in, 40, 30, 0, 0, 40, 30, &e) < 0)
         die("%s", e.text);
     for (size_t i = 0; i < sizeof windows / sizeof *windows; i++) {
         int w = windows[i].width, h = windows[i].height, wrong = 0;
-        if (prep_resize(&part, &in, 40, 30, windows[i].left, windows[i].top, w, h, &e) < 0)
+        if (prepare_resize(&part, &in, 40, 30, windows[i].left, windows[i].top, w, h, &e) < 0)
             die("%s", e.text);
         for (int y = 0; y < h; y++)
             for (int x = 0; x < w; x++)
@@ -157,20 +157,20 @@ static void check_geometry(const char *what, int width, int height, int to_width
     struct image in, got = {0}, want = {0};
     struct error e = {""};
     make_noise(&in, width, height, 1, 5);
-    int result = to_width == to_height && !strcmp(what, "square")
-                     ? prep_square(&got, &in, to_width, &e)
-                     : prep_cover(&got, &in, to_width, to_height, &e);
-    if (prep_resize(&want, &in, resized_width, resized_height, left, top, to_width, to_height, &e) <
-        0)
+    int status = to_width == to_height && !strcmp(what, "square")
+                     ? prepare_square(&got, &in, to_width, &e)
+                     : prepare_cover(&got, &in, to_width, to_height, &e);
+    if (prepare_resize(&want, &in, resized_width, resized_height, left, top, to_width, to_height,
+                       &e) < 0)
         die("%s", e.text);
-    tap_ok(result == 0 && same(&got, &want), "%s of %dx%d to %dx%d is %dx%d at %d, %d", what, width,
+    tap_ok(status == 0 && same(&got, &want), "%s of %dx%d to %dx%d is %dx%d at %d, %d", what, width,
            height, to_width, to_height, resized_width, resized_height, left, top);
     image_release(&in);
     image_release(&got);
     image_release(&want);
 }
 
-/* Offsets are what Python's round() makes of halves. */
+/* Offsets round halves as Python's round() does. */
 static void test_geometry(void)
 {
     check_geometry("square", 640, 427, 256, 256, 383, 256, 64, 0); /* 63.5 */
@@ -181,7 +181,7 @@ static void test_geometry(void)
     check_geometry("cover", 640, 480, 224, 224, 298, 224, 37, 0);
     check_geometry("cover", 640, 480, 128, 320, 426, 320, 149, 0);
     check_geometry("cover", 640, 480, 320, 128, 320, 240, 0, 56);
-    /* 224 / 187 * 187 is 223.99999999999997 in double, which int() cuts: one column of black. */
+    /* 224 / 187 * 187 is 223.99999999999997 in double, which int() truncates: one black column. */
     check_geometry("cover", 187, 500, 224, 224, 223, 598, 0, 187);
 }
 
@@ -204,10 +204,10 @@ static void test_orientation(void)
         struct error e = {""};
         make_image(&image, 3, 2, 1, pixels);
         image.orientation = o;
-        int result = prep_color(&image, PREP_DISPLAY, &e);
-        tap_ok(result == 0 && image.width == (o >= 5 ? 2 : 3) && image.orientation == 1 &&
+        int status = prepare_color(&image, PREPARE_DISPLAY, &e);
+        tap_ok(status == 0 && image.width == (o >= 5 ? 2 : 3) && image.orientation == 1 &&
                    memcmp(image.pixels, want[o], 6) == 0,
-               "orientation %d is made upright", o);
+               "orientation %d is turned upright", o);
         image_release(&image);
     }
     struct image image, upright;
@@ -215,26 +215,27 @@ static void test_orientation(void)
     make_noise(&image, 75, 41, 3, 9); /* more than one tile */
     make_noise(&upright, 75, 41, 3, 9);
     image.orientation = 6;
-    int wrong = prep_color(&image, PREP_DISPLAY, &e) < 0;
+    int wrong = prepare_color(&image, PREPARE_DISPLAY, &e) < 0;
     for (int y = 0; y < 75 && !wrong; y++)
         for (int x = 0; x < 41; x++)
             wrong += memcmp(image.pixels + 3 * (y * 41 + x),
                             upright.pixels + 3 * ((40 - x) * 75 + y), 3) != 0;
-    tap_ok(wrong == 0 && image.width == 41 && image.height == 75, "a larger one, a quarter turn");
+    tap_ok(wrong == 0 && image.width == 41 && image.height == 75,
+           "a quarter turn of a larger image");
     upright.orientation = 6;
-    tap_ok(prep_color(&upright, PREP_PIL, &e) == 0 && upright.width == 75 &&
+    tap_ok(prepare_color(&upright, PREPARE_PIL, &e) == 0 && upright.width == 75 &&
                upright.orientation == 1,
            "Pillow's convert leaves it as it lies");
     image_release(&image);
     image_release(&upright);
 }
 
-static void check_color(const char *what, struct image *image, enum prep_color how, int channels,
+static void check_color(const char *what, struct image *image, enum prepare_color how, int channels,
                         const uint8_t *want)
 {
     struct error e = {""};
-    int result = prep_color(image, how, &e);
-    tap_ok(result == 0 && image->channels == channels && image->depth == 8 && !image->alpha &&
+    int status = prepare_color(image, how, &e);
+    tap_ok(status == 0 && image->channels == channels && image->depth == 8 && !image->alpha &&
                memcmp(image->pixels, want, image_bytes(image)) == 0,
            "%s: %d %d %d", what, image->pixels[0], image->pixels[1], image->pixels[2]);
     image_release(image);
@@ -253,27 +254,27 @@ static void test_colors(void)
 {
     struct image image;
     make_image(&image, 2, 1, 4, (uint8_t[]){10, 20, 30, 128, 0, 0, 0, 0});
-    check_color("opacity over white", &image, PREP_DISPLAY, 3,
+    check_color("alpha over white", &image, PREPARE_DISPLAY, 3,
                 (uint8_t[]){132, 137, 142, 255, 255, 255});
     make_image(&image, 2, 1, 4, (uint8_t[]){10, 20, 30, 128, 0, 0, 0, 0});
-    check_color("opacity dropped", &image, PREP_PIL, 3, (uint8_t[]){10, 20, 30, 0, 0, 0});
+    check_color("alpha dropped", &image, PREPARE_PIL, 3, (uint8_t[]){10, 20, 30, 0, 0, 0});
     make_image(&image, 2, 1, 2, (uint8_t[]){10, 128, 77, 255});
-    check_color("gray with opacity", &image, PREP_DISPLAY, 1, (uint8_t[]){132, 77});
+    check_color("gray with alpha", &image, PREPARE_DISPLAY, 1, (uint8_t[]){132, 77});
     make_image(&image, 1, 1, 4, (uint8_t[]){255, 0, 128, 51});
     image.color = IMAGE_CMYK;
     image.alpha = false;
-    check_color("CMYK", &image, PREP_PIL, 3, (uint8_t[]){0, 204, 102});
+    check_color("CMYK", &image, PREPARE_PIL, 3, (uint8_t[]){0, 204, 102});
     make_16(&image, 1, (uint16_t[]){300});
-    check_color("16-bit gray is clipped", &image, PREP_PIL, 1, (uint8_t[]){255});
+    check_color("16-bit gray is clipped", &image, PREPARE_PIL, 1, (uint8_t[]){255});
     make_16(&image, 1, (uint16_t[]){257 * 9});
-    check_color("16-bit gray is scaled", &image, PREP_DISPLAY, 1, (uint8_t[]){9});
+    check_color("16-bit gray is scaled", &image, PREPARE_DISPLAY, 1, (uint8_t[]){9});
     make_16(&image, 3, (uint16_t[]){300, 65535, 511});
-    check_color("16-bit RGB", &image, PREP_PIL, 3, (uint8_t[]){1, 255, 1});
+    check_color("16-bit RGB", &image, PREPARE_PIL, 3, (uint8_t[]){1, 255, 1});
     make_16(&image, 2, (uint16_t[]){300, 0});
-    check_color("16-bit gray with opacity is not clipped", &image, PREP_PIL, 1, (uint8_t[]){1});
+    check_color("16-bit gray with opacity is not clipped", &image, PREPARE_PIL, 1, (uint8_t[]){1});
     make_16(&image, 2, (uint16_t[]){300, 0});
     image.alpha_from_key = true;
-    check_color("but with a colour key it is", &image, PREP_PIL, 1, (uint8_t[]){255});
+    check_color("but with a color key it is", &image, PREPARE_PIL, 1, (uint8_t[]){255});
 }
 
 static void set_profile(struct image *image, cmsHPROFILE profile)
@@ -302,15 +303,15 @@ static void test_profiles(void)
         set_profile(&plain, cmsCreate_sRGBProfile());
         if (channels == 4)
             wide.pixels[3] = plain.pixels[3] = 255;
-        bool done =
-            prep_color(&wide, PREP_DISPLAY, &e) == 0 && prep_color(&plain, PREP_DISPLAY, &e) == 0;
-        /* Adobe RGB's (120, 200, 40) by its matrix and sRGB's: (51, 201), blue below nothing. */
+        bool done = prepare_color(&wide, PREPARE_DISPLAY, &e) == 0 &&
+                    prepare_color(&plain, PREPARE_DISPLAY, &e) == 0;
+        /* Adobe RGB (120, 200, 40) converted by both matrices: (51, 201), blue below zero. */
         tap_ok(done && abs(wide.pixels[0] - 51) <= 1 && abs(wide.pixels[1] - 201) <= 1 &&
                    wide.pixels[2] == 0 && !wide.icc,
                "a wide profile, %d channels: %d %d %d", channels, wide.pixels[0], wide.pixels[1],
                wide.pixels[2]);
         tap_ok(done && memcmp(plain.pixels, color, 3) == 0 && !plain.icc,
-               "sRGB's own changes nothing");
+               "an sRGB profile changes nothing");
         image_release(&wide);
         image_release(&plain);
     }
@@ -318,12 +319,12 @@ static void test_profiles(void)
     make_image(&gray, 1, 1, 1, (uint8_t[]){128});
     cmsToneCurve *linear = cmsBuildGamma(NULL, 1);
     set_profile(&gray, cmsCreateGrayProfile(cmsD50_xyY(), linear));
-    check_color("linear gray", &gray, PREP_DISPLAY, 3, (uint8_t[]){188, 188, 188});
+    check_color("linear gray", &gray, PREPARE_DISPLAY, 3, (uint8_t[]){188, 188, 188});
     cmsFreeToneCurve(linear);
     make_image(&gray, 1, 1, 1, (uint8_t[]){128});
     gray.icc = (uint8_t *)xstrdup("no profile");
     gray.icc_size = 10;
-    check_color("a bad profile is passed over", &gray, PREP_DISPLAY, 1, (uint8_t[]){128});
+    check_color("a bad profile is ignored", &gray, PREPARE_DISPLAY, 1, (uint8_t[]){128});
     cmsFreeToneCurve(gamma[0]);
 }
 
@@ -332,24 +333,37 @@ static void test_floats(void)
     struct image image;
     make_image(&image, 2, 1, 3, (uint8_t[]){0, 51, 255, 102, 153, 204});
     float x[6], want[6] = {0, 0.4f, 0.2f, 0.6f, 1, 0.8f};
-    prep_to_float(x, &image);
-    tap_ok(max_abs_difference(x, want, 6) <= 1e-7, "planar and in [0, 1]");
-    prep_to_signed(x, 6);
+    prepare_to_float(x, &image);
+    tap_ok(max_abs_difference(x, want, 6) <= 1e-7, "planar, in [0, 1]");
+    prepare_to_signed(x, 6);
     tap_ok(x[0] == -1 && x[4] == 1 && fabsf(x[2] + 0.6f) <= 1e-6f, "in [-1, 1]");
     image_release(&image);
     make_image(&image, 2, 1, 1, (uint8_t[]){255, 51});
     float gray[6] = {1, 0.2f, 1, 0.2f, 1, 0.2f};
-    prep_to_float(x, &image);
+    prepare_to_float(x, &image);
     tap_ok(max_abs_difference(x, gray, 6) <= 1e-7, "gray is three equal planes");
-    prep_cloob_normalize(x, 2);
-    tap_ok(fabs(x[0] - (1 - 0.48145466) / 0.26862954) <= 1e-6 &&
-               fabs(x[5] - (0.2 - 0.40821073) / 0.27577711) <= 1e-6,
-           "CLOOB's mean and deviation");
     image_release(&image);
 }
 
-/* Keys' kernel reproduces constants and, with this a, not straight lines: the middle of two steps
- * is known in closed form, weights -3/32, 19/32, 19/32, -3/32. */
+static void test_from_signed(void)
+{
+    struct image image;
+    struct error e;
+    CHECK(image_new(&image, 2, 1, 3, 8, &e) == 0);
+    /* 1 / 255 of [-1, 1] per level, rounded down. */
+    const float x[6] = {-1, 1, -2, 3, 0, 1.0f / 255};
+    const uint8_t want[6] = {0, 0, 127, 255, 255, 128};
+    tap_ok(image_from_signed(&image, x) && memcmp(image.pixels, want, 6) == 0,
+           "[-1, 1] to bytes: clamped and rounded down");
+    const float bad[6] = {-1, 1, NAN, 3, 0, 0}, infinite[6] = {0, 0, 0, 0, 0, -INFINITY};
+    tap_ok(!image_from_signed(&image, bad) && image.pixels[1] == 0 && image.pixels[4] == 255 &&
+               !image_from_signed(&image, infinite) && image.pixels[5] == 0,
+           "NaN and infinity are reported");
+    image_release(&image);
+}
+
+/* Keys' kernel with this a reproduces constants but not straight lines. Halfway between two samples
+ * its weights are -3/32, 19/32, 19/32, -3/32. */
 static void test_bicubic(void)
 {
     float in[64], out[49], one[64];
@@ -357,25 +371,25 @@ static void test_bicubic(void)
         in[i] = (float)(i % 8 * i % 13) / 13;
         one[i] = 0.375f;
     }
-    prep_bicubic(out, 7, 7, one, 1, 8, 8);
+    prepare_bicubic(out, 7, 7, one, 1, 8, 8);
     float worst = 0;
     for (int i = 0; i < 49; i++)
         worst = fmaxf(worst, fabsf(out[i] - 0.375f));
     tap_ok(worst <= 1e-6f, "bicubic keeps a constant: %g", worst);
-    prep_bicubic(out, 4, 4, in, 1, 8, 8); /* every output lies amid four inputs */
+    prepare_bicubic(out, 4, 4, in, 1, 8, 8); /* every output lies between four inputs */
     const double w[4] = {-3 / 32.0, 19 / 32.0, 19 / 32.0, -3 / 32.0};
     double sum = 0;
     for (int j = 0; j < 4; j++)
         for (int i = 0; i < 4; i++)
             sum += w[j] * w[i] * in[(1 + j) * 8 + 3 + i];
     tap_ok(fabs(sum - out[1 * 4 + 2]) <= 1e-6, "bicubic by hand: %g and %g", sum, out[6]);
-    prep_bicubic(out, 7, 1, in, 1, 7, 1);
-    tap_ok(max_abs_difference(in, out, 7) <= 1e-6, "the same size is the same image");
+    prepare_bicubic(out, 7, 1, in, 1, 7, 1);
+    tap_ok(max_abs_difference(in, out, 7) <= 1e-6, "the same size gives the same image");
 }
 
 int main(void)
 {
-    message_init("prep");
+    message_init("prepare");
     test_resize();
     test_window();
     test_geometry();
@@ -383,6 +397,7 @@ int main(void)
     test_colors();
     test_profiles();
     test_floats();
+    test_from_signed();
     test_bicubic();
     return tap_done();
 }

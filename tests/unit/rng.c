@@ -7,7 +7,7 @@
 #include "common/base/rng.h"
 #include "tests/support/tap.h"
 
-/* Random123's kat_vectors for philox4x32 with 10 rounds. */
+/* Known answers from Random123's kat_vectors for philox4x32 with 10 rounds. */
 static void test_known_answers(void)
 {
     static const struct {
@@ -38,7 +38,7 @@ static void check_moments(const float *x, size_t n, const char *what)
             sum[k] += pow(x[i], k) / (double)n;
     for (size_t i = 1; i < n; i++)
         lag += (double)x[i] * x[i - 1] / (double)n;
-    double unit = 1 / sqrt((double)n); /* five standard errors of each */
+    double unit = 1 / sqrt((double)n); /* bounds are five standard errors */
     tap_ok(fabs(sum[1]) <= 5 * unit && fabs(sum[2] - 1) <= 5 * sqrt(2) * unit &&
                fabs(sum[3]) <= 5 * sqrt(15) * unit && fabs(sum[4] - 3) <= 5 * sqrt(96) * unit &&
                fabs(lag) <= 5 * unit,
@@ -46,7 +46,7 @@ static void check_moments(const float *x, size_t n, const char *what)
            sum[1], sum[2], sum[3], sum[4], lag);
 }
 
-/* Any range of elements is the same as that part of a longer one. */
+/* Any range of elements equals that part of a longer range. */
 static void test_ranges(const float *all)
 {
     float part[64];
@@ -74,16 +74,16 @@ static bool differs(const float *all, uint64_t seed, enum rng_purpose p, uint32_
 
 static void test_streams(const float *all)
 {
-    tap_ok(!differs(all, 5, RNG_POSTERIOR, 3, 1), "the same stream again");
+    tap_ok(!differs(all, 5, RNG_POSTERIOR, 3, 1), "the same stream repeats");
     tap_ok(differs(all, 6, RNG_POSTERIOR, 3, 1) &&
                differs(all, 5 + (UINT64_C(1) << 32), RNG_POSTERIOR, 3, 1),
            "another seed");
-    tap_ok(differs(all, 5, RNG_SAMPLER_NOISE, 3, 1), "another purpose");
+    tap_ok(differs(all, 5, RNG_SAMPLER_NOISE, 3, 1), "a different purpose");
     tap_ok(differs(all, 5, RNG_POSTERIOR, 4, 1) && differs(all, 5, RNG_POSTERIOR, 3 + (1 << 25), 1),
            "another step");
     tap_ok(differs(all, 5, RNG_POSTERIOR, 3, 2) &&
                differs(all, 5, RNG_POSTERIOR, 3, 1 + (UINT64_C(1) << 32)),
-           "another sample");
+           "a different sample");
 }
 
 static void test_uniform(float *x)
@@ -102,7 +102,7 @@ static void test_uniform(float *x)
     tap_ok(fabs(squares * 12 - 1) < 0.02, "their variance is %.4f / 12", squares * 12);
     float part[50];
     rng_uniform(part, 50, 5, RNG_UNCONDITIONAL, 3, 1, 17);
-    tap_ok(!memcmp(part, x + 17, sizeof part), "ranges of them");
+    tap_ok(!memcmp(part, x + 17, sizeof part), "ranges of uniforms");
     uint32_t words[4];
     rng_words(words, 5, RNG_UNCONDITIONAL, 3, 1, 2);
     bool same = true;
@@ -111,7 +111,7 @@ static void test_uniform(float *x)
     tap_ok(same, "block 2 of the stream is elements 8 to 11");
 }
 
-/* Every device and compiler makes these bits: they depend on no libm. */
+/* Every device and compiler produces these bits: they do not depend on libm. */
 static void test_bits(const float *torch, const float *x)
 {
     uint64_t hash = UINT64_C(0xCBF29CE484222325);
@@ -124,7 +124,7 @@ static void test_bits(const float *torch, const float *x)
            (unsigned long long)hash);
 }
 
-/* Both functions that normals are made of, over all words' ranges. */
+/* The functions that normals are computed with, over their whole ranges. */
 static void test_against_libm(void)
 {
     double worst_log = 0, worst_sine = 0;
@@ -144,7 +144,7 @@ static void test_against_libm(void)
     tap_ok(fabs((double)second - sqrt(66 * log(2))) < 1e-6 && first >= 0 && first < 1e-7,
            "the largest normal is %.6f", (double)second);
     philox_normals(&first, &second, UINT32_MAX, UINT32_MAX);
-    tap_ok(first == 0 && second == 0, "the smallest is nothing");
+    tap_ok(first == 0 && second == 0, "the smallest normal is 0");
 }
 
 int main(int argc, char **argv)

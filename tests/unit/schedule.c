@@ -16,7 +16,7 @@ static void test_conversions(void)
         if (i > 0 && i < 1000)
             worst = fmax(worst, fabs(time_of_log_snr((float)(2 * log(a.alpha / a.sigma))) - t) / 4);
     }
-    tap_ok(worst <= 3e-7, "time, alpha and sigma, log SNR and back: %.2g", worst);
+    tap_ok(worst <= 3e-7, "time to alpha and sigma to log SNR and back: %.2g", worst);
 }
 
 static void test_steps(void)
@@ -33,14 +33,14 @@ static void test_steps(void)
         schedule_steps((enum schedule)s, 1, &one);
         tap_ok(one == steps[0], "%s: a single step", schedule_names[s]);
     }
-    /* Below the crossover the spliced schedule is a straight line; it joins DDPM's without a jump.
+    /* Below the crossover the spliced schedule is a straight line; it meets DDPM's without a jump.
      */
     float u = 0.80074257f / 1.31537545f;
     tap_ok(fabsf(schedule_time(SCHEDULE_SPLICED, 0.3f) - 0.3f * 1.31537545f) <= 1e-6f,
-           "spliced: straight at the clean end");
+           "spliced: linear at the clean end");
     float jump =
         schedule_time(SCHEDULE_SPLICED, u + 1e-4f) - schedule_time(SCHEDULE_SPLICED, u - 1e-4f);
-    tap_ok(fabsf(jump - 2e-4f * 1.31537545f) <= 3e-6f, "spliced: smooth where it is joined");
+    tap_ok(fabsf(jump - 2e-4f * 1.31537545f) <= 3e-6f, "spliced: smooth at the crossover");
     tap_ok(fabsf(schedule_time(SCHEDULE_LOG, 0.5f) - 0.5f) <= 1e-6f,
            "log: the middle is log SNR 0");
 }
@@ -50,10 +50,10 @@ static void test_cut(void)
     float steps[] = {0.9f, 0.7f, 0.5f, 0.3f}, all[4], none[4];
     memcpy(all, steps, sizeof steps);
     memcpy(none, steps, sizeof steps);
-    tap_ok(schedule_cut(all, 4, 1) == 4 && !memcmp(all, steps, sizeof steps), "nothing to cut");
-    tap_ok(schedule_cut(none, 4, 0.3f) == 0, "nothing left");
+    tap_ok(schedule_cut(all, 4, 1) == 4 && !memcmp(all, steps, sizeof steps), "no step is cut");
+    tap_ok(schedule_cut(none, 4, 0.3f) == 0, "every step is cut");
     tap_ok(schedule_cut(steps, 4, 0.7f) == 2 && steps[0] == 0.5f && steps[1] == 0.3f,
-           "a step at the starting time itself is left out");
+           "a step at the starting time itself is cut");
 }
 
 int main(int argc, char **argv)

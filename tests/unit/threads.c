@@ -14,7 +14,7 @@
 
 struct job {
     int64_t n, grain;
-    atomic_int *visits;           /* of each index */
+    atomic_int *visits;           /* per index */
     atomic_int busy[MAX_WORKERS]; /* workers inside a chunk */
     atomic_int faults, chunks;
 };
@@ -27,7 +27,7 @@ static void visit(void *arg, int64_t begin, int64_t end, int worker)
         return;
     }
     if (atomic_fetch_add(&job->busy[worker], 1) != 0)
-        job->faults++; /* two at once have the same number */
+        job->faults++; /* two workers share a number */
     if (begin % job->grain || end - begin > job->grain ||
         (end - begin < job->grain && end != job->n))
         job->faults++;
@@ -117,7 +117,7 @@ static void nothing(void *arg, int64_t begin, int64_t end, int worker)
     (*calls)++;
 }
 
-/* Long enough apart for the helpers to fall asleep. */
+/* Far enough apart for the helpers to fall asleep. */
 static void test_sleeping(void)
 {
     atomic_int calls = 0;
@@ -135,7 +135,7 @@ static void test_fork(void)
         _exit(run_many() != 0);
     int status = -1;
     waitpid(child, &status, 0);
-    tap_ok(child > 0 && status == 0, "a forked child has a pool of its own");
+    tap_ok(child > 0 && status == 0, "a forked child has its own pool");
 }
 
 int main(void)
@@ -143,7 +143,7 @@ int main(void)
     message_init("threads");
     cpu_set_t set;
     sched_getaffinity(0, sizeof set, &set);
-    tap_ok(threads_count() == CPU_COUNT(&set), "as many threads as cores by default");
+    tap_ok(threads_count() == CPU_COUNT(&set), "one thread per core by default");
     static const int counts[] = {1, 2, 3, 8, 2};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
         threads_init(counts[i]);
@@ -155,6 +155,6 @@ int main(void)
     test_sleeping();
     test_fork();
     threads_init(0);
-    tap_ok(threads_count() == CPU_COUNT(&set), "0 is all cores again");
+    tap_ok(threads_count() == CPU_COUNT(&set), "0 restores one per core");
     return tap_done();
 }

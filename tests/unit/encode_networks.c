@@ -7,14 +7,14 @@
 #include "common/base/message.h"
 #include "tests/support/tap.h"
 
-/* Files of exactly the networks' size need no resampling, so that every number is known. */
+/* Files of exactly the networks' size need no resampling, so every number is known. */
 
 static uint8_t value(int y, int x, int c)
 {
     return (uint8_t)(y * 37 + x * 11 + c * 101);
 }
 
-static char *write_picture(const char *name, int height, int width)
+static char *write_image(const char *name, int height, int width)
 {
     char *path = path_join(test_folder(), name);
     FILE *f = fopen(path, "wb");
@@ -31,33 +31,34 @@ static char *write_picture(const char *name, int height, int width)
 
 static void check(int height, int width, int side)
 {
-    char *path = write_picture("picture.ppm", height, width);
-    struct encode_models m = {.color = PREP_PIL, .height = height, .width = width, .side = side};
+    char *path = write_image("image.ppm", height, width);
+    struct encode_networks m = {
+        .color = PREPARE_PIL, .height = height, .width = width, .side = side};
     struct shard_info info = {
         .latent_channels = 4, .latent_height = 1, .latent_width = 1, .embed_size = 8};
     struct encoder en;
-    encode_models_encoder(&en, &m, &info);
-    tap_ok(en.picture_count == 3 * (size_t)height * (size_t)width &&
-               en.square_count == 3 * (size_t)side * (size_t)side && en.moments_count == 8 &&
-               en.embed_count == 8,
+    encode_networks_encoder(&en, &m, &info);
+    tap_ok(en.image_floats == 3 * (size_t)height * (size_t)width &&
+               en.square_floats == 3 * (size_t)side * (size_t)side && en.moments_floats == 8 &&
+               en.embed_floats == 8,
            "%dx%d, CLOOB %d: counts", height, width, side);
-    float *picture = xmalloc(en.picture_count * sizeof *picture);
-    float *square = xmalloc(en.square_count * sizeof *square);
+    float *image = xmalloc(en.image_floats * sizeof *image);
+    float *square = xmalloc(en.square_floats * sizeof *square);
     char remark[128];
     int w = 0, h = 0;
     struct error e = {""};
     bool good =
-        en.prepare(&m, path, picture, square, &w, &h, remark, &e) == 0 && w == width && h == height;
-    tap_ok(good, "it is prepared: %s", e.text);
+        en.prepare(&m, path, image, square, &w, &h, remark, &e) == 0 && w == width && h == height;
+    tap_ok(good, "the file is prepared: %s", e.text);
     for (int c = 0; good && c < 3; c++) {
         for (int y = 0; y < height; y++) {
             for (int x = 0; x < width; x++) {
-                good &= picture[(c * height + y) * width + x] ==
+                good &= image[(c * height + y) * width + x] ==
                         (float)value(y, x, c) / 255.0f * 2.0f - 1.0f;
             }
         }
     }
-    tap_ok(good, "the picture is the file's in [-1, 1], planes of RGB");
+    tap_ok(good, "the image has the file's pixels in [-1, 1], as RGB planes");
 
     int crop = height < width ? height : width;
     int top = (height - crop) / 2, left = (width - crop) / 2;
@@ -67,14 +68,14 @@ static void check(int height, int width, int side)
             for (int x = 0; x < crop; x++)
                 middle[(c * crop + y) * crop + x] = (float)value(top + y, left + x, c) / 255.0f;
     }
-    float *expected = xmalloc(en.square_count * sizeof *expected);
-    prep_bicubic(expected, side, side, middle, 3, crop, crop);
+    float *expected = xmalloc(en.square_floats * sizeof *expected);
+    prepare_bicubic(expected, side, side, middle, 3, crop, crop);
     tap_ok(good &&
-               max_abs_difference(square, side == crop ? middle : expected, en.square_count) == 0,
-           "CLOOB sees its middle square in [0, 1]");
+               max_abs_difference(square, side == crop ? middle : expected, en.square_floats) == 0,
+           "CLOOB's input is its middle square in [0, 1]");
     free(middle);
     free(expected);
-    free(picture);
+    free(image);
     free(square);
     free(path);
 }
@@ -85,16 +86,16 @@ int main(void)
     check(16, 16, 14);
     check(16, 24, 16);
     check(24, 16, 14);
-    struct encode_models m = {.height = 16, .width = 16, .side = 16, .max_pixels = 100};
+    struct encode_networks m = {.height = 16, .width = 16, .side = 16, .max_pixels = 100};
     struct shard_info info = {0};
     struct encoder en;
     struct error e = {""};
-    float picture[3 * 16 * 16], square[3 * 16 * 16];
-    char remark[128], *path = write_picture("large.ppm", 16, 16);
+    float image[3 * 16 * 16], square[3 * 16 * 16];
+    char remark[128], *path = write_image("large.ppm", 16, 16);
     int w, h;
-    encode_models_encoder(&en, &m, &info);
-    tap_ok(en.prepare(&m, path, picture, square, &w, &h, remark, &e) == -1 && *e.text,
-           "a picture over the limit is refused: %s", e.text);
+    encode_networks_encoder(&en, &m, &info);
+    tap_ok(en.prepare(&m, path, image, square, &w, &h, remark, &e) == -1 && *e.text,
+           "an image over the limit is rejected: %s", e.text);
     free(path);
     return tap_done();
 }
