@@ -60,8 +60,7 @@ void image_release(struct image *image);
 /* Fills *image with zeroed pixels of this size. channels 1 to 4 mean gray, gray and alpha, RGB, RGB
  * and alpha; depth is 8 or 16. */
 int image_new(struct image *image, int width, int height, int channels, int depth, struct error *e);
-size_t image_bytes(const struct image *image);           /* of pixels, without the padding */
-const char *image_format_name(enum image_format format); /* "JPEG", "PNG", "WebP", "PNM" */
+size_t image_bytes(const struct image *image); /* of the pixels, without the padding */
 
 /* A remark that travels with an image: UTF-8, zero-terminated. */
 struct image_text {

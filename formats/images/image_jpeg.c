@@ -6,7 +6,8 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
 
 /* A progressive file may ask for thousands of passes over all coefficients; real ones have about
  * ten. */

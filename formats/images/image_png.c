@@ -4,7 +4,8 @@
 
 #include <png.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
 
 struct png_reader {
     png_structp png;

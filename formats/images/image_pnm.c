@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
 
 /* netpbm's formats, pbm(5), pgm(5), ppm(5) and pam(5): P1 to P3 plain, P4 to P6 raw, P7 PAM. */
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
-#include "formats/images/image_internal.h"
+#include "formats/images/image_decoders.h"
 
 static struct image_text *find(const struct image_remarks *r, const char *key)
 {

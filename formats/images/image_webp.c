@@ -2,7 +2,8 @@
 
 #include <webp/decode.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
 
 static uint32_t get_le32(const uint8_t *p)
 {

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "formats/weights/weights_pickle.h"
+#include "formats/weights/pickle_values.h"
 
 /* numpy arrays as numpy.ndarray.__reduce__ and __reduce_ex__ write them, alone (haiku parameters)
  * or inside jax arrays. */
@@ -207,16 +207,4 @@ enum tensor_result numpy_tensor(struct pickle_source *s, struct pickle_value *v,
         is_numpy(pickle_item(a, 0), "_reconstruct"))
         return fill_from_state(s, pickle_item(a, 2), t, e);
     return TENSOR_NOT_ONE;
-}
-
-int numpy_pickle_read(struct weights *w, const uint8_t *data, size_t size, struct error *e)
-{
-    struct pickle p;
-    if (pickle_read(&p, &w->arena, data, size, e))
-        return size >= 2 && data[0] == 0x80 && data[1] <= 5
-                   ? -1 /* a pickle, beyond doubt */
-                   : error_set(e, "not a weights file of a known kind");
-    struct pickle_source s = {.w = w, .copy_budget = size};
-    strcpy(w->format, "pickle");
-    return pickle_flatten(&s, p.root, e);
 }

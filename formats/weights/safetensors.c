@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "formats/text/utf8.h"
-#include "formats/weights/weights_build.h"
+#include "formats/weights/weights_readers.h"
 
 /* The header is JSON of one known form; a reader of just that is shorter than checking the tree of
  * a general one, and does not allocate per value. */
@@ -290,7 +290,7 @@ static int place(struct weights *w, struct span *spans, const uint8_t *data, siz
     return 0;
 }
 
-bool safetensors_recognise(const uint8_t *data, size_t size)
+bool safetensors_recognize(const uint8_t *data, size_t size)
 {
     uint64_t header;
     if (size < 9 || data[8] != '{')

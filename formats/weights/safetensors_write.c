@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/files.h"
 #include "common/base/message.h"
 #include "formats/weights/safetensors.h"
-#include "formats/weights/weights_build.h"
 
 #define DATA_ALIGNMENT 64
 

@@ -3,6 +3,7 @@
 
 #include "common/base/message.h"
 #include "formats/weights/weights_pickle.h"
+#include "formats/weights/weights_readers.h"
 
 /* torch.save before 1.6: pickles one after the other - a magic number, the protocol version 1001, a
  * dictionary that tells the byte order, the object, a list of storage keys - and then for each key
@@ -25,7 +26,7 @@ struct legacy {
     bool big_endian;
 };
 
-bool torch_legacy_recognise(const uint8_t *data, size_t size)
+bool torch_legacy_recognize(const uint8_t *data, size_t size)
 {
     /* Behind the protocol, and from protocol 4 on behind the length of a frame. */
     size_t at = size > 2 && data[2] == 0x95 ? 11 : 2;

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "formats/weights/weights_pickle.h"
+#include "formats/weights/pickle_values.h"
 
 static bool text_is(struct pickle_string s, const char *text)
 {
@@ -35,7 +35,7 @@ static bool is_torch(const struct pickle_value *global)
            memcmp(global->global.module.bytes, "torch", 5) == 0;
 }
 
-bool torch_storage_dtype(const struct pickle_value *global, enum dtype *dtype)
+static bool torch_storage_dtype(const struct pickle_value *global, enum dtype *dtype)
 {
     if (!is_torch(global))
         return false;

@@ -7,8 +7,8 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include "common/base/files.h"
 #include "common/base/message.h"
-#include "formats/weights/weights_build.h"
 
 #define DATA_ALIGNMENT 64
 #define ROOT           "archive/"

@@ -3,6 +3,7 @@
 
 #include "common/base/message.h"
 #include "formats/weights/weights_pickle.h"
+#include "formats/weights/weights_readers.h"
 
 /* torch.save since 1.6: a zip of ROOT/data.pkl, a pickle whose persistent ids name storages, and
  * one member ROOT/data/KEY for each of those; ROOT/byteorder where it matters (since 2.1). */

@@ -1,4 +1,5 @@
 #include "formats/weights/weights_pickle.h"
+#include "formats/weights/weights_readers.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -10,33 +11,6 @@
 #define TENSORS_MAX  100000
 #define NAME_MAX_    ((size_t)1000)
 #define METADATA_MAX 256
-
-bool pickle_sizes(const struct pickle_value *v, int64_t sizes[WEIGHT_MAX_DIMS], int *count)
-{
-    if (!v || (v->kind != PICKLE_TUPLE && v->kind != PICKLE_LIST) ||
-        v->list.count > WEIGHT_MAX_DIMS)
-        return false;
-    *count = (int)v->list.count;
-    for (int i = 0; i < *count; i++) {
-        const struct pickle_value *item = v->list.items[i];
-        if (item->kind != PICKLE_INT || item->integer < 0)
-            return false;
-        sizes[i] = item->integer;
-    }
-    return true;
-}
-
-const uint8_t *byte_swapped(struct pickle_source *s, const uint8_t *data, size_t n, size_t size)
-{
-    if (n > s->copy_budget / size)
-        return NULL;
-    s->copy_budget -= n * size;
-    uint8_t *copy = arena_allocate(&s->w->arena, n * size);
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < size; j++)
-            copy[i * size + j] = data[i * size + size - 1 - j];
-    return copy;
-}
 
 /* Dictionaries come as DICT, as objects whose items were set one by one (OrderedDict of Python 3),
  * and as objects made from a dictionary (haiku's FlatMapping) or from pairs (OrderedDict of Python
@@ -226,4 +200,16 @@ int pickle_flatten(struct pickle_source *s, const struct pickle_value *root, str
                                 ? "a pickled object, not a dictionary of tensors"
                                 : "a pickle without tensors");
     return rc;
+}
+
+int weights_pickle_read(struct weights *w, const uint8_t *data, size_t size, struct error *e)
+{
+    struct pickle p;
+    if (pickle_read(&p, &w->arena, data, size, e))
+        return size >= 2 && data[0] == 0x80 && data[1] <= 5
+                   ? -1 /* a pickle, beyond doubt */
+                   : error_set(e, "not a weights file of a known kind");
+    struct pickle_source s = {.w = w, .copy_budget = size};
+    strcpy(w->format, "pickle");
+    return pickle_flatten(&s, p.root, e);
 }

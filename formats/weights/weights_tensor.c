@@ -8,7 +8,7 @@
 #define REPEATED_MAX ((int64_t)1 << 24)
 #define STREAM_BYTES ((size_t)64 << 10)
 
-int64_t shape_count(int ndim, const int64_t *shape)
+static int64_t shape_count(int ndim, const int64_t *shape)
 {
     int64_t n = 1;
     bool empty = false;

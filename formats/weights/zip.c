@@ -48,7 +48,7 @@ static uint64_t u64(const uint8_t *p)
     return (uint64_t)u32(p) | (uint64_t)u32(p + 4) << 32;
 }
 
-bool zip_recognise(const uint8_t *data, size_t size)
+bool zip_recognize(const uint8_t *data, size_t size)
 {
     return size >= 4 && (u32(data) == LOCAL_SIGNATURE || u32(data) == END_SIGNATURE);
 }

@@ -190,7 +190,7 @@ static void good(void)
         finish(&a, zip64, zip64 ? "" : "a comment PK\5\6 in the end");
         struct zip z;
         struct error e = {""};
-        bool ok = zip_recognise(a.bytes, a.size) && zip_read(&z, a.bytes, a.size, &e) == 0;
+        bool ok = zip_recognize(a.bytes, a.size) && zip_read(&z, a.bytes, a.size, &e) == 0;
         struct zip_member *one = ok ? zip_find(&z, "one") : NULL,
                           *two = ok ? zip_find(&z, "two") : NULL,
                           *large = ok ? zip_find(&z, "big") : NULL;
