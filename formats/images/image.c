@@ -45,7 +45,7 @@ static int allocate(struct image *image, int width, int height, int channels, in
     size_t bytes = image_bytes(image);
     image->pixels = zero ? calloc(bytes + IMAGE_PADDING, 1) : malloc(bytes + IMAGE_PADDING);
     if (!image->pixels)
-        return error_set(e, "not enough memory for %dx%d pixels", width, height);
+        return error_set(e, "out of memory for %dx%d pixels", width, height);
     if (!zero)
         memset(image->pixels + bytes, 0, IMAGE_PADDING);
     return 0;
@@ -61,10 +61,10 @@ int image_new(struct image *image, int width, int height, int channels, int dept
 {
     *image = (struct image){0};
     if (channels < 1 || channels > 4 || (depth != 8 && depth != 16))
-        return error_set(e, "no such image: %d channels of %d bits", channels, depth);
-    if (image_check_pixels(width, height, INT64_MAX / 8, e) < 0)
+        return error_set(e, "unsupported image: %d channels of %d bits", channels, depth);
+    if (image_check_pixels(width, height, INT64_MAX / 8, e) != 0)
         return -1;
-    if (allocate(image, width, height, channels, depth, true, e) < 0) {
+    if (allocate(image, width, height, channels, depth, true, e) != 0) {
         image_release(image);
         return -1;
     }
@@ -78,7 +78,7 @@ int image_set_icc(struct image *image, const void *icc, size_t size, struct erro
         return 0;
     image->icc = malloc(size);
     if (!image->icc)
-        return error_set(e, "not enough memory for a profile of %zu bytes", size);
+        return error_set(e, "out of memory for a color profile of %zu bytes", size);
     memcpy(image->icc, icc, size);
     image->icc_size = size;
     return 0;
@@ -91,7 +91,7 @@ void image_set_warning(struct image *image, const char *text)
     snprintf(image->warning, sizeof image->warning, "%s", text);
     for (char *p = image->warning; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
-            *p = '?'; /* decoders quote bytes of the file */
+            *p = '?'; /* decoders may quote bytes of the file */
 }
 
 static uint32_t get_uint(const uint8_t *p, int bytes, bool big_endian)
@@ -102,7 +102,7 @@ static uint32_t get_uint(const uint8_t *p, int bytes, bool big_endian)
     return v;
 }
 
-/* TIFF 6.0: byte order, 42, offset of the first directory; entries of 12 bytes. */
+/* TIFF 6.0: byte order, 42, offset of the first directory; directory entries have 12 bytes. */
 int image_exif_orientation(const uint8_t *exif, size_t size)
 {
     enum { ENTRY = 12, TAG_ORIENTATION = 0x112, TYPE_SHORT = 3, TYPE_LONG = 4 };

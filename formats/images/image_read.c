@@ -31,7 +31,7 @@ static int refuse_unknown(const uint8_t *data, size_t size, struct error *e)
     };
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (starts(data, size, others[i].at, others[i].magic, others[i].length))
-            return error_set(e, "not an image of a supported format (%s)", others[i].name);
+            return error_set(e, "unsupported image format (%s)", others[i].name);
     return error_set(e, "not an image (unknown format)");
 }
 
@@ -41,11 +41,11 @@ static int decode_pnm(struct image *image, const uint8_t *data, size_t size, int
     FILE *f = fmemopen((void *)(uintptr_t)data, size, "r");
     if (!f)
         return error_errno(e, "cannot read from memory");
-    int result = image_pnm_read(image, f, max_pixels, NULL, NULL, e);
-    if (result < 0 && feof(f))
+    int status = image_pnm_read(image, f, max_pixels, NULL, NULL, e);
+    if (status != 0 && feof(f))
         error_prefix(e, "truncated PNM");
     fclose(f);
-    return result;
+    return status;
 }
 
 static bool is_pnm(const uint8_t *data, size_t size)
@@ -58,26 +58,27 @@ int image_decode(struct image *image, const void *bytes, size_t size, int64_t ma
                  struct error *e)
 {
     const uint8_t *data = bytes;
-    int result;
+    int status;
     *image = (struct image){0};
     if (size == 0)
         return error_set(e, "empty file");
     if (starts(data, size, 0, "\xff\xd8\xff", 3))
-        result = image_jpeg_decode(image, data, size, max_pixels, e);
+        status = image_jpeg_decode(image, data, size, max_pixels, e);
     else if (starts(data, size, 0, "\x89PNG\r\n\x1a\n", 8))
-        result = image_png_decode(image, data, size, max_pixels, e);
+        status = image_png_decode(image, data, size, max_pixels, e);
     else if (starts(data, size, 0, "RIFF", 4) && starts(data, size, 8, "WEBP", 4))
-        result = image_webp_decode(image, data, size, max_pixels, e);
+        status = image_webp_decode(image, data, size, max_pixels, e);
     else if (is_pnm(data, size))
-        result = decode_pnm(image, data, size, max_pixels, e);
+        status = decode_pnm(image, data, size, max_pixels, e);
     else
-        result = refuse_unknown(data, size, e);
-    if (result < 0)
+        status = refuse_unknown(data, size, e);
+    if (status != 0)
         image_release(image);
-    return result;
+    return status;
 }
 
-/* The file is read, not mapped: one that shrinks meanwhile is then truncated, not SIGBUS. */
+/* Reads rather than maps the file: if it shrinks meanwhile, it is truncated instead of raising
+ * SIGBUS. */
 static int read_regular(uint8_t **data, size_t *size, int fd, struct error *e)
 {
     struct stat st;
@@ -106,15 +107,15 @@ static int read_regular(uint8_t **data, size_t *size, int fd, struct error *e)
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e)
 {
     *image = (struct image){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
     if (fd < 0)
         return error_set(e, "%s", strerror(errno));
     uint8_t *data = NULL;
     size_t size = 0;
-    int result = read_regular(&data, &size, fd, e);
+    int status = read_regular(&data, &size, fd, e);
     close(fd);
-    if (result == 0)
-        result = image_decode(image, data, size, max_pixels, e);
+    if (status == 0)
+        status = image_decode(image, data, size, max_pixels, e);
     free(data);
-    return result;
+    return status;
 }

@@ -8,7 +8,8 @@
 #include "common/base/message.h"
 #include "formats/weights/weights_build.h"
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "weights are little-endian, as we are");
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+               "weights are used in place, so the machine must be little-endian");
 
 void weights_close(struct weights *w)
 {

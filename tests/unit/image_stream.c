@@ -165,7 +165,7 @@ static void test_errors(void)
     EXPECT_ERROR("P5 1 1 255\naP5 1 1", 1, "image 2: ended in the middle of the header");
     EXPECT_ERROR("P7\nWIDTH 1\nHEI", 0, "image 1: ended in the middle of the header");
     EXPECT_ERROR("P5 1 1 255\na\x89PNG", 1, "image 2: not a binary PGM, PPM or PAM image");
-    EXPECT_ERROR("P5 11 10 255\n", 0, "image 1: 11x10 pixels is over the limit of 100");
+    EXPECT_ERROR("P5 11 10 255\n", 0, "image 1: 11x10 pixels exceed the limit of 100");
     EXPECT_ERROR("P7\nWIDTH 1\nHEIGHT 1\nMAXVAL 1\nENDHDR\na", 0,
                  "image 1: bad PAM: WIDTH, HEIGHT, DEPTH or MAXVAL is missing");
     EXPECT_ERROR("P7\nWIDTH 1\nHEIGHT 1\nDEPTH 9\nMAXVAL 1\nENDHDR\na", 0,

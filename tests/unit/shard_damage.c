@@ -265,20 +265,20 @@ static void test_damaged_records(void)
     } cases[] = {
         {remove_sample, "00000.mdb, index 5: index 4 was expected", "a gap in the keys"},
         {remove_sample, "9 samples, but 10 paths", "a path without a sample"},
-        {remove_path, "00000.mdb, index 4: its path 'photos/4.jpg' is not", "a missing path"},
-        {move_path, "00000.mdb, index 4: the paths have 'photos/4.jpg' at index 5",
+        {remove_path, "00000.mdb, index 4: path 'photos/4.jpg' is missing", "a missing path"},
+        {move_path, "00000.mdb, index 4: the paths list 'photos/4.jpg' at index 5",
          "a path that points elsewhere"},
         {put_nan, "00000.mdb, index 4 ('photos/4.jpg'): non-finite latents", "NaN"},
-        {put_other_values, "00000.mdb: statistics mean", "statistics of other records"},
-        {put_other_shape, "00000.mdb, index 4: 'moments' has another type or shape",
+        {put_other_values, "00000.mdb: statistics: mean", "statistics of other records"},
+        {put_other_shape, "00000.mdb, index 4: type or shape of 'moments' does not match",
          "another shape"},
-        {put_other_path, "00000.mdb, index 5: path 'photos/5.jpg' is twice", "a path twice"},
+        {put_other_path, "00000.mdb, index 5: duplicate path 'photos/5.jpg'", "a path twice"},
         {put_unchecked, "00000.mdb, index 4: zstd frame without checksum",
          "a frame without checksum"},
         {put_no_frame, "00000.mdb, index 4: not a zstd frame", "a value that is no frame"},
-        {put_version_2, "00000.mdb: shard format version 2, this program knows 1",
+        {put_version_2, "00000.mdb: shard format version 2; this program supports version 1",
          "a later version"},
-        {put_bad_meta, "00000.mdb: bad 'latent_shape'", "a meta record with bad sizes"},
+        {put_bad_meta, "00000.mdb: invalid 'latent_shape'", "a meta record with bad sizes"},
         {put_broken_meta, "00000.mdb: not a shard", "a meta record that is no JSON"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -290,7 +290,7 @@ static void test_damaged_records(void)
     }
     mkdir(shards_folder("lmdb"), 0777);
     change("lmdb", no_change);
-    ok_refused("lmdb", "00000.mdb: not a shard: it has no meta record", "databases of these names");
+    ok_refused("lmdb", "00000.mdb: not a shard: no meta record", "databases of these names");
     mkdir(shards_folder("plain"), 0777);
     MDB_env *env;
     MDB_txn *txn;

@@ -219,8 +219,8 @@ static void test_refused_items(void)
         const char *reason;
     } cases[] = {
         {1, 3, NAN, "non-finite latents"},  {1, SHARDS_LATENT + 5, INFINITY, "non-finite latents"},
-        {1, 7, 70000, "too large for F16"}, {0, 2, NAN, "non-finite embed"},
-        {0, 2, 3, "embed of norm"},
+        {1, 7, 70000, "too large for F16"}, {0, 2, NAN, "non-finite embedding"},
+        {0, 2, 3, "embedding norm"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         shards_sample(&x, 0, 0);
