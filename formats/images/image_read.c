@@ -77,8 +77,8 @@ int image_decode(struct image *image, const void *bytes, size_t size, int64_t ma
     return status;
 }
 
-/* Reads rather than maps the file: if it shrinks meanwhile, it is truncated instead of raising
- * SIGBUS. */
+/* Reads the file instead of mapping it: one that shrinks meanwhile is then reported as truncated,
+ * while a mapping would raise SIGBUS. */
 static int read_regular(uint8_t **data, size_t *size, int fd, struct error *e)
 {
     struct stat st;

@@ -135,8 +135,8 @@ static void check_shard(struct verifier *v, struct shard *s)
     struct latent_statistics statistics = {0};
     struct error e;
     v->unread = false;
-    if (shard_read_state(s, txn, &e) !=
-        0) { /* again: a writer may have added records since opening */
+    /* Again: a writer may have added records since opening. */
+    if (shard_read_state(s, txn, &e) != 0) {
         report(v, "%s", e.text);
     } else if ((code = mdb_cursor_open(txn, s->samples, &cursor)) != 0) {
         report(v, "%s: cannot read: %s", s->name, mdb_strerror(code));

@@ -47,7 +47,7 @@ static int expect(struct scanner *s, char c)
 static int hex4(struct scanner *s, uint32_t *code)
 {
     if (s->end - s->at < 4)
-        return bad(s, "unfinished escape");
+        return bad(s, "incomplete escape");
     *code = 0;
     for (int i = 0; i < 4; i++) {
         int digit = hex_digit((char)*s->at++);
@@ -62,7 +62,7 @@ static int scan_escape(struct scanner *s, char **out)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     if (s->at == s->end)
-        return bad(s, "unfinished escape");
+        return bad(s, "incomplete escape");
     char c = (char)*s->at++;
     const char *known = c ? strchr(from, c) : NULL;
     if (known) {
@@ -101,7 +101,7 @@ static int scan_string(struct scanner *s, const char **text)
     while (close < s->end && *close != '"')
         close += *close == '\\' && s->end - close > 1 ? 2 : 1;
     if (close >= s->end)
-        return bad(s, "unfinished string");
+        return bad(s, "unterminated string");
     char *out = arena_allocate(&s->w->arena, (size_t)(close - s->at) + 1);
     *text = out;
     while (s->at < close) {
@@ -157,7 +157,7 @@ static int skip_value(struct scanner *s)
         const char *ignored;
         skip_space(s);
         if (s->at == s->end)
-            return bad(s, "unfinished value");
+            return bad(s, "incomplete value");
         char c = (char)*s->at;
         if (c == '"') {
             if (scan_string(s, &ignored) != 0)
