@@ -102,7 +102,7 @@ static enum tensor_result find_storage(struct pickle_source *s, const struct pic
         error_set(e, "a storage without a key");
         return TENSOR_BAD;
     }
-    if (s->find_storage(s, key->string, *dtype, data, size, e))
+    if (s->find_storage(s, key->string, *dtype, data, size, e) != 0)
         return TENSOR_BAD;
     if (view && view->kind != PICKLE_NONE && apply_view(view, *dtype, data, size, e) != 0)
         return TENSOR_BAD;
