@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -10,16 +11,17 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "formats/bytes.h"
 
 #define FILE_PREFIX "events.out.tfevents."
 
 uint32_t crc32c(uint32_t crc, const void *data, size_t size)
 {
-    static const uint32_t table[16] = {
-        /* remainders of four bits; polynomial 0x82f63b78, reversed */
-        0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1, 0x417b1dbc, 0x5125dad3,
-        0x61c69362, 0x7198540d, 0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
-        0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
+    /* Remainders of four bits; reversed polynomial 0x82f63b78. */
+    static const uint32_t table[16] = {0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1,
+                                       0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
+                                       0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+                                       0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
     const uint8_t *p = data;
     crc = ~crc;
     for (size_t i = 0; i < size; i++) {
@@ -36,38 +38,14 @@ uint32_t crc32c_masked(const void *data, size_t size)
     return (crc >> 15 | crc << 17) + UINT32_C(0xa282ead8);
 }
 
-struct bytes {
-    uint8_t *data;
-    size_t size, capacity;
-};
-
-static void put(struct bytes *b, const void *data, size_t size)
-{
-    if (b->capacity - b->size < size) {
-        b->capacity = 2 * b->capacity + size;
-        b->data = xrealloc(b->data, b->capacity);
-    }
-    if (size > 0)
-        memcpy(b->data + b->size, data, size);
-    b->size += size;
-}
-
-static void put_little_endian(struct bytes *b, uint64_t v, int size)
-{
-    uint8_t out[8];
-    for (int i = 0; i < size; i++)
-        out[i] = (uint8_t)(v >> 8 * i);
-    put(b, out, (size_t)size);
-}
-
-/* Protocol buffers' wire format: a field is its number and wire type, then the value. */
+/* Protocol buffers' wire format: a field's number and wire type, then its value. */
 enum wire_type { WIRE_VARINT = 0, WIRE_FIXED64 = 1, WIRE_BYTES = 2, WIRE_FIXED32 = 5 };
 
 static void put_varint(struct bytes *b, uint64_t v)
 {
     for (; v >= 128; v >>= 7)
-        put(b, (uint8_t[]){(uint8_t)(v | 128)}, 1);
-    put(b, (uint8_t[]){(uint8_t)v}, 1);
+        bytes_put(b, (uint8_t[]){(uint8_t)(v | 128)}, 1);
+    bytes_put(b, (uint8_t[]){(uint8_t)v}, 1);
 }
 
 static void put_key(struct bytes *b, int field, enum wire_type type)
@@ -86,7 +64,7 @@ static void put_double(struct bytes *b, int field, double v)
     uint64_t bits;
     memcpy(&bits, &v, sizeof bits);
     put_key(b, field, WIRE_FIXED64);
-    put_little_endian(b, bits, 8);
+    bytes_put_number(b, bits, 8);
 }
 
 static void put_float(struct bytes *b, int field, float v)
@@ -94,14 +72,14 @@ static void put_float(struct bytes *b, int field, float v)
     uint32_t bits;
     memcpy(&bits, &v, sizeof bits);
     put_key(b, field, WIRE_FIXED32);
-    put_little_endian(b, bits, 4);
+    bytes_put_number(b, bits, 4);
 }
 
 static void put_bytes(struct bytes *b, int field, const void *data, size_t size)
 {
     put_key(b, field, WIRE_BYTES);
     put_varint(b, size);
-    put(b, data, size);
+    bytes_put(b, data, size);
 }
 
 static void put_string(struct bytes *b, int field, const char *s)
@@ -109,35 +87,34 @@ static void put_string(struct bytes *b, int field, const char *s)
     put_bytes(b, field, s, strlen(s));
 }
 
-/* Appends and empties a message. */
+/* Appends a message and releases it. */
 static void put_message(struct bytes *b, int field, struct bytes *message)
 {
     put_bytes(b, field, message->data, message->size);
-    free(message->data);
-    *message = (struct bytes){0};
+    bytes_release(message);
 }
 
 struct tfevents {
     int fd;
     char *path;
-    off_t size; /* of whole frames */
+    off_t size; /* of the complete frames */
 };
 
 static int write_frame(struct tfevents *t, struct bytes *event, struct error *e)
 {
     struct bytes frame = {0};
-    put_little_endian(&frame, event->size, 8);
-    put_little_endian(&frame, crc32c_masked(frame.data, 8), 4);
-    put(&frame, event->data, event->size);
-    put_little_endian(&frame, crc32c_masked(event->data, event->size), 4);
-    int result = write_all(t->fd, frame.data, frame.size, e);
-    if (!result)
+    bytes_put_number(&frame, event->size, 8);
+    bytes_put_number(&frame, crc32c_masked(frame.data, 8), 4);
+    bytes_put(&frame, event->data, event->size);
+    bytes_put_number(&frame, crc32c_masked(event->data, event->size), 4);
+    int status = write_all(t->fd, frame.data, frame.size, e);
+    if (status == 0)
         t->size += (off_t)frame.size;
-    else if (ftruncate(t->fd, t->size) || lseek(t->fd, t->size, SEEK_SET) < 0)
-        error_prefix(e, "half an event is left in the file");
-    free(frame.data);
-    free(event->data);
-    return result ? error_prefix(e, "'%s'", t->path) : 0;
+    else if (ftruncate(t->fd, t->size) != 0 || lseek(t->fd, t->size, SEEK_SET) < 0)
+        error_prefix(e, "cannot remove a partial event from the file");
+    bytes_release(&frame);
+    bytes_release(event);
+    return status != 0 ? error_prefix(e, "'%s'", t->path) : 0;
 }
 
 /* Event: 1 wall_time, 2 step, 3 file_version, 5 summary, 7 session_log. */
@@ -149,7 +126,7 @@ static struct bytes event_of(double wall_time, int64_t step)
     return event;
 }
 
-/* The largest SECONDS in names of the folder's event files; -1: there are none. */
+/* The largest SECONDS in the names of the folder's event files; -1: none. */
 static int64_t last_file(const char *folder)
 {
     int64_t last = -1;
@@ -177,7 +154,7 @@ static int write_preamble(struct tfevents *t, int64_t first_step, struct error *
     struct bytes event = {0};
     put_double(&event, 1, now());
     put_string(&event, 3, "brain.Event:2");
-    if (write_frame(t, &event, e))
+    if (write_frame(t, &event, e) != 0)
         return -1;
     if (first_step < 0)
         return 0;
@@ -191,20 +168,20 @@ static int write_preamble(struct tfevents *t, int64_t first_step, struct error *
 int tfevents_open(struct tfevents **out, const char *folder, int64_t first_step, struct error *e)
 {
     int64_t seconds = (int64_t)time(NULL), last = last_file(folder);
-    if (seconds <= last) /* TensorBoard reads a folder's files in order of their names */
+    if (seconds <= last) /* TensorBoard reads a folder's files in order of name */
         seconds = last + 1;
     char host[256];
-    if (gethostname(host, sizeof host))
+    if (gethostname(host, sizeof host) != 0)
         strcpy(host, "localhost");
     host[sizeof host - 1] = 0;
     struct tfevents *t = xcalloc(1, sizeof *t);
-    char *name = xasprintf(FILE_PREFIX "%010lld.%s.%ld", (long long)seconds, host, (long)getpid());
+    char *name = xasprintf(FILE_PREFIX "%010" PRId64 ".%s.%ld", seconds, host, (long)getpid());
     t->path = path_join(folder, name);
     free(name);
     t->fd = open(t->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-    int result =
-        t->fd < 0 ? error_errno(e, "cannot make '%s'", t->path) : write_preamble(t, first_step, e);
-    if (result) {
+    int status = t->fd < 0 ? error_errno(e, "cannot create '%s'", t->path)
+                           : write_preamble(t, first_step, e);
+    if (status != 0) {
         tfevents_close(t);
         return -1;
     }
@@ -262,10 +239,10 @@ int tfevents_image(struct tfevents *t, double wall_time, int64_t step, const cha
                    const void *png, size_t size, struct error *e)
 {
     static const uint8_t signature[] = "\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
-    static const uint8_t channels[8] = {[0] = 1, [2] = 3, [4] = 2, [6] = 4}; /* by colour type */
+    static const uint8_t channels[8] = {[0] = 1, [2] = 3, [4] = 2, [6] = 4}; /* by color type */
     const uint8_t *p = png;
     if (size < 33 || memcmp(p, signature, 16) != 0 || p[25] > 7 || channels[p[25]] == 0)
-        return error_set(e, "not a PNG of gray or RGB pixels");
+        return error_set(e, "not a gray or RGB PNG");
     struct bytes image = {0}, value = {0};
     put_integer(&image, 1, big_endian32(p + 20));
     put_integer(&image, 2, big_endian32(p + 16));

@@ -21,7 +21,7 @@ common/images        5
 common/program       5
 formats/shards       4
 formats/weights      3
-formats/images       2
+formats/images       3
 formats/text         2
 formats              2
 kernels              2

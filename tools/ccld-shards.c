@@ -1,5 +1,6 @@
-/* Looks into shard stores. */
+/* Inspects shard stores. */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +17,8 @@ static const struct option option_table[] = {{0}};
 
 static const struct program program = {
     .name = "ccld-shards",
-    .summary = "Looks into a shard store: stat, verify, ls, or cat one record.",
+    .summary = "Inspects a shard store: shows its statistics, verifies it, lists its records or "
+               "extracts one.",
     .usage = "[OPTION]... stat STORE\n"
              "verify STORE\n"
              "ls STORE\n"
@@ -28,7 +30,7 @@ static struct shard_store *open_store(const char *folder)
 {
     struct shard_store *s;
     struct error e;
-    if (shard_store_open(&s, folder, &e))
+    if (shard_store_open(&s, folder, &e) != 0)
         die("cannot read store '%s': %s", folder, e.text);
     return s;
 }
@@ -36,7 +38,7 @@ static struct shard_store *open_store(const char *folder)
 static void finish_output(void)
 {
     struct error e;
-    if (fflush(stdout) || ferror(stdout)) {
+    if (fflush(stdout) != 0 || ferror(stdout)) {
         error_set(&e, "%s", strerror(errno));
         output_failed(&e);
     }
@@ -52,10 +54,9 @@ static int do_stat(const char *folder)
     for (int k = 0; k < shards; k++)
         bytes += shard_store_shard(s, k).bytes;
     char size[32];
-    printf("records        %lld\n", (long long)shard_store_count(s));
+    printf("records        %" PRId64 "\n", shard_store_count(s));
     printf("shards         %d\n", shards);
-    printf("bytes          %llu (%s)\n", (unsigned long long)bytes,
-           format_bytes(size, (double)bytes));
+    printf("bytes          %" PRIu64 " (%s)\n", bytes, format_bytes(size, (double)bytes));
     printf("finished       %s\n", shard_store_finished(s) ? "yes" : "no");
     printf("latents        %dx%dx%d\n", i->latent_channels, i->latent_height, i->latent_width);
     printf("embeds         %d %s\n", i->embed_size, dtype_name(i->embed_dtype));
@@ -67,7 +68,7 @@ static int do_stat(const char *folder)
     printf("scale factor   %.6g\n", latent_statistics_scale(&statistics));
     for (int k = 0; k < shards; k++) {
         struct shard_summary x = shard_store_shard(s, k);
-        printf("%s      %lld records, %s\n", x.name, (long long)x.count,
+        printf("%s      %" PRId64 " records, %s\n", x.name, x.count,
                format_bytes(size, (double)x.bytes));
     }
     shard_store_close(s);
@@ -97,15 +98,15 @@ static void print_progress(void *arg, int64_t done, int64_t total)
 static int do_verify(const char *folder)
 {
     struct verification v = {.folder = folder};
-    int64_t records,
-        problems = shard_store_verify(folder, print_problem, print_progress, &v, &records);
+    int64_t records;
+    int64_t problems = shard_store_verify(folder, print_problem, print_progress, &v, &records);
     progress_finish(v.progress);
-    if (problems) {
-        warn("store '%s': %lld problem%s in %lld records", folder, (long long)problems,
-             problems == 1 ? "" : "s", (long long)records);
+    if (problems > 0) {
+        warn("store '%s': %" PRId64 " problem%s in %" PRId64 " records", folder, problems,
+             problems == 1 ? "" : "s", records);
         return 1;
     }
-    inform("store '%s': %lld record%s, no problem", folder, (long long)records,
+    inform("store '%s': %" PRId64 " record%s, no problems", folder, records,
            records == 1 ? "" : "s");
     return 0;
 }
@@ -118,12 +119,12 @@ static int do_ls(const char *folder)
     int status = 0;
     shard_record_init(&r);
     for (int64_t i = 0; i < shard_store_count(s); i++) {
-        if (shard_store_read(s, i, &r, &e)) {
-            warn("cannot read record %lld of store '%s': %s", (long long)i, folder, e.text);
+        if (shard_store_read(s, i, &r, &e) != 0) {
+            warn("cannot read record %" PRId64 " of store '%s': %s", i, folder, e.text);
             status = 1;
             continue;
         }
-        printf("%lld\t%s\t%dx%d\n", (long long)i, r.path, r.width, r.height);
+        printf("%" PRId64 "\t%s\t%dx%d\n", i, r.path, r.width, r.height);
         if (ferror(stdout))
             break;
     }
@@ -136,21 +137,21 @@ static int do_ls(const char *folder)
 static int do_cat(const char *folder, const char *index_text)
 {
     char *end;
-    long long index = strtoll(index_text, &end, 10);
+    int64_t index = strtoll(index_text, &end, 10);
     if (end == index_text || *end || index < 0)
-        die_usage("'%s' is not the index of a record", index_text);
+        die_usage("'%s' is not a record index", index_text);
     output_begin_binary("redirect it to a file");
     struct shard_store *s = open_store(folder);
     if (index >= shard_store_count(s)) {
-        die("store '%s' has no record %lld: it has %lld", folder, index,
-            (long long)shard_store_count(s));
+        die("store '%s' has no record %" PRId64 ": it has %" PRId64 " records", folder, index,
+            shard_store_count(s));
     }
     struct shard_record r;
     struct error e;
     shard_record_init(&r);
-    if (shard_store_read(s, index, &r, &e))
-        die("cannot read record %lld of store '%s': %s", index, folder, e.text);
-    if (write_all(STDOUT_FILENO, r.blob, r.blob_size, &e))
+    if (shard_store_read(s, index, &r, &e) != 0)
+        die("cannot read record %" PRId64 " of store '%s': %s", index, folder, e.text);
+    if (write_all(STDOUT_FILENO, r.blob, r.blob_size, &e) != 0)
         output_failed(&e);
     shard_record_release(&r);
     shard_store_close(s);
@@ -160,17 +161,18 @@ static int do_cat(const char *folder, const char *index_text)
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
-    const char *verb = operands > 0 ? argv[1] : "";
-    bool cat = strcmp(verb, "cat") == 0;
-    int (*f)(const char *) = strcmp(verb, "stat") == 0     ? do_stat
-                             : strcmp(verb, "verify") == 0 ? do_verify
-                             : strcmp(verb, "ls") == 0     ? do_ls
-                                                           : NULL;
+    const char *command = operands > 0 ? argv[1] : "";
+    bool cat = strcmp(command, "cat") == 0;
+    int (*f)(const char *) = strcmp(command, "stat") == 0     ? do_stat
+                             : strcmp(command, "verify") == 0 ? do_verify
+                             : strcmp(command, "ls") == 0     ? do_ls
+                                                              : NULL;
     if (!f && !cat) {
-        die_usage(*verb ? "'%s' is not one of stat, verify, ls, cat" : "what to do is missing",
-                  verb);
+        die_usage(*command ? "unknown command '%s': use stat, verify, ls or cat"
+                           : "no command given: use stat, verify, ls or cat",
+                  command);
     }
     if (operands != (cat ? 3 : 2))
-        die_usage("'%s' wants %s", verb, cat ? "a store and an index" : "one store");
+        die_usage("'%s' needs %s", command, cat ? "a store and an index" : "one store");
     return cat ? do_cat(argv[2], argv[3]) : f(argv[2]);
 }

@@ -8,6 +8,7 @@
 #include <xxhash.h>
 
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "common/nets/architecture.h"
 
 #define NAME_BYTES 256
@@ -72,12 +73,6 @@ static const char *net_name(enum net net)
 static bool has_prefix(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;
-}
-
-static bool has_suffix(const char *s, const char *suffix)
-{
-    size_t n = strlen(s), m = strlen(suffix);
-    return n >= m && strcmp(s + n - m, suffix) == 0;
 }
 
 static bool fits(const struct naming *n, const struct weights *w)

@@ -1,13 +1,10 @@
 #include "formats/images/image.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
 
 void image_release(struct image *image)
 {
@@ -22,22 +19,15 @@ size_t image_bytes(const struct image *image)
            (size_t)(image->depth / 8);
 }
 
-const char *image_format_name(enum image_format format)
-{
-    static const char *const names[] = {"JPEG", "PNG", "WebP", "PNM"};
-    return names[format];
-}
-
 int image_check_pixels(int64_t width, int64_t height, int64_t max_pixels, struct error *e)
 {
     if (max_pixels <= 0)
         max_pixels = IMAGE_DEFAULT_MAX_PIXELS;
     if (width <= 0 || height <= 0)
-        return error_set(e, "%lld x %lld pixels: there is nothing to see", (long long)width,
-                         (long long)height);
+        return error_set(e, "the image is empty: %" PRId64 "x%" PRId64 " pixels", width, height);
     if (width > INT32_MAX || height > INT32_MAX || width > max_pixels / height)
-        return error_set(e, "%lldx%lld pixels is over the limit of %lld", (long long)width,
-                         (long long)height, (long long)max_pixels);
+        return error_set(e, "%" PRId64 "x%" PRId64 " pixels exceed the limit of %" PRId64, width,
+                         height, max_pixels);
     return 0;
 }
 
@@ -55,7 +45,7 @@ static int allocate(struct image *image, int width, int height, int channels, in
     size_t bytes = image_bytes(image);
     image->pixels = zero ? calloc(bytes + IMAGE_PADDING, 1) : malloc(bytes + IMAGE_PADDING);
     if (!image->pixels)
-        return error_set(e, "not enough memory for %dx%d pixels", width, height);
+        return error_set(e, "out of memory for %dx%d pixels", width, height);
     if (!zero)
         memset(image->pixels + bytes, 0, IMAGE_PADDING);
     return 0;
@@ -71,10 +61,10 @@ int image_new(struct image *image, int width, int height, int channels, int dept
 {
     *image = (struct image){0};
     if (channels < 1 || channels > 4 || (depth != 8 && depth != 16))
-        return error_set(e, "no such image: %d channels of %d bits", channels, depth);
-    if (image_check_pixels(width, height, INT64_MAX / 8, e) < 0)
+        return error_set(e, "unsupported image: %d channels of %d bits", channels, depth);
+    if (image_check_pixels(width, height, INT64_MAX / 8, e) != 0)
         return -1;
-    if (allocate(image, width, height, channels, depth, true, e) < 0) {
+    if (allocate(image, width, height, channels, depth, true, e) != 0) {
         image_release(image);
         return -1;
     }
@@ -88,7 +78,7 @@ int image_set_icc(struct image *image, const void *icc, size_t size, struct erro
         return 0;
     image->icc = malloc(size);
     if (!image->icc)
-        return error_set(e, "not enough memory for a profile of %zu bytes", size);
+        return error_set(e, "out of memory for a color profile of %zu bytes", size);
     memcpy(image->icc, icc, size);
     image->icc_size = size;
     return 0;
@@ -101,7 +91,7 @@ void image_set_warning(struct image *image, const char *text)
     snprintf(image->warning, sizeof image->warning, "%s", text);
     for (char *p = image->warning; *p; p++)
         if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
-            *p = '?'; /* decoders quote bytes of the file */
+            *p = '?'; /* decoders may quote bytes of the file */
 }
 
 static uint32_t get_uint(const uint8_t *p, int bytes, bool big_endian)
@@ -112,7 +102,7 @@ static uint32_t get_uint(const uint8_t *p, int bytes, bool big_endian)
     return v;
 }
 
-/* TIFF 6.0: byte order, 42, offset of the first directory; entries of 12 bytes. */
+/* TIFF 6.0: byte order, 42, offset of the first directory; directory entries have 12 bytes. */
 int image_exif_orientation(const uint8_t *exif, size_t size)
 {
     enum { ENTRY = 12, TAG_ORIENTATION = 0x112, TYPE_SHORT = 3, TYPE_LONG = 4 };
@@ -141,114 +131,4 @@ int image_exif_orientation(const uint8_t *exif, size_t size)
         return value >= 1 && value <= 8 ? (int)value : 1;
     }
     return 1;
-}
-
-static bool starts(const uint8_t *data, size_t size, size_t at, const char *magic, size_t length)
-{
-    return size >= at + length && memcmp(data + at, magic, length) == 0;
-}
-
-static int refuse_unknown(const uint8_t *data, size_t size, struct error *e)
-{
-    static const struct {
-        size_t at;
-        const char *magic;
-        size_t length;
-        const char *name;
-    } others[] = {
-        {0, "GIF8", 4, "GIF"},         {0, "BM", 2, "BMP"},
-        {0, "II*\0", 4, "TIFF"},       {0, "MM\0*", 4, "TIFF"},
-        {4, "ftypavi", 7, "AVIF"},     {4, "ftyphei", 7, "HEIF"},
-        {4, "ftypmif1", 8, "HEIF"},    {4, "jP  \r\n\x87\n", 8, "JPEG 2000"},
-        {0, "\xff\x0a", 2, "JPEG XL"}, {4, "JXL \r\n\x87\n", 8, "JPEG XL"},
-        {0, "%PDF", 4, "PDF"},         {0, "8BPS", 4, "Photoshop"},
-    };
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (starts(data, size, others[i].at, others[i].magic, others[i].length))
-            return error_set(e, "not an image of a supported format (%s)", others[i].name);
-    return error_set(e, "not an image (unknown format)");
-}
-
-static int decode_pnm(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                      struct error *e)
-{
-    FILE *f = fmemopen((void *)(uintptr_t)data, size, "r");
-    if (!f)
-        return error_errno(e, "cannot read from memory");
-    int result = image_pnm_read(image, f, max_pixels, NULL, NULL, e);
-    if (result < 0 && feof(f))
-        error_prefix(e, "truncated PNM");
-    fclose(f);
-    return result;
-}
-
-static bool is_pnm(const uint8_t *data, size_t size)
-{
-    return size >= 3 && data[0] == 'P' && data[1] >= '1' && data[1] <= '7' &&
-           (strchr(" \t\n\v\f\r#", data[2]) && data[2]);
-}
-
-int image_decode(struct image *image, const void *bytes, size_t size, int64_t max_pixels,
-                 struct error *e)
-{
-    const uint8_t *data = bytes;
-    int result;
-    *image = (struct image){0};
-    if (size == 0)
-        return error_set(e, "empty file");
-    if (starts(data, size, 0, "\xff\xd8\xff", 3))
-        result = image_jpeg_decode(image, data, size, max_pixels, e);
-    else if (starts(data, size, 0, "\x89PNG\r\n\x1a\n", 8))
-        result = image_png_decode(image, data, size, max_pixels, e);
-    else if (starts(data, size, 0, "RIFF", 4) && starts(data, size, 8, "WEBP", 4))
-        result = image_webp_decode(image, data, size, max_pixels, e);
-    else if (is_pnm(data, size))
-        result = decode_pnm(image, data, size, max_pixels, e);
-    else
-        result = refuse_unknown(data, size, e);
-    if (result < 0)
-        image_release(image);
-    return result;
-}
-
-/* The file is read, not mapped: one that shrinks meanwhile is then truncated, not SIGBUS. */
-static int read_regular(uint8_t **data, size_t *size, int fd, struct error *e)
-{
-    struct stat st;
-    if (fstat(fd, &st) < 0)
-        return error_set(e, "%s", strerror(errno));
-    if (!S_ISREG(st.st_mode))
-        return error_set(e, S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file");
-    if (st.st_size == 0)
-        return error_set(e, "empty file");
-    *data = malloc((size_t)st.st_size);
-    if (!*data)
-        return error_set(e, "not enough memory for a file of %lld bytes", (long long)st.st_size);
-    while (*size < (size_t)st.st_size) {
-        ssize_t n = read(fd, *data + *size, (size_t)st.st_size - *size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return error_set(e, "%s", strerror(errno));
-        if (n == 0)
-            break;
-        *size += (size_t)n;
-    }
-    return 0;
-}
-
-int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e)
-{
-    *image = (struct image){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not hang us */
-    if (fd < 0)
-        return error_set(e, "%s", strerror(errno));
-    uint8_t *data = NULL;
-    size_t size = 0;
-    int result = read_regular(&data, &size, fd, e);
-    close(fd);
-    if (result == 0)
-        result = image_decode(image, data, size, max_pixels, e);
-    free(data);
-    return result;
 }

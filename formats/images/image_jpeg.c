@@ -6,14 +6,15 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
 
-/* A progressive file may ask for thousands of passes over all coefficients; real ones have about
+/* A progressive file can demand thousands of passes over all coefficients; real ones have about
  * ten. */
 #define MAX_SCANS 500
 
 struct jpeg_reader {
-    struct jpeg_decompress_struct cinfo; /* first: libjpeg's callbacks are given this */
+    struct jpeg_decompress_struct cinfo; /* first: libjpeg passes this to its callbacks */
     struct jpeg_error_mgr errors;
     struct jpeg_progress_mgr progress;
     jmp_buf failed;
@@ -34,7 +35,7 @@ __attribute__((noreturn)) static void fail(j_common_ptr cinfo)
         cinfo->err->msg_code == JWRN_JPEG_EOF) {
         snprintf(r->reason, sizeof r->reason, "truncated JPEG");
     } else if (cinfo->err->msg_code == JWRN_HIT_MARKER) {
-        snprintf(r->reason, sizeof r->reason, "truncated JPEG: a marker amid the pixels");
+        snprintf(r->reason, sizeof r->reason, "truncated JPEG: a marker inside the pixel data");
     } else {
         cinfo->err->format_message(cinfo, text);
         snprintf(r->reason, sizeof r->reason, "bad JPEG: %s", text);
@@ -42,9 +43,9 @@ __attribute__((noreturn)) static void fail(j_common_ptr cinfo)
     longjmp(r->failed, 1);
 }
 
-/* Warnings: a file that ends, or a segment that ends, before all pixels are there has its rest made
- * up in gray by libjpeg, so that is a failure. Others (garbage between markers, a bad code from
- * which decoding recovers) are kept for the caller. */
+/* If the file or a segment ends before the last pixel, libjpeg only warns and fills the rest with
+ * gray; here that is a failure. Other warnings (garbage between markers, a bad code from which
+ * decoding recovers) are kept for the caller. */
 static void emit(j_common_ptr cinfo, int level)
 {
     if (level >= 0)
@@ -76,11 +77,11 @@ static int read_markers(struct jpeg_reader *r, struct error *e)
         }
     JOCTET *icc = NULL;
     unsigned int icc_size = 0;
-    int result = 0;
+    int status = 0;
     if (jpeg_read_icc_profile(&r->cinfo, &icc, &icc_size))
-        result = image_set_icc(r->image, icc, icc_size, e);
+        status = image_set_icc(r->image, icc, icc_size, e);
     free(icc);
-    return result;
+    return status;
 }
 
 static int channels_of(const struct jpeg_decompress_struct *cinfo)
@@ -109,14 +110,14 @@ static int decode(struct jpeg_reader *r, const uint8_t *data, size_t size, int64
     jpeg_save_markers(cinfo, JPEG_APP0 + 1, 0xffff);
     jpeg_save_markers(cinfo, JPEG_APP0 + 2, 0xffff);
     jpeg_read_header(cinfo, TRUE);
-    if (image_check_pixels(cinfo->image_width, cinfo->image_height, max_pixels, e) < 0)
+    if (image_check_pixels(cinfo->image_width, cinfo->image_height, max_pixels, e) != 0)
         return -1;
     int channels = channels_of(cinfo);
     if (channels == 0)
-        return error_set(e, "JPEG of %d colour components", cinfo->num_components);
+        return error_set(e, "unsupported JPEG: %d color components", cinfo->num_components);
     if (image_allocate(image, (int)cinfo->image_width, (int)cinfo->image_height, channels, 8, e) <
             0 ||
-        read_markers(r, e) < 0)
+        read_markers(r, e) != 0)
         return -1;
     if (channels == 4) {
         image->color = IMAGE_CMYK;
@@ -133,15 +134,15 @@ static int decode(struct jpeg_reader *r, const uint8_t *data, size_t size, int64
             rows[i] = image->pixels + (cinfo->output_scanline + i) * stride;
         jpeg_read_scanlines(cinfo, rows, n);
     }
-    jpeg_finish_decompress(cinfo); /* as far as the end marker */
-    /* CMYK JPEGs hold their inks inverted, as Adobe does it; viewers agree on that. */
+    jpeg_finish_decompress(cinfo); /* reads up to the end marker */
+    /* CMYK JPEGs store inverted inks, as Adobe introduced it; viewers agree on that. */
     if (channels == 4)
         for (size_t i = 0, n = image_bytes(image); i < n; i++)
             image->pixels[i] = (uint8_t)(255 - image->pixels[i]);
     return 0;
 }
 
-/* Its own function: what setjmp's caller keeps in its locals is lost when longjmp returns there. */
+/* A separate function, because longjmp makes the locals of setjmp's caller indeterminate. */
 static int guarded(struct jpeg_reader *r, const uint8_t *data, size_t size, int64_t max_pixels,
                    struct error *e)
 {
@@ -158,7 +159,7 @@ int image_jpeg_decode(struct image *image, const uint8_t *data, size_t size, int
     r.cinfo.err = jpeg_std_error(&r.errors);
     r.errors.error_exit = fail;
     r.errors.emit_message = emit;
-    int result = guarded(&r, data, size, max_pixels, e);
+    int status = guarded(&r, data, size, max_pixels, e);
     jpeg_destroy_decompress(&r.cinfo);
-    return result;
+    return status;
 }

@@ -4,7 +4,8 @@
 
 #include <png.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
 
 struct png_reader {
     png_structp png;
@@ -28,7 +29,7 @@ static void fail(png_structp png, png_const_charp text)
     longjmp(r->failed, 1);
 }
 
-/* libpng warns about what stands beside the pixels: damaged pixels are errors. */
+/* libpng warns about ancillary chunks only; damaged pixels are errors. */
 static void ignore_warning(png_structp png, png_const_charp text)
 {
 }
@@ -76,25 +77,25 @@ static int decode(struct png_reader *r, int64_t max_pixels, struct error *e)
     png_uint_32 width, height;
     int bits, type;
     png_set_read_fn(r->png, r, read_bytes);
-    png_set_user_limits(r->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* ours come next */
+    png_set_user_limits(r->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* ours follow */
     png_read_info(r->png, r->info);
     png_get_IHDR(r->png, r->info, &width, &height, &bits, &type, NULL, NULL, NULL);
-    if (image_check_pixels(width, height, max_pixels, e) < 0)
+    if (image_check_pixels(width, height, max_pixels, e) != 0)
         return -1;
     bool key = png_get_valid(r->png, r->info, PNG_INFO_tRNS) != 0;
     set_transforms(r, bits, type, key);
     int channels = png_get_channels(r->png, r->info);
     int depth = png_get_bit_depth(r->png, r->info);
-    if (image_allocate(r->image, (int)width, (int)height, channels, depth, e) < 0 ||
-        read_profile(r, e) < 0)
+    if (image_allocate(r->image, (int)width, (int)height, channels, depth, e) != 0 ||
+        read_profile(r, e) != 0)
         return -1;
     size_t stride = png_get_rowbytes(r->png, r->info);
     if (stride * height != image_bytes(r->image))
-        return error_set(e, "bad PNG: rows of %zu bytes for %u pixels", stride, width);
+        return error_set(e, "bad PNG: %zu bytes per row of %u pixels", stride, width);
     r->image->alpha_from_key = key;
     r->rows = malloc(height * sizeof *r->rows);
     if (!r->rows)
-        return error_set(e, "not enough memory for %u rows", height);
+        return error_set(e, "out of memory for %u rows", height);
     for (size_t y = 0; y < height; y++)
         r->rows[y] = r->image->pixels + y * stride;
     png_read_image(r->png, r->rows);
@@ -106,7 +107,7 @@ static int decode(struct png_reader *r, int64_t max_pixels, struct error *e)
     return 0;
 }
 
-/* Its own function: what setjmp's caller keeps in its locals is lost when longjmp returns there. */
+/* A separate function, because longjmp makes the locals of setjmp's caller indeterminate. */
 static int guarded(struct png_reader *r, int64_t max_pixels, struct error *e)
 {
     if (setjmp(r->failed))
@@ -122,8 +123,8 @@ int image_png_decode(struct image *image, const uint8_t *data, size_t size, int6
     r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, fail, ignore_warning);
     if (r.png)
         r.info = png_create_info_struct(r.png);
-    int result = r.info ? guarded(&r, max_pixels, e) : error_set(e, "libpng cannot be set up");
+    int status = r.info ? guarded(&r, max_pixels, e) : error_set(e, "cannot initialize libpng");
     free(r.rows);
     png_destroy_read_struct(&r.png, &r.info, NULL);
-    return result;
+    return status;
 }

@@ -7,6 +7,7 @@
 
 #include "common/base/message.h"
 #include "formats/images/image.h"
+#include "formats/text/utf8.h"
 
 struct png_writer {
     png_structp png;
@@ -22,7 +23,7 @@ static void fail(png_structp png, png_const_charp text)
 {
     struct png_writer *w = png_get_error_ptr(png);
     if (!w->reason[0])
-        snprintf(w->reason, sizeof w->reason, "cannot make a PNG: %s", text);
+        snprintf(w->reason, sizeof w->reason, "cannot create PNG: %s", text);
     longjmp(w->failed, 1);
 }
 
@@ -44,7 +45,7 @@ static void flush(png_structp png)
 {
 }
 
-/* The code point at *s, which is moved behind it; U+FFFD for a byte that belongs to none. */
+/* Returns the code point at *s and advances *s past it; U+FFFD for a byte of invalid UTF-8. */
 static uint32_t next_code_point(const unsigned char **s)
 {
     const unsigned char *p = *s;
@@ -69,27 +70,7 @@ static uint32_t next_code_point(const unsigned char **s)
     return c;
 }
 
-static char *put_utf8(char *out, uint32_t c)
-{
-    if (c < 0x80) {
-        *out++ = (char)c;
-    } else if (c < 0x800) {
-        *out++ = (char)(0xc0 | c >> 6);
-        *out++ = (char)(0x80 | (c & 0x3f));
-    } else {
-        if (c < 0x10000) {
-            *out++ = (char)(0xe0 | c >> 12);
-        } else {
-            *out++ = (char)(0xf0 | c >> 18);
-            *out++ = (char)(0x80 | (c >> 12 & 0x3f));
-        }
-        *out++ = (char)(0x80 | (c >> 6 & 0x3f));
-        *out++ = (char)(0x80 | (c & 0x3f));
-    }
-    return out;
-}
-
-/* value in Latin-1 when that can hold it, else in clean UTF-8; malloc'ed. */
+/* Converts value to Latin-1 if possible, otherwise to valid UTF-8; malloc'ed. */
 static char *encode_text(const char *value, bool *latin1)
 {
     const unsigned char *s = (const unsigned char *)value;
@@ -103,7 +84,7 @@ static char *encode_text(const char *value, bool *latin1)
         if (*latin1)
             *out++ = (char)c;
         else
-            out = put_utf8(out, c);
+            out = utf8_put(out, c);
     }
     *out = 0;
     return text;
@@ -119,7 +100,7 @@ static int set_texts(struct png_writer *w, const struct image_text *texts, int c
         for (size_t j = 0; j < length; j++)
             good = good && texts[i].key[j] >= ' ' && texts[i].key[j] <= '~';
         if (!good)
-            return error_set(e, "'%.80s' is no key of a PNG text", texts[i].key);
+            return error_set(e, "'%.80s' is not a valid PNG text key", texts[i].key);
         bool latin1;
         png_text *t = &w->texts[w->count++];
         t->key = texts[i].key;
@@ -153,7 +134,7 @@ static void encode(struct png_writer *w, const struct image *image, int level)
     png_write_end(w->png, w->info);
 }
 
-/* Its own function: what setjmp's caller keeps in its locals is lost when longjmp returns there. */
+/* A separate function, because longjmp makes the locals of setjmp's caller indeterminate. */
 static int guarded(struct png_writer *w, const struct image *image, int level, struct error *e)
 {
     if (setjmp(w->failed))
@@ -166,25 +147,25 @@ int png_write(FILE *f, const struct image *image, const struct image_text *texts
               int level, struct error *e)
 {
     if (image->color == IMAGE_CMYK)
-        return error_set(e, "PNG does not hold CMYK");
+        return error_set(e, "PNG does not support CMYK");
     if (level < -1 || level > 9)
-        return error_set(e, "no such compression level: %d", level);
+        return error_set(e, "compression level %d is not in -1 to 9", level);
     struct png_writer w = {.f = f};
     w.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &w, fail, ignore_warning);
     if (w.png)
         w.info = png_create_info_struct(w.png);
-    int result = w.info ? set_texts(&w, texts, count, e) : error_set(e, "libpng cannot be set up");
-    if (result == 0)
-        result = guarded(&w, image, level, e);
+    int status = w.info ? set_texts(&w, texts, count, e) : error_set(e, "cannot initialize libpng");
+    if (status == 0)
+        status = guarded(&w, image, level, e);
     int number = errno;
     for (int i = 0; i < w.count; i++)
         free(w.texts[i].text);
     free(w.texts);
     png_destroy_write_struct(&w.png, &w.info);
-    errno = result == 0 ? 0 : number;
-    if (result == 0 && (fflush(f) == EOF || ferror(f)))
+    errno = status == 0 ? 0 : number;
+    if (status == 0 && (fflush(f) == EOF || ferror(f)))
         return error_set(e, "%s", errno ? strerror(errno) : "write error");
-    return result;
+    return status;
 }
 
 int png_encode(uint8_t **data, size_t *size, const struct image *image,
@@ -193,14 +174,14 @@ int png_encode(uint8_t **data, size_t *size, const struct image *image,
     char *memory = NULL;
     FILE *f = open_memstream(&memory, size);
     if (!f)
-        return error_errno(e, "no stream in memory");
-    int result = png_write(f, image, texts, count, level, e);
-    if (fclose(f) == EOF && result == 0)
-        result = error_errno(e, "not enough memory for a PNG");
-    if (result < 0) {
+        return error_errno(e, "cannot open a memory stream");
+    int status = png_write(f, image, texts, count, level, e);
+    if (fclose(f) == EOF && status == 0)
+        status = error_errno(e, "out of memory for a PNG");
+    if (status != 0) {
         free(memory);
         memory = NULL;
     }
     *data = (uint8_t *)memory;
-    return result;
+    return status;
 }

@@ -1,11 +1,13 @@
 #include <ctype.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
 
-/* netpbm's formats, pbm(5), pgm(5), ppm(5) and pam(5): P1 to P3 plain, P4 to P6 raw, P7 PAM. */
+/* netpbm's formats: pbm(5), pgm(5), ppm(5), pam(5). P1 to P3 are plain, P4 to P6 raw, P7 is PAM. */
 
 struct pnm_header {
     int kind; /* 1 to 7 */
@@ -31,39 +33,39 @@ static int ended(struct pnm_reader *r, const char *where, struct error *e)
     return error_set(e, "ended in the middle of the %s", where);
 }
 
-/* The rest of a line behind `#`. */
+/* Reads the rest of the line after `#`. */
 static int read_comment(struct pnm_reader *r, struct error *e)
 {
     char *text = NULL;
     size_t size = 0, n = 0;
-    int c, result = 0;
+    int c, status = 0;
     while ((c = getc_unlocked(r->f)) != EOF && c != '\n' && c != '\r') {
         if (n + 2 > size) {
             if (n > LONGEST_COMMENT) {
                 free(text);
-                return error_set(e, "a comment of more than %d bytes", LONGEST_COMMENT);
+                return error_set(e, "comment longer than %d bytes", LONGEST_COMMENT);
             }
             size = size * 2 + 128;
             char *more = realloc(text, size);
             if (!more) {
                 free(text);
-                return error_set(e, "not enough memory for a comment");
+                return error_set(e, "out of memory for a comment");
             }
             text = more;
         }
         text[n++] = (char)c;
     }
     if (c == EOF) {
-        result = ended(r, "header", e);
+        status = ended(r, "header", e);
     } else if (r->comment && n > 0) {
         text[n] = 0;
         r->comment(r->arg, text);
     }
     free(text);
-    return result;
+    return status;
 }
 
-/* The next byte that is neither white space nor in a comment; -1 when there is none. */
+/* The next byte outside of white space and comments; -1 at the end of the file. */
 static int next_byte(struct pnm_reader *r, const char *where, struct error *e)
 {
     for (;;) {
@@ -71,7 +73,7 @@ static int next_byte(struct pnm_reader *r, const char *where, struct error *e)
         if (c == EOF)
             return ended(r, where, e);
         if (c == '#') {
-            if (read_comment(r, e) < 0)
+            if (read_comment(r, e) != 0)
                 return -1;
         } else if (!isspace(c)) {
             return c;
@@ -79,7 +81,7 @@ static int next_byte(struct pnm_reader *r, const char *where, struct error *e)
     }
 }
 
-/* A decimal number and the one byte behind it. */
+/* Reads a decimal number and the one byte after it. */
 static int read_number(struct pnm_reader *r, int64_t *value, const char *where, struct error *e)
 {
     int c = next_byte(r, where, e);
@@ -87,7 +89,7 @@ static int read_number(struct pnm_reader *r, int64_t *value, const char *where, 
         return -1;
     *value = 0;
     if (!isdigit(c))
-        return error_set(e, "bad PNM: not a number in the %s", where);
+        return error_set(e, "bad PNM: invalid number in the %s", where);
     for (; isdigit(c); c = getc_unlocked(r->f)) {
         *value = *value * 10 + (c - '0');
         if (*value > INT32_MAX)
@@ -96,7 +98,7 @@ static int read_number(struct pnm_reader *r, int64_t *value, const char *where, 
     if (c == '#')
         return read_comment(r, e);
     if (c != EOF && !isspace(c))
-        return error_set(e, "bad PNM: not a number in the %s", where);
+        return error_set(e, "bad PNM: invalid number in the %s", where);
     return 0;
 }
 
@@ -106,7 +108,7 @@ static int read_pnm_header(struct pnm_reader *r, struct pnm_header *h, struct er
     h->channels = h->kind == 3 || h->kind == 6 ? 3 : 1;
     h->maxval = 1;
     h->bitmap_is_black = bitmap;
-    if (read_number(r, &h->width, "header", e) < 0 || read_number(r, &h->height, "header", e) < 0)
+    if (read_number(r, &h->width, "header", e) != 0 || read_number(r, &h->height, "header", e) != 0)
         return -1;
     return bitmap ? 0 : read_number(r, &h->maxval, "header", e);
 }
@@ -151,12 +153,12 @@ static int check_tuple_type(struct pnm_header *h, const char *type, struct error
                  {"RGB_ALPHA", 4, true, false},
                  {"CMYK", 4, false, true}};
     if (h->channels < 1 || h->channels > 4)
-        return error_set(e, "PAM of %lld channels", (long long)h->channels);
+        return error_set(e, "unsupported PAM: %" PRId64 " channels", h->channels);
     h->alpha = h->channels == 2 || h->channels == 4;
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (strcmp(type, types[i].name) == 0) {
             if (types[i].channels != h->channels)
-                return error_set(e, "bad PAM: %s of %lld channels", type, (long long)h->channels);
+                return error_set(e, "bad PAM: %s with %" PRId64 " channels", type, h->channels);
             h->alpha = types[i].alpha;
             h->cmyk = types[i].cmyk;
         }
@@ -169,7 +171,7 @@ static int read_pam_header(struct pnm_reader *r, struct pnm_header *h, struct er
     for (;;) {
         int c = getc_unlocked(r->f);
         if (c == '#') {
-            if (read_comment(r, e) < 0)
+            if (read_comment(r, e) != 0)
                 return -1;
             continue;
         }
@@ -179,7 +181,7 @@ static int read_pam_header(struct pnm_reader *r, struct pnm_header *h, struct er
                                               : error_set(e, "bad PAM: a header line is too long");
         if (strcmp(line, "ENDHDR\n") == 0)
             break;
-        if (parse_pam_line(h, line, type, e) < 0)
+        if (parse_pam_line(h, line, type, e) != 0)
             return -1;
     }
     if (!h->width || !h->height || !h->channels || !h->maxval)
@@ -198,18 +200,18 @@ static int read_header(struct pnm_reader *r, struct pnm_header *h, struct error 
     if (h->kind == 7) {
         if (getc_unlocked(r->f) != '\n')
             return feof(r->f) ? ended(r, "header", e)
-                              : error_set(e, "bad PAM: no line end behind P7");
-        if (read_pam_header(r, h, e) < 0)
+                              : error_set(e, "bad PAM: no line end after P7");
+        if (read_pam_header(r, h, e) != 0)
             return -1;
-    } else if (read_pnm_header(r, h, e) < 0) {
+    } else if (read_pnm_header(r, h, e) != 0) {
         return -1;
     }
     if (h->maxval < 1 || h->maxval > 65535)
-        return error_set(e, "bad PNM: maxval %lld is not in 1 to 65535", (long long)h->maxval);
+        return error_set(e, "bad PNM: maxval %" PRId64 " is not in 1 to 65535", h->maxval);
     return image_check_pixels(h->width, h->height, r->max_pixels, e);
 }
 
-/* To the full range, with the rounding of Pillow's reader. */
+/* Scales to the full range, rounding like Pillow's reader. */
 static uint32_t scale(struct pnm_reader *r, uint32_t v, uint32_t maxval, uint32_t full)
 {
     if (v > maxval) {
@@ -226,14 +228,14 @@ static int read_plain(struct pnm_reader *r, const struct pnm_header *h, struct i
     uint32_t maxval = (uint32_t)h->maxval, full = image->depth == 8 ? 255 : 65535;
     for (size_t i = 0; i < n; i++) {
         int64_t v;
-        if (h->kind == 1) { /* bits need no white space between them */
+        if (h->kind == 1) { /* no white space needed between bits */
             int c = next_byte(r, "pixels", e);
             if (c < 0)
                 return -1;
             if (c != '0' && c != '1')
-                return error_set(e, "bad PNM: a pixel that is neither 0 nor 1");
+                return error_set(e, "bad PNM: pixel is neither 0 nor 1");
             v = c == '0';
-        } else if (read_number(r, &v, "pixels", e) < 0) {
+        } else if (read_number(r, &v, "pixels", e) != 0) {
             return -1;
         }
         uint32_t sample = scale(r, (uint32_t)v, maxval, full);
@@ -290,18 +292,18 @@ int image_pnm_read(struct image *image, FILE *f, int64_t max_pixels, pnm_comment
     struct pnm_reader r = {.f = f, .comment = comment, .arg = arg, .max_pixels = max_pixels};
     struct pnm_header h;
     image->format = IMAGE_PNM;
-    if (read_header(&r, &h, e) < 0 ||
+    if (read_header(&r, &h, e) != 0 ||
         image_allocate(image, (int)h.width, (int)h.height, (int)h.channels, h.maxval > 255 ? 16 : 8,
-                       e) < 0)
+                       e) != 0)
         return -1;
     image->alpha = h.alpha;
     if (h.cmyk)
         image->color = IMAGE_CMYK;
     image->source_maxval = h.bitmap_is_black ? 255 : (int)h.maxval;
-    int result = h.kind <= 3   ? read_plain(&r, &h, image, e)
+    int status = h.kind <= 3   ? read_plain(&r, &h, image, e)
                  : h.kind == 4 ? read_bits(&r, &h, image, e)
                                : read_raw(&r, &h, image, e);
     if (r.excess)
-        image_set_warning(image, "samples above the maxval of the header");
-    return result;
+        image_set_warning(image, "samples exceed the header's maxval");
+    return status;
 }

@@ -2,11 +2,13 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/message.h"
-#include "formats/images/image_internal.h"
+#include "common/base/text.h"
+#include "formats/images/image_decoders.h"
 
 static struct image_text *find(const struct image_remarks *r, const char *key)
 {
@@ -53,7 +55,7 @@ static bool is_key(const char *s, size_t n)
     return n > 0;
 }
 
-/* Four bytes at most, into out; returns how many. */
+/* Writes at most four bytes to out and returns their number. */
 static int escape(char out[5], unsigned char c)
 {
     switch (c) {
@@ -68,15 +70,7 @@ static int escape(char out[5], unsigned char c)
     }
 }
 
-static int hex(char c)
-{
-    return isdigit((unsigned char)c) ? c - '0'
-           : c >= 'a' && c <= 'f'    ? c - 'a' + 10
-           : c >= 'A' && c <= 'F'    ? c - 'A' + 10
-                                     : -1;
-}
-
-/* In place. An unknown escape stays as it is. */
+/* In place. Unknown escapes are left as they are. */
 static void unescape(char *s)
 {
     char *out = s;
@@ -86,8 +80,9 @@ static void unescape(char *s)
         } else if (s[1] == '\\' || s[1] == 'n' || s[1] == 'r') {
             *out++ = s[1] == 'n' ? '\n' : s[1] == 'r' ? '\r' : '\\';
             s += 2;
-        } else if (s[1] == 'x' && hex(s[2]) >= 0 && hex(s[3]) >= 0 && (hex(s[2]) || hex(s[3]))) {
-            *out++ = (char)(hex(s[2]) * 16 + hex(s[3]));
+        } else if (s[1] == 'x' && hex_digit(s[2]) >= 0 && hex_digit(s[3]) >= 0 &&
+                   (hex_digit(s[2]) || hex_digit(s[3]))) {
+            *out++ = (char)(hex_digit(s[2]) * 16 + hex_digit(s[3]));
             s += 4;
         } else {
             *out++ = *s++;
@@ -96,8 +91,8 @@ static void unescape(char *s)
     *out = 0;
 }
 
-/* `# key=value`, or as many lines of at most `longest` bytes as it takes, each but the first with
- * `key+=`. A UTF-8 sequence may be cut by the end of a line; reading joins it again. */
+/* Writes `# key=value` in lines of at most `longest` bytes, the second and later ones with `key+=`.
+ * A line may end inside a UTF-8 sequence; reading joins the lines again. */
 static void write_remark(FILE *f, const struct image_text *t, size_t longest)
 {
     size_t column = (size_t)fprintf(f, "# %s=", t->key);
@@ -160,7 +155,7 @@ int image_stream_write(FILE *f, const struct image *image, const struct image_re
                        struct error *e)
 {
     if (image->color == IMAGE_CMYK)
-        return error_set(e, "CMYK is not for image streams");
+        return error_set(e, "an image stream does not support CMYK");
     errno = 0;
     write_header(f, image, remarks);
     write_pixels(f, image);
@@ -174,7 +169,7 @@ void image_stream_init(struct image_stream *s, FILE *file, int64_t max_pixels)
     *s = (struct image_stream){.file = file, .max_pixels = max_pixels};
 }
 
-/* ` key=value` or ` key+=more`. */
+/* Parses ` key=value` or ` key+=more`. */
 static void keep_remark(void *arg, const char *text)
 {
     struct image_remarks *remarks = arg;
@@ -209,16 +204,16 @@ int image_stream_read(struct image_stream *s, struct image *image, struct image_
     int c;
     while ((c = getc_unlocked(s->file)) != EOF && isspace(c))
         ;
-    long long number = (long long)s->count + 1;
+    int64_t number = s->count + 1;
     if (c == EOF)
-        return ferror(s->file) ? error_set(e, "image %lld: %s", number, strerror(errno)) : 0;
+        return ferror(s->file) ? error_set(e, "image %" PRId64 ": %s", number, strerror(errno)) : 0;
     ungetc(c, s->file);
-    if (image_pnm_read(image, s->file, s->max_pixels, remarks ? keep_remark : NULL, remarks, e) <
+    if (image_pnm_read(image, s->file, s->max_pixels, remarks ? keep_remark : NULL, remarks, e) !=
         0) {
         image_release(image);
         if (remarks)
             image_remarks_release(remarks);
-        return error_prefix(e, "image %lld", number);
+        return error_prefix(e, "image %" PRId64, number);
     }
     s->count++;
     return 1;

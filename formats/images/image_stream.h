@@ -7,18 +7,18 @@
 #include "common/base/error.h"
 #include "formats/images/image.h"
 
-/* The image stream: binary netpbm images one behind the other until the end of the file, so
- * netpbm's own tools (pamsplit, pnmtopng, ...) read what we write and the other way round.
+/* The image stream: concatenated binary netpbm images up to the end of the file. netpbm's own tools
+ * (pamsplit, pnmtopng ...) can read it, and their output can be read as one.
  *
- * What is known about an image stands in comments of its header, `# key=value` one a line. Keys are
+ * Remarks about an image are comments in its header, one `# key=value` per line. Keys consist of
  * lower-case letters, digits and underscores: prompt, seed, steps, method, guidance, model. Values
- * are UTF-8 in which a backslash, a line feed, a carriage return and other control characters are
- * written \\ \n \r \xHH.
+ * are UTF-8, in which backslash, line feed, carriage return and other control characters are
+ * escaped as \\ \n \r \xHH.
  *
- * Gray and RGB are written as PGM (P5) and PPM (P6), which everything reads and whose comments may
- * be of any length (netpbm refuses PAM header lines above 255 bytes); with alpha, as PAM (P7),
- * where a value too long for one line goes on in further comments of the same key with a `+`:
- * `# prompt=...`, `# prompt+=...`. 16-bit samples are big-endian. */
+ * Gray and RGB images are written as PGM (P5) and PPM (P6), which every program reads and whose
+ * comments may have any length (netpbm refuses PAM header lines above 255 bytes). Images with alpha
+ * are written as PAM (P7), where a value too long for one line continues in further comments with
+ * the same key and a `+`: `# prompt=...`, `# prompt+=...`. 16-bit samples are big-endian. */
 
 struct image_remarks {
     struct image_text *items;
@@ -35,16 +35,16 @@ int image_stream_write(FILE *f, const struct image *image, const struct image_re
 struct image_stream {
     FILE *file;
     int64_t count;      /* images read so far */
-    int64_t max_pixels; /* of one image */
+    int64_t max_pixels; /* per image */
 };
 
-/* max_pixels as in image_read. The file stays the caller's. */
+/* max_pixels: see image_read. The caller keeps ownership of the file. */
 void image_stream_init(struct image_stream *s, FILE *file, int64_t max_pixels);
 
 /* Returns 1 and fills *image and *remarks (release both; remarks may be NULL); 0 at the end of the
- * stream; -1 with a reason that names the image, counted from 1: "image 3: ended in the middle of
- * the pixels". An empty stream is 0 at once. Comments that are not key=value are skipped, and so is
- * white space between images. */
+ * stream, which may be empty; -1 with a reason that names the image, counted from 1: "image 3:
+ * ended in the middle of the pixels". Skips comments that are not key=value, and white space
+ * between images. */
 int image_stream_read(struct image_stream *s, struct image *image, struct image_remarks *remarks,
                       struct error *e);
 

@@ -2,7 +2,8 @@
 
 #include <webp/decode.h>
 
-#include "formats/images/image_internal.h"
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
 
 static uint32_t get_le32(const uint8_t *p)
 {
@@ -16,7 +17,7 @@ static int explain(VP8StatusCode status, struct error *e)
     case VP8_STATUS_SUSPENDED:
         return error_set(e, "truncated WebP");
     case VP8_STATUS_OUT_OF_MEMORY:
-        return error_set(e, "not enough memory for a WebP");
+        return error_set(e, "out of memory for a WebP");
     case VP8_STATUS_UNSUPPORTED_FEATURE:
         return error_set(e, "bad WebP: unsupported feature");
     default:
@@ -24,8 +25,8 @@ static int explain(VP8StatusCode status, struct error *e)
     }
 }
 
-/* The RIFF chunks beside the pixels: a four-character code, a little-endian size, data, padded to
- * an even number of bytes. */
+/* Reads the RIFF chunks besides the pixels: a four-character code, a little-endian size, and data
+ * padded to an even number of bytes. */
 static int read_chunks(struct image *image, const uint8_t *data, size_t size, struct error *e)
 {
     for (size_t at = 12; at + 8 <= size;) {
@@ -33,7 +34,7 @@ static int read_chunks(struct image *image, const uint8_t *data, size_t size, st
         if (length > size - at - 8)
             return error_set(e, "truncated WebP");
         const uint8_t *payload = data + at + 8;
-        if (memcmp(data + at, "ICCP", 4) == 0 && image_set_icc(image, payload, length, e) < 0)
+        if (memcmp(data + at, "ICCP", 4) == 0 && image_set_icc(image, payload, length, e) != 0)
             return -1;
         if (memcmp(data + at, "EXIF", 4) == 0)
             image->orientation = image_exif_orientation(payload, length);
@@ -48,20 +49,20 @@ int image_webp_decode(struct image *image, const uint8_t *data, size_t size, int
     image->format = IMAGE_WEBP;
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config))
-        return error_set(e, "libwebp is of another version than its headers");
+        return error_set(e, "libwebp does not match the version of its headers");
     VP8StatusCode status = WebPGetFeatures(data, size, &config.input);
     if (status != VP8_STATUS_OK)
         return explain(status, e);
     if (config.input.has_animation)
-        return error_set(e, "animated WebP: only still images are read");
-    if (image_check_pixels(config.input.width, config.input.height, max_pixels, e) < 0)
+        return error_set(e, "animated WebP: only still images are supported");
+    if (image_check_pixels(config.input.width, config.input.height, max_pixels, e) != 0)
         return -1;
     size_t riff_size = get_le32(data + 4);
     if (riff_size > size - 8)
         return error_set(e, "truncated WebP");
     int channels = config.input.has_alpha ? 4 : 3;
-    if (image_allocate(image, config.input.width, config.input.height, channels, 8, e) < 0 ||
-        read_chunks(image, data, riff_size + 8, e) < 0)
+    if (image_allocate(image, config.input.width, config.input.height, channels, 8, e) != 0 ||
+        read_chunks(image, data, riff_size + 8, e) != 0)
         return -1;
     config.output.colorspace = channels == 4 ? MODE_RGBA : MODE_RGB;
     config.output.is_external_memory = 1;

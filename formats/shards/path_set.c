@@ -28,7 +28,7 @@ void path_set_release(struct path_set *s)
 
 static const uint8_t no_key[PATH_KEY_SIZE];
 
-/* The slot that holds the key, or the free one where it belongs. Keys are hashes already. */
+/* The slot that holds the key, or the free slot for it. Keys are hashes already. */
 static uint8_t *find_slot(const struct path_set *s, const uint8_t key[PATH_KEY_SIZE])
 {
     uint64_t hash;

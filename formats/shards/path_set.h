@@ -5,12 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The key of a path: XXH3-128 of its bytes, in XXH128's canonical (big-endian) order. Two spellings
- * of one file are two paths. */
+/* The key of a path: the XXH3-128 hash of its bytes in XXH128's canonical (big-endian) order. Two
+ * spellings of the same file are two paths. */
 #define PATH_KEY_SIZE 16
 void path_key(uint8_t key[PATH_KEY_SIZE], const char *path);
 
-/* A growing set of such keys: 16 bytes a path, two slots for each at most. */
+/* A growing set of keys: an open-addressing table of 16-byte slots, at most 3/4 full. */
 struct path_set {
     uint8_t (*slots)[PATH_KEY_SIZE]; /* all zeros: free */
     size_t capacity, count;
@@ -18,6 +18,6 @@ struct path_set {
 };
 void path_set_init(struct path_set *s);
 void path_set_release(struct path_set *s);
-bool path_set_add(struct path_set *s, const uint8_t key[PATH_KEY_SIZE]); /* false: was there */
+bool path_set_add(struct path_set *s, const uint8_t key[PATH_KEY_SIZE]); /* false: already there */
 
 #endif

@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +17,9 @@
 #include "common/base/message.h"
 #include "formats/shards/shard_internal.h"
 
-#define SHARD_FORMAT   "ccld-shards"
-#define SHARD_DATABASE 3
-/* Two meta pages: what the smallest LMDB file has, and what opening one touches. */
+#define SHARD_FORMAT    "ccld-shards"
+#define SHARD_DATABASES 3
+/* Two meta pages: the smallest LMDB file, and what opening one touches. */
 #define SMALLEST_FILE 8192
 #define SHARDS_MAX    100000 /* five digits */
 
@@ -54,12 +55,12 @@ bool shard_path_value_parse(struct shard_path_value *v, const MDB_val *value)
     return v->index >= 0;
 }
 
-void shard_name(char name[24], int number)
+static void shard_name(char name[24], int number)
 {
     snprintf(name, 24, "%05d.mdb", number);
 }
 
-/* The number in "00012.mdb" plus suffix, or -1. */
+/* The number in "00012.mdb" followed by suffix, or -1. */
 static int parse_name(const char *entry, const char *suffix)
 {
     char expected[64];
@@ -91,10 +92,10 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
             *foreign = xstrdup(entry->d_name);
         }
     }
-    int failed = errno;
+    int number = errno;
     closedir(d);
-    if (failed) {
-        errno = failed;
+    if (number != 0) {
+        errno = number;
         return error_errno(e, "cannot read the folder");
     }
     for (int i = 0; i <= last; i++) {
@@ -104,46 +105,46 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
         bool there = file_exists(file);
         free(file);
         if (!there)
-            return error_set(e, "shard '%s' is missing: there is one with number %d", name, last);
+            return error_set(e, "shard '%s' is missing, but shard %d exists", name, last);
     }
     return 0;
 }
 
-/* LMDB calls a write that the full disk cut short an input/output error. */
+/* LMDB reports a write cut short by a full disk as an input/output error. */
 static bool disk_is_full(const struct shard *s)
 {
     struct statvfs st;
     return s->file && statvfs(s->file, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize < 1 << 20;
 }
 
-int shard_error(struct error *e, const struct shard *s, const char *what, int rc)
+int shard_error(struct error *e, const struct shard *s, const char *what, int code)
 {
-    rc = rc == EIO && disk_is_full(s) ? ENOSPC : rc;
-    const char *why = rc == MDB_INVALID            ? "not an LMDB file"
-                      : rc == MDB_CORRUPTED        ? "damaged LMDB file"
-                      : rc == MDB_VERSION_MISMATCH ? "LMDB file of another version"
-                                                   : mdb_strerror(rc);
+    code = code == EIO && disk_is_full(s) ? ENOSPC : code;
+    const char *why = code == MDB_INVALID            ? "not an LMDB file"
+                      : code == MDB_CORRUPTED        ? "damaged LMDB file"
+                      : code == MDB_VERSION_MISMATCH ? "LMDB file of an unsupported version"
+                                                     : mdb_strerror(code);
     return error_set(e, "%s: %s: %s", s->name, what, why);
 }
 
 int shard_txn_begin(struct shard *s, bool write, MDB_txn **txn)
 {
-    int rc = mdb_txn_begin(s->env, NULL, write ? 0 : MDB_RDONLY, txn);
-    if (rc == MDB_MAP_RESIZED) {
-        rc = mdb_env_set_mapsize(s->env, 0);
-        if (rc == 0)
-            rc = mdb_txn_begin(s->env, NULL, write ? 0 : MDB_RDONLY, txn);
+    int code = mdb_txn_begin(s->env, NULL, write ? 0 : MDB_RDONLY, txn);
+    if (code == MDB_MAP_RESIZED) {
+        code = mdb_env_set_mapsize(s->env, 0);
+        if (code == 0)
+            code = mdb_txn_begin(s->env, NULL, write ? 0 : MDB_RDONLY, txn);
     }
-    return rc;
+    return code;
 }
 
 int shard_grow_map(struct shard *s, struct error *e)
 {
     MDB_envinfo info;
-    int rc = mdb_env_info(s->env, &info);
-    if (rc == 0)
-        rc = mdb_env_set_mapsize(s->env, 2 * info.me_mapsize);
-    return rc ? shard_error(e, s, "cannot grow the map", rc) : 0;
+    int code = mdb_env_info(s->env, &info);
+    if (code == 0)
+        code = mdb_env_set_mapsize(s->env, 2 * info.me_mapsize);
+    return code != 0 ? shard_error(e, s, "cannot grow the map", code) : 0;
 }
 
 static void add_model(cJSON *root, const char *key, const struct shard_model *m)
@@ -184,9 +185,9 @@ int shard_put_meta(struct shard *s, MDB_txn *txn, const struct latent_statistics
     char *text = meta_text(&s->info, statistics, finished);
     MDB_val key = {.mv_size = 5, .mv_data = "store"};
     MDB_val value = {.mv_size = strlen(text), .mv_data = text};
-    int rc = mdb_put(txn, s->meta, &key, &value, 0);
+    int code = mdb_put(txn, s->meta, &key, &value, 0);
     cJSON_free(text);
-    return rc;
+    return code;
 }
 
 static bool get_string(char *out, size_t size, const cJSON *object, const char *key)
@@ -229,7 +230,7 @@ static bool get_model(struct shard_model *m, const cJSON *root, const char *key)
            get_string(m->hash, sizeof m->hash, object, "hash");
 }
 
-/* The first key whose value is missing or makes no sense; NULL when all is well. */
+/* The first key whose value is missing or invalid; NULL if there is none. */
 static const char *parse_meta(struct shard *s, const cJSON *root)
 {
     struct shard_info *i = &s->info;
@@ -274,71 +275,72 @@ static int read_meta(struct shard *s, const MDB_val *value, struct error *e)
     if (!get_string(format, sizeof format, root, "format") || strcmp(format, SHARD_FORMAT) != 0 ||
         !get_number(&version, root, "version")) {
         cJSON_Delete(root);
-        return error_set(e, "%s: not a shard: its meta record is not one", s->name);
+        return error_set(e, "%s: not a shard: invalid meta record", s->name);
     }
-    int rc = 0;
+    int status = 0;
     if (version != SHARD_VERSION) {
-        rc = error_set(e, "%s: shard format version %g, this program knows %d", s->name, version,
-                       SHARD_VERSION);
+        status = error_set(e, "%s: shard format version %g; this program supports version %d",
+                           s->name, version, SHARD_VERSION);
     } else {
         const char *fault = parse_meta(s, root);
         if (fault)
-            rc = error_set(e, "%s: bad '%s' in its meta record", s->name, fault);
+            status = error_set(e, "%s: invalid '%s' in its meta record", s->name, fault);
     }
     cJSON_Delete(root);
-    return rc;
+    return status;
 }
 
 int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e)
 {
     MDB_val key = {.mv_size = 5, .mv_data = "store"}, value;
     MDB_stat stat;
-    int rc = mdb_get(txn, s->meta, &key, &value);
-    if (rc == MDB_NOTFOUND)
-        return error_set(e, "%s: not a shard: it has no meta record", s->name);
-    if (rc || (rc = mdb_stat(txn, s->samples, &stat)))
-        return shard_error(e, s, "cannot read", rc);
+    int code = mdb_get(txn, s->meta, &key, &value);
+    if (code == MDB_NOTFOUND)
+        return error_set(e, "%s: not a shard: no meta record", s->name);
+    if (code != 0 || (code = mdb_stat(txn, s->samples, &stat)) != 0)
+        return shard_error(e, s, "cannot read", code);
     s->count = (int64_t)stat.ms_entries;
     return read_meta(s, &value, e);
 }
 
-/* Opens databases and reads meta in one transaction: handles live as long as the environment. */
+/* Opens the databases and reads the meta record in one transaction. */
 static int open_databases(struct shard *s, struct error *e)
 {
     MDB_txn *txn;
-    int rc = shard_txn_begin(s, false, &txn);
-    if (rc)
-        return shard_error(e, s, "cannot read", rc);
-    if ((rc = mdb_dbi_open(txn, "samples", 0, &s->samples)) ||
-        (rc = mdb_dbi_open(txn, "paths", 0, &s->paths)) ||
-        (rc = mdb_dbi_open(txn, "meta", 0, &s->meta))) {
+    int code = shard_txn_begin(s, false, &txn);
+    if (code != 0)
+        return shard_error(e, s, "cannot read", code);
+    if ((code = mdb_dbi_open(txn, "samples", 0, &s->samples)) != 0 ||
+        (code = mdb_dbi_open(txn, "paths", 0, &s->paths)) != 0 ||
+        (code = mdb_dbi_open(txn, "meta", 0, &s->meta)) != 0) {
         mdb_txn_abort(txn);
-        return rc == MDB_NOTFOUND
-                   ? error_set(e, "%s: an LMDB file, but not a shard: it lacks databases", s->name)
-                   : shard_error(e, s, "cannot read", rc);
+        return code == MDB_NOTFOUND
+                   ? error_set(e, "%s: an LMDB file, but not a shard: databases are missing",
+                               s->name)
+                   : shard_error(e, s, "cannot read", code);
     }
-    if (shard_read_state(s, txn, e)) {
+    if (shard_read_state(s, txn, e) != 0) {
         mdb_txn_abort(txn);
         return -1;
     }
-    rc = mdb_txn_commit(txn); /* keeps the database handles */
-    return rc ? shard_error(e, s, "cannot read", rc) : 0;
+    code = mdb_txn_commit(txn); /* keeps the database handles open */
+    return code != 0 ? shard_error(e, s, "cannot read", code) : 0;
 }
 
-/* A file cut short would end the program with SIGBUS where the map reads behind its end. */
+/* Reading the map beyond the end of a truncated file would raise SIGBUS. */
 static int check_file_size(const struct shard *s, struct error *e)
 {
     MDB_envinfo info;
     MDB_stat stat;
     struct stat st;
-    int fd, rc;
-    if ((rc = mdb_env_info(s->env, &info)) || (rc = mdb_env_stat(s->env, &stat)) ||
-        (rc = mdb_env_get_fd(s->env, &fd)) || (rc = fstat(fd, &st) ? errno : 0))
-        return shard_error(e, s, "cannot read", rc);
+    int fd, code;
+    if ((code = mdb_env_info(s->env, &info)) != 0 || (code = mdb_env_stat(s->env, &stat)) != 0 ||
+        (code = mdb_env_get_fd(s->env, &fd)) != 0 || (code = fstat(fd, &st) != 0 ? errno : 0) != 0)
+        return shard_error(e, s, "cannot read", code);
     uint64_t used = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
     if ((uint64_t)st.st_size < used) {
-        return error_set(e, "%s: truncated: %lld bytes where %llu are in use", s->name,
-                         (long long)st.st_size, (unsigned long long)used);
+        return error_set(e, "%s: truncated: %" PRId64 " bytes, but %" PRIu64 " are in use", s->name,
+                         (int64_t)st.st_size, used);
     }
     return 0;
 }
@@ -346,22 +348,22 @@ static int check_file_size(const struct shard *s, struct error *e)
 static int open_env(MDB_env **env, const char *file, unsigned flags)
 {
     *env = NULL;
-    int rc = mdb_env_create(env);
-    if (rc)
-        return rc;
-    if ((rc = mdb_env_set_maxdbs(*env, SHARD_DATABASE)) ||
-        (rc = mdb_env_open(*env, file, flags | MDB_NOSUBDIR | MDB_NOTLS, 0666))) {
+    int code = mdb_env_create(env);
+    if (code != 0)
+        return code;
+    if ((code = mdb_env_set_maxdbs(*env, SHARD_DATABASES)) != 0 ||
+        (code = mdb_env_open(*env, file, flags | MDB_NOSUBDIR | MDB_NOTLS, 0666)) != 0) {
         mdb_env_close(*env);
         *env = NULL;
     }
-    return rc;
+    return code;
 }
 
-/* Each open shard takes three descriptors, so that a big store may pass the usual soft limit. */
+/* Each open shard needs three descriptors, so a large store may exceed the usual soft limit. */
 static bool raise_file_limit(void)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= limit.rlim_max)
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
         return false;
     limit.rlim_cur = limit.rlim_max;
     return setrlimit(RLIMIT_NOFILE, &limit) == 0;
@@ -370,12 +372,27 @@ static bool raise_file_limit(void)
 static int open_shard_env(struct shard *s, bool write)
 {
     unsigned flags = write ? 0 : MDB_RDONLY;
-    int rc = open_env(&s->env, s->file, flags);
-    if ((rc == EMFILE) && raise_file_limit())
-        rc = open_env(&s->env, s->file, flags);
-    if ((rc == EACCES || rc == EROFS) && !write && access(s->file, R_OK) == 0)
-        rc = open_env(&s->env, s->file, flags | MDB_NOLOCK); /* a store of somebody else's */
-    return rc;
+    int code = open_env(&s->env, s->file, flags);
+    if (code == EMFILE && raise_file_limit())
+        code = open_env(&s->env, s->file, flags);
+    if ((code == EACCES || code == EROFS) && !write && access(s->file, R_OK) == 0)
+        code = open_env(&s->env, s->file,
+                        flags | MDB_NOLOCK); /* another user's store: read it without a lock file */
+    return code;
+}
+
+static int open_file(struct shard *s, bool write, struct error *e)
+{
+    struct stat st;
+    if (stat(s->file, &st) != 0)
+        return shard_error(e, s, "cannot open", errno);
+    if (!S_ISREG(st.st_mode))
+        return error_set(e, "%s: not a regular file", s->name);
+    if (st.st_size < SMALLEST_FILE)
+        return error_set(e, "%s: not an LMDB file (%" PRId64 " bytes)", s->name,
+                         (int64_t)st.st_size);
+    int code = open_shard_env(s, write);
+    return code != 0 ? shard_error(e, s, "cannot open", code) : 0;
 }
 
 int shard_open(struct shard *s, const char *folder, int number, bool write, struct error *e)
@@ -383,26 +400,17 @@ int shard_open(struct shard *s, const char *folder, int number, bool write, stru
     *s = (struct shard){0};
     shard_name(s->name, number);
     s->file = path_join(folder, s->name);
-    struct stat st;
-    int rc;
-    if (stat(s->file, &st)) {
-        rc = shard_error(e, s, "cannot open", errno);
-    } else if (!S_ISREG(st.st_mode)) {
-        rc = error_set(e, "%s: not a regular file", s->name);
-    } else if (st.st_size < SMALLEST_FILE) {
-        rc = error_set(e, "%s: not an LMDB file (%lld bytes)", s->name, (long long)st.st_size);
-    } else if ((rc = open_shard_env(s, write))) {
-        rc = shard_error(e, s, "cannot open", rc);
-    } else if ((rc = check_file_size(s, e)) == 0) {
-        int dead;
-        if (write && (rc = mdb_reader_check(s->env, &dead)))
-            rc = shard_error(e, s, "cannot clear its reader table", rc);
-        else
-            rc = open_databases(s, e);
-    }
-    if (rc)
+    int status = open_file(s, write, e);
+    if (status == 0)
+        status = check_file_size(s, e);
+    int dead, code = status == 0 && write ? mdb_reader_check(s->env, &dead) : 0;
+    if (code != 0)
+        status = shard_error(e, s, "cannot clear its reader table", code);
+    if (status == 0)
+        status = open_databases(s, e);
+    if (status != 0)
         shard_close(s);
-    return rc;
+    return status;
 }
 
 void shard_close(struct shard *s)
@@ -416,16 +424,16 @@ void shard_close(struct shard *s)
 
 static int fill_new_env(struct shard *s, size_t map_size)
 {
-    int rc = mdb_env_set_mapsize(s->env, map_size);
+    int code = mdb_env_set_mapsize(s->env, map_size);
     MDB_txn *txn;
-    if (rc || (rc = mdb_txn_begin(s->env, NULL, 0, &txn)))
-        return rc;
-    if ((rc = mdb_dbi_open(txn, "samples", MDB_CREATE, &s->samples)) ||
-        (rc = mdb_dbi_open(txn, "paths", MDB_CREATE, &s->paths)) ||
-        (rc = mdb_dbi_open(txn, "meta", MDB_CREATE, &s->meta)) ||
-        (rc = shard_put_meta(s, txn, &(struct latent_statistics){0}, false))) {
+    if (code != 0 || (code = mdb_txn_begin(s->env, NULL, 0, &txn)) != 0)
+        return code;
+    if ((code = mdb_dbi_open(txn, "samples", MDB_CREATE, &s->samples)) != 0 ||
+        (code = mdb_dbi_open(txn, "paths", MDB_CREATE, &s->paths)) != 0 ||
+        (code = mdb_dbi_open(txn, "meta", MDB_CREATE, &s->meta)) != 0 ||
+        (code = shard_put_meta(s, txn, &(struct latent_statistics){0}, false)) != 0) {
         mdb_txn_abort(txn);
-        return rc;
+        return code;
     }
     return mdb_txn_commit(txn);
 }
@@ -439,27 +447,27 @@ int shard_create(const char *folder, int number, const struct shard_info *info, 
     shard_name(s.name, number);
     char *name = xasprintf(".%s.new", s.name), *temporary = path_join(folder, name);
     s.file = path_join(folder, s.name);
-    unlink(temporary); /* what a killed writer left */
-    int rc = open_env(&s.env, temporary, MDB_NOLOCK);
-    if (rc == EMFILE && raise_file_limit())
-        rc = open_env(&s.env, temporary, MDB_NOLOCK);
-    if (rc == 0) {
-        rc = fill_new_env(&s, map_size);
+    unlink(temporary); /* left by a killed writer */
+    int code = open_env(&s.env, temporary, MDB_NOLOCK);
+    if (code == EMFILE && raise_file_limit())
+        code = open_env(&s.env, temporary, MDB_NOLOCK);
+    if (code == 0) {
+        code = fill_new_env(&s, map_size);
         mdb_env_close(s.env);
     }
     int folder_fd = -1;
-    if (rc == 0 &&
-        (rename(temporary, s.file) ||
-         (folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 || fsync(folder_fd)))
-        rc = errno;
+    if (code == 0 && (rename(temporary, s.file) != 0 ||
+                      (folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
+                      fsync(folder_fd) != 0))
+        code = errno;
     if (folder_fd >= 0)
         close(folder_fd);
-    if (rc) {
-        shard_error(e, &s, "cannot create", rc);
+    if (code != 0) {
+        shard_error(e, &s, "cannot create", code);
         unlink(temporary);
     }
     free(s.file);
     free(temporary);
     free(name);
-    return rc ? -1 : 0;
+    return code != 0 ? -1 : 0;
 }

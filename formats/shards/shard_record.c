@@ -10,9 +10,9 @@
 #include "formats/text/utf8.h"
 #include "formats/weights/safetensors.h"
 
-/* Level 3: F16 latents hardly compress, the frame is there for its checksum. */
+/* F16 latents hardly compress; the frame is used for its checksum. */
 #define ZSTD_LEVEL 3
-/* A blob is the tensors plus a header with a path; a longer one is not ours. */
+/* The most that a header, which holds a path, can add to the tensors of a blob. */
 #define HEADER_SLACK 200000
 
 size_t shard_latent_count(const struct shard_info *i)
@@ -60,7 +60,7 @@ static int check_embed_norm(double square, struct error *e)
 {
     double norm = sqrt(square);
     if (!(fabs(norm - 1) <= 0.01))
-        return error_set(e, "embed of norm %g, not 1", norm);
+        return error_set(e, "embedding norm is %g, not 1", norm);
     return 0;
 }
 
@@ -76,7 +76,7 @@ int shard_item_check(const struct shard_item *item, const struct shard_info *i, 
     double square = 0;
     for (int j = 0; j < i->embed_size; j++) {
         if (!isfinite(item->embed[j]))
-            return error_set(e, "non-finite embed");
+            return error_set(e, "non-finite embedding");
         square += (double)item->embed[j] * item->embed[j];
     }
     return check_embed_norm(square, e);
@@ -114,19 +114,19 @@ static int compress(uint8_t **frame, size_t *size, ZSTD_CCtx *zstd, const uint8_
 {
     size_t bound = ZSTD_compressBound(blob_size);
     *frame = xmalloc(bound);
-    size_t rc = ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
-    if (!ZSTD_isError(rc))
-        rc = ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL);
-    if (!ZSTD_isError(rc))
-        rc = ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 1);
-    if (!ZSTD_isError(rc))
-        rc = ZSTD_compress2(zstd, *frame, bound, blob, blob_size);
-    if (ZSTD_isError(rc)) {
+    size_t code = ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
+    if (!ZSTD_isError(code))
+        code = ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL);
+    if (!ZSTD_isError(code))
+        code = ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 1);
+    if (!ZSTD_isError(code))
+        code = ZSTD_compress2(zstd, *frame, bound, blob, blob_size);
+    if (ZSTD_isError(code)) {
         free(*frame);
         *frame = NULL;
-        return error_set(e, "cannot compress: %s", ZSTD_getErrorName(rc));
+        return error_set(e, "cannot compress: %s", ZSTD_getErrorName(code));
     }
-    *size = rc;
+    *size = code;
     return 0;
 }
 
@@ -148,19 +148,19 @@ int shard_frame_make(uint8_t **frame, size_t *size, uint16_t *moments_f16, void 
     safetensors_declare(s, "embed", i->embed_dtype, 1, embed_shape);
     uint8_t *blob = NULL;
     size_t blob_size;
-    int rc = safetensors_append(s, moments_f16, n * sizeof *moments_f16, e);
-    if (rc == 0)
-        rc = safetensors_append(s, embed, d * dtype_size(i->embed_dtype), e);
-    if (rc == 0)
-        rc = safetensors_take(s, &blob, &blob_size, e);
+    int status = safetensors_append(s, moments_f16, n * sizeof *moments_f16, e);
+    if (status == 0)
+        status = safetensors_append(s, embed, d * dtype_size(i->embed_dtype), e);
+    if (status == 0)
+        status = safetensors_take(s, &blob, &blob_size, e);
     else
         safetensors_abandon(s);
     free(embed);
-    if (rc == 0) {
-        rc = compress(frame, size, zstd, blob, blob_size, e);
+    if (status == 0) {
+        status = compress(frame, size, zstd, blob, blob_size, e);
         free(blob);
     }
-    return rc;
+    return status;
 }
 
 void shard_record_init(struct shard_record *r)
@@ -178,7 +178,7 @@ void shard_record_release(struct shard_record *r)
     *r = (struct shard_record){0};
 }
 
-/* RFC 8878: bit 2 of the byte behind the magic number says that a checksum follows. */
+/* RFC 8878: bit 2 of the byte after the magic number is the checksum flag. */
 static bool frame_has_checksum(const MDB_val *frame)
 {
     return frame->mv_size > 4 && ((const uint8_t *)frame->mv_data)[4] >> 2 & 1;
@@ -189,24 +189,25 @@ static int decompress(struct shard_record *r, const MDB_val *frame, const struct
 {
     unsigned long long size = ZSTD_getFrameContentSize(frame->mv_data, frame->mv_size);
     if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN)
-        return error_set(e, "not a zstd frame with its content size");
+        return error_set(e, "not a zstd frame with a content size");
     if (!frame_has_checksum(frame))
         return error_set(e, "zstd frame without checksum");
     size_t limit = 4 * shard_latent_count(i) + (size_t)i->embed_size * dtype_size(i->embed_dtype) +
                    HEADER_SLACK;
     if (size > limit)
-        return error_set(e, "record of %llu bytes, at most %zu expected", size, limit);
+        return error_set(e, "record of %llu bytes exceeds the expected maximum of %zu", size,
+                         limit);
     if (size > r->blob_capacity) {
         r->blob = xrealloc((void *)r->blob, (size_t)size);
         r->blob_capacity = (size_t)size;
     }
-    size_t rc = ZSTD_decompressDCtx(r->zstd, (void *)r->blob, r->blob_capacity, frame->mv_data,
-                                    frame->mv_size);
-    if (ZSTD_isError(rc))
-        return error_set(e, "damaged zstd frame: %s", ZSTD_getErrorName(rc));
-    if (rc != size)
-        return error_set(e, "zstd frame of %zu bytes, %llu announced", rc, size);
-    r->blob_size = rc;
+    size_t code = ZSTD_decompressDCtx(r->zstd, (void *)r->blob, r->blob_capacity, frame->mv_data,
+                                      frame->mv_size);
+    if (ZSTD_isError(code))
+        return error_set(e, "damaged zstd frame: %s", ZSTD_getErrorName(code));
+    if (code != size)
+        return error_set(e, "zstd frame holds %zu bytes, not the declared %llu", code, size);
+    r->blob_size = code;
     return 0;
 }
 
@@ -220,7 +221,7 @@ static int find_tensor(const void **data, const struct weights *w, const char *n
     for (int i = 0; fits && i < ndim; i++)
         fits = t->shape[i] == shape[i];
     if (!fits)
-        return error_set(e, "'%s' has another type or shape than the store's", name);
+        return error_set(e, "type or shape of '%s' does not match the store", name);
     if (!t->contiguous)
         return error_set(e, "'%s' is misaligned", name);
     *data = t->data;
@@ -233,12 +234,12 @@ static int parse_size(int *value, const struct weights *w, const char *key, stru
     char *end;
     long v = text ? strtol(text, &end, 10) : 0;
     if (!text || *end || v < 1 || v > INT32_MAX)
-        return error_set(e, "metadata '%s' is %s", key, text ? "not a size" : "missing");
+        return error_set(e, "metadata '%s' is %s", key, text ? "not a valid size" : "missing");
     *value = (int)v;
     return 0;
 }
 
-static int hex_digit(char c)
+static int lower_hex_digit(char c)
 {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
@@ -256,7 +257,7 @@ static int parse_path(struct shard_record *r, const struct weights *w, struct er
     }
     size_t digits = strlen(hex), n = digits / 2;
     for (size_t i = 0; i < n; i++) {
-        int high = hex_digit(hex[2 * i]), low = hex_digit(hex[2 * i + 1]);
+        int high = lower_hex_digit(hex[2 * i]), low = lower_hex_digit(hex[2 * i + 1]);
         if (digits % 2 || high < 0 || low < 0 || high + low == 0)
             return error_set(e, "metadata 'path_bytes' is not hexadecimal");
         r->path_buffer[i] = (char)(high << 4 | low);
@@ -273,10 +274,10 @@ static int parse_blob(struct shard_record *r, const struct weights *w, const str
     int64_t moments_shape[] = {2 * i->latent_channels, i->latent_height, i->latent_width};
     int64_t embed_shape[] = {i->embed_size};
     const void *moments, *embed;
-    if (find_tensor(&moments, w, "moments", DTYPE_F16, 3, moments_shape, e) ||
-        find_tensor(&embed, w, "embed", i->embed_dtype, 1, embed_shape, e) ||
-        parse_size(&r->width, w, "width", e) || parse_size(&r->height, w, "height", e) ||
-        parse_path(r, w, e))
+    if (find_tensor(&moments, w, "moments", DTYPE_F16, 3, moments_shape, e) != 0 ||
+        find_tensor(&embed, w, "embed", i->embed_dtype, 1, embed_shape, e) != 0 ||
+        parse_size(&r->width, w, "width", e) != 0 || parse_size(&r->height, w, "height", e) != 0 ||
+        parse_path(r, w, e) != 0)
         return -1;
     r->moments = moments;
     r->embed = embed;
@@ -286,14 +287,14 @@ static int parse_blob(struct shard_record *r, const struct weights *w, const str
 int shard_frame_read(struct shard_record *r, const MDB_val *frame, const struct shard_info *i,
                      struct error *e)
 {
-    if (decompress(r, frame, i, e))
+    if (decompress(r, frame, i, e) != 0)
         return -1;
     struct weights *w;
-    if (weights_open_memory(&w, r->blob, r->blob_size, e))
+    if (weights_open_memory(&w, r->blob, r->blob_size, e) != 0)
         return -1;
-    int rc = parse_blob(r, w, i, e);
+    int status = parse_blob(r, w, i, e);
     weights_close(w);
-    return rc;
+    return status;
 }
 
 int shard_record_check_values(const struct shard_record *r, const struct shard_info *i,
@@ -309,7 +310,7 @@ int shard_record_check_values(const struct shard_record *r, const struct shard_i
         dtype_to_f32(&x, i->embed_dtype, (const uint8_t *)r->embed + j * dtype_size(i->embed_dtype),
                      1);
         if (!isfinite(x))
-            return error_set(e, "non-finite embed");
+            return error_set(e, "non-finite embedding");
         square += (double)x * x;
     }
     return check_embed_norm(square, e);

@@ -1,5 +1,6 @@
 #include "formats/shards/shard_store.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -9,9 +10,8 @@
 
 struct shard_store {
     struct shard *shards;
-    int64_t
-        *first; /* index in the store of each shard's record 0; one more than there are shards */
     int count;
+    int64_t *first; /* [count + 1]: the index in the store of each shard's record 0; the total */
 };
 
 static int check_model(const char *what, const struct shard_model *a, const struct shard_model *b,
@@ -26,8 +26,8 @@ static int check_model(const char *what, const struct shard_model *a, const stru
 
 int shard_info_check(const struct shard_info *a, const struct shard_info *b, struct error *e)
 {
-    if (check_model("autoencoder", &a->autoencoder, &b->autoencoder, e) ||
-        check_model("CLOOB", &a->cloob, &b->cloob, e))
+    if (check_model("autoencoder", &a->autoencoder, &b->autoencoder, e) != 0 ||
+        check_model("CLOOB", &a->cloob, &b->cloob, e) != 0)
         return -1;
     if (a->image_height != b->image_height || a->image_width != b->image_width) {
         return error_set(e, "made with images of %dx%d, not %dx%d", a->image_height, a->image_width,
@@ -44,9 +44,10 @@ int shard_info_check(const struct shard_info *a, const struct shard_info *b, str
                          b->latent_width);
     }
     if (a->embed_size != b->embed_size)
-        return error_set(e, "made with embeds of %d numbers, not %d", a->embed_size, b->embed_size);
+        return error_set(e, "made with embeddings of size %d, not %d", a->embed_size,
+                         b->embed_size);
     if (a->embed_dtype != b->embed_dtype) {
-        return error_set(e, "made with embeds in %s, not %s", dtype_name(a->embed_dtype),
+        return error_set(e, "made with %s embeddings, not %s", dtype_name(a->embed_dtype),
                          dtype_name(b->embed_dtype));
     }
     return 0;
@@ -56,28 +57,29 @@ static int open_shards(struct shard_store *s, const char *folder, struct error *
 {
     int shards;
     char *foreign;
-    if (shard_folder_list(folder, &shards, &foreign, e)) {
+    if (shard_folder_list(folder, &shards, &foreign, e) != 0) {
         free(foreign);
         return -1;
     }
     if (shards == 0) {
-        error_set(e, foreign ? "holds no shards, but '%s'" : "holds no shards", foreign);
+        error_set(e, foreign ? "no shards in the folder, but '%s'" : "no shards in the folder",
+                  foreign);
         free(foreign);
         return -1;
     }
     if (foreign) {
-        warn("'%s/%s' is not part of a shard store and is ignored", folder, foreign);
+        warn("ignoring '%s/%s': not part of a shard store", folder, foreign);
         free(foreign);
     }
     s->shards = xcalloc((size_t)shards, sizeof *s->shards);
     s->first = xcalloc((size_t)shards + 1, sizeof *s->first);
     for (int i = 0; i < shards; i++) {
         struct shard *shard = &s->shards[i];
-        if (shard_open(shard, folder, i, false, e))
+        if (shard_open(shard, folder, i, false, e) != 0)
             return -1;
         s->count++;
         s->first[i + 1] = s->first[i] + shard->count;
-        if (i > 0 && shard_info_check(&shard->info, &s->shards[0].info, e))
+        if (i > 0 && shard_info_check(&shard->info, &s->shards[0].info, e) != 0)
             return error_prefix(e, "%s differs from %s", shard->name, s->shards[0].name);
     }
     return 0;
@@ -86,7 +88,7 @@ static int open_shards(struct shard_store *s, const char *folder, struct error *
 int shard_store_open(struct shard_store **out, const char *folder, struct error *e)
 {
     struct shard_store *s = xcalloc(1, sizeof *s);
-    if (open_shards(s, folder, e)) {
+    if (open_shards(s, folder, e) != 0) {
         shard_store_close(s);
         return -1;
     }
@@ -140,7 +142,7 @@ struct shard_summary shard_store_shard(const struct shard_store *s, int shard)
     return (struct shard_summary){
         .name = x->name,
         .count = x->count,
-        .bytes = stat(x->file, &st) ? 0 : (uint64_t)st.st_size,
+        .bytes = stat(x->file, &st) != 0 ? 0 : (uint64_t)st.st_size,
         .finished = x->finished,
     };
 }
@@ -165,15 +167,17 @@ int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *
     int64_t within;
     struct shard *shard = &s->shards[shard_store_locate(s, index, &within)];
     MDB_txn *txn;
-    int rc = shard_txn_begin(shard, false, &txn);
-    if (rc)
-        return shard_error(e, shard, "cannot read", rc);
+    int code = shard_txn_begin(shard, false, &txn);
+    if (code != 0)
+        return shard_error(e, shard, "cannot read", code);
     uint8_t key_bytes[8];
     shard_put_be64(key_bytes, (uint64_t)within);
     MDB_val key = {.mv_size = sizeof key_bytes, .mv_data = key_bytes}, frame;
-    rc = mdb_get(txn, shard->samples, &key, &frame);
-    rc = rc ? error_set(e, "%s", rc == MDB_NOTFOUND ? "no such record" : mdb_strerror(rc))
-            : shard_frame_read(r, &frame, &shard->info, e);
+    code = mdb_get(txn, shard->samples, &key, &frame);
+    int status =
+        code == 0
+            ? shard_frame_read(r, &frame, &shard->info, e)
+            : error_set(e, "%s", code == MDB_NOTFOUND ? "no such record" : mdb_strerror(code));
     mdb_txn_abort(txn);
-    return rc ? error_prefix(e, "%s, index %lld", shard->name, (long long)within) : 0;
+    return status != 0 ? error_prefix(e, "%s, index %" PRId64, shard->name, within) : 0;
 }

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -7,7 +8,7 @@
 #include "common/base/message.h"
 #include "formats/shards/shard_internal.h"
 
-/* What a running sum may differ from one taken afresh: rounding only. */
+/* A running sum may differ from one computed from scratch by rounding only. */
 #define STATISTICS_TOLERANCE 1e-6
 
 struct verifier {
@@ -15,7 +16,7 @@ struct verifier {
     void (*progress)(void *arg, int64_t done, int64_t total);
     void *arg;
     int64_t problems, records, total;
-    bool unread; /* a record of this shard was not readable: its sums cannot be compared */
+    bool unread; /* a record of this shard was unreadable, so its statistics cannot be compared */
     struct path_set seen;
 };
 
@@ -31,36 +32,35 @@ __attribute__((format(printf, 2, 3))) static void report(struct verifier *v, con
     v->problem(v->arg, text);
 }
 
-/* One record: its frame, values and entry among the paths. */
+/* Checks one record: its frame, its values, and its entry in the paths. */
 static void check_record(struct verifier *v, struct shard *s, MDB_txn *txn, int64_t index,
                          const MDB_val *frame, struct shard_record *r,
                          struct latent_statistics *statistics)
 {
     struct error e;
-    long long at = index;
-    if (shard_frame_read(r, frame, &s->info, &e)) {
-        report(v, "%s, index %lld: %s", s->name, at, e.text);
+    if (shard_frame_read(r, frame, &s->info, &e) != 0) {
+        report(v, "%s, index %" PRId64 ": %s", s->name, index, e.text);
         v->unread = true;
         return;
     }
     latent_statistics_add(statistics, &s->info, r->moments, 1);
-    if (shard_record_check_values(r, &s->info, &e))
-        report(v, "%s, index %lld ('%s'): %s", s->name, at, r->path, e.text);
+    if (shard_record_check_values(r, &s->info, &e) != 0)
+        report(v, "%s, index %" PRId64 " ('%s'): %s", s->name, index, r->path, e.text);
     uint8_t path[PATH_KEY_SIZE];
     path_key(path, r->path);
     if (!path_set_add(&v->seen, path))
-        report(v, "%s, index %lld: path '%s' is twice in the store", s->name, at, r->path);
+        report(v, "%s, index %" PRId64 ": duplicate path '%s'", s->name, index, r->path);
     MDB_val key = {.mv_size = PATH_KEY_SIZE, .mv_data = path}, value;
     struct shard_path_value found;
-    int rc = mdb_get(txn, s->paths, &key, &value);
-    if (rc) {
-        report(v, "%s, index %lld: its path '%s' is not among the paths: %s", s->name, at, r->path,
-               mdb_strerror(rc));
+    int code = mdb_get(txn, s->paths, &key, &value);
+    if (code != 0) {
+        report(v, "%s, index %" PRId64 ": path '%s' is missing from the paths: %s", s->name, index,
+               r->path, mdb_strerror(code));
     } else if (!shard_path_value_parse(&found, &value)) {
-        report(v, "%s, index %lld: damaged entry among the paths", s->name, at);
+        report(v, "%s, index %" PRId64 ": damaged entry in the paths", s->name, index);
     } else if (found.index != index) {
-        report(v, "%s, index %lld: the paths have '%s' at index %lld", s->name, at, r->path,
-               (long long)found.index);
+        report(v, "%s, index %" PRId64 ": the paths list '%s' at index %" PRId64, s->name, index,
+               r->path, found.index);
     }
 }
 
@@ -71,16 +71,16 @@ static void check_samples(struct verifier *v, struct shard *s, MDB_txn *txn, MDB
     shard_record_init(&r);
     MDB_val key, frame;
     int64_t expected = 0;
-    int rc;
-    while ((rc = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
+    int code;
+    while ((code = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
         if (key.mv_size != 8) {
-            report(v, "%s: a key of %zu bytes among the samples", s->name, key.mv_size);
+            report(v, "%s: key of %zu bytes in the samples", s->name, key.mv_size);
             continue;
         }
         int64_t index = (int64_t)shard_get_be64(key.mv_data);
         if (index != expected) {
-            report(v, "%s, index %lld: index %lld was expected", s->name, (long long)index,
-                   (long long)expected);
+            report(v, "%s, index %" PRId64 ": index %" PRId64 " was expected", s->name, index,
+                   expected);
         }
         expected = index + 1;
         check_record(v, s, txn, index, &frame, &r, statistics);
@@ -88,21 +88,22 @@ static void check_samples(struct verifier *v, struct shard *s, MDB_txn *txn, MDB
         if (v->progress)
             v->progress(v->arg, v->records, v->total);
     }
-    if (rc != MDB_NOTFOUND)
-        report(v, "%s: cannot read its samples: %s", s->name, mdb_strerror(rc));
+    if (code != MDB_NOTFOUND)
+        report(v, "%s: cannot read its samples: %s", s->name, mdb_strerror(code));
     shard_record_release(&r);
 }
 
-/* Every sample was found among the paths: with as many of the one as of the other, every path has
- * its sample. */
+/* check_record has found every sample in the paths. If their numbers are equal, every path has a
+ * sample, too. */
 static void check_counts(struct verifier *v, struct shard *s, MDB_txn *txn,
                          const struct latent_statistics *statistics)
 {
     MDB_stat samples, paths;
-    int rc = mdb_stat(txn, s->samples, &samples);
-    rc = rc ? rc : mdb_stat(txn, s->paths, &paths);
-    if (rc) {
-        report(v, "%s: cannot read: %s", s->name, mdb_strerror(rc));
+    int code = mdb_stat(txn, s->samples, &samples);
+    if (code == 0)
+        code = mdb_stat(txn, s->paths, &paths);
+    if (code != 0) {
+        report(v, "%s: cannot read: %s", s->name, mdb_strerror(code));
         return;
     }
     if (samples.ms_entries != paths.ms_entries)
@@ -110,14 +111,15 @@ static void check_counts(struct verifier *v, struct shard *s, MDB_txn *txn,
     const struct latent_statistics *stored = &s->statistics;
     double count = (double)samples.ms_entries * (double)shard_latent_count(&s->info);
     if (stored->count != count) {
-        report(v, "%s: statistics over %.0f latent elements, %.0f are there", s->name,
+        report(v, "%s: statistics cover %.0f latent elements, but the shard has %.0f", s->name,
                stored->count, count);
     } else if (!v->unread && (!(fabs(stored->mean - statistics->mean) <=
                                 STATISTICS_TOLERANCE * (1 + sqrt(statistics->mean_square))) ||
                               !(fabs(stored->mean_square - statistics->mean_square) <=
                                 STATISTICS_TOLERANCE * (1 + statistics->mean_square)))) {
-        report(v, "%s: statistics mean %g, mean square %g; its records have %g, %g", s->name,
-               stored->mean, stored->mean_square, statistics->mean, statistics->mean_square);
+        report(v, "%s: statistics: mean %g, mean square %g, but the records have %g and %g",
+               s->name, stored->mean, stored->mean_square, statistics->mean,
+               statistics->mean_square);
     }
 }
 
@@ -125,18 +127,19 @@ static void check_shard(struct verifier *v, struct shard *s)
 {
     MDB_txn *txn;
     MDB_cursor *cursor;
-    int rc = shard_txn_begin(s, false, &txn);
-    if (rc) {
-        report(v, "%s: cannot read: %s", s->name, mdb_strerror(rc));
+    int code = shard_txn_begin(s, false, &txn);
+    if (code != 0) {
+        report(v, "%s: cannot read: %s", s->name, mdb_strerror(code));
         return;
     }
     struct latent_statistics statistics = {0};
     struct error e;
     v->unread = false;
-    if (shard_read_state(s, txn, &e)) { /* again: a writer may have gone on since opening */
+    /* Again: a writer may have added records since opening. */
+    if (shard_read_state(s, txn, &e) != 0) {
         report(v, "%s", e.text);
-    } else if ((rc = mdb_cursor_open(txn, s->samples, &cursor))) {
-        report(v, "%s: cannot read: %s", s->name, mdb_strerror(rc));
+    } else if ((code = mdb_cursor_open(txn, s->samples, &cursor)) != 0) {
+        report(v, "%s: cannot read: %s", s->name, mdb_strerror(code));
     } else {
         check_samples(v, s, txn, cursor, &statistics);
         mdb_cursor_close(cursor);
@@ -158,7 +161,7 @@ static void check_shards(struct verifier *v, const char *folder, int count)
             continue;
         }
         v->total += shards[i].count;
-        if (first && shard_info_check(&shards[i].info, &first->info, &e))
+        if (first && shard_info_check(&shards[i].info, &first->info, &e) != 0)
             report(v, "%s differs from %s: %s", shards[i].name, first->name, e.text);
         first = first ? first : &shards[i];
     }
@@ -181,13 +184,13 @@ int64_t shard_store_verify(const char *folder, void (*problem)(void *arg, const 
     int count;
     char *foreign;
     path_set_init(&v.seen);
-    if (shard_folder_list(folder, &count, &foreign, &e)) {
+    if (shard_folder_list(folder, &count, &foreign, &e) != 0) {
         report(&v, "%s", e.text);
     } else {
         if (foreign)
             report(&v, "'%s' is not part of a shard store", foreign);
         if (count == 0)
-            report(&v, "the folder holds no shards");
+            report(&v, "no shards in the folder");
         check_shards(&v, folder, count);
     }
     free(foreign);

@@ -17,20 +17,20 @@
 
 struct shard_writer {
     char *folder;
-    int folder_fd; /* holds the flock that keeps a second writer out */
+    int folder_fd; /* holds the flock that excludes a second writer */
     struct shard_info info;
     int64_t shard_size;
     size_t map_size;
     ZSTD_CCtx *zstd;
 
-    pthread_mutex_t mutex; /* guards the rest: lookups against puts, which remap and add shards */
+    pthread_mutex_t mutex; /* guards what follows: a put remaps and adds shards during lookups */
     struct shard *shards;
     int count;
-    int last_hit;    /* a rerun finds its paths in order: where the previous lookup found its own */
-    bool unfinished; /* this run has put something, and the last shard says so */
+    int last_hit;    /* the shard of the last path found: a rerun looks paths up in order */
+    bool unfinished; /* this run has put records, and the last shard is marked unfinished */
 };
 
-/* Where an item of a batch goes, and what is written there. */
+/* Where an item of a batch is stored, and its bytes. */
 struct placement {
     int shard;
     int64_t index;
@@ -46,7 +46,7 @@ static int lock_folder(struct shard_writer *w, struct error *e)
     w->folder_fd = open(w->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (w->folder_fd < 0)
         return error_errno(e, "cannot open the folder");
-    if (flock(w->folder_fd, LOCK_EX | LOCK_NB)) {
+    if (flock(w->folder_fd, LOCK_EX | LOCK_NB) != 0) {
         return errno == EWOULDBLOCK ? error_set(e, "another program is writing to it")
                                     : error_errno(e, "cannot lock the folder");
     }
@@ -63,26 +63,26 @@ static int open_existing(struct shard_writer *w, struct error *e)
 {
     int shards;
     char *foreign;
-    if (shard_folder_list(w->folder, &shards, &foreign, e)) {
+    if (shard_folder_list(w->folder, &shards, &foreign, e) != 0) {
         free(foreign);
         return -1;
     }
     if (foreign && shards == 0) {
-        error_set(e, "the folder holds '%s' and no shards: a new store wants an empty one",
+        error_set(e, "the folder holds '%s' but no shards; a new store needs an empty folder",
                   foreign);
         free(foreign);
         return -1;
     }
     if (foreign) {
-        warn("'%s/%s' is not part of a shard store and is ignored", w->folder, foreign);
+        warn("ignoring '%s/%s': not part of a shard store", w->folder, foreign);
         free(foreign);
     }
     for (int i = 0; i < shards; i++) {
         struct shard *s = add_slot(w);
-        if (shard_open(s, w->folder, i, true, e))
+        if (shard_open(s, w->folder, i, true, e) != 0)
             return -1;
         w->count++;
-        if (shard_info_check(&s->info, &w->info, e))
+        if (shard_info_check(&s->info, &w->info, e) != 0)
             return error_prefix(e, "%s", s->name);
     }
     return 0;
@@ -91,7 +91,7 @@ static int open_existing(struct shard_writer *w, struct error *e)
 int shard_writer_open(struct shard_writer **out, const char *folder, const struct shard_info *info,
                       const struct shard_writer_options *options, struct error *e)
 {
-    if (make_directories(folder, e))
+    if (make_directories(folder, e) != 0)
         return -1;
     struct shard_writer *w = xcalloc(1, sizeof *w);
     w->folder = xstrdup(folder);
@@ -102,7 +102,7 @@ int shard_writer_open(struct shard_writer **out, const char *folder, const struc
     w->zstd = ZSTD_createCCtx();
     CHECK(w->zstd && w->shard_size > 0);
     pthread_mutex_init(&w->mutex, NULL);
-    if (lock_folder(w, e) || open_existing(w, e)) {
+    if (lock_folder(w, e) != 0 || open_existing(w, e) != 0) {
         shard_writer_close(w);
         return -1;
     }
@@ -125,7 +125,7 @@ void shard_writer_close(struct shard_writer *w)
     free(w);
 }
 
-/* The shard that has the path, or -1 (not in the store) or -2 (error). */
+/* Returns the shard that has the path, -1 (not in the store) or -2 (error). */
 static int find_path(struct shard_writer *w, const uint8_t path[PATH_KEY_SIZE],
                      struct shard_path_value *found, struct error *e)
 {
@@ -134,22 +134,23 @@ static int find_path(struct shard_writer *w, const uint8_t path[PATH_KEY_SIZE],
         int number = (w->last_hit + i) % w->count;
         struct shard *s = &w->shards[number];
         MDB_txn *txn;
-        int rc = shard_txn_begin(s, false, &txn);
-        if (rc == 0) {
-            rc = mdb_get(txn, s->paths, &key, &value);
-            bool good = rc || (shard_path_value_parse(found, &value) && found->index < s->count);
+        int code = shard_txn_begin(s, false, &txn);
+        if (code == 0) {
+            code = mdb_get(txn, s->paths, &key, &value);
+            bool good =
+                code != 0 || (shard_path_value_parse(found, &value) && found->index < s->count);
             mdb_txn_abort(txn);
             if (!good) {
-                error_set(e, "%s: damaged entry among its paths", s->name);
+                error_set(e, "%s: damaged entry in its paths", s->name);
                 return -2;
             }
         }
-        if (rc == 0) {
+        if (code == 0) {
             w->last_hit = number;
             return number;
         }
-        if (rc != MDB_NOTFOUND) {
-            shard_error(e, s, "cannot look up a path", rc);
+        if (code != MDB_NOTFOUND) {
+            shard_error(e, s, "cannot look up a path", code);
             return -2;
         }
     }
@@ -173,7 +174,7 @@ int shard_writer_lookup(struct shard_writer *w, const char *path, int64_t size, 
     return 0;
 }
 
-/* Decides where each item goes: into its old place, or behind the last record. */
+/* Decides where each item is stored: in place of its old record, or after the last record. */
 static int place(struct shard_writer *w, struct placement *p, int n, struct error *e)
 {
     int shard = w->count - 1;
@@ -199,44 +200,44 @@ static int place(struct shard_writer *w, struct placement *p, int n, struct erro
     return 0;
 }
 
-/* Statistics of all records that can be read, but one. */
+/* Computes the statistics of all readable records but one. */
 static int recount(struct shard *s, MDB_txn *txn, const MDB_val *except,
                    struct latent_statistics *statistics, struct shard_record *r, struct error *e)
 {
     MDB_cursor *cursor;
     MDB_val key, frame;
     struct error unreadable;
-    int rc = mdb_cursor_open(txn, s->samples, &cursor);
-    if (rc)
-        return shard_error(e, s, "cannot read", rc);
+    int code = mdb_cursor_open(txn, s->samples, &cursor);
+    if (code != 0)
+        return shard_error(e, s, "cannot read", code);
     *statistics = (struct latent_statistics){0};
-    while ((rc = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
-        bool is_it = key.mv_size == except->mv_size &&
-                     memcmp(key.mv_data, except->mv_data, key.mv_size) == 0;
-        if (!is_it && shard_frame_read(r, &frame, &s->info, &unreadable) == 0)
+    while ((code = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
+        bool excepted = key.mv_size == except->mv_size &&
+                        memcmp(key.mv_data, except->mv_data, key.mv_size) == 0;
+        if (!excepted && shard_frame_read(r, &frame, &s->info, &unreadable) == 0)
             latent_statistics_add(statistics, &s->info, r->moments, 1);
     }
     mdb_cursor_close(cursor);
-    return rc == MDB_NOTFOUND ? 0 : shard_error(e, s, "cannot read", rc);
+    return code == MDB_NOTFOUND ? 0 : shard_error(e, s, "cannot read", code);
 }
 
-/* Takes the contribution of a record that is about to be replaced out of the statistics; where it
- * is damaged, so that nobody knows what that was, they are taken afresh. */
+/* Subtracts the contribution of a record that is about to be replaced from the statistics. If the
+ * record is damaged, so that its contribution is unknown, recomputes them from all others. */
 static int forget_old(struct shard *s, MDB_txn *txn, MDB_val *key, struct latent_statistics *st,
                       struct error *e)
 {
     MDB_val frame;
-    int rc = mdb_get(txn, s->samples, key, &frame);
-    if (rc)
-        return shard_error(e, s, "cannot read a record to be replaced", rc);
+    int status = 0, code = mdb_get(txn, s->samples, key, &frame);
+    if (code != 0)
+        return shard_error(e, s, "cannot read the record to replace", code);
     struct shard_record r;
     shard_record_init(&r);
     if (shard_frame_read(&r, &frame, &s->info, e) == 0)
         latent_statistics_add(st, &s->info, r.moments, -1);
     else
-        rc = recount(s, txn, key, st, &r, e);
+        status = recount(s, txn, key, st, &r, e);
     shard_record_release(&r);
-    return rc;
+    return status;
 }
 
 /* Returns LMDB's code, or -1 with e filled. */
@@ -247,67 +248,66 @@ static int put_one(struct shard *s, MDB_txn *txn, const struct shard_item *item,
     shard_put_be64(index, (uint64_t)p->index);
     MDB_val key = {.mv_size = sizeof index, .mv_data = index};
     MDB_val frame = {.mv_size = p->frame_size, .mv_data = p->frame};
-    if (p->replaces && forget_old(s, txn, &key, statistics, e))
+    if (p->replaces && forget_old(s, txn, &key, statistics, e) != 0)
         return -1;
-    int rc = mdb_put(txn, s->samples, &key, &frame, p->replaces ? 0 : MDB_APPEND);
-    if (rc)
-        return rc;
+    int code = mdb_put(txn, s->samples, &key, &frame, p->replaces ? 0 : MDB_APPEND);
+    if (code != 0)
+        return code;
     shard_path_value_pack(entry, &(struct shard_path_value){item->size, item->mtime_ns, p->index});
     MDB_val path = {.mv_size = PATH_KEY_SIZE, .mv_data = (void *)p->key};
     MDB_val value = {.mv_size = sizeof entry, .mv_data = entry};
-    rc = mdb_put(txn, s->paths, &path, &value, p->replaces ? 0 : MDB_NOOVERWRITE);
-    if (rc == 0)
+    code = mdb_put(txn, s->paths, &path, &value, p->replaces ? 0 : MDB_NOOVERWRITE);
+    if (code == 0)
         latent_statistics_add(statistics, &s->info, p->moments, 1);
-    return rc;
+    return code;
 }
 
-/* One attempt at one transaction: the items placed in this shard, and its meta record. Returns
- * LMDB's code, or -1 with e filled. The shard's fields change only when it has been committed. */
+/* Attempts one transaction with the items placed in this shard and its meta record. Returns LMDB's
+ * code, or -1 with e filled. The shard's fields change only after the commit. */
 static int try_commit(struct shard *s, int number, const struct shard_item *items,
                       const struct placement *p, int n, bool finished, struct error *e)
 {
     MDB_txn *txn;
-    int rc = shard_txn_begin(s, true, &txn);
-    if (rc)
-        return rc;
+    int code = shard_txn_begin(s, true, &txn);
+    if (code != 0)
+        return code;
     struct latent_statistics statistics = s->statistics;
     int64_t count = s->count;
-    for (int i = 0; rc == 0 && i < n; i++) {
+    for (int i = 0; code == 0 && i < n; i++) {
         if (p[i].shard == number) {
-            rc = put_one(s, txn, &items[i], &p[i], &statistics, e);
+            code = put_one(s, txn, &items[i], &p[i], &statistics, e);
             count += !p[i].replaces;
         }
     }
-    if (rc == 0)
-        rc = shard_put_meta(s, txn, &statistics, finished);
-    if (rc) {
+    if (code == 0)
+        code = shard_put_meta(s, txn, &statistics, finished);
+    if (code != 0) {
         mdb_txn_abort(txn);
-        return rc;
+        return code;
     }
-    rc = mdb_txn_commit(txn);
-    if (rc == 0) {
+    code = mdb_txn_commit(txn);
+    if (code == 0) {
         s->statistics = statistics;
         s->count = count;
         s->finished = finished;
     }
-    return rc;
+    return code;
 }
 
 static int commit(struct shard *s, int number, const struct shard_item *items,
                   const struct placement *p, int n, bool finished, struct error *e)
 {
     for (;;) {
-        int rc = try_commit(s, number, items, p, n, finished, e);
-        if (rc == MDB_MAP_FULL) {
-            if (shard_grow_map(s, e))
+        int code = try_commit(s, number, items, p, n, finished, e);
+        if (code == MDB_MAP_FULL) {
+            if (shard_grow_map(s, e) != 0)
                 return -1;
-        } else if (rc == MDB_KEYEXIST) {
-            return error_set(e, "%s: a path is twice in one batch, or its keys are damaged",
-                             s->name);
-        } else if (rc == -1) {
+        } else if (code == MDB_KEYEXIST) {
+            return error_set(e, "%s: duplicate path in one batch, or damaged keys", s->name);
+        } else if (code == -1) {
             return -1;
         } else {
-            return rc ? shard_error(e, s, "cannot write", rc) : 0;
+            return code != 0 ? shard_error(e, s, "cannot write", code) : 0;
         }
     }
 }
@@ -315,8 +315,8 @@ static int commit(struct shard *s, int number, const struct shard_item *items,
 static int add_shard(struct shard_writer *w, struct error *e)
 {
     struct shard *s = add_slot(w);
-    if (shard_create(w->folder, w->count, &w->info, w->map_size, e) ||
-        shard_open(s, w->folder, w->count, true, e))
+    if (shard_create(w->folder, w->count, &w->info, w->map_size, e) != 0 ||
+        shard_open(s, w->folder, w->count, true, e) != 0)
         return -1;
     int previous = w->count++ - 1;
     return previous < 0 ? 0 : commit(&w->shards[previous], previous, NULL, NULL, 0, true, e);
@@ -327,7 +327,7 @@ static int put_placed(struct shard_writer *w, const struct shard_item *items,
 {
     int last = w->count - 1, highest = last;
     if (!w->unfinished && last >= 0 && w->shards[last].finished &&
-        commit(&w->shards[last], last, NULL, NULL, 0, false, e))
+        commit(&w->shards[last], last, NULL, NULL, 0, false, e) != 0)
         return -1;
     w->unfinished = true;
     for (int i = 0; i < n; i++)
@@ -338,10 +338,10 @@ static int put_placed(struct shard_writer *w, const struct shard_item *items,
             touched |= p[i].shard == number;
         if (!touched)
             continue;
-        if (number == w->count && add_shard(w, e))
+        if (number == w->count && add_shard(w, e) != 0)
             return -1;
         struct shard *s = &w->shards[number];
-        if (commit(s, number, items, p, n, s->finished, e))
+        if (commit(s, number, items, p, n, s->finished, e) != 0)
             return -1;
     }
     return 0;
@@ -352,40 +352,40 @@ int shard_writer_put(struct shard_writer *w, const struct shard_item *items, int
     struct placement *p = xcalloc((size_t)n, sizeof *p);
     size_t moments = 2 * shard_latent_count(&w->info);
     uint16_t *f16 = xmalloc((size_t)n * moments * sizeof *f16);
-    int rc = 0;
-    for (int i = 0; rc == 0 && i < n; i++) {
+    int status = 0;
+    for (int i = 0; status == 0 && i < n; i++) {
         path_key(p[i].key, items[i].path);
         p[i].moments = f16 + (size_t)i * moments;
-        rc = shard_item_check(&items[i], &w->info, e);
-        if (rc == 0) {
-            rc = shard_frame_make(&p[i].frame, &p[i].frame_size, p[i].moments, w->zstd, &items[i],
-                                  &w->info, e);
+        status = shard_item_check(&items[i], &w->info, e);
+        if (status == 0) {
+            status = shard_frame_make(&p[i].frame, &p[i].frame_size, p[i].moments, w->zstd,
+                                      &items[i], &w->info, e);
         }
-        if (rc)
+        if (status != 0)
             error_prefix(e, "'%s'", items[i].path);
     }
-    if (rc == 0) {
+    if (status == 0) {
         pthread_mutex_lock(&w->mutex);
-        rc = place(w, p, n, e);
-        if (rc == 0)
-            rc = put_placed(w, items, p, n, e);
+        status = place(w, p, n, e);
+        if (status == 0)
+            status = put_placed(w, items, p, n, e);
         pthread_mutex_unlock(&w->mutex);
     }
     for (int i = 0; i < n; i++)
         free(p[i].frame);
     free(p);
     free(f16);
-    return rc;
+    return status;
 }
 
 int shard_writer_finish(struct shard_writer *w, struct error *e)
 {
     pthread_mutex_lock(&w->mutex);
-    int last = w->count - 1, rc = 0;
+    int last = w->count - 1, status = 0;
     if (last >= 0 && !w->shards[last].finished)
-        rc = commit(&w->shards[last], last, NULL, NULL, 0, true, e);
+        status = commit(&w->shards[last], last, NULL, NULL, 0, true, e);
     pthread_mutex_unlock(&w->mutex);
-    return rc;
+    return status;
 }
 
 const struct shard_info *shard_writer_info(const struct shard_writer *w)

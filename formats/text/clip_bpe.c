@@ -1,5 +1,6 @@
 #include "formats/text/clip_bpe.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,14 +15,14 @@
 enum {
     BYTES = 256,
     FIRST_MERGE = 2 * BYTES, /* bytes, bytes that end a word, merges, start, end */
-    SLOTS = 1 << 17,         /* of either hash table: at most 38% full */
+    SLOTS = 1 << 17,         /* per hash table: at most 38% full */
 };
 
 struct clip_bpe {
     int32_t vocabulary;
     uint16_t id_of_byte[BYTES];
-    /* Open addressing; key: left id << 16 | right id. No pair is 0: ids of merges begin with two.
-     */
+    /* Open addressing; key: left id << 16 | right id. merged is 0 in free slots: a merge has an id
+     * of at least FIRST_MERGE. */
     struct pair {
         uint32_t key, merged;
     } pairs[SLOTS];
@@ -32,8 +33,8 @@ static bool is_printable_byte(int b)
     return (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xFF && b != 0xAD);
 }
 
-/* Bytes that print have the first ids, the others follow; in the merge table byte b is written as
- * the character b, or as U+0100 + k when it is the k-th that does not print. */
+/* Printable bytes have the first ids; the others follow. In the merge table, byte b is written as
+ * character b or, if it is the k-th nonprintable one, as U+0100 + k. */
 static void number_bytes(uint16_t *id_of_byte, uint32_t *character_of_byte)
 {
     uint16_t id = 0;
@@ -55,7 +56,7 @@ static uint32_t hash_pair(uint32_t key)
     return key * UINT32_C(0x9E3779B1) >> 15;
 }
 
-/* The slot of key, or the empty one where it belongs. */
+/* The slot that holds the pair, or the free slot for it. */
 static const struct pair *find_pair(const struct pair *pairs, uint32_t left, uint32_t right)
 {
     uint32_t key = left << 16 | right, slot = hash_pair(key);
@@ -64,7 +65,7 @@ static const struct pair *find_pair(const struct pair *pairs, uint32_t left, uin
     return &pairs[slot];
 }
 
-/* Symbols of the merge table by their spelling, while it is read. */
+/* The symbols of the merge table by spelling, needed only while the table is read. */
 struct symbol {
     const char *text;
     uint32_t length, id;
@@ -105,8 +106,8 @@ static void add_bytes(struct clip_bpe *b, struct symbol *symbols, char (*spellin
     }
 }
 
-/* Reads merges 0 .. count of the table; the blank of each line is squeezed out in place, so that
- * what it merges to can be found by later lines. */
+/* Reads the first `count` merges of the table. The space in each line is removed in place, so that
+ * later lines find the merged symbol. */
 static void add_merges(struct clip_bpe *b, struct symbol *symbols, char *table, char *end,
                        uint32_t count)
 {
@@ -132,7 +133,7 @@ static void add_merges(struct clip_bpe *b, struct symbol *symbols, char *table, 
 int clip_bpe_new(struct clip_bpe **out, int64_t vocabulary, struct error *e)
 {
     if (vocabulary < FIRST_MERGE + 2 || vocabulary > CLIP_BPE_VOCABULARY_MAX)
-        return error_set(e, "a vocabulary of %lld tokens, not %d to %d", (long long)vocabulary,
+        return error_set(e, "vocabulary of %" PRId64 " tokens is not in %d to %d", vocabulary,
                          FIRST_MERGE + 2, CLIP_BPE_VOCABULARY_MAX);
     size_t packed = (size_t)(embedded_clip_bpe_merges_end - embedded_clip_bpe_merges);
     unsigned long long size = ZSTD_getFrameContentSize(embedded_clip_bpe_merges, packed);
@@ -182,9 +183,9 @@ static void push_token(struct tokens *t, int32_t id)
     t->ids[t->count++] = id;
 }
 
-/* A word while it is merged: symbols in a list, and a heap of pairs by rank, then position. */
+/* A word being merged: a linked list of symbols, and a heap of pairs by rank, then position. */
 struct word {
-    uint32_t *symbol, *next, *previous; /* next of the last is length */
+    uint32_t *symbol, *next, *previous; /* next of the last symbol is length */
     uint64_t *heap;
     size_t length, heap_count;
 };
@@ -213,7 +214,7 @@ static uint64_t heap_pop(struct word *w)
     return top;
 }
 
-/* The id that the symbols at i and behind it merge to, or 0. */
+/* The id that the symbol at i and its successor merge to, or 0. */
 static uint32_t merge_at(const struct clip_bpe *b, const struct word *w, size_t i)
 {
     if (w->symbol[i] == MERGED_AWAY || w->next[i] == w->length)
@@ -228,8 +229,8 @@ static void offer_pair(const struct clip_bpe *b, struct word *w, size_t i)
         heap_push(w, (uint64_t)merged << 32 | i);
 }
 
-/* Merges the pair of lowest rank, leftmost first, until none is left. Entries of the heap whose
- * pair has changed since are passed over. */
+/* Repeatedly merges the leftmost pair of lowest rank until none is left. Skips heap entries whose
+ * pair has changed meanwhile. */
 static void merge_word(const struct clip_bpe *b, struct word *w)
 {
     for (size_t i = 0; i < w->length; i++)
@@ -258,7 +259,7 @@ static void encode_word(const struct clip_bpe *b, struct tokens *t, const uint32
     char *bytes = codepoints_encode(text, count, &n);
     uint32_t *lists = xmalloc(3 * n * sizeof *lists);
     struct word w = {.symbol = lists, .next = lists + n, .previous = lists + 2 * n, .length = n};
-    w.heap = xmalloc(3 * n * sizeof *w.heap); /* one for each pair, two for each merge */
+    w.heap = xmalloc(3 * n * sizeof *w.heap); /* one per pair, two per merge */
     CHECK(n > 0 && n < MERGED_AWAY);
     for (size_t i = 0; i < n; i++) {
         w.symbol[i] = b->id_of_byte[(unsigned char)bytes[i]] + (i + 1 == n ? BYTES : 0u);
@@ -293,7 +294,7 @@ static bool starts_with(const uint32_t *text, size_t count, const char *what)
     return !what[i];
 }
 
-/* The original's pattern ignores case, and U+017F, the long s, is a small letter whose capital is
+/* The original's pattern ignores case, so U+017F, the long s, matches s: both have the upper case
  * S. */
 static size_t contraction(const uint32_t *text, size_t count)
 {
@@ -304,14 +305,14 @@ static size_t contraction(const uint32_t *text, size_t count)
     return count > 1 && text[0] == '\'' && text[1] == 0x17F ? 2 : 0;
 }
 
-/* Blanks, and by accident U+0345: a mark, but one whose other case, the iota, is a letter, so that
- * neither of the original's classes has it. */
+/* White space, and by accident U+0345: a combining mark whose upper case, iota, is a letter, so
+ * that none of the original's character classes matches it. */
 static bool is_between_words(uint32_t c)
 {
     return codepoint_is_space(c) || c == 0x345;
 }
 
-/* The length of the word at text[0], which is not between words. */
+/* The length of the word that starts at text[0]. */
 static size_t word_length(const uint32_t *text, size_t count)
 {
     size_t n = contraction(text, count);

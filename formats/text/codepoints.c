@@ -35,8 +35,8 @@ void codepoints_append(struct codepoints *c, const uint32_t *from, size_t count)
     c->count += count;
 }
 
-/* One code point from 1 to 4 of `size` > 0 bytes; returns how many. The range of the second byte is
- * what excludes overlong forms, surrogates and values above U+10FFFF. */
+/* Decodes one code point from 1 to 4 of `size` > 0 bytes and returns their number. The range of the
+ * second byte excludes overlong forms, surrogates and values above U+10FFFF. */
 static size_t decode_one(uint32_t *codepoint, const unsigned char *s, size_t size)
 {
     unsigned char lead = s[0];

@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Text as a growing array of Unicode scalar values. All zero is an empty one. */
+/* Text as a growing array of Unicode scalar values. {0} is an empty one. */
 struct codepoints {
     uint32_t *at;
     size_t count, capacity;
@@ -14,9 +14,10 @@ void codepoints_release(struct codepoints *c);
 void codepoints_push(struct codepoints *c, uint32_t codepoint);
 void codepoints_append(struct codepoints *c, const uint32_t *from, size_t count);
 
-/* Appends UTF-8; each maximal part of an invalid sequence becomes U+FFFD, as Unicode recommends. */
+/* Appends UTF-8; each maximal part of an invalid sequence becomes one U+FFFD, as Unicode
+ * recommends. */
 void codepoints_decode(struct codepoints *c, const char *text, size_t size);
-/* Malloc'ed UTF-8 of count code points with one zero byte behind it. */
+/* Encodes count code points as UTF-8: malloc'ed, with a zero byte after the last of *size bytes. */
 char *codepoints_encode(const uint32_t *from, size_t count, size_t *size);
 
 #endif

@@ -1,6 +1,6 @@
 #include "formats/text/embedded.h"
 
-/* Paths are relative to where the compiler runs: the root, as for includes. */
+/* Paths are relative to the compiler's working directory: the root, as for includes. */
 #define EMBED(name, file)                                                                          \
     __asm__(".section .rodata\n"                                                                   \
             ".balign 16\n"                                                                         \

@@ -11,7 +11,7 @@
 #include "formats/text/embedded.h"
 
 #define REPLACEMENT     0xFFFD
-#define NAME_MAX_LENGTH 32 /* what is looked at after the ampersand, without the semicolon */
+#define NAME_MAX_LENGTH 32 /* characters examined after the ampersand, without the semicolon */
 
 struct entity {
     const char *name;
@@ -61,7 +61,7 @@ static const struct entity *find_entity(const struct name *n)
     return bsearch(n, entities, entity_count, sizeof *entities, compare_entity);
 }
 
-/* The longest name at the beginning of n, of at least two characters. */
+/* The longest name that is a prefix of n and has at least two characters. */
 static const struct entity *find_longest(struct name n)
 {
     const struct entity *e = NULL;
@@ -76,7 +76,7 @@ static bool is_digit(uint32_t c, int base)
            (base == 16 && ((c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F')));
 }
 
-/* What Windows-1252 has at 0x80 .. 0x9F; 0 where it has nothing. */
+/* Windows-1252 at 0x80 .. 0x9F; 0: undefined. */
 static const uint16_t windows_1252[32] = {
     0x20AC, 0,      0x201A, 0x0192, 0x201E, 0x2026, 0x2020, 0x2021, 0x02C6, 0x2030, 0x0160,
     0x2039, 0x0152, 0,      0x017D, 0,      0,      0x2018, 0x2019, 0x201C, 0x201D, 0x2022,
@@ -98,8 +98,8 @@ static void push_number(struct codepoints *out, uint32_t c)
         codepoints_push(out, c);
 }
 
-/* Reads `#123`, `#x1F` (s is behind the ampersand) without a semicolon; returns its length, 0 when
- * there are no digits. */
+/* Reads `#123` or `#x1F` at s, which follows the ampersand. Returns its length without a semicolon,
+ * 0 if there are no digits. */
 static size_t read_number(uint32_t *value, const uint32_t *s, size_t count)
 {
     int base = count > 1 && (s[1] == 'x' || s[1] == 'X') ? 16 : 10;
@@ -111,7 +111,7 @@ static size_t read_number(uint32_t *value, const uint32_t *s, size_t count)
     return i > first ? i : 0;
 }
 
-/* What html.unescape takes for a name: up to 32 characters that could be one, and a semicolon. */
+/* A name as html.unescape reads it: up to 32 possible characters, and an optional semicolon. */
 static struct name read_name(const uint32_t *s, size_t count)
 {
     struct name n = {.length = 0};
@@ -127,7 +127,7 @@ static struct name read_name(const uint32_t *s, size_t count)
     return n;
 }
 
-/* Reads what is behind an ampersand; returns how much of it was replaced. */
+/* Reads the text after an ampersand; returns the length of what was replaced. */
 static size_t unescape_one(struct codepoints *out, const uint32_t *s, size_t count)
 {
     uint32_t value;
@@ -159,7 +159,7 @@ void html_unescape(struct codepoints *out, const uint32_t *text, size_t count)
             i += unescape_one(out, text + i, count - i);
 }
 
-/* Capitals as Python's str.upper has them. */
+/* Python's str.upper. */
 static void push_upper(struct codepoints *out, uint32_t c)
 {
     static const struct {
@@ -177,7 +177,7 @@ static void push_upper(struct codepoints *out, uint32_t c)
     codepoints_push(out, (uint32_t)utf8proc_toupper((utf8proc_int32_t)c));
 }
 
-/* A name in capitals that HTML does not know, not even its beginning, but in small letters does. */
+/* Handles a name in capitals of which HTML defines no prefix, but the lower-case form. */
 static bool push_capital(struct codepoints *out, struct name n)
 {
     if (find_longest(n))
@@ -194,7 +194,7 @@ static bool push_capital(struct codepoints *out, struct name n)
     return e;
 }
 
-static size_t unescape_one_careful(struct codepoints *out, const uint32_t *s, size_t count)
+static size_t unescape_one_strict(struct codepoints *out, const uint32_t *s, size_t count)
 {
     const size_t longest = 24, number = count && s[0] == '#';
     size_t length = number;
@@ -205,7 +205,7 @@ static size_t unescape_one_careful(struct codepoints *out, const uint32_t *s, si
         return 0;
     if (number) {
         uint32_t value;
-        /* A semicolon must be consumed, not made. */
+        /* ftfy keeps a reference whose result contains a semicolon. */
         if (read_number(&value, s, count) != length || value == ';')
             return 0;
         push_number(out, value);
@@ -220,11 +220,11 @@ static size_t unescape_one_careful(struct codepoints *out, const uint32_t *s, si
     return length + 1;
 }
 
-void html_unescape_careful(struct codepoints *out, const uint32_t *text, size_t count)
+void html_unescape_strict(struct codepoints *out, const uint32_t *text, size_t count)
 {
     pthread_once(&entities_once, index_entities);
     for (size_t i = 0; i < count; i++) {
-        size_t used = text[i] == '&' ? unescape_one_careful(out, text + i + 1, count - i - 1) : 0;
+        size_t used = text[i] == '&' ? unescape_one_strict(out, text + i + 1, count - i - 1) : 0;
         if (used)
             i += used;
         else

@@ -14,7 +14,7 @@ bool codepoint_is_space(uint32_t c)
            c == 0x202F || c == 0x205F || c == 0x3000;
 }
 
-/* Appends what utf8proc makes of text with these options; text itself should that fail. */
+/* Appends text as mapped by utf8proc with these options, or unchanged if that fails. */
 static void map_with_utf8proc(struct codepoints *out, const uint32_t *text, size_t count,
                               utf8proc_option_t options)
 {
@@ -31,7 +31,7 @@ static void map_with_utf8proc(struct codepoints *out, const uint32_t *text, size
     free(utf8);
 }
 
-/* Nothing below U+0300 is changed by NFC. */
+/* NFC changes nothing below U+0300. */
 static void append_nfc(struct codepoints *out, const uint32_t *text, size_t count)
 {
     size_t plain = 0;
@@ -43,8 +43,8 @@ static void append_nfc(struct codepoints *out, const uint32_t *text, size_t coun
         map_with_utf8proc(out, text, count, UTF8PROC_STABLE | UTF8PROC_COMPOSE);
 }
 
-/* Single characters that are two or three Latin letters: typographic ligatures, and digraphs that
- * old encodings had. */
+/* The letters of a character that stands for two or three: typographic ligatures, and digraphs from
+ * old encodings. */
 static const uint16_t *ligature(uint32_t c)
 {
     static const uint16_t table[][4] = {
@@ -67,7 +67,7 @@ static bool is_unwanted_control(uint32_t c)
            (c >= 0x206A && c <= 0x206F) || c == 0xFEFF || (c >= 0xFFF9 && c <= 0xFFFC);
 }
 
-/* Each character by itself: C1 controls, ligatures, widths, quotes, line breaks. */
+/* Fixes a single character: C1 controls, ligatures, widths, quotes, line breaks. */
 static void push_fixed(struct codepoints *out, uint32_t c)
 {
     c = codepoint_from_windows_1252(c);
@@ -89,7 +89,7 @@ static void push_fixed(struct codepoints *out, uint32_t c)
         codepoints_push(out, c);
 }
 
-/* The length of `ESC [ digits and semicolons letter` at s, else 0. */
+/* The length of `ESC [ digits and semicolons letter` at s, or 0. */
 static size_t terminal_escape(const uint32_t *s, size_t count)
 {
     size_t i = 2;
@@ -124,7 +124,7 @@ static void fix_once(struct codepoints *out, const struct codepoints *line, bool
 {
     struct codepoints raw = {0}, fixed = {0};
     if (unescape)
-        html_unescape_careful(&raw, line->at, line->count);
+        html_unescape_strict(&raw, line->at, line->count);
     else
         codepoints_append(&raw, line->at, line->count);
     for (size_t i = 0; i < raw.count; i++) {
@@ -194,7 +194,7 @@ static bool is_cased(uint32_t c)
            (c >= 0x2160 && c <= 0x217F);
 }
 
-/* Marks and signs that stand in or behind a word without ending it. */
+/* Marks and signs inside or after a word that do not end it. */
 static bool is_case_ignorable(uint32_t c)
 {
     utf8proc_category_t k = category(c);
@@ -204,7 +204,8 @@ static bool is_case_ignorable(uint32_t c)
            c == 0x2019 || c == 0x2024 || c == 0x2027;
 }
 
-/* A capital sigma behind a cased letter and not before one ends a word (Unicode's Final_Sigma). */
+/* Whether a capital sigma ends a word: after a cased letter and not before one (Unicode's
+ * Final_Sigma). */
 static bool is_final_sigma(const uint32_t *text, size_t count, size_t at)
 {
     size_t i = at;
@@ -217,10 +218,11 @@ static bool is_final_sigma(const uint32_t *text, size_t count, size_t at)
     return i == count || !is_cased(text[i]);
 }
 
-void codepoints_lower(struct codepoints *out, const uint32_t *text, size_t count)
+/* Python's str.lower. */
+static void codepoints_lower(struct codepoints *out, const uint32_t *text, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        if (text[i] == 0x130) { /* the only capital that becomes two characters */
+        if (text[i] == 0x130) { /* the only one whose lower case has two characters */
             codepoints_push(out, 'i');
             codepoints_push(out, 0x307);
         } else if (text[i] == 0x3A3) {

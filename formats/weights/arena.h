@@ -3,16 +3,16 @@
 
 #include <stddef.h>
 
-/* Memory that is given back all at once: what a parsed file is made of. Zero-initialise to start.
- */
+/* Memory that is freed all at once, for the parts of a parsed file. Initialize with {0}. */
 struct arena {
     struct arena_block *blocks;
     unsigned char *next;
     size_t left;
 };
 
-void *arena_allocate(struct arena *a, size_t size); /* aligned to 16, uninitialised, never NULL */
-/* size bytes of text and a zero behind them. */
+/* Aligned to 16 bytes, uninitialized, never NULL. */
+void *arena_allocate(struct arena *a, size_t size);
+/* Copies size bytes and appends a zero byte. */
 char *arena_text(struct arena *a, const void *text, size_t size);
 void arena_release(struct arena *a);
 

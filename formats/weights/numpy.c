@@ -1,9 +1,9 @@
 #include <string.h>
 
-#include "formats/weights/weights_pickle.h"
+#include "formats/weights/pickle_values.h"
 
-/* numpy arrays as numpy.ndarray.__reduce__ and __reduce_ex__ write them, alone (haiku parameters)
- * or inside jax arrays. */
+/* numpy arrays as pickled by numpy.ndarray.__reduce__ and __reduce_ex__, on their own (haiku
+ * parameters) or inside jax arrays. */
 
 static bool is_numpy(const struct pickle_value *f, const char *name)
 {
@@ -13,7 +13,7 @@ static bool is_numpy(const struct pickle_value *f, const char *name)
            pickle_is_global(f, "numpy._core.numeric", name);
 }
 
-/* numpy.dtype('f4', False, True) with state (3, '<', ...); bfloat16 is a class of its own. */
+/* numpy.dtype('f4', False, True) with state (3, '<', ...); bfloat16 is a separate class. */
 static bool numpy_dtype(const struct pickle_value *v, enum dtype *dtype, bool *big_endian)
 {
     static const struct {
@@ -49,12 +49,12 @@ static bool numpy_dtype(const struct pickle_value *v, enum dtype *dtype, bool *b
     return false;
 }
 
-/* Latin-1 text that pickle holds as UTF-8, two bytes for what was one from 128 on. */
+/* Decodes Latin-1 text that the pickle stores as UTF-8, with two bytes for each from 128 up. */
 static int decode_latin1(struct pickle_source *s, struct pickle_string text,
                          struct pickle_string *bytes, struct error *e)
 {
     if (text.size > s->copy_budget)
-        return error_set(e, "more text than the file holds");
+        return error_set(e, "text expands to more than the size of the file");
     s->copy_budget -= text.size;
     uint8_t *out = arena_allocate(&s->w->arena, text.size);
     const uint8_t *p = (const uint8_t *)text.bytes, *end = p + text.size;
@@ -73,16 +73,16 @@ static int decode_latin1(struct pickle_source *s, struct pickle_string text,
     return 0;
 }
 
-/* An array's bytes: as they are, or, below protocol 3, _codecs.encode(text, 'latin1'), which is
- * decoded once: v then becomes plain bytes. */
+/* An array's bytes, stored as they are or, below protocol 3, as _codecs.encode(text, 'latin1').
+ * Such text is decoded only once: v then becomes plain bytes. */
 static int array_bytes(struct pickle_source *s, struct pickle_value *v, struct pickle_string *bytes,
                        struct error *e)
 {
     if (v->kind == PICKLE_OBJECT && pickle_is_global(v->object.callable, "_codecs", "encode")) {
         const struct pickle_value *text = pickle_item(v->object.arguments, 0);
         if (!text || text->kind != PICKLE_TEXT)
-            return error_set(e, "no bytes");
-        if (decode_latin1(s, text->string, bytes, e))
+            return error_set(e, "no array data");
+        if (decode_latin1(s, text->string, bytes, e) != 0)
             return -1;
         v->kind = PICKLE_BYTES;
         v->string = *bytes;
@@ -93,7 +93,7 @@ static int array_bytes(struct pickle_source *s, struct pickle_value *v, struct p
         return 0;
     }
     if (v->kind != PICKLE_BYTES)
-        return error_set(e, "no bytes");
+        return error_set(e, "no array data");
     *bytes = v->string;
     return 0;
 }
@@ -108,7 +108,7 @@ static void set_column_major(struct weight *t)
     weight_update_contiguous(t);
 }
 
-/* Of an array in row-major order, the view numpy.transpose(axes) is. */
+/* Turns a row-major array into the view numpy.transpose(axes). */
 static int transpose(struct weight *t, const struct pickle_value *axes, struct error *e)
 {
     struct weight from = *t;
@@ -116,10 +116,10 @@ static int transpose(struct weight *t, const struct pickle_value *axes, struct e
     int count;
     unsigned seen = 0;
     if (!pickle_sizes(axes, order, &count) || count != t->ndim)
-        return error_set(e, "unusable order of axes");
+        return error_set(e, "invalid order of axes");
     for (int i = 0; i < count; i++) {
         if (order[i] >= count || (seen & 1u << order[i]))
-            return error_set(e, "unusable order of axes");
+            return error_set(e, "invalid order of axes");
         seen |= 1u << order[i];
         t->shape[i] = from.shape[order[i]];
         t->stride[i] = from.stride[order[i]];
@@ -137,20 +137,20 @@ static enum tensor_result fill(struct pickle_source *s, const struct pickle_valu
     if (!numpy_dtype(dtype, &t->dtype, &big_endian) || !data || data->kind == PICKLE_LIST)
         return TENSOR_NOT_ONE; /* strings, records, objects */
     if (!pickle_sizes(shape, t->shape, &t->ndim)) {
-        error_set(e, "unusable shape");
+        error_set(e, "invalid shape");
         return TENSOR_BAD;
     }
-    if (array_bytes(s, data, &bytes, e))
+    if (array_bytes(s, data, &bytes, e) != 0)
         return TENSOR_BAD;
     int64_t expected = shape_bytes(t->ndim, t->shape, t->dtype);
     if (expected < 0 || (uint64_t)expected != bytes.size) {
-        error_set(e, "it has other bytes than its shape needs");
+        error_set(e, "size in bytes does not match the shape");
         return TENSOR_BAD;
     }
     t->data = bytes.bytes;
     size_t element = dtype_size(t->dtype);
     if (big_endian && !(t->data = byte_swapped(s, t->data, bytes.size / element, element))) {
-        error_set(e, "too big to swap its bytes");
+        error_set(e, "too large for byte swapping");
         return TENSOR_BAD;
     }
     if (column_major)
@@ -160,7 +160,7 @@ static enum tensor_result fill(struct pickle_source *s, const struct pickle_valu
     return TENSOR_FILLED;
 }
 
-/* State of _reconstruct(ndarray, (0,), b'b'): (version, shape, dtype, is_fortran, data). */
+/* The state of _reconstruct(ndarray, (0,), b'b'): (version, shape, dtype, is_fortran, data). */
 static enum tensor_result fill_from_state(struct pickle_source *s, const struct pickle_value *state,
                                           struct weight *t, struct error *e)
 {
@@ -173,18 +173,18 @@ static enum tensor_result fill_from_state(struct pickle_source *s, const struct 
                 t, e);
 }
 
-/* (buffer, dtype, shape, order) or, from numpy 2.3 on, also the axes of a transposed array, whose
- * order is 'K' and whose shape is the buffer's. */
+/* (buffer, dtype, shape, order). Since numpy 2.3 also the axes of a transposed array, whose order
+ * is 'K' and whose shape is that of the buffer. */
 static enum tensor_result fill_from_buffer(struct pickle_source *s, const struct pickle_value *a,
                                            struct weight *t, struct error *e)
 {
     const struct pickle_value *order = pickle_item(a, 3), *axes = pickle_item(a, 4);
     bool any_order = pickle_is_text(order, "K") && axes;
-    enum tensor_result result = fill(s, pickle_item(a, 2), pickle_item(a, 1), pickle_item(a, 0),
+    enum tensor_result filled = fill(s, pickle_item(a, 2), pickle_item(a, 1), pickle_item(a, 0),
                                      pickle_is_text(order, "F"), t, e);
-    if (result == TENSOR_FILLED && any_order && transpose(t, axes, e))
+    if (filled == TENSOR_FILLED && any_order && transpose(t, axes, e) != 0)
         return TENSOR_BAD;
-    return result;
+    return filled;
 }
 
 enum tensor_result numpy_tensor(struct pickle_source *s, struct pickle_value *v, struct weight *t,
@@ -207,16 +207,4 @@ enum tensor_result numpy_tensor(struct pickle_source *s, struct pickle_value *v,
         is_numpy(pickle_item(a, 0), "_reconstruct"))
         return fill_from_state(s, pickle_item(a, 2), t, e);
     return TENSOR_NOT_ONE;
-}
-
-int numpy_pickle_read(struct weights *w, const uint8_t *data, size_t size, struct error *e)
-{
-    struct pickle p;
-    if (pickle_read(&p, &w->arena, data, size, e))
-        return size >= 2 && data[0] == 0x80 && data[1] <= 5
-                   ? -1 /* a pickle, beyond doubt */
-                   : error_set(e, "not a weights file of a known kind");
-    struct pickle_source s = {.w = w, .copy_budget = size};
-    strcpy(w->format, "pickle");
-    return pickle_flatten(&s, p.root, e);
 }

@@ -5,13 +5,14 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "formats/text/utf8.h"
 
-#define NODES_MAX ((size_t)4 << 20)  /* values; a checkpoint of 2,000 tensors has some 50,000 */
-#define SLOTS_MAX ((size_t)16 << 20) /* places in lists, dictionaries, tuples */
+#define NODES_MAX ((size_t)4 << 20)  /* values; a checkpoint of 2,000 tensors has about 50,000 */
+#define SLOTS_MAX ((size_t)16 << 20) /* items in lists, dictionaries and tuples */
 #define STACK_MAX ((size_t)4 << 20)
 #define MEMO_MAX  ((uint64_t)4 << 20)
-#define LINE_MAX  ((size_t)1 << 12) /* of numbers and names that end with a newline */
+#define LINE_MAX  ((size_t)1 << 12) /* bytes of a number terminated by a newline */
 
 struct reader {
     struct arena *arena;
@@ -39,7 +40,7 @@ static int truncated(struct reader *r)
     return -1;
 }
 
-/* Arrays that grow by doubling; the caller has checked the limit on count. */
+/* Grows an array by doubling until index count fits; the caller has checked the limit. */
 static void *grown(void *array, size_t *capacity, size_t count, size_t element)
 {
     if (count < *capacity)
@@ -73,7 +74,7 @@ static int push(struct reader *r, struct pickle_value *v)
     return 0;
 }
 
-/* Nothing below the topmost mark can be popped. */
+/* Values below the topmost mark cannot be popped. */
 static size_t floor_of(const struct reader *r)
 {
     return r->mark_count ? r->marks[r->mark_count - 1] : 0;
@@ -106,7 +107,7 @@ static int push_mark(struct reader *r)
     return 0;
 }
 
-/* What lies above the topmost mark, which is removed; the values stay readable until a push. */
+/* Removes the topmost mark and the values above it, which stay readable until the next push. */
 static int pop_to_mark(struct reader *r, struct pickle_value ***items, size_t *count)
 {
     if (r->mark_count == 0)
@@ -160,7 +161,7 @@ static int push_marked(struct reader *r, enum pickle_kind kind)
 {
     struct pickle_value **items;
     size_t count;
-    if (pop_to_mark(r, &items, &count))
+    if (pop_to_mark(r, &items, &count) != 0)
         return -1;
     if (kind == PICKLE_DICT && count % 2 != 0)
         return bad(r, "a key without a value");
@@ -234,7 +235,7 @@ static const uint8_t *take(struct reader *r, uint64_t size)
     return p;
 }
 
-/* An unsigned little-endian number of 1, 2, 4 or 8 bytes. */
+/* Reads an unsigned little-endian number of 1, 2, 4 or 8 bytes. */
 static int take_number(struct reader *r, int bytes, uint64_t *value)
 {
     const uint8_t *p = take(r, (uint64_t)bytes);
@@ -250,7 +251,7 @@ static int push_counted(struct reader *r, enum pickle_kind kind, int count_bytes
 {
     uint64_t size;
     const uint8_t *p;
-    if (take_number(r, count_bytes, &size) || !(p = take(r, size)))
+    if (take_number(r, count_bytes, &size) != 0 || !(p = take(r, size)))
         return -1;
     return push_string(r, kind, p, (size_t)size);
 }
@@ -265,14 +266,14 @@ static int take_line(struct reader *r, struct pickle_string *line)
     return 0;
 }
 
-/* A line as zero-terminated text in a caller's buffer. */
+/* Reads a line as zero-terminated text into the caller's buffer. */
 static int take_short_line(struct reader *r, char text[LINE_MAX])
 {
     struct pickle_string line;
-    if (take_line(r, &line))
+    if (take_line(r, &line) != 0)
         return -1;
     if (line.size >= LINE_MAX || memchr(line.bytes, 0, line.size))
-        return bad(r, "a number expected");
+        return bad(r, "number expected");
     memcpy(text, line.bytes, line.size);
     text[line.size] = 0;
     return 0;
@@ -281,25 +282,25 @@ static int take_short_line(struct reader *r, char text[LINE_MAX])
 static int take_decimal(struct reader *r, int64_t *value)
 {
     char text[LINE_MAX], *end;
-    if (take_short_line(r, text))
+    if (take_short_line(r, text) != 0)
         return -1;
     errno = 0;
     *value = strtoll(text, &end, 10);
     if (*end == 'L')
         end++;
-    return errno || end == text || *end ? bad(r, "a number expected") : 0;
+    return errno || end == text || *end ? bad(r, "number expected") : 0;
 }
 
 static int read_int_line(struct reader *r)
 {
     if (r->end - r->at >= 3 && r->at[0] == '0' && r->at[2] == '\n' &&
-        (r->at[1] == '0' || r->at[1] == '1')) { /* how protocol 0 writes False and True */
+        (r->at[1] == '0' || r->at[1] == '1')) { /* False and True in protocol 0 */
         int64_t value = r->at[1] - '0';
         r->at += 3;
         return push_int(r, PICKLE_BOOL, value);
     }
     int64_t value;
-    return take_decimal(r, &value) ? -1 : push_int(r, PICKLE_INT, value);
+    return take_decimal(r, &value) != 0 ? -1 : push_int(r, PICKLE_INT, value);
 }
 
 static int read_long_line(struct reader *r)
@@ -307,21 +308,21 @@ static int read_long_line(struct reader *r)
     struct pickle_string line;
     int64_t value;
     const uint8_t *start = r->at;
-    if (take_line(r, &line))
+    if (take_line(r, &line) != 0)
         return -1;
-    if (line.size > 19) /* more than some 64-bit number has digits and a sign */
+    if (line.size > 19) /* may exceed 64 bits */
         return push_string(r, PICKLE_LONG, line.bytes, line.size);
     r->at = start;
-    return take_decimal(r, &value) ? -1 : push_int(r, PICKLE_INT, value);
+    return take_decimal(r, &value) != 0 ? -1 : push_int(r, PICKLE_INT, value);
 }
 
 static int read_float_line(struct reader *r)
 {
     char text[LINE_MAX], *end;
-    if (take_short_line(r, text))
+    if (take_short_line(r, text) != 0)
         return -1;
     double value = strtod(text, &end);
-    return end == text || *end ? bad(r, "a number expected") : push_float(r, value);
+    return end == text || *end ? bad(r, "number expected") : push_float(r, value);
 }
 
 static int read_binary_float(struct reader *r)
@@ -341,7 +342,7 @@ static int read_long(struct reader *r, int count_bytes)
 {
     uint64_t size, bits;
     const uint8_t *p;
-    if (take_number(r, count_bytes, &size) || !(p = take(r, size)))
+    if (take_number(r, count_bytes, &size) != 0 || !(p = take(r, size)))
         return -1;
     if (size > 8)
         return push_string(r, PICKLE_LONG, p, (size_t)size);
@@ -351,15 +352,7 @@ static int read_long(struct reader *r, int count_bytes)
     return push_int(r, PICKLE_INT, (int64_t)bits);
 }
 
-static int hex_digit(int c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-/* `digits` hexadecimal digits at p, or -1. */
+/* The value of `digits` hexadecimal digits at p, or -1. */
 static int64_t hex_number(const char *p, const char *end, int digits)
 {
     int64_t value = 0;
@@ -374,11 +367,11 @@ static int64_t hex_number(const char *p, const char *end, int digits)
     return value;
 }
 
-/* Protocol 0's 'V': Latin-1 in which only \uXXXX and \UXXXXXXXX are escapes. */
+/* Protocol 0's 'V': Latin-1 with the escapes \uXXXX and \UXXXXXXXX only. */
 static int read_unicode_line(struct reader *r)
 {
     struct pickle_string line;
-    if (take_line(r, &line))
+    if (take_line(r, &line) != 0)
         return -1;
     char *text = arena_allocate(r->arena, 2 * line.size + 1), *out = text;
     for (const char *p = line.bytes, *end = p + line.size; p < end;) {
@@ -401,13 +394,13 @@ static int read_string_line(struct reader *r)
 {
     static const char from[] = "\\'\"abfnrtv", to[] = "\\'\"\a\b\f\n\r\t\v";
     struct pickle_string line;
-    if (take_line(r, &line))
+    if (take_line(r, &line) != 0)
         return -1;
     const char *p = line.bytes, *end = p + line.size;
     while (end > p && (end[-1] == '\r' || end[-1] == ' '))
         end--;
     if (end - p < 2 || (*p != '\'' && *p != '"') || end[-1] != *p)
-        return bad(r, "a quoted string expected");
+        return bad(r, "quoted string expected");
     p++, end--;
     char *text = arena_allocate(r->arena, line.size), *out = text;
     while (p < end) {
@@ -436,7 +429,7 @@ static int memo_put(struct reader *r, uint64_t index)
     if (!v)
         return -1;
     if (index >= MEMO_MAX)
-        return bad(r, "memo index too big");
+        return bad(r, "memo index too large");
     size_t before = r->memo_capacity;
     r->memo = grown(r->memo, &r->memo_capacity, (size_t)index, sizeof *r->memo);
     memset(r->memo + before, 0, (r->memo_capacity - before) * sizeof *r->memo);
@@ -455,7 +448,7 @@ static int memo_get(struct reader *r, uint64_t index)
 static int memo_line(struct reader *r, int (*f)(struct reader *, uint64_t))
 {
     int64_t index;
-    if (take_decimal(r, &index))
+    if (take_decimal(r, &index) != 0)
         return -1;
     return index < 0 ? bad(r, "negative memo index") : f(r, (uint64_t)index);
 }
@@ -463,16 +456,16 @@ static int memo_line(struct reader *r, int (*f)(struct reader *, uint64_t))
 static int memo_binary(struct reader *r, int bytes, int (*f)(struct reader *, uint64_t))
 {
     uint64_t index;
-    return take_number(r, bytes, &index) ? -1 : f(r, index);
+    return take_number(r, bytes, &index) != 0 ? -1 : f(r, index);
 }
 
-/* Where APPEND(S) or SETITEM(S) put things: the value itself or an object's own list or dict. */
+/* The target of APPEND(S) or SETITEM(S): the value itself, or an object's list or dict. */
 static struct pickle_value *target(struct reader *r, struct pickle_value *v, enum pickle_kind kind)
 {
     if (!v || v->kind == kind)
         return v;
     if (v->kind != PICKLE_OBJECT) {
-        bad(r, "items for something that holds none");
+        bad(r, "items added to a value that has none");
         return NULL;
     }
     struct pickle_value **slot = kind == PICKLE_LIST ? &v->object.list : &v->object.dict;
@@ -494,7 +487,7 @@ static int add_marked(struct reader *r, enum pickle_kind kind)
 {
     struct pickle_value **items;
     size_t count;
-    return pop_to_mark(r, &items, &count) ? -1 : add_items(r, kind, items, count);
+    return pop_to_mark(r, &items, &count) != 0 ? -1 : add_items(r, kind, items, count);
 }
 
 static int add_popped(struct reader *r, enum pickle_kind kind, size_t count)
@@ -511,27 +504,27 @@ static int build(struct reader *r)
     if (!v)
         return -1;
     if (v->kind != PICKLE_OBJECT)
-        return bad(r, "state for something that is no object");
+        return bad(r, "state set on a value that is not an object");
     v->object.state = state;
     return 0;
 }
 
 static int call(struct reader *r, size_t extra)
 {
-    if (extra && !pop(r)) /* keyword arguments mean nothing to us */
+    if (extra && !pop(r)) /* keyword arguments are ignored */
         return -1;
     struct pickle_value *arguments = pop(r), *callable = arguments ? pop(r) : NULL;
     if (callable && arguments->kind != PICKLE_TUPLE)
-        return bad(r, "arguments that are no tuple");
+        return bad(r, "arguments are not a tuple");
     return push_object(r, callable, arguments);
 }
 
-/* The class lies right above the mark, its arguments follow. */
+/* The class is directly above the mark; its arguments follow. */
 static int call_marked(struct reader *r)
 {
     struct pickle_value **items;
     size_t count;
-    if (pop_to_mark(r, &items, &count))
+    if (pop_to_mark(r, &items, &count) != 0)
         return -1;
     if (count == 0)
         return bad(r, "no class");
@@ -542,7 +535,8 @@ static int call_marked(struct reader *r)
 static int read_global(struct reader *r)
 {
     struct pickle_string module, name;
-    return take_line(r, &module) || take_line(r, &name) ? -1 : push_global(r, module, name);
+    return take_line(r, &module) != 0 || take_line(r, &name) != 0 ? -1
+                                                                  : push_global(r, module, name);
 }
 
 static int instantiate(struct reader *r)
@@ -550,10 +544,11 @@ static int instantiate(struct reader *r)
     struct pickle_value **items, *arguments, *callable;
     struct pickle_string module, name;
     size_t count;
-    if (take_line(r, &module) || take_line(r, &name) || pop_to_mark(r, &items, &count))
+    if (take_line(r, &module) != 0 || take_line(r, &name) != 0 ||
+        pop_to_mark(r, &items, &count) != 0)
         return -1;
     arguments = sequence(r, PICKLE_TUPLE, items, count);
-    if (!arguments || push_global(r, module, name) || !(callable = pop(r)))
+    if (!arguments || push_global(r, module, name) != 0 || !(callable = pop(r)))
         return -1;
     return push_object(r, callable, arguments);
 }
@@ -564,14 +559,14 @@ static int stack_global(struct reader *r)
     if (!module)
         return -1;
     if (name->kind != PICKLE_TEXT || module->kind != PICKLE_TEXT)
-        return bad(r, "a name that is no text");
+        return bad(r, "name is not text");
     return push_global(r, module->string, name->string);
 }
 
 static int persistent_line(struct reader *r)
 {
     struct pickle_string line;
-    if (take_line(r, &line) || push_string(r, PICKLE_TEXT, line.bytes, line.size))
+    if (take_line(r, &line) != 0 || push_string(r, PICKLE_TEXT, line.bytes, line.size) != 0)
         return -1;
     return push_persistent(r, pop(r));
 }
@@ -598,24 +593,24 @@ static int drop_marked(struct reader *r)
 static int signed_int(struct reader *r)
 {
     uint64_t n;
-    return take_number(r, 4, &n) ? -1 : push_int(r, PICKLE_INT, (int32_t)(uint32_t)n);
+    return take_number(r, 4, &n) != 0 ? -1 : push_int(r, PICKLE_INT, (int32_t)(uint32_t)n);
 }
 
 static int unsigned_int(struct reader *r, int bytes)
 {
     uint64_t n;
-    return take_number(r, bytes, &n) ? -1 : push_int(r, PICKLE_INT, (int64_t)n);
+    return take_number(r, bytes, &n) != 0 ? -1 : push_int(r, PICKLE_INT, (int64_t)n);
 }
 
 static int protocol(struct reader *r)
 {
     uint64_t n;
-    if (take_number(r, 1, &n))
+    if (take_number(r, 1, &n) != 0)
         return -1;
-    return n > 5 ? error_set(r->e, "pickle protocol %d is not known", (int)n) : 0;
+    return n > 5 ? error_set(r->e, "unknown pickle protocol %d", (int)n) : 0;
 }
 
-/* One opcode; STOP is the caller's. */
+/* Executes one opcode; the caller handles STOP. */
 static int step(struct reader *r, uint8_t opcode)
 {
     switch (opcode) {
@@ -677,7 +672,7 @@ static int step(struct reader *r, uint8_t opcode)
     case 0x96: /* BYTEARRAY8 */
         return push_counted(r, PICKLE_BYTES, 8);
     case 0x97: /* NEXT_BUFFER */
-        return bad(r, "it keeps its buffers outside");
+        return bad(r, "its buffers are stored outside the pickle");
     case 0x98: /* READONLY_BUFFER */
         return top(r) ? 0 : -1;
 
@@ -745,8 +740,8 @@ static int step(struct reader *r, uint8_t opcode)
         return memo_binary(r, 1, memo_get);
     case 'j': /* LONG_BINGET */
         return memo_binary(r, 4, memo_get);
-    default: /* EXT1, EXT2, EXT4 name classes by numbers of one installation */
-        return bad(r, "an unknown opcode");
+    default: /* also EXT1, EXT2, EXT4: class numbers of one Python installation */
+        return bad(r, "unknown opcode");
     }
 }
 
@@ -756,7 +751,7 @@ static int run(struct reader *r)
         uint8_t opcode = *r->at++;
         if (opcode == '.')
             return r->depth == 0 || r->mark_count > 0 ? bad(r, "it ends without a value") : 0;
-        if (step(r, opcode))
+        if (step(r, opcode) != 0)
             return -1;
     }
     return truncated(r);
@@ -767,13 +762,13 @@ int pickle_read(struct pickle *p, struct arena *arena, const uint8_t *data, size
 {
     struct reader r = {.arena = arena, .start = data, .at = data, .end = data + size, .e = e};
     r.stack = grown(NULL, &r.stack_capacity, 0, sizeof *r.stack); /* never NULL */
-    int rc = run(&r);
-    if (rc == 0)
+    int status = run(&r);
+    if (status == 0)
         *p = (struct pickle){r.stack[r.depth - 1], r.last_persistent, (size_t)(r.at - data)};
     free(r.stack);
     free(r.marks);
     free(r.memo);
-    return rc;
+    return status;
 }
 
 static bool string_equals(struct pickle_string s, const char *text)

@@ -3,18 +3,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/text.h"
 #include "formats/text/utf8.h"
-#include "formats/weights/weights_build.h"
+#include "formats/weights/weights_readers.h"
 
-/* The header is JSON of one known form; a reader of just that is shorter than checking the tree of
- * a general one, and does not allocate per value. */
+/* The header is JSON of one known form. A parser for just that form is shorter than checking the
+ * tree of a general one, and it does not allocate per value. */
 struct scanner {
     struct weights *w;
     const uint8_t *at, *end;
     struct error *e;
 };
 
-#define NEST_MAX 16 /* of values under keys that we do not know */
+#define NEST_MAX 16 /* in values of unknown keys */
 
 static int bad(struct scanner *s, const char *what)
 {
@@ -46,13 +47,10 @@ static int expect(struct scanner *s, char c)
 static int hex4(struct scanner *s, uint32_t *code)
 {
     if (s->end - s->at < 4)
-        return bad(s, "unfinished escape");
+        return bad(s, "incomplete escape");
     *code = 0;
     for (int i = 0; i < 4; i++) {
-        int c = *s->at++, digit = c >= '0' && c <= '9'   ? c - '0'
-                                  : c >= 'a' && c <= 'f' ? c - 'a' + 10
-                                  : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                                         : -1;
+        int digit = hex_digit((char)*s->at++);
         if (digit < 0)
             return bad(s, "bad escape");
         *code = *code << 4 | (uint32_t)digit;
@@ -64,7 +62,7 @@ static int scan_escape(struct scanner *s, char **out)
 {
     static const char from[] = "\"\\/bfnrt", to[] = "\"\\/\b\f\n\r\t";
     if (s->at == s->end)
-        return bad(s, "unfinished escape");
+        return bad(s, "incomplete escape");
     char c = (char)*s->at++;
     const char *known = c ? strchr(from, c) : NULL;
     if (known) {
@@ -74,13 +72,13 @@ static int scan_escape(struct scanner *s, char **out)
     uint32_t code, low;
     if (c != 'u')
         return bad(s, "bad escape");
-    if (hex4(s, &code))
+    if (hex4(s, &code) != 0)
         return -1;
     if (code >= 0xd800 && code < 0xdc00) {
         if (s->end - s->at < 2 || s->at[0] != '\\' || s->at[1] != 'u')
             return bad(s, "half a surrogate pair");
         s->at += 2;
-        if (hex4(s, &low))
+        if (hex4(s, &low) != 0)
             return -1;
         if (low < 0xdc00 || low >= 0xe000)
             return bad(s, "half a surrogate pair");
@@ -89,30 +87,30 @@ static int scan_escape(struct scanner *s, char **out)
         return bad(s, "half a surrogate pair");
     }
     if (code == 0)
-        return bad(s, "a zero character in a string");
+        return bad(s, "zero character in a string");
     *out = utf8_put(*out, code);
     return 0;
 }
 
-/* Into the arena. Unescaped text is never longer than its source. */
+/* Copies to the arena. Unescaped text is never longer than its source. */
 static int scan_string(struct scanner *s, const char **text)
 {
-    if (expect(s, '"'))
+    if (expect(s, '"') != 0)
         return -1;
     const uint8_t *close = s->at;
     while (close < s->end && *close != '"')
         close += *close == '\\' && s->end - close > 1 ? 2 : 1;
     if (close >= s->end)
-        return bad(s, "unfinished string");
+        return bad(s, "unterminated string");
     char *out = arena_allocate(&s->w->arena, (size_t)(close - s->at) + 1);
     *text = out;
     while (s->at < close) {
         uint8_t c = *s->at++;
         if (c < 0x20)
-            return bad(s, "a control character in a string");
+            return bad(s, "control character in a string");
         if (c != '\\')
             *out++ = (char)c;
-        else if (scan_escape(s, &out))
+        else if (scan_escape(s, &out) != 0)
             return -1;
     }
     *out = 0;
@@ -128,29 +126,29 @@ static int scan_size(struct scanner *s, int64_t *value)
     for (; s->at < s->end && *s->at >= '0' && *s->at <= '9'; s->at++)
         if (__builtin_mul_overflow(*value, 10, value) ||
             __builtin_add_overflow(*value, *s->at - '0', value))
-            return bad(s, "a number out of range");
+            return bad(s, "number out of range");
     if (s->at == start)
-        return bad(s, "a whole number expected");
+        return bad(s, "whole number expected");
     return 0;
 }
 
 static int scan_sizes(struct scanner *s, int64_t *values, int most, int *count)
 {
     *count = 0;
-    if (expect(s, '['))
+    if (expect(s, '[') != 0)
         return -1;
     if (take(s, ']'))
         return 0;
     do {
         if (*count == most)
             return bad(s, "too many dimensions");
-        if (scan_size(s, &values[(*count)++]))
+        if (scan_size(s, &values[(*count)++]) != 0)
             return -1;
     } while (take(s, ','));
     return expect(s, ']');
 }
 
-/* Any value under a key that newer writers may add; closers[] is the stack of what is open. */
+/* Skips the value of a key that newer writers may add. closers is the stack of open brackets. */
 static int skip_value(struct scanner *s)
 {
     char closers[NEST_MAX];
@@ -159,10 +157,10 @@ static int skip_value(struct scanner *s)
         const char *ignored;
         skip_space(s);
         if (s->at == s->end)
-            return bad(s, "unfinished value");
+            return bad(s, "incomplete value");
         char c = (char)*s->at;
         if (c == '"') {
-            if (scan_string(s, &ignored))
+            if (scan_string(s, &ignored) != 0)
                 return -1;
         } else if (c == '{' || c == '[') {
             if (depth == NEST_MAX)
@@ -176,12 +174,12 @@ static int skip_value(struct scanner *s)
         } else if (strchr("+-.,:", c) || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
                    (c >= 'A' && c <= 'Z')) {
             if (depth == 0 && (c == ',' || c == ':'))
-                return bad(s, "a value expected");
+                return bad(s, "value expected");
             s->at++;
             while (depth == 0 && s->at < s->end && !strchr(",}] \t\r\n", *s->at))
                 s->at++;
         } else {
-            return bad(s, "a value expected");
+            return bad(s, "value expected");
         }
     } while (depth > 0);
     return 0;
@@ -189,20 +187,20 @@ static int skip_value(struct scanner *s)
 
 static int scan_metadata(struct scanner *s)
 {
-    if (expect(s, '{'))
+    if (expect(s, '{') != 0)
         return -1;
     if (take(s, '}'))
         return 0;
     do {
         const char *key, *value;
-        if (scan_string(s, &key) || expect(s, ':') || scan_string(s, &value))
+        if (scan_string(s, &key) != 0 || expect(s, ':') != 0 || scan_string(s, &value) != 0)
             return -1;
         weights_add_metadata(s->w, key, value);
     } while (take(s, ','));
     return expect(s, '}');
 }
 
-/* One entry; the offsets are left as numbers until all are known. */
+/* Data offsets, which are checked once all are known. */
 struct span {
     int64_t begin, end;
 };
@@ -213,41 +211,39 @@ static int scan_tensor(struct scanner *s, const char *name, struct span *span)
     bool has_dtype = false, has_shape = false, has_offsets = false, *seen;
     int64_t offsets[2];
     int count;
-    if (expect(s, '{'))
+    if (expect(s, '{') != 0)
         return -1;
     do {
         const char *key, *dtype;
-        if (scan_string(s, &key) || expect(s, ':'))
+        if (scan_string(s, &key) != 0 || expect(s, ':') != 0)
             return -1;
-        int rc;
+        int status;
         if (strcmp(key, "dtype") == 0) {
             seen = &has_dtype;
-            rc = scan_string(s, &dtype);
-            if (rc == 0 && !dtype_parse(&t->dtype, dtype))
-                return error_set(s->e,
-                                 "tensor '%.100s' has elements of type '%.20s', which is not "
-                                 "known",
-                                 name, dtype);
+            status = scan_string(s, &dtype);
+            if (status == 0 && !dtype_parse(&t->dtype, dtype))
+                return error_set(s->e, "tensor '%.100s' has the unknown element type '%.20s'", name,
+                                 dtype);
         } else if (strcmp(key, "shape") == 0) {
             seen = &has_shape;
-            rc = scan_sizes(s, t->shape, WEIGHT_MAX_DIMS, &t->ndim);
+            status = scan_sizes(s, t->shape, WEIGHT_MAX_DIMS, &t->ndim);
         } else if (strcmp(key, "data_offsets") == 0) {
             seen = &has_offsets;
-            rc = scan_sizes(s, offsets, 2, &count);
-            if (rc == 0 && count != 2)
+            status = scan_sizes(s, offsets, 2, &count);
+            if (status == 0 && count != 2)
                 return bad(s, "two data offsets expected");
         } else {
             seen = NULL;
-            rc = skip_value(s);
+            status = skip_value(s);
         }
-        if (rc)
+        if (status != 0)
             return -1;
         if (seen && *seen)
-            return bad(s, "a key given twice");
+            return bad(s, "duplicate key");
         if (seen)
             *seen = true;
     } while (take(s, ','));
-    if (expect(s, '}'))
+    if (expect(s, '}') != 0)
         return -1;
     if (!has_dtype || !has_shape || !has_offsets)
         return error_set(s->e, "tensor '%.100s' lacks dtype, shape or data_offsets", name);
@@ -263,7 +259,7 @@ static int compare_spans(const void *a, const void *b)
     return (x->end > y->end) - (x->end < y->end);
 }
 
-/* As the format demands: every tensor exactly as long as its shape, no holes, no overlaps. */
+/* The format requires that each tensor's data match its shape, without gaps or overlaps. */
 static int place(struct weights *w, struct span *spans, const uint8_t *data, size_t size,
                  struct error *e)
 {
@@ -273,7 +269,7 @@ static int place(struct weights *w, struct span *spans, const uint8_t *data, siz
         if (spans[i].begin > spans[i].end || (uint64_t)spans[i].end > size)
             return error_set(e, "tensor '%.100s' lies outside the file (truncated?)", t->name);
         if (bytes != spans[i].end - spans[i].begin)
-            return error_set(e, "tensor '%.100s' has other bytes than its shape needs", t->name);
+            return error_set(e, "tensor '%.100s': size in bytes does not match the shape", t->name);
         t->data = data + spans[i].begin;
         weight_set_row_major(t);
     }
@@ -282,15 +278,15 @@ static int place(struct weights *w, struct span *spans, const uint8_t *data, siz
     int64_t at = 0;
     for (int i = 0; i < w->count; i++) {
         if (spans[i].begin != at)
-            return error_set(e, "tensors overlap or leave holes");
+            return error_set(e, "tensors overlap or leave gaps");
         at = spans[i].end;
     }
     if ((uint64_t)at != size)
-        return error_set(e, "%zu bytes behind the last tensor", size - (size_t)at);
+        return error_set(e, "%zu extra bytes after the last tensor", size - (size_t)at);
     return 0;
 }
 
-bool safetensors_recognise(const uint8_t *data, size_t size)
+bool safetensors_recognize(const uint8_t *data, size_t size)
 {
     uint64_t header;
     if (size < 9 || data[8] != '{')
@@ -303,18 +299,18 @@ static int scan_header(struct scanner *s, struct span **spans)
 {
     int capacity = 0;
     bool metadata_seen = false;
-    if (expect(s, '{'))
+    if (expect(s, '{') != 0)
         return -1;
     if (!take(s, '}')) {
         do {
             const char *name;
-            if (scan_string(s, &name) || expect(s, ':'))
+            if (scan_string(s, &name) != 0 || expect(s, ':') != 0)
                 return -1;
             if (strcmp(name, "__metadata__") == 0) {
                 if (metadata_seen)
-                    return bad(s, "a key given twice");
+                    return bad(s, "duplicate key");
                 metadata_seen = true;
-                if (scan_metadata(s))
+                if (scan_metadata(s) != 0)
                     return -1;
                 continue;
             }
@@ -326,14 +322,14 @@ static int scan_header(struct scanner *s, struct span **spans)
                 *spans = grown;
                 capacity = 2 * (capacity + 8);
             }
-            if (scan_tensor(s, name, &(*spans)[s->w->count]))
+            if (scan_tensor(s, name, &(*spans)[s->w->count]) != 0)
                 return -1;
         } while (take(s, ','));
-        if (expect(s, '}'))
+        if (expect(s, '}') != 0)
             return -1;
     }
     skip_space(s);
-    return s->at == s->end ? 0 : bad(s, "text behind it");
+    return s->at == s->end ? 0 : bad(s, "text after its end");
 }
 
 int safetensors_read(struct weights *w, const uint8_t *data, size_t size, struct error *e)
@@ -344,7 +340,7 @@ int safetensors_read(struct weights *w, const uint8_t *data, size_t size, struct
         return error_set(e, "truncated safetensors header");
     struct scanner s = {w, data + 8, data + 8 + header, e};
     struct span *spans = NULL;
-    if (scan_header(&s, &spans))
+    if (scan_header(&s, &spans) != 0)
         return -1;
     strcpy(w->format, "safetensors");
     return place(w, spans, data + 8 + header, size - 8 - (size_t)header, e);

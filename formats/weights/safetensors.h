@@ -3,33 +3,34 @@
 
 #include "formats/weights/weights.h"
 
-/* Reading is weights_open or weights_open_memory (formats/weights/weights.h): a blob in memory
- * costs one small allocation per tensor and no copy of the data. */
+/* Writes safetensors. To read them, use weights_open or weights_open_memory
+ * (formats/weights/weights.h): opening a blob in memory costs one small allocation per tensor and
+ * copies no data. */
 
-#define SAFETENSORS_HEADER_MAX 100000000 /* bytes, as the reference implementation has it */
+#define SAFETENSORS_HEADER_MAX 100000000 /* bytes, as in the reference implementation */
 
-/* Writing: declare every tensor, then append the data of all of them in that order, then commit.
- * The header is padded with spaces so that data start at a multiple of 64. */
+/* Declare every tensor, append the data of all tensors in the same order, then commit. The header
+ * is padded with spaces so that the data start at a multiple of 64. */
 struct safetensors_writer;
 
-/* To a file that appears under its name only when complete. */
+/* Writes to a file that appears under its name only when complete. */
 int safetensors_create(struct safetensors_writer **s, const char *path, struct error *e);
-/* To memory; safetensors_take gives the blob. */
+/* Writes to memory; safetensors_take returns the blob. */
 struct safetensors_writer *safetensors_create_memory(void);
 
-/* Before any data. Strings are copied. A name given twice is an error, found at the first append.
- */
+/* Both come before any data and copy their strings. A duplicate name is an error, reported by the
+ * first append. */
 void safetensors_metadata(struct safetensors_writer *s, const char *key, const char *value);
 void safetensors_declare(struct safetensors_writer *s, const char *name, enum dtype dtype, int ndim,
                          const int64_t *shape);
 
-/* The next `size` bytes of the data; pieces need not end where tensors do. */
+/* Appends the next `size` bytes of data; they need not end where a tensor does. */
 int safetensors_append(struct safetensors_writer *s, const void *data, size_t size,
                        struct error *e);
-/* Fails when fewer or more bytes were appended than declared. Frees s, whatever happens. */
+/* Fails unless exactly the declared number of bytes was appended. Always frees s. */
 int safetensors_commit(struct safetensors_writer *s, struct error *e);
-/* As commit, for memory: *data is malloc'ed. */
+/* Like commit, for memory: *data is malloc'ed. */
 int safetensors_take(struct safetensors_writer *s, uint8_t **data, size_t *size, struct error *e);
-void safetensors_abandon(struct safetensors_writer *s); /* removes what was written; NULL is fine */
+void safetensors_abandon(struct safetensors_writer *s); /* removes the file; NULL is fine */
 
 #endif

@@ -3,11 +3,11 @@
 
 #include "common/base/message.h"
 #include "formats/weights/weights_pickle.h"
+#include "formats/weights/weights_readers.h"
 
-/* torch.save before 1.6: pickles one after the other - a magic number, the protocol version 1001, a
- * dictionary that tells the byte order, the object, a list of storage keys - and then for each key
- * a 64-bit count of elements and the elements. How big those are only the object's persistent ids
- * tell. */
+/* torch.save before PyTorch 1.6: five pickles (a magic number, the protocol version 1001, a
+ * dictionary with the byte order, the object, a list of storage keys), then for each key a 64-bit
+ * count of elements and the elements. Only the object's persistent ids tell the element types. */
 
 static const uint8_t magic[] = {0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46, 0xf9,
                                 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
@@ -15,7 +15,7 @@ static const uint8_t magic[] = {0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46, 0xf9,
 struct storage {
     struct pickle_string key;
     size_t element;      /* bytes */
-    const uint8_t *data; /* NULL until the file's end is read */
+    const uint8_t *data; /* NULL until place_storages */
     size_t size;
 };
 
@@ -25,9 +25,9 @@ struct legacy {
     bool big_endian;
 };
 
-bool torch_legacy_recognise(const uint8_t *data, size_t size)
+bool torch_legacy_recognize(const uint8_t *data, size_t size)
 {
-    /* Behind the protocol, and from protocol 4 on behind the length of a frame. */
+    /* The magic number follows the protocol and, since protocol 4, the frame length. */
     size_t at = size > 2 && data[2] == 0x95 ? 11 : 2;
     return size >= at + sizeof magic && data[0] == 0x80 &&
            memcmp(data + at, magic, sizeof magic) == 0;
@@ -52,7 +52,7 @@ static struct storage *find(const struct legacy *l, struct pickle_string key)
                          : bsearch(&wanted, l->storages, l->count, sizeof wanted, compare_storages);
 }
 
-/* One entry for each key that persistent ids mention. */
+/* Makes one entry per key that occurs in persistent ids. */
 static int collect_storages(struct legacy *l, struct arena *arena, const struct pickle *p,
                             struct error *e)
 {
@@ -67,7 +67,7 @@ static int collect_storages(struct legacy *l, struct arena *arena, const struct 
             (key->kind != PICKLE_TEXT && key->kind != PICKLE_BYTES))
             continue;
         if ((s.element = torch_storage_element(pickle_item(id, 1))) == 0)
-            return error_set(e, "a storage of unknown element type");
+            return error_set(e, "a storage with an unknown element type");
         s.key = key->string;
         l->storages[l->count++] = s;
     }
@@ -94,7 +94,7 @@ static int place_storages(struct pickle_source *s, const struct pickle_value *ke
             key->kind == PICKLE_TEXT || key->kind == PICKLE_BYTES ? find(l, key->string) : NULL;
         uint64_t count;
         if (!found || found->data)
-            return error_set(e, "a storage that no tensor uses, or one listed twice");
+            return error_set(e, "a storage that is unused or listed twice");
         if (size < 8)
             return error_set(e, "truncated torch checkpoint");
         memcpy(&count, data, 8);
@@ -108,7 +108,7 @@ static int place_storages(struct pickle_source *s, const struct pickle_value *ke
         data += found->size, size -= found->size;
         if (l->big_endian &&
             !(found->data = byte_swapped(s, found->data, (size_t)count, found->element)))
-            return error_set(e, "too big to swap its bytes");
+            return error_set(e, "too large for byte swapping");
     }
     return 0;
 }
@@ -141,18 +141,18 @@ int torch_legacy_read(struct weights *w, const uint8_t *data, size_t size, struc
     struct pickle p[5]; /* magic, version, system, object, keys */
     size_t at = 0;
     for (int i = 0; i < 5; i++) {
-        if (pickle_read(&p[i], &w->arena, data + at, size - at, e))
+        if (pickle_read(&p[i], &w->arena, data + at, size - at, e) != 0)
             return error_prefix(e, "torch checkpoint");
         at += p[i].size;
     }
     if (p[1].root->kind != PICKLE_INT || p[1].root->integer != 1001)
-        return error_set(e, "a torch checkpoint of an unknown version");
+        return error_set(e, "unknown torch checkpoint version");
     struct legacy l = {.big_endian = is_big_endian(p[2].root)};
     struct pickle_source s = {
         .w = w, .find_storage = find_storage, .container = &l, .copy_budget = size};
     strcpy(w->format, "torch legacy");
-    if (collect_storages(&l, &w->arena, &p[3], e) ||
-        place_storages(&s, p[4].root, data + at, size - at, e))
+    if (collect_storages(&l, &w->arena, &p[3], e) != 0 ||
+        place_storages(&s, p[4].root, data + at, size - at, e) != 0)
         return -1;
     return pickle_flatten(&s, p[3].root, e);
 }

@@ -1,6 +1,6 @@
 #include <string.h>
 
-#include "formats/weights/weights_pickle.h"
+#include "formats/weights/pickle_values.h"
 
 static bool text_is(struct pickle_string s, const char *text)
 {
@@ -19,7 +19,7 @@ static const struct {
     {"UntypedStorage", NULL, DTYPE_U8},
 };
 
-/* Types that there is no dtype for here; their tensors are left out, but must be skipped over. */
+/* Types without a dtype here: their tensors are left out, but their data must be skipped. */
 static const struct {
     const char *storage;
     size_t element;
@@ -28,14 +28,14 @@ static const struct {
     {"QUInt8Storage", 1},       {"QInt32Storage", 4},
 };
 
-/* Classes of the CPU and of "torch.cuda" share names; UntypedStorage is of "torch.storage". */
+/* Class names are the same in "torch" and "torch.cuda"; UntypedStorage is in "torch.storage". */
 static bool is_torch(const struct pickle_value *global)
 {
     return global && global->kind == PICKLE_GLOBAL && global->global.module.size >= 5 &&
            memcmp(global->global.module.bytes, "torch", 5) == 0;
 }
 
-bool torch_storage_dtype(const struct pickle_value *global, enum dtype *dtype)
+static bool torch_storage_dtype(const struct pickle_value *global, enum dtype *dtype)
 {
     if (!is_torch(global))
         return false;
@@ -70,7 +70,7 @@ static bool torch_dtype(const struct pickle_value *v, enum dtype *dtype)
     return false;
 }
 
-/* A part of a storage that older files save as a view of another: [offset, offset + size). */
+/* Older files may store a storage as a view of another: [offset, offset + size). */
 static int apply_view(const struct pickle_value *view, enum dtype dtype, const uint8_t **data,
                       size_t *size, struct error *e)
 {
@@ -80,7 +80,7 @@ static int apply_view(const struct pickle_value *view, enum dtype dtype, const u
     size_t element = dtype_size(dtype), room = *size / element;
     if (offset->integer < 0 || length->integer < 0 || (uint64_t)offset->integer > room ||
         (uint64_t)length->integer > room - (size_t)offset->integer)
-        return error_set(e, "a view reaches outside its storage");
+        return error_set(e, "a view exceeds its storage");
     *data += (size_t)offset->integer * element;
     *size = (size_t)length->integer * element;
     return 0;
@@ -99,18 +99,18 @@ static enum tensor_result find_storage(struct pickle_source *s, const struct pic
         return TENSOR_NOT_ONE;
     const struct pickle_value *view = pickle_item(id, 5);
     if (!key || (key->kind != PICKLE_TEXT && key->kind != PICKLE_BYTES)) {
-        error_set(e, "a storage without a name");
+        error_set(e, "a storage without a key");
         return TENSOR_BAD;
     }
-    if (s->find_storage(s, key->string, *dtype, data, size, e))
+    if (s->find_storage(s, key->string, *dtype, data, size, e) != 0)
         return TENSOR_BAD;
-    if (view && view->kind != PICKLE_NONE && apply_view(view, *dtype, data, size, e))
+    if (view && view->kind != PICKLE_NONE && apply_view(view, *dtype, data, size, e) != 0)
         return TENSOR_BAD;
     return TENSOR_FILLED;
 }
 
-/* (storage, offset, size, stride, ...); dtype: of a version 3 tensor over untyped bytes, else NULL.
- */
+/* Arguments: (storage, offset, size, stride, ...). dtype: for a version 3 tensor over untyped
+ * bytes, otherwise NULL. */
 static enum tensor_result rebuild(struct pickle_source *s, const struct pickle_value *arguments,
                                   const struct pickle_value *dtype, struct weight *t,
                                   struct error *e)
@@ -122,7 +122,7 @@ static enum tensor_result rebuild(struct pickle_source *s, const struct pickle_v
     if (!offset || offset->kind != PICKLE_INT || offset->integer < 0 ||
         !pickle_sizes(pickle_item(arguments, 2), t->shape, &t->ndim) ||
         !pickle_sizes(pickle_item(arguments, 3), t->stride, &strides) || strides != t->ndim) {
-        error_set(e, "unusable shape or strides");
+        error_set(e, "invalid shape or strides");
         return TENSOR_BAD;
     }
     enum tensor_result r = find_storage(s, pickle_item(arguments, 0), &t->dtype, &data, &size, e);
@@ -132,12 +132,12 @@ static enum tensor_result rebuild(struct pickle_source *s, const struct pickle_v
         return TENSOR_NOT_ONE;
     size_t element = dtype_size(t->dtype);
     if ((uint64_t)offset->integer > size / element) {
-        error_set(e, "it reaches outside its storage");
+        error_set(e, "it exceeds its storage");
         return TENSOR_BAD;
     }
     t->data = data + (size_t)offset->integer * element;
     if (!weight_fits(t, size - (size_t)offset->integer * element)) {
-        error_set(e, "it reaches outside its storage");
+        error_set(e, "it exceeds its storage");
         return TENSOR_BAD;
     }
     weight_update_contiguous(t);
@@ -147,7 +147,7 @@ static enum tensor_result rebuild(struct pickle_source *s, const struct pickle_v
 enum tensor_result torch_tensor(struct pickle_source *s, const struct pickle_value *v,
                                 struct weight *t, struct error *e)
 {
-    /* Parameters and subclasses wrap a tensor; more than two wrappings are nothing we know. */
+    /* Parameters and subclasses wrap a tensor; no known file has more than two wrappers. */
     for (int wrapped = 0; wrapped < 3 && v && v->kind == PICKLE_OBJECT; wrapped++) {
         const struct pickle_value *f = v->object.callable, *arguments = v->object.arguments;
         if (pickle_is_global(f, "torch._utils", "_rebuild_parameter") ||

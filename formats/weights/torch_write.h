@@ -3,20 +3,21 @@
 
 #include "formats/weights/weights.h"
 
-/* Writes what torch.save writes (since 1.6): a zip of stored members with data at multiples of 64
- * bytes, zip64 where needed. torch.load(weights_only=True) gives an OrderedDict of tensors, or with
- * state_dict a dictionary that holds one under that key, as Lightning and CompVis write it.
- * Use: declare all tensors under different names, append the data of all in that order, commit. */
+/* Writes the format of torch.save since PyTorch 1.6: a zip of stored members whose data start at
+ * multiples of 64 bytes, with zip64 if needed. torch.load(weights_only=True) returns an OrderedDict
+ * of tensors or, with state_dict, a dictionary that holds one under that key, as Lightning and
+ * CompVis write it. Declare all tensors under distinct names, append the data of all tensors in the
+ * same order, then commit. */
 struct torch_writer;
 
-/* To a file that appears under its name only when complete. */
+/* Writes to a file that appears under its name only when complete. */
 int torch_create(struct torch_writer **t, const char *path, bool state_dict, struct error *e);
 void torch_declare(struct torch_writer *t, const char *name, enum dtype dtype, int ndim,
                    const int64_t *shape);
-/* The next `size` bytes of the data; pieces need not end where tensors do. */
+/* Appends the next `size` bytes of data; they need not end where a tensor does. */
 int torch_append(struct torch_writer *t, const void *data, size_t size, struct error *e);
-/* Fails when fewer or more bytes were appended than declared. Frees t, whatever happens. */
+/* Fails unless exactly the declared number of bytes was appended. Always frees t. */
 int torch_commit(struct torch_writer *t, struct error *e);
-void torch_abandon(struct torch_writer *t); /* removes what was written; NULL is fine */
+void torch_abandon(struct torch_writer *t); /* removes the file; NULL is fine */
 
 #endif

@@ -3,13 +3,14 @@
 
 #include "common/base/message.h"
 #include "formats/weights/weights_pickle.h"
+#include "formats/weights/weights_readers.h"
 
-/* torch.save since 1.6: a zip of ROOT/data.pkl, a pickle whose persistent ids name storages, and
- * one member ROOT/data/KEY for each of those; ROOT/byteorder where it matters (since 2.1). */
+/* torch.save since PyTorch 1.6: a zip with ROOT/data.pkl, a pickle whose persistent ids name
+ * storages; one member ROOT/data/KEY per storage; and, since 2.1, ROOT/byteorder. */
 
 struct torch_zip {
     struct zip *z;
-    size_t root; /* bytes of "ROOT/" in members' names */
+    size_t root; /* length of "ROOT/" in member names */
     const char *pickle_name;
     bool big_endian;
 };
@@ -34,13 +35,13 @@ static int find_storage(struct pickle_source *s, struct pickle_string key, enum 
     if (!m)
         return error_set(e, "its storage is missing from the archive");
     bool opened = m->data;
-    if (zip_open_member(t->z, m, e))
+    if (zip_open_member(t->z, m, e) != 0)
         return -1;
     if (t->big_endian && !opened) {
         size_t element = dtype_size(dtype);
         const uint8_t *swapped = byte_swapped(s, m->data, (size_t)m->size / element, element);
         if (!swapped)
-            return error_set(e, "too big to swap its bytes");
+            return error_set(e, "too large for byte swapping");
         m->data = swapped;
         m->size -= m->size % element;
     }
@@ -65,13 +66,13 @@ int torch_zip_read(struct weights *w, struct zip *z, struct error *e)
     CHECK(main_pickle);
     struct zip_member *order = find(&t, "", (struct pickle_string){"byteorder", 9});
     if (order) {
-        if (zip_open_member(z, order, e))
+        if (zip_open_member(z, order, e) != 0)
             return -1;
         t.big_endian = order->size == 3 && memcmp(order->data, "big", 3) == 0;
     }
     struct pickle p;
-    if (zip_open_member(z, main_pickle, e) ||
-        pickle_read(&p, &w->arena, main_pickle->data, (size_t)main_pickle->size, e))
+    if (zip_open_member(z, main_pickle, e) != 0 ||
+        pickle_read(&p, &w->arena, main_pickle->data, (size_t)main_pickle->size, e) != 0)
         return error_prefix(e, "data.pkl in the checkpoint");
     struct pickle_source s = {
         .w = w, .find_storage = find_storage, .container = &t, .copy_budget = z->size};

@@ -8,19 +8,19 @@
 #include "common/base/dtype.h"
 #include "common/base/error.h"
 
-/* Named tensors of a file, whatever wrote it. The format is recognised by content:
+/* The named tensors of a weight file. The format is detected from the content:
  *   safetensors
- *   torch.save's zip (PyTorch 1.6 and later) and its older pickle sequence
- *   a .zip with one of the above inside (kl-f8.zip holds model.ckpt), stored or deflated
+ *   torch.save's zip (PyTorch 1.6 and later) and the older sequence of pickles
+ *   a .zip that contains one of the above (kl-f8.zip holds model.ckpt), stored or deflated
  *   a pickle of numpy arrays (haiku), protocols 0 to 5
- * Files are mapped; tensors point into the mapping. Copied are only deflated members (to an
- * unlinked temporary file), arrays that pickle protocols below 3 hold as text, and big-endian data.
- * Pickles are read as data: nothing in them is ever called. */
+ * Files are mapped, and tensors point into the mapping. Only three things are copied: deflated
+ * members (large ones to an unlinked temporary file), arrays that pickle protocols below 3 store as
+ * text, and big-endian data. Pickles are read as data: nothing in them is ever called. */
 
 #define WEIGHT_MAX_DIMS 8
 
-/* Element [i0, i1, ...] of the row-major shape lies stride[0]*i0 + stride[1]*i1 + ... elements
- * behind data. Strides are never negative. A scalar has ndim 0 and one element. */
+/* Element [i0, i1, ...] is at offset stride[0]*i0 + stride[1]*i1 + ... elements from data. Strides
+ * are never negative. A scalar has ndim 0 and one element. */
 struct weight {
     const char *name;
     enum dtype dtype;
@@ -31,48 +31,51 @@ struct weight {
     const void *data; /* little-endian; may be misaligned unless contiguous */
 };
 
-/* Fills stride for a row-major array and contiguous from it; data, dtype and shape are set. */
+/* Bytes of a row-major tensor; -1 if a size is negative or the product exceeds 2^62. */
+int64_t shape_bytes(int ndim, const int64_t *shape, enum dtype dtype);
+/* Sets the strides of a row-major array, and contiguous; data, dtype and shape must be set. */
 void weight_set_row_major(struct weight *t);
 /* Computes contiguous from shape, stride, data and dtype. */
 void weight_update_contiguous(struct weight *t);
 int64_t weight_count(const struct weight *t); /* elements */
 size_t weight_bytes(const struct weight *t);  /* elements * dtype size */
-/* All elements in row-major order of shape: as floats, or in their own dtype. */
+/* Copies all elements in row-major order of shape: as floats, or in their own dtype. */
 void weight_to_f32(const struct weight *t, float *dst);
 void weight_copy(const struct weight *t, void *dst);
-/* Calls f with row-major runs of elements in their own dtype (in place when contiguous, through a
- * small buffer otherwise), so that big tensors stream. Stops and returns f's value when not 0. */
+/* Calls f with row-major runs of elements in their own dtype (in place if contiguous, otherwise
+ * through a small buffer), so that large tensors can be streamed. Stops at the first nonzero value
+ * that f returns, and returns it. */
 int weight_stream(const struct weight *t, int (*f)(void *arg, const void *data, size_t count),
                   void *arg);
 
 struct weights;
 
-/* Opens and checks everything about every tensor; the data themselves are not read. */
+/* Opens a file and checks everything about every tensor except its data, which are not read. */
 int weights_open(struct weights **w, const char *path, struct error *e);
 /* The same for bytes in memory, which must outlive w. */
 int weights_open_memory(struct weights **w, const void *data, size_t size, struct error *e);
 void weights_close(struct weights *w); /* NULL is fine */
 
-/* Tensors in the order of the file. Dictionary keys and list indices on the way to a tensor are
- * joined with dots: `params.0.vi_t_image_encoder/embed.w`; a `state_dict` at the top is left out of
- * names, and what stands beside it (optimizer states) out of the list. */
+/* Tensors in file order. A name joins with dots the dictionary keys and list indices that lead to
+ * the tensor: `params.0.vi_t_image_encoder/embed.w`. If the top-level dictionary has a
+ * `state_dict`, only its tensors are listed, and their names do not include it. */
 int weights_count(const struct weights *w);
 const struct weight *weights_at(const struct weights *w, int i);
 const struct weight *weights_find(const struct weights *w, const char *name); /* NULL: none */
 
-/* Lets the system drop the pages behind a tensor that will not be read again soon, so that passing
- * over a big file keeps little of it in memory. Only a hint: t stays readable. */
+/* Hints that a tensor will not be read again soon, so that the system may drop its pages and a pass
+ * over a large file occupies little memory. t stays readable. */
 void weights_forget(const struct weights *w, const struct weight *t);
 
-/* A string of safetensors' __metadata__; numbers and strings at the top of a pickled dictionary
- * (`epoch`, `global_step`) as text. NULL when there is none. */
+/* A string of safetensors' __metadata__, or a number or string at the top of a pickled dictionary
+ * (`epoch`, `global_step`) as text. NULL if the file has none. */
 const char *weights_metadata(const struct weights *w, const char *key);
 int weights_metadata_count(const struct weights *w);
 void weights_metadata_at(const struct weights *w, int i, const char **key, const char **value);
 
 /* "safetensors", "torch zip", "torch legacy", "pickle", "torch zip in zip" ... */
 const char *weights_format(const struct weights *w);
-/* Pickled objects that are no tensors of a known kind and were left out. */
+/* The number of pickled objects left out because they are not tensors of a known kind. */
 int weights_opaque_count(const struct weights *w);
 
 #endif

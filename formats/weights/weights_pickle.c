@@ -1,4 +1,5 @@
 #include "formats/weights/weights_pickle.h"
+#include "formats/weights/weights_readers.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,39 +9,12 @@
 #define DEPTH_MAX    24
 #define STEPS_MAX    ((size_t)1 << 20)
 #define TENSORS_MAX  100000
-#define NAME_MAX_    ((size_t)1000)
+#define NAME_LONGEST ((size_t)1000)
 #define METADATA_MAX 256
 
-bool pickle_sizes(const struct pickle_value *v, int64_t sizes[WEIGHT_MAX_DIMS], int *count)
-{
-    if (!v || (v->kind != PICKLE_TUPLE && v->kind != PICKLE_LIST) ||
-        v->list.count > WEIGHT_MAX_DIMS)
-        return false;
-    *count = (int)v->list.count;
-    for (int i = 0; i < *count; i++) {
-        const struct pickle_value *item = v->list.items[i];
-        if (item->kind != PICKLE_INT || item->integer < 0)
-            return false;
-        sizes[i] = item->integer;
-    }
-    return true;
-}
-
-const uint8_t *byte_swapped(struct pickle_source *s, const uint8_t *data, size_t n, size_t size)
-{
-    if (n > s->copy_budget / size)
-        return NULL;
-    s->copy_budget -= n * size;
-    uint8_t *copy = arena_allocate(&s->w->arena, n * size);
-    for (size_t i = 0; i < n; i++)
-        for (size_t j = 0; j < size; j++)
-            copy[i * size + j] = data[i * size + size - 1 - j];
-    return copy;
-}
-
-/* Dictionaries come as DICT, as objects whose items were set one by one (OrderedDict of Python 3),
- * and as objects made from a dictionary (haiku's FlatMapping) or from pairs (OrderedDict of Python
- * 2). This is one of them seen as `count` keys and values. */
+/* A dictionary can be a DICT, an object whose items were set one by one (Python 3's OrderedDict),
+ * or an object created from a dictionary (haiku's FlatMapping) or from pairs (Python 2's
+ * OrderedDict). This is a uniform view of `count` keys and values. */
 struct mapping {
     const struct pickle_value *dict, *pairs; /* one of them is NULL */
     uint32_t count;
@@ -69,7 +43,7 @@ static bool as_mapping(const struct pickle_value *v, struct mapping *m)
     } else if (v->kind == PICKLE_OBJECT && is_mapping_class(v->object.callable)) {
         const struct pickle_value *from = pickle_item(v->object.arguments, 0);
         if (!from)
-            return true; /* an empty one */
+            return true; /* empty */
         if (from->kind == PICKLE_LIST) {
             m->pairs = from;
             m->count = from->list.count;
@@ -99,15 +73,15 @@ static void mapping_entry(const struct mapping *m, uint32_t i, struct pickle_val
 struct walk {
     struct pickle_source *s;
     size_t steps;
-    char name[NAME_MAX_ + 1];
+    char name[NAME_LONGEST + 1];
     struct error *e;
 };
 
-/* Appends ".key" to the first `length` bytes of the name; the new length, or -1 for no usable key.
- */
+/* Appends ".key" to the first `length` bytes of the name. Returns the new length, or -1 if the key
+ * is unusable. */
 static int push_name(struct walk *k, size_t length, const char *key, size_t size)
 {
-    if (size > NAME_MAX_ - 1 || length + 1 + size > NAME_MAX_ || memchr(key, 0, size))
+    if (size > NAME_LONGEST - 1 || length + 1 + size > NAME_LONGEST || memchr(key, 0, size))
         return -1;
     if (length > 0)
         k->name[length++] = '.';
@@ -149,7 +123,7 @@ static int add_tensor(struct walk *k, struct pickle_value *v, size_t length)
     return 0;
 }
 
-/* Recursion is bounded by DEPTH_MAX, work by STEPS_MAX: values may be shared and cyclic. */
+/* Values may be shared and cyclic: DEPTH_MAX bounds the recursion, STEPS_MAX the work. */
 static int walk(struct walk *k, struct pickle_value *v, size_t length, int depth)
 {
     struct mapping m;
@@ -160,7 +134,7 @@ static int walk(struct walk *k, struct pickle_value *v, size_t length, int depth
             struct pickle_value *key, *value;
             mapping_entry(&m, i, &key, &value);
             int longer = push_key(k, length, key);
-            if (longer >= 0 && value && walk(k, value, (size_t)longer, depth + 1))
+            if (longer >= 0 && value && walk(k, value, (size_t)longer, depth + 1) != 0)
                 return -1;
         }
     } else if (v->kind == PICKLE_TUPLE || v->kind == PICKLE_LIST) {
@@ -168,7 +142,7 @@ static int walk(struct walk *k, struct pickle_value *v, size_t length, int depth
             char digits[24];
             snprintf(digits, sizeof digits, "%" PRIu32, i);
             int longer = push_name(k, length, digits, strlen(digits));
-            if (longer >= 0 && walk(k, v->list.items[i], (size_t)longer, depth + 1))
+            if (longer >= 0 && walk(k, v->list.items[i], (size_t)longer, depth + 1) != 0)
                 return -1;
         }
     } else if (v->kind == PICKLE_OBJECT) {
@@ -181,7 +155,7 @@ static void add_metadata(struct weights *w, const struct pickle_value *key,
                          const struct pickle_value *value)
 {
     char text[64];
-    if (key->kind != PICKLE_TEXT || key->string.size > NAME_MAX_)
+    if (key->kind != PICKLE_TEXT || key->string.size > NAME_LONGEST)
         return;
     const char *name = arena_text(&w->arena, key->string.bytes, key->string.size);
     if (value->kind == PICKLE_INT)
@@ -190,7 +164,7 @@ static void add_metadata(struct weights *w, const struct pickle_value *key,
         snprintf(text, sizeof text, "%.17g", value->number);
     else if (value->kind == PICKLE_BOOL)
         snprintf(text, sizeof text, "%s", value->integer ? "true" : "false");
-    else if (value->kind == PICKLE_TEXT && value->string.size <= NAME_MAX_) {
+    else if (value->kind == PICKLE_TEXT && value->string.size <= NAME_LONGEST) {
         weights_add_metadata(w, name,
                              arena_text(&w->arena, value->string.bytes, value->string.size));
         return;
@@ -219,11 +193,23 @@ int pickle_flatten(struct pickle_source *s, const struct pickle_value *root, str
                 start = value;
         }
     }
-    int rc = walk(k, start, 0, 0);
+    int status = walk(k, start, 0, 0);
     free(k);
-    if (rc == 0 && s->w->count == 0)
+    if (status == 0 && s->w->count == 0)
         return error_set(e, root->kind == PICKLE_OBJECT && !as_mapping(root, &m)
                                 ? "a pickled object, not a dictionary of tensors"
                                 : "a pickle without tensors");
-    return rc;
+    return status;
+}
+
+int weights_pickle_read(struct weights *w, const uint8_t *data, size_t size, struct error *e)
+{
+    struct pickle p;
+    if (pickle_read(&p, &w->arena, data, size, e) != 0) {
+        bool is_pickle = size >= 2 && data[0] == 0x80 && data[1] <= 5;
+        return is_pickle ? -1 : error_set(e, "not a weight file of a known format");
+    }
+    struct pickle_source s = {.w = w, .copy_budget = size};
+    strcpy(w->format, "pickle");
+    return pickle_flatten(&s, p.root, e);
 }

@@ -8,7 +8,8 @@
 #define REPEATED_MAX ((int64_t)1 << 24)
 #define STREAM_BYTES ((size_t)64 << 10)
 
-int64_t shape_count(int ndim, const int64_t *shape)
+/* Elements; -1 if a size is negative or the product exceeds COUNT_MAX. */
+static int64_t shape_count(int ndim, const int64_t *shape)
 {
     int64_t n = 1;
     bool empty = false;
@@ -39,7 +40,7 @@ bool weight_fits(const struct weight *t, size_t data_bytes)
     if (room == 0)
         return false;
     if (weight_count(t) > REPEATED_MAX && (size_t)weight_count(t) > room)
-        return false; /* strides that repeat elements could make terabytes of nothing */
+        return false; /* strides that repeat elements could expand a few bytes to terabytes */
     size_t last = 0;  /* index of the farthest element; last < room holds throughout */
     for (int i = 0; i < t->ndim; i++) {
         size_t steps = (size_t)t->shape[i] - 1;
@@ -86,7 +87,7 @@ size_t weight_bytes(const struct weight *t)
     return (size_t)weight_count(t) * dtype_size(t->dtype);
 }
 
-/* n elements that are `stride` elements apart. */
+/* Copies n elements that lie `stride` elements apart. */
 static void gather(uint8_t *dst, const uint8_t *src, size_t n, int64_t stride, size_t size)
 {
     if (stride == 1) {
@@ -119,9 +120,9 @@ static int stream_contiguous(const struct weight *t,
     const size_t size = dtype_size(t->dtype), most = ((size_t)4 << 20) / size;
     size_t n = (size_t)weight_count(t);
     for (size_t i = 0; i < n; i += most) {
-        int rc = f(arg, (const uint8_t *)t->data + i * size, n - i < most ? n - i : most);
-        if (rc)
-            return rc;
+        int status = f(arg, (const uint8_t *)t->data + i * size, n - i < most ? n - i : most);
+        if (status != 0)
+            return status;
     }
     return 0;
 }
@@ -141,15 +142,15 @@ int weight_stream(const struct weight *t, int (*f)(void *arg, const void *data, 
     const uint8_t *at = t->data;
     uint8_t *buffer = xmalloc(STREAM_BYTES);
     size_t filled = 0;
-    int rc = 0, d;
+    int status = 0, d;
     do {
-        for (size_t x = 0; x < row && rc == 0;) {
+        for (size_t x = 0; x < row && status == 0;) {
             size_t n = row - x < room - filled ? row - x : room - filled;
             gather(buffer + filled * size, at + x * (size_t)row_stride * size, n, row_stride, size);
             filled += n;
             x += n;
             if (filled == room) {
-                rc = f(arg, buffer, filled);
+                status = f(arg, buffer, filled);
                 filled = 0;
             }
         }
@@ -160,11 +161,11 @@ int weight_stream(const struct weight *t, int (*f)(void *arg, const void *data, 
             at -= (size_t)t->shape[d] * (size_t)t->stride[d] * size;
             index[d] = 0;
         }
-    } while (d >= 0 && rc == 0);
-    if (rc == 0 && filled > 0)
-        rc = f(arg, buffer, filled);
+    } while (d >= 0 && status == 0);
+    if (status == 0 && filled > 0)
+        status = f(arg, buffer, filled);
     free(buffer);
-    return rc;
+    return status;
 }
 
 struct conversion {

@@ -24,7 +24,7 @@
 #define FLAG_ENCRYPTED      1u
 #define METHOD_STORED       0
 #define METHOD_DEFLATED     8
-#define DEFLATE_RATIO_MAX   1032u /* zlib's technical details: the best there is */
+#define DEFLATE_RATIO_MAX   1032u /* deflate's limit (zlib's technical details) */
 #define IN_MEMORY_MAX       ((size_t)1 << 20)
 
 struct zip_inflated {
@@ -48,12 +48,12 @@ static uint64_t u64(const uint8_t *p)
     return (uint64_t)u32(p) | (uint64_t)u32(p + 4) << 32;
 }
 
-bool zip_recognise(const uint8_t *data, size_t size)
+bool zip_recognize(const uint8_t *data, size_t size)
 {
     return size >= 4 && (u32(data) == LOCAL_SIGNATURE || u32(data) == END_SIGNATURE);
 }
 
-/* The last end-of-directory record whose comment ends where the file does. */
+/* Finds the last end-of-directory record whose comment ends with the file. */
 static const uint8_t *find_end(const uint8_t *data, size_t size)
 {
     for (size_t back = END_BYTES; back <= size && back <= END_BYTES + COMMENT_MAX; back++) {
@@ -72,7 +72,7 @@ static int find_directory(struct directory *d, const uint8_t *data, size_t size,
 {
     const uint8_t *end = find_end(data, size);
     if (!end)
-        return error_set(e, "truncated zip archive (no directory at its end)");
+        return error_set(e, "truncated zip archive (no directory at the end)");
     *d = (struct directory){.count = u16(end + 10), .size = u32(end + 12), .offset = u32(end + 16)};
     size_t at = (size_t)(end - data);
     if (at >= LOCATOR64_BYTES && u32(end - LOCATOR64_BYTES) == LOCATOR64_SIGNATURE) {
@@ -88,17 +88,17 @@ static int find_directory(struct directory *d, const uint8_t *data, size_t size,
     return 0;
 }
 
-/* The zip64 extra field replaces the 32-bit numbers that are all ones, in this order. */
+/* The zip64 extra field replaces, in this order, the 32-bit numbers whose bits are all ones. */
 static int read_zip64_extra(struct zip_member *m, const uint8_t *extra, size_t size)
 {
-    uint64_t *wanted[3];
+    uint64_t *replaced[3];
     int count = 0;
     if (m->size == UINT32_MAX)
-        wanted[count++] = &m->size;
+        replaced[count++] = &m->size;
     if (m->compressed_size == UINT32_MAX)
-        wanted[count++] = &m->compressed_size;
+        replaced[count++] = &m->compressed_size;
     if (m->header_offset == UINT32_MAX)
-        wanted[count++] = &m->header_offset;
+        replaced[count++] = &m->header_offset;
     while (size >= 4) {
         size_t field = u16(extra + 2);
         if (field > size - 4)
@@ -108,13 +108,13 @@ static int read_zip64_extra(struct zip_member *m, const uint8_t *extra, size_t s
             if (field < 8 * (size_t)count)
                 return -1;
             for (int i = 0; i < count; i++, p += 8)
-                *wanted[i] = u64(p);
+                *replaced[i] = u64(p);
             return 0;
         }
         extra += 4 + field;
         size -= 4 + field;
     }
-    return 0; /* sizes that really are 2^32 - 1 */
+    return 0; /* the numbers really are 2^32 - 1 */
 }
 
 static int compare_members(const void *a, const void *b)
@@ -127,7 +127,7 @@ int zip_read(struct zip *z, const uint8_t *data, size_t size, struct error *e)
 {
     *z = (struct zip){.data = data, .size = size};
     struct directory d = {0};
-    if (find_directory(&d, data, size, e))
+    if (find_directory(&d, data, size, e) != 0)
         return -1;
     const uint8_t *p = data + d.offset;
     size_t left = (size_t)d.size;
@@ -147,7 +147,7 @@ int zip_read(struct zip *z, const uint8_t *data, size_t size, struct error *e)
             .size = u32(p + 24),
             .header_offset = u32(p + 42),
         };
-        if (strlen(m.name) != name || read_zip64_extra(&m, p + CENTRAL_BYTES + name, extra))
+        if (strlen(m.name) != name || read_zip64_extra(&m, p + CENTRAL_BYTES + name, extra) != 0)
             return error_set(e, "damaged zip directory");
         z->members[z->count++] = m;
         p += CENTRAL_BYTES + name + extra + comment;
@@ -201,10 +201,10 @@ static int open_unlinked(struct error *e)
         if (fd >= 0)
             return fd;
     }
-    return error_errno(e, "cannot make a temporary file");
+    return error_errno(e, "cannot create a temporary file");
 }
 
-/* Where inflated bytes go: to memory when small, else to fd. */
+/* Receives inflated bytes: in memory if set, otherwise in fd. */
 struct sink {
     int fd;
     uint8_t *memory;
@@ -215,10 +215,10 @@ struct sink {
 static int sink_write(struct sink *s, const uint8_t *bytes, size_t size, struct error *e)
 {
     if (size > s->limit - s->size)
-        return error_set(e, "more deflated data than the zip directory says");
+        return error_set(e, "more data than the zip directory declares");
     if (s->memory)
         memcpy(s->memory + s->size, bytes, size);
-    else if (write_all(s->fd, bytes, size, e))
+    else if (write_all(s->fd, bytes, size, e) != 0)
         return error_prefix(e, "cannot write a temporary file");
     s->crc = crc32_z(s->crc, bytes, size);
     s->size += size;
@@ -230,9 +230,9 @@ static int inflate_to(struct sink *s, const uint8_t *data, uint64_t size, struct
     z_stream stream = {0};
     uint8_t buffer[32 << 10];
     if (inflateInit2(&stream, -MAX_WBITS) != Z_OK)
-        return error_set(e, "zlib cannot start");
-    int rc = Z_OK, failed = 0;
-    while (rc != Z_STREAM_END && !failed) {
+        return error_set(e, "cannot initialize zlib");
+    int code = Z_OK, status = 0;
+    while (code != Z_STREAM_END && status == 0) {
         if (stream.avail_in == 0 && size > 0) {
             stream.next_in = (Bytef *)data;
             stream.avail_in = size < (1u << 30) ? (uInt)size : 1u << 30;
@@ -241,14 +241,14 @@ static int inflate_to(struct sink *s, const uint8_t *data, uint64_t size, struct
         }
         stream.next_out = buffer;
         stream.avail_out = sizeof buffer;
-        rc = inflate(&stream, Z_NO_FLUSH);
-        if (rc != Z_OK && rc != Z_STREAM_END)
-            failed = error_set(e, "damaged deflated data");
+        code = inflate(&stream, Z_NO_FLUSH);
+        if (code != Z_OK && code != Z_STREAM_END)
+            status = error_set(e, "damaged deflated data");
         else
-            failed = sink_write(s, buffer, sizeof buffer - stream.avail_out, e);
+            status = sink_write(s, buffer, sizeof buffer - stream.avail_out, e);
     }
     inflateEnd(&stream);
-    return failed;
+    return status;
 }
 
 static int map_inflated(struct zip *z, struct zip_member *m, int fd, struct error *e)
@@ -266,24 +266,24 @@ static int map_inflated(struct zip *z, struct zip_member *m, int fd, struct erro
 static int inflate_member(struct zip *z, struct zip_member *m, const uint8_t *data, struct error *e)
 {
     if (m->size / DEFLATE_RATIO_MAX > m->compressed_size)
-        return error_set(e, "an impossible size in the zip directory");
+        return error_set(e, "impossible size in the zip directory");
     struct sink s = {.fd = -1, .limit = m->size, .crc = crc32_z(0, NULL, 0)};
     if (m->size <= IN_MEMORY_MAX)
         s.memory = arena_allocate(&z->arena, (size_t)m->size);
     else if ((s.fd = open_unlinked(e)) < 0)
         return -1;
-    int failed = inflate_to(&s, data, m->compressed_size, e);
-    if (!failed && s.size != m->size)
-        failed = error_set(e, "less deflated data than the zip directory says");
-    if (!failed && s.crc != m->crc32)
-        failed = error_set(e, "damaged deflated data (CRC mismatch)");
-    if (!failed && s.memory)
+    int status = inflate_to(&s, data, m->compressed_size, e);
+    if (status == 0 && s.size != m->size)
+        status = error_set(e, "less data than the zip directory declares");
+    if (status == 0 && s.crc != m->crc32)
+        status = error_set(e, "damaged deflated data (CRC mismatch)");
+    if (status == 0 && s.memory)
         m->data = s.memory;
-    else if (!failed)
-        failed = map_inflated(z, m, s.fd, e);
+    else if (status == 0)
+        status = map_inflated(z, m, s.fd, e);
     if (s.fd >= 0)
         close(s.fd);
-    return failed;
+    return status;
 }
 
 int zip_open_member(struct zip *z, struct zip_member *m, struct error *e)
@@ -292,7 +292,7 @@ int zip_open_member(struct zip *z, struct zip_member *m, struct error *e)
         return 0;
     uint64_t at = m->header_offset;
     if (z->size < LOCAL_BYTES || at > z->size - LOCAL_BYTES || u32(z->data + at) != LOCAL_SIGNATURE)
-        return error_set(e, "damaged zip archive (no header where the directory says)");
+        return error_set(e, "damaged zip archive (no header at the offset in the directory)");
     if (m->flags & FLAG_ENCRYPTED)
         return error_set(e, "encrypted zip archive");
     uint64_t skip = LOCAL_BYTES + (uint64_t)u16(z->data + at + 26) + u16(z->data + at + 28);
@@ -302,7 +302,7 @@ int zip_open_member(struct zip *z, struct zip_member *m, struct error *e)
     if (m->method == METHOD_DEFLATED)
         return inflate_member(z, m, data, e);
     if (m->method != METHOD_STORED)
-        return error_set(e, "zip compression method %d is not known", m->method);
+        return error_set(e, "unsupported zip compression method %d", m->method);
     if (m->size != m->compressed_size)
         return error_set(e, "damaged zip directory");
     m->data = data;

@@ -1,7 +1,7 @@
 $SYNTH -q -o model
 ccld-encode -q -m model --size 64 --shard-size 3 -o store "$GOLDEN"/images/*.jpg "$GOLDEN/images/rgb.png"
 ccld-shards verify store
-# A byte in the middle of the second record's frame of the second shard.
+# Damage the middle of the frame of the second record in the second shard.
 at=$(grep -abo "$(printf '\050\265\057\375')" store/00001.mdb | sed -n 2p | cut -d : -f 1)
 cp store/00001.mdb good
 printf '@@' | dd of=store/00001.mdb bs=1 seek=$((at + 1500)) conv=notrunc 2>/dev/null

@@ -2,7 +2,7 @@ c=$GOLDEN/checkpoints
 tensors() { ccld-weights -q ls "$1" | sed -n '/^[BFIU][A-Z0-9]* /p'; }
 convert() { ccld-weights -q convert "$@"; }
 
-# Every format in, both out, and back: the same tensors.
+# Converting from every format to both formats and back preserves the tensors.
 for f in lightning.ckpt legacy.ckpt kl-f8.zip bare.pth; do
     tensors "$c/$f" >want
     convert "$c/$f" -o a.safetensors
@@ -15,7 +15,7 @@ done
 ccld-weights -q ls a.safetensors | head -n 2
 ccld-weights -q ls a.ckpt | head -n 2
 
-# haiku becomes ours whatever the protocol; the file's names on demand.
+# haiku names become ours for any pickle protocol; the file's names are kept on request.
 convert "$c/cloob_tiny_protocol2.pkl" -o c2.safetensors
 convert "$c/cloob_tiny_protocol4.pkl" -o c4.safetensors
 cmp c2.safetensors c4.safetensors
@@ -23,7 +23,7 @@ tensors c2.safetensors | sed -n '1,3p'
 convert "$c/cloob_tiny_protocol4.pkl" --names file -o c.safetensors
 tensors c.safetensors | sed -n '1,2p'
 
-# One of two sets of weights, as the reference's own checkpoints name them.
+# One of two sets of weights, named as in the reference's own checkpoints.
 convert "$c/lightning.ckpt" --weights ema -o ema.pth
 convert "$c/lightning.ckpt" --weights raw -o raw.safetensors
 convert "$c/bare.pth" --names ours -o bare.pth
@@ -32,7 +32,7 @@ tensors raw.safetensors | sed -n '1,2p'
 convert ema.pth -o ema.safetensors
 cmp -s ema.safetensors raw.safetensors || echo ema and raw differ
 
-# Element types: the file shrinks, single numbers and Fourier weights keep theirs.
+# Element types: scalars and Fourier weights keep theirs in half precision.
 for t in f16 bf16 f32; do
     ccld-weights convert "$c/bare.pth" --dtype $t -o $t.safetensors
     tensors $t.safetensors | cut -d ' ' -f 1 | sort | uniq -c | sed 's/^ *//'

@@ -1,5 +1,5 @@
 c=$GOLDEN/checkpoints
-# What differs between containers of the same tensors is the first line.
+# Containers with the same tensors differ in the first line only.
 ccld-weights ls "$c/lightning.ckpt" >zip
 ccld-weights ls "$c/legacy.ckpt" >legacy
 ccld-weights -q ls "$c/kl-f8.zip" >nested
@@ -13,7 +13,7 @@ cmp zip.rest legacy.rest
 cmp zip.rest nested.rest
 ccld-weights -q ls "$c/bare.pth" | sed -n '1,5p'
 ccld-weights -q ls "$c/cloob_tiny_protocol2.pkl" | sed -n '1,7p'
-# A pickle that wants to run a program.
+# A pickle that tries to run a program.
 ccld-weights ls "$c/hostile.ckpt"
 ccld-weights ls "$c/hostile.pkl" || echo $?
 ls /tmp/ccld-pickle-ran 2>/dev/null || echo nothing was run

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +10,8 @@
 #include "formats/text/clip_bpe.h"
 #include "tests/support/tap.h"
 
-/* Random and mutated text, valid UTF-8 or not: every id is in range, a row is what the ids say, and
- * nothing is read out of bounds (built with sanitizers). `fuzz-bpe [ROUNDS [SEED]]`. */
+/* Tokenizes random text, valid UTF-8 or not. Every id must be in range, a row must match the ids,
+ * and nothing may be read out of bounds (build with sanitizers). Usage: fuzz-bpe [ROUNDS [SEED]] */
 
 static uint32_t draw(uint64_t seed, uint64_t round, uint32_t i)
 {
@@ -68,7 +69,7 @@ static size_t make_text(char *text, size_t limit, uint64_t seed, uint64_t round)
 
 static bool check(const struct clip_bpe *b, int32_t vocabulary, const char *made, size_t size)
 {
-    char *text = xmalloc(size + 1); /* exact, so that reading on is seen */
+    char *text = xmalloc(size + 1); /* exact size, so that overreads are detected */
     memcpy(text, made, size);
     int32_t *ids, row[16];
     size_t n = clip_bpe_encode(b, text, size, &ids);
@@ -94,18 +95,18 @@ int main(int argc, char **argv)
     const int32_t vocabulary = 5000;
     struct clip_bpe *b;
     struct error e;
-    if (clip_bpe_new(&b, vocabulary, &e))
-        die("cannot make the tokenizer: %s", e.text);
+    if (clip_bpe_new(&b, vocabulary, &e) != 0)
+        die("cannot create the tokenizer: %s", e.text);
     uint64_t bad = 0;
     for (uint64_t round = 0; round < rounds; round++) {
         char text[512];
         size_t size = make_text(text, sizeof text, seed, round);
         if (!check(b, vocabulary, text, size)) {
-            tap_diag("seed %llu, round %llu", (unsigned long long)seed, (unsigned long long)round);
+            tap_diag("seed %" PRIu64 ", round %" PRIu64, seed, round);
             bad++;
         }
     }
     clip_bpe_free(b);
-    tap_ok(rounds > 0 && bad == 0, "%llu texts", (unsigned long long)rounds);
+    tap_ok(rounds > 0 && bad == 0, "%" PRIu64 " texts", rounds);
     return tap_done();
 }

@@ -1,4 +1,5 @@
 #include <glob.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,10 +14,10 @@
 #include "formats/images/image_stream.h"
 #include "tests/support/tap.h"
 
-/* Damaged images: each is read and prepared, or refused with a reason, without a read or write out
- * of bounds (built with sanitizers). `fuzz-image [ROUNDS [SEED [FILE]...]]` mutates the golden
- * images or the files named; ROUNDS 0 takes the files as they are. With libFuzzer, build with
- * -DLIBFUZZER. */
+/* Decodes and prepares damaged images. Each must be read, or refused with a reason, without an
+ * access out of bounds (build with sanitizers). Usage: fuzz-image [ROUNDS [SEED [FILE]...]]. It
+ * mutates the golden images or the given files; with 0 ROUNDS it reads them as they are. For
+ * libFuzzer, build with -DLIBFUZZER. */
 
 enum { MAX_PIXELS = 1 << 20 };
 
@@ -87,7 +88,7 @@ static uint32_t draw(uint64_t seed, uint64_t round, uint32_t i)
     return out[0];
 }
 
-/* Headers sit in front, so half of the damage is done there. */
+/* Headers come first, so half of the damage goes there. */
 static size_t mutate(uint8_t *data, size_t size, uint64_t seed, uint64_t round)
 {
     static const uint8_t telling[] = {0, 1, 0x7f, 0x80, 0xff, '0', '9', ' ', '\n', '#'};
@@ -115,7 +116,7 @@ static size_t mutate(uint8_t *data, size_t size, uint64_t seed, uint64_t round)
     return draw(seed, round, 2) % 4 ? size : 1 + draw(seed, round, 3) % size;
 }
 
-/* Makes a PNG's checksums right again, so that damage reaches what is behind them. */
+/* Corrects a PNG's checksums, so that the decoder gets past them. */
 static void mend_png(uint8_t *data, size_t size)
 {
     if (size < 8 || memcmp(data, "\x89PNG", 4) != 0)
@@ -139,7 +140,7 @@ static void run(const uint8_t *data, size_t size, uint64_t seed, uint64_t round)
     size_t left = mutate(copy, size, seed, round);
     if (draw(seed, round, 4) % 4)
         mend_png(copy, left);
-    uint8_t *exact = xmalloc(left); /* so that reading on is seen */
+    uint8_t *exact = xmalloc(left); /* so that overreads are detected */
     memcpy(exact, copy, left);
     LLVMFuzzerTestOneInput(exact, left);
     free(exact);
@@ -155,7 +156,7 @@ static void read_inputs(struct input *inputs, char **paths, int n)
 {
     struct error e;
     for (int i = 0; i < n; i++)
-        if (file_read(&inputs[i].data, &inputs[i].size, paths[i], SIZE_MAX / 2, &e) < 0)
+        if (file_read(&inputs[i].data, &inputs[i].size, paths[i], SIZE_MAX / 2, &e) != 0)
             die("cannot read '%s': %s", paths[i], e.text);
 }
 
@@ -189,8 +190,7 @@ int main(int argc, char **argv)
         free(inputs[i].data);
     free(inputs);
     globfree(&found);
-    tap_ok(n > 0, "%d images, whole and damaged %llu times each", total,
-           (unsigned long long)rounds);
+    tap_ok(n > 0, "%d images, intact and damaged %" PRIu64 " times each", total, rounds);
     return tap_done();
 }
 #endif

@@ -1,4 +1,5 @@
 #include <glob.h>
+#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,12 +14,12 @@
 #include "tests/support/pickles.h"
 #include "tests/support/tap.h"
 
-/* Damaged weight files: each is read, all its tensors and names, or refused with a reason, without
- * a read or write out of bounds (built with sanitizers). `fuzz-weights [ROUNDS [SEED [FILE]...]]`
- * mutates small files of every format and the golden checkpoints' small ones, or the files named;
- * ROUNDS 0 takes them as they are. With libFuzzer, build with -DLIBFUZZER. */
+/* Reads all tensors and names of damaged weight files. Each must be read, or refused with a reason,
+ * without an access out of bounds (build with sanitizers). Usage: fuzz-weights [ROUNDS [SEED
+ * [FILE]...]]. It mutates small files of every format and small golden checkpoints, or the given
+ * files; with 0 ROUNDS it reads them as they are. For libFuzzer, build with -DLIBFUZZER. */
 
-#define READ_MAX ((int64_t)1 << 20) /* elements of a tensor that are worth reading */
+#define READ_MAX ((int64_t)1 << 20) /* elements; larger tensors are not converted */
 
 static int touch(void *arg, const void *data, size_t count)
 {
@@ -77,7 +78,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct weights *w;
     struct error e = {""};
-    if (weights_open_memory(&w, data, size, &e)) {
+    if (weights_open_memory(&w, data, size, &e) != 0) {
         CHECK(e.text[0]);
         return 0;
     }
@@ -94,7 +95,7 @@ struct input {
 };
 
 #define INPUTS_MAX 64
-#define GOLDEN_MAX ((size_t)64 << 10) /* bigger golden files are read whole, but not mutated */
+#define GOLDEN_MAX ((size_t)64 << 10) /* larger golden files are read, but not mutated */
 
 static uint32_t draw(uint64_t seed, uint64_t round, uint32_t i)
 {
@@ -104,10 +105,10 @@ static uint32_t draw(uint64_t seed, uint64_t round, uint32_t i)
     return out[0];
 }
 
-/* Bits, telling bytes (opcodes, sizes, brackets), numbers at their limits, and moved pieces. */
+/* Flips bits, puts special bytes (opcodes, sizes, brackets) and extreme numbers, moves pieces. */
 static size_t mutate(uint8_t *data, size_t size, size_t room, uint64_t seed, uint64_t round)
 {
-    static const uint8_t telling[] =
+    static const uint8_t special[] =
         "\0\1\x7f\x80\xff(t)]}edusabRQhjqr.0129NKMJX\x8c\x94\x93\"{[,:";
     static const uint64_t limits[] = {0,          1,         UINT32_MAX,        INT32_MAX,
                                       UINT64_MAX, INT64_MAX, (uint64_t)1 << 62, 0x10000};
@@ -121,7 +122,7 @@ static size_t mutate(uint8_t *data, size_t size, size_t room, uint64_t seed, uin
             data[at] ^= (uint8_t)(1u << (s >> 4 & 7));
             break;
         case 1:
-            data[at] = telling[t % (sizeof telling - 1)];
+            data[at] = special[t % (sizeof special - 1)];
             break;
         case 2:
             data[at] = (uint8_t)t;
@@ -131,11 +132,11 @@ static size_t mutate(uint8_t *data, size_t size, size_t room, uint64_t seed, uin
             if (length <= size - at)
                 memcpy(data + at, &limits[(t >> 4) % 8], length);
             break;
-        case 4: /* a piece from elsewhere over this one */
+        case 4: /* copies a piece from elsewhere */
             if (length <= size - at)
                 memmove(data + at, data + t % (size - length + 1), length);
             break;
-        default: /* a piece inserted, or taken out */
+        default: /* inserts or removes a piece */
             if (t & 1 && length <= room - size) {
                 memmove(data + at + length, data + at, size - at);
                 memmove(data + at, data + (t >> 1) % (size - at), length);
@@ -155,7 +156,7 @@ static void run(const struct input *in, uint64_t seed, uint64_t round)
     uint8_t *copy = xmalloc(room);
     memcpy(copy, in->data, in->size);
     size_t left = mutate(copy, in->size, room, seed, round);
-    uint8_t *exact = xmalloc(left); /* so that reading on is seen */
+    uint8_t *exact = xmalloc(left); /* so that overreads are detected */
     memcpy(exact, copy, left);
     LLVMFuzzerTestOneInput(exact, left);
     free(exact);
@@ -179,7 +180,7 @@ static const char *const names[] = {
     "params.1.text_encoder/layer_0/ff/linear_0.w",
 };
 
-/* Three names with small tensors each, as safetensors or torch. */
+/* Makes a file with three small tensors, as safetensors or torch. */
 static void make(struct input *in, size_t first, bool torch)
 {
     static const int64_t shape[] = {2, 3, 1, 1};
@@ -241,7 +242,7 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++) {
         struct input in;
         struct error e;
-        if (file_read(&in.data, &in.size, paths[i], SIZE_MAX / 2, &e))
+        if (file_read(&in.data, &in.size, paths[i], SIZE_MAX / 2, &e) != 0)
             die("cannot read '%s': %s", paths[i], e.text);
         LLVMFuzzerTestOneInput(in.data, in.size);
         whole++;
@@ -257,8 +258,8 @@ int main(int argc, char **argv)
     for (int i = 0; i < n; i++)
         free(inputs[i].data);
     globfree(&found);
-    tap_ok(n > 0, "%d files whole, %d small ones damaged %llu times", whole, n,
-           (unsigned long long)rounds);
+    tap_ok(n > 0, "%d files intact, %d small ones damaged %" PRIu64 " times in all", whole, n,
+           rounds);
     return tap_done();
 }
 #endif

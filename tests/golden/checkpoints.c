@@ -8,18 +8,13 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "common/nets/names.h"
 #include "formats/weights/weights.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 
-static bool has_suffix(const char *s, const char *suffix)
-{
-    size_t n = strlen(s), m = strlen(suffix);
-    return n >= m && strcmp(s + n - m, suffix) == 0;
-}
-
-/* The expected tensor: a bare state dict holds the EMA weights without their prefix. */
+/* The expectation of a file's tensor: a bare state dict holds the EMA weights without a prefix. */
 static const struct weight *expectation(const struct weights *expected, const char *name)
 {
     const struct weight *t = weights_find(expected, name);

@@ -48,14 +48,14 @@ static void test_fixes(void)
 static void test_html(void)
 {
     cleans("a&amp;b &lt;tag&gt; &quot;q&quot;", "a&b <tag> \"q\"", "references");
-    cleans("&amp;amp;amp;lt;", "<", "references within references");
-    cleans("&lt &notit; &notin; &AMPx", "< \u00acit; \u2209 &x", "semicolons may be missing");
+    cleans("&amp;amp;amp;lt;", "<", "nested references");
+    cleans("&lt &notit; &notin; &AMPx", "< \u00acit; \u2209 &x", "references without a semicolon");
     cleans("&NTILDE; &SZLIG; &MICRO; &nTILDE;", "\u00f1 ss \u03bc &ntilde;", "names in capitals");
-    cleans("&ldquo;x&rdquo;", "\"x\"", "quotes by name are straightened");
+    cleans("&ldquo;x&rdquo;", "\"x\"", "quotes by name become straight");
     cleans("<b>&ldquo;x&rdquo;", "<b>\u201cx\u201d", "but not in a line with <");
     cleans("&#65;&#x42;&#67 &#150;&#0; &#xD800;&#x110000;&#99999999999999999999;",
            "abc \u2013\ufffd \ufffd\ufffd\ufffd", "numbers");
-    cleans("<&#11;&#127;&#xFDD0;&#xffff;>", "<>", "references to nothing");
+    cleans("<&#11;&#127;&#xFDD0;&#xffff;>", "<>", "references that are dropped");
     cleans("& &; &# &#; &#x; &nosuch; a&b", "& &; &# &#; &#x; &nosuch; a&b", "not references");
     cleans("&NotEqualTilde;", "\u2242\u0338", "two code points");
     cleans("&CounterClockwiseContourIntegral;", "\u2233", "the longest name");
@@ -68,7 +68,7 @@ static void test_invalid_utf8(void)
            "a\ufffd"
            "b",
            "invalid byte");
-    cleans("\xe2\x82", "\ufffd", "cut short");
+    cleans("\xe2\x82", "\ufffd", "truncated");
     cleans("\xc0\xaf", "\ufffd\ufffd", "overlong");
     cleans("\xed\xa0\x80", "\ufffd\ufffd\ufffd", "surrogate");
     cleans("\xf4\x90\x80\x80", "\ufffd\ufffd\ufffd\ufffd", "beyond Unicode");
@@ -97,16 +97,16 @@ static void test_vocabularies(void)
     tap_ok(clip_bpe_new(&b, 513, &e) == -1, "too few rows: %s", e.text);
     tap_ok(clip_bpe_new(&b, CLIP_BPE_VOCABULARY_MAX + 1, &e) == -1, "too many rows: %s", e.text);
 
-    if (tap_ok(clip_bpe_new(&b, 514, &e) == 0, "no merges at all")) {
-        TOKENS(b, "hi", "bytes, the last one with its end of word", 'h' - 33, 'i' - 33 + 256);
+    if (tap_ok(clip_bpe_new(&b, 514, &e) == 0, "no merges")) {
+        TOKENS(b, "hi", "bytes, the last one as end of word", 'h' - 33, 'i' - 33 + 256);
         tap_ok(clip_bpe_start(b) == 512 && clip_bpe_end(b) == 513, "start 512, end 513");
         clip_bpe_free(b);
     }
     /* The first four merges are "i n", "t h", "a n" and "r e". */
     if (tap_ok(clip_bpe_new(&b, 514 + 3, &e) == 0, "three merges")) {
-        TOKENS(b, "inthanrex", "only those three", 512, 513, 514, 'r' - 33, 'e' - 33,
+        TOKENS(b, "inthanrex", "only these three merges", 512, 513, 514, 'r' - 33, 'e' - 33,
                'x' - 33 + 256);
-        TOKENS(b, "in", "an end of word is not merged by rules for the middle", 'i' - 33,
+        TOKENS(b, "in", "a merge of inner symbols does not apply at the end of a word", 'i' - 33,
                'n' - 33 + 256);
         TOKENS(b, "<|startoftext|> <|endoftext|>", "special tokens in text", 515, 516);
         clip_bpe_free(b);
@@ -118,17 +118,17 @@ static void test_rows(const struct clip_bpe *b)
     int32_t row[6];
     tap_ok(clip_bpe_encode_row(b, "a a a a", row, 6) == 0 && row[0] == 49406 && row[4] == 320 &&
                row[5] == 49407,
-           "a row that just fits");
+           "a text that fills the row");
     tap_ok(clip_bpe_encode_row(b, "a a a a a a", row, 6) == 2 && row[4] == 320 && row[5] == 49407,
            "two tokens cut off");
     tap_ok(clip_bpe_encode_row(b, "", row, 6) == 0 && row[0] == 49406 && row[1] == 49407 &&
                row[2] == 0 && row[5] == 0,
            "an empty text");
     tap_ok(clip_bpe_encode_row(b, "a", row, 2) == 1 && row[0] == 49406 && row[1] == 49407,
-           "a row without room");
+           "a row without room for tokens");
 }
 
-/* Neither a word without end nor many words are slower than n log n. */
+/* Merging a very long word must not take longer than n log n. */
 static void test_long_text(const struct clip_bpe *b)
 {
     size_t n = 400000;
@@ -156,7 +156,7 @@ int main(int argc, char **argv)
     struct error e;
     if (tap_ok(clip_bpe_new(&b, CLIP_BPE_VOCABULARY_MAX, &e) == 0, "the whole vocabulary")) {
         TOKENS(b, "don't I'LL", "contractions", 847, 713, 328, 1342);
-        TOKENS(b, "123", "digits one by one", 272, 273, 274);
+        TOKENS(b, "123", "one token per digit", 272, 273, 274);
         test_rows(b);
         test_long_text(b);
         clip_bpe_free(b);

@@ -10,7 +10,7 @@
 #include "tests/support/emulated.h"
 #include "tests/support/tap.h"
 
-/* Working weights are checked bit by bit: they are the same numbers, rounded once. */
+/* Converted weights must match bit by bit: the same numbers, rounded once. */
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
@@ -24,7 +24,7 @@ static size_t bytes_of(const struct tensor *t)
     return (size_t)tensor_count(t) * dtype_size(t->dtype);
 }
 
-/* Element i of a tensor in checkpoint order, as it lies in t. */
+/* The position in t of element i in checkpoint order. */
 static size_t place(const struct tensor *t, size_t i)
 {
     if (!t->channels_last)
@@ -106,12 +106,12 @@ static const int64_t shapes[][4] = {
 };
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
 
-/* All shapes at once, by each pair of types and orders. */
+/* Converts all shapes at once, for each pair of types and memory layouts. */
 static void each_form(struct device *d, enum dtype a, enum dtype b)
 {
     static const bool orders[][2] = {{false, false}, {false, true}, {true, false}, {true, true}};
-    static const char *const named[] = {"as they lie", "to channels last", "from channels last",
-                                        "channels last"};
+    static const char *const named[] = {"unchanged layout", "to channels last",
+                                        "from channels last", "channels last"};
     for (int o = 0; o < 4; o++) {
         struct pair pairs[SHAPES];
         bool right = true;
@@ -129,7 +129,7 @@ static void each_form(struct device *d, enum dtype a, enum dtype b)
     }
 }
 
-/* Weights that begin anywhere in a parameters, more than one launch takes, of all forms mixed. */
+/* Weights at arbitrary offsets in the parameters, in all forms, more than fit in one launch. */
 static void many(struct device *d)
 {
     enum { COUNT = 450, FLOATS = 2000000 };
@@ -180,7 +180,7 @@ static void extremes(struct device *d)
         right &= !memcmp(expected, got, sizeof got);
         pair_free(&p);
     }
-    tap_ok(right, "largest, smallest, halfway");
+    tap_ok(right, "rounding of the largest, smallest and halfway values");
 }
 
 int main(int argc, char **argv)
@@ -189,14 +189,14 @@ int main(int argc, char **argv)
     emulated_cuda();
     struct device *d;
     struct error e;
-    if (device_open(&d, "cuda", &e))
+    if (device_open(&d, "cuda", &e) != 0)
         die("%s", e.text);
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)
             each_form(d, types[i], types[j]);
     many(d);
     extremes(d);
-    tap_ok(device_memory(d).in_use == 0, "nothing is left");
+    tap_ok(device_memory(d).in_use == 0, "no device memory is leaked");
     device_close(d);
     return tap_done();
 }

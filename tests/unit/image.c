@@ -15,7 +15,7 @@ struct bytes {
     size_t size;
 };
 
-/* A smooth pattern that lossy coders keep within a few levels. */
+/* A smooth pattern that lossy encoders preserve within a few levels. */
 static void fill(struct image *image)
 {
     size_t n = image_bytes(image) / (size_t)(image->depth / 8);
@@ -33,7 +33,7 @@ static void fill(struct image *image)
 static void make(struct image *image, int width, int height, int channels, int depth)
 {
     struct error e;
-    if (image_new(image, width, height, channels, depth, &e) < 0)
+    if (image_new(image, width, height, channels, depth, &e) != 0)
         die("%s", e.text);
     fill(image);
 }
@@ -93,24 +93,24 @@ static int worst_difference(const struct image *a, const struct image *b)
     return worst;
 }
 
-/* Every shorter file must be refused, most of them as truncated. */
+/* Every truncated file must be refused, most of them with that reason. */
 static void check_truncations(const char *name, const struct bytes *file)
 {
     size_t accepted = 0, called_so = 0, step = file->size > 2000 ? 7 : 1;
     for (size_t size = 1; size < file->size; size += step) {
         struct image image;
         struct error e = {""};
-        uint8_t *copy = xmalloc(size); /* exact, so that a sanitizer sees reading on */
+        uint8_t *copy = xmalloc(size); /* exact size, so that a sanitizer detects overreads */
         memcpy(copy, file->data, size);
         if (image_decode(&image, copy, size, 0, &e) == 0) {
-            tap_diag("%s: %zu of %zu bytes were enough", name, size, file->size);
+            tap_diag("%s: %zu of %zu bytes were accepted", name, size, file->size);
             accepted++;
         }
         called_so += strncmp(e.text, "truncated ", 10) == 0;
         image_release(&image);
         free(copy);
     }
-    tap_ok(accepted == 0 && called_so > file->size / step / 2, "%s: each beginning is refused",
+    tap_ok(accepted == 0 && called_so > file->size / step / 2, "%s: every truncation is refused",
            name);
 }
 
@@ -129,11 +129,11 @@ static void test_jpeg(void)
         struct error e = {""};
         make(&in, 61, 47, kinds[k].channels, 8);
         struct bytes file = make_jpeg(&in, &kinds[k], NULL, 0, NULL, 0);
-        if (kinds[k].channels == 4) /* what is written as light is read as ink */
+        if (kinds[k].channels == 4) /* written as light, read as ink */
             for (size_t i = 0; i < image_bytes(&in); i++)
                 in.pixels[i] = (uint8_t)(255 - in.pixels[i]);
-        int result = image_decode(&out, file.data, file.size, 0, &e);
-        tap_ok(result == 0 && worst_difference(&in, &out) <= 8 && out.format == IMAGE_JPEG &&
+        int status = image_decode(&out, file.data, file.size, 0, &e);
+        tap_ok(status == 0 && worst_difference(&in, &out) <= 8 && out.format == IMAGE_JPEG &&
                    out.color == (kinds[k].channels == 4   ? IMAGE_CMYK
                                  : kinds[k].channels == 1 ? IMAGE_GRAY
                                                           : IMAGE_RGB) &&
@@ -164,11 +164,11 @@ static void test_markers(void)
         exif[37] = (uint8_t)orientation;
         struct bytes file = make_jpeg(&in, &kind, exif, sizeof exif - 1, icc, icc_size);
         int want = orientation >= 1 && orientation <= 8 ? orientation : 1;
-        int result = image_decode(&out, file.data, file.size, 0, &e);
-        tap_ok(result == 0 && out.orientation == want && out.icc_size == icc_size &&
+        int status = image_decode(&out, file.data, file.size, 0, &e);
+        tap_ok(status == 0 && out.orientation == want && out.icc_size == icc_size &&
                    memcmp(out.icc, icc, icc_size) == 0 && out.width == 20 && out.height == 10,
-               "EXIF orientation %d is %d here, and the profile is whole: %s", orientation, want,
-               e.text);
+               "EXIF orientation %d is read as %d, and the profile is complete: %s", orientation,
+               want, e.text);
         image_release(&out);
         free(file.data);
     }
@@ -185,20 +185,20 @@ static void test_damaged_jpeg(void)
     struct bytes file = make_jpeg(&in, &kind, NULL, 0, NULL, 0);
     uint8_t *cut = xmalloc(file.size + 16);
     memcpy(cut, file.data, file.size);
-    memcpy(cut + file.size * 3 / 4, "\xff\xd9", 2); /* an end marker amid the pixels */
+    memcpy(cut + file.size * 3 / 4, "\xff\xd9", 2); /* an end marker inside the pixel data */
     tap_ok(image_decode(&out, cut, file.size, 0, &e) < 0 && strstr(e.text, "truncated JPEG: "),
-           "pixels that end too early: %s", e.text);
+           "truncated pixel data: %s", e.text);
     memcpy(cut, file.data, 2);
     memcpy(cut + 2, "garbage", 7); /* between markers */
     memcpy(cut + 9, file.data + 2, file.size - 2);
-    int result = image_decode(&out, cut, file.size + 7, 0, &e);
-    tap_ok(result < 0, "garbage instead of the second marker is no JPEG: %s", e.text);
+    int status = image_decode(&out, cut, file.size + 7, 0, &e);
+    tap_ok(status < 0, "garbage instead of the second marker is refused: %s", e.text);
     memcpy(cut, file.data, 20);
     memcpy(cut + 20, "\0garbage", 8);
     memcpy(cut + 28, file.data + 20, file.size - 20);
-    result = image_decode(&out, cut, file.size + 8, 0, &e);
-    tap_ok(result == 0 && out.warning[0], "garbage between markers is a warning: %s",
-           result == 0 ? out.warning : e.text);
+    status = image_decode(&out, cut, file.size + 8, 0, &e);
+    tap_ok(status == 0 && out.warning[0], "garbage between markers is a warning: %s",
+           status == 0 ? out.warning : e.text);
     image_release(&out);
     image_release(&in);
     free(cut);
@@ -213,15 +213,15 @@ static void test_png(void)
             struct bytes file;
             struct error e = {""};
             make(&in, 33, 21, channels, depth);
-            int result = png_encode(&file.data, &file.size, &in, NULL, 0, depth == 8 ? 9 : -1, &e);
-            if (result == 0)
-                result = image_decode(&out, file.data, file.size, 0, &e);
-            tap_ok(result == 0 && worst_difference(&in, &out) == 0 && out.depth == depth &&
+            int status = png_encode(&file.data, &file.size, &in, NULL, 0, depth == 8 ? 9 : -1, &e);
+            if (status == 0)
+                status = image_decode(&out, file.data, file.size, 0, &e);
+            tap_ok(status == 0 && worst_difference(&in, &out) == 0 && out.depth == depth &&
                        out.channels == channels && out.color == in.color && out.alpha == in.alpha &&
                        !out.alpha_from_key && out.format == IMAGE_PNG,
-                   "PNG of %d channels of %d bits: %s", channels, depth, e.text);
-            char *name = xasprintf("PNG of %d channels of %d bits", channels, depth);
-            if (result == 0) {
+                   "PNG with %d channels of %d bits: %s", channels, depth, e.text);
+            char *name = xasprintf("PNG with %d channels of %d bits", channels, depth);
+            if (status == 0) {
                 check_truncations(name, &file);
                 image_release(&out);
                 free(file.data);
@@ -231,7 +231,7 @@ static void test_png(void)
         }
 }
 
-/* What png_encode wrote, as libpng reads it. */
+/* Whether a PNG has this text chunk. */
 static bool has_text(const struct bytes *file, const char *chunk, const char *key,
                      const char *value)
 {
@@ -260,22 +260,22 @@ static void test_png_texts(void)
     struct bytes file;
     struct error e = {""};
     make(&image, 2, 2, 3, 8);
-    int result = png_encode(&file.data, &file.size, &image, texts, 4, 6, &e);
-    tap_ok(result == 0 && has_text(&file, "tEXt", "parameters", "a caf\xe9\nSteps: 50"),
+    int status = png_encode(&file.data, &file.size, &image, texts, 4, 6, &e);
+    tap_ok(status == 0 && has_text(&file, "tEXt", "parameters", "a caf\xe9\nSteps: 50"),
            "a Latin-1 text is a tEXt chunk: %s", e.text);
-    tap_ok(result == 0 && has_text(&file, "iTXt", "prompt", texts[1].value),
-           "another is an iTXt chunk");
-    tap_ok(result == 0 && has_text(&file, "iTXt", "broken",
+    tap_ok(status == 0 && has_text(&file, "iTXt", "prompt", texts[1].value),
+           "any other text is an iTXt chunk");
+    tap_ok(status == 0 && has_text(&file, "iTXt", "broken",
                                    "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\xef\xbf\xbd"),
-           "what is no UTF-8 is replaced");
-    tap_ok(result == 0 && has_text(&file, "tEXt", "empty", ""), "a text may be empty");
-    free(result == 0 ? file.data : NULL);
+           "invalid UTF-8 is replaced");
+    tap_ok(status == 0 && has_text(&file, "tEXt", "empty", ""), "a text may be empty");
+    free(status == 0 ? file.data : NULL);
     struct image_text bad = {"", "x"};
     tap_ok(png_encode(&file.data, &file.size, &image, &bad, 1, 6, &e) < 0 && !file.data,
            "a text needs a key: %s", e.text);
     FILE *full = fopen("/dev/full", "w");
     tap_ok(full && png_write(full, &image, NULL, 0, -1, &e) < 0 && strstr(e.text, "space"),
-           "a full disk is told: %s", e.text);
+           "a full disk is reported: %s", e.text);
     if (full)
         fclose(full);
     image_release(&image);
@@ -290,13 +290,13 @@ static void test_webp(void)
         make(&in, 40, 30, channels, 8);
         if (channels == 4)
             for (size_t i = 3; i < image_bytes(&in); i += 4)
-                in.pixels[i] |= 1; /* coders may drop the colour of what cannot be seen */
+                in.pixels[i] |= 1; /* encoders may drop the color of invisible pixels */
         file.size = channels == 3 ? WebPEncodeLosslessRGB(in.pixels, 40, 30, 40 * 3, &file.data)
                                   : WebPEncodeLosslessRGBA(in.pixels, 40, 30, 40 * 4, &file.data);
-        int result = image_decode(&out, file.data, file.size, 0, &e);
-        tap_ok(result == 0 && worst_difference(&in, &out) == 0 && out.alpha == (channels == 4) &&
+        int status = image_decode(&out, file.data, file.size, 0, &e);
+        tap_ok(status == 0 && worst_difference(&in, &out) == 0 && out.alpha == (channels == 4) &&
                    out.format == IMAGE_WEBP,
-               "WebP of %d channels: %s", channels, e.text);
+               "WebP with %d channels: %s", channels, e.text);
         image_release(&out);
         check_truncations("WebP", &file);
         image_release(&in);
@@ -340,12 +340,12 @@ static void test_pnm(void)
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         size_t size = strlen(files[i].text);
         if (files[i].size)
-            size++; /* ends with a zero byte */
+            size++; /* the data ends with a zero byte */
         struct image out;
         struct error e = {""};
-        int result = image_decode(&out, files[i].text, size, 0, &e);
-        size_t n = result == 0 ? image_bytes(&out) : 0;
-        tap_ok(result == 0 && out.channels == files[i].channels && out.depth == files[i].depth &&
+        int status = image_decode(&out, files[i].text, size, 0, &e);
+        size_t n = status == 0 ? image_bytes(&out) : 0;
+        tap_ok(status == 0 && out.channels == files[i].channels && out.depth == files[i].depth &&
                    memcmp(out.pixels, files[i].want, n < 8 ? n : 8) == 0 &&
                    out.alpha == (n == 4 && out.channels == 4),
                "PNM '%.2s', maxval %d: %s", files[i].text, out.source_maxval, e.text);
@@ -360,8 +360,8 @@ static void expect_refusal(const void *data, size_t size, const char *reason)
 {
     struct image image;
     struct error e = {""};
-    int result = image_decode(&image, data, size, 0, &e);
-    tap_ok(result < 0 && strcmp(e.text, reason) == 0, "refused: %s", e.text);
+    int status = image_decode(&image, data, size, 0, &e);
+    tap_ok(status < 0 && strcmp(e.text, reason) == 0, "refused: %s", e.text);
     image_release(&image);
 }
 
@@ -371,10 +371,10 @@ static void test_refusals(void)
     struct error e = {""};
     expect_refusal("", 0, "empty file");
     expect_refusal("hello, world", 12, "not an image (unknown format)");
-    expect_refusal("GIF89a......", 12, "not an image of a supported format (GIF)");
+    expect_refusal("GIF89a......", 12, "unsupported image format (GIF)");
     expect_refusal("P6\n20000 20000\n255\n", 19,
-                   "20000x20000 pixels is over the limit of 200000000");
-    expect_refusal("P5 0 5 255\n", 11, "0 x 5 pixels: there is nothing to see");
+                   "20000x20000 pixels exceed the limit of 200000000");
+    expect_refusal("P5 0 5 255\n", 11, "the image is empty: 0x5 pixels");
     expect_refusal("P5 99999999999 5 255\n", 21, "bad PNM: a number in the header is too large");
     expect_refusal("P5 1 1 65536\na", 14, "bad PNM: maxval 65536 is not in 1 to 65535");
     expect_refusal("\x89PNG\r\n\x1a\n", 8, "truncated PNG");
@@ -382,21 +382,21 @@ static void test_refusals(void)
     expect_refusal("RIFF\x10\0\0\0WEBPVP8 ", 16, "truncated WebP");
     const char *folder = test_folder();
     tap_ok(image_read(&image, folder, 0, &e) < 0 && strcmp(e.text, "is a directory") == 0,
-           "a folder: %s", e.text);
+           "folder: %s", e.text);
     char *path = xasprintf("%s/none.jpg", folder);
-    tap_ok(image_read(&image, path, 0, &e) < 0 && strstr(e.text, "No such file"), "none: %s",
-           e.text);
+    tap_ok(image_read(&image, path, 0, &e) < 0 && strstr(e.text, "No such file"),
+           "missing file: %s", e.text);
     FILE *f = fopen(path, "w");
     if (f)
         fclose(f);
-    tap_ok(image_read(&image, path, 0, &e) < 0 && strcmp(e.text, "empty file") == 0, "empty: %s",
-           e.text);
+    tap_ok(image_read(&image, path, 0, &e) < 0 && strcmp(e.text, "empty file") == 0,
+           "empty file: %s", e.text);
     tap_ok(image_read(&image, "/dev/null", 0, &e) < 0 && strcmp(e.text, "not a regular file") == 0,
-           "a device: %s", e.text);
+           "device: %s", e.text);
     free(path);
 }
 
-/* The limit is told from the header: the file has no pixels at all. */
+/* The limit is checked against the header, before any pixel is decoded. */
 static void test_bombs(void)
 {
     static const struct jpeg_kind kind = {"", 1, JCS_GRAYSCALE, JCS_GRAYSCALE, false, 90};
@@ -404,16 +404,17 @@ static void test_bombs(void)
     struct bytes png, jpeg;
     struct error e = {""};
     make(&in, 16, 16, 1, 8);
-    if (png_encode(&png.data, &png.size, &in, NULL, 0, -1, &e) < 0)
+    if (png_encode(&png.data, &png.size, &in, NULL, 0, -1, &e) != 0)
         die("%s", e.text);
     tap_ok(image_decode(&out, png.data, png.size, 255, &e) < 0 &&
-               strcmp(e.text, "16x16 pixels is over the limit of 255") == 0,
+               strcmp(e.text, "16x16 pixels exceed the limit of 255") == 0,
            "PNG: %s", e.text);
-    tap_ok(image_decode(&out, png.data, png.size, 256, &e) == 0, "as many pixels as the limit");
+    tap_ok(image_decode(&out, png.data, png.size, 256, &e) == 0,
+           "exactly as many pixels as the limit");
     image_release(&out);
     jpeg = make_jpeg(&in, &kind, NULL, 0, NULL, 0);
     tap_ok(image_decode(&out, jpeg.data, jpeg.size, 255, &e) < 0 &&
-               strcmp(e.text, "16x16 pixels is over the limit of 255") == 0,
+               strcmp(e.text, "16x16 pixels exceed the limit of 255") == 0,
            "JPEG: %s", e.text);
     free(png.data);
     free(jpeg.data);

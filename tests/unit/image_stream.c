@@ -16,13 +16,13 @@ static void stream_open(struct stream *s)
 {
     s->file = open_memstream(&s->data, &s->size);
     if (!s->file)
-        die("no stream in memory");
+        die("cannot open a memory stream");
 }
 
 static void make(struct image *image, int width, int height, int channels, int depth)
 {
     struct error e;
-    if (image_new(image, width, height, channels, depth, &e) < 0)
+    if (image_new(image, width, height, channels, depth, &e) != 0)
         die("%s", e.text);
     for (size_t i = 0; i < image_bytes(image); i++)
         image->pixels[i] = (uint8_t)(i * 37 + (size_t)channels);
@@ -35,7 +35,7 @@ static bool same(const struct image *a, const struct image *b)
            memcmp(a->pixels, b->pixels, image_bytes(a)) == 0;
 }
 
-/* Remarks that a header of lines and a parser of comments could break on. */
+/* Remarks that could break a line-based header or a comment parser. */
 static const char *const values[] = {
     "a rainy city street",
     "two\nlines\r\nand \\n that is none",
@@ -92,11 +92,11 @@ static void test_round_trip(void)
     struct image_stream stream;
     image_stream_init(&stream, f, 0);
     for (int i = 0; i < count; i++) {
-        int result = image_stream_read(&stream, &out, &got, &e);
-        tap_ok(result == 1 && same(&in[i], &out), "image %d, %d channels of %d bits: %s", i + 1,
+        int status = image_stream_read(&stream, &out, &got, &e);
+        tap_ok(status == 1 && same(&in[i], &out), "image %d, %d channels of %d bits: %s", i + 1,
                in[i].channels, in[i].depth, e.text);
-        tap_ok(result == 1 && (i % 2 ? got.count == 0 : same_remarks(&remarks, &got)),
-               "its %d remarks", got.count);
+        tap_ok(status == 1 && (i % 2 ? got.count == 0 : same_remarks(&remarks, &got)),
+               "its %d remarks are read", got.count);
         image_release(&out);
         image_remarks_release(&got);
         image_release(&in[i]);
@@ -108,7 +108,7 @@ static void test_round_trip(void)
     free(s.data);
 }
 
-/* netpbm's reader of PAM headers refuses lines of more than 255 bytes; comments count. */
+/* netpbm refuses PAM header lines of more than 255 bytes, including comments. */
 static void test_pam_lines(void)
 {
     char value[1000];
@@ -121,10 +121,10 @@ static void test_pam_lines(void)
     make(&image, 1, 1, 4, 8);
     image_remarks_set(&remarks, "prompt", value);
     stream_open(&s);
-    int result = image_stream_write(s.file, &image, &remarks, &e);
+    int status = image_stream_write(s.file, &image, &remarks, &e);
     fclose(s.file);
     size_t longest = 0;
-    const char *end = result == 0 ? strstr(s.data, "ENDHDR\n") : NULL;
+    const char *end = status == 0 ? strstr(s.data, "ENDHDR\n") : NULL;
     for (const char *p = s.data; end && p < end;) {
         size_t line = strcspn(p, "\n") + 1;
         longest = line > longest ? line : longest;
@@ -143,14 +143,14 @@ static void expect_error(const char *data, size_t size, int images, const char *
     struct image_stream stream;
     struct image image;
     struct error e = {""};
-    int result, read = 0;
+    int status, read = 0;
     image_stream_init(&stream, f, 100);
-    while ((result = image_stream_read(&stream, &image, NULL, &e)) == 1) {
+    while ((status = image_stream_read(&stream, &image, NULL, &e)) == 1) {
         image_release(&image);
         read++;
     }
-    tap_ok(read == images && result == (reason ? -1 : 0) && (!reason || !strcmp(e.text, reason)),
-           "%d images, then %s", read, result < 0 ? e.text : "the end");
+    tap_ok(read == images && status == (reason ? -1 : 0) && (!reason || !strcmp(e.text, reason)),
+           "%d images, then %s", read, status < 0 ? e.text : "the end");
     fclose(f);
 }
 
@@ -165,17 +165,17 @@ static void test_errors(void)
     EXPECT_ERROR("P5 1 1 255\naP5 1 1", 1, "image 2: ended in the middle of the header");
     EXPECT_ERROR("P7\nWIDTH 1\nHEI", 0, "image 1: ended in the middle of the header");
     EXPECT_ERROR("P5 1 1 255\na\x89PNG", 1, "image 2: not a binary PGM, PPM or PAM image");
-    EXPECT_ERROR("P5 11 10 255\n", 0, "image 1: 11x10 pixels is over the limit of 100");
+    EXPECT_ERROR("P5 11 10 255\n", 0, "image 1: 11x10 pixels exceed the limit of 100");
     EXPECT_ERROR("P7\nWIDTH 1\nHEIGHT 1\nMAXVAL 1\nENDHDR\na", 0,
                  "image 1: bad PAM: WIDTH, HEIGHT, DEPTH or MAXVAL is missing");
     EXPECT_ERROR("P7\nWIDTH 1\nHEIGHT 1\nDEPTH 9\nMAXVAL 1\nENDHDR\na", 0,
-                 "image 1: PAM of 9 channels");
+                 "image 1: unsupported PAM: 9 channels");
     struct image image;
     struct error e = {""};
     FILE *full = fopen("/dev/full", "w");
     make(&image, 4, 4, 3, 8);
     tap_ok(full && image_stream_write(full, &image, NULL, &e) < 0 && strstr(e.text, "space"),
-           "a full disk is told: %s", e.text);
+           "a full disk is reported: %s", e.text);
     image_release(&image);
     if (full)
         fclose(full);
@@ -191,12 +191,12 @@ static void test_foreign_comments(void)
     struct image_remarks r;
     struct error e;
     image_stream_init(&stream, f, 0);
-    int result = image_stream_read(&stream, &image, &r, &e);
+    int status = image_stream_read(&stream, &image, &r, &e);
     const char *seed = image_remarks_find(&r, "seed"), *prompt = image_remarks_find(&r, "prompt");
-    tap_ok(result == 1 && r.count == 3 && seed && !strcmp(seed, "7") && prompt &&
+    tap_ok(status == 1 && r.count == 3 && seed && !strcmp(seed, "7") && prompt &&
                !strcmp(prompt, "tail") && image_remarks_find(&r, "a") &&
                !image_remarks_find(&r, "Upper"),
-           "other programs' comments are passed over");
+           "other programs' comments are skipped");
     image_remarks_release(&r);
     image_release(&image);
     fclose(f);

@@ -11,25 +11,25 @@
 #include "tests/support/pickles.h"
 #include "tests/support/tap.h"
 
-/* A copy without a byte to spare, so that ASan sees reads past its end. */
+/* Opens a copy of exact size, so that ASan detects reads past its end. */
 static int open_copy(struct weights **w, uint8_t **copy, const void *bytes, size_t size,
                      struct error *e)
 {
     *copy = xmalloc(size ? size : 1);
     memcpy(*copy, bytes, size);
-    int rc = weights_open_memory(w, *copy, size, e);
-    if (rc) {
+    int status = weights_open_memory(w, *copy, size, e);
+    if (status != 0) {
         free(*copy);
         *copy = NULL;
     }
-    return rc;
+    return status;
 }
 
 static bool opens(const void *bytes, size_t size, struct error *e)
 {
     struct weights *w;
     uint8_t *copy;
-    if (open_copy(&w, &copy, bytes, size, e))
+    if (open_copy(&w, &copy, bytes, size, e) != 0)
         return false;
     weights_close(w);
     free(copy);
@@ -59,8 +59,8 @@ static void protocols(void)
     }
 }
 
-/* numpy.arange(12, dtype='f4').reshape(2, 2, 3).transpose(2, 0, 1) as numpy 2.3 and later pickles
- * it under protocol 5: the buffer's shape and the order of its axes, which is at AXES. */
+/* numpy.arange(12, dtype='f4').reshape(2, 2, 3).transpose(2, 0, 1) as pickled by numpy 2.3 under
+ * protocol 5: with the buffer's shape and, at AXES, the order of its axes. */
 static const char transposed_array[] =
     "\200\005\225\267\000\000\000\000\000\000\000}\224\214\001w\224\214\023numpy._core.numeric"
     "\224\214\013_frombuffer\224\223\224(\2260\000\000\000\000\000\000\000\000\000\000\000\000\000"
@@ -84,7 +84,7 @@ static void transposed(void)
         weight_to_f32(t, got);
     tap_ok(t && t->ndim == 3 && t->shape[0] == 3 && t->shape[1] == 2 && t->shape[2] == 2 &&
                memcmp(got, wanted, sizeof wanted) == 0,
-           "numpy array with its axes in another order %s", e.text);
+           "numpy array with transposed axes %s", e.text);
     if (ok)
         weights_close(w);
     free(copy);
@@ -93,8 +93,8 @@ static void transposed(void)
         char damaged[sizeof transposed_array];
         memcpy(damaged, transposed_array, sizeof damaged);
         memcpy(damaged + AXES, bad[i], sizeof bad[i]);
-        tap_ok(!opens(damaged, size, &e), "no order of three axes (%d): %s", (uint8_t)bad[i][5],
-               e.text);
+        tap_ok(!opens(damaged, size, &e), "invalid order of three axes (%d): %s",
+               (uint8_t)bad[i][5], e.text);
     }
 }
 
@@ -105,12 +105,12 @@ static void truncation(void)
         size_t opened = 0;
         for (size_t n = 0; n < pickles[i].size; n++)
             opened += opens(pickles[i].bytes, n, &e);
-        tap_ok(opened == 0, "protocol %d cut off after any of %zu bytes is refused",
+        tap_ok(opened == 0, "protocol %d: every truncation of %zu bytes is refused",
                abs(pickles[i].protocol), pickles[i].size);
     }
 }
 
-/* Every byte of every fixture replaced by some others: read or refused, never out of bounds. */
+/* Replaces each byte of each fixture by several others: read or refused, never out of bounds. */
 static void damage(void)
 {
     static const uint8_t others[] = {0, 1, 0x7f, 0xff, '(', 't', 'R', 'b', '0', '.', 0x94, 'h'};
@@ -162,7 +162,8 @@ static size_t peak_bytes(void)
     return (size_t)u.ru_maxrss * 1024;
 }
 
-/* Refused, with that in the reason, and for less than 2 GB of memory (ASan's own included). */
+/* The file must be refused for that reason, with less than 2 GB of memory (including ASan's own).
+ */
 static void refuse(const char *what, struct buffer *b, const char *reason)
 {
     struct error e = {""};
@@ -179,7 +180,7 @@ static void hostile(void)
     PUT(&b, "\x80\x02}X\6\0\0\0paramscposix\nsystem\nX\x19\0\0\0touch /tmp/ccld-unit-ran\n\x85Rs.");
     refuse("a call of os.system", &b, "without tensors");
     struct stat s;
-    tap_ok(stat("/tmp/ccld-unit-ran", &s) != 0, "it was not called");
+    tap_ok(stat("/tmp/ccld-unit-ran", &s) != 0, "os.system was not called");
 
     PUT(&b, "\x80\x02");
     repeat(&b, "(", 1, 6000000);
@@ -211,7 +212,7 @@ static void hostile(void)
     PUT(&b, "\x80\x02Nj\xff\xff\xff\x7f.");
     refuse("unset memo index", &b, "memo index");
     PUT(&b, "(lp99999999999999999999\n.");
-    refuse("memo index of 20 digits", &b, "known kind");
+    refuse("memo index of 20 digits", &b, "known format");
     PUT(&b, "\x80\x02Ng-1\n.");
     refuse("negative memo index", &b, "memo index");
     PUT(&b, "\x80\x04\x8d\0\0\0\0\0\0\0\x10x.");
@@ -222,11 +223,11 @@ static void hostile(void)
     refuse("number of 4 GB", &b, "truncated");
 
     PUT(&b, "\x80\x02]q\0h\0a.");
-    refuse("a list in itself", &b, "nested");
+    refuse("a list that contains itself", &b, "nested");
     PUT(&b, "\x80\x02}q\0X\1\0\0\0ah\0s.");
-    refuse("a dictionary in itself", &b, "nested");
+    refuse("a dictionary that contains itself", &b, "nested");
     PUT(&b, "\x80\x02)q\0");
-    for (char i = 0; i < 30; i++) { /* each tuple holds the one before twice */
+    for (char i = 0; i < 30; i++) { /* each tuple holds the previous one twice */
         const char again[] = {'h', i, 'h', i, (char)0x86, 'q', (char)(i + 1)};
         put(&b, again, sizeof again);
     }
@@ -235,7 +236,7 @@ static void hostile(void)
     PUT(&b, "\x80\x02.");
     refuse("no value", &b, "without a value");
     PUT(&b, "\x80\x02(.");
-    refuse("a mark for a value", &b, "without a value");
+    refuse("a mark as the value", &b, "without a value");
     PUT(&b, "\x80\x02(0(1N(1.");
     refuse("marks popped", &b, "without tensors");
     PUT(&b, "\x80\x02R.");
@@ -243,21 +244,21 @@ static void hostile(void)
     PUT(&b, "\x80\x02N(R.");
     refuse("a call that reaches below a mark", &b, "underflow");
     PUT(&b, "\x80\x02NNb.");
-    refuse("state for None", &b, "no object");
+    refuse("state for None", &b, "not an object");
     PUT(&b, "\x80\x02}(Nu.");
     refuse("half an item", &b, "without a value");
     PUT(&b, "\x80\x02N\x82\1.");
     refuse("an extension", &b, "opcode");
     PUT(&b, "\x80\x09N.");
-    refuse("protocol 9", &b, "known kind");
+    refuse("protocol 9", &b, "known format");
     PUT(&b, "\x80\x05\x97.");
-    refuse("buffers outside", &b, "outside");
+    refuse("out-of-band buffers", &b, "outside");
     repeat(&b, "\x80\x02", 2, 100);
     repeat(&b, "\0", 1, 100);
     refuse("opcode 0", &b, "opcode");
 }
 
-/* An array of protocol 2 whose text, shape or dtype are as given; NULL for f4 and what fits. */
+/* Puts an array of protocol 2 with this dtype, shape and data. */
 static void put_array(struct buffer *b, const char *dtype, const char *shape, const char *data)
 {
     PUT(b, "cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85U\1b\x87R(K\1");
@@ -274,18 +275,18 @@ static void hostile_arrays(void)
     static const struct {
         const char *what, *dtype, *shape, *data, *reason;
     } cases[] = {
-        {"more elements than bytes", "f4", "(M\x10\x10t", "U\4abcd", "other bytes"},
+        {"more elements than bytes", "f4", "(M\x10\x10t", "U\4abcd", "does not match the shape"},
         {"2^62 elements of f8", "f8", "(\x8a\x08\x01\x01\x01\x01\x01\x01\x01@t", "U\4abcd",
-         "other"},
+         "does not match the shape"},
         {"a product that overflows", "u1", "(J\xff\xff\xff\x7fJ\xff\xff\xff\x7fJ\xff\xff\xff\x7ft",
-         "U\4abcd", "other bytes"},
+         "U\4abcd", "does not match the shape"},
         {"a negative size", "u1", "(J\xff\xff\xff\xfft", "U\4abcd", "shape"},
         {"nine dimensions", "u1", "(K\1K\1K\1K\1K\1K\1K\1K\1K\4t", "U\4abcd", "shape"},
-        {"a shape that is no tuple", "u1", "N", "U\4abcd", "shape"},
-        {"data that are a number", "u1", "(K\4t", "K\4", "no bytes"},
+        {"a shape that is not a tuple", "u1", "N", "U\4abcd", "shape"},
+        {"data that is a number", "u1", "(K\4t", "K\4", "no array data"},
         {"text that is not Latin-1", "u1", "(K\4t", "c_codecs\nencode\n(V\\u4e2dabc\nVlatin1\ntR",
          "Latin-1"},
-        {"an encoding of nothing", "u1", "(K\4t", "c_codecs\nencode\n(tR", "no bytes"},
+        {"an encoding of nothing", "u1", "(K\4t", "c_codecs\nencode\n(tR", "no array data"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct buffer b = {0};
@@ -296,7 +297,7 @@ static void hostile_arrays(void)
     }
 }
 
-/* One text, decoded for ten thousand arrays, would take ten gigabytes. */
+/* Decoding one text for ten thousand arrays would need ten gigabytes. */
 static void text_bomb(void)
 {
     struct buffer b = {0};
@@ -310,7 +311,7 @@ static void text_bomb(void)
                 "cnumpy\ndtype\nU\2u1K\0K\1\x87R\x89"
                 "c_codecs\nencode\nh\0X\6\0\0\0latin1\x86Rtb");
     PUT(&b, "e.");
-    refuse("one text decoded for ten thousand arrays", &b, "more text");
+    refuse("one text decoded for ten thousand arrays", &b, "text expands");
 }
 
 int main(void)

@@ -1,5 +1,6 @@
 #include "formats/weights/safetensors.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 #include "common/base/progress.h"
 #include "tests/support/tap.h"
 
-/* A file of this header and `data` zero bytes; malloc'ed, so that ASan sees reads past its end. */
+/* A file with this header and `data` zero bytes; malloc'ed, so that ASan detects reads past it. */
 static uint8_t *make(const char *json, size_t data, size_t *size)
 {
     uint64_t header = strlen(json);
@@ -43,16 +44,15 @@ static void accept(void)
         size_t data;
     } cases[] = {
         {"no tensors", "{}", 0},
-        {"space around everything",
+        {"white space everywhere",
          "{ \"a\" : {\"dtype\" :\"F32\", \"shape\": [ 2 ] ,\n\"data_offsets\":[0, 8]} }   ", 8},
-        {"keys that newer writers may add",
-         "{\"a\":{" T8 ",\"x\":{\"y\":[1,-2.5e3,null,\"}\"]},\"z\":true}}", 8},
+        {"unknown keys", "{\"a\":{" T8 ",\"x\":{\"y\":[1,-2.5e3,null,\"}\"]},\"z\":true}}", 8},
         {"empty tensors",
          "{\"a\":{\"dtype\":\"F16\",\"shape\":[0,1048576],"
          "\"data_offsets\":[0,0]},\"b\":{" T8 "}}",
          8},
         {"a scalar", "{\"a\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]}}", 8},
-        {"tensors in another order than their data",
+        {"tensors in a different order than their data",
          "{\"b\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[8,11]},\"a\":{" T8 "}}", 11},
     };
     struct error e;
@@ -70,13 +70,13 @@ static void refuse(void)
         const char *reason;
     } cases[] = {
         {"overlap", "{\"a\":{" T8 "},\"b\":{" T8 "}}", 8, "overlap"},
-        {"part overlap",
+        {"partial overlap",
          "{\"a\":{" T8 "},\"b\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[4,12]}}", 12,
          "overlap"},
-        {"hole", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 16, "holes"},
-        {"data behind the last tensor", "{\"a\":{" T8 "}}", 9, "behind"},
-        {"data cut off", "{\"a\":{" T8 "}}", 7, "outside"},
-        {"offsets reversed", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8,
+        {"hole", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", 16, "gaps"},
+        {"data after the last tensor", "{\"a\":{" T8 "}}", 9, "after"},
+        {"truncated data", "{\"a\":{" T8 "}}", 7, "outside"},
+        {"reversed offsets", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", 8,
          "outside"},
         {"offset past 2^63",
          "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,18446744073709551624]}}", 8,
@@ -85,20 +85,22 @@ static void refuse(void)
          "whole number"},
         {"fractional size", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2.0],\"data_offsets\":[0,8]}}", 8,
          "expected"},
-        {"shape and bytes differ",
-         "{\"a\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8, "other bytes"},
-        {"shape whose product wraps around to the bytes",
+        {"size does not match the shape",
+         "{\"a\":{\"dtype\":\"F16\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8,
+         "does not match the shape"},
+        {"product of the shape wraps around to the size",
          "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296,2],\"data_offsets\":[0,8]}}",
-         8, "other bytes"},
-        {"shape whose bytes wrap around",
+         8, "does not match the shape"},
+        {"size in bytes wraps around",
          "{\"a\":{\"dtype\":\"F64\",\"shape\":[2305843009213693953],\"data_offsets\":[0,8]}}", 8,
-         "other bytes"},
-        {"name twice",
+         "does not match the shape"},
+        {"duplicate name",
          "{\"a\":{" T8 "},\"a\":{\"dtype\":\"U8\",\"shape\":[1],"
          "\"data_offsets\":[8,9]}}",
          9, "two tensors"},
-        {"key twice", "{\"a\":{" T8 ",\"shape\":[2]}}", 8, "twice"},
-        {"metadata twice", "{\"__metadata__\":{},\"__metadata__\":{},\"a\":{" T8 "}}", 8, "twice"},
+        {"duplicate key", "{\"a\":{" T8 ",\"shape\":[2]}}", 8, "duplicate"},
+        {"duplicate metadata", "{\"__metadata__\":{},\"__metadata__\":{},\"a\":{" T8 "}}", 8,
+         "duplicate"},
         {"unknown element type",
          "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[8],\"data_offsets\":[0,8]}}", 8, "F8_E4M3"},
         {"no shape", "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8, "lacks"},
@@ -109,14 +111,14 @@ static void refuse(void)
         {"nine dimensions",
          "{\"a\":{\"dtype\":\"U8\",\"shape\":[1,1,1,1,1,1,1,1,1],\"data_offsets\":[0,1]}}", 1,
          "too many"},
-        {"metadata that is no text", "{\"__metadata__\":{\"a\":1}}", 0, "expected"},
+        {"metadata that is not text", "{\"__metadata__\":{\"a\":1}}", 0, "expected"},
         {"zero in a name", "{\"a\\u0000b\":{" T8 "}}", 8, "zero"},
         {"raw control character", "{\"a\nb\":{" T8 "}}", 8, "control"},
         {"half a surrogate", "{\"\\ud800x\":{" T8 "}}", 8, "surrogate"},
         {"unknown escape", "{\"\\x41\":{" T8 "}}", 8, "escape"},
         {"trailing comma", "{\"a\":{" T8 "},}", 8, "expected"},
-        {"text behind the header", "{\"a\":{" T8 "}} x", 8, "behind"},
-        {"nesting without end", "{\"a\":{\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[", 0, "deeply"},
+        {"text after the header", "{\"a\":{" T8 "}} x", 8, "after"},
+        {"endless nesting", "{\"a\":{\"x\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[", 0, "deeply"},
         {"unmatched bracket", "{\"a\":{\"x\":[1}]}}", 0, "unmatched"},
         {"no value", "{\"a\":{\"x\":,\"y\":1}}", 0, "expected"},
         {"an array at the top", "[]", 0, ""},
@@ -139,7 +141,7 @@ static void header_sizes(void)
         memcpy(file, &sizes[i], 8);
         struct weights *w;
         struct error e;
-        if (weights_open_memory(&w, file, size, &e))
+        if (weights_open_memory(&w, file, size, &e) != 0)
             refused++;
         else
             weights_close(w);
@@ -205,7 +207,7 @@ static void round_trip(void)
         }
         free(part);
     }
-    tap_ok(opened == 0, "cut off after any of %zu bytes it is refused", size);
+    tap_ok(opened == 0, "every truncation of %zu bytes is refused", size);
     free(blob);
 }
 
@@ -221,7 +223,7 @@ static void misuse(void)
     s = safetensors_create_memory();
     safetensors_declare(s, "a", DTYPE_U8, 1, (int64_t[]){1});
     safetensors_declare(s, "a", DTYPE_U8, 1, (int64_t[]){1});
-    tap_ok(safetensors_append(s, "1", 1, &e) == -1, "a name given twice: %s", e.text);
+    tap_ok(safetensors_append(s, "1", 1, &e) == -1, "duplicate name: %s", e.text);
     safetensors_abandon(s);
 }
 
@@ -240,7 +242,7 @@ static void files(void)
     tap_ok(ok && file_exists(path), "a file appears when it is complete %s", e.text);
     ok = weights_open(&w, path, &e) == 0;
     tap_ok(ok && weights_find(w, "a") && memcmp(weights_find(w, "a")->data, "1234", 4) == 0,
-           "and holds what was written");
+           "and has the data that was written");
     if (ok)
         weights_close(w);
     char *other = path_join(test_folder(), "y.safetensors");
@@ -250,14 +252,14 @@ static void files(void)
         ok = safetensors_append(s, "12", 2, &e) == 0;
         ok = safetensors_commit(s, &e) == -1 && ok;
     }
-    tap_ok(ok && !file_exists(other), "an incomplete one does not appear");
+    tap_ok(ok && !file_exists(other), "an incomplete file does not appear");
     tap_ok(weights_open(&w, other, &e) == -1 && weights_open(&w, test_folder(), &e) == -1,
            "a missing file and a folder are errors: %s", e.text);
     free(path);
     free(other);
 }
 
-/* Element i of a strided tensor, by the definition in weights.h. */
+/* Element i of a strided tensor, as defined in weights.h. */
 static float element(const struct weight *t, int64_t i)
 {
     int64_t at = 0;
@@ -293,7 +295,7 @@ static void strides(void)
         weight_to_f32(&t, out);
         for (int64_t i = 0; i < n; i++)
             wrong += !(out[i] == element(&t, i));
-        tap_ok(wrong == 0 && !t.contiguous, "%s: %lld elements", t.name, (long long)n);
+        tap_ok(wrong == 0 && !t.contiguous, "%s: %" PRId64 " elements", t.name, n);
     }
     free(memory);
     free(out);

@@ -1,5 +1,4 @@
-/* Stores that something happened to: what was foreign, cut off or changed is told, never misread.
- */
+/* Damaged stores: foreign, truncated and modified files are reported, never misread. */
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
@@ -58,17 +57,18 @@ static void test_foreign_files(void)
     struct shard_store *s;
     struct shard_writer *w;
     struct shard_writer_options o = {0};
-    tap_ok(shard_store_open(&s, shards_folder("nowhere"), &e) && strstr(e.text, "No such file"),
-           "no folder: %s", e.text);
+    tap_ok(shard_store_open(&s, shards_folder("nowhere"), &e) != 0 &&
+               strstr(e.text, "No such file"),
+           "missing folder: %s", e.text);
     mkdir(shards_folder("foreign"), 0777);
-    tap_ok(shard_store_open(&s, shards_folder("foreign"), &e) && strstr(e.text, "no shards"),
-           "an empty folder: %s", e.text);
+    tap_ok(shard_store_open(&s, shards_folder("foreign"), &e) != 0 && strstr(e.text, "no shards"),
+           "empty folder: %s", e.text);
     write_file(file_of("foreign", "holiday.jpg"), "x", 1);
-    tap_ok(shard_store_open(&s, shards_folder("foreign"), &e) && strstr(e.text, "holiday.jpg"),
-           "a folder of something else: %s", e.text);
-    tap_ok(shard_writer_open(&w, shards_folder("foreign"), &shards_info, &o, &e) &&
+    tap_ok(shard_store_open(&s, shards_folder("foreign"), &e) != 0 && strstr(e.text, "holiday.jpg"),
+           "folder with other files: %s", e.text);
+    tap_ok(shard_writer_open(&w, shards_folder("foreign"), &shards_info, &o, &e) != 0 &&
                strstr(e.text, "holiday.jpg"),
-           "no new store there: %s", e.text);
+           "no new store is created there: %s", e.text);
 
     shards_write("garbage", 6, 3, 3, 0);
     char *garbage = xmalloc(100000);
@@ -97,10 +97,10 @@ static void test_foreign_files(void)
 
     shards_write("leftover", 3, 3, 0, 0);
     write_file(file_of("leftover", ".00001.mdb.new"), "half", 4);
-    shards_ok_clean("leftover", "what a killed writer left of a new shard");
+    shards_ok_clean("leftover", "a new shard left incomplete by a killed writer");
     w = shards_open("leftover", 3, 0);
-    tap_ok(w && shards_put(w, 3, 3, 0, &e) == 0, "does not keep the next from making it: %s",
-           e.text);
+    tap_ok(w && shards_put(w, 3, 3, 0, &e) == 0,
+           "does not prevent the next writer from creating it: %s", e.text);
     shard_writer_close(w);
     shards_ok_clean("leftover", "after that");
     shards_write("alien", 3, 3, 0, 0);
@@ -108,7 +108,7 @@ static void test_foreign_files(void)
     shards_ok_problem("alien", "'backup.mdb' is not part", "a foreign file");
 }
 
-/* Calls f in a transaction on the first shard of a store, with any of its databases. */
+/* Calls f with all databases in a transaction on the first shard of a store. */
 static void change(const char *store,
                    void (*f)(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta))
 {
@@ -157,7 +157,7 @@ static void move_path(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta
     CHECK(mdb_put(txn, paths, &key, &value, 0) == 0);
 }
 
-/* Replaces record 4 by a frame made of this item, however bad. */
+/* Replaces record 4 by a frame made of this item, valid or not. */
 static void put_frame(MDB_txn *txn, MDB_dbi samples, const struct shard_item *item,
                       const struct shard_info *info)
 {
@@ -265,21 +265,21 @@ static void test_damaged_records(void)
     } cases[] = {
         {remove_sample, "00000.mdb, index 5: index 4 was expected", "a gap in the keys"},
         {remove_sample, "9 samples, but 10 paths", "a path without a sample"},
-        {remove_path, "00000.mdb, index 4: its path 'photos/4.jpg' is not", "a missing path"},
-        {move_path, "00000.mdb, index 4: the paths have 'photos/4.jpg' at index 5",
+        {remove_path, "00000.mdb, index 4: path 'photos/4.jpg' is missing", "a missing path"},
+        {move_path, "00000.mdb, index 4: the paths list 'photos/4.jpg' at index 5",
          "a path that points elsewhere"},
         {put_nan, "00000.mdb, index 4 ('photos/4.jpg'): non-finite latents", "NaN"},
-        {put_other_values, "00000.mdb: statistics mean", "statistics of other records"},
-        {put_other_shape, "00000.mdb, index 4: 'moments' has another type or shape",
+        {put_other_values, "00000.mdb: statistics: mean", "statistics of other records"},
+        {put_other_shape, "00000.mdb, index 4: type or shape of 'moments' does not match",
          "another shape"},
-        {put_other_path, "00000.mdb, index 5: path 'photos/5.jpg' is twice", "a path twice"},
+        {put_other_path, "00000.mdb, index 5: duplicate path 'photos/5.jpg'", "a duplicate path"},
         {put_unchecked, "00000.mdb, index 4: zstd frame without checksum",
          "a frame without checksum"},
-        {put_no_frame, "00000.mdb, index 4: not a zstd frame", "a value that is no frame"},
-        {put_version_2, "00000.mdb: shard format version 2, this program knows 1",
+        {put_no_frame, "00000.mdb, index 4: not a zstd frame", "a value that is not a frame"},
+        {put_version_2, "00000.mdb: shard format version 2; this program supports version 1",
          "a later version"},
-        {put_bad_meta, "00000.mdb: bad 'latent_shape'", "a meta record with bad sizes"},
-        {put_broken_meta, "00000.mdb: not a shard", "a meta record that is no JSON"},
+        {put_bad_meta, "00000.mdb: invalid 'latent_shape'", "a meta record with bad sizes"},
+        {put_broken_meta, "00000.mdb: not a shard", "a meta record that is not JSON"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char name[32];
@@ -290,7 +290,8 @@ static void test_damaged_records(void)
     }
     mkdir(shards_folder("lmdb"), 0777);
     change("lmdb", no_change);
-    ok_refused("lmdb", "00000.mdb: not a shard: it has no meta record", "databases of these names");
+    ok_refused("lmdb", "00000.mdb: not a shard: no meta record",
+               "a file with empty databases of these names");
     mkdir(shards_folder("plain"), 0777);
     MDB_env *env;
     MDB_txn *txn;
@@ -302,10 +303,11 @@ static void test_damaged_records(void)
     no_change(txn, main_database, 0, 0);
     CHECK(mdb_txn_commit(txn) == 0);
     mdb_env_close(env);
-    ok_refused("plain", "00000.mdb: an LMDB file, but not a shard", "somebody else's LMDB file");
+    ok_refused("plain", "00000.mdb: an LMDB file, but not a shard",
+               "an LMDB file of another program");
 }
 
-/* A damaged record can be had again: its file looks changed, or is touched. */
+/* A damaged record can be replaced once its file looks changed. */
 static void test_repair(void)
 {
     struct error e = {""};
@@ -317,7 +319,7 @@ static void test_repair(void)
     shards_ok_clean("repair", "after the repair");
 }
 
-/* Flips one bit in each frame's data in turn: every one must be noticed, by read and by verify. */
+/* Flips one bit in each frame in turn; each must be detected. */
 static void test_bit_rot(void)
 {
     CHECK(shards_write("rot", 5, 5, 0, 0));
@@ -325,7 +327,7 @@ static void test_bit_rot(void)
     size_t size;
     struct error e;
     CHECK(file_read(&data, &size, file_of("rot", "00000.mdb"), 1 << 30, &e) == 0);
-    int found = 0, noticed = 0;
+    int found = 0, detected = 0;
     for (size_t at = 0; at + 4000 < size; at++) {
         if (memcmp(data + at, "\x28\xb5\x2f\xfd", 4) != 0)
             continue;
@@ -342,16 +344,16 @@ static void test_bit_rot(void)
             bad += shard_store_read(s, i, &r, &e) != 0;
         shard_record_release(&r);
         shard_store_close(s);
-        noticed += bad == 1 && strstr(e.text, "damaged zstd frame");
+        detected += bad == 1 && strstr(e.text, "damaged zstd frame");
     }
-    tap_ok(found == 5 && noticed == 5, "a flipped bit is noticed in %d of %d frames", noticed,
+    tap_ok(found == 5 && detected == 5, "a flipped bit is detected in %d of %d frames", detected,
            found);
     write_file(file_of("rot", "00000.mdb"), data, size);
     free(data);
-    shards_ok_clean("rot", "with the bits as they were");
+    shards_ok_clean("rot", "with the bits restored");
 }
 
-/* A reader that was there before the map grew reads on. */
+/* A reader that opened the store before the map grew keeps reading. */
 static void test_reader_beside_writer(void)
 {
     int to_child[2], to_parent[2];
@@ -378,7 +380,7 @@ static void test_reader_beside_writer(void)
     good = write(to_child[1], "", 1) == 1;
     int status;
     tap_ok(good && waitpid(child, &status, 0) == child && status == 0,
-           "the reader goes on with what it opened");
+           "the reader still reads the records it opened");
     shard_writer_close(w);
 }
 

@@ -18,18 +18,19 @@ static void test_round_trip(void)
     struct shard_store *s;
     tap_ok(shards_write("round", 10, 4, 0, 0), "ten records are written");
     shards_ok_clean("round", "ten records");
-    if (!tap_ok(shard_store_open(&s, shards_folder("round"), &e) == 0, "and opened: %s", e.text))
+    if (!tap_ok(shard_store_open(&s, shards_folder("round"), &e) == 0, "the store opens: %s",
+                e.text))
         return;
     bool same = shard_store_count(s) == 10;
     for (int i = 0; same && i < 10; i++)
         same = shards_record_is(s, i, i, 0);
-    tap_ok(same, "each is read back as it was put, in order");
+    tap_ok(same, "all records are read back unchanged and in order");
     tap_ok(shard_store_finished(s), "the store is finished");
     tap_ok(shard_info_check(shard_store_info(s), &shards_info, &e) == 0 &&
                !strcmp(shard_store_info(s)->autoencoder.name, shards_info.autoencoder.name),
-           "what its records have in common is read back");
+           "the properties its records share are read back");
 
-    /* The definition, in two lines and another order of summation. */
+    /* The definition, summed in another order. */
     double sum = 0, square = 0;
     for (int k = 9; k >= 0; k--) {
         struct shards_sample x;
@@ -44,7 +45,7 @@ static void test_round_trip(void)
     double n = 10.0 * SHARDS_LATENT, scale = sqrt(square / n - sum / n * sum / n);
     struct latent_statistics st = shard_store_statistics(s);
     tap_ok(st.count == n && fabs(latent_statistics_scale(&st) - scale) <= 1e-9 * scale,
-           "the scale factor is that of the posterior's samples");
+           "the scale factor matches the posterior samples");
     shard_store_close(s);
 }
 
@@ -57,13 +58,13 @@ static void test_paths(void)
     struct error e = {""};
     shards_sample(&x, 0, 0);
     struct shard_writer *w = shards_open("paths", 0, 0);
-    int rc = 0;
-    for (int i = 0; rc == 0 && i < n; i++) {
+    int status = 0;
+    for (int i = 0; status == 0 && i < n; i++) {
         struct shard_item item = shards_item(&x, 0, 0);
         item.path = paths[i];
-        rc = shard_writer_put(w, &item, 1, &e);
+        status = shard_writer_put(w, &item, 1, &e);
     }
-    tap_ok(rc == 0, "paths of odd characters are stored: %s", e.text);
+    tap_ok(status == 0, "paths with unusual characters are stored: %s", e.text);
     shard_writer_close(w);
     struct shard_store *s;
     struct shard_record r;
@@ -71,35 +72,36 @@ static void test_paths(void)
     bool same = shard_store_open(&s, shards_folder("paths"), &e) == 0;
     for (int i = 0; same && i < n; i++)
         same = shard_store_read(s, i, &r, &e) == 0 && !strcmp(r.path, paths[i]);
-    tap_ok(same, "and read back byte for byte");
+    tap_ok(same, "and are read back byte for byte");
     shard_record_release(&r);
     shard_store_close(s);
-    shards_ok_clean("paths", "odd paths");
+    shards_ok_clean("paths", "unusual paths");
 }
 
 static void test_growth_and_rollover(void)
 {
     struct stat st;
-    tap_ok(shards_write("grow", 300, 50, 0, 1), "a map of the least size takes 300 records");
+    tap_ok(shards_write("grow", 300, 50, 0, 1),
+           "300 records are written to a map of the smallest size");
     char file[4300];
     snprintf(file, sizeof file, "%s/00000.mdb", shards_folder("grow"));
-    tap_ok(stat(file, &st) == 0 && st.st_size > 1 << 20, "it has grown");
+    tap_ok(stat(file, &st) == 0 && st.st_size > 1 << 20, "the map has grown");
     shards_ok_clean("grow", "after growth");
 
     struct shard_store *s;
     struct error e;
-    tap_ok(shards_write("roll", 20, 6, 7, 1), "20 records go into shards of 7");
+    tap_ok(shards_write("roll", 20, 6, 7, 1), "20 records are written to shards of 7");
     bool good = shard_store_open(&s, shards_folder("roll"), &e) == 0 &&
                 shard_store_shards(s) == 3 && shard_store_shard(s, 0).count == 7 &&
                 shard_store_shard(s, 1).count == 7 && shard_store_shard(s, 2).count == 6 &&
                 shard_store_shard(s, 0).finished;
     for (int i = 0; good && i < 20; i++)
         good = shards_record_is(s, i, i, 0);
-    tap_ok(good, "7, 7 and 6, in order, the full ones finished");
+    tap_ok(good, "shards hold 7, 7 and 6 records in order; full shards are finished");
     int64_t within;
     tap_ok(good && shard_store_locate(s, 13, &within) == 1 && within == 6 &&
                shard_store_locate(s, 14, &within) == 2 && within == 0,
-           "an index of the store tells shard and index within");
+           "an index in the store maps to a shard and an index within it");
     shard_store_close(s);
     shards_ok_clean("roll", "three shards");
 }
@@ -122,16 +124,17 @@ static void test_rerun(void)
     struct shard_writer *w = shards_open("rerun", 4, 0);
     tap_ok(state_of(w, 9, 1009, mtime) == SHARD_PATH_DONE &&
                state_of(w, 0, 1000, mtime) == SHARD_PATH_DONE,
-           "a path of the same size and mtime is done");
+           "a path with the same size and mtime is done");
     tap_ok(state_of(w, 3, 1004, mtime) == SHARD_PATH_CHANGED &&
                state_of(w, 3, 1003, mtime + 1) == SHARD_PATH_CHANGED,
-           "another size or mtime is a change");
+           "another size or mtime means the file has changed");
     tap_ok(state_of(w, 10, 1010, mtime) == SHARD_PATH_NEW, "another path is new");
 
     tap_ok(shards_put(w, 2, 3, 1, &e) == 0, "records of two full shards are replaced: %s", e.text);
-    tap_ok(shard_writer_count(w) == 10, "their number stays");
-    tap_ok(state_of(w, 3, 1003, mtime + 1) == SHARD_PATH_DONE, "the new version is known");
-    tap_ok(shards_put(w, 9, 3, 2, &e) == 0, "one batch replaces the last and adds two: %s", e.text);
+    tap_ok(shard_writer_count(w) == 10, "the number of records stays the same");
+    tap_ok(state_of(w, 3, 1003, mtime + 1) == SHARD_PATH_DONE, "the new version is recorded");
+    tap_ok(shards_put(w, 9, 3, 2, &e) == 0, "one batch replaces the last record and adds two: %s",
+           e.text);
     struct latent_statistics kept = shard_writer_statistics(w);
     shard_writer_close(w);
     shards_ok_clean("rerun", "after replacing");
@@ -140,11 +143,12 @@ static void test_rerun(void)
     bool good = shard_store_open(&s, shards_folder("rerun"), &e) == 0 && shard_store_count(s) == 12;
     for (int i = 0; good && i < 12; i++)
         good = shards_record_is(s, i, i, i >= 9 ? 2 : i >= 2 && i <= 4 ? 1 : 0);
-    tap_ok(good, "each record is in its place in its last version");
-    tap_ok(!shard_store_finished(s), "a store that was added to is not finished until it is");
+    tap_ok(good, "each record is in its place, in its latest version");
+    tap_ok(!shard_store_finished(s),
+           "a store to which records were added is unfinished until finish is called");
     shard_store_close(s);
 
-    struct shard_writer *fresh = shards_open("afresh", 0, 0);
+    struct shard_writer *fresh = shards_open("scratch", 0, 0);
     shards_put(fresh, 0, 2, 0, &e);
     shards_put(fresh, 2, 3, 1, &e);
     shards_put(fresh, 5, 4, 0, &e);
@@ -152,7 +156,7 @@ static void test_rerun(void)
     struct latent_statistics st = shard_writer_statistics(fresh);
     tap_ok(st.count == kept.count && fabs(st.mean - kept.mean) <= 1e-12 * (1 + fabs(st.mean)) &&
                fabs(st.mean_square - kept.mean_square) <= 1e-12 * st.mean_square,
-           "statistics are as if the replaced records had never been");
+           "statistics are as if the replaced records had never existed");
     shard_writer_close(fresh);
 }
 
@@ -162,10 +166,11 @@ static void refused(const struct shard_info *other, const char *one, const char 
     struct shard_writer *w = NULL;
     struct shard_writer_options o = {0};
     struct error e = {""};
-    int rc = shard_writer_open(&w, shards_folder("round"), other, &o, &e);
-    if (!tap_ok(rc && strstr(e.text, one) && strstr(e.text, two), "refuses to mix two %s", what))
+    int status = shard_writer_open(&w, shards_folder("round"), other, &o, &e);
+    if (!tap_ok(status != 0 && strstr(e.text, one) && strstr(e.text, two), "refuses to mix two %s",
+                what))
         tap_diag("%s", e.text);
-    if (rc == 0)
+    if (status == 0)
         shard_writer_close(w);
 }
 
@@ -180,17 +185,17 @@ static void test_mixing(void)
     refused(&other, "fedcba9876543210", "1111111111111111", "CLOOBs");
     other = shards_info;
     other.image_width *= 2;
-    refused(&other, "128x128", "128x256", "sizes");
+    refused(&other, "128x128", "128x256", "image sizes");
     other = shards_info;
     strcpy(other.preprocessing, "pil");
-    refused(&other, "'display'", "'pil'", "preprocessings");
+    refused(&other, "'display'", "'pil'", "kinds of preprocessing");
     other = shards_info;
     other.embed_dtype = DTYPE_F16;
-    refused(&other, "F32", "F16", "types of embeds");
+    refused(&other, "F32", "F16", "embedding types");
     other = shards_info;
     strcpy(other.autoencoder.name, "renamed.ckpt");
     struct error e = {""};
-    tap_ok(shard_info_check(&shards_info, &other, &e) == 0, "the file's name does not matter: %s",
+    tap_ok(shard_info_check(&shards_info, &other, &e) == 0, "the file name does not matter: %s",
            e.text);
 }
 
@@ -199,12 +204,12 @@ static void test_second_writer(void)
     struct error e = {""};
     struct shard_writer_options o = {0};
     struct shard_writer *w = shards_open("round", 0, 0), *second;
-    tap_ok(w && shard_writer_open(&second, shards_folder("round"), &shards_info, &o, &e) &&
+    tap_ok(w && shard_writer_open(&second, shards_folder("round"), &shards_info, &o, &e) != 0 &&
                strstr(e.text, "another program is writing"),
            "a second writer is refused: %s", e.text);
     shard_writer_close(w);
     w = shards_open("round", 0, 0);
-    tap_ok(w != NULL, "and welcome when the first has gone");
+    tap_ok(w != NULL, "and accepted once the first has closed the store");
     shard_writer_close(w);
 }
 
@@ -219,25 +224,25 @@ static void test_refused_items(void)
         const char *reason;
     } cases[] = {
         {1, 3, NAN, "non-finite latents"},  {1, SHARDS_LATENT + 5, INFINITY, "non-finite latents"},
-        {1, 7, 70000, "too large for F16"}, {0, 2, NAN, "non-finite embed"},
-        {0, 2, 3, "embed of norm"},
+        {1, 7, 70000, "too large for F16"}, {0, 2, NAN, "non-finite embedding"},
+        {0, 2, 3, "embedding norm"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         shards_sample(&x, 0, 0);
         (cases[i].moment ? x.moments : x.embed)[cases[i].element] = cases[i].value;
         struct shard_item item = shards_item(&x, 0, 0);
-        tap_ok(shard_writer_put(w, &item, 1, &e) && strstr(e.text, cases[i].reason) &&
+        tap_ok(shard_writer_put(w, &item, 1, &e) != 0 && strstr(e.text, cases[i].reason) &&
                    strstr(e.text, x.path),
                "not stored: %s", e.text);
     }
     shards_sample(&x, 0, 0);
     struct shard_item twice[] = {shards_item(&x, 0, 0), shards_item(&x, 0, 0)};
-    tap_ok(shard_writer_put(w, twice, 2, &e) && shard_writer_count(w) == 0,
-           "a path twice in one batch stores nothing: %s", e.text);
+    tap_ok(shard_writer_put(w, twice, 2, &e) != 0 && shard_writer_count(w) == 0,
+           "a batch with a duplicate path stores nothing: %s", e.text);
     shard_writer_close(w);
 }
 
-/* A file system that takes no more: nothing that was committed is lost. */
+/* On a full file system, nothing that was committed is lost. */
 static void test_full_disk(void)
 {
     struct error e = {""};
@@ -256,10 +261,10 @@ static void test_full_disk(void)
     shards_ok_clean("full", "after the full disk");
     *e.text = 0;
     w = shards_open("full", 0, 0);
-    tap_ok(w && shard_writer_count(w) == n, "what was committed is there");
-    tap_ok(w && shards_put(w, n, 10, 0, &e) == 0, "and the work can go on: %s", e.text);
+    tap_ok(w && shard_writer_count(w) == n, "committed records are intact");
+    tap_ok(w && shards_put(w, n, 10, 0, &e) == 0, "and more can be added: %s", e.text);
     shard_writer_close(w);
-    shards_ok_clean("full", "after going on");
+    shards_ok_clean("full", "after adding more");
 }
 
 int main(void)

@@ -26,11 +26,12 @@ static void test_crc(void)
     tap_ok(crc32c(0, zeros, 32) == 0x8a9136aa && crc32c(0, ones, 32) == 0x62a8ab43 &&
                crc32c(0, up, 32) == 0x46dd794e && crc32c(0, down, 32) == 0x113fdb5c,
            "CRC-32C of the RFC's vectors");
-    tap_ok(crc32c(0, "123456789", 9) == 0xe3069283 && crc32c(0, "", 0) == 0, "and of 123456789");
-    tap_ok(crc32c(crc32c(0, "1234", 4), "56789", 5) == 0xe3069283, "in two pieces");
-    /* what every event file of TensorFlow begins with: \x18 0... \xa3 \x7f K " */
+    tap_ok(crc32c(0, "123456789", 9) == 0xe3069283 && crc32c(0, "", 0) == 0,
+           "CRC-32C of 123456789");
+    tap_ok(crc32c(crc32c(0, "1234", 4), "56789", 5) == 0xe3069283, "CRC-32C in two pieces");
+    /* Every event file of TensorFlow begins with \x18 0... \xa3 \x7f K ". */
     const uint8_t length[8] = {24};
-    tap_ok(crc32c_masked(length, 8) == 0x224b7fa3, "masked");
+    tap_ok(crc32c_masked(length, 8) == 0x224b7fa3, "masked CRC");
 }
 
 static char folder[4200];
@@ -45,13 +46,13 @@ static struct tfevents *open_events(int64_t first_step)
 {
     struct tfevents *t = NULL;
     struct error e;
-    if (tfevents_open(&t, folder, first_step, &e))
+    if (tfevents_open(&t, folder, first_step, &e) != 0)
         tap_diag("%s", e.text);
     CHECK(t);
     return t;
 }
 
-/* A message, and the walk through one. */
+/* The rest of a message. */
 struct span {
     const uint8_t *data;
     size_t size;
@@ -65,7 +66,7 @@ static uint64_t little_endian(const uint8_t *p, int size)
     return v;
 }
 
-/* Takes the next frame's message off the file; false at its end. Dies of a wrong checksum. */
+/* Takes the next frame's message off the file; false at its end. Aborts on a wrong checksum. */
 static bool next_frame(struct span *file, struct span *event)
 {
     if (file->size == 0)
@@ -94,8 +95,8 @@ static uint64_t take_varint(struct span *m)
     }
 }
 
-/* The field's value (of fixed and variable length numbers their bits in *number), by its number,
- * and which of several. */
+/* Finds occurrence `which` of a field by its number. Sets *bytes to its data or, for a number,
+ * *number to its bits. */
 static bool field(struct span m, int wanted, int which, struct span *bytes, uint64_t *number)
 {
     while (m.size > 0) {
@@ -163,7 +164,7 @@ static void test_preamble_and_scalars(void)
     CHECK(!file_read(&data, &size, tfevents_path(t), 100000, &e));
     static const uint8_t begin[12] = {24, 0, 0, 0, 0, 0, 0, 0, 0xa3, 0x7f, 'K', '"'};
     tap_ok(size > 12 && !memcmp(data, begin, 12) && strstr(tfevents_path(t), "tfevents"),
-           "begins as TensorFlow's files do");
+           "begins like TensorFlow's files");
     struct span file = {data, size}, event = {0};
     CHECK(next_frame(&file, &event));
     tap_ok(text_is(message_in(event, 3, 0), "brain.Event:2") && double_in(event, 1) > 1.6e9,
@@ -179,7 +180,7 @@ static void test_preamble_and_scalars(void)
     };
     tap_ok(event.size == sizeof expected && !memcmp(event.data, expected, sizeof expected),
            "two scalars");
-    tap_ok(!next_frame(&file, &event), "and nothing else");
+    tap_ok(!next_frame(&file, &event), "nothing else follows");
     free(data);
     tfevents_close(t);
 }
@@ -190,7 +191,7 @@ static void test_session(void)
     struct tfevents *a = open_events(0), *b = open_events(1234567), *c = open_events(-1);
     tap_ok(strcmp(tfevents_path(a), tfevents_path(b)) < 0 &&
                strcmp(tfevents_path(b), tfevents_path(c)) < 0,
-           "files sort in the order of their making");
+           "file names sort in order of creation");
     uint8_t *data;
     size_t size;
     struct error e;
@@ -199,7 +200,7 @@ static void test_session(void)
     file = (struct span){data, size};
     CHECK(next_frame(&file, &event) && next_frame(&file, &event));
     tap_ok(number_in(event, 2) == 1234567 && number_in(message_in(event, 7, 0), 1) == 1,
-           "a session that starts at a step");
+           "a session that starts at a given step");
     free(data);
     tfevents_close(a);
     tfevents_close(b);
@@ -217,10 +218,10 @@ static void test_image_and_text(void)
     CHECK(!image_new(&image, 300, 7, 3, 8, &e));
     CHECK(!png_encode(&png, &png_size, &image, NULL, 0, -1, &e));
     image_release(&image);
-    tap_ok(!tfevents_image(t, 2, 5, "demo", png, png_size, &e) &&
+    tap_ok(tfevents_image(t, 2, 5, "demo", png, png_size, &e) == 0 &&
                !tfevents_text(t, 3, 6, "prompts", "*a* b\n\xc3\xa9", &e),
            "an image and a text are written");
-    tap_ok(tfevents_image(t, 2, 5, "demo", png, 20, &e) &&
+    tap_ok(tfevents_image(t, 2, 5, "demo", png, 20, &e) != 0 &&
                tfevents_image(t, 2, 5, "demo", "\xff\xd8 JPEG", 7, &e),
            "not a PNG: %s", e.text);
     CHECK(!file_read(&data, &size, tfevents_path(t), 1000000, &e));
@@ -232,7 +233,7 @@ static void test_image_and_text(void)
                number_in(inside, 1) == 7 && number_in(inside, 2) == 300 &&
                number_in(inside, 3) == 3 && bytes.size == png_size &&
                !memcmp(bytes.data, png, png_size),
-           "the image has its sizes and bytes");
+           "the image has the right size and bytes");
     CHECK(next_frame(&file, &event));
     value = message_in(message_in(event, 5, 0), 1, 0);
     struct span tensor = message_in(value, 8, 0), metadata = message_in(value, 9, 0);
@@ -240,14 +241,14 @@ static void test_image_and_text(void)
                message_in(tensor, 2, 0).size == 0 &&
                text_is(message_in(tensor, 8, 0), "*a* b\n\xc3\xa9") &&
                text_is(message_in(message_in(metadata, 1, 0), 1, 0), "text"),
-           "the text is a string tensor of the plugin text");
-    tap_ok(!next_frame(&file, &event), "nothing is left of what failed");
+           "the text is a string tensor for the text plugin");
+    tap_ok(!next_frame(&file, &event), "failed calls leave nothing");
     free(data);
     free(png);
     tfevents_close(t);
 }
 
-/* What cannot be written to its end leaves nothing: later events are readable. */
+/* A partially written event is removed, so that later events are readable. */
 static void test_full_disk(void)
 {
     new_folder("full");
@@ -261,25 +262,25 @@ static void test_full_disk(void)
         char *text = xmalloc(2001);
         memset(text, 'x', 2000);
         text[2000] = 0;
-        if (tfevents_open(&t, folder, 0, &e))
+        if (tfevents_open(&t, folder, 0, &e) != 0)
             _exit(2);
         int big = tfevents_text(t, 1, 1, "big", text, &e),
-            big_is_told = strstr(e.text, "large") != 0;
+            big_is_reported = strstr(e.text, "large") != 0;
         int small = tfevents_text(t, 1, 2, "small", "y", &e);
         struct stat st;
         struct span file = {0}, event;
         size_t frames = 0;
         if (stat(tfevents_path(t), &st) ||
-            file_read((uint8_t **)&file.data, &file.size, tfevents_path(t), 100000, &e))
+            file_read((uint8_t **)&file.data, &file.size, tfevents_path(t), 100000, &e) != 0)
             _exit(3);
         while (next_frame(&file, &event))
             frames++;
-        _exit(big == -1 && big_is_told && small == 0 && frames == 3 ? 0 : 1);
+        _exit(big == -1 && big_is_reported && small == 0 && frames == 3 ? 0 : 1);
     }
     int status;
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 0,
-           "an event that does not fit leaves none of it (status %d)", status);
+           "an event that does not fit leaves no partial data (status %d)", status);
 }
 
 int main(void)

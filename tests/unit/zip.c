@@ -10,7 +10,7 @@
 #include "formats/weights/torch_write.h"
 #include "tests/support/tap.h"
 
-/* Archives byte by byte, so that every field can be wrong. */
+/* Archives are built byte by byte, so that any field can be wrong. */
 struct archive {
     uint8_t *bytes;
     size_t size, capacity;
@@ -53,7 +53,7 @@ static void number(struct archive *a, bool central, uint64_t value, int bytes)
 
 struct member {
     const char *name;
-    const void *data; /* as it lies in the file */
+    const void *data; /* as stored in the file */
     size_t stored, size;
     uint32_t crc;
     int method, flags;
@@ -125,7 +125,7 @@ static void finish(struct archive *a, bool zip64, const char *comment)
     a->central = NULL;
 }
 
-/* Raw deflate; *size becomes that of the result. */
+/* Raw deflate; sets *size to the size of the result. */
 static uint8_t *deflated(const void *data, size_t *size)
 {
     z_stream s = {0};
@@ -153,21 +153,22 @@ static struct member stored(const char *name, const void *data, size_t size)
         .name = name, .data = data, .stored = size, .size = size, .crc = crc_of(data, size)};
 }
 
-/* Opens every member; 0 when all could be. The data are read, for ASan's eyes. */
+/* Opens every member and reads its data, so that ASan checks the accesses. Returns 0 if all opened.
+ */
 static int read_all(const uint8_t *bytes, size_t size, struct error *e)
 {
     uint8_t *copy = xmalloc(size ? size : 1);
     memcpy(copy, bytes, size);
     struct zip z;
-    int rc = zip_read(&z, copy, size, e);
-    for (size_t i = 0; i < z.count && rc == 0; i++) {
-        rc = zip_open_member(&z, &z.members[i], e);
-        if (rc == 0)
+    int status = zip_read(&z, copy, size, e);
+    for (size_t i = 0; i < z.count && status == 0; i++) {
+        status = zip_open_member(&z, &z.members[i], e);
+        if (status == 0)
             crc_of(z.members[i].data, (size_t)z.members[i].size);
     }
     zip_release(&z);
     free(copy);
-    return rc;
+    return status;
 }
 
 static void good(void)
@@ -190,7 +191,7 @@ static void good(void)
         finish(&a, zip64, zip64 ? "" : "a comment PK\5\6 in the end");
         struct zip z;
         struct error e = {""};
-        bool ok = zip_recognise(a.bytes, a.size) && zip_read(&z, a.bytes, a.size, &e) == 0;
+        bool ok = zip_recognize(a.bytes, a.size) && zip_read(&z, a.bytes, a.size, &e) == 0;
         struct zip_member *one = ok ? zip_find(&z, "one") : NULL,
                           *two = ok ? zip_find(&z, "two") : NULL,
                           *large = ok ? zip_find(&z, "big") : NULL;
@@ -203,7 +204,7 @@ static void good(void)
                    memcmp(large->data, zeros, 3 << 20) == 0,
                "stored and deflated members%s %s", zip64 ? ", zip64" : "", e.text);
         tap_ok(ok && one->data > a.bytes && one->data < a.bytes + a.size,
-               "stored members are pointed into");
+               "stored members are used in place");
         zip_release(&z);
         free(a.bytes);
     }
@@ -240,15 +241,15 @@ static void bad_members(void)
         struct error e = {""};
         add(&a, &cases[i].m);
         finish(&a, false, "");
-        int rc = read_all(a.bytes, a.size, &e);
-        tap_ok(rc == -1 && strstr(e.text, cases[i].reason), "%s: %s", cases[i].what,
-               rc ? e.text : "read");
+        int status = read_all(a.bytes, a.size, &e);
+        tap_ok(status == -1 && strstr(e.text, cases[i].reason), "%s: %s", cases[i].what,
+               status != 0 ? e.text : "read");
         free(a.bytes);
     }
     free(small);
 }
 
-/* An archive with every kind of member, cut off and damaged everywhere. */
+/* An archive with every kind of member, truncated and damaged at every byte. */
 static void damage(bool zip64)
 {
     static const char text[] = "some text, some text";
@@ -264,7 +265,7 @@ static void damage(bool zip64)
     finish(&a, zip64, "");
     for (size_t n = 0; n < a.size; n++)
         opened += read_all(a.bytes, n, &e) == 0;
-    tap_ok(opened == 0, "cut off after any of %zu bytes it is refused", a.size);
+    tap_ok(opened == 0, "every truncation of %zu bytes is refused", a.size);
     for (size_t at = 0; at < a.size; at++) {
         uint8_t kept = a.bytes[at];
         for (int k = 0; k < 8; k++) {
@@ -277,12 +278,12 @@ static void damage(bool zip64)
         a.bytes[at] = kept;
     }
     tap_ok(read_all(a.bytes, a.size, &e) == 0 && read > 0 && read < 8 * a.size,
-           "of %zu damaged ones %zu were read", 8 * a.size, read);
+           "of %zu damaged archives, %zu could be read", 8 * a.size, read);
     free(a.bytes);
     free(small);
 }
 
-/* A torch checkpoint of our own writing, whole and in another archive. */
+/* A torch checkpoint written here, on its own and inside another archive. */
 static void checkpoints(void)
 {
     char *path = path_join(test_folder(), "a.ckpt");
@@ -302,7 +303,7 @@ static void checkpoints(void)
     ok = torch_commit(t, &e) == 0 && ok;
     tap_ok(ok, "a checkpoint is written %s", e.text);
     ok = weights_open(&w, path, &e) == 0;
-    if (!tap_ok(ok, "and opened %s", e.text))
+    if (!tap_ok(ok, "and opens %s", e.text))
         return;
     const struct weight *a = weights_find(w, "a.weight"), *n = weights_find(w, "n");
     tap_ok(a && n && weights_count(w) == 4 && a->contiguous && a->shape[1] == 3 &&
@@ -322,7 +323,7 @@ static void checkpoints(void)
         }
         free(copy);
     }
-    tap_ok(opened == 0, "cut off after any of %zu bytes it is refused", size);
+    tap_ok(opened == 0, "every truncation of %zu bytes is refused", size);
     for (int method = 0; method <= 8; method += 8) {
         struct archive outer = {0};
         size_t packed = size;
@@ -342,7 +343,7 @@ static void checkpoints(void)
         ok = weights_open_memory(&w, outer.bytes, outer.size, &e) == 0;
         tap_ok(ok && weights_find(w, "a.weight") &&
                    strcmp(weights_format(w), "torch zip in zip") == 0,
-               "in another archive, %s %s", method ? "deflated" : "stored", ok ? "" : e.text);
+               "inside another archive, %s %s", method ? "deflated" : "stored", ok ? "" : e.text);
         if (ok)
             weights_close(w);
         free(outer.bytes);
@@ -360,14 +361,15 @@ static void archives_without(void)
     struct member m = stored("read me.txt", "hello", 5);
     add(&a, &m);
     finish(&a, false, "");
-    tap_ok(weights_open_memory(&w, a.bytes, a.size, &e) == -1, "no checkpoint: %s", e.text);
+    tap_ok(weights_open_memory(&w, a.bytes, a.size, &e) == -1, "archive without a checkpoint: %s",
+           e.text);
     m = stored("a.ckpt", "hello", 5);
     add(&b, &m);
     m.name = "b.ckpt";
     add(&b, &m);
     finish(&b, false, "");
     tap_ok(weights_open_memory(&w, b.bytes, b.size, &e) == -1 && strstr(e.text, "2 checkpoints"),
-           "two: %s", e.text);
+           "archive with two checkpoints: %s", e.text);
     struct archive inner = a; /* four archives deep */
     for (int i = 0; i < 4; i++) {
         struct archive outer = {0};
