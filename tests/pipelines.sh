@@ -120,7 +120,7 @@ until pid=$(fit_of $running); [ -n "$pid" ] && [ "$(readlink "$work/whole/diffus
 done
 [ -z "$pid" ] || kill -TERM $pid
 wait $running
-[ $? != 0 ] && grep -q 'not at step 5000: the same command goes on' "$log"
+[ $? != 0 ] && grep -q 'not at step 5000: run the same command again' "$log"
 ok $? 'a stage that is stopped by a signal is not taken for finished'
 running=
 
@@ -132,7 +132,7 @@ printf 'A red\tapple.\r\nde.utf8=Ein roter Apfel.\n' >"$work/stamps/food/apple.t
 printf '%s\t%s\n' "$work/stamps/food/apple.png" 'A red apple.' >"$work/pairs"
 recipe stamps stamped STAMPS="$work/stamps" pictures && cmp "$work/stamped/pairs.tsv" "$work/pairs" >>"$log"
 ok $? 'stamps.mk takes captions from the texts beside the pictures'
-! recipe stamps none STAMPS="$work/nowhere" pictures && grep -q "no folder '$work/nowhere': see the head of stamps.mk" "$log"
+! recipe stamps none STAMPS="$work/nowhere" pictures && grep -q "no folder '$work/nowhere': stamps.mk says" "$log"
 ok $? 'and says where there are none'
 
 "$build/tests/synth/synth-model" -q --embed 32 --unet-cond 64 -o "$work/model" >>"$log" 2>&1
@@ -152,12 +152,12 @@ coco() { # OUT CLOOB ARGUMENT...
 }
 coco coco "cloob-$sum.pkl" && [ -s "$work/coco/grid.png" ] && [ -s "$work/coco/model/diffusion.safetensors" ]
 ok $? 'coco.mk trains in the spaces of given networks and makes pictures'
-! coco wrong "cloob-${sum%?????}00000.pkl" check && grep -q "SHA-256 $sum, not ${sum%?????}00000" "$log" &&
+! coco wrong "cloob-${sum%?????}00000.pkl" check && grep -q "SHA-256 is $sum, expected ${sum%?????}00000" "$log" &&
     ! [ -e "$work/wrong/model/cloob.pkl" ]
 ok $? 'but not with a CLOOB that is not what its name says'
 ! coco other "cloob-$sum.pkl" check SHA256_AUTOENCODER="$sum" && [ ! -e "$work/other/model/autoencoder.safetensors" ]
 ok $? 'nor with an autoencoder of another sum than is given'
-! recipe coco wrong PHOTOS="$work/photos" && grep -q 'name the published autoencoder' "$log"
+! recipe coco wrong PHOTOS="$work/photos" && grep -q 'no autoencoder: set AUTOENCODER=FILE' "$log"
 ok $? 'and names what is missing'
 
 echo "1..$number"
