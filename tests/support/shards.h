@@ -3,8 +3,8 @@
 
 #include "formats/shards/shard_store.h"
 
-/* Small shard stores for tests, in test_folder(): record k of generation g is a pure function of
- * both. */
+/* Small shard stores for tests, in test_folder(). Record k of generation g is a pure function of k
+ * and g. */
 
 #define SHARDS_Z      4
 #define SHARDS_SIDE   16
@@ -22,14 +22,14 @@ void shards_sample(struct shards_sample *s, int k, int generation);
 struct shard_item shards_item(const struct shards_sample *s, int k, int generation);
 int shards_put(struct shard_writer *w, int first, int n, int generation, struct error *e);
 
-const char *shards_folder(const char *name); /* until the next call */
-/* NULL, with the reason as a diagnostic, when that fails. */
+const char *shards_folder(const char *name); /* valid until the next call */
+/* Returns NULL after printing the reason as a diagnostic if it fails. */
 struct shard_writer *shards_open(const char *name, int64_t shard_size, size_t map_size);
-/* A finished store of n records, written in batches. */
+/* Writes a finished store of n records in batches of `batch`. */
 bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t map_size);
 bool shards_record_is(struct shard_store *s, int64_t index, int k, int generation);
 
-/* Checks that verify has nothing to say, or that it says, among others, `expected`. */
+/* Tests that verify finds no problem, or one whose text contains `expected`. */
 void shards_ok_clean(const char *name, const char *what);
 void shards_ok_problem(const char *name, const char *expected, const char *what);
 
