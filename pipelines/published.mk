@@ -3,7 +3,7 @@
 # Nothing is fetched here. While a file is missing, it prints the address and fails; run it again after the download. Files
 # are hard-linked into MODEL, or copied if DOWNLOADS is on another file system; the downloads stay as they are. A network
 # that MODEL already has is kept: remove it from MODEL to replace it.
-# The addresses could not be reached when this was written. If one has moved, keep the name that the file has here.
+# The addresses could not be reached when this was written. If a file has moved, save it under the name it has here.
 BIN ?= build
 DOWNLOADS ?= $(HOME)/Downloads
 MODEL ?= models/yfcc
@@ -16,7 +16,7 @@ SHA256_CLOOB ?= 405a3c31572e0a38f8632fa0db704d0e4521ad663555479f86babd3d178b1892
 cloob = https://$(archive)/cloob/cloob_laion_400m_vit_b_16_16_epochs-405a3c31572e0a38f8632fa0db704d0e4521ad663555479f86babd3d178b1892.pkl
 autoencoder = https://ommer-lab.com/files/latent-diffusion/kl-f8.zip
 
-# By way of the environment, so that paths may contain spaces.
+# Passed through the environment, so that paths may contain spaces.
 export BIN DOWNLOADS MODEL
 
 .ONESHELL:
