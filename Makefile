@@ -1,31 +1,31 @@
-# One makefile for everything. `make help` lists the goals. config.mk (untracked) may set what stands
-# before its include.
+# One makefile for everything. `make help` lists the goals. config.mk (untracked) may set the variables
+# defined before it is included.
 ifeq ($(origin CC),default)
 CC = gcc
 endif
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
-# V=1: print commands as they are. WERROR=1: warnings are errors. SANITIZE=address,undefined: build with these, in a folder of its own.
+# V=1: print full commands. WERROR=1: treat warnings as errors. SANITIZE=address,undefined: build with these sanitizers, in a separate folder.
 WERROR ?= 0
 SANITIZE ?=
-# CUDA=1: with the CUDA backend or not at all. CUDA=0: without. auto: with it where nvcc is found.
+# CUDA=1: build the CUDA backend or fail. CUDA=0: leave it out. auto: build it if nvcc and cuDNN are found.
 CUDA ?= auto
 NVCC ?= nvcc
-# Folder with cuDNN's include/ and lib/, where it is none of the usual ones.
+# Folder with cuDNN's include/ and lib/, if it is not in a usual place.
 CUDNN ?=
-# A Python with current PyTorch, for bench-torch only.
+# A Python with a current PyTorch, for bench-torch only.
 PYTHON ?= python3
 GOLDEN ?= tests/golden/data
-# Inputs per fuzzer.
+# Inputs for each fuzzer.
 FUZZ_ROUNDS ?= 100000
-# bench-fidelity: images of each of the 90 and 30 prompts, at each guidance.
+# bench-fidelity: images per prompt, of which there are 90 seen and 30 held-out, at each guidance.
 FIDELITY_SEEN ?= 2
 FIDELITY_HOLDOUT ?= 6
 FIDELITY_GUIDANCE ?= 1 2 3 5
 FIDELITY_STEPS ?= 50
 FIDELITY_SIZE ?= 64
 FIDELITY_SEED ?= 0
-# More of ccld-plms's options.
+# Further options of ccld-plms.
 FIDELITY_OPTIONS ?=
 -include config.mk
 
@@ -40,11 +40,11 @@ WARNINGS += -Werror
 endif
 SANITIZE_FLAGS := $(if $(sanitizers),-fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
-# Libraries by pkg-config's names, each with the Debian package that has it.
+# Libraries by their pkg-config names, each with its Debian package.
 LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
     libwebp:libwebp-dev lcms2:liblcms2-dev lmdb:liblmdb-dev libzstd:libzstd-dev \
     libxxhash:libxxhash-dev libcjson:libcjson-dev libutf8proc:libutf8proc-dev zlib:zlib1g-dev
-# What building and testing need beside them: prove is in perl, netpbm and mandoc serve the tests.
+# Building and testing need these as well: perl has prove; tests use netpbm and mandoc.
 DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
@@ -70,8 +70,8 @@ endif
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. -pthread -fno-math-errno -ffp-contract=off $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(EXTRA_CFLAGS)
 ALL_LIBS = $(PKG_LIBS) -pthread -ldl -lm $(LDFLAGS)
 
-# The CUDA backend is a plugin. It is built twice: by nvcc, and for tests by the C++ compiler, on an
-# emulator of CUDA and without NVIDIA's libraries.
+# The CUDA backend is a plugin. It is built twice: by nvcc, and for tests by the C++ compiler, with an
+# emulator of CUDA in place of NVIDIA's libraries.
 CUDA_SRC := $(wildcard kernels/cuda/*.cu)
 CUDA_LIBRARY_SRC := $(filter kernels/cuda/cublas%.cu kernels/cuda/cudnn%.cu kernels/cuda/nccl%.cu,$(CUDA_SRC))
 EMULATOR_SRC := $(wildcard tests/cuda-host/*.cc)
@@ -81,12 +81,12 @@ PLUGIN_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.o)
 EMULATOR_OBJ := $(filter-out %/test-emulator.o,$(EMULATOR_SRC:%.cc=$(BUILD)/%.o))
 ON_HOST_OBJ := $(patsubst %.cu,$(BUILD)/tests/cuda-host/%.o,$(filter-out $(CUDA_LIBRARY_SRC),$(CUDA_SRC)))
 TEST_EMULATOR := $(BUILD)/tests/cuda-host/test-emulator
-# auto: with nvcc and cuDNN, and not for sanitizers, which see nothing of what a GPU does.
+# auto: not with sanitizers, which cannot see what a GPU does.
 WITH_CUDA := $(if $(filter auto,$(CUDA)),$(if $(sanitizers),,$(shell command -v $(NVCC))),$(filter 1,$(CUDA)))
 
 ifneq ($(WITH_CUDA),)
 CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v $(NVCC)))))
-# Usual places: the toolkit's folder, Debian's, Red Hat's.
+# Usual places: the toolkit's own folder, Debian's, Red Hat's.
 CUDNN_ROOTS := $(or $(CUDNN),$(CUDA_HOME) /usr /usr/local)
 MACHINE := $(shell uname -m)
 CUDNN_HEADER := $(firstword $(foreach d,$(CUDNN_ROOTS),$(wildcard $d/include/cudnn.h $d/include/$(MACHINE)-linux-gnu/cudnn.h)))
@@ -95,7 +95,7 @@ ifeq ($(and $(CUDNN_HEADER),$(CUDNN_LIBRARY)),)
 ifneq ($(CUDA),auto)
 $(error cuDNN 9 was not found: install it, set CUDNN to its folder, or build with CUDA=0)
 endif
-$(warning without the CUDA backend: cuDNN 9 was not found (set CUDNN to its folder))
+$(warning building without the CUDA backend: cuDNN 9 was not found (set CUDNN to its folder))
 WITH_CUDA :=
 endif
 endif
@@ -107,7 +107,7 @@ NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthre
 ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -fPIC -pthread -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow=local \
     -Wpointer-arith -Wno-unused-parameter -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized $(if $(filter 1,$(WERROR)),-Werror) $(CFLAGS) -O3 $(SANITIZE_FLAGS) $(EXTRA_CXXFLAGS)
 
-# Tests of the backend that need no GPU; the second asks cuDNN itself.
+# Tests of the backend that need no GPU; the second one needs cuDNN.
 CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cuda/convolution_plans)
 
 LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c formats/*/*.c)
@@ -130,7 +130,7 @@ SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
 all: programs $(if $(WITH_CUDA),$(PLUGIN))
 programs: $(TOOLS) $(BUILD)/models
-# Programs look for the model that ships with the project beside themselves.
+# Programs look beside themselves for the model that ships with the project.
 $(BUILD)/models:
 	@mkdir -p $(@D)
 	@ln -sfn '$(abspath models)' $@
@@ -138,14 +138,14 @@ tests: $(MAINS) $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR) $(CUDA_TESTS)
 
 $(BUILD)/libccld.a: $(LIB_OBJ)
 	@rm -f $@ && $(AR) rcs $@ $^
-# All is built anew when the flags change.
+# Everything is rebuilt when the flags change.
 $(BUILD)/flags: private COMMAND = $(CC) $(ALL_CFLAGS)
 $(BUILD)/flags-cuda: private COMMAND = $(NVCC) $(NVCC_FLAGS)
 $(BUILD)/flags-on-host: private COMMAND = $(CXX) $(ALL_CXXFLAGS)
 $(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host: FORCE
 	@mkdir -p $(@D)
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
-# The fast kernels contract to FMA; everything else rounds every step, as written.
+# The fast kernels contract to FMA; everything else rounds after every operation, as written.
 $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -198,19 +198,19 @@ $(BUILD)/tests/cuda/convolution_plans: $(addprefix $(BUILD)/,tests/cuda/convolut
 	$(if $(V),,@echo link $@)
 	$(Q)$(NVCC) -ccbin $(CXX) -cudart static -o $@ $^ $(NVCC_LIBS) $(filter-out -pthread,$(ALL_LIBS))
 
-# What it takes in with .incbin.
+# Included with .incbin.
 $(BUILD)/formats/text/embedded.o: formats/text/clip_bpe_merges.txt.zst formats/text/html_entities.txt
 
-# Second invocations of make below see what deps has installed by then.
+# A second make sees the packages that deps has installed by then.
 AGAIN = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j $(shell nproc))
 deps:
 	@missing=; for p in $(DEBIAN_PACKAGES); do \
 	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' ok installed' || missing="$$missing $$p"; done; \
 	[ -z "$$missing" ] && exit; \
 	if ! command -v apt-get >/dev/null; then \
-	    echo "make deps knows Debian only; install what corresponds to:$$missing" >&2; exit 1; fi; \
+	    echo "make deps supports Debian only; install the equivalents of:$$missing" >&2; exit 1; fi; \
 	if [ $$(id -u) = 0 ]; then as_root=env; elif command -v sudo >/dev/null; then as_root=sudo; else \
-	    echo "run as root: apt-get install --no-install-recommends$$missing" >&2; exit 1; fi; \
+	    echo "run this as root: apt-get install --no-install-recommends$$missing" >&2; exit 1; fi; \
 	echo "installing$$missing"; \
 	$$as_root apt-get -q update && \
 	$$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing
@@ -223,7 +223,7 @@ demo: deps
 check: deps
 	@$(AGAIN) prove
 
-# What runs on devices; how tests are told of theirs is in tests/on-device.
+# Tests that run on several devices; tests/on-device tells each test which one to use.
 ON_DEVICES := $(filter %/nets %/gradients %/train %/samplers,$(PARITY))
 IN_BF16 := $(filter-out %/samplers,$(ON_DEVICES))
 IN_FP16 := $(filter %/nets,$(PARITY))
@@ -237,31 +237,31 @@ PROVE = BUILD=$(BUILD) prove --timer --exec tests/on-device
 prove: all tests
 	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(PARITY) $(SCRIPTS) $(ON_EMULATOR)
 
-# Of check-gpu, what can be had without one.
+# The part of check-gpu that needs no GPU.
 check-emulated: all tests
 	$(PROVE) -j 2 $(TEST_EMULATOR) $(CUDA_TESTS) $(ON_EMULATOR)
 
-# All but the whole networks: what a sanitizer build can run in good time.
+# Everything except full-size networks: what a sanitizer build can run in reasonable time.
 prove-quick: all tests
 	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(filter-out %/nets,$(PARITY)) $(SCRIPTS)
 
-# On a GPU with CCLD_DEVICE=cuda, and CCLD_PRECISION.
+# Runs on a GPU with CCLD_DEVICE=cuda and, optionally, CCLD_PRECISION.
 check-golden: $(PARITY)
 	@CCLD_CUDA_PLUGIN='$(or $(CCLD_CUDA_PLUGIN),$(abspath $(PLUGIN)))' tests/golden/run '$(GOLDEN)' $(PARITY)
 
-# Says why, where there is no GPU to run on.
+# Fails with the reason if there is no usable GPU.
 GPU = said=$$(BUILD=$(BUILD) tests/on-device gpu-fp32:$(CHECKER) --op fill --cases 0 2>&1) || { \
-    echo "$@: there is no GPU to run on: $$(echo "$$said" | sed -n 's/^checker: //p' | tail -n 1)" >&2; exit 1; }
+    echo "$@: no usable GPU: $$(echo "$$said" | sed -n 's/^checker: //p' | tail -n 1)" >&2; exit 1; }
 ifeq ($(WITH_CUDA),)
 check-gpu check-gpu-memory:
-	@echo "$@: the CUDA backend is not built here (CUDA=0, or no '$(NVCC)'), so there is nothing to check" >&2; exit 1
+	@echo "$@: nothing to check: the CUDA backend is not built here (CUDA=0, or '$(NVCC)' or cuDNN is missing)" >&2; exit 1
 else
 check-gpu: all tests
 	@$(GPU)
 	$(PROVE) $(ON_GPU)
 
-# Every kernel under NVIDIA's tool: accesses out of bounds, then races in shared memory. It slows
-# them down a hundred times, so cases are small.
+# Runs every kernel under NVIDIA's compute-sanitizer: out-of-bounds accesses, then races in shared
+# memory. It makes them about a hundred times slower, so cases are small.
 SANITIZER_TOOLS ?= memcheck racecheck
 SANITIZER ?= $(or $(wildcard $(CUDA_HOME)/bin/compute-sanitizer),compute-sanitizer)
 check-gpu-memory: all tests
@@ -272,11 +272,11 @@ check-gpu-memory: all tests
 	    grep -v '^ok' $(BUILD)/$$tool.out | tail -n 100; echo "$$tool: status $$status"; [ $$status = 0 ] || exit 1; done
 endif
 
-# On a GPU where there is one.
+# Uses the GPU if there is one.
 bench: all tests
 	@BUILD=$(BUILD) tests/bench/run
 
-# Samples of MODEL's, else of the shipped model's, are looked at: do they show what the prompts say?
+# Samples MODEL, by default the shipped one, and counts the samples that show what their prompts ask for.
 FIDELITY_DIR = $(BUILD)/fidelity
 bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
 	@mkdir -p $(FIDELITY_DIR)
@@ -287,10 +287,10 @@ bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
 	    done; done >$(FIDELITY_DIR)/samples.ppm
 	$(FIDELITY) $(FIDELITY_DIR)/samples.ppm
 
-# On a GPU, where PyTorch sees one; TORCH_MODES: eager and modes of torch.compile.
+# Uses the GPU if PyTorch finds one. TORCH_MODES: eager, and modes of torch.compile.
 TORCH_MODES ?= eager,reduce-overhead
 bench-torch: all $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
-	@$(PYTHON) -c 'import torch' 2>/dev/null || { printf '%s\n' "bench-torch: '$(PYTHON)' has no torch; try:" \
+	@$(PYTHON) -c 'import torch' 2>/dev/null || { printf '%s\n' "bench-torch: '$(PYTHON)' cannot import torch; try:" \
 	    'python3 -m venv build/venv && build/venv/bin/pip install torch numpy' \
 	    'make bench-torch PYTHON=build/venv/bin/python' >&2; exit 1; }
 	@if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
@@ -324,18 +324,19 @@ install-built:
 help:
 	@printf '%s\n' \
 	    'make               build the programs into $(BUILD)/' \
-	    'make deps          install the Debian packages that are missing' \
-	    'make demo          encode the sample photographs and sample a picture' \
+	    'make deps          install missing Debian packages' \
+	    'make demo          install, build, encode sample photographs, sample a grid of images' \
 	    'make check         install, build, run all tests that need no GPU' \
-	    'make check-golden GOLDEN=DIR   hold the networks against another folder of golden numbers' \
-	    'make check-emulated   tests of the CUDA backend that run without a GPU, a part of check' \
-	    'make check-gpu     all tests of the CUDA backend, on a GPU; check-gpu-memory: with compute-sanitizer' \
-	    'make bench         time the networks; make bench-torch times PyTorch on the same' \
-	    'make bench-fidelity   shares of samples of MODEL that show the shape and colour of their prompts' \
+	    'make check-golden GOLDEN=DIR   compare the networks with another folder of golden numbers' \
+	    'make check-emulated   run the CUDA tests that need no GPU; part of check' \
+	    'make check-gpu     run all CUDA tests on a GPU; check-gpu-memory: under compute-sanitizer' \
+	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
+	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
-	    'make lint          formatting, man pages, directions of includes' \
-	    'make install       programs, the CUDA backend, the small model and man pages under DESTDIR and PREFIX' \
-	    'make clean         remove $(BUILD)/'
+	    'make lint          check formatting, man pages and the direction of includes' \
+	    'make install       install programs, CUDA backend, small model and man pages under DESTDIR and PREFIX' \
+	    'make clean         remove $(BUILD)/' \
+    'Variables: CUDA=1|0, CUDNN=DIR, WERROR=1, SANITIZE=address,undefined, V=1; pipelines/*.mk are further makefiles'
 
 clean:
 	rm -rf $(BUILD)

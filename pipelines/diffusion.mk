@@ -1,25 +1,25 @@
-# What all recipes that train from nothing have in common: from pictures and the two networks that encode them to a trained
-# diffusion model and a sheet of its pictures. Who includes this names sizes, makes $(OUT)/pictures.list, and `networks`,
-# which are files in $(OUT)/model.
+# Shared by the recipes that train from scratch: from images and the two networks that encode them to a trained diffusion
+# model and a grid of its samples. The including makefile sets the sizes and `networks`, two files in $(OUT)/model, and has
+# rules for these and for $(OUT)/pictures.list.
 #
-# A stage's products are files in OUT, and what it was asked for is in OUT/settings. Whatever is stopped or killed goes on
-# when the same command is given again, from its last checkpoint; what is finished is left alone. More steps make a stage
-# and those behind it go on; for another network, or after more training of the autoencoder or CLOOB, remove what was made
-# with the old one: OUT/autoencoder or OUT/cloob*, OUT/shards, OUT/more/shards and OUT/diffusion*.
+# A stage's products are files in OUT, its settings are in OUT/settings. After an interruption, the same command resumes each
+# stage from its last checkpoint and leaves finished stages alone. With more steps, a stage and those after it resume. For
+# another architecture, or after more training of the autoencoder or CLOOB, remove what depends on the old one:
+# OUT/autoencoder or OUT/cloob*, OUT/shards, OUT/more/shards and OUT/diffusion*.
 SEED ?= 1
-# For all programs that compute, such as --threads 1 or --device cuda.
+# Options for every program that computes, for example --threads 1 or --device cuda.
 COMPUTE ?=
 CHECKPOINT_EVERY ?= 500
 
 settings_latents = --size $(SIZE)
 settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
     --seed $(SEED) $(DIFFUSION))
-# Of a training that goes on with the U-Net: steps, options.
+# Settings of the U-Net's further stages: steps, options.
 further_diffusion = $(strip --steps $(1) -b $(BATCH_DIFFUSION) --holdout $(HOLDOUT) --seed $(SEED) $(2))
 settings_diffusion-noised = $(call further_diffusion,$(STEPS_NOISED),$(NOISED))
 settings_diffusion-between = $(call further_diffusion,$(STEPS_BETWEEN),$(BETWEEN))
-# Steps of a second training of the U-Net, with its own NOISED, and of a third, with its own BETWEEN, none where empty; where
-# COUNT_MORE is given they also get the pictures of more/pictures.list.
+# Steps of the U-Net's second stage, with options NOISED, and of its third, with options BETWEEN; an empty value leaves the stage
+# out. If COUNT_MORE is set, both stages also train on the images in more/pictures.list.
 STEPS_NOISED ?=
 STEPS_BETWEEN ?=
 COUNT_MORE ?=
@@ -27,7 +27,7 @@ settings_samples = $(strip --prompts $(PROMPTS) -n $(SAMPLES) --size $(SIZE) --s
     --seed $(SEED))
 
 all: grid
-	@echo "The model is $(OUT)/model, its pictures are $(OUT)/grid.png."
+	@echo "Model: $(OUT)/model; samples: $(OUT)/grid.png"
 stores = $(OUT)/shards.txt $(if $(COUNT_MORE),$(OUT)/more/shards.txt)
 pictures: $(stores:shards.txt=pictures.list)
 latents: $(stores)
@@ -35,11 +35,11 @@ diffusion model: $(OUT)/model/diffusion.safetensors
 samples: $(OUT)/samples.ppm
 grid: $(OUT)/grid.png
 
-# Programs end with status 0 when a signal stops them, too: a run is finished where its last step is.
+# Trainers exit with status 0 even if a signal stopped them; only the last checkpoint tells whether a run is finished.
 begin_or_resume = $$(if [ -e $(1)/latest ]; then echo --resume $(1); else echo -o $(1) $(if $(2),--init-from $(2)); fi) \
     --checkpoint-every $(CHECKPOINT_EVERY) --keep 2 $(COMPUTE)
 is_finished = @[ "$$(readlink $(1)/latest)" = "$$(printf 'step-%08d' $(2))" ] || { \
-    echo "$(1) stands at $$(readlink $(1)/latest), not at step $(2): the same command goes on" >&2; exit 1; }
+    echo "$(1) is at $$(readlink $(1)/latest), not at step $(2): run the same command again to resume" >&2; exit 1; }
 keep_half = $(BIN)/ccld-weights convert $(1) --dtype f16 -o $(2)
 
 $(OUT)/settings/%: FORCE
@@ -49,10 +49,10 @@ $(OUT)/settings/%: FORCE
 $(stores): %shards.txt: %pictures.list $(networks) $(OUT)/settings/latents
 	$(BIN)/ccld-encode -m $(OUT)/model -o $(@:.txt=) $(settings_latents) $(COMPUTE) <$<
 	$(BIN)/ccld-shards stat $(@:.txt=) >$@.part
-	@grep -q '^finished *yes' $@.part || { echo "$(@:.txt=) is not finished: the same command goes on" >&2; exit 1; }
+	@grep -q '^finished *yes' $@.part || { echo "$(@:.txt=) is not finished: run the same command again to resume" >&2; exit 1; }
 	mv $@.part $@
 
-# Of a program with its input: the run, its steps, the weights it begins with.
+# PROGRAM and its input, the run, its steps, the weights to start from.
 define train
 	$(BIN)/$(1) $(call begin_or_resume,$(OUT)/$(2),$(4)) $(settings_$(2))
 	$(call is_finished,$(OUT)/$(2),$(3))
@@ -62,13 +62,13 @@ endef
 $(OUT)/diffusion.txt: $(OUT)/shards.txt $(OUT)/settings/diffusion
 	$(call train,ccld-fit $(OUT)/shards,diffusion,$(STEPS_DIFFUSION))
 
-# The embeds of texts lie beside those of pictures. A U-Net that has been shown pictures' embeds with --embed-noise takes a
-# text's for that of a picture like it.
+# Text embeddings lie beside image embeddings. A U-Net trained with --embed-noise treats a text's embedding as that of an image
+# that fits it.
 $(OUT)/diffusion-noised.txt: $(OUT)/diffusion.txt $(stores) $(OUT)/settings/diffusion-noised
 	$(call train,ccld-fit $(stores:.txt=),diffusion-noised,$(STEPS_NOISED),$(OUT)/diffusion/latest/diffusion.safetensors)
 
-# A text that leaves things open is between all pictures that it fits: with --embed-neighbours the U-Net learns what to draw
-# there.
+# A prompt that leaves things open has an embedding between those of all images it fits. With --embed-neighbours the U-Net
+# learns to draw one of them.
 before_between = $(OUT)/diffusion$(if $(STEPS_NOISED),-noised)
 $(OUT)/diffusion-between.txt: $(before_between).txt $(stores) $(OUT)/settings/diffusion-between
 	$(call train,ccld-fit $(stores:.txt=),diffusion-between,$(STEPS_BETWEEN),$(before_between)/latest/diffusion.safetensors)

@@ -1,7 +1,8 @@
-# A model of your own pictures, begun from a published one:
+# Finetunes a model on your own images:
 #   make -f pipelines/finetune.mk BIN=build MODEL=models/yfcc PHOTOS=~/photos OUT=tuned
-# Whenever it is stopped, the same command goes on: with the pictures that are not encoded yet, from the last checkpoint.
-# OUT/model is then a model folder for ccld-plms -m. PROMPTS: a file of prompts for demo grids, a line each.
+# After an interruption, the same command encodes the remaining images and resumes from the last checkpoint. OUT/model becomes a
+# model folder for ccld-plms -m. PROMPTS names a file of prompts for demo grids, one per line; FIT holds further options of
+# ccld-fit. published.mk makes the folder MODEL of published weights.
 BIN ?= build
 OUT ?= tuned
 STEPS ?= 20000
@@ -12,14 +13,14 @@ PROMPTS ?=
 FIT ?=
 
 ifeq ($(MODEL),)
-$(error name the model folder to begin from: MODEL=DIR)
+$(error no model to start from: set MODEL=DIR)
 endif
 ifeq ($(PHOTOS),)
-$(error name the folder of pictures: PHOTOS=DIR)
+$(error no images: set PHOTOS=DIR)
 endif
 diffusion := $(firstword $(wildcard $(MODEL)/diffusion.*))
 ifeq ($(diffusion),)
-$(error there is no diffusion.* in '$(MODEL)')
+$(error no diffusion.* in '$(MODEL)')
 endif
 
 all: $(OUT)/model

@@ -1,16 +1,16 @@
-# A small world from nothing: pictures of coloured shapes with captions, the three networks trained on them, and a sheet of
-# their own pictures. On two cores it takes about nine hours:
+# Generates captioned images of colored shapes, trains all three networks on them from scratch and samples a grid. On two cores
+# this takes about nine hours:
 #   make all build/tests/synth/shapes && make -f pipelines/shapes.mk BIN=build OUT=build/world
-# Stages are goals of their own: pictures autoencoder cloob latents diffusion samples grid; see diffusion.mk for what is
-# kept and how it goes on. Held-out combinations of shape and colour never occur in the pictures; `make bench-fidelity
-# MODEL=build/world/model` looks at what the model makes of them. Diffusion is trained on pictures alone.
+# Every stage is a goal: pictures autoencoder cloob latents diffusion samples grid; diffusion.mk explains products and resuming.
+# Some combinations of shape and color never occur in the training images; `make bench-fidelity MODEL=build/world/model`
+# measures how well the model draws them. The U-Net is trained on images alone.
 BIN ?= build
 OUT ?= build/world
 SHAPES ?= $(BIN)/tests/synth/shapes
 
-# How the model in models/small was made; its README.md has what came of it.
+# The defaults made models/small; its README.md has the results.
 COUNT ?= 120000
-# Scenes behind these, of which the U-Net's further trainings also get those with the shape that is hardest to draw.
+# Scenes after these. The U-Net's further stages also train on those that contain the shape that is hardest to draw.
 COUNT_MORE ?= 400000
 HARDEST ?= flower
 SIZE ?= 64
@@ -30,7 +30,7 @@ BATCH_DIFFUSION ?= 32
 LR_AUTOENCODER ?= 5e-4
 LR_CLOOB ?= 1e-3
 LR_DIFFUSION ?= 6e-4
-# 1,695,271, 1,526,016 and 3,990,028 parameters, 14.5 MB as they are kept, in fp16; latents are 4x16x16.
+# 1,695,271, 1,526,016 and 3,990,028 parameters, 14.5 MB in fp16; latents are 4x16x16.
 AUTOENCODER ?= --base-channels 32 --channel-multipliers 1,2,3 --blocks 1 --norm-groups 8 --latent-channels 4 --kl-weight 5e-3 \
     --lr-schedule cosine --warmup 200 --holdout-every 500 --demo-every 500
 CLOOB ?= --image-size 64 --patch-size 16 --width 128 --layers 4 --text-width 128 --text-layers 2 --context 48 \
@@ -43,21 +43,21 @@ DIFFUSION ?= --base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 12
 NOISED ?= --seed 2 --embed-noise 0.25 --lr 5e-4 --lr-schedule cosine --warmup 300 --holdout-every 2000
 BETWEEN ?= --seed 3 --embed-noise 0.15 --embed-neighbours 16 --lr 5e-4 --lr-schedule cosine --warmup 300 \
     --holdout-every 2000
-# Prompts, a line each, pictures of each, and how they are made.
+# Prompts, one per line, samples of each, and how to sample them.
 PROMPTS ?= pipelines/shapes-prompts.txt
 SAMPLES ?= 4
 STEPS_SAMPLES ?= 50
 GUIDANCE ?= 3
 
-# Colours are so easy that shapes go unlearned as long as colours will do: two of three captions are silent about them, until
-# CLOOB's second training.
+# Colors are so easy to tell apart that CLOOB does not learn shapes while colors suffice. Until its second stage, two in three
+# captions therefore omit them.
 CLOOB_PAIRS ?= $(OUT)/pairs-terse.tsv
-# That a blue star on white is no white star on blue is learned last, and from pictures of one thing, of which the texts' last
-# training has three in four.
+# The difference between a blue star on white and a white star on blue is learned last, and from images of a single object.
+# Three in four images of the text tower's last stage are such.
 SINGLE_PAIRS ?= $(OUT)/pairs-single.tsv
 include $(dir $(lastword $(MAKEFILE_LIST)))train.mk
 
-# Of shapes or colours, as awk takes them.
+# The names of shapes or colors as a regular expression for awk.
 names = "$$($(SHAPES) --list $(1) | paste -s -d '|')"
 $(OUT)/pairs-terse.tsv: $(OUT)/pairs.tsv
 	awk -F '\t' -v OFS='\t' -v colours=$(call names,colours) \
@@ -69,7 +69,7 @@ $(OUT)/pairs-single.tsv: $(OUT)/pairs.tsv
 	    '!length(shapes) { exit 1 } { things = gsub(shapes, "&", $$2) } \
 	    things == 1 || NR % 4 == 0 { print $$1 "\t" $$2 }' $< >$@.part && mv $@.part $@
 
-# Pictures that are there already are checked and kept.
+# Existing images are checked and kept.
 settings_pictures = $(strip -n $(COUNT) --size $(SIZE) --seed $(SEED) --split train)
 settings_more = $(strip -n $(COUNT_MORE) --first $(COUNT) --size $(SIZE) --seed $(SEED) --split train --only $(HARDEST))
 $(OUT)/pairs.tsv: $(OUT)/settings/pictures

@@ -1,15 +1,15 @@
-# A model from nothing of the captioned photographs and drawings in Debian's package tuxpaint-stamps-default, of which it is
-# not fetched here: install it, or unpack it anywhere without being root,
+# Trains a model from scratch on the captioned photographs and drawings of Debian's package tuxpaint-stamps-default. Nothing is
+# fetched here: install the package, or unpack it without being root,
 #   apt-get download tuxpaint-stamps-default && dpkg -x tuxpaint-stamps-default_*.deb stamps
 # and then, on a GPU,
 #   make -f pipelines/stamps.mk BIN=build OUT=build/stamps STAMPS=stamps/usr/share/tuxpaint/stamps
-# Some 800 pictures are few: such a model learns them by heart. Licences of the pictures are in the package.
+# About 800 images are few, and a model of this size memorizes them. The package has the licenses of the images.
 # Goals: pictures autoencoder cloob latents diffusion samples grid.
 BIN ?= build
 OUT ?= build/stamps
 STAMPS ?= /usr/share/tuxpaint/stamps
 
-# Guesses, all of them.
+# These are guesses: nobody has tuned them.
 SIZE ?= 256
 HOLDOUT ?= 32
 HOLDOUT_CLOOB ?= 64
@@ -35,12 +35,12 @@ GUIDANCE ?= 3
 
 include $(dir $(lastword $(MAKEFILE_LIST)))train.mk
 
-# A stamp's caption is the first line of the .txt beside it, translations follow; what is drawn in vectors is left out.
+# A stamp's caption is the first line of the .txt file beside it; translations follow. Vector drawings are left out.
 settings_pictures = $(strip $(STAMPS))
 $(OUT)/pairs.tsv: $(OUT)/settings/pictures
-	@[ -d '$(STAMPS)' ] || { echo "no folder '$(STAMPS)': see the head of stamps.mk for how to get it" >&2; exit 1; }
+	@[ -d '$(STAMPS)' ] || { echo "no folder '$(STAMPS)': stamps.mk says at its top how to get it" >&2; exit 1; }
 	find '$(STAMPS)' -type f \( -name '*.png' -o -name '*.jpg' \) | LC_ALL=C sort | while IFS= read -r path; do \
 	    caption=$$(head -n 1 "$${path%.*}.txt" 2>/dev/null | tr '\t' ' ' | tr -d '\r'); \
 	    [ -z "$$caption" ] || printf '%s\t%s\n' "$$path" "$$caption"; done >$@.part
-	@[ -s $@.part ] || { echo "there are no captioned pictures in '$(STAMPS)'" >&2; exit 1; }
+	@[ -s $@.part ] || { echo "no captioned images in '$(STAMPS)'" >&2; exit 1; }
 	mv $@.part $@

@@ -1,16 +1,16 @@
-# From pairs of picture and caption to three trained networks and a sheet of their pictures, for shapes.mk and stamps.mk.
-# They name the sizes and make $(OUT)/pairs.tsv, lines of path, tab and caption. What goes on and how: diffusion.mk.
+# From image-caption pairs to three trained networks and a grid of samples, for shapes.mk and stamps.mk. They set the sizes and
+# make $(OUT)/pairs.tsv, whose lines are path, tab, caption. diffusion.mk explains resuming.
 settings_autoencoder = $(strip --size $(SIZE) --steps $(STEPS_AUTOENCODER) -b $(BATCH_AUTOENCODER) --lr $(LR_AUTOENCODER) \
     --holdout $(HOLDOUT) --seed $(SEED) $(AUTOENCODER))
 settings_cloob = $(strip --size $(SIZE) --steps $(STEPS_CLOOB) -b $(BATCH_CLOOB) --lr $(LR_CLOOB) --holdout $(HOLDOUT_CLOOB) \
     --seed $(SEED) $(CLOOB))
-# Of a training that goes on with CLOOB: steps, options.
+# Settings of CLOOB's further stages: steps, options.
 further_cloob = $(strip --steps $(1) -b $(BATCH_CLOOB) --size $(SIZE) --holdout $(HOLDOUT_CLOOB) --seed $(SEED) $(2))
 settings_cloob-closer = $(call further_cloob,$(STEPS_CLOSER),$(CLOSER))
 settings_cloob-texts = $(call further_cloob,$(STEPS_TEXTS),--text-only $(TEXTS))
 settings_cloob-single = $(call further_cloob,$(STEPS_SINGLE),--text-only $(SINGLE))
-# Steps of a second training of CLOOB, and of a third and fourth of its text tower alone; none where empty. They are on
-# pairs.tsv, but the first and the last may have lists of their own.
+# Steps of CLOOB's second stage, and of a third and fourth for its text tower alone; an empty value leaves the stage out. All
+# train on pairs.tsv unless the first and the last get other lists.
 STEPS_CLOSER ?=
 STEPS_TEXTS ?=
 STEPS_SINGLE ?=
@@ -23,7 +23,7 @@ include $(dir $(lastword $(MAKEFILE_LIST)))diffusion.mk
 autoencoder: $(OUT)/model/autoencoder.safetensors
 cloob: $(OUT)/model/cloob.safetensors
 
-# All that the autoencoder and the diffusion model ever see: no captions.
+# The autoencoder and the diffusion model see no captions, only this list.
 $(OUT)/pictures.list $(OUT)/more/pictures.list: %pictures.list: %pairs.tsv
 	cut -f 1 $< >$@.part && mv $@.part $@
 
@@ -36,13 +36,12 @@ $(OUT)/model/autoencoder.safetensors: $(OUT)/pictures.list $(OUT)/settings/autoe
 $(OUT)/cloob.txt: $(CLOOB_PAIRS) $(OUT)/settings/cloob
 	$(call train,ccld-fit-cloob <$<,cloob,$(STEPS_CLOOB))
 
-# A sharp retrieval (--scale-hopfield) tells pictures apart soonest but leaves texts far from their pictures; from there on a
-# soft one brings them together.
+# A sharp retrieval (--scale-hopfield) tells images apart soonest, but leaves texts far from their images. A soft one then brings
+# them together.
 $(OUT)/cloob-closer.txt: $(OUT)/cloob.txt $(OUT)/settings/cloob-closer
 	$(call train,ccld-fit-cloob <$(OUT)/pairs.tsv,cloob-closer,$(STEPS_CLOSER),$(OUT)/cloob/latest/cloob.safetensors)
 
-# Of texts that differ in nothing but what has which colour there are seldom two in a batch: it takes longer to tell them
-# apart.
+# A batch seldom has two texts that differ only in which object has which color, so these take longest to tell apart.
 before_texts = $(OUT)/cloob$(if $(STEPS_CLOSER),-closer)
 $(OUT)/cloob-texts.txt: $(before_texts).txt $(OUT)/settings/cloob-texts
 	$(call train,ccld-fit-cloob <$(OUT)/pairs.tsv,cloob-texts,$(STEPS_TEXTS),$(before_texts)/latest/cloob.safetensors)

@@ -1,6 +1,6 @@
 #!/bin/bash
-# ccld-fit-autoencoder is killed with SIGKILL and stopped by a signal, and goes on: the weights must
-# come out as if nothing had happened, bit for bit. One file of the list cannot be read. Prints TAP.
+# ccld-fit-autoencoder is killed with SIGKILL and stopped by a signal, and resumed: the weights must equal
+# those of an uninterrupted run, bit for bit. One file of the list is unreadable. Prints TAP.
 # usage: [BUILD=build] [KILLS=6] [SEED=n] tests/fit-autoencoder-resume.sh
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -25,7 +25,7 @@ done
 head -c 300 photos/105.* >cut && cp cut "$(ls photos/105.*)"
 find photos -type f | sort >list
 
-# 19 images to train on are two steps and a half.
+# 19 training images make two and a half steps.
 steps=7
 fit="ccld-fit-autoencoder -q --threads 2"
 begin="$fit --size 32 --base-channels 32 --channel-multipliers 1,2 --blocks 1 --seed 7 -b 4 --accumulate 2 \
@@ -38,31 +38,31 @@ same() { # RUN
         cmp "whole/$last/$file.safetensors" "$1/$last/$file.safetensors" || return 1
     done
 }
-# What was logged, but for times.
+# The log without times.
 logged() { # RUN
     sed 's/"\(time\|images-per-second\|data-wait\)":[^,}]*,\{0,1\}//g' "$1/metrics.jsonl"
 }
 
 $begin -o whole <list 2>log
-ok $? 'a run that nobody disturbs'
+ok $? 'an uninterrupted run'
 [ "$(grep -c '"loss":' whole/metrics.jsonl)" = $steps ] && [ "$(grep -c '"holdout-psnr/ema":' whole/metrics.jsonl)" = 3 ] &&
     [ "$(ls whole/demo | tr '\n' ' ')" = '00000000.png 00000004.png ' ]
-ok $? 'every step is logged, what is held out is judged, and there are demos'
+ok $? 'every step is logged, held-out images are evaluated, and demo grids are made'
 [ "$(grep -c "cannot read '.*105\..*skipping it" log)" = 1 ]
-ok $? 'the file that cannot be read is named once'
+ok $? 'the unreadable file is reported once'
 
 $begin -o again - <list 2>log && same again >>log 2>&1
 ok $? 'the same command gives the same weights, bit for bit'
 
 $begin -o parts --steps 2 <list 2>log && $fit --resume parts --steps 5 2>>log </dev/null &&
     $fit --resume parts/latest --steps $steps 2>>log && same parts >>log 2>&1
-ok $? 'and so do three parts of it, without the list'
+ok $? 'so does a run in three parts, without the list'
 logged whole >a && logged parts | grep -v '"step":\(2\|5\),.*holdout' | diff - a >log
-ok $? 'with the same numbers on the way'
+ok $? 'with the same metrics along the way'
 for step in 00000000 00000004; do cmp whole/demo/$step.png parts/demo/$step.png || break; done >log 2>&1
-ok $? 'and the same demos'
+ok $? 'and the same demo grids'
 $fit --resume whole/latest -o branch --steps $((steps + 1)) 2>log && $fit --resume branch --steps $((steps + 2)) 2>>log
-ok $? 'a run goes on in another folder, which has the list then'
+ok $? 'a run resumes in another folder, which then has the list'
 
 $begin -o signalled <list 2>log &
 fitting=$!
@@ -76,13 +76,13 @@ status=$?
 [ $status = 0 ] && [ -e signalled/latest/state.json ] && [ ! -e signalled/$last ]
 ok $? "SIGTERM leaves a checkpoint before the end ($(readlink signalled/latest)), status $status"
 $fit --resume signalled 2>log && same signalled >>log 2>&1
-ok $? 'from which the run goes on to the same weights'
+ok $? 'from which the run resumes to the same weights'
 
 $begin -o killed --checkpoint-every 1 --keep 2 --steps 1 <list 2>log
-ok $? 'a run with a checkpoint at every step begins'
+ok $? 'a run with a checkpoint at every step starts'
 begun=$(date +%s%N)
 $fit --resume killed --steps 2 2>log
-took=$((($(date +%s%N) - begun) / 1000)) # microseconds, of starting and a step
+took=$((($(date +%s%N) - begun) / 1000)) # microseconds to start and take a step
 died=0
 for kill in $(seq "$kills"); do
     $fit --resume killed --steps $steps 2>log &
@@ -94,12 +94,12 @@ for kill in $(seq "$kills"); do
     [ $? = 137 ] && died=$((died + 1))
 done
 [ $died -gt 0 ]
-ok $? "killed $died times, at $(readlink killed/latest) at last"
+ok $? "killed $died times, finally at $(readlink killed/latest)"
 $fit --resume killed --steps $steps 2>log && same killed >>log 2>&1
-ok $? 'the run goes on to the same weights'
+ok $? 'the run resumes to the same weights'
 [ "$(ls -d killed/step-* | wc -l)" = 2 ] &&
     [ -z "$(ls -A killed | grep -v '^\(step-\|latest$\|metrics\|events\|demo\|images\.list$\)')" ]
-ok $? 'two checkpoints are kept, and nothing is left of the killed ones'
+ok $? 'two checkpoints are kept, and incomplete ones are gone'
 
 $fit --init-from whole/latest/autoencoder.safetensors --decoder-only --size 32 -b 4 --lr 1e-3 --steps 4 \
     -o tuned <list 2>log
@@ -109,7 +109,7 @@ $fit --init-from whole/latest/autoencoder.safetensors --decoder-only --size 32 -
 for file in raw autoencoder optimizer; do
     cmp {tuned,once}/step-00000006/$file.safetensors || break
 done >>log 2>&1
-ok $? 'a decoder is finetuned alone, in parts or at once'
+ok $? 'the decoder alone is finetuned to the same weights in two parts as in one'
 
 echo "1..$number"
 exit $((failed > 0))

@@ -1,6 +1,6 @@
 #!/bin/bash
-# ccld-fit is killed with SIGKILL and stopped by signals, and goes on: the weights must come out as if
-# nothing had happened, bit for bit, in the middle of an epoch and with accumulation. Prints TAP.
+# ccld-fit is killed with SIGKILL and stopped by signals, and resumed: the weights must equal those of an
+# uninterrupted run, bit for bit, in the middle of an epoch and with accumulation. Prints TAP.
 # usage: [BUILD=build] [KILLS=12] [SEED=n] tests/fit-resume.sh
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -26,7 +26,7 @@ for i in $(seq 100 139); do
 done
 find photos -type f | sort | ccld-encode -q -m model --size 64 -o shards 2>log || exit 2
 
-# 36 images to train on are four steps and a half: epochs end in the middle of a batch.
+# 36 training images make four and a half steps: epochs end in the middle of a batch.
 steps=14
 fit="ccld-fit -q --threads 2"
 begin="$fit shards --init-from model/diffusion.safetensors --seed 7 -b 4 --accumulate 2 --lr 1e-3 \
@@ -38,32 +38,32 @@ same() { # RUN
         cmp "whole/$last/$file.safetensors" "$1/$last/$file.safetensors" || return 1
     done
 }
-# What was logged, but for times.
+# The log without times.
 logged() { # RUN
     sed 's/"\(time\|images-per-second\|data-wait\)":[^,}]*,\{0,1\}//g' "$1/metrics.jsonl"
 }
 
 $begin -o whole 2>log
-ok $? 'a run that nobody disturbs'
+ok $? 'an uninterrupted run'
 [ "$(grep -c '"loss":' whole/metrics.jsonl)" = $steps ] && [ "$(readlink whole/latest)" = $last ]
-ok $? 'every step is logged, and latest is the last checkpoint'
+ok $? 'every step is logged, and latest points to the last checkpoint'
 cmp -s model/diffusion.safetensors whole/$last/raw.safetensors
 [ $? = 1 ]
-ok $? 'weights have changed'
+ok $? 'the weights have changed'
 
 $begin -o again 2>log && same again >>log 2>&1
 ok $? 'the same command gives the same weights, bit for bit'
 
 $begin -o parts --steps 5 2>log && $fit --resume parts --steps 11 2>>log &&
     $fit --resume parts/latest --steps $steps 2>>log && same parts >>log 2>&1
-ok $? 'and so do three parts of it'
+ok $? 'so does a run in three parts'
 logged whole >a && logged parts | grep -v '"step":\(5\|11\),.*holdout' | diff - a >log
-ok $? 'with the same numbers on the way'
+ok $? 'with the same metrics along the way'
 
 $fit --resume parts 2>log && [ "$(ls parts | grep -c step-)" = 3 ]
-ok $? 'going on with what is done does nothing'
+ok $? 'resuming a finished run does nothing'
 
-# Stopped by each signal as soon as there is a step; the second in a row would not wait.
+# Stops the run with each signal as soon as it has logged a step.
 for signal in TERM INT USR1; do
     rm -rf signalled
     $begin -o signalled 2>log &
@@ -78,15 +78,15 @@ for signal in TERM INT USR1; do
     [ $status = 0 ] && [ -e signalled/latest/state.json ] && [ ! -e signalled/$last ]
     ok $? "SIG$signal leaves a checkpoint before the end ($(readlink signalled/latest)), status $status"
     $fit --resume signalled 2>log && same signalled >>log 2>&1
-    ok $? 'from which the run goes on to the same weights'
+    ok $? 'from which the run resumes to the same weights'
 done
 
-# Killed at random moments, most of them while checkpoints are written, until it comes to the end.
+# Killed at random moments, mostly while it writes checkpoints.
 $begin -o killed --checkpoint-every 1 --keep 2 --steps 1 2>log
-ok $? 'a run with a checkpoint at every step begins'
+ok $? 'a run with a checkpoint at every step starts'
 begun=$(date +%s%N)
 $fit --resume killed --steps 2 2>log
-took=$((($(date +%s%N) - begun) / 1000)) # microseconds, of starting and a step
+took=$((($(date +%s%N) - begun) / 1000)) # microseconds to start and take a step
 died=0 sound=0
 for kill in $(seq "$kills"); do
     $fit --resume killed --steps $steps 2>log &
@@ -103,14 +103,14 @@ for kill in $(seq "$kills"); do
     [ $sound = 0 ] || break
 done
 [ $died = 0 ] && sound=1
-ok $sound "killed $died times at $(readlink killed/latest) at last, there is always a checkpoint"
+ok $sound "after each of $died kills there is a valid checkpoint, the last one $(readlink killed/latest)"
 $fit --resume killed --steps $steps 2>log && same killed >>log 2>&1
-ok $? 'the run goes on to the same weights'
+ok $? 'the run resumes to the same weights'
 [ "$(ls -d killed/step-* | wc -l)" = 2 ] && [ -z "$(ls -A killed | grep -v '^\(step-\|latest$\|metrics\|events\|demo\)')" ]
-ok $? 'two checkpoints are kept, and nothing is left of the killed ones'
+ok $? 'two checkpoints are kept, and incomplete ones are gone'
 [ "$(grep -o '"step":[0-9]*,.*"loss":' killed/metrics.jsonl | sed 's/,.*//' | sort | uniq -d | wc -l)" = 0 ] &&
     [ "$(grep -c '"loss":' killed/metrics.jsonl)" = $steps ]
-ok $? 'and every step is logged once'
+ok $? 'and every step is logged exactly once'
 
 echo "1..$number"
 exit $((failed > 0))

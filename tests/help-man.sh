@@ -1,5 +1,5 @@
 #!/bin/sh
-# Every option of a program is in its man page and the other way round, with the same argument. TAP.
+# --help and man page of every program have the same options with the same arguments. Prints TAP.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 build=${BUILD:-build}
@@ -28,10 +28,10 @@ for tool; do
     # `.It Fl n , Fl -count Ar N` becomes the same.
     sed -n 's/^\.It \(Fl [^-] , \)\{0,1\}Fl -/&/p' "$page" 2>/dev/null | sed 's/^\.It //
         s/Fl \([^ -]\) , /-\1, /; s/Fl -/--/; s/ Ar / /' | sort >"$work/in-man"
-    report "$name --help lists options, as its man page does" "$([ -s "$work/in-help" ] &&
-        [ -s "$work/in-man" ] || echo "none were found")"
-    report "$name: all of --help is in $page" "$(comm -23 "$work/in-help" "$work/in-man")"
-    report "$name: all of $page is in --help" "$(comm -13 "$work/in-help" "$work/in-man")"
+    report "$name: --help and man page list options" "$([ -s "$work/in-help" ] &&
+        [ -s "$work/in-man" ] || echo "no options found")"
+    report "$name: every option of --help is in $page" "$(comm -23 "$work/in-help" "$work/in-man")"
+    report "$name: every option of $page is in --help" "$(comm -13 "$work/in-help" "$work/in-man")"
 done
 for page in man/*.[15]; do
     report "$page is well formed" "$(mandoc -T lint -W warning "$page" 2>&1)"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The makefile's refusals and its install, and whether the runner of tests/cli sees what it should. TAP.
+# What the makefile refuses, what it installs, and whether the runner of tests/cli detects failures. Prints TAP.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 build=${BUILD:-build}
@@ -20,7 +20,7 @@ check() { # NAME COMMAND...
     fi
 }
 
-refuses() { # REASON MAKE-ARGUMENT...: make fails and gives the reason in one line
+refuses() { # REASON MAKE-ARGUMENT...: make fails and prints the reason in one line
     reason=$1
     shift
     ! make BUILD="$build" "$@" >"$work/output" 2>&1 && grep -q "$reason" "$work/output" &&
@@ -30,8 +30,8 @@ refuses() { # REASON MAKE-ARGUMENT...: make fails and gives the reason in one li
 : >"$work/output"
 check 'CUDA=1 without nvcc is refused' refuses "'nosuch-nvcc' was not found" CUDA=1 NVCC=nosuch-nvcc
 no_libraries() { PKG_CONFIG_LIBDIR=$work PKG_CONFIG_PATH=$work refuses 'libpng-dev.*make deps' all; }
-check 'a missing library is named with its Debian package' no_libraries
-check 'check-gpu does not pass where it can check nothing' refuses 'nothing to check' CUDA=0 check-gpu
+check 'a missing library is reported with its Debian package' no_libraries
+check 'check-gpu fails when there is nothing to check' refuses 'nothing to check' CUDA=0 check-gpu
 
 install_all() {
     make BUILD="$build" install-built DESTDIR="$work/root" PREFIX=/usr >"$work/output" 2>&1 &&
@@ -44,11 +44,11 @@ install_all() {
             cmp models/small/$part.safetensors "$work/root/usr/share/ccld/models/small/$part.safetensors" || return 1
         done &&
         { [ ! -f "$build/libccld-cuda.so" ] || [ -f "$work/root/usr/lib/ccld/libccld-cuda.so" ]; } &&
-        (unset CCLD_MODEL && cd "$work" && root/usr/bin/ccld-plms -q --steps 1 "a red heart" >picture.ppm)
+        (unset CCLD_MODEL && cd "$work" && root/usr/bin/ccld-plms -q --steps 1 "a red heart" >image.ppm)
 }
-check 'make install installs programs, the model, which they find, and pages' install_all
+check 'make install installs programs, man pages and the model, which the programs find' install_all
 
-# Golden files: one that is missing is counted, a folder without any fails.
+# Golden files: a missing one is counted; a folder without any fails.
 parity=$build/tests/golden/noise
 golden() { # STATUS REASON FOLDER
     tests/golden/run "$3" "$parity" "$build/tests/golden/tokens" >"$work/output" 2>&1
@@ -56,14 +56,14 @@ golden() { # STATUS REASON FOLDER
 }
 mkdir "$work/empty" "$work/part"
 cp tests/golden/data/noise.safetensors "$work/part"
-check 'check-golden counts what a folder lacks' golden 0 '0 failed, 1 skipped' "$work/part"
-check 'and names what was checked' grep -q '^ok .*noise.safetensors: seed0' "$work/output"
-check 'it fails when nothing was checked' golden 1 'nothing was checked' "$work/empty"
-check 'or the folder is not there' golden 1 "no folder '.*/nosuch'" "$work/nosuch"
+check 'check-golden counts missing golden files' golden 0 '0 failed, 1 skipped' "$work/part"
+check 'and lists what it checked' grep -q '^ok .*noise.safetensors: seed0' "$work/output"
+check 'it fails if it checked nothing' golden 1 'nothing was checked' "$work/empty"
+check 'or if the folder does not exist' golden 1 "no folder '.*/nosuch'" "$work/nosuch"
 head -c 20000 tests/golden/data/noise.safetensors >"$work/part/noise.safetensors"
-check 'or a file is damaged' golden 1 'failed: noise.safetensors' "$work/part"
+check 'or if a file is damaged' golden 1 'failed: noise.safetensors' "$work/part"
 
-# Cases that must pass, be skipped or fail, one for each way to fail.
+# Cases that must pass, be skipped or fail, one per way to fail.
 cases=$work/tree/tests/cli
 mkdir -p "$cases"
 cp tests/cli/run "$cases"
@@ -96,11 +96,11 @@ all_seen() {
     for name in good quiet skipped; do grep -q "^ok .* - $name" "$work/output" || return 1; done
     [ "$(grep -c '^not ok' "$work/output")" = 11 ]
 }
-check 'the runner of tests/cli tells good cases from bad' all_seen
+check 'the runner of tests/cli tells good cases from bad ones' all_seen
 some_seen() { runner good quiet skipped && [ "$(grep -c '^ok' "$work/output")" = 3 ]; }
-check 'and runs those that are named' some_seen
+check 'and runs only the named ones' some_seen
 none_such() { ! runner nosuch && grep -q '^not ok' "$work/output"; }
-check 'a case that is not there fails' none_such
+check 'a case that does not exist fails' none_such
 
 echo "1..$number"
 [ $failed = 0 ]

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Includes point one way: every #include "..." of ours goes down a floor or stays in its room.
-# Reads the tree in ROOT; TAP.
+# Includes point one way: every #include "..." stays in its room or goes to a lower floor.
+# Checks the tree in ROOT. Prints TAP.
 # usage: tests/include-direction.sh [ROOT]
 set -u
 self=$(cd "$(dirname "$0")" && pwd)/${0##*/}
 cd "${1:-$(dirname "$0")/..}" || exit 2
 
-# The rooms (folders), each with its floor. A room includes itself and rooms on lower floors.
-# The backends of kernels/ have rules of their own below.
+# The rooms (folders) and their floors. A room may include itself and rooms on lower floors. The backends
+# in kernels/ have their own rules below.
 rooms='
 tools               11
 common/fit          10
@@ -75,7 +75,7 @@ done)"
 for room in $(echo "$rooms" | awk 'NF { print $1 }'); do
     # A check that looks at nothing cannot fail.
     if [ -z "$(from_files "$room/[^/ ]* ")" ]; then
-        report "$room has includes" "none was found"
+        report "$room has includes" "no includes found"
     else
         report "$room includes lower floors" "$(upward "$room")"
     fi
@@ -84,19 +84,19 @@ only 'formats include formats and base' 'formats/' 'formats/|common/base/'
 only 'kernels include kernels and base' 'kernels/' 'kernels/|common/base/|tests/cuda-host/cuda.h'
 report 'only cuda.cuh includes the emulator of CUDA' "$(from_files 'kernels/' |
     grep ' tests/' | grep -v '^kernels/cuda/cuda.cuh ')"
-report 'and the headers of its runtime' "$(sources | grep '^kernels/' |
+report 'only cuda.cuh includes the headers of its runtime' "$(sources | grep '^kernels/' |
     grep -v '^kernels/cuda/cuda.cuh$' | xargs grep -nE '#[[:space:]]*include[[:space:]]*<cuda_')"
-only 'kernels/ref knows no other backend' 'kernels/ref/' 'kernels/[^/]*$|kernels/ref/|common/base/'
-report 'only kernels know BLAS, oneDNN and CUDA' "$(sources | grep -v '^kernels/' |
+only 'kernels/ref includes no other backend' 'kernels/ref/' 'kernels/[^/]*$|kernels/ref/|common/base/'
+report 'only kernels include BLAS, oneDNN and CUDA' "$(sources | grep -v '^kernels/' |
     xargs grep -nE '#[[:space:]]*include[[:space:]]*<([a-z]*cblas|dnnl|oneapi|cuda|cublas|cudnn)' |
     grep -v '^tests/bench/')"
 report 'no include goes up or out' "$(echo "$ours" | grep -E ' (\.|/)')"
 
-# Wrong includes in a copy of the tree, which must all be found.
+# Wrong includes in a copy of the tree must all be found.
 finds() { # FILE LINE REPORT
     cp -R common kernels formats tools "$wrong" && mkdir -p "$wrong/tests" "$wrong/${1%/*}"
     echo "$2" >>"$wrong/$1"
-    report "found: $2 in $1" "$("$self" "$wrong" | grep -q "^not ok .* - $3\$" || echo "it was not")"
+    report "found: $2 in $1" "$("$self" "$wrong" | grep -q "^not ok .* - $3\$" || echo "not found")"
     rm -rf "${wrong:?}"/*
 }
 if [ $# = 0 ]; then

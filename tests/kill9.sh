@@ -1,6 +1,6 @@
 #!/bin/bash
-# ccld-encode is killed with SIGKILL at random moments, over and over: after each kill the store must
-# verify and hold the beginning of the list; what is left is done by starting again. Prints TAP.
+# ccld-encode is killed with SIGKILL at random moments. After each kill the store must verify and hold
+# the beginning of the list; a rerun encodes the rest. Prints TAP.
 # usage: [BUILD=build] [KILLS=25] [SEED=n] tests/kill9.sh
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -28,14 +28,14 @@ find photos -type f | sort >list
 
 encode="ccld-encode -q -m model --size 32 --batch-size 4 --shard-size 60 -o"
 
-# The records' paths are the first ones of the list.
+# Whether the records' paths are the first ones of the list.
 is_beginning() { # STORE
     ccld-shards ls "$1" | cut -f 2 >have && head -n "$(wc -l <have)" list | cmp - have
 }
 
 begin=$(date +%s%N)
 $encode whole <list 2>log
-ok $? 'a run that nobody disturbs'
+ok $? 'an uninterrupted run'
 took=$((($(date +%s%N) - begin) / 1000)) # microseconds
 
 $encode beside <list 2>/dev/null &
@@ -47,13 +47,13 @@ while kill -0 $encoder 2>/dev/null; do
     times=$((times + 1))
 done
 wait $encoder
-ok $result "a store is sound at every moment of being written ($times looks)"
+ok $result "a store verifies at any time while it is written ($times checks)"
 
 killed=0 records=0 lost=0
 for kill in $(seq "$kills"); do
     $encode store <list 2>log &
     encoder=$!
-    # Up to a fifth of a whole run, so that it takes several kills to get through the list.
+    # At most a fifth of a whole run, so that it takes several kills to get through the list.
     micro=$((took * (RANDOM * 32768 + RANDOM) / 1073741824 / 5))
     sleep "$((micro / 1000000)).$(printf %06d $((micro % 1000000)))"
     kill -KILL $encoder 2>/dev/null
@@ -69,27 +69,27 @@ for kill in $(seq "$kills"); do
         ok 1 "kill $kill after $micro us: $count records"
         break
     fi
-    # At the end there is nothing more to interrupt.
+    # A complete store leaves nothing to interrupt.
     [ "$count" = "$(wc -l <list)" ] && rm -rf store && records=0
 done
 : >log
 [ "$killed" -gt $((kills / 2)) ]
-ok $? "the encoder was killed $killed times, each time leaving the beginning of the list"
+ok $? "the encoder was killed $killed times and always left the beginning of the list"
 
 $encode store <list 2>log && ccld-shards -q verify store >>log 2>&1
-ok $? 'the rest is done by starting again'
+ok $? 'a rerun encodes the rest'
 ccld-shards ls store | cut -f 2 | cmp - list >log 2>&1
-ok $? 'every path is there once, in order'
+ok $? 'every path is in the store once, in order'
 same=0
 for i in 0 1 59 60 61 119 120 200 239; do
     ccld-shards cat store $i >a 2>log && ccld-shards cat whole $i >b 2>>log && cmp a b >>log 2>&1 || same=1
 done
-ok $same 'records are those of the undisturbed run'
+ok $same 'records equal those of the uninterrupted run'
 ccld-shards stat store | grep -v '\.mdb \|^bytes' >a 2>log
 ccld-shards stat whole | grep -v '\.mdb \|^bytes' | cmp - a >log 2>&1
-ok $? 'so are statistics and all else that stat tells'
+ok $? 'so do statistics and everything else that stat prints'
 
-# In the middle of replacing: records are old or new, never in between.
+# While replacing records: each is old or new, never a mixture.
 $encode store <list 2>log
 for file in photos/1[01]*; do touch -d '2001-01-01' "$file"; done
 $encode store <list 2>log &
@@ -99,8 +99,8 @@ sleep "$((micro / 1000000)).$(printf %06d $((micro % 1000000)))"
 kill -KILL $encoder 2>/dev/null
 wait $encoder 2>/dev/null
 ccld-shards -q verify store >log 2>&1 && ccld-shards ls store | cut -f 2 | cmp - list >>log 2>&1
-ok $? 'killed while changed files are encoded into their old places'
+ok $? 'the store verifies after a kill while changed files replace their records'
 $encode store <list 2>log && ccld-shards -q verify store >>log 2>&1
-ok $? 'and completed'
+ok $? 'and a rerun completes it'
 echo "1..$number"
 exit $((failed > 0))

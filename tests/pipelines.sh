@@ -1,6 +1,6 @@
 #!/bin/bash
-# The recipes in pipelines/, with numbers that make them take seconds: shapes.mk with a SIGKILL for make and all it runs in
-# the middle of its stages must end in the files of a run that nobody disturbs, byte for byte. Prints TAP.
+# The recipes in pipelines/, with sizes that let them finish within seconds. shapes.mk, with make and everything it runs killed
+# by SIGKILL in the middle of its stages, must produce the same files as an uninterrupted run, byte for byte. Prints TAP.
 # usage: [BUILD=build] tests/pipelines.sh
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -38,7 +38,7 @@ shapes() { # OUT ARGUMENT...
         BETWEEN='--embed-noise 0.25 --embed-neighbours 4' "$@"
 }
 
-# Kills make and its programs once COMMAND is true; sets `product` to 1 where they were done before.
+# Kills make and its programs once COMMAND is true; sets `product` to 1 if they had finished before.
 kills=0
 kill_when() { # FILE-OF-THE-STAGE GOAL COMMAND...
     local file=$1 goal=$2
@@ -58,24 +58,24 @@ kill_when() { # FILE-OF-THE-STAGE GOAL COMMAND...
     if [ -e "$work/killed/$file" ]; then product=1; else kills=$((kills + 1)); fi
 }
 exists() { [ -e "$work/killed/$1" ]; }
-moved() { # RUN CHECKPOINT: another one is the last
+moved() { # RUN CHECKPOINT: whether the last checkpoint is another one
     exists "$1/latest" && [ "$(readlink "$work/killed/$1/latest")" != "$2" ]
 }
 
 shapes whole
-ok $? 'shapes.mk makes a model and a sheet of pictures'
+ok $? 'shapes.mk makes a model and a grid of samples'
 (cd "$work/whole" && ls pairs.tsv pictures.list shards.txt model/{autoencoder,cloob,diffusion}.safetensors samples.ppm grid.png) \
     >>"$log" 2>&1
-ok $? 'and leaves the products of all stages'
+ok $? 'and keeps the products of all stages'
 ! grep -v flower "$work/whole/more/pairs.tsv" >>"$log" && grep -q . "$work/whole/more/shards.txt"
-ok $? 'with more pictures of what is hardest'
+ok $? 'with more images of the hardest shape'
 ! grep -q "$(printf '\t')" "$work/whole/pictures.list" && cut -f 1 "$work/whole/pairs.tsv" | cmp - "$work/whole/pictures.list"
-ok $? 'what the diffusion model is made from has no captions'
+ok $? 'the diffusion model is trained without captions'
 
 kill_when pairs.tsv pictures exists pictures/000010.png
 for stage in autoencoder cloob diffusion; do
     [ $stage != diffusion ] || kill_when shards.txt latents exists shards/00000.mdb
-    # Captions have done their part by then.
+    # Captions are not needed any more.
     [ $stage != diffusion ] || rm -f "$work"/killed/pictures/*.txt
     kill_when model/$stage.safetensors $stage exists $stage
     middle=$product
@@ -84,13 +84,13 @@ for stage in autoencoder cloob diffusion; do
         [ $product = 0 ] || middle=1
     done
     exists $stage/latest || middle=1
-    ok $middle "training of the $stage is killed three times before its end ($(readlink "$work/killed/$stage/latest"))"
+    ok $middle "training the $stage is killed three times before its end ($(readlink "$work/killed/$stage/latest"))"
 done
 kill_when model/diffusion.safetensors diffusion exists diffusion-noised/latest
 kill_when model/diffusion.safetensors diffusion moved diffusion-between ''
 kill_when samples.ppm samples exists samples.ppm.part
 shapes killed
-ok $? "after $kills kills the same command comes to the end"
+ok $? "after $kills kills the same command finishes"
 for file in model/{autoencoder,cloob,diffusion}.safetensors samples.ppm grid.png; do
     cmp "$work/whole/$file" "$work/killed/$file" >>"$log" 2>&1
     ok $? "with the same $file"
@@ -98,7 +98,7 @@ done
 
 touch "$work/before"
 shapes whole && [ -z "$(find "$work/whole" -newer "$work/before" -type f)" ]
-ok $? 'what is finished is left alone'
+ok $? 'finished stages are left alone'
 cp "$work/whole/model/diffusion.safetensors" "$work/before"
 shapes whole STEPS_DIFFUSION=18 STEPS_NOISED=8 STEPS_BETWEEN=8 &&
     [ "$(readlink "$work/whole/diffusion/latest")" = step-00000018 ] &&
@@ -106,9 +106,9 @@ shapes whole STEPS_DIFFUSION=18 STEPS_NOISED=8 STEPS_BETWEEN=8 &&
     [ "$(readlink "$work/whole/diffusion-between/latest")" = step-00000008 ] &&
     [ "$(readlink "$work/whole/cloob/latest")" = step-00000040 ] &&
     ! cmp -s "$work/whole/model/diffusion.safetensors" "$work/before"
-ok $? 'more steps are trained where it stands'
+ok $? 'with more steps, stages resume'
 
-# A program that a signal stops ends well, but its stage is not done.
+# A program stopped by a signal exits with 0, but its stage is not finished.
 set -m
 shapes whole STEPS_DIFFUSION=5000 &
 running=$!
@@ -120,20 +120,20 @@ until pid=$(fit_of $running); [ -n "$pid" ] && [ "$(readlink "$work/whole/diffus
 done
 [ -z "$pid" ] || kill -TERM $pid
 wait $running
-[ $? != 0 ] && grep -q 'not at step 5000: the same command goes on' "$log"
-ok $? 'a stage that is stopped by a signal is not taken for finished'
+[ $? != 0 ] && grep -q 'not at step 5000: run the same command again' "$log"
+ok $? 'a stage stopped by a signal is not taken for finished'
 running=
 
-# The first lines of the texts are the captions; without pictures, or with none that has a caption, there is nothing.
+# The first line of each text is the caption; images without one are left out.
 mkdir -p "$work/stamps/food"
 cp tests/golden/data/images/small.png "$work/stamps/food/apple.png"
 cp tests/golden/data/images/small.png "$work/stamps/food/nameless.png"
 printf 'A red\tapple.\r\nde.utf8=Ein roter Apfel.\n' >"$work/stamps/food/apple.txt"
 printf '%s\t%s\n' "$work/stamps/food/apple.png" 'A red apple.' >"$work/pairs"
 recipe stamps stamped STAMPS="$work/stamps" pictures && cmp "$work/stamped/pairs.tsv" "$work/pairs" >>"$log"
-ok $? 'stamps.mk takes captions from the texts beside the pictures'
-! recipe stamps none STAMPS="$work/nowhere" pictures && grep -q "no folder '$work/nowhere': see the head of stamps.mk" "$log"
-ok $? 'and says where there are none'
+ok $? 'stamps.mk takes captions from the text files beside the images'
+! recipe stamps none STAMPS="$work/nowhere" pictures && grep -q "no folder '$work/nowhere': stamps.mk says" "$log"
+ok $? 'and reports a missing folder'
 
 "$build/tests/synth/synth-model" -q --embed 32 --unet-cond 64 -o "$work/model" >>"$log" 2>&1
 sum=$(sha256sum <"$work/model/cloob.safetensors")
@@ -151,14 +151,14 @@ coco() { # OUT CLOOB ARGUMENT...
         HOLDOUT=1 STEPS_DIFFUSION=2 "$@"
 }
 coco coco "cloob-$sum.pkl" && [ -s "$work/coco/grid.png" ] && [ -s "$work/coco/model/diffusion.safetensors" ]
-ok $? 'coco.mk trains in the spaces of given networks and makes pictures'
-! coco wrong "cloob-${sum%?????}00000.pkl" check && grep -q "SHA-256 $sum, not ${sum%?????}00000" "$log" &&
+ok $? 'coco.mk trains with the given networks and samples images'
+! coco wrong "cloob-${sum%?????}00000.pkl" check && grep -q "SHA-256 is $sum, expected ${sum%?????}00000" "$log" &&
     ! [ -e "$work/wrong/model/cloob.pkl" ]
-ok $? 'but not with a CLOOB that is not what its name says'
+ok $? 'it refuses a CLOOB whose sum differs from its name'
 ! coco other "cloob-$sum.pkl" check SHA256_AUTOENCODER="$sum" && [ ! -e "$work/other/model/autoencoder.safetensors" ]
-ok $? 'nor with an autoencoder of another sum than is given'
-! recipe coco wrong PHOTOS="$work/photos" && grep -q 'name the published autoencoder' "$log"
-ok $? 'and names what is missing'
+ok $? 'and an autoencoder whose sum differs from the one given'
+! recipe coco wrong PHOTOS="$work/photos" && grep -q 'no autoencoder: set AUTOENCODER=FILE' "$log"
+ok $? 'and reports a missing variable'
 
 echo "1..$number"
 exit $((failed > 0))

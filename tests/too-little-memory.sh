@@ -1,5 +1,5 @@
 #!/bin/bash
-# What a GPU with too little memory is told, on the emulator: one line that says what would fit. TAP.
+# What programs print if a GPU has too little memory, on the emulator: one line that says what would fit. Prints TAP.
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
@@ -12,7 +12,7 @@ cd "$work" || exit 2
 export XDG_CACHE_HOME="$work"
 
 . "$top/tests/support/tap.sh"
-told() { # PATTERN NAME: the log is one line that matches
+told() { # PATTERN NAME: the log is a single line that matches
     [ "$(wc -l <log)" = 1 ] && grep -Eq "$1" log
     ok $? "$2"
 }
@@ -21,7 +21,7 @@ told() { # PATTERN NAME: the log is one line that matches
 ls "$top"/tests/golden/data/images/*.* | head -n 9 >list
 ccld-encode -q --device cpu -m model --size 256 -o shards <list 2>log || exit 2
 
-fit() { # GB OPTION...: of memory beside the gigabyte that is kept free
+fit() { # N OPTION...: on a device with N times 10 MB besides the gigabyte that is kept free
     local bytes=$(((1 << 30) + $1 * 10000000))
     shift
     CCLD_EMULATED_MEMORY=$bytes ccld-fit shards -o run --device cuda --base-channels 16 \
@@ -32,15 +32,15 @@ fit 30
 [ $? = 1 ]
 ok $? "training that does not fit fails"
 told "^ccld-fit: not enough memory: training needs $number_of, the device has 300.0 MB; no batch size fits" \
-    "and says when nothing would fit"
+    "and says so if no batch would fit"
 fit 40
 told "not enough memory.*; --batch-size [124] --accumulate [248] needs $number_of; --recompute .*needs" \
-    "smaller batches and recomputing are named where they fit"
-CCLD_EMULATED_MEMORY=2000000 ccld-plms -m model --device cuda --size 64 --steps 2 "a cat" 2>log >picture
+    "smaller batches and recomputing are suggested if they fit"
+CCLD_EMULATED_MEMORY=2000000 ccld-plms -m model --device cuda --size 64 --steps 2 "a cat" 2>log >image
 [ $? = 1 ]
 ok $? "sampling without memory fails"
-told "^ccld-plms: out of memory: .*: try a smaller --batch-size, or --low-memory$" "and says what to try"
-[ ! -s picture ]
-ok $? "nothing was written"
+told "^ccld-plms: out of memory: .*: try a smaller --batch-size, or --low-memory$" "and says what to try instead"
+[ ! -s image ]
+ok $? "and writes nothing"
 echo "1..$number"
 [ $failed = 0 ]

@@ -1,6 +1,5 @@
-/* Measures whether samples show what their prompts ask for, by looking at them: reads image streams
- * of ccld-plms, or pictures with their captions beside them, and prints the shares of right shapes
- * and colours. */
+/* Measures how often samples show the shape and color that their prompts ask for. Reads image
+ * streams of ccld-plms, or images with captions in .txt files beside them. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +21,7 @@ static const struct option option_table[] = {
      .kind = OPTION_CHOICE,
      .value = &list,
      .argument = "WHICH",
-     .help = "print prompts, one a line, of combinations that training has or never has, and end",
+     .help = "print prompts for combinations seen in training or held out, one per line, and exit",
      .choices = list_names},
     {0},
 };
@@ -30,14 +29,14 @@ static const struct option option_table[] = {
 static const struct program program = {
     .name = "bench-fidelity",
     .summary =
-        "Looks at pictures of one object: shares of the shape and colour that the prompt says.\n"
+        "Measure how often images of one object show the shape and color of their prompt.\n"
         "FILE: an image stream with prompts, or an image with its caption in a .txt beside it.",
     .usage = "[OPTION]... [FILE]...",
     .options = option_table,
 };
 
 struct tally {
-    int pictures, shape, color, both;
+    int images, shape, color, both;
 };
 
 #define MAX_ROWS 32
@@ -75,14 +74,14 @@ static void judge(struct table *t, const struct image *image, const char *prompt
     fidelity_look(&s, image);
     struct row *row = find_row(t, guidance ? guidance : "-");
     struct tally *tally = shapes_held_out(shape, color) ? &row->held_out : &row->seen;
-    tally->pictures++;
+    tally->images++;
     tally->shape += s.shape == shape;
     tally->color += s.color == color;
     tally->both += s.shape == shape && s.color == color;
     if (s.trouble)
         note("'%s': %s", prompt, s.trouble);
     else if (s.shape != shape || s.color != color)
-        note("'%s': %s %s", prompt, s.color < COLOR_COUNT ? color_names[s.color] : "other colour",
+        note("'%s': %s %s", prompt, s.color < COLOR_COUNT ? color_names[s.color] : "other color",
              s.shape < SHAPE_COUNT ? shape_names[s.shape] : "other shape");
 }
 
@@ -104,7 +103,7 @@ static void judge_stream(struct table *t, FILE *f, const char *name)
         die("cannot read '%s': %s", name, e.text);
 }
 
-static void judge_picture(struct table *t, const char *path)
+static void judge_image(struct table *t, const char *path)
 {
     struct image image;
     struct error e;
@@ -123,7 +122,7 @@ static void judge_picture(struct table *t, const char *path)
     free(beside);
 }
 
-/* A netpbm file is a stream, of one image perhaps. */
+/* A netpbm file is a stream, possibly of one image. */
 static void judge_file(struct table *t, const char *path)
 {
     char magic[2] = {0};
@@ -141,16 +140,16 @@ static void judge_file(struct table *t, const char *path)
         judge_stream(t, f, path);
     fclose(f);
     if (!netpbm)
-        judge_picture(t, path);
+        judge_image(t, path);
 }
 
 static void print_tally(const struct tally *t)
 {
     const int right[] = {t->shape, t->color, t->both};
-    printf("  %8d", t->pictures);
+    printf("  %8d", t->images);
     for (int i = 0; i < 3; i++)
-        if (t->pictures > 0)
-            printf("  %5.1f%%", 100.0 * right[i] / t->pictures);
+        if (t->images > 0)
+            printf("  %5.1f%%", 100.0 * right[i] / t->images);
         else
             printf("  %6s", "-");
 }
@@ -160,7 +159,7 @@ static void print_table(const struct table *t)
     printf("%8s  %-32s  %s\n%8s", "", "combinations seen in training", "held-out combinations",
            "guidance");
     for (int i = 0; i < 2; i++)
-        printf("  %8s  %6s  %6s  %6s", "pictures", "shape", "colour", "both");
+        printf("  %8s  %6s  %6s  %6s", "images", "shape", "color", "both");
     putchar('\n');
     for (int i = 0; i < t->rows; i++) {
         printf("%8s", t->items[i].guidance);
@@ -170,7 +169,7 @@ static void print_table(const struct table *t)
     }
 }
 
-/* Of three kinds: the object alone, on a plain background, with its size on one. */
+/* Prints one of three kinds: the object alone, on a plain background, or with a size as well. */
 static void print_prompt(enum shape shape, enum color color, int kind)
 {
     static const char *const sizes[] = {"small", "large"};
@@ -209,14 +208,14 @@ int main(int argc, char **argv)
         return 0;
     }
     if (files == 0 && isatty(STDIN_FILENO))
-        die_usage("no images: standard input is a terminal; name files, or pipe an image stream "
-                  "in");
+        die_usage("no images: name files, or pipe an image stream to standard input");
     for (int i = 0; i < files; i++)
         judge_file(&t, argv[1 + i]);
     if (files == 0)
         judge_stream(&t, stdin, "standard input");
     if (t.without_prompt > 0)
-        warn("images whose prompt is not about one object of ours: %d", t.without_prompt);
+        warn("skipped images whose prompt is not about a single known object: %d",
+             t.without_prompt);
     if (t.rows == 0)
         die("no images to judge");
     print_table(&t);

@@ -1,13 +1,13 @@
-# Prompt fidelity: right on the small world's pictures, wrong on others', of streams and of files.
+# Prompt fidelity: right for the generator's own images, wrong for other prompts, from streams and files.
 shapes=${SYNTH%/*}/shapes
 fidelity=${SYNTH%/synth/*}/bench/bench-fidelity
 $shapes -q -o train -n 40 --pairs train.tsv
 $shapes -q -o holdout -n 20 --split holdout --pairs holdout.tsv
 $fidelity -q train/*.png holdout/*.png 2>warnings | tail -n 1 | tr -s ' '
-grep -c 'not about one object' warnings
+grep -c 'not about a single known object' warnings
 
-# One of four pictures is of what its prompt says; two of its colour, two of its shape.
-one() { # GUIDANCE PICTURE PROMPT
+# Of four images, one matches its prompt; two match its color, two its shape.
+one() { # GUIDANCE IMAGE PROMPT
     printf 'P6\n# prompt=%s\n# guidance=%s\n' "$3" "$1"
     pngtopnm "$2" | tail -n +2
 }
@@ -34,7 +34,7 @@ done
 head -c 300 stream.ppm >cut.ppm
 status=0; $fidelity cut.ppm || status=$?; echo $status
 
-# Prompts of the two lists are different combinations, and all of them.
+# The prompts of the two lists are disjoint and cover all combinations.
 $fidelity --list seen | wc -l
 $fidelity --list holdout | wc -l
 { $fidelity --list seen; $fidelity --list holdout; } | grep -Eo "[a-z]+ ($shapes_known)" | sort -u | wc -l

@@ -1,4 +1,4 @@
-# The names that captions have for shapes and colours, without a folder or a number of pictures.
+# Lists the names of shapes and colors without a folder or a number of images.
 shapes=${SYNTH%/*}/shapes
 $shapes --list shapes
 $shapes --list colours | paste -s -d '|'

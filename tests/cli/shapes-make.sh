@@ -1,4 +1,4 @@
-# Pictures and captions of the small world: resumed, split, the same whatever the order.
+# Generated images and captions: the same in parts, in another split, after a rerun.
 shapes=${SYNTH%/*}/shapes
 $shapes -o one -n 6 --pairs one.tsv
 $shapes -q -o two --first 3 -n 3 >two.tsv
@@ -8,7 +8,7 @@ tail -n 3 one.tsv | sed 's/^one/two/' | cmp - two.tsv
 cut -f 2 one.tsv | head -n 1 | cmp - one/000000.txt
 ls one
 
-# What is damaged or missing is made anew, the rest stays.
+# A rerun replaces damaged and missing files and keeps the rest.
 cp -p one/000002.png saved.png
 touch -d 2001-01-01 one/000001.png
 head -c 100 saved.png >one/000002.png
@@ -19,18 +19,18 @@ cmp saved.png one/000002.png
 [ one/000001.png -ot saved.png ]
 ls one | wc -l
 
-# Another picture is not replaced.
+# A different image is not replaced.
 status=0; $shapes -q -o one -n 6 --seed 1 >/dev/null || status=$?; echo $status
 status=0; $shapes -q -o one -n 6 --size 32 >/dev/null || status=$?; echo $status
 cmp saved.png one/000002.png
 
-# Other sizes; nothing at all.
+# Another size; no images at all.
 $shapes -q -o small -n 1 --size 32 --split holdout | cut -f 1
 pngtopnm small/000000.png | head -n 2 | tail -n 1
 $shapes -q -o none -n 0
 ls none
 
-# Of the same sequence, those with one shape.
+# Only the images of the sequence that contain one shape.
 $shapes -q -o some -n 40 --only ring >some.tsv
 $shapes -q -o all -n 40 | grep ring | sed 's/^all/some/' | cmp - some.tsv
 ls some | wc -l

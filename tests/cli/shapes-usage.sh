@@ -1,4 +1,4 @@
-# What the generator of the small world refuses.
+# What the generator of images refuses.
 shapes=${SYNTH%/*}/shapes
 try() {
     status=0

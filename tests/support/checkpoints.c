@@ -96,7 +96,7 @@ struct run *checkpoints_run(const char *folder)
 {
     struct run *r = NULL;
     struct error e;
-    if (run_open(&r, folder, &e))
+    if (run_open(&r, folder, &e) != 0)
         tap_diag("%s", e.text);
     CHECK(r);
     return r;
@@ -108,27 +108,27 @@ bool checkpoints_save(struct run *r, struct parameters *p, int64_t step, int64_t
     struct error e;
     training_state_init(&s);
     s.step = step;
-    int result = checkpoint_save(r, p, &s, keep, &e);
-    if (result)
+    int status = checkpoint_save(r, p, &s, keep, &e);
+    if (status != 0)
         tap_diag("%s", e.text);
     training_state_release(&s);
-    return result == 0;
+    return status == 0;
 }
 
 int checkpoints_load(struct parameters **p, int64_t *step, const char *path, struct error *e)
 {
     struct training_state s;
     char *checkpoint;
-    if (checkpoint_find(path, &checkpoint, NULL, e))
+    if (checkpoint_find(path, &checkpoint, NULL, e) != 0)
         return -1;
-    int result = checkpoint_read_state(&s, checkpoint, e);
-    if (!result) {
-        result = checkpoint_load_parameters(p, &s, checkpoint, checkpoints_device, e);
+    int status = checkpoint_read_state(&s, checkpoint, e);
+    if (status == 0) {
+        status = checkpoint_load_parameters(p, &s, checkpoint, checkpoints_device, e);
         *step = s.step;
         training_state_release(&s);
     }
     free(checkpoint);
-    return result;
+    return status;
 }
 
 const char *checkpoints_entries(const char *folder)

@@ -7,23 +7,24 @@
 
 extern struct device *checkpoints_device; /* with host memory; the test opens and closes it */
 
-const char *checkpoints_folder(const char *name); /* until the next call */
+const char *checkpoints_folder(const char *name); /* valid until the next call */
 
-/* Tensors enough to pass for a U-Net, one of them not trained, and a number: zeros. width scales
- * its size, about 800 * width bytes an array. */
+/* Zero parameters with enough tensors to be taken for a U-Net's, one of them not trained, and a
+ * scalar. Each array has about 800 * width bytes. */
 struct parameters *checkpoints_parameters(int64_t width);
-/* Calls f for each tensor of each array but the gradients. */
+/* Calls f for each tensor of each array except the gradients. */
 void checkpoints_each(struct parameters *p,
                       void (*f)(struct parameters *p, enum parameter_array array,
                                 const struct parameter *t, void *arg),
                       void *arg);
-/* For checkpoints_each: draws all numbers from *(uint64_t *)seed, sets them to *(float *)value. */
+/* For checkpoints_each: fill all tensors with random numbers of seed *(uint64_t *)seed, or with
+ * *(float *)value. */
 void checkpoints_draw(struct parameters *p, enum parameter_array array, const struct parameter *t,
                       void *seed);
 void checkpoints_set(struct parameters *p, enum parameter_array array, const struct parameter *t,
                      void *value);
-/* For checkpoints_each: clears `same` where a number is not that of `other` or, when NULL, `value`.
- */
+/* For checkpoints_each: clears `same` if a number differs from the one in `other`, or from `value`
+ * if `other` is NULL. */
 struct checkpoints_comparison {
     const struct parameters *other;
     float value;
@@ -31,17 +32,17 @@ struct checkpoints_comparison {
 };
 void checkpoints_compare(struct parameters *p, enum parameter_array array,
                          const struct parameter *t, void *comparison);
-/* All of that, the scalar and the number of updates. */
+/* Whether all tensors, the scalar and the number of updates are equal. */
 bool checkpoints_equal(struct parameters *a, const struct parameters *p);
 
-struct run *checkpoints_run(const char *folder); /* opened, or the test dies */
-/* Of an empty state at that step; false, with the reason as a diagnostic, when it fails. */
+struct run *checkpoints_run(const char *folder); /* opens a run, or ends the test */
+/* Saves p with an otherwise empty state at `step`. Returns false after printing the reason as a
+ * diagnostic if it fails. */
 bool checkpoints_save(struct run *r, struct parameters *p, int64_t step, int64_t keep);
-/* What checkpoint_find finds into *b, *step. */
-int checkpoints_load(struct parameters **b, int64_t *step, const char *path, struct error *e);
-/* Entries of a folder but for hidden ones, sorted, each with a blank behind it; until the next
- * call.
- */
+/* Loads the checkpoint that checkpoint_find finds at `path` into *p and *step. */
+int checkpoints_load(struct parameters **p, int64_t *step, const char *path, struct error *e);
+/* Entries of a folder except hidden ones, sorted, each followed by a space; valid until the next
+ * call. */
 const char *checkpoints_entries(const char *folder);
 
 #endif

@@ -1,11 +1,11 @@
 #ifndef CCLD_TESTS_EMULATED_H
 #define CCLD_TESTS_EMULATED_H
 
-/* Where the CUDA backend lies that runs on the emulator (tests/cuda-host/), beside this test. The
- * caller frees it. */
+/* Path of the CUDA backend built for the emulator (tests/cuda-host/), relative to the running test.
+ * The caller frees it. */
 char *emulated_plugin(void);
 
-/* From now on "cuda" is what $CCLD_CUDA_PLUGIN says, or else the emulator. */
+/* Makes device "cuda" load the plugin named by $CCLD_CUDA_PLUGIN, by default the emulated one. */
 void emulated_cuda(void);
 
 #endif

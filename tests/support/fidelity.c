@@ -8,7 +8,7 @@
 #include "common/base/message.h"
 #include "tests/support/oklab.h"
 
-/* In oklab_distance; areas in shares of the picture. */
+/* Color differences are in oklab_distance, areas are fractions of the image. */
 static const struct {
     float alike, stands_out, palette;
     float border_share, least_area, most_area, clutter, overlap;
@@ -16,17 +16,17 @@ static const struct {
     .alike = 0.08f,
     .stands_out = 0.13f, /* more than a soft shadow */
     .palette = 0.17f,
-    .border_share = 0.08f, /* of a colour that is the background's */
+    .border_share = 0.08f, /* of a color that belongs to the background */
     .least_area = 0.008f,
     .most_area = 0.6f,
     .clutter = 0.25f, /* of the object's area, elsewhere */
     .overlap = 0.75f,
 };
 
-#define SIDE     64 /* larger pictures are looked at from farther away */
+#define SIDE     64 /* larger images are scaled down */
 #define PIXELS   (SIDE * SIDE)
 #define MAX_SEEN 64 /* tones of the background */
-#define GRID     40 /* cells a side of a shape at unit area, from -EXTENT to EXTENT */
+#define GRID     40 /* cells per side of a shape of unit area, from -EXTENT to EXTENT */
 #define EXTENT   1.25f
 #define ANGLES   13
 #define PI       3.14159265f
@@ -47,7 +47,7 @@ static float channel(const struct image *image, int x, int y, int c)
                               : (float)image->pixels[i] / 255;
 }
 
-/* Means over the pixels that fall into one of ours. */
+/* Each pixel of the view is the mean of the image's pixels it covers. */
 static void view_init(struct view *v, const struct image *image)
 {
     int longest = image->width > image->height ? image->width : image->height;
@@ -75,7 +75,7 @@ static bool on_border(const struct view *v, int i)
     return x == 0 || y == 0 || x == v->width - 1 || y == v->height - 1;
 }
 
-/* Tones of the border with enough others like them; what merely reaches the border has few. */
+/* Tones of the border that are common enough there; an object that reaches the border is not. */
 static int background_tones(const struct view *v, struct oklab tones[MAX_SEEN])
 {
     struct oklab border[4 * SIDE];
@@ -106,7 +106,7 @@ static void measure_background(struct view *v, const struct oklab *tones, int co
     }
 }
 
-/* Whether any (or all) of a pixel and its four neighbours are set. Outside, nothing is. */
+/* Whether any (or all) of a pixel and its four neighbors are set. Nothing outside the image is. */
 static void spread(const struct view *v, const bool *in, bool *out, bool all)
 {
     static const int dx[] = {0, 1, -1, 0, 0}, dy[] = {0, 0, 0, 1, -1};
@@ -120,7 +120,7 @@ static void spread(const struct view *v, const bool *in, bool *out, bool all)
     }
 }
 
-/* Leaves the largest of the parts that hang together, also by corners. Returns its pixels. */
+/* Keeps the largest connected component (8-connectivity). Returns its number of pixels. */
 static int keep_largest(const struct view *v, bool *mask)
 {
     int label[PIXELS] = {0}, stack[PIXELS], best = 0, most = 0, n = v->width * v->height;
@@ -174,7 +174,7 @@ static struct oklab median_color(const struct view *v, const bool *mask)
     return (struct oklab){sorted[0][n / 2], sorted[1][n / 2], sorted[2][n / 2]};
 }
 
-/* The inner pixels' median, or all's where nothing is thick enough to have an inside. */
+/* The median color of inner pixels, or of all pixels if the object is too thin to have any. */
 static struct oklab core_color(const struct view *v)
 {
     bool inner[PIXELS];
@@ -185,15 +185,16 @@ static struct oklab core_color(const struct view *v)
     return median_color(v, n > 8 ? inner : v->object);
 }
 
-/* First what differs much from the background and is thick, without lines such as a horizon's; then
- * around it what is more like its colour than like the background. Returns the reason for none. */
+/* Finds what differs strongly from the background and is thick, which a horizon is not, then
+ * extends it by pixels closer to its color than to the background. Returns NULL, or why there is no
+ * single object. */
 static const char *find_object(struct view *v, struct oklab *color)
 {
     struct oklab tones[MAX_SEEN];
     bool different[PIXELS], work[PIXELS];
     int n = v->width * v->height, count = background_tones(v, tones);
     if (v->width < 16 || v->height < 16)
-        return "too small a picture";
+        return "image too small";
     if (count == 0)
         return "no background";
     measure_background(v, tones, count);
@@ -204,7 +205,7 @@ static const char *find_object(struct view *v, struct oklab *color)
     memcpy(different, v->object, sizeof different);
     int area = keep_largest(v, v->object);
     if ((float)area < limits.least_area * (float)n)
-        return "nothing there";
+        return "no object";
 
     *color = core_color(v);
     spread(v, v->object, work, false);
@@ -216,7 +217,7 @@ static const char *find_object(struct view *v, struct oklab *color)
     }
     area = keep_largest(v, v->object);
     if ((float)area < limits.least_area * (float)n)
-        return "nothing there";
+        return "no object";
     if ((float)area > limits.most_area * (float)n)
         return "no background";
     *color = core_color(v);
@@ -225,13 +226,13 @@ static const char *find_object(struct view *v, struct oklab *color)
     spread(v, v->object, work, false);
     for (int i = 0; i < n; i++) {
         elsewhere += different[i] && !work[i];
-        float c = (v->cover[i] - 0.25f) / 0.5f; /* a shadow is no object */
+        float c = (v->cover[i] - 0.25f) / 0.5f; /* excludes the shadow */
         v->cover[i] = !work[i] || c < 0 ? 0 : c > 1 ? 1 : c;
     }
-    return (float)elsewhere > limits.clutter * (float)area ? "more than one thing" : NULL;
+    return (float)elsewhere > limits.clutter * (float)area ? "more than one object" : NULL;
 }
 
-/* Of (x, y), y downwards, in units of the shape's own. */
+/* Whether (x, y) is inside a shape, y downwards, in units of the shape. */
 static bool inside_formula(enum shape shape, float x, float y)
 {
     float r = hypotf(x, y), across = fabsf(x), up = -y;
@@ -267,7 +268,7 @@ static bool inside_formula(enum shape shape, float x, float y)
     }
 }
 
-/* Area and centre of a formula, by counting. */
+/* Area and center of a formula, by counting. */
 struct measure {
     float side; /* square root of the area */
     float x, y;
@@ -290,7 +291,7 @@ static struct measure measure_formula(enum shape shape)
     return (struct measure){(float)sqrt(count) * step, (float)(sx / count), (float)(sy / count)};
 }
 
-/* Share of a cell that is inside, from 3 x 3 points, of the shape at unit area, turned. */
+/* Fraction of a cell inside the rotated shape of unit area, from 3 x 3 points. */
 static float formula_cover(enum shape shape, const struct measure *m, int cell, float angle)
 {
     const float step = 2 * EXTENT / GRID;
@@ -339,8 +340,8 @@ static float cover_at(const struct view *v, float x, float y)
     return sum;
 }
 
-/* The object at unit area with its centre in the middle. */
-static void normalise(const struct view *v, float cells[GRID * GRID])
+/* Scales the object to unit area and centers it. */
+static void normalize(const struct view *v, float cells[GRID * GRID])
 {
     double area = 0, sx = 0, sy = 0;
     for (int i = 0; i < v->width * v->height; i++) {
@@ -358,7 +359,7 @@ static void tell_shape(struct sighting *s, const struct view *v)
 {
     const struct formulas *f = formulas();
     float cells[GRID * GRID];
-    normalise(v, cells);
+    normalize(v, cells);
     for (int shape = 0; shape < SHAPE_COUNT; shape++)
         for (int a = 0; a < ANGLES; a++) {
             float both = 0, either = 0;
@@ -423,7 +424,7 @@ bool fidelity_parse(const char *prompt, enum shape *shape, enum color *color)
         while (isalpha((unsigned char)at[length]))
             length++;
         if (length == 0) {
-            before = *at == ' ' ? before : -1; /* words of one phrase are parted by spaces */
+            before = *at == ' ' ? before : -1; /* only spaces separate the words of a phrase */
             at++;
             continue;
         }

@@ -6,25 +6,25 @@
 #include "formats/images/image.h"
 #include "tests/support/shapes.h"
 
-/* Looks at a picture and tells the shape and colour of the one object in it. Knows nothing of how
- * the small world's pictures are drawn but the names and the palette: the background is what the
- * border shows, the object what differs from it, its colour the palette's nearest, its shape the
- * best overlap with plain formulas of the shapes. */
+/* Recognizes the shape and color of the single object in an image. Independent of how shapes_draw
+ * draws, except for the names and the palette: the background is what the border shows, the object
+ * is what differs from it, its color is the palette's nearest, and its shape is the one whose
+ * formula overlaps it best. */
 
 struct sighting {
-    /* One thing on a background: NULL, or why it is not: "nothing there". */
+    /* NULL, or why this is not a single object on a background, for example "no object". */
     const char *trouble;
-    /* SHAPE_COUNT, COLOR_COUNT: none of ours, and always so with trouble. */
+    /* SHAPE_COUNT and COLOR_COUNT if none matches, and always if there is trouble. */
     enum shape shape;
     enum color color;
     float overlap;  /* intersection over union with the best formula, 0 to 1 */
-    float distance; /* oklab_distance to the palette's nearest */
+    float distance; /* oklab_distance to the palette's nearest color */
 };
 
-/* Any size and kind of image but CMYK. */
+/* The image may have any size and any kind except CMYK. */
 void fidelity_look(struct sighting *s, const struct image *image);
 
-/* Finds the one `COLOUR SHAPE` in a prompt. False when there is none, or more than one. */
+/* Finds the single `COLOR SHAPE` in a prompt. False if it has none or several. */
 bool fidelity_parse(const char *prompt, enum shape *shape, enum color *color);
 
 #endif

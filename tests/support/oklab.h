@@ -1,8 +1,8 @@
 #ifndef CCLD_TESTS_OKLAB_H
 #define CCLD_TESTS_OKLAB_H
 
-/* Perceptual colours (B. Ottosson, "A perceptual color space for image processing", 2020): a
- * distance of 0.02 is just visible side by side, black and white are 1 apart. */
+/* Perceptual color space (B. Ottosson, "A perceptual color space for image processing", 2020): a
+ * distance of 0.02 is just visible side by side; black and white are 1 apart. */
 struct oklab {
     float l, a, b;
 };

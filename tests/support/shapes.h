@@ -8,8 +8,8 @@
 #include "common/base/error.h"
 #include "formats/images/image.h"
 
-/* A small world of pictures with captions: one or two objects of ten shapes and ten colours on a
- * background. Scene i of a seed is a pure function of (seed, i, split); so is its caption. */
+/* Generated images with captions: one or two objects of ten shapes and ten colors on a background.
+ * Scene i of a seed is a pure function of (seed, i, split); so is its caption. */
 
 enum shape {
     SHAPE_CIRCLE,
@@ -39,8 +39,9 @@ enum color {
     COLOR_COUNT
 };
 
-/* Held-out combinations: never in the training split, always (one at least) in the holdout split.
- * Each shape and each colour stands here once, so all others of it occur in training. */
+/* Held-out combinations: never in an image of the training split, at least once in every image of
+ * the holdout split. Each shape and each color is listed once, so training has its nine other
+ * combinations. */
 #define SHAPES_HELD_OUT(X)                                                                         \
     X(CIRCLE, PURPLE)                                                                              \
     X(SQUARE, PINK)                                                                                \
@@ -56,12 +57,12 @@ bool shapes_held_out(enum shape shape, enum color color);
 
 enum shapes_split { SHAPES_TRAIN, SHAPES_HOLDOUT, SHAPES_BOTH };
 
-/* Words as captions have them: "circle", "red". */
+/* The words used in captions: "circle", "red". */
 extern const char *const shape_names[SHAPE_COUNT + 1];
 extern const char *const color_names[COLOR_COUNT + 1];
-extern const uint8_t color_srgb[COLOR_COUNT][3]; /* before light and shade */
+extern const uint8_t color_srgb[COLOR_COUNT][3]; /* before shading */
 
-/* How tones fill the picture. */
+/* How tones fill the image. */
 enum background_kind {
     BACKGROUND_PLAIN,    /* one tone */
     BACKGROUND_GRADIENT, /* tones[0] at the top to tones[1] at the bottom */
@@ -69,21 +70,22 @@ enum background_kind {
 };
 struct background {
     enum background_kind kind;
-    const char *colors[2]; /* as its words name them, else NULL */
-    const char *where;     /* "on a gray background": follows what it is the background of */
-    const char *with;      /* "a gray background with": stands before it */
+    const char *colors[2]; /* the colors its words name, or NULL */
+    const char *where;     /* "on a gray background": follows the objects */
+    const char *with;      /* "a gray background with": precedes the objects */
     uint8_t tones[4][3];
 };
 #define BACKGROUND_PLAINS 7
 #define BACKGROUND_COUNT  17
 extern const struct background backgrounds[BACKGROUND_COUNT]; /* the plain ones come first */
 
-/* Whether an object of this colour stands out from every tone of the background and what lies
- * between them: by name and by at least SHAPES_CONTRAST in oklab_distance. */
+/* Whether an object of this color stands out from all tones of the background and the mixtures of
+ * them: by name, and by at least SHAPES_CONTRAST in oklab_distance. */
 #define SHAPES_CONTRAST 0.185f
 bool shapes_stands_out(enum color color, int background);
 
-/* Unless they are medium, an object's size is said; a lone one's place unless it is the middle. */
+/* Captions tell an object's size unless it is medium, and a single object's place unless it is the
+ * middle. */
 enum shapes_size { SIZE_SMALL, SIZE_MEDIUM, SIZE_LARGE };
 enum shapes_place {
     PLACE_MIDDLE,
@@ -95,36 +97,36 @@ enum shapes_place {
 };
 enum shapes_relation { LEFT_OF, RIGHT_OF, ABOVE, BELOW, RELATION_COUNT };
 
-/* Lengths and places are fractions of the picture's side, y grows downwards. */
+/* Lengths and positions are fractions of the image's side; y grows downwards. */
 struct shapes_object {
     enum shape shape;
     enum color color;
     enum shapes_size size;
-    float x, y, radius; /* nothing is drawn farther than radius from (x, y) but the shadow */
+    float x, y, radius; /* only the shadow is drawn farther than radius from (x, y) */
     float angle;        /* radians */
-    float tint;         /* -1 to 1: a little darker or lighter than the palette */
+    float tint;         /* -1 to 1: slightly darker or lighter than the palette */
 };
 
 struct shapes_scene {
     int count; /* of objects: 1 or 2 */
     struct shapes_object objects[2];
-    enum shapes_place place;       /* of a lone object */
+    enum shapes_place place;       /* of a single object */
     enum shapes_relation relation; /* of objects[0] to objects[1] */
     int background;                /* index into backgrounds */
     float slope;                   /* of gradient or horizon */
-    float horizon, phase;          /* where the sky ends, where its hills are */
-    int style;                     /* picks among the ways to say something */
-    /* What the caption says; colours and shapes always. */
+    float horizon, phase;          /* height of the horizon, phase of its hills */
+    int style;                     /* selects the caption's wording */
+    /* What the caption tells besides colors and shapes. */
     bool tells_size, tells_background, tells_relation;
 };
 
 void shapes_scene(struct shapes_scene *s, uint64_t seed, uint64_t index, enum shapes_split split);
 
-/* Lower-case words with single spaces between them; 77 tokens are never reached. */
+/* Lower-case words separated by single spaces; always fewer than 77 tokens. */
 #define SHAPES_CAPTION_MAX 160
 void shapes_caption(char caption[SHAPES_CAPTION_MAX], const struct shapes_scene *s);
 
-/* RGB, size x size, 8 bits. The caller releases the image. */
+/* Draws an RGB image of size x size pixels, 8 bits per channel. The caller releases it. */
 int shapes_draw(struct image *image, const struct shapes_scene *s, int size, struct error *e);
 
 #endif

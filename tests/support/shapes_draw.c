@@ -1,4 +1,4 @@
-/* Pictures from signed distances: negative inside, in units of the picture's side. */
+/* Draws scenes by signed distances: negative inside, in units of the image's side. */
 #include <math.h>
 
 #include "common/base/message.h"
@@ -42,7 +42,8 @@ static float disc(struct point p, float x, float y, float radius)
     return hypotf(p.x - x, p.y - y) - radius;
 }
 
-/* Distance to the nearest edge; inside, where a ray to the right crosses an odd number of them. */
+/* Distance to the nearest edge. A point is inside if a ray to the right crosses an odd number of
+ * edges. */
 static float polygon(struct point p, const struct point *v, int n)
 {
     float nearest = INFINITY;
@@ -57,7 +58,7 @@ static float polygon(struct point p, const struct point *v, int n)
     return inside ? -nearest : nearest;
 }
 
-/* Points on circles around the origin, by turns of the two radii, the first at the top. */
+/* Points around the origin at alternating radii, the first at the top. */
 static int spokes(struct point *v, int n, float even, float odd)
 {
     for (int i = 0; i < n; i++) {
@@ -92,8 +93,8 @@ static int heart_points(struct point *v)
 
 struct outline {
     struct point points[MAX_POINTS];
-    int count;      /* 0: made of discs */
-    float rounding; /* the polygon is grown by it */
+    int count;      /* 0: a shape made of discs */
+    float rounding; /* the polygon is grown by this much */
 };
 
 static void outline_init(struct outline *o, enum shape shape)
@@ -130,7 +131,7 @@ static void outline_init(struct outline *o, enum shape shape)
     }
 }
 
-/* Of p in units of the radius, upright. */
+/* p is in units of the radius, with the shape upright. */
 static float shape_distance(enum shape shape, const struct outline *o, struct point p)
 {
     if (o->count > 0)
@@ -151,7 +152,7 @@ static float shape_distance(enum shape shape, const struct outline *o, struct po
         return nearest;
     }
     default:
-        check_failed(__FILE__, __LINE__, "a shape that is drawn");
+        check_failed(__FILE__, __LINE__, "a known shape");
     }
 }
 
@@ -173,7 +174,7 @@ static void sprite_init(struct sprite *s, const struct shapes_object *o)
     s->sin = sinf(o->angle);
 }
 
-/* Distance in units of the picture's side; *local in units of the radius, not turned back. */
+/* The distance is in units of the image's side; *local in units of the radius, not rotated. */
 static float sprite_distance(const struct sprite *s, struct point p, struct point *local)
 {
     const struct shapes_object *o = s->object;
@@ -183,12 +184,12 @@ static float sprite_distance(const struct sprite *s, struct point p, struct poin
     return o->radius * shape_distance(o->shape, &s->outline, upright);
 }
 
-/* Light from the upper left, a darker rim, and a flower's middle. */
+/* Light from the upper left, a darker rim, and the center of a flower. */
 static struct rgb sprite_color(const struct sprite *s, struct point local, float distance)
 {
     const struct rgb white = {1, 1, 1};
     const struct rgb shade = {0.05f, 0.05f, 0.1f};
-    /* White stays white enough in the shade. */
+    /* Keeps white recognizable in the shade. */
     struct rgb dark = mix(s->color, shade, s->object->color == COLOR_WHITE ? 0.18f : 0.3f);
     struct rgb c = s->color;
     float light = -(0.45f * local.x + 0.8f * local.y);

@@ -1,4 +1,4 @@
-/* What there is in a picture and how it is said. */
+/* Draws random scenes and writes their captions. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -59,7 +59,7 @@ bool shapes_held_out(enum shape shape, enum color color)
     return false;
 }
 
-/* Of the mixture of two tones. */
+/* The mixture of two tones. */
 static struct oklab oklab_between(const uint8_t from[3], const uint8_t to[3], float share)
 {
     float x[3];
@@ -70,7 +70,7 @@ static struct oklab oklab_between(const uint8_t from[3], const uint8_t to[3], fl
 
 bool shapes_stands_out(enum color color, int background)
 {
-    static const int last_tones[] = {0, 1, 3}; /* pairs begin at even ones */
+    static const int last_tones[] = {0, 1, 3}; /* pairs start at even indices */
     const struct background *b = &backgrounds[background];
     for (int i = 0; i < 2; i++)
         if (b->colors[i] && !strcmp(b->colors[i], color_names[color]))
@@ -87,7 +87,7 @@ bool shapes_stands_out(enum color color, int background)
     return true;
 }
 
-/* Draws of one scene, one behind the other. */
+/* The sequence of random draws of one scene. */
 struct draws {
     uint64_t seed, index, next;
     enum shapes_split split;
@@ -147,7 +147,7 @@ static void draw_background(struct draws *d, struct shapes_scene *s)
     s->phase = between(d, 0, 6.2831853f);
 }
 
-/* Shapes that another turn makes hard to tell are turned less. */
+/* Shapes that are hard to recognize when rotated are rotated less. */
 static void draw_looks(struct draws *d, struct shapes_object *o)
 {
     static const float most[SHAPE_COUNT] = {
@@ -208,7 +208,7 @@ void shapes_scene(struct shapes_scene *s, uint64_t seed, uint64_t index, enum sh
         draw_looks(&d, &s->objects[i]);
     draw_background(&d, s);
     s->style = one_of(&d, 240);
-    /* Of one object much must be said: there are few of them to tell apart. */
+    /* Single objects need details: without them too many captions would be equal. */
     s->tells_background = chance(&d, s->count == 1 ? 0.92f : 0.6f);
     s->tells_relation = s->count == 2 && chance(&d, 0.8f);
     s->tells_size = s->count == 1 || chance(&d, 0.5f);

@@ -1,5 +1,6 @@
 #include "tests/support/shards.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,7 +31,8 @@ void shards_sample(struct shards_sample *s, int k, int generation)
     synth_uniform(s->moments, 2 * SHARDS_LATENT, name, 1);
     for (int i = 0; i < SHARDS_LATENT; i++) {
         s->moments[i] = 8 * s->moments[i] + (float)generation;
-        s->moments[SHARDS_LATENT + i] = 40 * s->moments[SHARDS_LATENT + i]; /* some are clamped */
+        s->moments[SHARDS_LATENT + i] =
+            40 * s->moments[SHARDS_LATENT + i]; /* some exceed the clamp */
     }
     synth_uniform(s->embed, SHARDS_EMBED, name, 2);
     double square = 0;
@@ -59,10 +61,10 @@ int shards_put(struct shard_writer *w, int first, int n, int generation, struct 
         shards_sample(&samples[i], first + i, generation);
         items[i] = shards_item(&samples[i], first + i, generation);
     }
-    int rc = shard_writer_put(w, items, n, e);
+    int status = shard_writer_put(w, items, n, e);
     free(samples);
     free(items);
-    return rc;
+    return status;
 }
 
 const char *shards_folder(const char *name)
@@ -77,26 +79,26 @@ struct shard_writer *shards_open(const char *name, int64_t shard_size, size_t ma
     struct shard_writer *w;
     struct error e;
     struct shard_writer_options o = {.shard_size = shard_size, .map_size = map_size};
-    if (shard_writer_open(&w, shards_folder(name), &shards_info, &o, &e)) {
+    if (shard_writer_open(&w, shards_folder(name), &shards_info, &o, &e) != 0) {
         tap_diag("%s", e.text);
         return NULL;
     }
     return w;
 }
 
-/* A finished store of n records in batches of `batch`. */
 bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t map_size)
 {
     struct error e;
     struct shard_writer *w = shards_open(name, shard_size, map_size);
-    int rc = w ? 0 : -1;
-    for (int i = 0; rc == 0 && i < n; i += batch)
-        rc = shards_put(w, i, n - i < batch ? n - i : batch, 0, &e);
-    rc = rc ? rc : shard_writer_finish(w, &e);
+    int status = w ? 0 : -1;
+    for (int i = 0; status == 0 && i < n; i += batch)
+        status = shards_put(w, i, n - i < batch ? n - i : batch, 0, &e);
+    if (status == 0)
+        status = shard_writer_finish(w, &e);
     shard_writer_close(w);
-    if (rc && w)
+    if (status != 0 && w)
         tap_diag("%s", e.text);
-    return rc == 0;
+    return status == 0;
 }
 
 bool shards_record_is(struct shard_store *s, int64_t index, int k, int generation)
@@ -124,7 +126,6 @@ static char problems[8192];
 
 static void note_problem(void *arg, const char *text)
 {
-    (void)arg;
     size_t used = strlen(problems);
     snprintf(problems + used, sizeof problems - used, "%s\n", text);
 }
@@ -138,7 +139,7 @@ static int64_t verify(const char *name)
 
 void shards_ok_clean(const char *name, const char *what)
 {
-    if (!tap_ok(verify(name) == 0, "%s: verify is clean", what))
+    if (!tap_ok(verify(name) == 0, "%s: verify finds no problem", what))
         tap_diag("%s", problems);
 }
 
@@ -146,5 +147,5 @@ void shards_ok_problem(const char *name, const char *expected, const char *what)
 {
     int64_t n = verify(name);
     if (!tap_ok(n > 0 && strstr(problems, expected), "verify finds %s", what))
-        tap_diag("%lld problems: %s", (long long)n, problems);
+        tap_diag("%" PRId64 " problems: %s", n, problems);
 }

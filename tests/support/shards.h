@@ -3,8 +3,8 @@
 
 #include "formats/shards/shard_store.h"
 
-/* Small shard stores for tests, in test_folder(). Record k of generation g depends on k and g only.
- */
+/* Small shard stores for tests, in test_folder(). Record k of generation g is a pure function of k
+ * and g. */
 
 #define SHARDS_Z      4
 #define SHARDS_SIDE   16
@@ -23,13 +23,13 @@ struct shard_item shards_item(const struct shards_sample *s, int k, int generati
 int shards_put(struct shard_writer *w, int first, int n, int generation, struct error *e);
 
 const char *shards_folder(const char *name); /* valid until the next call */
-/* On failure, returns NULL and prints the reason as a diagnostic. */
+/* Returns NULL after printing the reason as a diagnostic if it fails. */
 struct shard_writer *shards_open(const char *name, int64_t shard_size, size_t map_size);
-/* A finished store of n records, written in batches. */
+/* Writes a finished store of n records in batches of `batch`. */
 bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t map_size);
 bool shards_record_is(struct shard_store *s, int64_t index, int k, int generation);
 
-/* Check that verify reports no problem, or that one of the problems it reports is `expected`. */
+/* Tests that verify finds no problem, or one whose text contains `expected`. */
 void shards_ok_clean(const char *name, const char *what);
 void shards_ok_problem(const char *name, const char *expected, const char *what);
 

@@ -24,10 +24,10 @@ struct device *subject_open(const char *spec)
     const char *precision = getenv("CCLD_PRECISION");
     struct device *d;
     struct error e;
-    if (device_open(&d, spec, &e))
+    if (device_open(&d, spec, &e) != 0)
         die("cannot open device '%s': %s", spec, e.text);
-    if (!d->host_memory && device_set_precision(d, precision ? precision : "fp32", false, &e))
-        die("device '%s': %s", spec, e.text);
+    if (!d->host_memory && device_set_precision(d, precision ? precision : "fp32", false, &e) != 0)
+        die("cannot set the precision of device '%s': %s", spec, e.text);
     return d;
 }
 

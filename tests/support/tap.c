@@ -38,7 +38,7 @@ void tap_skip(const char *why, const char *format, ...)
     tests_failed += wanted;
     printf("%sok %d - ", wanted ? "not " : "", tests_run);
     vprintf(format, args);
-    printf(wanted ? ": %s, but nothing may be left out here\n" : " # SKIP %s\n", why);
+    printf(wanted ? ": %s, but nothing may be skipped here\n" : " # SKIP %s\n", why);
     fflush(stdout);
     va_end(args);
 }
@@ -88,7 +88,6 @@ static char folder[4096];
 
 static int remove_entry(const char *path, const struct stat *s, int type, struct FTW *ftw)
 {
-    (void)s, (void)type, (void)ftw;
     return remove(path);
 }
 

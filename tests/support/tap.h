@@ -8,15 +8,15 @@
 bool tap_ok(bool passed, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void tap_skip(const char *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void tap_diag(const char *format, ...) __attribute__((format(printf, 1, 2))); /* "# ..." line */
-int tap_done(
-    void); /* prints the architecture; the exit status: 0 when all passed and at least one ran */
+/* Prints the plan. Returns the exit status: 0 if at least one test ran and all passed. */
+int tap_done(void);
 
-/* ||a - b|| / ||b|| in double; infinity when any element of either is not finite. */
+/* ||a - b|| / ||b|| in double; infinity if any element of either is not finite. */
 double relative_l2(const float *a, const float *b, size_t n);
-/* max |a - b|; infinity when any element of either is not finite. */
+/* max |a - b|; infinity if any element of either is not finite. */
 double max_abs_difference(const float *a, const float *b, size_t n);
 
-/* A fresh folder under $TMPDIR, removed with all in it at exit. */
+/* A new folder under $TMPDIR, removed with its contents at exit. */
 const char *test_folder(void);
 
 #endif

@@ -1,5 +1,5 @@
-# For the tests that are scripts: sourced, it counts and prints TAP.
-log=${log:-log} # shown where a test fails
+# Sourced by test scripts: ok counts tests and prints TAP.
+log=${log:-log} # printed when a test fails
 number=0 failed=0
 ok() { # STATUS NAME
     number=$((number + 1))

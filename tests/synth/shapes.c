@@ -1,5 +1,6 @@
-/* Makes the pictures and captions of the small world (tests/support/shapes.h). */
+/* Generates images and captions of colored shapes (tests/support/shapes.h). */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,27 +31,27 @@ static const struct option option_table[] = {
      .kind = OPTION_STRING,
      .value = &options.folder,
      .argument = "DIR",
-     .help = "folder for 000000.png, 000000.txt and so on, made if need be"},
+     .help = "folder for 000000.png, 000000.txt and so on; created if it does not exist"},
     {.name = "number",
      .letter = 'n',
      .kind = OPTION_INT,
      .value = &options.count,
      .argument = "N",
-     .help = "how many pictures of the sequence",
+     .help = "number of images in the sequence",
      .min = 0,
      .max = 100e6},
     {.name = "first",
      .kind = OPTION_INT,
      .value = &options.first,
      .argument = "I",
-     .help = "make pictures I to I+N-1 of the seed's sequence",
+     .help = "generate images I to I+N-1 of the seed's sequence",
      .min = 0,
      .max = 100e6},
     {.name = "size",
      .kind = OPTION_INT,
      .value = &options.size,
      .argument = "PIXELS",
-     .help = "side of a picture",
+     .help = "side length of an image",
      .min = 16,
      .max = 4096},
     {.name = "seed",
@@ -62,32 +63,33 @@ static const struct option option_table[] = {
      .kind = OPTION_CHOICE,
      .value = &options.split,
      .argument = "WHICH",
-     .help = "combinations of shape and colour: those to train with, held-out ones in each, or all",
+     .help =
+         "combinations of shape and color: for training, at least one held-out per image, or all",
      .choices = split_names},
     {.name = "only",
      .kind = OPTION_CHOICE,
      .value = &options.only,
      .argument = "SHAPE",
-     .help = "leave out pictures of the sequence in which nothing has this shape",
+     .help = "skip images of the sequence that contain no such shape",
      .choices = shape_names},
     {.name = "pairs",
      .kind = OPTION_STRING,
      .value = &options.pairs,
      .argument = "FILE",
-     .help = "write the list of paths and captions there instead of to standard output"},
+     .help = "write the list of paths and captions to FILE instead of standard output"},
     {.name = "list",
      .kind = OPTION_CHOICE,
      .value = &options.list,
      .argument = "WHICH",
-     .help = "print the names that captions have for these, one a line, and end",
+     .help = "print the names used in captions, one per line, and exit",
      .choices = list_names},
     {0},
 };
 
 static const struct program program = {
     .name = "shapes",
-    .summary = "Makes small pictures of coloured shapes with captions; lists PATH<tab>CAPTION.\n"
-               "Pictures that are there already are checked and kept.",
+    .summary = "Generate small images of colored shapes with captions; list PATH<tab>CAPTION.\n"
+               "Existing images are checked and kept.",
     .usage = "[OPTION]... -o DIR -n N\n--list WHICH",
     .options = option_table,
 };
@@ -100,7 +102,7 @@ struct job {
 static char *path_of(int64_t index, const char *suffix)
 {
     char name[32];
-    snprintf(name, sizeof name, "%06lld.%s", (long long)index, suffix);
+    snprintf(name, sizeof name, "%06" PRId64 ".%s", index, suffix);
     return path_join(options.folder, name);
 }
 
@@ -118,7 +120,7 @@ static void write_file(const char *path, const void *data, size_t size)
         die("cannot write '%s': %s", path, e.text);
 }
 
-/* Other machines may round a pixel differently. */
+/* Machines may round pixels differently. */
 static bool same_pixels(const struct image *a, const struct image *b)
 {
     if (a->width != b->width || a->height != b->height || a->channels != b->channels ||
@@ -131,22 +133,22 @@ static bool same_pixels(const struct image *a, const struct image *b)
     return true;
 }
 
-/* A file of another picture is not ours to replace; one that is damaged is made anew. */
-static bool keep_picture(const char *path, const struct image *image)
+/* Replaces damaged files, but never a valid image that differs: it may be someone's data. */
+static bool keep_image(const char *path, const struct image *image)
 {
     struct error e;
     struct image old;
     if (access(path, F_OK) < 0 && errno == ENOENT)
         return false;
     if (image_read(&old, path, 0, &e) < 0) {
-        warn("'%s' is made anew: %s", path, e.text);
+        warn("replacing '%s': %s", path, e.text);
         return false;
     }
     bool same = same_pixels(&old, image);
     image_release(&old);
     if (!same)
-        die("'%s' is another picture: of another seed, size, split or version; "
-            "give an empty folder",
+        die("'%s' is a different image, of another seed, size, split or version: use an empty "
+            "folder",
             path);
     return true;
 }
@@ -163,7 +165,7 @@ static bool keep_caption(const char *path, const char *caption)
     return same;
 }
 
-/* False where --only leaves it out. */
+/* False if --only skips it. */
 static bool wanted_scene(struct shapes_scene *s, int64_t index)
 {
     bool wanted = options.only < 0;
@@ -184,7 +186,7 @@ static void make_one(struct job *job, int64_t index)
                                       *beside = path_of(index, "txt");
     if (shapes_draw(&image, &scene, (int)options.size, &e) < 0)
         die("cannot draw '%s': %s", path, e.text);
-    bool kept = keep_picture(path, &image);
+    bool kept = keep_image(path, &image);
     if (!kept) {
         uint8_t *data;
         size_t size;
@@ -246,7 +248,7 @@ static void write_pairs(void)
         die("cannot write '%s': %s", options.pairs, e.text);
     int fd = dup(list.fd);
     FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
-    int status = f ? 0 : error_errno(&e, "cannot open it");
+    int status = f ? 0 : error_errno(&e, "open");
     if (f) {
         list_pairs(f);
         bool failed = ferror(f);
@@ -269,13 +271,13 @@ int main(int argc, char **argv)
     if (options.list != LIST_NONE)
         return print_names(options.list == LIST_SHAPES ? shape_names : color_names);
     if (!options.folder)
-        die_usage("no folder: name one with -o");
+        die_usage("no output folder: use -o DIR");
     if (options.count < 0)
-        die_usage("no number of pictures: give one with -n");
+        die_usage("no number of images: use -n N");
     if (make_directories(options.folder, &e) < 0)
-        die("cannot make '%s': %s", options.folder, e.text);
+        die("cannot create folder '%s': %s", options.folder, e.text);
 
-    struct job job = {.progress = progress_start("drawing", "pictures", options.count)};
+    struct job job = {.progress = progress_start("drawing", "images", options.count)};
     parallel_for(options.count, 16, make_range, &job);
     progress_finish(job.progress);
     if (options.pairs) {
@@ -284,7 +286,6 @@ int main(int argc, char **argv)
         list_pairs(stdout);
         end_output();
     }
-    inform("%lld pictures in '%s', %lld of them were there", (long long)job.made, options.folder,
-           (long long)job.kept);
+    inform("%lld images in '%s', %lld of them existed", job.made, options.folder, job.kept);
     return 0;
 }
