@@ -59,7 +59,7 @@ cp tests/golden/data/noise.safetensors "$work/part"
 check 'check-golden counts missing golden files' golden 0 '0 failed, 1 skipped' "$work/part"
 check 'and lists what it checked' grep -q '^ok .*noise.safetensors: seed0' "$work/output"
 check 'it fails if it checked nothing' golden 1 'nothing was checked' "$work/empty"
-check 'or if the folder does not exist' golden 1 "no folder '.*/nosuch'" "$work/nosuch"
+check 'or if the folder does not exist' golden 1 "no such folder: '.*/nosuch'" "$work/nosuch"
 head -c 20000 tests/golden/data/noise.safetensors >"$work/part/noise.safetensors"
 check 'or if a file is damaged' golden 1 'failed: noise.safetensors' "$work/part"
 
