@@ -53,7 +53,7 @@ static int load(struct backend *b, plugin_open **open, struct error *e)
         return error_set(e, "cannot load the CUDA backend: it is of another version");
     static struct plugin_host host; /* the plugin keeps it */
     host = (struct plugin_host){
-        .contract = plugin_contract,
+        .contract = plugin_contract(PLUGIN_BUILD_ID, plugin_ops, PLUGIN_OP_COUNT),
         .die = die,
         .warn = warn,
         .note = note,

@@ -117,7 +117,7 @@ static void die_with(const char *line)
 
 extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct backend *b)
 {
-    if (host->contract != plugin_contract)
+    if (host->contract != plugin_contract(PLUGIN_BUILD_ID, plugin_ops, PLUGIN_OP_COUNT))
         return "it is of another version than the program";
     plugin_host = host;
     cuda_die_handler = die_with;

@@ -1,32 +1,41 @@
-/* What kernels are written in: CUDA and a thin layer over it, so that the same .cu files are
- * compiled by nvcc for a GPU and, with -DCUDA_ON_HOST, by a C++ compiler against the emulator of
- * tests/cuda-host/. No other file includes a header of CUDA's runtime. tests/cuda-host/README.md
- * has an example and says how to run and debug a kernel without a GPU.
+/* The language of the kernels: CUDA and a thin layer over it. nvcc compiles the .cu files for a
+ * GPU; with -DCUDA_ON_HOST and the headers of tests/cuda-host/include/, a C++ compiler compiles
+ * them for an emulator. No other file includes a header of CUDA's runtime.
+ * tests/cuda-host/README.md has an example and explains how to run and debug without a GPU.
  *
- * CUDA itself: __global__ __device__ __shared__ __constant__ __launch_bounds__ __restrict__
- *   __forceinline__ __align__; threadIdx blockIdx blockDim gridDim; __syncthreads and its _or,
- * _and, _count; __syncwarp; __shfl_sync and its _up, _down, _xor of 4 and 8 bytes; __ballot_sync
- * __any_sync
- *   __all_sync; atomicAdd atomicMax atomicMin atomicExch atomicCAS; __threadfence; __ldg __ldcg
- * __ldcs
- *   __stcg __stcs; the math functions; float2, uint4 and their like; the runtime's memory, copies,
- *   streams, events and graphs. Not: __noinline__, textures, managed memory, cooperative groups,
- *   clusters, dynamic parallelism, half2 arithmetic (compute in float).
- * LAUNCH(kernel, grid, block, shared_bytes, stream, args...)  instead of <<<>>>; a template with
- *   commas goes in parentheses: LAUNCH((scale<float, 4>), ...). Null pointers are nullptr, not 0.
- *   Dies when the launch is refused. Kernels of more than 256 threads a block say
- *   __launch_bounds__(threads), or they may need more registers than there are.
- * DYNAMIC_SHARED(type, name)  instead of extern __shared__: name is a type * to the shared_bytes of
- * the launch, aligned to 128 bytes; above 48 KiB LAUNCH asks for it. Static __shared__ ends at 48
- * KiB. half_t, bf16_t; to_float(x), from_float<T>(f) to nearest even. They do no arithmetic. vec<T,
- * N>, wide<T>, load_vec, store_vec, to_floats, from_floats: 16-byte accesses. thread_rank,
- * warp_sum, warp_max, block_sum, block_max: in a fixed order, the same bits in all threads.
- * ldmatrix_x4, ldmatrix_x2, ..._trans, pack2<T>, mma_16x8x16<T>; cp_async_16, cp_async_commit,
- * cp_async_wait<N>. cuda_check(call): dies with one line unless the call returns cudaSuccess.
- * cuda_die(format, ...).
+ * Available from CUDA:
+ *   - __global__ __device__ __shared__ __constant__ __launch_bounds__ __restrict__
+ *     __forceinline__ __align__
+ *   - threadIdx blockIdx blockDim gridDim
+ *   - __syncthreads __syncthreads_or __syncthreads_and __syncthreads_count __syncwarp
+ *   - __shfl_sync and its _up, _down and _xor, of 4 and 8 bytes
+ *   - __ballot_sync __any_sync __all_sync
+ *   - atomicAdd atomicMax atomicMin atomicExch atomicCAS __threadfence
+ *   - __ldg __ldcg __ldcs __stcg __stcs
+ *   - the math functions; float2, uint4 and the other vector types
+ *   - the runtime's memory, copies, streams, events and graphs
+ * Not available: __noinline__, textures, managed memory, cooperative groups, clusters, dynamic
+ * parallelism, half2 arithmetic (compute in float).
+ *
+ * Added here:
+ *   - LAUNCH(kernel, grid, block, shared_bytes, stream, args...) replaces <<<>>>. Put a template
+ *     with commas in parentheses: LAUNCH((scale<float, 4>), ...). Write null pointers as nullptr,
+ *     not 0. A refused launch ends the program. Kernels of more than 256 threads per block need
+ *     __launch_bounds__(threads), or they may use more registers than there are.
+ *   - DYNAMIC_SHARED(type, name) replaces extern __shared__: name is a type * to the launch's
+ *     shared_bytes, aligned to 128 bytes. LAUNCH requests more than 48 KiB where needed. Static
+ *     __shared__ memory is limited to 48 KiB.
+ *   - half_t and bf16_t, for storage only; to_float(x), from_float<T>(f) (to nearest even)
+ *   - vec<T, N>, wide<T>, load_vec, store_vec, to_floats, from_floats: 16-byte accesses
+ *   - thread_rank; warp_sum, warp_max, block_sum, block_max: fixed order, the same bits in all
+ *     threads
+ *   - ldmatrix_x4, ldmatrix_x2, ldmatrix_x4_trans, ldmatrix_x2_trans, pack2<T>, mma_16x8x16<T>
+ *   - cp_async_16, cp_async_commit, cp_async_wait<N>
+ *   - cuda_check(call) ends the program with a one-line message unless the call returns
+ *     cudaSuccess; cuda_die(format, ...) always does.
  *
  * Every thread of a block must reach every __syncthreads (none may have returned before), and every
- * lane of the mask every warp function: the emulator holds kernels to it. */
+ * lane of the mask must reach every warp function. The emulator enforces both. */
 #ifndef CCLD_KERNELS_CUDA_CUDA_CUH
 #define CCLD_KERNELS_CUDA_CUDA_CUH
 
@@ -37,10 +46,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef CUDA_ON_HOST
-#include "tests/cuda-host/cuda.h"
-#else
-/* So that what computes in 16 bits by mistake does not compile. */
+/* Accidental arithmetic in 16 bits does not compile. */
 #define __CUDA_NO_HALF_OPERATORS__
 #define __CUDA_NO_HALF_CONVERSIONS__
 #define __CUDA_NO_HALF2_OPERATORS__
@@ -52,7 +58,6 @@
 #include <cuda_runtime.h>
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #error "the kernels need cp.async and mma of bf16: sm_80 or later"
-#endif
 #endif
 
 #define DEVICE_INLINE static __device__ __forceinline__
@@ -325,18 +330,19 @@ template <typename T> DEVICE_INLINE T block_max(T x)
 /* ---- matrix products of a warp; all 32 lanes take part, T is half_t or bf16_t
  *
  * c[16][8] += a[16][16] b[16][8], accumulated in float; the fragments of PTX's m16n8k16, row.col.
- * Lane l has g = l / 4 and t = 2 (l % 4), and holds, the lower column or row in the lower 16 bits:
- *   a[0] = A[g][t, t+1]     a[1] = A[g+8][t, t+1]     a[2] = A[g][t+8, t+9]   a[3] = A[g+8][t+8,
- * t+9] b[0] = B[t, t+1][g]     b[1] = B[t+8, t+9][g] c[0], c[1] = C[g][t, t+1]       c[2], c[3] =
- * C[g+8][t, t+1]
+ * Lane l has g = l / 4 and t = 2 (l % 4). It holds, the lower column or row in the lower 16 bits:
+ *   a[0] = A[g][t, t+1]        a[1] = A[g+8][t, t+1]
+ *   a[2] = A[g][t+8, t+9]      a[3] = A[g+8][t+8, t+9]
+ *   b[0] = B[t, t+1][g]        b[1] = B[t+8, t+9][g]
+ *   c[0], c[1] = C[g][t, t+1]  c[2], c[3] = C[g+8][t, t+1]
  *
- * ldmatrix fetches 8x8 matrices of 16-bit elements from shared memory: lane l of the first 32 (x4)
+ * ldmatrix loads 8x8 matrices of 16-bit elements from shared memory: lane l of the first 32 (x4)
  * or 16 (x2) gives the address, aligned to 16 bytes, of row l % 8 of matrix l / 8, and r[i] becomes
- * M_i[g][t, t+1], or M_i[t, t+1][g] with _trans. So, for S a tile in shared memory,
- *   A in rows (S[m][k]): x4 with lane l at &S[l % 16][8 (l / 16)]                 gives a[0..3]
- *   B as S[n][k]: x2 with lane l at &S[l % 8][8 (l / 8 % 2)]                       gives b[0..1]
- *   B as S[k][n]: x2_trans with lane l at &S[l % 16][0]                            gives b[0..1]
- * Rows 16 bytes apart modulo 128 (a pitch of 8 more than a multiple of 64 elements) have no bank
+ * M_i[g][t, t+1], or M_i[t, t+1][g] with _trans. For a tile S in shared memory:
+ *   A stored as S[m][k]: x4, lane l at &S[l % 16][8 (l / 16)]        gives a[0..3]
+ *   B stored as S[n][k]: x2, lane l at &S[l % 8][8 (l / 8 % 2)]      gives b[0..1]
+ *   B stored as S[k][n]: x2_trans, lane l at &S[l % 16][0]           gives b[0..1]
+ * Rows 16 bytes apart modulo 128 (a pitch of a multiple of 64 elements plus 8) have no bank
  * conflicts. */
 
 #ifdef CUDA_ON_HOST

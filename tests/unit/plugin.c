@@ -109,15 +109,48 @@ static void absent_or_broken(void)
     free(path);
 }
 
-/* As a program of another build would call it. */
-static void other_sizes(const char *plugin)
+static void swap(struct plugin_op *ops, const char *first, const char *second)
+{
+    size_t i = 0, j = 0;
+    while (strcmp(ops[i].name, first) != 0)
+        i++;
+    while (strcmp(ops[j].name, second) != 0)
+        j++;
+    CHECK(ops[i].args_size == ops[j].args_size);
+    struct plugin_op op = ops[i];
+    ops[i] = ops[j];
+    ops[j] = op;
+}
+
+/* Calls the plugin as a program with this contract would. */
+static void contract(plugin_entry *entry, uint64_t contract, bool accepted, const char *what)
+{
+    struct plugin_host host = {.contract = contract};
+    struct backend b = {0};
+    const char *why = entry ? entry(&host, &b) : "the plugin has no entry";
+    if (!tap_ok(accepted ? !why : why && strstr(why, "another version"), "%s", what))
+        tap_diag("%s", why ? why : "accepted");
+}
+
+static void contracts(const char *plugin)
 {
     void *library = dlopen(plugin, RTLD_NOW | RTLD_LOCAL);
     plugin_entry *entry = library ? (plugin_entry *)dlsym(library, "ccld_cuda_backend") : NULL;
-    struct plugin_host host = {.contract = plugin_contract + 8};
-    struct backend b = {0};
-    const char *why = entry ? entry(&host, &b) : NULL;
-    tap_ok(why && strstr(why, "another version"), "a plugin for other structs");
+    struct plugin_op ops[PLUGIN_OP_COUNT];
+    memcpy(ops, plugin_ops, sizeof ops);
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID, ops, PLUGIN_OP_COUNT), true,
+             "a program of the same build");
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID + 1, ops, PLUGIN_OP_COUNT), false,
+             "a program of another build");
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID, ops, PLUGIN_OP_COUNT - 1), false,
+             "a program with one op less");
+    swap(ops, "upsample_nearest2x", "upsample_bilinear2x");
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID, ops, PLUGIN_OP_COUNT), false,
+             "a program with two ops of equal size swapped");
+    swap(ops, "upsample_nearest2x", "upsample_bilinear2x");
+    ops[0].args_size += 8;
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID, ops, PLUGIN_OP_COUNT), false,
+             "a program with other arguments of an op");
 }
 
 static void machines(const char *plugin)
@@ -258,7 +291,7 @@ int main(int argc, char **argv)
     memory(d);
     precisions(d);
     device_close(d);
-    other_sizes(plugin);
+    contracts(plugin);
     free(plugin);
     return tap_done();
 }
