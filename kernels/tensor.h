@@ -75,6 +75,10 @@ void tensor_set_parameter(struct tensor *t, struct tensor *gradient);
 struct gradient *gradient_retain(struct gradient *g); /* NULL is fine */
 void gradient_release(struct gradient *g);
 
+/* to = from on their device: F32, equally many elements. Runs in the device's order of work, as an
+ * op would, but no tape records it. */
+void tensor_copy(struct tensor *to, const struct tensor *from);
+
 /* Host memory of the tensor's own type to it; may return before it is there, src may be reused. */
 void tensor_upload(struct tensor *t, const void *src);
 /* Host memory to and from a tensor of any device; count elements as F32, converting. */

@@ -33,4 +33,7 @@ uint16_t f32_to_bf16(float f); /* round to nearest even; NaN stays NaN */
 void dtype_to_f32(float *dst, enum dtype d, const void *src, size_t n);
 void dtype_from_f32(enum dtype d, void *dst, const float *src, size_t n);
 
+/* Whether none of n floats is infinite or NaN. */
+bool all_finite(const float *x, int64_t n);
+
 #endif

@@ -138,11 +138,10 @@ static int plan_steps(struct run *r, struct error *e)
 }
 
 /* y = x, both of F32; elements of x from `begin` of y on. */
-static void copy_to(struct tape *t, struct tensor *y, int64_t begin, struct tensor *x)
+static void copy_to(struct tensor *y, int64_t begin, struct tensor *x)
 {
     struct tensor *place = tensor_slice(y, begin, x->shape[0]);
-    struct linear_combination_args args = {.count = 1, .x = {x}, .coefficients = {1}, .y = place};
-    t->device->backend->linear_combination(t->device, &args);
+    tensor_copy(place, x);
     tensor_release(place);
 }
 
@@ -151,7 +150,7 @@ static void evaluate(struct tape *t, void *context)
 {
     struct evaluation *e = context;
     struct tensor *v = unet_forward(t, e->unet, e->x, e->time, e->embeds);
-    copy_to(t, e->v, 0, v);
+    copy_to(e->v, 0, v);
     tensor_release(v);
 }
 
@@ -214,8 +213,8 @@ static struct tensor *unet_at(const struct batch *b, struct tape *t, struct tens
     tensor_upload(e->time, times);
     free(times);
     for (int64_t i = 0; i < rows; i += b->n)
-        copy_to(t, e->x, i, x);
-    copy_to(t, e->embeds, 0, embeds);
+        copy_to(e->x, i, x);
+    copy_to(e->embeds, 0, embeds);
     replay_run(e->replay);
     return e->v;
 }
@@ -241,7 +240,7 @@ static struct tensor *predict_v(void *context, struct tape *t, struct tensor *x,
         for (int i = 0; i < k; i++) {
             parts[begin + i] = new_latents(b, t);
             struct tensor *part = tensor_slice(v, (int64_t)i * b->n, b->n);
-            copy_to(t, parts[begin + i], 0, part);
+            copy_to(parts[begin + i], 0, part);
             tensor_release(part);
         }
         tensor_release(embeds);

@@ -111,10 +111,9 @@ void encode_models_release(struct encode_models *m)
 }
 
 /* y = x, then x is released. */
-static void move_to(struct tape *t, struct tensor *y, struct tensor *x)
+static void move_to(struct tensor *y, struct tensor *x)
 {
-    struct linear_combination_args args = {.count = 1, .x = {x}, .coefficients = {1}, .y = y};
-    t->device->backend->linear_combination(t->device, &args);
+    tensor_copy(y, x);
     tensor_release(x);
 }
 
@@ -122,8 +121,8 @@ static void move_to(struct tape *t, struct tensor *y, struct tensor *x)
 static void run_networks(struct tape *t, void *context)
 {
     const struct encode_work *w = context;
-    move_to(t, w->moments, kl_encode(t, w->models->model->kl, w->pictures));
-    move_to(t, w->embeds, cloob_image(t, w->models->model->cloob, w->squares));
+    move_to(w->moments, kl_encode(t, w->models->model->kl, w->pictures));
+    move_to(w->embeds, cloob_image(t, w->models->model->cloob, w->squares));
 }
 
 static void prepare_work(struct encode_work *w, struct encode_models *m, int64_t n)

@@ -1,5 +1,6 @@
 #include "common/base/dtype.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -166,6 +167,16 @@ static void test_names(void)
     tap_ok(wrong == 0, "names and sizes");
 }
 
+static void test_finite(void)
+{
+    float x[9] = {0, -0.0f, 1, FLT_MAX, -FLT_MAX, FLT_TRUE_MIN, 3, 4, 5};
+    tap_ok(all_finite(x, 9) && all_finite(x, 0), "the greatest and least numbers are finite");
+    x[8] = INFINITY;
+    tap_ok(!all_finite(x, 9) && all_finite(x, 8), "infinity is not");
+    x[4] = NAN;
+    tap_ok(!all_finite(x, 8), "NaN is not");
+}
+
 int main(void)
 {
     test_half_to_float();
@@ -174,5 +185,6 @@ int main(void)
     test_bulk();
     test_integers();
     test_names();
+    test_finite();
     return tap_done();
 }
