@@ -228,11 +228,6 @@ void backward_embedding(struct tape *t, struct record *r, struct tensor *dy)
     RUN(t, embedding, r->forward.embedding, dy, parameter_gradient(t, r->inputs[0]));
 }
 
-void backward_fourier_features(struct tape *t, struct record *r, struct tensor *dy)
-{
-    CHECK(!"gradients through fourier_features"); /* its weight is fixed, time is no variable */
-}
-
 void backward_l2_normalize(struct tape *t, struct record *r, struct tensor *dy)
 {
     struct tensor *dx = wanted_first(t, r);

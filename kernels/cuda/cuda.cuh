@@ -27,9 +27,8 @@
  *     __shared__ memory is limited to 48 KiB.
  *   - half_t and bf16_t, for storage only; to_float(x), from_float<T>(f) (to nearest even)
  *   - vec<T, N>, wide<T>, load_vec, store_vec, to_floats, from_floats: 16-byte accesses
- *   - thread_rank; warp_sum, warp_max, block_sum, block_max: fixed order, the same bits in all
- *     threads
- *   - ldmatrix_x4, ldmatrix_x2, ldmatrix_x4_trans, ldmatrix_x2_trans, pack2<T>, mma_16x8x16<T>
+ *   - thread_rank; warp_sum, block_sum: fixed order, the same bits in all threads
+ *   - ldmatrix_x4, ldmatrix_x4_trans, pack2<T>, mma_16x8x16<T>
  *   - cp_async_16, cp_async_commit, cp_async_wait<N>
  *   - cuda_check(call) ends the program with a one-line message unless the call returns
  *     cudaSuccess; cuda_die(format, ...) always does.
@@ -257,7 +256,7 @@ template <typename T, int N> DEVICE_INLINE vec<T, N> from_floats(const vec<float
     return r;
 }
 
-/* ---- sums and maxima, of float or double. Every lane (thread) gets the same bits. */
+/* ---- sums of float or double. Every lane (thread) gets the same bits. */
 
 DEVICE_INLINE int thread_rank()
 {
@@ -273,17 +272,6 @@ template <typename T> DEVICE_INLINE T warp_sum(T x)
 #pragma unroll
     for (int apart = 16; apart > 0; apart /= 2)
         x += __shfl_xor_sync(0xffffffffu, x, apart);
-    return x;
-#endif
-}
-template <typename T> DEVICE_INLINE T warp_max(T x)
-{
-#ifdef CUDA_ON_HOST
-    return cuda_host::warp_max(x);
-#else
-#pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2)
-        x = max(x, __shfl_xor_sync(0xffffffffu, x, apart));
     return x;
 #endif
 }
@@ -314,18 +302,6 @@ template <typename T> DEVICE_INLINE T block_sum(T x)
     block_sum(one);
     return one[0];
 }
-template <typename T> DEVICE_INLINE T block_max(T x)
-{
-    __shared__ T of_warp[32];
-    const int rank = thread_rank();
-    const int warps = (int)(blockDim.x * blockDim.y * blockDim.z) / 32;
-    T of_mine = warp_max(x);
-    __syncthreads();
-    if (rank % 32 == 0)
-        of_warp[rank / 32] = of_mine;
-    __syncthreads();
-    return warp_max(of_warp[rank % 32 < warps ? rank % 32 : 0]);
-}
 
 /* ---- matrix products of a warp; all 32 lanes take part, T is half_t or bf16_t
  *
@@ -336,12 +312,12 @@ template <typename T> DEVICE_INLINE T block_max(T x)
  *   b[0] = B[t, t+1][g]        b[1] = B[t+8, t+9][g]
  *   c[0], c[1] = C[g][t, t+1]  c[2], c[3] = C[g+8][t, t+1]
  *
- * ldmatrix loads 8x8 matrices of 16-bit elements from shared memory: lane l of the first 32 (x4)
- * or 16 (x2) gives the address, aligned to 16 bytes, of row l % 8 of matrix l / 8, and r[i] becomes
- * M_i[g][t, t+1], or M_i[t, t+1][g] with _trans. For a tile S in shared memory:
- *   A stored as S[m][k]: x4, lane l at &S[l % 16][8 (l / 16)]        gives a[0..3]
- *   B stored as S[n][k]: x2, lane l at &S[l % 8][8 (l / 8 % 2)]      gives b[0..1]
- *   B stored as S[k][n]: x2_trans, lane l at &S[l % 16][0]           gives b[0..1]
+ * ldmatrix loads four 8x8 matrices of 16-bit elements from shared memory: lane l gives the address,
+ * aligned to 16 bytes, of row l % 8 of matrix l / 8, and r[i] becomes M_i[g][t, t+1], or
+ * M_i[t, t+1][g] with _trans. For a tile S in shared memory, and B of two products side by side:
+ *   A stored as S[m][k]: x4, lane l at &S[l % 16][8 (l / 16)]
+ *   B stored as S[n][k]: x4, lane l at &S[l % 8 + 8 (l / 16)][8 (l / 8 % 2)]
+ *   B stored as S[k][n]: x4_trans, lane l at &S[l % 16][8 (l / 16)]
  * Rows 16 bytes apart modulo 128 (a pitch of a multiple of 64 elements plus 8) have no bank
  * conflicts. */
 
@@ -353,19 +329,11 @@ DEVICE_INLINE void mma_16x8x16(float (&c)[4], const unsigned (&a)[4], const unsi
 }
 DEVICE_INLINE void ldmatrix_x4(unsigned (&r)[4], const void *row)
 {
-    cuda_host::ldmatrix(r, 4, row, false);
+    cuda_host::ldmatrix(r, row, false);
 }
 DEVICE_INLINE void ldmatrix_x4_trans(unsigned (&r)[4], const void *row)
 {
-    cuda_host::ldmatrix(r, 4, row, true);
-}
-DEVICE_INLINE void ldmatrix_x2(unsigned (&r)[2], const void *row)
-{
-    cuda_host::ldmatrix(r, 2, row, false);
-}
-DEVICE_INLINE void ldmatrix_x2_trans(unsigned (&r)[2], const void *row)
-{
-    cuda_host::ldmatrix(r, 2, row, true);
+    cuda_host::ldmatrix(r, row, true);
 }
 #else
 template <typename T>
@@ -403,20 +371,6 @@ DEVICE_INLINE void ldmatrix_x4_trans(unsigned (&r)[4], const void *row)
 {
     asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                  : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-DEVICE_INLINE void ldmatrix_x2(unsigned (&r)[2], const void *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-DEVICE_INLINE void ldmatrix_x2_trans(unsigned (&r)[2], const void *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
                  : "r"(shared_address(row))
                  : "memory");
 }

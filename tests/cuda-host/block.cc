@@ -309,14 +309,13 @@ static void check_shared(const void *p, const char *who)
 struct matrix_fetch : meeting {
     const uint16_t *row;
     unsigned *r;
-    int matrices;
     bool transposed;
 };
 
 static void run_ldmatrix(meeting **lanes)
 {
     const matrix_fetch *first = static_cast<matrix_fetch *>(lanes[0]);
-    for (int i = 0; i < first->matrices; i++) {
+    for (int i = 0; i < 4; i++) {
         uint16_t m[8][8];
         for (int row = 0; row < 8; row++)
             memcpy(m[row], static_cast<matrix_fetch *>(lanes[i * 8 + row])->row, sizeof m[row]);
@@ -329,20 +328,18 @@ static void run_ldmatrix(meeting **lanes)
     }
 }
 
-void ldmatrix(unsigned *r, int matrices, const void *row, bool transposed)
+void ldmatrix(unsigned *r, const void *row, bool transposed)
 {
     matrix_fetch f;
     f.mask = 0xffffffffu;
     f.name = transposed ? "ldmatrix_trans" : "ldmatrix";
     f.run = run_ldmatrix;
-    f.file = matrices == 4 ? "x4" : "x2";
+    f.file = "x4";
     f.line = 0;
     f.row = (const uint16_t *)row;
     f.r = r;
-    f.matrices = matrices;
     f.transposed = transposed;
-    if (lane() < matrices * 8)
-        check_shared(row, f.name);
+    check_shared(row, f.name);
     if (here.runner->threads % 32)
         kernel_error("ldmatrix in a warp that is not full");
     meet(&f);

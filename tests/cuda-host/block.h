@@ -88,42 +88,26 @@ void run_ballot(meeting **lanes);
 void run_sync(meeting **lanes);
 int lane();
 
-/* As 16, 8, 4, 2, 1 lanes apart are added by the code for the GPU. */
-template <typename T, typename F> void run_butterfly(meeting **lanes, F combine)
+/* Adds lanes 16, 8, 4, 2 and 1 apart, in the order of the GPU's code. */
+template <typename T> void run_sum(meeting **lanes)
 {
     T x[32], y[32];
     for (int l = 0; l < 32; l++)
         x[l] = static_cast<exchange<T> *>(lanes[l])->x;
     for (int apart = 16; apart > 0; apart /= 2) {
         for (int l = 0; l < 32; l++)
-            y[l] = combine(x[l], x[l ^ apart]);
+            y[l] = x[l] + x[l ^ apart];
         memcpy(x, y, sizeof x);
     }
     for (int l = 0; l < 32; l++)
         static_cast<exchange<T> *>(lanes[l])->result = x[l];
-}
-template <typename T> void run_sum(meeting **lanes)
-{
-    run_butterfly<T>(
-        lanes, [](T a, T b) { return a + b; });
-}
-template <typename T> void run_max(meeting **lanes)
-{
-    run_butterfly<T>(
-        lanes, [](T a, T b) { return max(a, b); });
 }
 template <typename T>
 T warp_sum(T x, const char *file = __builtin_FILE(), int line = __builtin_LINE())
 {
     return run_exchange(x, 0, 0xffffffffu, run_sum<T>, "warp_sum", file, line);
 }
-template <typename T>
-T warp_max(T x, const char *file = __builtin_FILE(), int line = __builtin_LINE())
-{
-    return run_exchange(x, 0, 0xffffffffu, run_max<T>, "warp_max", file, line);
-}
-
-void ldmatrix(unsigned *r, int matrices, const void *row, bool transposed);
+void ldmatrix(unsigned *r, const void *row, bool transposed);
 void mma_16x8x16_f16(float *c, const unsigned *a, const unsigned *b);
 void mma_16x8x16_bf16(float *c, const unsigned *a, const unsigned *b);
 template <typename T> void mma_16x8x16(float *c, const unsigned *a, const unsigned *b);
