@@ -50,15 +50,9 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_adamw = {
-    .name = "adamw",
+    OP_TEST(adamw),
     .tolerance = 2e-6,
     .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "eps_exponent", "decay", "scale", "ema",
                    "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

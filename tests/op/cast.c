@@ -88,13 +88,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_cast = {
-    .name = "cast",
+    OP_TEST(cast),
     .tolerance = 0,
     .parameters = {"count", "half", "narrow", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -115,10 +115,22 @@ struct check {
     double peak_flops[DTYPE_BF16 + 1], peak_bytes; /* of the device, a second; 0: not measured */
 };
 
+/* The members that are alike in every tests/op/NAME.c: its own sweep, draw, bench and run. */
+#define OP_TEST(op)                                                                                \
+    .name = #op, .sweep = sweep, .sweep_count = sizeof sweep / sizeof *sweep, .draw = draw,        \
+    .bench = bench, .bench_count = sizeof bench / sizeof *bench, .run = run
+
 /* Random numbers of the case: the same for the same seed on any machine. */
 int64_t between(struct check *c, int64_t low, int64_t high); /* inclusive */
 bool coin(struct check *c);
 void normals(struct check *c, float *out, size_t n, double mean, double deviation);
+
+/* Ops whose first parameters are n, h, w, c or n, s, d: that shape, and a random one. Half of the
+ * random ones have at most 9 channels. */
+#define IMAGE(p)    DIMS((p)[0], (p)[1], (p)[2], (p)[3])
+#define SEQUENCE(p) DIMS((p)[0], (p)[1], (p)[2])
+void draw_image(struct check *c, int64_t *p, int64_t max_n, int64_t max_side, int64_t max_c);
+void draw_sequence(struct check *c, int64_t *p, int64_t max_n, int64_t max_s, int64_t max_d);
 
 double fill_magnitude(const struct check *c, enum fill fill); /* root mean square */
 double fill_deviation(const struct check *c, enum fill fill);
@@ -148,8 +160,11 @@ struct operand *gradient_off_kinks(struct check *c, const char *name, struct ten
 /* Gradients by an operand, of its shape: written, or added to what is there. */
 struct operand *gradient(struct check *c, const char *name, const struct operand *of);
 struct operand *gradient_sum(struct check *c, const char *name, const struct operand *of);
-/* A parameter's gradient that is written: F32, in the order of checkpoints. */
-struct operand *gradient_anew(struct check *c, const char *name, const struct operand *of);
+/* By a weight, of ops whose parameter "wanted" is a sum of 2 for it and FRESH if it is written, not
+ * added to; NULL without the 2. */
+enum { FRESH = 8 };
+struct operand *gradient_of_weight(struct check *c, const char *name, const struct operand *of,
+                                   int64_t wanted);
 /* An activation's gradient in which some elements, that are not the op's, lie between. */
 struct operand *gradient_between(struct check *c, const char *name, const struct operand *of);
 /* Written in some columns of each row; the others must stay as they are. */

@@ -33,8 +33,8 @@ static void draw(struct check *c, int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     enum fill fill = (enum fill)p[FILL];
-    struct operand *a = activations(c, "a", fill, DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *b = activations(c, "b", fill, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *a = activations(c, "a", fill, IMAGE(p));
+    struct operand *b = activations(c, "b", fill, IMAGE(p));
     struct operand *weight_of_c = parameter(c, "weight", 0.5, 0.3, p[C]);
     struct operand *dy = outside(c, "dy", FILL_LARGE, DIMS(p[N]));
     struct operand *db = gradient(c, "db", b);
@@ -56,13 +56,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_feature_distance_backward = {
-    .name = "feature_distance_backward",
+    OP_TEST(feature_distance_backward),
     .tolerance = 5e-6,
     .parameters = {"n", "h", "w", "c", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

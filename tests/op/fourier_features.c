@@ -31,13 +31,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_fourier_features = {
-    .name = "fourier_features",
+    OP_TEST(fourier_features),
     .tolerance = 5e-6,
     .parameters = {"n", "m", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

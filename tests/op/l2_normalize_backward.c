@@ -46,13 +46,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_l2_normalize_backward = {
-    .name = "l2_normalize_backward",
+    OP_TEST(l2_normalize_backward),
     .tolerance = 3e-6,
     .parameters = {"n", "d", "eps_exponent", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -56,7 +56,7 @@ static struct tensor *gaps(struct check *c, const struct tensor *x)
 static void run(struct check *c, const int64_t *p)
 {
     bool ties = p[FILL] == FILL_ZERO_ROWS;
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", (enum fill)p[FILL], IMAGE(p));
     struct operand *dy =
         ties ? activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[H] / 2, p[W] / 2, p[C]))
              : gradient_off_kinks(c, "dy", gaps(c, on(x, truth(c))));
@@ -71,13 +71,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_max_pool2x2_backward = {
-    .name = "max_pool2x2_backward",
+    OP_TEST(max_pool2x2_backward),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "c", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

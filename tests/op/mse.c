@@ -79,14 +79,8 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_mse = {
-    .name = "mse",
+    OP_TEST(mse),
     .tolerance = 2e-6,
     .f32_only = true,
     .parameters = {"n", "c", "h", "w", "fill", "wanted"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

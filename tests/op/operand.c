@@ -48,6 +48,21 @@ void normals(struct check *c, float *out, size_t n, double mean, double deviatio
         out[i] = out[i - drawn];
 }
 
+void draw_image(struct check *c, int64_t *p, int64_t max_n, int64_t max_side, int64_t max_c)
+{
+    p[0] = between(c, 1, max_n);
+    p[1] = between(c, 1, max_side);
+    p[2] = between(c, 1, max_side);
+    p[3] = between(c, 1, coin(c) ? 9 : max_c);
+}
+
+void draw_sequence(struct check *c, int64_t *p, int64_t max_n, int64_t max_s, int64_t max_d)
+{
+    p[0] = between(c, 1, max_n);
+    p[1] = between(c, 1, max_s);
+    p[2] = between(c, 1, coin(c) ? 9 : max_d);
+}
+
 static int64_t product(int ndim, const int64_t *shape)
 {
     int64_t count = 1;
@@ -421,8 +436,13 @@ struct operand *gradient_sum(struct check *c, const char *name, const struct ope
     return o;
 }
 
-struct operand *gradient_anew(struct check *c, const char *name, const struct operand *of)
+struct operand *gradient_of_weight(struct check *c, const char *name, const struct operand *of,
+                                   int64_t wanted)
 {
+    if (!(wanted & 2))
+        return NULL;
+    if (!(wanted & FRESH))
+        return gradient_sum(c, name, of);
     const struct tensor *t = of->on[REF];
     struct operand *o = of_parameters(c, name, t->ndim, t->shape, NULL);
     o->output = true;

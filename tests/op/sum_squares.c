@@ -74,14 +74,8 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_sum_squares = {
-    .name = "sum_squares",
+    OP_TEST(sum_squares),
     .tolerance = 0,
     .f32_only = true,
     .parameters = {"count", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -88,15 +88,9 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_update = {
-    .name = "update",
+    OP_TEST(update),
     .tolerance = 4e-6,
     .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "decay", "ema", "loss_scale", "clip",
                    "broken"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };
