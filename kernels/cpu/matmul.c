@@ -162,11 +162,6 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 void matmul(struct device *d, const struct matmul *m)
 {
     if (m->rows == 0 || m->columns == 0)

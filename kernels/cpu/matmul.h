@@ -6,6 +6,11 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/device.h"
 
+static inline int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
 /* c[m][n] = act(bias[n] + sum over tap, channel of row m under tap [channel] *
  * weight[n][channel][tap]).
  * The rows of the left side are found through a function, so that a convolution is the same product

@@ -126,11 +126,6 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a)
 {
     struct job j = {
