@@ -85,7 +85,7 @@ static int open_cuda(struct device **out, int index, struct error *e)
 {
     const struct backend *backend;
     plugin_open *open;
-    if (plugin_backend(&backend, &open, e))
+    if (plugin_backend(&backend, &open, e) != 0)
         return -1;
     struct device *d = device_new(backend, false);
     const char *problem = open(d, index);

@@ -6,7 +6,6 @@
 static void *allocate(struct device *d, size_t bytes)
 {
     static uintptr_t next = 1 << 20;
-    (void)d;
     uintptr_t at = next;
     next += bytes;
     return (void *)at;
@@ -14,23 +13,19 @@ static void *allocate(struct device *d, size_t bytes)
 
 static void deallocate(struct device *d, void *p)
 {
-    (void)d, (void)p;
 }
 
 static void upload(struct device *d, void *dst, const void *host_src, size_t bytes)
 {
-    (void)d, (void)dst, (void)host_src, (void)bytes;
 }
 
 static void download(struct device *d, void *host_dst, const void *src, size_t bytes)
 {
-    (void)d, (void)host_dst, (void)src, (void)bytes;
 }
 
 #define NOTHING(name, args)                                                                        \
     static void dry_##name(struct device *d, const struct args *a)                                 \
     {                                                                                              \
-        (void)d, (void)a;                                                                          \
     }
 #define OP(name)          NOTHING(name, name##_args)
 #define OP_TRAINING(name) NOTHING(name, name##_args)
@@ -40,12 +35,10 @@ static void download(struct device *d, void *host_dst, const void *src, size_t b
 /* Its memory is asked for as on a device that wants copies of weights. */
 static void convert_weights(struct device *d, const struct convert_weights_args *a)
 {
-    (void)d, (void)a;
 }
 
 static void memory(struct device *d, size_t *unused, size_t *total)
 {
-    (void)d;
     *unused = *total = SIZE_MAX;
 }
 

@@ -30,7 +30,7 @@ static char *cache_folder(void)
         folder = path_join(base, "ccld");
     else if (home && *home)
         folder = path_join(home, ".cache/ccld");
-    if (folder && make_directories(folder, &e)) {
+    if (folder && make_directories(folder, &e) != 0) {
         free(folder);
         folder = NULL;
     }

@@ -47,13 +47,11 @@ static void add_columns(const struct job *j, int64_t first, int64_t n)
 
 static void add_part(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     add_columns(arg, begin, end - begin);
 }
 
 void cpu_embedding_backward(struct device *d, const struct embedding_backward_args *a)
 {
-    (void)d;
     if (!a->dtable)
         return;
     const int32_t *tokens = a->forward.tokens->data;

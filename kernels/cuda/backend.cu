@@ -11,7 +11,6 @@ static void *allocate(struct device *d, size_t bytes)
     /* A recording may find its pool too small; taking more is no part of what it records. */
     cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
     void *p = NULL;
-    (void)d;
     cuda_check(cudaThreadExchangeStreamCaptureMode(&mode));
     cudaError_t result = cudaMalloc(&p, bytes);
     cuda_check(cudaThreadExchangeStreamCaptureMode(&mode));
@@ -36,7 +35,6 @@ static void deallocate(struct device *d, void *p)
 
 static void memory(struct device *d, size_t *unused, size_t *total)
 {
-    (void)d;
     cuda_check(cudaMemGetInfo(unused, total));
 }
 

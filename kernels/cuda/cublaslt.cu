@@ -1,4 +1,5 @@
 #include <cublasLt.h>
+#include <inttypes.h>
 
 #include "kernels/cuda/bias.cuh"
 #include "kernels/cuda/library_plans.cuh"
@@ -45,7 +46,6 @@ struct matrix_plans *matrix_plans_new(struct device *d, const char *gpu)
 {
     struct matrix_plans *p = (struct matrix_plans *)calloc(1, sizeof *p);
     char library[32];
-    (void)d;
     if (!p)
         plugin_host->die("out of memory");
     CHECK_BLAS(cublasLtCreate(&p->handle));
@@ -87,13 +87,12 @@ static cudaDataType_t data_type(enum dtype type)
 static void describe(const struct matrix_problem *p, char *text, size_t size)
 {
     snprintf(text, size,
-             "product %s%s to %s [%lld,%lld]%s [%lld,%lld]%s pitch %lld,%lld,%lld add %d bias %d "
+             "product %s%s to %s [%" PRId64 ",%" PRId64 "]%s [%" PRId64 ",%" PRId64
+             "]%s pitch %" PRId64 ",%" PRId64 ",%" PRId64 " add %d bias %d "
              "relu %d alignment %d,%d,%d",
-             type_name(p->type), p->tf32 ? " tf32" : "", type_name(p->c_type), (long long)p->rows,
-             (long long)p->inner, p->transpose_a ? "t" : "", (long long)p->inner,
-             (long long)p->columns, p->transpose_b ? "t" : "", (long long)p->ld_a,
-             (long long)p->ld_b, (long long)p->ld_c, p->adds, p->bias, p->relu, p->align_a,
-             p->align_b, p->align_c);
+             type_name(p->type), p->tf32 ? " tf32" : "", type_name(p->c_type), p->rows, p->inner,
+             p->transpose_a ? "t" : "", p->inner, p->columns, p->transpose_b ? "t" : "", p->ld_a,
+             p->ld_b, p->ld_c, p->adds, p->bias, p->relu, p->align_a, p->align_b, p->align_c);
 }
 
 /* A row-major matrix is a column-major one transposed, so the library is asked for
@@ -194,7 +193,7 @@ static int propose(struct matrix_plans *all, const struct matrix_choice *c,
 static void write_algorithm(const cublasLtMatmulAlgo_t *algorithm, char *text)
 {
     for (size_t i = 0; i < sizeof algorithm->data / sizeof algorithm->data[0]; i++)
-        text += sprintf(text, "%016llx", (unsigned long long)algorithm->data[i]);
+        text += sprintf(text, "%016" PRIx64, algorithm->data[i]);
 }
 
 static bool read_algorithm(struct matrix_plans *all, struct matrix_choice *c, const char *text)

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,11 +74,12 @@ static void describe(const struct convolution_problem *p, char *text, size_t siz
     static const char *const directions[] = {"forward", "backward_data", "backward_weight"};
     const struct convolution *c = &p->c;
     snprintf(text, size,
-             "convolution_%s %s%s [%lld,%lld,%lld,%lld] kernel [%lld,%lld,%lld] stride %d padding "
+             "convolution_%s %s%s [%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64
+             "] kernel [%" PRId64 ",%" PRId64 ",%" PRId64 "] stride %d padding "
              "%d,%d bias %d alignment %d",
-             directions[p->direction], type_name(c->type), p->tf32 ? " tf32" : "", (long long)c->n,
-             (long long)c->h, (long long)c->w, (long long)c->ci, (long long)c->co, (long long)c->kh,
-             (long long)c->kw, c->stride, c->pad_begin, c->pad_end, p->bias, p->alignment);
+             directions[p->direction], type_name(c->type), p->tf32 ? " tf32" : "", c->n, c->h, c->w,
+             c->ci, c->co, c->kh, c->kw, c->stride, c->pad_begin, c->pad_end, p->bias,
+             p->alignment);
 }
 
 struct pointers {

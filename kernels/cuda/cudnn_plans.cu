@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +77,7 @@ static void name_engine(const descriptor &engine, const descriptor &configuratio
                                  knobs) != CUDNN_STATUS_SUCCESS ||
         count > CUDNN_KNOB_TYPE_COUNTS)
         return;
-    size_t used = (size_t)snprintf(name, size, "engine %lld", (long long)index);
+    size_t used = (size_t)snprintf(name, size, "engine %" PRId64, index);
     for (int64_t i = 0; i < count; i++) {
         cudnnBackendKnobType_t type = CUDNN_KNOB_TYPE_COUNTS;
         int64_t value = 0, one = 0;
@@ -87,8 +88,7 @@ static void name_engine(const descriptor &engine, const descriptor &configuratio
             cudnnBackendGetAttribute(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64,
                                      1, &one, &value) == CUDNN_STATUS_SUCCESS;
         if (told)
-            used +=
-                (size_t)snprintf(name + used, size - used, " %d=%lld", (int)type, (long long)value);
+            used += (size_t)snprintf(name + used, size - used, " %d=%" PRId64, (int)type, value);
         if (!told || used >= size) {
             name[0] = 0;
             return;

@@ -1,5 +1,7 @@
 #include "kernels/cuda/map.cuh"
 
+#include <inttypes.h>
+
 /* Between planes [n, c, pixels], F32, and pictures [n, pixels, c] of type T. Every element is read
  * and written once. */
 
@@ -209,7 +211,7 @@ static void to_picture(struct device *d, const struct tensor *planes, const stru
     else if (direct<T, 4>(&s, to))
         pixels_to_picture<T, 4>(d, &s, from, to, by);
     else if (scale)
-        plugin_host->die("CUDA backend: scales of %lld channels", (long long)s.c);
+        plugin_host->die("CUDA backend: scales of %" PRId64 " channels", s.c);
     else
         transpose(d, "to_nhwc", transpose_to_picture<T>, &s, from, to);
 }
@@ -233,7 +235,7 @@ static void to_planes(struct device *d, const struct tensor *picture, const stru
     else if (direct<T, 4>(&s, from))
         pixels_to_planes<T, 4>(d, &s, from, to, by);
     else if (scale)
-        plugin_host->die("CUDA backend: scales of %lld channels", (long long)s.c);
+        plugin_host->die("CUDA backend: scales of %" PRId64 " channels", s.c);
     else
         transpose(d, "to_nchw", transpose_to_planes<T>, &s, from, to);
 }

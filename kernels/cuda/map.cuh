@@ -8,6 +8,8 @@
  *     loaded load(unsigned i) const; void store(unsigned i, const loaded &x) const
  * Neighbouring threads have neighbouring items. */
 
+#include <inttypes.h>
+
 #include "kernels/cuda/internal.cuh"
 
 constexpr int MAP_THREADS = 256;
@@ -70,7 +72,7 @@ template <typename MAKE>
 static void map_rows(struct device *d, const char *name, int64_t rows, int64_t per_row, MAKE make)
 {
     if (per_row > MAP_ITEMS_MAX)
-        plugin_host->die("CUDA backend: %s of rows of %lld items", name, (long long)per_row);
+        plugin_host->die("CUDA backend: %s of rows of %" PRId64 " items", name, per_row);
     const int64_t most = per_row > 0 ? MAP_ITEMS_MAX / per_row : 0;
     for (int64_t row = 0; row < rows && per_row > 0; row += most) {
         auto f = make(row);

@@ -1,6 +1,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -76,8 +77,8 @@ static const char *find(const struct plan_cache *c, const char *key, size_t *len
             !memcmp(its_key, key, key_length)) {
             char expected[17];
             const size_t value_length = (size_t)(stop - value);
-            snprintf(expected, sizeof expected, "%016llx",
-                     (unsigned long long)checksum(key, key_length, value, value_length));
+            snprintf(expected, sizeof expected, "%016" PRIx64,
+                     checksum(key, key_length, value, value_length));
             if (!memcmp(line, expected, 16)) {
                 found = value;
                 *length = value_length;
@@ -152,9 +153,8 @@ static bool write_text(const struct plan_cache *c, const char *key, const char *
     while (whole && c->text[whole - 1] != '\n')
         whole--;
     bool good = (!whole || fwrite(c->text, 1, whole, f) == whole) &&
-                fprintf(f, "%016llx\t%s\t%s\n",
-                        (unsigned long long)checksum(key, strlen(key), value, strlen(value)), key,
-                        value) > 0 &&
+                fprintf(f, "%016" PRIx64 "\t%s\t%s\n",
+                        checksum(key, strlen(key), value, strlen(value)), key, value) > 0 &&
                 !fflush(f) && !fsync(fileno(f));
     good = !fclose(f) && good && !rename(path, c->path);
     if (!good) {

@@ -42,7 +42,6 @@ static void query(struct workspace *w, const struct attention_args *a, int64_t i
 /* One item is one head of one image. */
 static void heads(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct attention_backward_args *b = arg;
     const struct attention_args *a = &b->forward;
     const int32_t *uniform = a->uniform ? a->uniform->data : NULL;
@@ -74,7 +73,6 @@ static void heads(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_attention_backward(struct device *d, const struct attention_backward_args *a)
 {
-    (void)d;
     if (a->dq)
         parallel_for(a->forward.n * a->forward.heads, 1, heads, (void *)a);
 }

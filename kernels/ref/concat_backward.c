@@ -11,7 +11,6 @@ static void columns(const struct tensor *to, const struct tensor *dy, int64_t fi
 
 void ref_concat_backward(struct device *d, const struct concat_backward_args *a)
 {
-    (void)d;
     if (a->da)
         columns(a->da, a->dy, 0);
     if (a->db)

@@ -3,7 +3,6 @@
 
 void ref_embedding_backward(struct device *d, const struct embedding_backward_args *a)
 {
-    (void)d;
     if (!a->dtable)
         return;
     const int32_t *tokens = a->forward.tokens->data;

@@ -6,7 +6,6 @@
 void ref_feature_distance_backward(struct device *d,
                                    const struct feature_distance_backward_args *args)
 {
-    (void)d;
     const struct feature_distance_args *f = &args->forward;
     int64_t n = f->a->shape[0], c = f->a->shape[3], pixels = f->a->shape[1] * f->a->shape[2];
     const float *weight = ref_f32(f->weight);

@@ -66,7 +66,6 @@ static void group(const struct group *g, int64_t first, int64_t channels, int64_
 
 static void groups(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct group_norm_backward_job *job = arg;
     const struct group_norm_backward_args *a = job->a;
     const struct group_norm_args *f = &a->forward;
@@ -90,7 +89,6 @@ static void groups(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_group_norm_backward(struct device *d, const struct group_norm_backward_args *a)
 {
-    (void)d;
     int64_t n = a->forward.x->shape[0], c = tensor_last(a->forward.x);
     struct channel_sums *sums = xmalloc((size_t)(n * c) * sizeof *sums);
     struct group_norm_backward_job job = {a, sums};

@@ -19,7 +19,6 @@ static void row_gradient(float *dx, const float *x, const float *dy, const float
 
 void ref_layer_norm_backward(struct device *d, const struct layer_norm_backward_args *a)
 {
-    (void)d;
     int64_t c = tensor_last(a->dy);
     double *dgamma = xcalloc((size_t)c, sizeof(double));
     for (int64_t row = 0; row < tensor_rows(a->dy); row++) {

@@ -1,4 +1,5 @@
 #include <glob.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -73,8 +74,8 @@ static double median(double *v, int n)
 static void report(const struct totals *rounds, int64_t n, int files)
 {
     double *seconds = xmalloc((size_t)n * sizeof *seconds);
-    printf("%d images, %.1f megapixels, median of %lld rounds, one core\n", files,
-           rounds[0].pixels / 1e6, (long long)n);
+    printf("%d images, %.1f megapixels, median of %" PRId64 " rounds, one core\n", files,
+           rounds[0].pixels / 1e6, n);
     for (int s = 0; s < STAGES; s++) {
         for (int64_t i = 0; i < n; i++)
             seconds[i] = rounds[i].seconds[s];

@@ -25,22 +25,53 @@ static struct {
 } settings = {.accumulate = 1, .runs = 5};
 
 static const struct option options[] = {
-    {"net", 0, OPTION_CHOICE, &settings.network, "NAME", "the network", 0, 0, network_names},
-    {"base", 0, OPTION_INT, &settings.base, "N",
-     "base channels, or a twelfth of the width of CLOOB's image tower, 0 for 64, 128, 64", 0, 1024,
-     NULL},
-    {"batch", 0, OPTION_INT, &settings.batch, "N", "images of a micro-batch, 0 for 8, 1, 8", 0,
-     4096, NULL},
-    {"side", 0, OPTION_INT, &settings.side, "N", "of a latent, or of a picture, 0 for 32, 256, 224",
-     0, 1024, NULL},
-    {"accumulate", 0, OPTION_INT, &settings.accumulate, "N", "micro-batches of a step", 1, 4096,
-     NULL},
-    {"runs", 0, OPTION_INT, &settings.runs, "N", "steps that are timed, after two", 1, 1000, NULL},
-    {"recompute", 0, OPTION_FLAG, &settings.recompute, NULL, "trade the U-Net's time for memory", 0,
-     0, NULL},
-    {"profile", 0, OPTION_FLAG, &settings.profile, NULL, "time every op", 0, 0, NULL},
-    {"on-request", 0, OPTION_FLAG, &settings.on_request, NULL,
-     "time one step for each line of stdin and print its seconds", 0, 0, NULL},
+    {.name = "net",
+     .kind = OPTION_CHOICE,
+     .value = &settings.network,
+     .argument = "NAME",
+     .help = "the network to train",
+     .choices = network_names},
+    {.name = "base",
+     .kind = OPTION_INT,
+     .value = &settings.base,
+     .argument = "N",
+     .max = 1024,
+     .help = "base channels, or a twelfth of the width of CLOOB's image tower (0: 64, 128, 64)"},
+    {.name = "batch",
+     .kind = OPTION_INT,
+     .value = &settings.batch,
+     .argument = "N",
+     .max = 4096,
+     .help = "images per micro-batch (0: 8, 1, 8)"},
+    {.name = "side",
+     .kind = OPTION_INT,
+     .value = &settings.side,
+     .argument = "N",
+     .max = 1024,
+     .help = "side of a latent or an image (0: 32, 256, 224)"},
+    {.name = "accumulate",
+     .kind = OPTION_INT,
+     .value = &settings.accumulate,
+     .argument = "N",
+     .min = 1,
+     .max = 4096,
+     .help = "micro-batches per step"},
+    {.name = "runs",
+     .kind = OPTION_INT,
+     .value = &settings.runs,
+     .argument = "N",
+     .min = 1,
+     .max = 1000,
+     .help = "timed steps, after two warm-up steps"},
+    {.name = "recompute",
+     .kind = OPTION_FLAG,
+     .value = &settings.recompute,
+     .help = "recompute the U-Net's activations (gradient checkpointing)"},
+    {.name = "profile", .kind = OPTION_FLAG, .value = &settings.profile, .help = "time every op"},
+    {.name = "on-request",
+     .kind = OPTION_FLAG,
+     .value = &settings.on_request,
+     .help = "time one step for each line of stdin and print its seconds"},
     {0},
 };
 
@@ -169,7 +200,7 @@ static void unet_tensors(struct architecture *architecture, struct net_sizes *si
 {
     struct error e;
     sizes->unet_base = settings.base;
-    if (net_sizes_check_unet(sizes, &e))
+    if (net_sizes_check_unet(sizes, &e) != 0)
         die_usage("%s", e.text);
     unet_architecture(architecture, sizes);
 }
@@ -179,7 +210,7 @@ static void unet_open(struct subject *s)
     size_t n = (size_t)settings.batch, moments = n * 8 * (size_t)(settings.side * settings.side);
     struct unet_step_options o = unet_options();
     struct error e;
-    if (unet_step_open(&s->step.unet, s->parameters, collective_alone(), &o, &e))
+    if (unet_step_open(&s->step.unet, s->parameters, collective_alone(), &o, &e) != 0)
         die("%s", e.text);
     s->pictures = xmalloc(moments * sizeof *s->pictures);
     s->embeds = xmalloc(n * EMBED * sizeof *s->embeds);
@@ -247,7 +278,7 @@ static void autoencoder_open(struct subject *s)
 {
     struct autoencoder_step_options o = autoencoder_step_options();
     struct error e;
-    if (autoencoder_step_open(&s->step.autoencoder, s->parameters, collective_alone(), &o, &e))
+    if (autoencoder_step_open(&s->step.autoencoder, s->parameters, collective_alone(), &o, &e) != 0)
         die("%s", e.text);
     draw_pictures(s, -1);
 }
@@ -308,7 +339,7 @@ static void cloob_open(struct subject *s)
     const struct cloob_sizes *sizes;
     struct cloob_step_options o = cloob_options();
     struct error e;
-    if (cloob_step_open(&s->step.cloob, s->parameters, collective_alone(), &o, &e))
+    if (cloob_step_open(&s->step.cloob, s->parameters, collective_alone(), &o, &e) != 0)
         die("%s", e.text);
     sizes = cloob_step_sizes(s->step.cloob);
     s->tokens = xcalloc((size_t)(settings.batch * sizes->context), sizeof *s->tokens);

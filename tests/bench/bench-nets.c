@@ -52,14 +52,36 @@ static const struct {
                        [ENCODE] = {32, true},    [SAMPLE] = {4, true}};
 
 static const struct option options[] = {
-    {"item", 0, OPTION_CHOICE, &settings.item, "NAME", "what to time", 0, 0, item_names},
-    {"runs", 0, OPTION_INT, &settings.runs, "N", "timed runs of each, after one to warm up", 1,
-     1000, NULL},
-    {"batch", 0, OPTION_INT, &settings.batch, "N", "images at once (0: as the item says)", 0, 4096,
-     NULL},
-    {"steps", 0, OPTION_INT, &settings.steps, "N", "of sampling", 2, 1000, NULL},
-    {"on-request", 0, OPTION_FLAG, &settings.on_request, NULL,
-     "one run for every line of input, answered by its seconds", 0, 0, NULL},
+    {.name = "item",
+     .kind = OPTION_CHOICE,
+     .value = &settings.item,
+     .argument = "NAME",
+     .help = "what to time",
+     .choices = item_names},
+    {.name = "runs",
+     .kind = OPTION_INT,
+     .value = &settings.runs,
+     .argument = "N",
+     .min = 1,
+     .max = 1000,
+     .help = "timed runs of each item, after one warm-up run"},
+    {.name = "batch",
+     .kind = OPTION_INT,
+     .value = &settings.batch,
+     .argument = "N",
+     .max = 4096,
+     .help = "images per run (0: the item's own number)"},
+    {.name = "steps",
+     .kind = OPTION_INT,
+     .value = &settings.steps,
+     .argument = "N",
+     .min = 2,
+     .max = 1000,
+     .help = "sampling steps"},
+    {.name = "on-request",
+     .kind = OPTION_FLAG,
+     .value = &settings.on_request,
+     .help = "do one run for each line of stdin and print its seconds"},
     {0},
 };
 
@@ -126,9 +148,9 @@ static const struct named_weights *synthetic_weights(struct subject *s, enum net
     return &from->names;
 }
 
-static void check_loaded(int failed, const struct error *e)
+static void check_loaded(int status, const struct error *e)
 {
-    if (failed)
+    if (status != 0)
         die("cannot load synthetic weights: %s", e->text);
 }
 
@@ -188,7 +210,7 @@ static void make_conditionings(struct conditionings *c)
     const char *text = "a";
     const struct string_list no_images = {0};
     struct error e;
-    if (conditionings_add(c, 1, &text, &no_images, GUIDANCE, &e))
+    if (conditionings_add(c, 1, &text, &no_images, GUIDANCE, &e) != 0)
         die("%s", e.text);
     c->items[0].embeds = xmalloc(512 * sizeof(float));
     synth_data(c->items[0].embeds, 512, "embed", 1, SYNTH_DATA_SCALE / sqrt(512));
@@ -253,7 +275,6 @@ static void subject_release(struct subject *s)
 static int count_picture(void *context, const struct image *image, int conditioning, int64_t index,
                          struct error *e)
 {
-    (void)image, (void)conditioning, (void)index, (void)e;
     ((struct subject *)context)->pictures++;
     return 0;
 }
@@ -272,7 +293,7 @@ static void sample(struct subject *s)
                                .width = 256,
                                .autoencoder_scale = 8};
     struct error e;
-    if (sample_run(&s->tape, &o, s->unet, s->kl, &s->conditionings, count_picture, s, &e))
+    if (sample_run(&s->tape, &o, s->unet, s->kl, &s->conditionings, count_picture, s, &e) != 0)
         die("%s", e.text);
     CHECK(s->pictures % s->n == 0 && s->pictures > 0);
 }
@@ -393,11 +414,11 @@ int main(int argc, char **argv)
         die_usage("no operands are expected");
     if (settings.on_request) {
         if (settings.item == ITEM_ALL)
-            die_usage("--on-request wants one --item");
+            die_usage("--on-request needs one --item");
         run_item((enum item)settings.item);
         return 0;
     }
-    int failed = 0;
+    int status = 0;
     bool gpu =
         !strncmp(common_options.device, "cuda", 4); /* which no process may open but its own */
     printf("%-10s %6s %10s %10s %10s %10s %10s %10s %12s\n", "item", "images", "median s", "min s",
@@ -405,6 +426,6 @@ int main(int argc, char **argv)
     for (enum item item = UNET_1; item < ITEM_COUNT; item++)
         if (settings.item == ITEM_ALL ? gpu || !items[item].large
                                       : (enum item)settings.item == item)
-            failed |= run_item_in_child(item);
-    return failed;
+            status |= run_item_in_child(item);
+    return status;
 }

@@ -34,7 +34,6 @@ static void arrived(fiber *self)
         switching.leaving->stack_bytes = bytes;
     }
 #else
-    (void)self;
 #endif
 }
 

@@ -12,7 +12,6 @@ struct library_plans {
 
 struct library_plans *library_plans_new(struct device *d)
 {
-    (void)d;
     return new library_plans();
 }
 

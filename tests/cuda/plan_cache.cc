@@ -25,7 +25,6 @@ static void fail(const char *format, ...)
 
 static void keep_quiet(const char *format, ...)
 {
-    (void)format;
 }
 
 static struct plugin_host host;

@@ -72,7 +72,6 @@ static void group_norm_wrong_eps(struct device *d, const struct group_norm_args 
 /* One group, no parameters: E[x^2] - E[x]^2 in float. */
 static void group_norm_cancels(struct device *d, const struct group_norm_args *a)
 {
-    (void)d;
     int64_t count = tensor_count(a->x) / a->x->shape[0];
     for (int64_t n = 0; n < a->x->shape[0]; n++) {
         const float *x = (const float *)a->x->data + n * count;
@@ -121,20 +120,18 @@ enum { MARGIN = 4096 };
 
 static void *allocate_between_margins(struct device *d, size_t bytes)
 {
-    (void)d;
     return (char *)xmalloc(bytes + 2 * MARGIN) + MARGIN;
 }
 
 static void deallocate_between_margins(struct device *d, void *p)
 {
-    (void)d;
     free((char *)p - MARGIN);
 }
 
 void broken_check_init(struct broken_check *b, const struct check *c)
 {
     struct error e;
-    if (device_open(&b->device, "ref", &e))
+    if (device_open(&b->device, "ref", &e) != 0)
         die("cannot open device 'ref': %s", e.text);
     b->backend = *b->device->backend;
     b->backend.allocate = allocate_between_margins;

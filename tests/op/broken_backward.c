@@ -139,7 +139,6 @@ static void attention_backward_ignores_uniform(struct device *d,
 /* A token that occurs again replaces what was added before. */
 static void embedding_backward_replaces(struct device *d, const struct embedding_backward_args *a)
 {
-    (void)d;
     const int32_t *tokens = a->forward.tokens->data;
     int64_t c = tensor_last(a->dtable);
     for (int64_t i = 0; i < tensor_count(a->forward.tokens); i++)

@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -43,8 +44,8 @@ void describe(char *text, size_t size, const struct op_test *test, const int64_t
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < MAX_PARAMETERS && test->parameters[i] && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%s=%lld", i ? " " : "",
-                                 test->parameters[i], (long long)p[i]);
+        used += (size_t)snprintf(text + used, size - used, "%s%s=%" PRId64, i ? " " : "",
+                                 test->parameters[i], p[i]);
 }
 
 bool parse_parameters(const struct op_test *test, const char *text, int64_t *p)
@@ -296,7 +297,7 @@ void finish_alone(struct check *c, const struct operand *y, int64_t i, struct te
     float *whole = all + (size_t)i * n;
     char name[60];
     tensor_to_f32(result, alone);
-    snprintf(name, sizeof name, "image %lld alone", (long long)i);
+    snprintf(name, sizeof name, "image %" PRId64 " alone", i);
     if (c->test->library && c->device[DEVICE]->backend->synchronize)
         check_values(c, name, alone, whole, NULL, n, fmax(c->magnitude, y->magnitude),
                      2 * tolerance_of(c, result, n));
@@ -321,8 +322,9 @@ static void catch_faults(const struct check *c, const int64_t *p, uint64_t seed)
     char parameters[400];
     describe(parameters, sizeof parameters, c->test, p);
     snprintf(fault_text, sizeof fault_text,
-             "not ok - %s: touched memory outside of its tensors, weights %s, seed %llu: %s\n",
-             c->test->name, dtype_name(c->weight_dtype), (unsigned long long)seed, parameters);
+             "not ok - %s: touched memory outside of its tensors, weights %s, seed %" PRIu64
+             ": %s\n",
+             c->test->name, dtype_name(c->weight_dtype), seed, parameters);
     fault_thread = pthread_self();
     struct sigaction action = {.sa_handler = on_fault};
     CHECK(sigaction(SIGSEGV, &action, NULL) == 0 && sigaction(SIGBUS, &action, NULL) == 0);

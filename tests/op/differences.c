@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,8 +168,9 @@ static void judge(struct check *c, double slope, double size)
     double allowed = tolerance * sqrt(d->element < 0 ? terms : terms + all) + 1e-7 * sqrt(rounded) +
                      NOISE * size / d->deviation;
     if (!(fabs(slope - share) <= allowed))
-        check_failure(c, "%s: element %lld (-1: all) has slope %.9g, differences say %.9g +- %.2g",
-                      o->name, (long long)d->element, share, slope, allowed);
+        check_failure(
+            c, "%s: element %" PRId64 " (-1: all) has slope %.9g, differences say %.9g +- %.2g",
+            o->name, d->element, share, slope, allowed);
     free(now);
     free(before);
 }

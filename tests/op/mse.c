@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -49,10 +50,10 @@ static void check_not_finite(struct check *c, const int64_t *p, struct tensor *w
     for (int64_t i = 0; i < p[N]; i++)
         if (!isfinite(losses[i]) != (i == bad / count) ||
             !isfinite(values[i * count]) != (i == bad / count))
-            check_failure(
-                c,
-                "image %lld, where image %lld has what is not finite: loss %g, gradient begins %g",
-                (long long)i, (long long)(bad / count), losses[i], values[i * count]);
+            check_failure(c,
+                          "image %" PRId64 ", where image %" PRId64
+                          " has what is not finite: loss %g, gradient begins %g",
+                          i, bad / count, losses[i], values[i * count]);
     tensor_release(x);
     tensor_release(target);
     tensor_release(loss);

@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -288,8 +289,8 @@ static void check_form(struct check *c, const struct tensor *t, const float *val
         wrong += now[at] != values[i];
     }
     if (t->dtype != c->dtype || t->channels_last != (taps > 1) || wrong)
-        check_failure(c, "a weight as the device wants it has %lld wrong elements of %zu",
-                      (long long)wrong, count);
+        check_failure(c, "a weight as the device wants it has %" PRId64 " wrong elements of %zu",
+                      wrong, count);
     free(now);
 }
 

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -70,9 +71,8 @@ static bool pair_is_right(struct device *d, const struct pair *p)
     d->backend->download(d, got, p->to->data, bytes_of(p->to));
     bool right = !memcmp(got, p->expected, bytes_of(p->to));
     if (!right)
-        tap_diag("wrong: %s to %s, [%lld, %lld, ...]", dtype_name(p->from->dtype),
-                 dtype_name(p->to->dtype), (long long)p->from->shape[0],
-                 (long long)p->from->shape[1]);
+        tap_diag("wrong: %s to %s, [%" PRId64 ", %" PRId64 ", ...]", dtype_name(p->from->dtype),
+                 dtype_name(p->to->dtype), p->from->shape[0], p->from->shape[1]);
     free(got);
     return right;
 }
@@ -189,7 +189,7 @@ int main(int argc, char **argv)
     emulated_cuda();
     struct device *d;
     struct error e;
-    if (device_open(&d, "cuda", &e))
+    if (device_open(&d, "cuda", &e) != 0)
         die("%s", e.text);
     for (int i = 0; i < 3; i++)
         for (int j = 0; j < 3; j++)

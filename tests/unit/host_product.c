@@ -1,5 +1,6 @@
 #include "common/train/host_product.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,8 +65,8 @@ static void check(int64_t m, int64_t n, int64_t k)
         threads_init(3);
         same &= !memcmp(c, again, bytes);
     }
-    tap_ok(bad == 0, "[%lld, %lld] x [%lld, %lld], transposed or not", (long long)m, (long long)k,
-           (long long)k, (long long)n);
+    tap_ok(bad == 0, "[%" PRId64 ", %" PRId64 "] x [%" PRId64 ", %" PRId64 "], transposed or not",
+           m, k, k, n);
     tap_ok(same, "the same bits on one thread and on three");
     free(a);
     free(b);

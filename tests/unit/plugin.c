@@ -35,7 +35,7 @@ static void attempt_child(const struct attempt *a, int to)
         message_set_verbosity(VERBOSITY_VERBOSE);
     fflush(NULL);
     dup2(to, STDERR_FILENO);
-    if (device_open(&d, a->spec, &e)) {
+    if (device_open(&d, a->spec, &e) != 0) {
         dprintf(to, "refused: %s\n", e.text);
     } else {
         dprintf(to, "opened %s\n", d->backend->name);
@@ -284,7 +284,7 @@ int main(int argc, char **argv)
     absent_or_broken();
     machines(plugin);
     emulated_cuda();
-    if (device_open(&d, "cuda", &e))
+    if (device_open(&d, "cuda", &e) != 0)
         die("%s", e.text);
     tap_ok(!d->host_memory, "the CPU cannot read its memory");
     copies(d);

@@ -144,7 +144,7 @@ int main(void)
 {
     struct device *d;
     struct error e;
-    if (device_open(&d, "cpu", &e))
+    if (device_open(&d, "cpu", &e) != 0)
         die("%s", e.text);
     plain = d->backend;
     apart(d);

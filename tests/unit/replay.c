@@ -247,7 +247,7 @@ static void all(const char *spec)
     struct device *d;
     struct error e;
     struct tape t;
-    if (device_open(&d, spec, &e))
+    if (device_open(&d, spec, &e) != 0)
         die("%s", e.text);
     tape_init(&t, d);
     repeated(&t);

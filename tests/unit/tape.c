@@ -25,7 +25,7 @@ static void model_open(struct model *m, const char *device)
 {
     struct error e;
     *m = (struct model){0};
-    if (device_open(&m->device, device, &e))
+    if (device_open(&m->device, device, &e) != 0)
         die("cannot open device '%s': %s", device, e.text);
 }
 
@@ -485,7 +485,6 @@ static struct tensor *half(struct tape *t, const void *context, struct tensor *x
     struct tensor *h = group_norm(t, x, 2, 1e-5f, parameter(m, "gamma", DIMS(8)),
                                   parameter(m, "beta", DIMS(8)), NULL, 0, ACTIVATION_RELU);
     tensor_replace(&h, add(t, h, x));
-    (void)extra;
     return h;
 }
 
