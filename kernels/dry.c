@@ -2,7 +2,7 @@
 
 #include "kernels/device.h"
 
-/* Nothing is computed, so nothing is ever read: addresses only need to be apart. */
+/* Nothing is computed or read, so addresses only need to be distinct. */
 static void *allocate(struct device *d, size_t bytes)
 {
     static uintptr_t next = 1 << 20;
@@ -32,7 +32,7 @@ static void download(struct device *d, void *host_dst, const void *src, size_t b
 #define OP_BACKWARD(name) NOTHING(name##_backward, name##_backward_args)
 #include "kernels/ops.def"
 
-/* Its memory is asked for as on a device that wants copies of weights. */
+/* Present, so that working copies of weights are allocated as on such a device. */
 static void convert_weights(struct device *d, const struct convert_weights_args *a)
 {
 }

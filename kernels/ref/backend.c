@@ -5,7 +5,7 @@
 
 static void *allocate(struct device *d, size_t bytes)
 {
-    size_t rounded = (bytes + 63) & ~(size_t)63; /* aligned_alloc wants a multiple */
+    size_t rounded = (bytes + 63) & ~(size_t)63; /* aligned_alloc needs a multiple */
     return rounded < bytes ? NULL : aligned_alloc(64, rounded ? rounded : 64);
 }
 

@@ -1,7 +1,7 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* Columns first .. of every row of dy, as many as `to` has. */
+/* Copies columns first .. of every row of dy, as many as `to` has. */
 static void columns(const struct tensor *to, const struct tensor *dy, int64_t first)
 {
     int64_t c = tensor_last(to), both = tensor_last(dy);

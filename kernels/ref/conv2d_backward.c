@@ -65,7 +65,7 @@ static void input_gradient(const struct conv2d_backward_args *a)
     free(taps);
 }
 
-/* sums[kh, kw, ci] of filter o: every output pixel adds the patch it saw, times its dy. */
+/* sums[kh, kw, ci] of filter o: every output pixel adds its input patch times its dy. */
 static void filter(const struct conv2d_backward_args *a, int64_t o, double *sums)
 {
     const struct conv2d_args *f = &a->forward;

@@ -1,7 +1,7 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* With s = 1 / (|b| + eps) and e the gradient by s * b:
+/* With s = 1 / (|b| + eps) and e the gradient of s * b:
  * db = s * e - s^2 * (e . b) * b / |b|. */
 void ref_feature_distance_backward(struct device *d,
                                    const struct feature_distance_backward_args *args)

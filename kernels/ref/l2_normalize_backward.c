@@ -1,7 +1,8 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* With u = x / |x|: dx = (dy - u (u . dy)) * scale / |x|; below eps the length is a constant. */
+/* With u = x / |x|: dx = (dy - u (u . dy)) * scale / |x|; below eps the norm counts as a constant.
+ */
 void ref_l2_normalize_backward(struct device *d, const struct l2_normalize_backward_args *a)
 {
     int64_t c = tensor_last(a->dx);

@@ -1,7 +1,7 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* With u the normalised x and du = dy * gamma: dx = (du - mean(du) - u * mean(du * u)) / deviation.
+/* With u the normalized x and du = dy * gamma: dx = (du - mean(du) - u * mean(du * u)) / deviation.
  */
 static void row_gradient(float *dx, const float *x, const float *dy, const float *gamma, int64_t c,
                          struct ref_moments m, double inverse)

@@ -1,7 +1,7 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* Every output gives its gradient back to the four inputs it was mixed from. */
+/* Distributes every output's gradient to the four inputs it was interpolated from. */
 static void images(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct upsample_bilinear2x_backward_args *a = arg;
