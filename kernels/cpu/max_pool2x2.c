@@ -4,7 +4,7 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 
-/* Where the rows of image and row of y begin in x. */
+/* The first of the two rows of x under a row of y. */
 static const float *block_row(const struct tensor *x, int64_t row)
 {
     int64_t h = x->shape[1], pooled = h / 2, image = row / pooled, y = row % pooled;

@@ -61,7 +61,8 @@
 
 #define DEVICE_INLINE static __device__ __forceinline__
 
-/* ---- errors: whoever loads the kernels sets where a last line goes; it must not return */
+/* ---- errors: the loader of the kernels sets the handler of the last message; it must not return
+ */
 
 inline void (*cuda_die_handler)(const char *line) = nullptr;
 
@@ -147,7 +148,7 @@ template <> __device__ __forceinline__ bf16_t from_float<bf16_t>(float f)
     return __float2bfloat16_rn(f);
 }
 
-/* Two elements as one register of a fragment (below): the first in the lower 16 bits. */
+/* Packs two elements into a register of a fragment (see below), the first in the lower 16 bits. */
 template <typename T> DEVICE_INLINE unsigned pack2(float low, float high);
 template <> __device__ __forceinline__ unsigned pack2<half_t>(float low, float high)
 {
@@ -164,8 +165,7 @@ template <> __device__ __forceinline__ unsigned pack2<bf16_t>(float low, float h
     return r;
 }
 
-/* ---- vectors: N elements, N * sizeof(T) is 2, 4, 8 or a multiple of 16; accessed 16 bytes at once
- */
+/* ---- vectors of N elements; N * sizeof(T) is 2, 4, 8 or a multiple of 16; 16-byte accesses */
 
 template <typename T, int N> struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) vec {
     T v[N];
@@ -194,8 +194,8 @@ template <> struct vec_word<2> {
     typedef unsigned short type;
 };
 
-/* p must be aligned as vec<T, N> is: to its size, up to 16 bytes. load_vec<8>(p), or load_vec(p)
- * for 16 bytes. */
+/* p must be aligned like vec<T, N>: to its size, up to 16 bytes. load_vec<8>(p) loads 8 elements,
+ * load_vec(p) 16 bytes. */
 template <int N, typename T> DEVICE_INLINE vec<T, N> load_vec(const T *p)
 {
     typedef typename vec_word<(int)(N * sizeof(T))>::type word;
@@ -241,8 +241,8 @@ template <typename T, int N> DEVICE_INLINE vec<T, N> from_floats(const vec<float
 {
     vec<T, N> r;
     if constexpr (sizeof(T) == 2 && N % 2 == 0) {
-        /* One instruction for two elements; and nvcc would cut stores of 16 bytes, made of elements
-         * that are rounded one by one, into words of 4. */
+        /* One instruction for two elements; and if elements are rounded one by one, nvcc splits
+         * 16-byte stores into words of 4. */
 #pragma unroll
         for (int i = 0; i < N; i += 2) {
             const unsigned both = pack2<T>(x.v[i], x.v[i + 1]);
@@ -276,9 +276,8 @@ template <typename T> DEVICE_INLINE T warp_sum(T x)
 #endif
 }
 
-/* All threads of the block take part, a multiple of 32. Two barriers, the first before anything is
- * written, so that calls may follow one another. The N sums of the second form cost as many
- * barriers. */
+/* All threads of the block take part; their number is a multiple of 32. Two barriers, the first
+ * before anything is written, so that calls may follow one another. N sums at once need no more. */
 template <typename T, int N> DEVICE_INLINE void block_sum(T (&x)[N])
 {
     __shared__ T of_warp[N][32];
@@ -378,9 +377,9 @@ DEVICE_INLINE void ldmatrix_x4_trans(unsigned (&r)[4], const void *row)
 
 /* ---- asynchronous copies of 16 bytes from device to shared memory, both aligned to 16 bytes
  *
- * A thread's copies since its last commit make a group; wait<N> waits until all of its groups but
- * the N latest are there. Other threads see them after a __syncthreads() that follows the wait.
- * With `valid` false 16 zero bytes are written and `global` is not read, but must not be null. */
+ * A thread's copies since its last commit make a group; wait<N> waits for all of its groups but
+ * the N latest. Other threads see the data after a __syncthreads() that follows the wait.
+ * If `valid` is false, 16 zero bytes are written and `global` is not read, but must not be null. */
 
 #ifdef CUDA_ON_HOST
 DEVICE_INLINE void cp_async_16(void *shared, const void *global, bool valid = true)

@@ -1,7 +1,7 @@
 #include "kernels/cuda/internal.cuh"
 
-/* LANES threads have a pixel: as many as its channels fill with vectors of 16 bytes, up to a warp.
- * a and b are read from memory once, and again from the L1 where lengths must be known first. */
+/* LANES threads share a pixel: as many as its channels fill with 16-byte vectors, up to a warp. a
+ * and b are read from memory once, and again from L1 if the norms are needed first. */
 
 constexpr int THREADS = 256;
 constexpr int PARTS = 256; /* of an image's sum, at most */
@@ -22,7 +22,7 @@ template <typename T> struct pictures {
     float eps;
 };
 
-/* Lengths of both pixels at element `at`. All lanes of a warp come here; one without a pixel has
+/* Norms of both pixels at element `at`. All lanes of the warp call this; lanes without a pixel have
  * `end` 0. */
 template <int VEC, int LANES, typename T>
 DEVICE_INLINE void lengths_of(const pictures<T> &p, int64_t at, int lane, int end, float *of_a,
@@ -127,7 +127,7 @@ template <int VEC_, int LANES_> struct shape {
     static constexpr int VEC = VEC_, LANES = LANES_;
 };
 
-/* Calls run with the shape of a pixel's threads. */
+/* Calls run with the arrangement of a pixel's threads. */
 template <typename T, typename RUN>
 static void with_shape(const struct feature_distance_args *f, const void *out, RUN run)
 {
@@ -150,8 +150,8 @@ template <typename T> static void forward(struct device *d, const struct feature
     const int64_t n = f->a->shape[0];
     with_shape<T>(f, NULL, [&](auto s) {
         constexpr int VEC = decltype(s)::VEC, LANES = decltype(s)::LANES;
-        /* Some pixels for each group of threads, whatever the batch: the order of additions is an
-         * image's own. */
+        /* The number of pixels per group of threads does not depend on the batch, nor does the
+         * order of an image's additions. */
         const int64_t most = divide_up(p.pixels, 4 * (THREADS / LANES));
         const unsigned parts = (unsigned)(most < PARTS ? most : PARTS);
         const scratch partial(d, (size_t)n * parts * sizeof(float));

@@ -16,10 +16,10 @@
 #define LONGEST_FILE ((size_t)16 << 20)
 
 struct plan_cache {
-    char path[PATH_MAX]; /* "": nothing is kept */
-    char *text;          /* the file as it was read last, lines "checksum\tkey\tvalue\n" */
+    char path[PATH_MAX]; /* "": nothing is stored */
+    char *text;          /* the file as last read, lines "checksum\tkey\tvalue\n" */
     size_t length;
-    char *value; /* what get and put returned */
+    char *value; /* returned by get and put */
 };
 
 static uint64_t checksum(const char *key, size_t key_length, const char *value, size_t value_length)
@@ -63,7 +63,7 @@ static void read_text(struct plan_cache *c)
         c->length = 0;
 }
 
-/* The value of the key's last whole line, its length in *length; or NULL. */
+/* The value of the key's last complete line, with its length in *length; or NULL. */
 static const char *find(const struct plan_cache *c, const char *key, size_t *length)
 {
     const size_t key_length = strlen(key);
@@ -141,7 +141,7 @@ const char *plan_cache_get(struct plan_cache *c, const char *key)
     return value ? keep_value(c, value, length) : NULL;
 }
 
-/* The text and one more line, as a whole new file. False with errno. */
+/* Writes the text and one more line as a complete new file. Returns false with errno set. */
 static bool write_text(const struct plan_cache *c, const char *key, const char *value)
 {
     char path[PATH_MAX + 32];
@@ -149,7 +149,7 @@ static bool write_text(const struct plan_cache *c, const char *key, const char *
     FILE *f = fopen(path, "we");
     if (!f)
         return false;
-    size_t whole = c->length; /* a last line that is not complete is dropped */
+    size_t whole = c->length; /* drops an incomplete last line */
     while (whole && c->text[whole - 1] != '\n')
         whole--;
     bool good = (!whole || fwrite(c->text, 1, whole, f) == whole) &&
