@@ -11,9 +11,8 @@
 #include "common/images/prepare.h"
 #include "formats/images/image.h"
 
-/* How fast images become network input on one core, stage by stage: files are read once, then every
- * round prepares each of them; the median round is printed. MB are megabytes of the stage's input.
- */
+/* Times the preparation of images on one core, stage by stage: files are read once, then every
+ * round prepares all of them; prints the median round. MB counts the stage's input. */
 
 enum { DECODE, COLOR, RESIZE, TO_FLOAT, ALL, STAGES };
 static const char *const stage_names[STAGES] = {"decode", "colour", "resize", "to float", "all"};
@@ -97,14 +96,14 @@ int main(int argc, char **argv)
          .argument = "N",
          .min = 1,
          .max = 8192,
-         .help = "side of the square that images become"},
+         .help = "side of the square output"},
         {.name = "repeat",
          .kind = OPTION_INT,
          .value = &repeat,
          .argument = "N",
          .min = 1,
          .max = 1000,
-         .help = "rounds"},
+         .help = "rounds of all images"},
         {.name = "pil-compat",
          .kind = OPTION_FLAG,
          .value = &pil,

@@ -1,6 +1,6 @@
-/* Measures whether samples show what their prompts ask for, by looking at them: reads image streams
- * of ccld-plms, or pictures with their captions beside them, and prints the shares of right shapes
- * and colours. */
+/* Classifies samples to measure whether they show what their prompts ask for: reads image streams
+ * from ccld-plms, or images with captions beside them, and prints the shares of right shapes and
+ * colors. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,16 +22,16 @@ static const struct option option_table[] = {
      .kind = OPTION_CHOICE,
      .value = &list,
      .argument = "WHICH",
-     .help = "print prompts, one a line, of combinations that training has or never has, and end",
+     .help = "print prompts of seen or held-out combinations, one per line, and exit",
      .choices = list_names},
     {0},
 };
 
 static const struct program program = {
     .name = "bench-fidelity",
-    .summary =
-        "Looks at pictures of one object: shares of the shape and colour that the prompt says.\n"
-        "FILE: an image stream with prompts, or an image with its caption in a .txt beside it.",
+    .summary = "Print the shares of images of one object with the shape and color of the prompt.\n"
+               "FILE: an image stream with prompts, or an image with its caption in a .txt file "
+               "beside it.",
     .usage = "[OPTION]... [FILE]...",
     .options = option_table,
 };
@@ -123,7 +123,7 @@ static void judge_picture(struct table *t, const char *path)
     free(beside);
 }
 
-/* A netpbm file is a stream, of one image perhaps. */
+/* A netpbm file is a stream, possibly of one image. */
 static void judge_file(struct table *t, const char *path)
 {
     char magic[2] = {0};
@@ -160,7 +160,7 @@ static void print_table(const struct table *t)
     printf("%8s  %-32s  %s\n%8s", "", "combinations seen in training", "held-out combinations",
            "guidance");
     for (int i = 0; i < 2; i++)
-        printf("  %8s  %6s  %6s  %6s", "pictures", "shape", "colour", "both");
+        printf("  %8s  %6s  %6s  %6s", "images", "shape", "color", "both");
     putchar('\n');
     for (int i = 0; i < t->rows; i++) {
         printf("%8s", t->items[i].guidance);
@@ -170,7 +170,8 @@ static void print_table(const struct table *t)
     }
 }
 
-/* Of three kinds: the object alone, on a plain background, with its size on one. */
+/* Three kinds of prompt: the object, the object on a plain background, and the same with its size.
+ */
 static void print_prompt(enum shape shape, enum color color, int kind)
 {
     static const char *const sizes[] = {"small", "large"};
@@ -216,7 +217,8 @@ int main(int argc, char **argv)
     if (files == 0)
         judge_stream(&t, stdin, "standard input");
     if (t.without_prompt > 0)
-        warn("images whose prompt is not about one object of ours: %d", t.without_prompt);
+        warn("images skipped because their prompt does not name one known object: %d",
+             t.without_prompt);
     if (t.rows == 0)
         die("no images to judge");
     print_table(&t);

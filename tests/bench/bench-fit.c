@@ -1,5 +1,4 @@
-/* Times whole training steps of a network: noise, forward, loss, backward, AdamW and moving
- * average. */
+/* Times whole training steps of a network: noise, forward, loss, backward, AdamW and EMA. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -77,12 +76,12 @@ static const struct option options[] = {
 
 static const struct program program = {
     .name = "bench-fit",
-    .summary = "Time training steps of a network of the published kind on random data.",
+    .summary = "Time training steps of a published architecture on random data.",
     .usage = "[OPTION]...",
     .options = options,
 };
 
-/* The device's backend, with a clock around every op. */
+/* The device's backend with a timer around every op. */
 enum op_index {
 #define OP(name)          OP_##name,
 #define OP_TRAINING(name) OP_##name,
@@ -127,7 +126,7 @@ static struct backend clocks(const struct backend *b)
 static void print_profile(double total, int64_t steps)
 {
     double known = 0;
-    printf("%-28s %8s %10s %6s\n", "op", "calls", "s a step", "%");
+    printf("%-28s %8s %10s %6s\n", "op", "calls", "s/step", "%");
     for (int done = 0; done < OP_COUNT; done++) {
         int next = -1;
         for (int i = 0; i < OP_COUNT; i++)
@@ -146,10 +145,10 @@ static void print_profile(double total, int64_t steps)
 
 struct subject;
 
-/* One kind of network: how it is trained. */
+/* How one kind of network is trained. */
 struct trainee {
     enum net net;
-    int64_t base, batch, side; /* where options say nothing */
+    int64_t base, batch, side; /* defaults */
     void (*architecture)(struct architecture *architecture, struct net_sizes *sizes);
     void (*open)(struct subject *s);
     void (*close)(struct subject *s);
@@ -258,7 +257,7 @@ static struct autoencoder_step_options autoencoder_step_options(void)
 static void autoencoder_architecture(struct architecture *architecture, struct net_sizes *sizes)
 {
     if (settings.base % KL_NORM_GROUPS != 0 || settings.side % 8 != 0)
-        die_usage("an autoencoder has a multiple of %d base channels, pictures a side that 8 "
+        die_usage("an autoencoder needs a multiple of %d base channels, and a side that 8 "
                   "divides",
                   KL_NORM_GROUPS);
     sizes->kl_channels = settings.base;
@@ -324,16 +323,17 @@ static struct cloob_step_options cloob_options(void)
 static void cloob_tensors(struct architecture *architecture, struct net_sizes *sizes)
 {
     if (settings.base % 16 != 0 || settings.side % sizes->patch != 0)
-        die_usage("a base of CLOOB is a multiple of 16, a side one of %d", (int)sizes->patch);
+        die_usage("CLOOB needs a base that is a multiple of 16, and a side that is one of %d",
+                  (int)sizes->patch);
     if (settings.batch * settings.accumulate < 2)
-        die_usage("CLOOB's loss is of two pairs at least");
+        die_usage("CLOOB needs a batch of at least two pairs");
     sizes->image_size = settings.side;
     sizes->image_width = 12 * settings.base;
     sizes->text_width = 8 * settings.base;
     cloob_architecture(architecture, sizes);
 }
 
-/* Texts of ten tokens and their ends. */
+/* Captions of ten tokens, plus their start and end tokens. */
 static void cloob_open(struct subject *s)
 {
     const struct cloob_sizes *sizes;
@@ -428,7 +428,7 @@ static double timed(struct subject *s)
     return seconds_now() - begin;
 }
 
-/* Of this program alone: getrusage also counts what stood here before exec. */
+/* Of this program alone: getrusage also counts the memory of the process before exec. */
 static long peak_rss_mib(void)
 {
     char line[256];
@@ -471,7 +471,7 @@ static void report(struct subject *s)
     free(seconds);
 }
 
-/* Until stdin ends; the last line is the peak of resident memory. */
+/* Serves requests until the end of stdin; the last line is the peak resident memory. */
 static void answer_requests(struct subject *s)
 {
     char line[64];
@@ -487,7 +487,7 @@ static void answer_requests(struct subject *s)
 int main(int argc, char **argv)
 {
     if (options_parse(&program, argc, argv))
-        die_usage("no operands are expected");
+        die_usage("unexpected operand");
     threads_init((int)common_options.threads);
     struct subject s;
     subject_init(&s);

@@ -1,6 +1,5 @@
-/* Times the three networks at their published sizes, with weights made by a formula, in process:
- * nothing but the forward pass is measured. Each item runs in a process of its own, so that its
- * peak of memory is its own. */
+/* Times the forward passes of the three networks at their published sizes, with synthetic weights.
+ * Each item runs in its own process, so that its peak memory is its own. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -43,7 +42,7 @@ enum item {
 };
 static const char *const item_names[] = {"all",       "unet-1",  "unet-4", "unet-64", "kl-encode",
                                          "kl-decode", "cloob-4", "encode", "sample",  NULL};
-/* Images; those that a CPU takes minutes for are timed on a GPU only, unless they are asked for. */
+/* Numbers of images; items that take minutes on a CPU run there only on request. */
 static const struct {
     int64_t images;
     bool large;
@@ -92,7 +91,7 @@ static const struct program program = {
     .options = options,
 };
 
-/* Counts what the networks multiply: the backend's table with a counter before these ops. */
+/* Counts multiplications: the backend's table with counters in front of these ops. */
 static const struct backend *counted_backend;
 static double flops;
 
@@ -128,11 +127,11 @@ struct subject {
     struct unet *unet;
     struct kl *kl;
     struct cloob *cloob;
-    struct tensor *x, *time, *embed, *rgb; /* inputs; those that an item has */
+    struct tensor *x, *time, *embed, *rgb; /* inputs, as an item needs them */
     struct tensor *outputs[2];
     struct replay *replay;
     struct conditionings conditionings;
-    int64_t pictures; /* that sampling has made */
+    int64_t pictures; /* produced by sampling */
 };
 
 static const struct named_weights *synthetic_weights(struct subject *s, enum net net, float gain)
@@ -204,7 +203,7 @@ static void make_inputs(struct subject *s)
         s->rgb = synthetic(d, "rgb", DIMS(n, 3, 224, 224), 0.5);
 }
 
-/* One picture's text, with guidance. */
+/* One image's text prompt, with guidance. */
 static void make_conditionings(struct conditionings *c)
 {
     const char *text = "a";
@@ -279,7 +278,7 @@ static int count_picture(void *context, const struct image *image, int condition
     return 0;
 }
 
-/* Noise to pixels, as ccld-plms does it. */
+/* From noise to pixels, as in ccld-plms. */
 static void sample(struct subject *s)
 {
     struct sample_options o = {.method = SAMPLER_PLMS,
@@ -308,7 +307,7 @@ static void check_finite(const struct subject *s, const struct tensor *y)
     free(host);
 }
 
-/* Seconds of one run, until the device is done. */
+/* Seconds of one run, until the device has finished. */
 static double timed(struct subject *s)
 {
     device_synchronize(s->device);
@@ -336,7 +335,7 @@ static void warm_up(struct subject *s)
     timed(s);
     s->device->backend = counted_backend;
     if (s->item == SAMPLE)
-        flops = 0;                        /* what was replayed was not counted */
+        flops = 0;                        /* replayed work is not counted */
     if (s->device->backend->record_begin) /* the second run is recorded */
         for (int i = 0; i < 3; i++)
             timed(s);
@@ -411,7 +410,7 @@ static int run_item_in_child(enum item item)
 int main(int argc, char **argv)
 {
     if (options_parse(&program, argc, argv))
-        die_usage("no operands are expected");
+        die_usage("unexpected operand");
     if (settings.on_request) {
         if (settings.item == ITEM_ALL)
             die_usage("--on-request needs one --item");
@@ -420,7 +419,7 @@ int main(int argc, char **argv)
     }
     int status = 0;
     bool gpu =
-        !strncmp(common_options.device, "cuda", 4); /* which no process may open but its own */
+        !strncmp(common_options.device, "cuda", 4); /* only an item's own process may open it */
     printf("%-10s %6s %10s %10s %10s %10s %10s %10s %12s\n", "item", "images", "median s", "min s",
            "images/s", "GFLOP", "GFLOP/s", "RSS MiB", "tensors MiB");
     for (enum item item = UNET_1; item < ITEM_COUNT; item++)

@@ -4,7 +4,7 @@ fidelity=${SYNTH%/synth/*}/bench/bench-fidelity
 $shapes -q -o train -n 40 --pairs train.tsv
 $shapes -q -o holdout -n 20 --split holdout --pairs holdout.tsv
 $fidelity -q train/*.png holdout/*.png 2>warnings | tail -n 1 | tr -s ' '
-grep -c 'not about one object' warnings
+grep -c 'does not name one known object' warnings
 
 # One of four pictures is of what its prompt says; two of its colour, two of its shape.
 one() { # GUIDANCE PICTURE PROMPT

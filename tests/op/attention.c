@@ -25,7 +25,7 @@ static void draw(struct check *c, int64_t *p)
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 
-/* Logits keep to what float32 can tell apart: a softmax of 1e8 is decided by rounding. */
+/* Limits logits to what float32 resolves: a softmax of 1e8 is decided by rounding. */
 static enum fill logits(enum fill fill)
 {
     return fill == FILL_LARGE ? FILL_WIDE : fill == FILL_NEAR_CONSTANT ? FILL_NORMAL : fill;
@@ -75,7 +75,7 @@ static void run_whole(struct check *c, const int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     if (p[FILL] == FILL_LARGE || p[FILL] == FILL_WIDE)
-        c->tolerance = 1e-4; /* logits of some hundreds have four digits after the point */
+        c->tolerance = 1e-4; /* logits in the hundreds have four digits after the decimal point */
     work(c, 4.0 * (double)(p[N] * p[S] * p[S] * p[HEADS] * p[D]), 0);
     (p[PACKED] == 0 ? run_whole : p[PACKED] == 1 ? run_packed : run_apart)(c, p);
 }

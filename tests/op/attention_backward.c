@@ -26,7 +26,8 @@ static void draw(struct check *c, int64_t *p)
     p[FILL] = coin(c) ? FILL_NORMAL : between(c, FILL_SMALL, FILL_ZERO_ROWS);
 }
 
-/* dq and dk: a row's differences of dy v, which cancel where one key has all the weight. */
+/* Magnitude of dq and dk: differences of dy v in a row, which cancel if one key has all the weight.
+ */
 static double cancelling(const struct check *c, enum fill fill)
 {
     return fill_magnitude(c, fill) * fill_magnitude(c, fill);
@@ -52,7 +53,7 @@ static void run_packed(struct check *c, const int64_t *p)
                          NULL, differences_output(c));
 }
 
-/* Beside each other, or with room after each row that stays as it is. */
+/* With contiguous rows, or with gaps between rows that must not change. */
 static void run_apart(struct check *c, const int64_t *p)
 {
     int64_t width = p[HEADS] * p[D], gap = p[PACKED];
@@ -80,7 +81,7 @@ static void run_apart(struct check *c, const int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     if (p[FILL] == FILL_WIDE)
-        c->tolerance = 1e-4; /* logits of some hundreds have four digits after the point */
+        c->tolerance = 1e-4; /* logits in the hundreds have four digits after the decimal point */
     work(c, 10.0 * (double)(p[N] * p[S] * p[S] * p[HEADS] * p[D]), 0);
     (p[PACKED] == 1 ? run_packed : run_apart)(c, p);
 }

@@ -7,7 +7,7 @@
 #include "common/base/message.h"
 #include "tests/support/tap.h"
 
-/* Kernels with one mistake each, and the checker's verdict on them. */
+/* Kernels with one mistake each, which the checker must detect. */
 
 static void conv2d_shifted(struct device *d, const struct conv2d_args *a)
 {
@@ -115,7 +115,7 @@ static void linear_depends_on_batch(struct device *d, const struct linear_args *
         y[0] = nextafterf(y[0], 2);
 }
 
-/* What the public op allocates lies between margins, so that writes outside harm nothing. */
+/* The public op's allocations have margins, so that writes out of bounds do no harm. */
 enum { MARGIN = 4096 };
 
 static void *allocate_between_margins(struct device *d, size_t bytes)

@@ -11,7 +11,7 @@
 #include "tests/support/subject.h"
 #include "tests/support/tap.h"
 
-#define SMALL_WORK 3e6 /* operations of a case, on an emulated GPU */
+#define SMALL_WORK 3e6 /* maximum operations per case on an emulated GPU */
 
 const struct op_test *const op_tests[] = {
 #define OP(name)          &test_##name,
@@ -20,7 +20,7 @@ const struct op_test *const op_tests[] = {
 #include "kernels/ops.def"
     NULL};
 
-/* What PyTorch computed: forward and training, backward. */
+/* PyTorch's results: forward and training, backward. */
 static const char *const golden_files[] = {"tests/op/golden/ops.safetensors",
                                            "tests/op/golden/gradients.safetensors"};
 
@@ -35,7 +35,7 @@ static struct settings {
 
 static const char *const dtype_choices[] = {"all", "F32", "F16", "BF16", NULL};
 
-/* Of weights: a type as they lie in checkpoints, or a form that a device wants. */
+/* Variants of weights: a type as stored in checkpoints, or a form that a device needs. */
 static const struct variant {
     const char *name;
     enum dtype dtype;
@@ -134,7 +134,8 @@ static const struct program program = {
     .options = options,
 };
 
-/* A case's seed depends on op, type, sweep and number only, so that it can be repeated alone. */
+/* A case's seed depends only on op, type, sweep and number, so that the case can be repeated alone.
+ */
 static uint64_t case_seed(const struct check *c, uint64_t sweep_seed, int64_t number)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -157,12 +158,12 @@ static void set_variant(struct check *c, int variant)
     c->weight_form = variants[variant].form;
 }
 
-/* Of weights, for case `number`: on a device with forms of its own they take turns. Those that are
- * trained are F32. */
+/* Chooses the variant of weights for case `number`: on a device with its own forms, they alternate.
+ * Trained weights are F32. */
 static void choose_variant(struct check *c, int64_t number)
 {
     if (!wants_forms(c))
-        return; /* they have sweeps of their own */
+        return; /* each variant has its own sweep */
     int64_t turn = (number < 0 ? -number : number) + (int64_t)c->dtype;
     set_variant(c, settings.weights         ? settings.weights - 1
                    : c->test->weight_dtypes ? (int)(turn % VARIANTS)
@@ -242,7 +243,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Images are the first parameter, where there is one that is called n. */
+/* The number of images is the first parameter if that is called n. */
 static void bench_case(struct check *c, const int64_t *listed)
 {
     int64_t p[MAX_PARAMETERS];
@@ -267,7 +268,7 @@ static void bench_case(struct check *c, const int64_t *listed)
 static void bench_op(struct check *c)
 {
     int64_t p[MAX_PARAMETERS] = {0};
-    if (wants_forms(c)) /* training has working copies; what only runs, nothing else */
+    if (wants_forms(c)) /* training has working copies, inference only the device's form */
         set_variant(c, settings.weights ? settings.weights - 1 : c->test->weight_dtypes ? 4 : 3);
     if (settings.parameters) {
         if (!parse_parameters(c->test, settings.parameters, p))
@@ -284,8 +285,8 @@ static bool wanted_dtype(int choice, enum dtype d)
     return !choice || !strcmp(dtype_choices[choice], dtype_name(d));
 }
 
-/* On the CPU activations are F32, and every type of weights has a sweep; elsewhere every type of
- * activations has one, in which forms of weights take turns. */
+/* On the CPU, activations are F32 and every type of weights has a sweep. On other devices every
+ * type of activations has a sweep, in which the forms of weights alternate. */
 static void each_op(struct check *c)
 {
     bool forms = wants_forms(c);
@@ -330,7 +331,7 @@ static bool known_op(const char *name)
     return false;
 }
 
-/* What tests are told by the environment (tests/support/subject.h), and the CPU without it. */
+/* The device named by the environment (tests/support/subject.h), by default the CPU. */
 static const char *chosen_spec(void)
 {
     const char *told = getenv("CCLD_DEVICE");
@@ -345,7 +346,7 @@ int main(int argc, char **argv)
     struct tape tapes[SIDES];
     struct error e;
     if (options_parse(&program, argc, argv) > 0)
-        die_usage("no operands are expected");
+        die_usage("unexpected operand");
     if (settings.op && !known_op(settings.op))
         die_usage("--op: no such op: '%s'", settings.op);
     if (settings.parameters && !settings.op)

@@ -35,9 +35,9 @@ static void run(struct check *c, const int64_t *p)
     struct operand *y = output_typed(c, "y", DTYPE_F32, DIMS(p[N]));
     work(c, 0, (double)a->bytes + (double)b->bytes);
     if (fill == FILL_NEAR_CONSTANT)
-        c->tolerance = 2e-3; /* directions have few digits that differ */
+        c->tolerance = 2e-3; /* directions differ in few digits */
     if (p[C] == 1)
-        c->magnitude = 1; /* both are of the same direction or opposite */
+        c->magnitude = 1; /* both have the same direction or opposite ones */
     RUN(c, feature_distance, on(a, side), on(b, side), on(weight_of_c, side), on(y, side), EPS);
     finish(c,
            feature_distance(c->tape, on(a, DEVICE), on(b, DEVICE), on(weight_of_c, DEVICE), EPS));

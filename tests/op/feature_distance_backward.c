@@ -43,13 +43,14 @@ static void run(struct check *c, const int64_t *p)
     db->magnitude = 0.1 * of_dy * 2 / (double)(p[H] * p[W]) / length /
                     sqrt((double)p[C]); /* of all but one's */
     if (fill == FILL_NEAR_CONSTANT)
-        db->magnitude *= 1e4; /* directions have few digits that differ */
+        db->magnitude *= 1e4; /* directions differ in few digits */
     work(c, 0, 3 * (double)db->bytes);
     RUN(c, feature_distance_backward, {on(a, side), on(b, side), on(weight_of_c, side), NULL, EPS},
         on(dy, side), on(db, side));
     finish(c, NULL);
     if (fill == FILL_ZERO_ROWS || fill == FILL_NEAR_CONSTANT || p[C] == 1)
-        return; /* no step is small beside rows of zero; a single channel has but two directions */
+        return; /* no step is small compared with zero rows; a single channel has only two
+                   directions */
     for (differences_begin(c, dy); differences_next(c);)
         double_feature_distance(in_double(a), in_double(b), in_double(weight_of_c),
                                 differences_output(c), EPS);

@@ -28,7 +28,7 @@ static void draw(struct check *c, int64_t *p)
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 
-/* By how much the greatest of each block is greater than the next: [n, h/2, w/2, c]. */
+/* By how much the maximum of each block exceeds the next: [n, h/2, w/2, c]. */
 static struct tensor *gaps(struct check *c, const struct tensor *x)
 {
     int64_t n = x->shape[0], h = x->shape[1], w = x->shape[2], ch = x->shape[3], at = 0;
@@ -65,7 +65,7 @@ static void run(struct check *c, const int64_t *p)
     RUN(c, max_pool2x2_backward, {on(x, side), NULL}, on(dy, side), on(dx, side));
     finish(c, NULL);
     if (ties)
-        return; /* no step is so small that the greatest stays the greatest */
+        return; /* no step is small enough to keep the maximum the same */
     for (differences_begin(c, dy); differences_next(c);)
         double_max_pool2x2(in_double(x), differences_output(c));
 }

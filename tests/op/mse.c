@@ -31,7 +31,8 @@ static void draw(struct check *c, int64_t *p)
     p[WANTED] = coin(c);
 }
 
-/* What is not finite anywhere must be so where gradients begin: they are not applied then. */
+/* A non-finite element must make the start of the image's gradient non-finite: then the update is
+ * not applied. */
 static void check_not_finite(struct check *c, const int64_t *p, struct tensor *weight)
 {
     struct device *d = c->device[DEVICE];
@@ -51,8 +52,8 @@ static void check_not_finite(struct check *c, const int64_t *p, struct tensor *w
         if (!isfinite(losses[i]) != (i == bad / count) ||
             !isfinite(values[i * count]) != (i == bad / count))
             check_failure(c,
-                          "image %" PRId64 ", where image %" PRId64
-                          " has what is not finite: loss %g, gradient begins %g",
+                          "image %" PRId64 ", while image %" PRId64
+                          " is not finite: loss %g, gradient begins with %g",
                           i, bad / count, losses[i], values[i * count]);
     tensor_release(x);
     tensor_release(target);

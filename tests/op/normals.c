@@ -2,7 +2,7 @@
 
 #include "common/base/rng.h"
 
-/* From sample FIRST of step STEP on: every other one, of the next step each. */
+/* Every other sample from FIRST on, each of the next step, from STEP on. */
 enum { N, COUNT, PURPOSE, STEP, FIRST };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {

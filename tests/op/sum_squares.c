@@ -26,7 +26,7 @@ static void draw(struct check *c, int64_t *p)
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 
-/* An element that is huge, infinite or NaN must show in the sum. */
+/* A huge, infinite or NaN element must make the sum non-finite. */
 static void check_not_finite(struct check *c, const int64_t *p)
 {
     struct device *d = c->device[DEVICE];
@@ -39,8 +39,8 @@ static void check_not_finite(struct check *c, const int64_t *p)
         want += (double)values[i] * values[i];
     d->backend->sum_squares(d, &(struct sum_squares_args){p[COUNT], x->data, &sum});
     if (isfinite(want) ? !(fabs(sum - want) <= TOLERANCE * want) : isfinite(sum))
-        check_failure(c, "sum of squares with an element that is huge or not finite: %g, wanted %g",
-                      sum, want);
+        check_failure(c, "sum of squares with a huge or non-finite element: %g, wanted %g", sum,
+                      want);
     tensor_release(x);
     free(values);
 }
