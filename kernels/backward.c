@@ -8,7 +8,7 @@
  * tensors, which are added to their slot. */
 
 /* Whether this gradient must be overwritten now. */
-static bool begins_anew(const struct tape *t, struct gradient *slot)
+static bool must_overwrite(const struct tape *t, struct gradient *slot)
 {
     if (!slot || !slot->parameter || !t->fresh || slot->pass == t->pass)
         return false;
@@ -21,7 +21,7 @@ static struct tensor *parameter_gradient(struct tape *t, struct gradient *slot)
 {
     if (!slot || !slot->parameter)
         return NULL;
-    if (begins_anew(t, slot)) {
+    if (must_overwrite(t, slot)) {
         struct fill_args zero = {tensor_count(slot->value), slot->value->data, 0};
         t->device->backend->fill(t->device, &zero);
     }
@@ -31,7 +31,7 @@ static struct tensor *parameter_gradient(struct tape *t, struct gradient *slot)
 /* The tensor to add to, or to overwrite if *fresh, or NULL. */
 static struct tensor *weight_gradient(struct tape *t, struct gradient *slot, bool *fresh)
 {
-    *fresh = begins_anew(t, slot);
+    *fresh = must_overwrite(t, slot);
     return slot && slot->parameter ? slot->value : NULL;
 }
 

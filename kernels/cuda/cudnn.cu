@@ -89,7 +89,7 @@ struct pointers {
 static cudnnStatus_t execute(struct device *d, const struct convolution_plan *plan,
                              const struct pointers *at)
 {
-    const int64_t ids[4] = {ID_PICTURE, ID_WEIGHT, ID_OUTPUT, ID_BIAS};
+    const int64_t ids[4] = {ID_INPUT, ID_WEIGHT, ID_OUTPUT, ID_BIAS};
     const void *data[4] = {at->x, at->weight, at->y, at->bias};
     const int64_t count = at->bias ? 4 : 3;
     scratch workspace(d, plan->workspace ? (size_t)plan->workspace : 1);

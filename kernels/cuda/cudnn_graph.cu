@@ -101,7 +101,7 @@ descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_prob
 {
     const struct convolution *c = &p->c;
     const cudnnDataType_t type = data_type(c->type);
-    descriptor x = tensor(ID_PICTURE, type, p->alignment, c->n, c->ci, c->h, c->w);
+    descriptor x = tensor(ID_INPUT, type, p->alignment, c->n, c->ci, c->h, c->w);
     descriptor w = tensor(ID_WEIGHT, type, p->alignment, c->co, c->ci, c->kh, c->kw);
     descriptor y = tensor(ID_OUTPUT, type, p->alignment, c->n, c->co, c->oh, c->ow);
     const bool fused = p->direction == CONVOLUTION_FORWARD && p->bias;

@@ -91,7 +91,7 @@ struct convolution_problem {
 };
 
 /* Ids that bind memory to a graph's tensors. */
-enum { ID_PICTURE = 1, ID_WEIGHT, ID_OUTPUT, ID_BIAS, ID_SUM };
+enum { ID_INPUT = 1, ID_WEIGHT, ID_OUTPUT, ID_BIAS, ID_SUM };
 
 /* Builds the operation graph. If the library does not support it, its status says so. */
 descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_problem *p);

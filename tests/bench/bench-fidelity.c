@@ -37,7 +37,7 @@ static const struct program program = {
 };
 
 struct tally {
-    int pictures, shape, color, both;
+    int images, shape, color, both;
 };
 
 #define MAX_ROWS 32
@@ -75,7 +75,7 @@ static void judge(struct table *t, const struct image *image, const char *prompt
     fidelity_look(&s, image);
     struct row *row = find_row(t, guidance ? guidance : "-");
     struct tally *tally = shapes_held_out(shape, color) ? &row->held_out : &row->seen;
-    tally->pictures++;
+    tally->images++;
     tally->shape += s.shape == shape;
     tally->color += s.color == color;
     tally->both += s.shape == shape && s.color == color;
@@ -104,7 +104,7 @@ static void judge_stream(struct table *t, FILE *f, const char *name)
         die("cannot read '%s': %s", name, e.text);
 }
 
-static void judge_picture(struct table *t, const char *path)
+static void judge_image_file(struct table *t, const char *path)
 {
     struct image image;
     struct error e;
@@ -141,16 +141,16 @@ static void judge_file(struct table *t, const char *path)
         judge_stream(t, f, path);
     fclose(f);
     if (!netpbm)
-        judge_picture(t, path);
+        judge_image_file(t, path);
 }
 
 static void print_tally(const struct tally *t)
 {
     const int right[] = {t->shape, t->color, t->both};
-    printf("  %8d", t->pictures);
+    printf("  %8d", t->images);
     for (int i = 0; i < 3; i++)
-        if (t->pictures > 0)
-            printf("  %5.1f%%", 100.0 * right[i] / t->pictures);
+        if (t->images > 0)
+            printf("  %5.1f%%", 100.0 * right[i] / t->images);
         else
             printf("  %6s", "-");
 }

@@ -131,7 +131,7 @@ struct subject {
     struct tensor *outputs[2];
     struct replay *replay;
     struct conditionings conditionings;
-    int64_t pictures; /* produced by sampling */
+    int64_t images; /* produced by sampling */
 };
 
 static const struct named_weights *synthetic_weights(struct subject *s, enum net net, float gain)
@@ -271,10 +271,10 @@ static void subject_release(struct subject *s)
     device_close(s->device);
 }
 
-static int count_picture(void *context, const struct image *image, int conditioning, int64_t index,
-                         struct error *e)
+static int count_image(void *context, const struct image *image, int conditioning, int64_t index,
+                       struct error *e)
 {
-    ((struct subject *)context)->pictures++;
+    ((struct subject *)context)->images++;
     return 0;
 }
 
@@ -292,9 +292,9 @@ static void sample(struct subject *s)
                                .width = 256,
                                .autoencoder_scale = 8};
     struct error e;
-    if (sample_run(&s->tape, &o, s->unet, s->kl, &s->conditionings, count_picture, s, &e) != 0)
+    if (sample_run(&s->tape, &o, s->unet, s->kl, &s->conditionings, count_image, s, &e) != 0)
         die("%s", e.text);
-    CHECK(s->pictures % s->n == 0 && s->pictures > 0);
+    CHECK(s->images % s->n == 0 && s->images > 0);
 }
 
 static void check_finite(const struct subject *s, const struct tensor *y)

@@ -208,7 +208,7 @@ void check_broken_kernels(const struct check *c)
     EXPECT_CAUGHT(c, conv2d, conv2d_wrong_half, conv, "relative error", NULL);
     EXPECT_CAUGHT(c, add, add_unwritten, sum, "is nan", NULL);
     EXPECT_CAUGHT(c, add, add_writes_past, sum, "past the end of y", outside);
-    EXPECT_CAUGHT(c, add, add_writes_before, sum, "before the begin of y", outside);
+    EXPECT_CAUGHT(c, add, add_writes_before, sum, "before the start of y", outside);
     EXPECT_CAUGHT(c, add, add_reads_past, sum, "is nan", outside);
     EXPECT_CAUGHT(c, add, add_in_place, sum, "changed its input a", NULL);
     EXPECT_CAUGHT(c, group_norm, group_norm_nan,

@@ -171,7 +171,8 @@ static void adamw_averages_before(struct device *d, const struct adamw_args *a)
         b_.backend.op = kernel;                                                                    \
         b_.check.device[REF] = b_.device;                                                          \
         b_.check.ref_tape = &b_.tape;                                                              \
-        expect_caught(&b_, &test_##op, #kernel " as ref", parameters, "differences say", NULL);    \
+        expect_caught(&b_, &test_##op, #kernel " as ref", parameters, "finite differences give",   \
+                      NULL);                                                                       \
         broken_check_release(&b_);                                                                 \
     } while (0)
 

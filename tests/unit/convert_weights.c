@@ -11,7 +11,7 @@
 #include "tests/support/emulated.h"
 #include "tests/support/tap.h"
 
-/* Working weights are checked bit by bit: they are the same numbers, rounded once. */
+/* Working weights are compared bit by bit: the same numbers, rounded once. */
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
@@ -25,7 +25,7 @@ static size_t bytes_of(const struct tensor *t)
     return (size_t)tensor_count(t) * dtype_size(t->dtype);
 }
 
-/* Element i of a tensor in checkpoint order, as it lies in t. */
+/* The position in t of element i in checkpoint order. */
 static size_t place(const struct tensor *t, size_t i)
 {
     if (!t->channels_last)
@@ -106,7 +106,7 @@ static const int64_t shapes[][4] = {
 };
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
 
-/* All shapes at once, by each pair of types and orders. */
+/* All shapes at once, for each pair of types and orders. */
 static void each_form(struct device *d, enum dtype a, enum dtype b)
 {
     static const bool orders[][2] = {{false, false}, {false, true}, {true, false}, {true, true}};
@@ -129,7 +129,7 @@ static void each_form(struct device *d, enum dtype a, enum dtype b)
     }
 }
 
-/* Weights that begin anywhere in a parameters, more than one launch takes, of all forms mixed. */
+/* Weights at arbitrary offsets in one array, of all forms, more than fit in one launch. */
 static void many(struct device *d)
 {
     enum { COUNT = 450, FLOATS = 2000000 };
@@ -180,7 +180,7 @@ static void extremes(struct device *d)
         right &= !memcmp(expected, got, sizeof got);
         pair_free(&p);
     }
-    tap_ok(right, "largest, smallest, halfway");
+    tap_ok(right, "largest, smallest and halfway values");
 }
 
 int main(int argc, char **argv)
@@ -196,7 +196,7 @@ int main(int argc, char **argv)
             each_form(d, types[i], types[j]);
     many(d);
     extremes(d);
-    tap_ok(device_memory(d).in_use == 0, "nothing is left");
+    tap_ok(device_memory(d).in_use == 0, "all memory is released");
     device_close(d);
     return tap_done();
 }

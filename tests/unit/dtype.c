@@ -47,7 +47,8 @@ static void test_half_to_float(void)
     tap_ok(wrong == 0, "all 65536 halves convert exactly and back");
 }
 
-/* Around every midpoint of neighbouring halves: below it down, above it up, on it to the even. */
+/* Around every midpoint of adjacent halves: rounds down below, up above, to even at the midpoint.
+ */
 static void test_half_rounding(void)
 {
     int wrong = 0;
@@ -92,7 +93,7 @@ static void test_bfloat(void)
            "NaNs with only low bits do not become infinity");
 }
 
-/* The bulk conversions against the single ones, from an odd address and for every short length. */
+/* Compares bulk conversions with single ones, from an odd address and for every short length. */
 static void test_bulk(void)
 {
     enum { N = 67 };
@@ -120,8 +121,7 @@ static void test_bulk(void)
             }
         }
     }
-    tap_ok(wrong == 0,
-           "bulk conversions agree with single ones, unaligned, and keep to their ends");
+    tap_ok(wrong == 0, "bulk conversions agree with single ones, unaligned, and stay in bounds");
 }
 
 static void test_integers(void)
@@ -170,7 +170,7 @@ static void test_names(void)
 static void test_finite(void)
 {
     float x[9] = {0, -0.0f, 1, FLT_MAX, -FLT_MAX, FLT_TRUE_MIN, 3, 4, 5};
-    tap_ok(all_finite(x, 9) && all_finite(x, 0), "the greatest and least numbers are finite");
+    tap_ok(all_finite(x, 9) && all_finite(x, 0), "the largest and smallest numbers are finite");
     x[8] = INFINITY;
     tap_ok(!all_finite(x, 9) && all_finite(x, 8), "infinity is not");
     x[4] = NAN;
