@@ -67,7 +67,7 @@ endif
 endif
 endif
 
-ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. -pthread -fno-math-errno -ffp-contract=off $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(EXTRA_CFLAGS)
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. -pthread -fno-math-errno -ffp-contract=off $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CFLAGS)
 ALL_LIBS = $(PKG_LIBS) -pthread -ldl -lm $(LDFLAGS)
 
 # The CUDA backend is a plugin. It is built twice: by nvcc, and for tests by the C++ compiler, with an
@@ -101,11 +101,11 @@ endif
 endif
 NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Xfatbin -compress-all -ccbin $(CXX) -I. $(if $(CUDNN_HEADER),-isystem $(patsubst %/,%,$(dir $(CUDNN_HEADER)))) \
     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90] \
-    -Xcompiler -fPIC,-Wall,-Wno-unused-function $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(EXTRA_NVCC_FLAGS)
+    -Xcompiler -fPIC,-Wall,-Wno-unused-function $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(PLUGIN_DEFINES) $(EXTRA_NVCC_FLAGS)
 NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthread \
     $(foreach d,$(patsubst %/,%,$(sort $(dir $(CUDNN_LIBRARY)) $(CUDA_HOME)/lib64/)),-Xlinker -rpath=$d)
-ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -fPIC -pthread -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow=local \
-    -Wpointer-arith -Wno-unused-parameter -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized $(if $(filter 1,$(WERROR)),-Werror) $(CFLAGS) -O3 $(SANITIZE_FLAGS) $(EXTRA_CXXFLAGS)
+ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -Itests/cuda-host/include -fPIC -pthread -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow=local \
+    -Wpointer-arith -Wno-unused-parameter -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized $(if $(filter 1,$(WERROR)),-Werror) $(CFLAGS) -O3 $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CXXFLAGS)
 
 # Tests of the backend that need no GPU; the second one needs cuDNN.
 CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cuda/convolution_plans)
@@ -147,6 +147,11 @@ $(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host: FORCE
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
 # The fast kernels contract to FMA; everything else rounds after every operation, as written.
 $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
+# The program and the plugin refuse each other unless both were built from the same interface.
+INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward ops tensor training weight) common/base/dtype.h common/base/error.h
+SIGNED := $(addprefix $(BUILD)/,kernels/plugin.o kernels/cuda/backend.o tests/cuda-host/kernels/cuda/backend.o tests/unit/plugin.o)
+$(SIGNED): $(INTERFACE)
+$(SIGNED): private PLUGIN_DEFINES = -DPLUGIN_BUILD_ID=$(firstword $(shell cat $(INTERFACE) | cksum))
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo compile $<)

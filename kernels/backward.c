@@ -3,11 +3,12 @@
 #include "common/base/message.h"
 #include "kernels/record.h"
 
-/* From a record and the gradient by its output to the gradients by its inputs. Those by parameters
- * are added in place by the backend; those by activations are new tensors, added to their slot. */
+/* Each function computes the gradients of an op's inputs from its record and the gradient of its
+ * output. The backend adds gradients of parameters in place; gradients of activations are new
+ * tensors, which are added to their slot. */
 
-/* Whether what the gradient holds is to be forgotten now. */
-static bool begins_anew(const struct tape *t, struct gradient *slot)
+/* Whether this gradient must be overwritten now. */
+static bool must_overwrite(const struct tape *t, struct gradient *slot)
 {
     if (!slot || !slot->parameter || !t->fresh || slot->pass == t->pass)
         return false;
@@ -15,26 +16,26 @@ static bool begins_anew(const struct tape *t, struct gradient *slot)
     return true;
 }
 
-/* To be added to, or NULL. */
+/* The tensor to add to, or NULL. */
 static struct tensor *parameter_gradient(struct tape *t, struct gradient *slot)
 {
     if (!slot || !slot->parameter)
         return NULL;
-    if (begins_anew(t, slot)) {
+    if (must_overwrite(t, slot)) {
         struct fill_args zero = {tensor_count(slot->value), slot->value->data, 0};
         t->device->backend->fill(t->device, &zero);
     }
     return slot->value;
 }
 
-/* To be added to, or written where *fresh, or NULL. */
+/* The tensor to add to, or to overwrite if *fresh, or NULL. */
 static struct tensor *weight_gradient(struct tape *t, struct gradient *slot, bool *fresh)
 {
-    *fresh = begins_anew(t, slot);
+    *fresh = must_overwrite(t, slot);
     return slot && slot->parameter ? slot->value : NULL;
 }
 
-/* A new tensor for an activation's gradient, or NULL where none is wanted. */
+/* A new tensor for an activation's gradient, or NULL if it is not needed. */
 static struct tensor *wanted(struct tape *t, const struct gradient *slot, enum dtype dtype,
                              int ndim, const int64_t *shape)
 {
@@ -79,8 +80,8 @@ void backward_linear(struct tape *t, struct record *r, struct tensor *dy)
     give(t, r->inputs[0], dx);
 }
 
-/* Where the gradient by some columns of a modulation goes: they belong to one group norm each, so
- * that all of them are written into one tensor. */
+/* The tensor for the gradient of some columns of a modulation. Each column belongs to one group
+ * norm, so all of them write into the same tensor. */
 static struct tensor *columns_gradient(struct tape *t, struct gradient *slot,
                                        const struct tensor *m, int64_t columns)
 {
@@ -226,11 +227,6 @@ void backward_embedding(struct tape *t, struct record *r, struct tensor *dy)
 {
     r->forward.embedding.y = dy;
     RUN(t, embedding, r->forward.embedding, dy, parameter_gradient(t, r->inputs[0]));
-}
-
-void backward_fourier_features(struct tape *t, struct record *r, struct tensor *dy)
-{
-    CHECK(!"gradients through fourier_features"); /* its weight is fixed, time is no variable */
 }
 
 void backward_l2_normalize(struct tape *t, struct record *r, struct tensor *dy)

@@ -3,33 +3,34 @@
 
 #include "kernels/ops.h"
 
-/* The backward direction of ops.h. dy is the gradient of some scalar by the op's output; each
- * function computes the gradients by its inputs. `forward` holds the tensors of the forward call.
- *   dx, dq, da ...   gradients by activations: every element is written
- *   dweight, dbias, dgamma, dtable ...   gradients by parameters: ADDED to what is there, so that
- *                    micro-batches accumulate
- * A NULL gradient is not wanted. Gradients have the shape of what they are the gradient of; those
- * by activations have its type too, those by parameters are F32 and in checkpoint order, as the
- * parameters are (a model is trained on its F32 weights). Sums over pixels and images are
- * taken in an order that does not depend on the number of threads. */
+/* The backward pass of the ops in ops.h. dy is the gradient of a scalar with respect to the op's
+ * output; each function computes the gradients with respect to the inputs. `forward` holds the
+ * arguments of the forward call.
+ *   dx, dq, da ...   gradients of activations: every element is written
+ *   dweight, dbias, dgamma, dtable ...   gradients of parameters: ADDED to the present values, so
+ *                    that micro-batches accumulate
+ * A gradient that is NULL is not computed. A gradient has the shape of its tensor. Gradients of
+ * activations have the activations' type; gradients of parameters are F32, in checkpoint order,
+ * like the F32 weights being trained. The order of sums over pixels and images does not depend on
+ * the number of threads. */
 
 struct conv2d_backward_args {
     struct conv2d_args forward;
     const struct tensor *dy;
     struct tensor *dx, *dweight, *dbias;
-    bool fresh; /* dweight is written, whatever it holds */
+    bool fresh; /* dweight is overwritten */
 };
 
-/* forward.act is NONE or RELU (whose sign y tells). */
+/* forward.act is NONE or RELU; RELU reads y for the sign. */
 struct linear_backward_args {
     struct linear_args forward;
     const struct tensor *dy;
     struct tensor *dx, *dweight, *dbias;
-    bool fresh; /* dweight is written, whatever it holds */
+    bool fresh; /* dweight is overwritten */
 };
 
-/* forward.act is any; x is read again, y tells the sign for RELU. dmodulation has
- * modulation's shape; columns modulation_begin .. + 2C are written, the others left. */
+/* forward.act may be any activation; x is read again, and y for the sign of RELU. dmodulation has
+ * modulation's shape; columns modulation_begin .. + 2C are written, the others left unchanged. */
 struct group_norm_backward_args {
     struct group_norm_args forward;
     const struct tensor *dy;
@@ -42,8 +43,8 @@ struct layer_norm_backward_args {
     struct tensor *dx, *dgamma, *dbeta;
 };
 
-/* dq, dk, dv: as far apart as q, k, v (forward.ld_q ...), all wanted or none. Scores are computed
- * again. Nothing flows into q and k of uniform rows. */
+/* dq, dk and dv have the row strides of q, k and v (forward.ld_q ...); all three are given or none.
+ * Scores are recomputed. No gradient flows to q and k of uniform rows. */
 struct attention_backward_args {
     struct attention_args forward;
     const struct tensor *dy;
@@ -56,7 +57,7 @@ struct activation_backward_args {
     struct tensor *dx;
 };
 
-/* Only by the rows; dx is dy. */
+/* The gradient of the rows only; dx is dy. */
 struct add_rows_backward_args {
     const struct tensor *dy;
     struct tensor *drows;
@@ -67,7 +68,7 @@ struct concat_backward_args {
     struct tensor *da, *db;
 };
 
-/* Nothing flows into the features. */
+/* No gradient flows to the features. */
 struct append_planes_backward_args {
     const struct tensor *dy;
     struct tensor *dx;
@@ -78,7 +79,7 @@ struct prepend_row_backward_args {
     struct tensor *dx, *drow;
 };
 
-/* Zeros in the rows that were not taken. */
+/* Zero in the rows that were not taken. */
 struct take_row_backward_args {
     const struct tensor *dy;
     struct tensor *dx;
@@ -119,7 +120,7 @@ struct upsample_bilinear2x_backward_args {
     struct tensor *dx;
 };
 
-/* By b alone; dy: F32 [n]. */
+/* The gradient of b only; dy: F32 [n]. */
 struct feature_distance_backward_args {
     struct feature_distance_args forward;
     const struct tensor *dy;

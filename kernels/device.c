@@ -12,7 +12,7 @@ void *device_allocate(struct device *d, size_t bytes, size_t *granted)
 {
     void *data = pool_take(d->pool, bytes, granted);
     if (!data)
-        die("out of memory: %zu MB more wanted, %zu MB in use%s%s", bytes >> 20,
+        die("out of memory: cannot allocate %zu MB, %zu MB in use%s%s", bytes >> 20,
             device_memory(d).in_use >> 20, d->advice ? ": try " : "", d->advice ? d->advice : "");
     return data;
 }
@@ -85,7 +85,7 @@ static int open_cuda(struct device **out, int index, struct error *e)
 {
     const struct backend *backend;
     plugin_open *open;
-    if (plugin_backend(&backend, &open, e))
+    if (plugin_backend(&backend, &open, e) != 0)
         return -1;
     struct device *d = device_new(backend, false);
     const char *problem = open(d, index);

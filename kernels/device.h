@@ -10,22 +10,21 @@
 #include "kernels/training.h"
 #include "kernels/weight.h"
 
-/* A table of functions, one per op, filled with ref/ and overwritten where a backend does better.
- */
+/* A table with a function per op, filled from ref/ and overwritten by a backend's own versions. */
 struct backend {
     const char *name;
-    void *(*allocate)(struct device *d, size_t bytes); /* NULL when there is no memory left */
+    void *(*allocate)(struct device *d, size_t bytes); /* NULL if out of memory */
     void (*deallocate)(struct device *d, void *p);
-    /* May return before the data are there, not before host_src may be changed. */
+    /* May return before the data arrive, but host_src may be reused at once. */
     void (*upload)(struct device *d, void *dst, const void *host_src, size_t bytes);
     void (*download)(struct device *d, void *host_dst, const void *src, size_t bytes);
-    /* The rest may be NULL, where a backend is synchronous and computes with weights as they lie.
-     */
+    /* The following may be NULL if the backend is synchronous and reads weights as stored. */
     void (*close)(struct device *d);
-    void (*synchronize)(struct device *d); /* waits for all that was begun */
-    void (*memory)(struct device *d, size_t *unused, size_t *total); /* bytes of the whole device */
+    void (*synchronize)(struct device *d); /* waits for all pending work */
+    void (*memory)(struct device *d, size_t *unused, size_t *total); /* bytes, of the device */
     void (*convert_weights)(struct device *d, const struct convert_weights_args *a);
-    /* From begin to end ops and fills are not run but recorded; NULL when that is not possible. */
+    /* Between begin and end, ops and fills are recorded, not run. NULL: recording is not supported.
+     * record_end returns NULL if the work could not be recorded. */
     void (*record_begin)(struct device *d);
     void *(*record_end)(struct device *d);
     void (*replay)(struct device *d, void *recording);
@@ -38,45 +37,47 @@ struct backend {
     /* clang-format on */
 };
 
-/* A place that runs ops. Its memory comes from a pool (kernels/pool.h), so that a repeated step
- * gets the same addresses. */
+/* Runs ops. Memory comes from a pool (kernels/pool.h), so that a repeated step gets the same
+ * addresses. */
 struct device {
     const struct backend *backend;
     struct pool *pool;
-    struct pool *recorded_pool; /* while recording `pool` is this one (kernels/replay.c); or NULL */
-    enum dtype compute;         /* F32, BF16 or F16: of activations and working weights */
+    struct pool *recorded_pool; /* replaces `pool` while recording (kernels/replay.c); or NULL */
+    enum dtype compute;         /* type of activations and working weights: F32, BF16 or F16 */
     bool tf32;                  /* F32 products may be rounded to TF32 */
     bool host_memory;           /* data pointers may be read by the CPU */
-    const char *advice;         /* what to try when there is too little memory, or NULL */
+    const char *advice;         /* what to try when out of memory, or NULL */
     void *state;                /* the backend's own */
 };
 
-/* spec: "auto", "cpu", "ref" (the plain C truth, for tests), "cuda", "cuda:N". */
+/* spec: "auto", "cpu", "ref" (the reference in plain C, for tests), "cuda" or "cuda:N". "auto" is a
+ * GPU if one can be used, else the CPU. Returns 0, or -1 with e set. */
 int device_open(struct device **d, const char *spec, struct error *e);
-/* precision: "auto" (bf16 where the device is a GPU), "fp32", "bf16", "fp16". Before any tensor is
- * made; -1 where the device cannot. */
+/* precision: "auto" (bf16 on a GPU, else fp32), "fp32", "bf16" or "fp16". Call it before creating
+ * any tensor. Returns 0, or -1 with e set if the device does not support it. */
 int device_set_precision(struct device *d, const char *precision, bool tf32, struct error *e);
 const char *device_precision(const struct device *d); /* "fp32", "bf16", "fp16" */
-/* Bytes that are free on the device, counting the pool's idle blocks; SIZE_MAX where unknown. */
+/* Free bytes on the device, including the pool's idle blocks; SIZE_MAX if unknown. */
 size_t device_memory_left(struct device *d);
 void device_synchronize(struct device *d);
-/* A device that computes nothing and has no memory behind its addresses: what device_memory says
- * after a run is what the other device would need for the same. */
+/* A device that computes nothing and whose addresses have no memory behind them. After a dry run,
+ * device_memory tells how much the other device would need for the same work. */
 struct device *device_open_dry(const struct device *other);
 void device_close(struct device *d);
 
-/* Bytes held by tensors now, the most ever, and bytes in the pool that no tensor uses. */
+/* Bytes used by tensors now, the peak so far, and unused bytes in the pool. */
 struct device_memory {
     size_t in_use, peak, idle;
 };
 struct device_memory device_memory(const struct device *d);
-void device_trim(struct device *d); /* gives idle blocks back to the system */
+void device_trim(struct device *d); /* returns idle blocks to the system */
 
-void *device_allocate(struct device *d, size_t bytes,
-                      size_t *granted); /* dies when out of memory */
+/* Memory from the pool; *granted is the size of the block. Ends the program when out of memory. */
+void *device_allocate(struct device *d, size_t bytes, size_t *granted);
 void device_release(struct device *d, void *p, size_t granted);
 
-/* Backends fill their table here: ref_backend_init all of it, the others only what they have. */
+/* Fill a backend's table: ref_backend_init and dry_backend_init completely, cpu_backend_init only
+ * the ops it replaces. */
 void ref_backend_init(struct backend *b);
 void cpu_backend_init(struct backend *b);
 void dry_backend_init(struct backend *b, bool working_weights);

@@ -2,11 +2,10 @@
 
 #include "kernels/device.h"
 
-/* Nothing is computed, so nothing is ever read: addresses only need to be apart. */
+/* Nothing is computed or read, so addresses only need to be distinct. */
 static void *allocate(struct device *d, size_t bytes)
 {
     static uintptr_t next = 1 << 20;
-    (void)d;
     uintptr_t at = next;
     next += bytes;
     return (void *)at;
@@ -14,38 +13,32 @@ static void *allocate(struct device *d, size_t bytes)
 
 static void deallocate(struct device *d, void *p)
 {
-    (void)d, (void)p;
 }
 
 static void upload(struct device *d, void *dst, const void *host_src, size_t bytes)
 {
-    (void)d, (void)dst, (void)host_src, (void)bytes;
 }
 
 static void download(struct device *d, void *host_dst, const void *src, size_t bytes)
 {
-    (void)d, (void)host_dst, (void)src, (void)bytes;
 }
 
 #define NOTHING(name, args)                                                                        \
     static void dry_##name(struct device *d, const struct args *a)                                 \
     {                                                                                              \
-        (void)d, (void)a;                                                                          \
     }
 #define OP(name)          NOTHING(name, name##_args)
 #define OP_TRAINING(name) NOTHING(name, name##_args)
 #define OP_BACKWARD(name) NOTHING(name##_backward, name##_backward_args)
 #include "kernels/ops.def"
 
-/* Its memory is asked for as on a device that wants copies of weights. */
+/* Present, so that working copies of weights are allocated as on such a device. */
 static void convert_weights(struct device *d, const struct convert_weights_args *a)
 {
-    (void)d, (void)a;
 }
 
 static void memory(struct device *d, size_t *unused, size_t *total)
 {
-    (void)d;
     *unused = *total = SIZE_MAX;
 }
 

@@ -5,21 +5,21 @@
 #include "common/base/message.h"
 #include "kernels/record.h"
 
-/* The public side of every op: shapes are checked once here, so that backends may rely on them, the
- * backend runs, and what the backward direction will read is recorded. */
+/* The public functions of the ops. Each checks shapes, so that backends may rely on them, runs the
+ * backend and records what the backward pass will read. */
 #define RUN(tape, name, ...)                                                                       \
     do {                                                                                           \
         struct name##_args args_ = {__VA_ARGS__};                                                  \
         (tape)->device->backend->name((tape)->device, &args_);                                     \
     } while (0)
 
-/* RECORD(tape, y, name, inputs ...): the new record or NULL. */
+/* RECORD(tape, y, name, inputs ...) returns the new record or NULL. */
 #define RECORD(tape, y, name, ...)                                                                 \
     record_new(tape, y, backward_##name,                                                           \
                (int)(sizeof((struct tensor *[]){__VA_ARGS__}) / sizeof(struct tensor *)),          \
                (struct tensor *[]){__VA_ARGS__})
 
-/* Of the type of x, the activation it is made from. */
+/* An output of x's type. */
 static struct tensor *output(struct tape *t, const struct tensor *x, int ndim, const int64_t *shape)
 {
     return tensor_new(t->device, x->dtype, ndim, shape);
@@ -35,7 +35,7 @@ static bool is_weight(const struct tensor *w)
     return w->dtype == DTYPE_F32 || w->dtype == DTYPE_F16 || w->dtype == DTYPE_BF16;
 }
 
-/* F32 with this many elements, as vectors of parameters are. */
+/* A parameter vector: F32 with this many elements. */
 static bool is_vector(const struct tensor *v, int64_t count)
 {
     return v->dtype == DTYPE_F32 && tensor_count(v) == count;
@@ -88,7 +88,7 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
     for (int i = 0; i < x->ndim; i++)
         shape[i] = x->shape[i];
     shape[x->ndim - 1] = weight->shape[0];
-    /* The backward direction knows no activation but ReLU: others become an op of their own. */
+    /* linear_backward supports only ReLU; other activations become a separate op. */
     enum activation_kind apart = t->recording && act != ACTIVATION_RELU ? act : ACTIVATION_NONE;
     if (apart != ACTIVATION_NONE)
         act = ACTIVATION_NONE;

@@ -5,18 +5,17 @@
 
 #include "kernels/tensor.h"
 
-/* One contract per op. Each has
- *   struct NAME_args     what a backend gets: validated shapes, outputs allocated, never aliasing
- *                        inputs, every output element to be written;
- *   NAME(tape, ...)      what networks call: checks shapes, allocates, runs, and when the tape
- *                        records, remembers the args for the backward direction.
- * Activations are of the device's `compute` type, F32 on the CPU: outputs have the type of the
- * first input, but for to_nhwc, fourier_features and embedding (which make activations: F32 or
- * tokens in, `compute` out) and to_nchw (`compute` in, F32 out). Weights (conv2d, linear, embedding
- * tables) may be F32, F16 or BF16: on the CPU they are used as they lie in the checkpoint,
- * elsewhere see kernels/weight.h. Vectors of parameters (bias, gamma, beta, rows of positions) are
- * F32. Arithmetic is F32 at least. Pictures are [n, h, w, c]. Shapes that do not fit are a bug of
- * the caller: CHECK fails. */
+/* The contract of every op. Each op has
+ *   struct NAME_args     what a backend receives: shapes are validated and outputs allocated; they
+ *                        never alias inputs, and the backend writes every element of them;
+ *   NAME(tape, ...)      what networks call: checks shapes, allocates the output, runs the op and,
+ *                        if the tape records, keeps the arguments for the backward pass.
+ * Activations have the device's `compute` type, F32 on the CPU. An output has the type of the first
+ * input, except for to_nhwc, fourier_features and embedding (F32 or tokens in, `compute` out) and
+ * to_nchw (`compute` in, F32 out). Weights (of conv2d and linear, embedding tables) may be F32, F16
+ * or BF16; the CPU reads them as stored in the checkpoint, for other devices see kernels/weight.h.
+ * Parameter vectors (bias, gamma, beta, position embeddings) are F32. Arithmetic is F32 or wider.
+ * Images are [n, h, w, c]. Mismatched shapes are a bug in the caller and fail a CHECK. */
 
 struct tape; /* kernels/tape.h */
 
@@ -31,8 +30,9 @@ enum activation_kind {
 };
 
 /* y[n,oh,ow,co] = bias[co] + sum over kh, kw, ci of weight[co,ci,kh,kw] * x[n, oy*stride + kh -
- * pad_begin, ox*stride + kw - pad_begin, ci], zeros outside. Cross-correlation, as torch's Conv2d.
- * oh = (h + pad_begin + pad_end - kh) / stride + 1. bias may be NULL. */
+ * pad_begin, ox*stride + kw - pad_begin, ci], where x is zero outside its bounds.
+ * Cross-correlation, as in torch's Conv2d. oh = (h + pad_begin + pad_end - kh) / stride + 1. bias
+ * may be NULL. */
 struct conv2d_args {
     const struct tensor *x, *weight, *bias;
     struct tensor *y;
@@ -42,7 +42,7 @@ struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, s
                       int stride, int pad_begin, int pad_end);
 
 /* y[..., o] = act(bias[o] + sum_k weight[o,k] * x[..., k]) (torch's Linear). weight is [o, k], or
- * [o, k, 1, 1] as 1x1 convolutions store it. bias may be NULL. */
+ * [o, k, 1, 1] as stored for 1x1 convolutions. bias may be NULL. */
 struct linear_args {
     const struct tensor *x, *weight, *bias;
     struct tensor *y;
@@ -51,12 +51,14 @@ struct linear_args {
 struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
                       enum activation_kind act);
 
-/* Per image and group of c/groups neighbouring channels, over those channels and all pixels:
- * z = (x - mean) / sqrt(variance + eps), biased variance; z = z*gamma[c] + beta[c] when given;
- * z = z*(1 + m[n, c]) + m[n, C + c] when modulation is given ([n, any], of x's type), m being its
- * columns modulation_begin .. + 2C, which no other group norm has; y = act(z).
- * gamma and beta come together or are both NULL. Mean and variance are accumulated so that a
- * near-constant input keeps five digits (two passes or a shifted sum, never E[x^2] - E[x]^2). */
+/* Normalizes each group of c/groups adjacent channels of an image over its channels and all pixels:
+ * z = (x - mean) / sqrt(variance + eps), with the biased variance;
+ * z = z*gamma[c] + beta[c] if gamma and beta are given (both or neither);
+ * z = z*(1 + m[n, c]) + m[n, C + c] if modulation is given ([n, any], of x's type), where m is its
+ * columns modulation_begin .. + 2C, which no other group norm may use;
+ * y = act(z).
+ * Mean and variance are accumulated so that a near-constant input keeps five digits (two passes or
+ * a shifted sum, never E[x^2] - E[x]^2). */
 struct group_norm_args {
     const struct tensor *x, *gamma, *beta, *modulation;
     struct tensor *y;
@@ -69,12 +71,13 @@ struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float ep
                           struct tensor *gamma, struct tensor *beta, struct tensor *modulation,
                           int64_t modulation_begin, enum activation_kind act);
 
-/* The same over images, too, each channel by itself (torch's BatchNorm2d in training; there are no
- * running averages): group_norm of the whole batch as one tall picture. */
+/* Normalizes each channel over all pixels of the batch (torch's BatchNorm2d in training mode,
+ * without running averages): group_norm of the whole batch as one tall image. */
 struct tensor *batch_norm(struct tape *t, struct tensor *x, float eps, struct tensor *gamma,
                           struct tensor *beta, enum activation_kind act);
 
-/* Over the last dimension: (x - mean) / sqrt(variance + eps) * gamma + beta. */
+/* y = (x - mean) / sqrt(variance + eps) * gamma + beta, mean and variance over the last dimension.
+ */
 struct layer_norm_args {
     const struct tensor *x, *gamma, *beta;
     struct tensor *y;
@@ -83,11 +86,11 @@ struct layer_norm_args {
 struct tensor *layer_norm(struct tape *t, struct tensor *x, float eps, struct tensor *gamma,
                           struct tensor *beta);
 
-/* Scaled dot-product attention. Head j of q, k, v are columns [j*d, (j+1)*d) of their rows; rows
- * are ld_q, ld_k, ld_v elements apart, images s rows apart; all are of y's type. y[n, i, j*d + e] =
- * sum_m p[i,m] v[m, e], p[i,:] = softmax over m of (q_i . k_m) / sqrt(d). Where uniform (I32 [n,
- * s], may be NULL) is non-zero for row i, p[i,:] = 1/s instead: what CLOOB's text tower does to
- * padding rows. */
+/* Scaled dot-product attention. Head j of q, k and v is columns [j*d, (j+1)*d) of their rows; rows
+ * are ld_q, ld_k and ld_v elements apart, images s rows apart; all have y's type.
+ * y[n, i, j*d + e] = sum_m p[i,m] v[m, e], p[i,:] = softmax over m of (q_i . k_m) / sqrt(d).
+ * If uniform (I32 [n, s], may be NULL) is non-zero for row i, p[i,:] = 1/s instead, as CLOOB's text
+ * tower treats padding rows. */
 struct attention_args {
     const void *q, *k, *v; /* first element of image 0, row 0, head 0; on the device */
     int64_t ld_q, ld_k, ld_v;
@@ -98,10 +101,10 @@ struct attention_args {
 /* q, k, v: [n, s, heads*d] each. */
 struct tensor *attention(struct tape *t, struct tensor *q, struct tensor *k, struct tensor *v,
                          int heads, struct tensor *uniform);
-/* qkv: [n, h, w, 3*c] or [n, s, 3*c], all q heads, then k, then v; returns [.., c]. */
+/* qkv: [n, h, w, 3*c] or [n, s, 3*c], all q heads, then k, then v. Returns [.., c]. */
 struct tensor *attention_qkv(struct tape *t, struct tensor *qkv, int heads);
 
-/* The same elements under another shape: a view that gradients flow through. */
+/* A view of x with another shape; gradients flow through it. */
 struct tensor *reshape(struct tape *t, struct tensor *x, int ndim, const int64_t *shape);
 
 struct activation_args {
@@ -111,14 +114,14 @@ struct activation_args {
 };
 struct tensor *activation(struct tape *t, struct tensor *x, enum activation_kind kind);
 
-/* y = x in another type, rounded to nearest even; cast() returns x itself where it has that type.
- */
+/* y = x converted to another type, rounded to nearest even. cast() returns another reference to x
+ * if x already has that type. */
 struct cast_args {
     const struct tensor *x;
     struct tensor *y;
 };
 struct tensor *cast(struct tape *t, struct tensor *x, enum dtype dtype);
-/* From F32 to what the device computes in. */
+/* To the device's `compute` type. */
 struct tensor *cast_to_compute(struct tape *t, struct tensor *x);
 
 /* y = a + b, same shape. */
@@ -128,14 +131,14 @@ struct add_args {
 };
 struct tensor *add(struct tape *t, struct tensor *a, struct tensor *b);
 
-/* y[n, s, d] = x[n, s, d] + rows[s, d] (learned positions). */
+/* y[n, s, d] = x[n, s, d] + rows[s, d] (learned position embeddings). */
 struct add_rows_args {
     const struct tensor *x, *rows;
     struct tensor *y;
 };
 struct tensor *add_rows(struct tape *t, struct tensor *x, struct tensor *rows);
 
-/* Along the last dimension: y = [a, b]. */
+/* y = [a, b], concatenated along the last dimension. */
 struct concat_args {
     const struct tensor *a, *b;
     struct tensor *y;
@@ -149,7 +152,7 @@ struct append_planes_args {
 };
 struct tensor *append_planes(struct tape *t, struct tensor *x, struct tensor *features);
 
-/* y[n, s + 1, d]: row[d] first (the class token), then x[n, s, d]. */
+/* y[n, s + 1, d] = row[d] (the class token), then x[n, s, d]. */
 struct prepend_row_args {
     const struct tensor *x, *row;
     struct tensor *y;
@@ -164,21 +167,23 @@ struct take_row_args {
 };
 struct tensor *take_row(struct tape *t, struct tensor *x, int64_t index);
 
-/* y[n, s, d] = table[tokens[n, s], :]. tokens: I32, each in [0, rows of table) (checked). */
+/* y[n, s, d] = table[tokens[n, s], :]. tokens: I32, each checked to be in
+ * [0, rows of table). */
 struct embedding_args {
     const struct tensor *tokens, *table;
     struct tensor *y;
 };
 struct tensor *embedding(struct tape *t, struct tensor *tokens, struct tensor *table);
 
-/* y[n, 2m] = [cos(2 pi x[n] w[j]) for j < m, then sin(...)]; x: [n], weight: [m, 1]. */
+/* y[n, 2m] = [cos(2 pi x[n] w[j]) for j < m, then sin(...)]; x: [n], weight: [m, 1]. No gradient
+ * flows through it: the weight is fixed. */
 struct fourier_features_args {
     const struct tensor *x, *weight;
     struct tensor *y;
 };
 struct tensor *fourier_features(struct tape *t, struct tensor *x, struct tensor *weight);
 
-/* Rows of the last dimension: y = x * scale / max(|x|, eps): a zero row stays zero. */
+/* y = x * scale / max(|x|, eps) for each row of the last dimension; a zero row stays zero. */
 struct l2_normalize_args {
     const struct tensor *x;
     struct tensor *y;
@@ -186,15 +191,16 @@ struct l2_normalize_args {
 };
 struct tensor *l2_normalize(struct tape *t, struct tensor *x, float eps, float scale);
 
-/* Means of 2x2 blocks; h and w are even. */
+/* The mean of each 2x2 block; h and w are even. */
 struct avg_pool2x2_args {
     const struct tensor *x;
     struct tensor *y;
 };
 struct tensor *avg_pool2x2(struct tape *t, struct tensor *x);
 
-/* Greatest of 2x2 blocks, of equal ones the first (by rows), which alone the gradient flows to; NaN
- * counts as the greatest. Of an odd side the last row or column is left out, as torch does it. */
+/* The maximum of each 2x2 block. The gradient flows to the maximum only, to the first in row order
+ * among equal elements; NaN counts as the maximum. The last row or column of an odd side is
+ * dropped, as in torch. */
 struct max_pool2x2_args {
     const struct tensor *x;
     struct tensor *y;
@@ -207,7 +213,7 @@ struct upsample_nearest2x_args {
 };
 struct tensor *upsample_nearest2x(struct tape *t, struct tensor *x);
 
-/* align_corners = false: weights 1/4 and 3/4, edges clamped. */
+/* align_corners = false: weights of 1/4 and 3/4, clamped at the edges. */
 struct upsample_bilinear2x_args {
     const struct tensor *x;
     struct tensor *y;
@@ -215,9 +221,9 @@ struct upsample_bilinear2x_args {
 struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x);
 
 /* y[n] (F32 [n]) = mean over pixels of sum over c of weight[c] * (a_c / (|a| + eps) - b_c / (|b| +
- * eps))^2, |.| being the length of a pixel's channels: how far two pictures' features are apart, a
- * layer's share of LPIPS (Zhang et al., arXiv 1801.03924). Nothing flows into a and weight; where
- * |b| is zero nothing flows into b. */
+ * eps))^2, where |.| is the norm over a pixel's channels: the distance between two images' features
+ * in one layer of LPIPS (Zhang et al., arXiv 1801.03924). No gradient flows to a and weight, and
+ * none to b where |b| is zero. */
 struct feature_distance_args {
     const struct tensor *a, *b, *weight;
     struct tensor *y;
@@ -226,9 +232,9 @@ struct feature_distance_args {
 struct tensor *feature_distance(struct tape *t, struct tensor *a, struct tensor *b,
                                 struct tensor *weight, float eps);
 
-/* Between the outside world's [n, c, h, w] and pictures' [n, h, w, c]; y = x * scale + shift[c]
- * where given: scale and shift are host arrays of c floats, c <= 4, or NULL (pixel normalisation).
- */
+/* Between [n, c, h, w], the layout of inputs and outputs, and the networks' [n, h, w, c].
+ * y = x * scale[c] + shift[c] if given (pixel normalization): scale and shift are host arrays of
+ * c <= 4 floats, or both NULL. */
 struct to_nhwc_args {
     const struct tensor *x;
     struct tensor *y;
@@ -241,7 +247,8 @@ struct to_nchw_args {
 };
 struct tensor *to_nchw(struct tape *t, struct tensor *x);
 
-/* y = sum_i coefficients[i] * x[i], up to 8 F32 tensors of one shape; summed in the given order. */
+/* y = sum_i coefficients[i] * x[i], at most 8 F32 tensors of one shape, summed in the given order.
+ */
 #define LINEAR_COMBINATION_MAX 8
 struct linear_combination_args {
     int count;
@@ -252,7 +259,7 @@ struct linear_combination_args {
 struct tensor *linear_combination(struct tape *t, int count, struct tensor *const *x,
                                   const float *coefficients);
 
-/* Declares ref's function of every op, for backends that take some of them over. */
+/* The reference implementation of every op; backends use it for the ops they do not replace. */
 #define OP(name) void ref_##name(struct device *d, const struct name##_args *a);
 #include "kernels/ops.def"
 

@@ -9,9 +9,9 @@
 #include "common/base/message.h"
 
 #define PLUGIN_NAME "libccld-cuda.so"
-#define INSTALLED   "../lib/ccld" /* seen from the programs, wherever they are put */
+#define INSTALLED   "../lib/ccld" /* relative to the program */
 
-/* NULL: nowhere. */
+/* The plugin's path, or NULL. */
 static char *find_plugin(void)
 {
     const char *named = getenv("CCLD_CUDA_PLUGIN");
@@ -20,7 +20,7 @@ static char *find_plugin(void)
     return find_beside_program(PLUGIN_NAME, INSTALLED);
 }
 
-/* $XDG_CACHE_HOME/ccld, else ~/.cache/ccld; NULL where that cannot be made. */
+/* $XDG_CACHE_HOME/ccld, else ~/.cache/ccld; NULL if it cannot be created. */
 static char *cache_folder(void)
 {
     const char *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -30,7 +30,7 @@ static char *cache_folder(void)
         folder = path_join(base, "ccld");
     else if (home && *home)
         folder = path_join(home, ".cache/ccld");
-    if (folder && make_directories(folder, &e)) {
+    if (folder && make_directories(folder, &e) != 0) {
         free(folder);
         folder = NULL;
     }
@@ -51,9 +51,9 @@ static int load(struct backend *b, plugin_open **open, struct error *e)
     *open = (plugin_open *)dlsym(library, "ccld_cuda_open");
     if (!entry || !*open)
         return error_set(e, "cannot load the CUDA backend: it is of another version");
-    static struct plugin_host host; /* the plugin keeps it */
+    static struct plugin_host host; /* the plugin keeps a pointer to it */
     host = (struct plugin_host){
-        .contract = plugin_contract,
+        .contract = plugin_contract(PLUGIN_BUILD_ID, plugin_ops, PLUGIN_OP_COUNT),
         .die = die,
         .warn = warn,
         .note = note,
@@ -64,7 +64,7 @@ static int load(struct backend *b, plugin_open **open, struct error *e)
     const char *problem = entry(&host, b);
     if (problem)
         return error_set(e, "cannot use the CUDA backend: %s", problem);
-    return 0; /* stays loaded as long as the program runs */
+    return 0; /* stays loaded until the program ends */
 }
 
 int plugin_backend(const struct backend **out, plugin_open **open, struct error *e)

@@ -15,21 +15,21 @@
 
 #define GRAIN        ((size_t)256)
 #define REGION_LEAST ((size_t)16 << 20)
-/* Idle regions go back before the total exceeds what was ever in use by more than this. */
+/* Idle regions are returned before the total exceeds peak use by more than this. */
 #define IDLE_SLACK ((size_t)256 << 20)
 
 struct block {
     char *data;
     size_t bytes;
     bool idle;
-    struct block *before, *after; /* neighbours in the same region */
-    struct block *next;           /* in its slot of the table of blocks in use */
+    struct block *before, *after; /* neighbors in the same region */
+    struct block *next;           /* in its slot of the table of used blocks */
 };
 
 struct pool {
     struct device *device;
-    bool keeps;          /* idle regions stay */
-    bool poisons;        /* tells the address sanitizer what is idle: memory of the host */
+    bool keeps;          /* idle regions are not returned */
+    bool poisons;        /* marks idle host memory for the address sanitizer */
     struct block **idle; /* by size, then address */
     size_t idle_count, idle_capacity;
     struct block **slots; /* blocks in use, by address */
@@ -89,7 +89,7 @@ static bool is_before(const struct block *b, size_t bytes, const char *data)
     return b->bytes != bytes ? b->bytes < bytes : (uintptr_t)b->data < (uintptr_t)data;
 }
 
-/* The first idle block that is not before one of these bytes at this address. */
+/* The position of the first idle block not before one of this size and address. */
 static size_t idle_position(const struct pool *p, size_t bytes, const char *data)
 {
     size_t low = 0, high = p->idle_count;
@@ -127,7 +127,7 @@ static void idle_remove(struct pool *p, struct block *b)
     b->idle = false;
 }
 
-/* Cuts b, which is not idle, down to `bytes`; the rest becomes idle. */
+/* Shrinks b, which is not idle, to `bytes`; the rest becomes an idle block. */
 static void split(struct pool *p, struct block *b, size_t bytes)
 {
     if (b->bytes == bytes)
@@ -142,7 +142,7 @@ static void split(struct pool *p, struct block *b, size_t bytes)
     idle_add(p, rest);
 }
 
-/* b takes in the block behind it. */
+/* Merges b with the block after it. */
 static void join(struct block *b)
 {
     struct block *gone = b->after;

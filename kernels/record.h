@@ -3,16 +3,16 @@
 
 #include "kernels/tape.h"
 
-/* What a tape holds of one op call; ops.c writes it, backward.c replays it. */
+/* A tape's record of one op call, written by ops.c and replayed by backward.c. */
 
 #define RECORD_KEEPS  6
 #define RECORD_INPUTS LINEAR_COMBINATION_MAX
 
 struct record {
-    /* Computes the gradients by the inputs from dy, the gradient by the output. */
+    /* Computes the inputs' gradients from dy, the output's. */
     void (*backward)(struct tape *t, struct record *r, struct tensor *dy);
-    struct gradient *output, *inputs[RECORD_INPUTS]; /* NULL: not wanted */
-    struct tensor *keep[RECORD_KEEPS];               /* held because `forward` points at them */
+    struct gradient *output, *inputs[RECORD_INPUTS]; /* NULL: not computed */
+    struct tensor *keep[RECORD_KEEPS];               /* held because `forward` points to them */
     enum dtype dtype;                                /* of the first input */
     int ndim;                                        /* of the first input */
     int64_t shape[TENSOR_MAX_DIMS], last[2];         /* last: last dimensions of concat's inputs */
@@ -36,12 +36,12 @@ struct record {
     float scale[4]; /* to_nhwc's, copied */
 };
 
-/* A new record for y, or NULL when the tape does not record or no input wants a gradient. inputs:
- * tensors or NULL; the first gives ndim and shape. y is then asked for its gradient. */
+/* Returns a new record for y and requests y's gradient, or NULL if the tape does not record or no
+ * input needs a gradient. inputs: tensors or NULL; the first one gives ndim and shape. */
 struct record *record_new(struct tape *t, struct tensor *y,
                           void (*backward)(struct tape *, struct record *, struct tensor *),
                           int input_count, struct tensor *const *inputs);
-/* Holds a tensor's data until the record is dropped; NULL is fine. */
+/* Holds a tensor's data until the record is dropped; x may be NULL. */
 void record_keep(struct record *r, struct tensor *x);
 
 #define OP(name) void backward_##name(struct tape *t, struct record *r, struct tensor *dy);
@@ -49,7 +49,7 @@ void record_keep(struct record *r, struct tensor *x);
 void backward_reshape(struct tape *t, struct record *r, struct tensor *dy);
 void backward_attention_qkv(struct tape *t, struct record *r, struct tensor *dy);
 
-/* Adds g to what has flowed into slot; takes over the reference to g. */
+/* Adds g to slot's gradient; takes over the reference to g. */
 void gradient_add(struct tape *t, struct gradient *slot, struct tensor *g);
 
 #endif

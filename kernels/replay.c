@@ -10,8 +10,8 @@ struct replay {
     replay_function *function;
     void *context;
     int64_t runs;
-    void *recording; /* of the backend, NULL: none */
-    bool plain;      /* cannot be recorded */
+    void *recording; /* the backend's, or NULL */
+    bool plain;      /* not recordable: runs plainly */
 };
 
 struct replay *replay_new(struct tape *t, replay_function *f, void *context)
@@ -22,14 +22,14 @@ struct replay *replay_new(struct tape *t, replay_function *f, void *context)
     return r;
 }
 
-/* Temporaries of recorded work keep their addresses after they are released here, so they are taken
- * from a pool that nothing else uses. Recordings run one after another and leave nothing in it: all
- * of a device share one. */
+/* Recorded work uses its temporaries' addresses even after they are released, so they come from a
+ * pool that nothing else uses. Recordings run one after another and leave nothing allocated in it,
+ * so that all recordings of a device share one. */
 static void record(struct replay *r)
 {
     struct device *d = r->tape->device;
     struct pool *usual = d->pool;
-    device_trim(d); /* what the plain run took is needed again over there */
+    device_trim(d); /* the recording's pool needs this memory */
     if (!d->recorded_pool) {
         d->recorded_pool = pool_new(d);
         pool_keep(d->recorded_pool);
@@ -46,7 +46,7 @@ static void record(struct replay *r)
 void replay_run(struct replay *r)
 {
     struct device *d = r->tape->device;
-    if (d->recorded_pool && d->pool == d->recorded_pool) { /* becomes a part of what is recorded */
+    if (d->recorded_pool && d->pool == d->recorded_pool) { /* nested: part of the outer recording */
         r->function(r->tape, r->context);
         return;
     }

@@ -107,7 +107,7 @@ void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy)
     t->fresh = false;
 }
 
-/* The same data with a gradient of its own, so that an inner tape stops here. */
+/* A view with its own gradient, at which an inner tape's backward pass stops. */
 static struct tensor *detached(struct tensor *x, const struct gradient *wanted)
 {
     if (!x)
@@ -142,7 +142,7 @@ static void backward_recompute(struct tape *t, struct record *r, struct tensor *
 struct tensor *tape_recompute(struct tape *t, tape_function *f, const void *context,
                               struct tensor *x, struct tensor *extra)
 {
-    /* Where nothing flows to the inputs, the parameters inside still need their records. */
+    /* If no gradient flows to the inputs, the parameters inside still need their records. */
     if (!t->recording || !(x->gradient || (extra && extra->gradient)))
         return f(t, context, x, extra);
     t->recording = false;

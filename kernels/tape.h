@@ -3,15 +3,15 @@
 
 #include "kernels/device.h"
 
-/* Where ops run and what is remembered of them. Networks get a tape and pass it on; they never ask
- * which device is behind it. An op call runs now. While the tape records, ops through which a
- * wanted gradient flows leave a record: what their backward direction reads is held, everything
- * else goes back to the pool with its last reference, recording or not. */
+/* Runs ops on a device and records them for the backward pass. Networks receive a tape and pass it
+ * on; they never ask which device is behind it. An op runs when called. While the tape records, an
+ * op that a requested gradient flows through leaves a record, which holds the tensors that its
+ * backward pass reads. All other tensors return to the pool with their last reference. */
 struct tape {
     struct device *device;
     bool recording;
-    bool fresh;   /* gradients by parameters begin anew: the first to reach one writes, not adds */
-    int64_t pass; /* number of the backward pass that they begin anew with */
+    bool fresh;   /* the first gradient of each parameter overwrites, later ones add */
+    int64_t pass; /* number of the backward pass for which `fresh` was set */
     struct record *records;
     int count, capacity;
 };
@@ -19,15 +19,17 @@ struct tape {
 void tape_init(struct tape *t, struct device *d);
 void tape_release(struct tape *t); /* drops all records */
 
-/* The next tape_backward forgets what parameters' gradients hold, which saves setting them to zero;
- * those of parameters that it does not reach stay as they are. */
+/* The next tape_backward overwrites parameters' gradients, which saves setting them to zero.
+ * Gradients of parameters that it does not reach keep their values. */
 void tape_fresh_gradients(struct tape *t);
-/* Sends dy, the gradient of a scalar by y (same shape), back through the records, newest first, and
- * drops them. Gradients by inputs are left in tensor->gradient->value, parameters' are added to. */
+/* Propagates dy, the gradient of a scalar with respect to y (same shape), back through the records,
+ * newest first, and drops them. Gradients of inputs are left in tensor->gradient->value; those of
+ * parameters are added to their memory. */
 void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy);
 
-/* y = f(tape, context, x, extra), forgetting everything inside: the backward direction runs f
- * again. Memory of one call instead of all, for the time of one more forward. extra may be NULL. */
+/* Gradient checkpointing: y = f(tape, context, x, extra), but f's activations are dropped and
+ * recomputed by running f again in the backward pass. Needs the memory of one call instead of all,
+ * and the time of one more forward pass. extra may be NULL. */
 typedef struct tensor *tape_function(struct tape *t, const void *context, struct tensor *x,
                                      struct tensor *extra);
 struct tensor *tape_recompute(struct tape *t, tape_function *f, const void *context,

@@ -3,11 +3,12 @@
 
 #include "kernels/ops.h"
 
-/* Ops of a training step that no gradient flows through. Same conventions as ops.h: NAME_args for
- * backends, everything validated, every output element written. */
+/* Ops of a training step that no gradient flows through. As in ops.h, backends receive validated
+ * NAME_args and write every element of the outputs. */
 
-/* Normals of common/base/rng.h's rng_normal: row i of y [n, count] is elements 0 .. count of sample
- * draws[i, 0] at step draws[i, 1]. draws: I64 [n, 2]. The same bits on every device. */
+/* Normal random numbers, as rng_normal of common/base/rng.h: row i of y [n, count] holds elements
+ * 0 .. count of sample draws[i, 0] at step draws[i, 1]. draws: I64 [n, 2]. The same bits on every
+ * device. */
 struct normals_args {
     uint64_t seed;
     int purpose; /* enum rng_purpose */
@@ -15,28 +16,29 @@ struct normals_args {
     struct tensor *y;
 };
 
-/* What the U-Net is trained on. moments [n, 2z, h, w]: means, log-variances; the rest [n, z, h, w].
- * latent = (mean + exp(clamp(logvar, -30, 20) / 2) * posterior_noise) / scale;
- * noisy = alpha[i] * latent + sigma[i] * noise; target = alpha[i] * noise - sigma[i] * latent.
- * alpha, sigma: [n]. All F32. (Salimans and Ho, arXiv 2202.00512, v-prediction.) */
+/* The U-Net's training input and target. moments [n, 2z, h, w]: means, then log-variances; the
+ * other tensors are [n, z, h, w]. latent = (mean + exp(clamp(logvar, -30, 20) / 2) *
+ * posterior_noise) / scale; noisy = alpha[i] * latent + sigma[i] * noise; target = alpha[i] * noise
+ * - sigma[i] * latent. alpha, sigma: [n]. All F32. (Salimans and Ho, arXiv 2202.00512,
+ * v-prediction.) */
 struct noised_latents_args {
     const struct tensor *moments, *posterior_noise, *noise, *alpha, *sigma;
     float scale;
     struct tensor *noisy, *target;
 };
 
-/* loss[i] (F32 [n]) = mean over image i of (x - target)^2; dx = 2 (x - target) * weight[0]: that is
- * 1 / elements of the whole (effective) batch for the gradient of its mean loss, times the loss
- * scale of mixed precision. All F32; weight is of one element. Where loss[i] is not finite, so is
- * the first element of the image's dx. dx may be NULL, weight then too. */
+/* loss[i] (F32 [n]) = mean over image i of (x - target)^2; dx = 2 (x - target) * weight[0]. For the
+ * gradient of the mean loss, weight is the loss scale divided by the number of elements in the
+ * effective batch. All tensors are F32; weight has one element. If loss[i] is not finite, neither
+ * is the first element of image i's dx. dx may be NULL; weight may then be NULL, too. */
 struct mse_args {
     const struct tensor *x, *target, *weight;
     struct tensor *loss, *dx;
 };
 
 /* One step over `count` elements of flat arrays: AdamW (Loshchilov and Hutter, arXiv 1711.05101, as
- * torch.optim.AdamW), then the moving average ema = decay*ema + (1 - decay)*parameter.
- * gradient is multiplied by gradient_scale first (accumulation, clipping). step counts from 1. */
+ * in torch.optim.AdamW), then the moving average ema = decay*ema + (1 - decay)*parameter. The
+ * gradient is first multiplied by gradient_scale (accumulation, clipping). step counts from 1. */
 struct adamw_args {
     int64_t count;
     float *parameter, *m, *v, *ema; /* ema may be NULL */
@@ -45,18 +47,18 @@ struct adamw_args {
     int64_t step;
 };
 
-/* *sum (host) = sum of squares of count elements: float partial sums over short blocks, joined in
- * double (1e-6 relative). Not finite where any element is not, or where its square overflows. */
+/* *sum (host) = sum of squares of count elements: float partial sums over short blocks, added in
+ * double (1e-6 relative). Not finite if any element is not, or if its square overflows. */
 struct sum_squares_args {
     int64_t count;
     const float *x;
     double *sum;
 };
 
-/* The end of a training step over `count` elements of flat arrays, without asking the host in
- * between: norm = sqrt(sum of gradient^2) / loss_scale; where that is finite, one step of adamw
- * with gradient_scale = min(1, clip / norm) / loss_scale (clip 0: never less), else nothing is
- * changed. result (host) is there when the call returns. */
+/* The end of a training step over `count` elements of flat arrays, with no host synchronization in
+ * between: norm = sqrt(sum of gradient^2) / loss_scale; if it is finite, one adamw step with
+ * gradient_scale = min(1, clip / norm) / loss_scale (clip 0: no clipping), else nothing changes.
+ * result (host) is valid when the call returns. */
 struct update_result {
     double gradient_norm;
     bool applied;
@@ -66,11 +68,11 @@ struct update_args {
     float *parameter, *m, *v, *ema; /* ema may be NULL */
     const float *gradient;
     double learning_rate, beta1, beta2, epsilon, weight_decay, ema_decay, loss_scale, clip;
-    int64_t step; /* what adamw counts: updates applied before this one + 1 */
+    int64_t step; /* as adamw counts them: updates applied before this one, plus 1 */
     struct update_result *result;
 };
 
-/* x = value over count elements. */
+/* x = value, for count elements. */
 struct fill_args {
     int64_t count;
     float *x;

@@ -3,23 +3,23 @@
 
 #include "kernels/tensor.h"
 
-/* Weights (matrices, kernels, embedding tables) as a device wants them. The CPU computes with them
- * as they lie in the checkpoint. A GPU wants its compute type, and kernels larger than 1x1 with
- * channels last: networks that only run hold nothing else, networks in training hold F32 weights
- * with such a working copy beside each. */
+/* Weights (matrices, kernels, embedding tables) in the form a device needs. The CPU computes with
+ * them as stored in the checkpoint. A GPU needs its compute type, and channels last for kernels
+ * larger than 1x1. Networks for inference hold only that form; networks in training hold F32
+ * weights and a working copy of each in that form. */
 
-/* from[i] to to[i]: another type, and another order where channels_last differs. */
+/* Converts from[i] to to[i]: the type, and the order if channels_last differs. */
 struct convert_weights_args {
     int count;
     const struct tensor *const *from;
     struct tensor *const *to;
 };
 
-/* A weight of `dtype` in host memory as the device wants it. */
+/* Loads a weight of `dtype` from host memory in the form the device needs. */
 struct tensor *weight_from_host(struct device *d, enum dtype dtype, int ndim, const int64_t *shape,
                                 const void *host);
-/* Makes the working copies of weights that change, where the device wants any: to be called when
- * they have changed, and once before they are used. */
+/* Updates the working copies of trained weights, if the device needs any. Call it once before using
+ * the weights and whenever they have changed. */
 void weights_refresh(struct device *d, struct tensor *const *weights, int count);
 
 #endif

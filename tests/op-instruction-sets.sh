@@ -1,5 +1,5 @@
 #!/bin/sh
-# The op checker again with the CPU backend held to older instruction sets. TAP.
+# Repeats the op checker with the CPU backend limited to older instruction sets. TAP.
 set -u
 cd "$(dirname "$0")/.." || exit 2
 build=${BUILD:-build}

@@ -159,3 +159,14 @@ __attribute__((optimize("O3"))) void dtype_from_f32(enum dtype d, void *restrict
         CHECK(!"F32, F16 or BF16");
     }
 }
+
+bool all_finite(const float *x, int64_t n)
+{
+    uint32_t bad = 0;
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        bad |= (bits & UINT32_C(0x7f800000)) == UINT32_C(0x7f800000);
+    }
+    return !bad;
+}

@@ -32,4 +32,7 @@ uint16_t f32_to_f16(float f); /* round to nearest even; overflow gives infinity 
 void dtype_to_f32(float *dst, enum dtype d, const void *src, size_t n);
 void dtype_from_f32(enum dtype d, void *dst, const float *src, size_t n);
 
+/* Whether none of n floats is infinite or NaN. */
+bool all_finite(const float *x, int64_t n);
+
 #endif

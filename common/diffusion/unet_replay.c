@@ -13,11 +13,10 @@ struct unet_replay {
 };
 
 /* Copies x, F32, to the rows of y from `begin` on. */
-static void copy_to(struct tape *t, struct tensor *y, int64_t begin, struct tensor *x)
+static void copy_to(struct tensor *y, int64_t begin, const struct tensor *x)
 {
     struct tensor *rows = tensor_slice(y, begin, x->shape[0]);
-    struct linear_combination_args args = {.count = 1, .x = {x}, .coefficients = {1}, .y = rows};
-    t->device->backend->linear_combination(t->device, &args);
+    tensor_copy(rows, x);
     tensor_release(rows);
 }
 
@@ -26,7 +25,7 @@ static void evaluate(struct tape *t, void *context)
 {
     struct unet_replay *r = context;
     struct tensor *v = unet_forward(t, r->unet, r->x, r->time, r->embeds);
-    copy_to(t, r->v, 0, v);
+    copy_to(r->v, 0, v);
     tensor_release(v);
 }
 
@@ -84,8 +83,8 @@ struct tensor *unet_replays_run(struct unet_replays *r, struct tape *t, struct t
     tensor_upload(one->time, times);
     free(times);
     for (int64_t i = 0; i < rows; i += n)
-        copy_to(t, one->x, i, x);
-    copy_to(t, one->embeds, 0, embeds);
+        copy_to(one->x, i, x);
+    copy_to(one->embeds, 0, embeds);
     replay_run(one->replay);
     return one->v;
 }

@@ -113,10 +113,9 @@ void encode_networks_release(struct encode_networks *m)
 }
 
 /* Copies x to y and releases x. */
-static void move_to(struct tape *t, struct tensor *y, struct tensor *x)
+static void move_to(struct tensor *y, struct tensor *x)
 {
-    struct linear_combination_args args = {.count = 1, .x = {x}, .coefficients = {1}, .y = y};
-    t->device->backend->linear_combination(t->device, &args);
+    tensor_copy(y, x);
     tensor_release(x);
 }
 
@@ -124,8 +123,8 @@ static void move_to(struct tape *t, struct tensor *y, struct tensor *x)
 static void run_networks(struct tape *t, void *context)
 {
     const struct encode_work *w = context;
-    move_to(t, w->moments, kl_encode(t, w->networks->model->kl, w->images));
-    move_to(t, w->embeds, cloob_image(t, w->networks->model->cloob, w->squares));
+    move_to(w->moments, kl_encode(t, w->networks->model->kl, w->images));
+    move_to(w->embeds, cloob_image(t, w->networks->model->cloob, w->squares));
 }
 
 static void prepare_work(struct encode_work *w, struct encode_networks *m, int64_t n)

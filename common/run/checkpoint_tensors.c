@@ -54,17 +54,6 @@ static int tensors_in(const struct parameters *p, int file)
     return is_optimizer(file) ? p->trained_count : p->count;
 }
 
-static bool all_finite(const float *x, int64_t count)
-{
-    uint32_t bad = 0;
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &x[i], sizeof bits);
-        bad |= (bits & UINT32_C(0x7f800000)) == UINT32_C(0x7f800000);
-    }
-    return !bad;
-}
-
 static void print_hash(char hex[CHECKPOINT_HASH_SIZE], XXH3_state_t *state)
 {
     XXH128_hash_t hash = XXH3_128bits_digest(state);

@@ -153,11 +153,8 @@ static struct tensor *rows_of(const struct cloob_step *s, struct tensor *t, int6
 
 static void put_embeds(const struct cloob_step *s, struct side *side, const struct tensor *embeds)
 {
-    struct device *d = s->parameters->device;
     struct tensor *place = rows_of(s, side->embeds, s->micro_batch);
-    struct linear_combination_args copy = {
-        .count = 1, .x = {embeds}, .coefficients = {1}, .y = place};
-    d->backend->linear_combination(d, &copy);
+    tensor_copy(place, embeds);
     tensor_release(place);
 }
 
@@ -293,14 +290,6 @@ void cloob_step_gradients(struct cloob_step *s)
     tensor_release(s->text.gradient);
     s->image.gradient = s->text.gradient = NULL;
     s->has_gradients = true;
-}
-
-static bool all_finite(const float *x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        if (!isfinite(x[i]))
-            return false;
-    return true;
 }
 
 /* Pairs of this rank whose embeds are not finite; returns how many. */

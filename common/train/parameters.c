@@ -443,11 +443,7 @@ void parameters_fill(struct parameters *p, enum parameter_array which, float val
 void parameters_copy(struct parameters *p, enum parameter_array to, enum parameter_array from)
 {
     CHECK(array_length(p, to) == array_length(p, from));
-    const float one = 1;
-    struct linear_combination_args args = {.count = 1, .y = p->arrays[to]};
-    args.x[0] = p->arrays[from];
-    args.coefficients[0] = one;
-    p->device->backend->linear_combination(p->device, &args);
+    tensor_copy(p->arrays[to], p->arrays[from]);
 }
 
 struct tensor *parameters_view(const struct parameters *p, enum parameter_array which,

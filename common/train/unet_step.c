@@ -260,12 +260,9 @@ static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
 /* The losses are asked for when the update is done: the device is not waited for here. */
 static void micro_batch_end(struct unet_step *s)
 {
-    struct device *d = s->parameters->device;
     int64_t batch = s->options.batch;
     struct tensor *place = tensor_slice(s->losses, s->micro_batch * batch, batch);
-    struct linear_combination_args copy = {
-        .count = 1, .x = {s->inputs.loss}, .coefficients = {1}, .y = place};
-    d->backend->linear_combination(d, &copy);
+    tensor_copy(place, s->inputs.loss);
     tensor_release(place);
     s->micro_batch++;
 }

@@ -6,8 +6,8 @@
 
 #include <math.h>
 
-/* Keys and values of a head are packed once per unit; then a few rows of scores at a time live in
- * the cache only. */
+/* Keys and values of a head are packed once per unit; then scores are computed a few rows at a
+ * time, and stay in the cache. */
 #define UNIT_ROWS 256
 
 struct job {

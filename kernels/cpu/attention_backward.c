@@ -5,13 +5,13 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
 
-/* A unit is one head of one image: its scores p and their gradients are kept whole, [s, s].
+/* A unit is one head of one image; it holds the complete scores p and their gradients, [s, s].
  *   dv = p^T dy; dp = dy v^T; ds = softmax'(dp) / sqrt(d); dq = ds k; dk = ds^T q */
 struct job {
     const struct attention_backward_args *a;
     const struct cpu_isa *isa;
-    int64_t padded_rows;               /* s in whole tiles */
-    int64_t padded_keys, padded_width; /* s, d in whole vectors */
+    int64_t padded_rows;               /* s, rounded up to whole tiles */
+    int64_t padded_keys, padded_width; /* s and d, rounded up to whole vectors */
     float *scratch;
     size_t per_worker;
 };
@@ -99,7 +99,7 @@ static void run_head(const struct job *j, int64_t image, int64_t head, const str
             j->isa->softmax_backward(ds, p, s, scale);
         }
     }
-    /* Padding rows are read as left sides of the transposed products: they must add nothing. */
+    /* The transposed products read padding rows, which must contribute nothing. */
     size_t rest = (size_t)((j->padded_rows - s) * j->padded_keys) * sizeof(float);
     memset(b->p + s * j->padded_keys, 0, rest);
     memset(b->ds + s * j->padded_keys, 0, rest);
@@ -138,7 +138,7 @@ void cpu_attention_backward(struct device *d, const struct attention_backward_ar
     if (f->n * f->s * f->heads * f->d == 0)
         return;
     j.padded_keys = round_up(f->s, j.isa->lanes);
-    /* Left sides are read through columns too: as many rows as padded columns, in whole tiles. */
+    /* Left sides are also read by columns, so rows are padded as columns are, to whole tiles. */
     j.padded_rows = round_up(f->s, j.isa->rows);
     if (j.padded_rows > j.padded_keys)
         j.padded_keys = round_up(j.padded_rows, j.isa->lanes);

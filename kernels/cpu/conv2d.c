@@ -4,7 +4,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
 
-/* Row m of a convolution's left side under a tap is the input pixel that the tap falls on. */
+/* Row m of the left side, for a tap, is the input pixel under that tap. */
 static void find_pixels(const void *context, int64_t m, int count, const float **a, int stride)
 {
     const struct conv2d_args *f = context;
@@ -55,7 +55,8 @@ static void gather_patches(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-/* Few input channels (pixels, latents): patches are copied out, a slab of the image at a time. */
+/* With few input channels (pixels, latents), patches are copied out, one slab of the image at a
+ * time. */
 #define PATCHES_SLAB 16384
 
 static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct matmul m)
@@ -80,7 +81,8 @@ static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct
     device_release(d, j.columns, granted);
 }
 
-/* The way is chosen by the shape of one image, so that results do not depend on the batch. */
+/* The algorithm depends on the shape of one image only, so that results do not depend on the batch.
+ */
 void cpu_conv2d(struct device *d, const struct conv2d_args *a)
 {
     int64_t kernel_h = a->weight->shape[2], kernel_w = a->weight->shape[3];

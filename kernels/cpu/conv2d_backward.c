@@ -6,8 +6,8 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
 
-/* By the input: a convolution of dy with the kernels turned by 180 degrees, input and output
- * channels exchanged; with a stride, dy is spread out with zeros first. */
+/* The input's gradient: a convolution of dy with the kernels rotated by 180 degrees and input and
+ * output channels swapped. With a stride, zeros are first inserted into dy. */
 
 #define FLIP_CHANNELS 16
 
@@ -71,7 +71,7 @@ static void by_input(struct device *d, const struct conv2d_backward_args *a)
         parallel_for(spread->shape[0] * spread->shape[1], 4, spread_rows, &j);
         dy = spread;
     }
-    /* dx is as large as x whatever the far padding says: rows of dx decide what is computed. */
+    /* dx has x's size whatever the padding at the end: its rows decide what is computed. */
     int pad = (int)w[2] - 1 - f->pad_begin;
     struct conv2d_args back = {dy, flipped, NULL, a->dx, 1, pad, pad};
     if (f->stride > 1)
@@ -81,8 +81,8 @@ static void by_input(struct device *d, const struct conv2d_backward_args *a)
     tensor_release(flipped);
 }
 
-/* By the weights: for every tap, dy times the input pixels under the tap. These are gathered a slab
- * of output pixels at a time. */
+/* The weights' gradient: for every tap, dy times the input pixels under the tap, which are gathered
+ * for one slab of output pixels at a time. */
 #define SLAB_BYTES ((int64_t)16 << 20)
 
 struct gather_job {

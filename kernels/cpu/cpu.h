@@ -4,7 +4,7 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/device.h"
 
-/* The ops that this backend takes over from ref/, one file each. */
+/* The ops that this backend implements itself, one file each; the others come from ref/. */
 void cpu_conv2d(struct device *d, const struct conv2d_args *a);
 void cpu_linear(struct device *d, const struct linear_args *a);
 void cpu_group_norm(struct device *d, const struct group_norm_args *a);
@@ -42,10 +42,10 @@ void cpu_adamw(struct device *d, const struct adamw_args *a);
 void cpu_fill(struct device *d, const struct fill_args *a);
 void cpu_sum_squares(struct device *d, const struct sum_squares_args *a);
 
-/* conv2d_backward.c's fast way, for the weights (winograd_backward.c). */
+/* conv2d_backward.c's fast path for the weights' gradient (winograd_backward.c). */
 void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a);
 
-/* conv2d.c's fast way for 3x3, stride 1, padding 1 (winograd.c). */
+/* conv2d.c's fast path for 3x3, stride 1, padding 1 (winograd.c). */
 void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a);
 
 #endif

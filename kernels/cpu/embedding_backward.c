@@ -4,9 +4,9 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 
-#define COLUMNS 64 /* of a sum that is under way */
+#define COLUMNS 64 /* summed at once */
 
-/* Where a token stands in the batch. */
+/* The position of a token in the batch. */
 struct place {
     int32_t token;
     int64_t row;
@@ -14,7 +14,7 @@ struct place {
 
 struct job {
     const struct embedding_backward_args *a;
-    const struct place *places; /* by token, then row: sums are made in ref's order */
+    const struct place *places; /* by token, then row: the order of ref's sums */
     int64_t count;
 };
 
@@ -47,13 +47,11 @@ static void add_columns(const struct job *j, int64_t first, int64_t n)
 
 static void add_part(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     add_columns(arg, begin, end - begin);
 }
 
 void cpu_embedding_backward(struct device *d, const struct embedding_backward_args *a)
 {
-    (void)d;
     if (!a->dtable)
         return;
     const int32_t *tokens = a->forward.tokens->data;

@@ -3,7 +3,7 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 
-/* Sums over channels run in lanes that the compiler makes a vector of. */
+/* Sums over channels run in lanes, which the compiler vectorizes. */
 #define LANES 16
 #define CHUNK 64 /* pixels */
 
@@ -104,7 +104,7 @@ static float pull_of(float *e, const float *a, const float *b, const float *weig
     return sum_of(lanes) + rest;
 }
 
-/* See ref's. */
+/* The formula is in ref's file of the same name. */
 static void pull_pixels(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct feature_distance_backward_args *args = arg;

@@ -8,7 +8,8 @@
 
 #define CHUNK_ELEMENTS 65536
 
-/* Sums are taken about the image's first pixel, so that a large common offset costs no digits. */
+/* Sums are taken relative to the image's first pixel, so that a large common offset costs no
+ * digits. */
 static void chunk_sums(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct group_norm_plan *p = arg;
@@ -21,7 +22,7 @@ static void chunk_sums(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-/* Joins the channels of a group (Chan, Golub and LeVeque's parallel variance). */
+/* Merges the channels of a group (Chan, Golub and LeVeque's parallel variance). */
 static void group_coefficients(const struct group_norm_plan *p, int64_t n, int64_t g,
                                const double *total)
 {
@@ -42,7 +43,7 @@ static void group_coefficients(const struct group_norm_plan *p, int64_t n, int64
         squares += total[c + i] - shift * total[i] + count * difference * difference;
     }
     double variance = squares / (count * (double)width);
-    if (variance < 0) /* by rounding; a NaN stays */
+    if (variance < 0) /* by rounding; NaN stays NaN */
         variance = 0;
     double inverse = 1.0 / sqrt(variance + a->eps);
     float center = (float)mean;

@@ -3,10 +3,9 @@
 
 #include "kernels/device.h"
 
-/* What both directions need of a group norm: images cut into chunks of pixels, and per image and
- * channel the numbers of z = (x - center)*scale + shift. Beside: per image and group (index
- * n*groups
- * + g) the inverse deviation and how far the true mean is from center. */
+/* What the forward and backward passes share: the division of images into chunks of pixels; for
+ * each image and channel, the terms of z = (x - center)*scale + shift; for each image and group
+ * (index n*groups + g), the inverse deviation and center - mean. */
 struct group_norm_plan {
     const struct group_norm_args *a;
     int64_t n, pixels, c, chunk_pixels, chunks; /* chunks of one image */
@@ -17,12 +16,12 @@ struct group_norm_plan {
     size_t granted;
 };
 
-/* Computes all of it. */
+/* Computes all members. */
 void group_norm_plan_init(struct group_norm_plan *p, struct device *d,
                           const struct group_norm_args *a);
 void group_norm_plan_release(struct group_norm_plan *p, struct device *d);
 
-/* The first pixel and the number of pixels of chunk i of all images' chunks. */
+/* First pixel and pixel count of chunk i, counted over all images. */
 static inline int64_t group_norm_chunk(const struct group_norm_plan *p, int64_t i, int64_t *count)
 {
     int64_t first = i % p->chunks * p->chunk_pixels;

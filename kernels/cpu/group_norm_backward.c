@@ -75,7 +75,7 @@ static void gradient_chunks(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-/* scale here is inverse*k, so P and Q of the parameters come from the same sums. */
+/* scale is inverse*k here, so the parameters' gradients come from the same sums. */
 static void parameter_gradients(const struct job *j)
 {
     const struct group_norm_plan *p = &j->plan;

@@ -7,8 +7,9 @@
 #include "kernels/ops.h"
 #include "kernels/training.h"
 
-/* The inner loops of the CPU backend. isa_template.h is compiled once per instruction set, each
- * giving one of these tables; cpu_isa() is the best that this processor runs. */
+/* The inner loops of the CPU backend. isa_template.h is compiled once per instruction set and
+ * yields one of these tables each time; cpu_isa() returns the best one that this processor
+ * supports. */
 
 #define ISA_MAX_ROWS    8  /* rows of a matrix-product tile */
 #define ISA_MAX_VECTORS 3  /* vectors across a tile */
@@ -25,7 +26,7 @@ struct cpu_isa {
     const char *name;
     int lanes;   /* floats per vector */
     int rows;    /* rows of a tile */
-    int vectors; /* most vectors across a tile */
+    int vectors; /* maximum number of vectors across a tile */
 
     /* c[i][0 .. vectors*lanes) = start + sum over tap, k of a[tap*rows + i][k] * b[tap][k][...] for
      * i in [0, rows). start: `init` (one vector row for all i), or what c holds when it is NULL.
@@ -33,8 +34,9 @@ struct cpu_isa {
     void (*tile)(int vectors, int taps, const float *const *a, int64_t k, const float *b, float *c,
                  int64_t ldc, const float *init);
 
-    /* The same for a left side of any strides, element (i, k) at a[i*a_row + k*a_step], one tap.
-     * The rows read are all of [0, rows). accumulate: start from what c holds, else from 0. */
+    /* The same with arbitrary strides on the left side, element (i, k) at a[i*a_row + k*a_step],
+     * one tap. The rows read are all of [0, rows). accumulate: start from what c holds, else from
+     * 0. */
     void (*tile_strided)(int vectors, const float *a, int64_t a_row, int64_t a_step, int64_t k,
                          const float *b, float *c, int64_t ldc, bool accumulate);
 
@@ -63,20 +65,21 @@ struct cpu_isa {
     void (*winograd_output)(float *const *pixels, const float *m, int64_t stride, int64_t channels,
                             const float *bias);
 
-    /* The backward direction: gradients by 16 output pixels (NULL: zeros) to those by 36 products,
-     * and gradients by 36 transformed weights (p at u[p*stride], lanes of them) to those by 9. */
+    /* The backward pass: from the gradients of 16 output pixels (NULL: zeros) to those of 36
+     * products, and from the gradients of 36 transformed weights (p at u[p*stride], lanes of them)
+     * to those of 9 weights. */
     void (*winograd_output_backward)(float *dst, int64_t stride, const float *const *pixels,
                                      int64_t channels);
     void (*winograd_weight_backward)(float *g, const float *u, int64_t stride);
 
-    /* Sum and sum of squares of x - center over n floats; partial sums are short and end in double.
+    /* Sum and sum of squares of x - center over n floats: short partial sums, added in double.
      */
     void (*moments)(const float *x, int64_t n, float center, double *sum, double *sum_squares);
     /* The same per channel over pixels of c floats, added to sum[c] and sum_squares[c]. */
     void (*channel_moments)(const float *x, int64_t pixels, int64_t c, const float *center,
                             double *sum, double *sum_squares);
-    /* y[i] = act((x[i] - center[i]) * scale[i] + shift[i]): the difference is exact where it
-     * matters, so near-constant inputs keep their digits. */
+    /* y[i] = act((x[i] - center[i]) * scale[i] + shift[i]): the difference is exact if x is
+     * near center, so near-constant inputs keep their digits. */
     void (*normalize)(float *y, const float *x, const float *center, const float *scale,
                       const float *shift, int64_t n, enum activation_kind act);
     /* y[i] = ((x[i] - center) * scale + shift) * gamma[i] + beta[i] */
@@ -112,7 +115,7 @@ extern const struct cpu_isa cpu_isa_generic;
 extern const struct cpu_isa cpu_isa_avx2, cpu_isa_avx512;
 #endif
 
-/* $CCLD_CPU (generic, avx2, avx512) may ask for less than the processor has, for tests. */
+/* For tests, $CCLD_CPU (generic, avx2, avx512) selects an older instruction set. */
 const struct cpu_isa *cpu_isa(void);
 
 #endif

@@ -1,4 +1,4 @@
-/* Part of isa_template.h: activations, softmax, the optimiser's step and other single passes. */
+/* Part of isa_template.h: activations, softmax, the optimizer's step and other single passes. */
 
 INLINE void activation_of(float *y, const float *x, int64_t n, const enum activation_kind act)
 {

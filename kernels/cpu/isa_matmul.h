@@ -1,5 +1,31 @@
 /* Part of isa_template.h: products of matrices and the packing of their sides. */
 
+/* sum[i] += row[i][at] * b, b being `vectors` vectors. */
+INLINE void add_product(const int vectors, vec sum[ROWS][VECTORS], const float *const row[ROWS],
+                        int64_t at, const float *b)
+{
+    vec right[VECTORS];
+#pragma GCC unroll 3
+    for (int j = 0; j < vectors; j++)
+        right[j] = load(b + j * LANES);
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++) {
+        vec left = splat(row[i][at]);
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] += left * right[j];
+    }
+}
+
+INLINE void store_tile(const int vectors, vec sum[ROWS][VECTORS], float *c, int64_t ldc)
+{
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            store(c + i * ldc + j * LANES, sum[i][j]);
+}
+
 INLINE void tile_of(const int vectors, int taps, const float *const *a, int64_t k, const float *b,
                     float *c, int64_t ldc, const float *init)
 {
@@ -14,25 +40,10 @@ INLINE void tile_of(const int vectors, int taps, const float *const *a, int64_t 
 #pragma GCC unroll 8
         for (int i = 0; i < ROWS; i++)
             row[i] = a[i];
-        for (int64_t m = 0; m < k; m++, b += vectors * LANES) {
-            vec right[VECTORS];
-#pragma GCC unroll 3
-            for (int j = 0; j < vectors; j++)
-                right[j] = load(b + j * LANES);
-#pragma GCC unroll 8
-            for (int i = 0; i < ROWS; i++) {
-                vec left = splat(row[i][m]);
-#pragma GCC unroll 3
-                for (int j = 0; j < vectors; j++)
-                    sum[i][j] += left * right[j];
-            }
-        }
+        for (int64_t m = 0; m < k; m++, b += vectors * LANES)
+            add_product(vectors, sum, row, m, b);
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < vectors; j++)
-            store(c + i * ldc + j * LANES, sum[i][j]);
+    store_tile(vectors, sum, c, ldc);
 }
 
 static void tile(int vectors, int taps, const float *const *a, int64_t k, const float *b, float *c,
@@ -66,24 +77,9 @@ INLINE void tile_strided_of(const int vectors, const float *a, int64_t a_row, in
 #pragma GCC unroll 8
     for (int i = 0; i < ROWS; i++)
         row[i] = a + i * a_row;
-    for (int64_t m = 0, at = 0; m < k; m++, at += a_step, b += vectors * LANES) {
-        vec right[VECTORS];
-#pragma GCC unroll 3
-        for (int j = 0; j < vectors; j++)
-            right[j] = load(b + j * LANES);
-#pragma GCC unroll 8
-        for (int i = 0; i < ROWS; i++) {
-            vec left = splat(row[i][at]);
-#pragma GCC unroll 3
-            for (int j = 0; j < vectors; j++)
-                sum[i][j] += left * right[j];
-        }
-    }
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < vectors; j++)
-            store(c + i * ldc + j * LANES, sum[i][j]);
+    for (int64_t m = 0, at = 0; m < k; m++, at += a_step, b += vectors * LANES)
+        add_product(vectors, sum, row, at, b);
+    store_tile(vectors, sum, c, ldc);
 }
 
 static void tile_strided(int vectors, const float *a, int64_t a_row, int64_t a_step, int64_t k,

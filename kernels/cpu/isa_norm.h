@@ -1,9 +1,9 @@
-/* Part of isa_template.h: sums and normalisation of group and layer norm, both directions. */
+/* Part of isa_template.h: sums and normalization of group and layer norm, forward and backward. */
 
 static void moments(const float *x, int64_t n, float center, double *sum, double *sum_squares)
 {
     double s = 0, q = 0;
-    /* Blocks short enough that float partial sums keep their digits. */
+    /* Blocks are short, so that float partial sums keep their digits. */
     for (int64_t begin = 0; begin < n; begin += 1024) {
         int64_t end = begin + 1024 < n ? begin + 1024 : n, i = begin;
         vec s0 = splat(0), s1 = splat(0), q0 = splat(0), q1 = splat(0), mid = splat(center);
@@ -51,8 +51,8 @@ INLINE void block_sums(const float *x, int64_t pixels, int64_t c, int64_t some, 
     *squares = q;
 }
 
-/* Blocks of pixels are summed twice, about any of their pixels and then about their mean: whatever
- * the offset and however few pixels stand out, float sums keep their digits. */
+/* Blocks of pixels are summed twice, first relative to one of their pixels, then relative to their
+ * mean: float sums keep their digits whatever the offset, even if only few pixels stand out. */
 static void channel_moments(const float *x, int64_t pixels, int64_t c, const float *center,
                             double *sum, double *sum_squares)
 {

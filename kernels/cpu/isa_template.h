@@ -1,6 +1,6 @@
 /* Compiled once per instruction set by isa_*.c, which define ISA, LANES, ROWS and VECTORS. Written
- * with the compiler's vector types; multiplications and additions are contracted to FMA where the
- * instruction set has it. No include guard: one inclusion per file that defines the macros. */
+ * with the compiler's vector types; multiplications and additions are contracted to FMA if the
+ * instruction set has it. No include guard: each file that defines the macros includes it once. */
 
 #if LANES > 4
 #include <immintrin.h>

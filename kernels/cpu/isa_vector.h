@@ -1,4 +1,4 @@
-/* Part of isa_template.h: vectors of LANES floats, and functions of them. */
+/* Part of isa_template.h: vectors of LANES floats and functions on them. */
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
@@ -61,7 +61,7 @@ INLINE vec exp_vec(vec x)
     return choose(under, splat(0), p * power);
 }
 
-/* erf, Abramowitz and Stegun 7.1.26 is too coarse for float; this is the rational approximation on
+/* erf. Abramowitz and Stegun 7.1.26 is too coarse for float; this is a rational approximation on
  * |x| <= 4 (odd numerator over even denominator, from the same minimax family as Eigen's), within
  * 3e-7 of the exact value. */
 INLINE vec erf_vec(vec x)
@@ -89,7 +89,7 @@ INLINE vec activate(vec x, enum activation_kind act)
 {
     switch (act) {
     case ACTIVATION_RELU:
-        return choose(x < 0, splat(0), x); /* a NaN stays */
+        return choose(x < 0, splat(0), x); /* NaN stays NaN */
     case ACTIVATION_SILU:
         return x / (1.0f + exp_vec(-x));
     case ACTIVATION_GELU:

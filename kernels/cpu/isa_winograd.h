@@ -1,4 +1,4 @@
-/* Part of isa_template.h: the transforms of Winograd's F(4x4, 3x3), both directions. */
+/* Part of isa_template.h: the transforms of Winograd's F(4x4, 3x3), forward and backward. */
 
 /* The one-dimensional transforms of F(4, 3) at the points 0, 1, -1, 2, -2, infinity. */
 INLINE void input_transform(vec y[6], const vec d[6])

@@ -14,7 +14,7 @@ static void normalize_rows(void *arg, int64_t begin, int64_t end, int worker)
         isa->moments(x, n, x[0], &sum, &squares);
         double mean = x[0] + sum / (double)n;
         float center = (float)mean;
-        /* About the mean now: exact where the first element was far from the others. */
+        /* Again, relative to the mean: exact even if the first element is far from the others. */
         isa->moments(x, n, center, &sum, &squares);
         double offset = sum / (double)n, variance = squares / (double)n - offset * offset;
         double inverse = 1.0 / sqrt(variance + a->eps);

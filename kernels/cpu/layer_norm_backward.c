@@ -8,7 +8,7 @@
 
 struct job {
     const struct layer_norm_backward_args *a;
-    double *partial; /* [chunks][2][n]: gradients by gamma, beta */
+    double *partial; /* [chunks][2][n]: gradients of gamma and beta */
 };
 
 /* t = (x - mean)*inverse; dx = inverse * (g - mean of g - t * mean of g*t), g = gamma*dy. */

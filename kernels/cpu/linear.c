@@ -28,8 +28,8 @@ static void dot_columns(void *arg, int64_t begin, int64_t end, int worker)
             cpu_isa()->activation(y + m * columns, y + m * columns, count, a->act);
 }
 
-/* One row an image, as conditioning vectors have it, is bound by reading the weights: no packing.
- * The choice must not depend on the number of images, so that an image's result does not. */
+/* With one row per image (conditioning vectors), time goes into reading the weights, so they are
+ * not packed. The choice must not depend on the number of images: results must not, either. */
 void cpu_linear(struct device *d, const struct linear_args *a)
 {
     if (a->x->ndim == 2) {

@@ -5,9 +5,10 @@
 #include "common/base/message.h"
 #include "common/base/threads.h"
 
-#define UNIT_PANELS   2   /* panels of one unit of work: a row of the left side is used for both */
-#define UNIT_ROWS     512 /* so that a unit's results stay in the cache between blocks of channels */
-#define BLOCK_PRODUCT 576 /* about channels * taps of a block: packed weights fill half an L2 */
+#define UNIT_PANELS 2   /* panels per unit of work, which share each row of the left side */
+#define UNIT_ROWS   512 /* a unit's results stay in the cache between blocks of channels */
+#define BLOCK_PRODUCT                                                                              \
+    576 /* channels * taps per block, about: packed weights fill half of an L2 cache */
 
 int panels_cut(const struct cpu_isa *isa, int64_t begin, int64_t columns, struct panel *out,
                int max)
@@ -70,7 +71,7 @@ struct job {
     const float *zeros;
 };
 
-/* Scratch of a worker: packed weights, converted weights, an edge tile, a padded bias. */
+/* Scratch of a worker: packed weights, converted weights, an edge tile and a padded bias. */
 static void pack_panel(const struct job *j, const struct panel *p, int64_t c0, int64_t channels,
                        float *packed, float *converted)
 {
@@ -162,11 +163,6 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
-}
-
 void matmul(struct device *d, const struct matmul *m)
 {
     if (m->rows == 0 || m->columns == 0)
@@ -183,7 +179,7 @@ void matmul(struct device *d, const struct matmul *m)
     j.column_units = divide_up(vectors, UNIT_PANELS * isa->vectors);
     j.unit_columns = divide_up(vectors, j.column_units) * isa->lanes;
     j.column_units = divide_up(m->columns, j.unit_columns);
-    /* Rows are cut for the cache, and further where there are too few units to share out. */
+    /* Rows are split to fit the cache, and further if there are too few units for all threads. */
     int64_t wanted = divide_up(3 * threads_count(), j.column_units);
     j.unit_rows = divide_up(m->rows, wanted);
     if (threads_count() == 1 || j.column_units % threads_count() == 0 || j.unit_rows < 32)

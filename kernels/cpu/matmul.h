@@ -6,16 +6,21 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/device.h"
 
+static inline int64_t divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
 /* c[m][n] = act(bias[n] + sum over tap, channel of row m under tap [channel] *
  * weight[n][channel][tap]).
- * The rows of the left side are found through a function, so that a convolution is the same product
- * over shifted rows of its input, without a copy. Weights are packed block by block as they are
- * needed and never kept: a checkpoint is used where it is mapped. The order of summation does not
- * depend on m, nor on the number of threads. */
+ * A function finds the rows of the left side, so that a convolution is the same product over
+ * shifted rows of its input, without a copy. Weights are packed block by block as needed and never
+ * kept: a checkpoint is used where it is mapped. The order of summation depends neither on m nor on
+ * the number of threads. */
 struct matmul {
     int64_t rows, columns, channels;
     int taps;
-    /* a[tap*stride + i] = the channels of row m + i under tap, or NULL where they are all zeros,
+    /* a[tap*stride + i] = the channels of row m + i under tap, or NULL if they are all zero,
      * for i < count. */
     void (*find_rows)(const void *context, int64_t m, int count, const float **a, int stride);
     const void *context;
@@ -30,32 +35,34 @@ struct matmul {
 void matmul(struct device *d, const struct matmul *m);
 
 /* c[i][j] += sum over k of a[k*lda + i] * b[k*ldb + j], i < rows, j < columns: gradients of
- * weights. Both sides lie as activations do. The order of summation does not depend on the threads.
+ * weights. Both sides are stored like activations. The order of summation does not depend on the
+ * number of threads.
  */
 void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, const float *a,
                   int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc);
 
-/* count rows of `columns` floats, ld apart, as a tile's b of `width` floats a row, zeros behind. */
+/* Packs count rows of `columns` floats, ld apart, as a tile's b with rows of `width` floats, padded
+ * with zeros. */
 void pack_rows(float *dst, int width, const float *src, int64_t ld, int64_t count, int columns);
 
-/* find_rows of a plain matrix: context is a struct dense_rows, taps is 1. */
+/* The find_rows of a plain matrix; context is a struct dense_rows, taps is 1. */
 struct dense_rows {
     const float *data;
     int64_t ld;
 };
 void find_dense_rows(const void *context, int64_t m, int count, const float **a, int stride);
 
-/* How `columns` are cut into tiles: widths in vectors, as even as possible. */
+/* How `columns` are split into tiles: widths in vectors, as even as possible. */
 struct panel {
     int64_t column;
-    int columns; /* real ones */
+    int columns; /* without padding */
     int vectors;
 };
 int panels_cut(const struct cpu_isa *isa, int64_t begin, int64_t columns, struct panel *out,
                int max);
 
-/* count rows of `length` weights from row `first`, ld apart, as floats: points into the source, or
- * converts to scratch[count][length]. *ld_out: floats between the rows returned. */
+/* Returns count rows of `length` weights from row `first`, ld apart, as floats: a pointer into the
+ * source, or scratch[count][length] after conversion. *ld_out: floats between the returned rows. */
 const float *weights_as_f32(enum dtype dtype, const void *weight, int64_t first, int count,
                             int64_t ld, int64_t offset, int64_t length, float *scratch,
                             int64_t *ld_out);

@@ -4,14 +4,14 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 
-/* Where the rows of image and row of y begin in x. */
+/* The first of the two rows of x under a row of y. */
 static const float *block_row(const struct tensor *x, int64_t row)
 {
     int64_t h = x->shape[1], pooled = h / 2, image = row / pooled, y = row % pooled;
     return (const float *)x->data + (image * h + 2 * y) * x->shape[2] * x->shape[3];
 }
 
-/* Whether b takes a's place; without branches, so that loops become vectors'. */
+/* Whether b replaces a; branch-free, so that the compiler vectorizes the loops. */
 static int takes(float a, float b)
 {
     return (b > a) | (b != b);
@@ -40,7 +40,7 @@ void cpu_max_pool2x2(struct device *d, const struct max_pool2x2_args *a)
     parallel_for(a->y->shape[0] * a->y->shape[1], 4, pool_rows, (void *)a);
 }
 
-/* Channels at once; of comparisons each lane is all ones or zeros. */
+/* Several channels at once; each lane of a comparison is all ones or all zeros. */
 #define LANES  4
 #define INLINE static inline __attribute__((always_inline))
 typedef float vec __attribute__((vector_size(4 * LANES)));
@@ -64,7 +64,7 @@ INLINE void store_where(float *p, mask where, vec v, int64_t n)
     memcpy(p, &kept, (size_t)n * sizeof *p);
 }
 
-/* Gives dy to the first of the block's greatest, zero to the others; n channels of a pixel. */
+/* Writes dy to the first maximum of the block and zero to the others, for n channels of a pixel. */
 INLINE void spread_some(float *const dx[4], const float *const x[4], const float *dy, int64_t at,
                         int64_t n)
 {

@@ -8,7 +8,7 @@ static const float *pixel(const struct tensor *x, int64_t n, int64_t y, int64_t 
     return (const float *)x->data + ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
 }
 
-/* Each function writes rows [begin, end) of all images' output rows. */
+/* Each function writes output rows [begin, end), counted over all images. */
 static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct avg_pool2x2_args *a = arg;
@@ -42,7 +42,7 @@ void cpu_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_ar
     parallel_for(a->y->shape[0] * a->y->shape[1], 4, nearest_rows, (void *)a);
 }
 
-/* Output i lies a quarter pixel beside input i/2: 3/4 of the nearer, 1/4 of the farther. */
+/* Output i lies a quarter pixel from input i/2: 3/4 of the nearer neighbor, 1/4 of the farther. */
 static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct upsample_bilinear2x_args *a = arg;

@@ -45,8 +45,8 @@ void cpu_upsample_nearest2x_backward(struct device *d,
     parallel_for(a->dx->shape[0] * a->dx->shape[1], 4, nearest_rows, (void *)a);
 }
 
-/* What input i gives to output i*2 - 1 + k, k in 0..3, of a line of n inputs: 1/4, 3/4, 3/4, 1/4,
- * and what falls over an edge comes back to the edge. */
+/* The weight of input i in output i*2 - 1 + k, k in 0..3, of a line of n inputs: 1/4, 3/4, 3/4,
+ * 1/4; weights beyond an edge are added at the edge. */
 static int line_weights(int64_t i, int64_t n, int64_t at[4], float weight[4])
 {
     int count = 0;

@@ -9,12 +9,12 @@
 
 /* 3x3 convolution by F(4x4, 3x3): the input becomes 36 matrices of [tiles, channels], each is
  * multiplied with a matrix of transformed weights, and 36 products become 4x4 output pixels.
- * Weights are transformed in the cache where they are used: nothing of a checkpoint is kept twice.
+ * Weights are transformed in the cache as needed, so that no second copy of a checkpoint is kept.
  */
 
 #define BLOCK_CHANNELS 64
 #define UNIT_TILES     256                 /* tiles of one unit: its products stay in the cache */
-#define GROUP_BYTES    ((int64_t)64 << 20) /* most transformed input at a time */
+#define GROUP_BYTES    ((int64_t)64 << 20) /* maximum of transformed input */
 
 struct job {
     const struct conv2d_args *a;
@@ -51,7 +51,7 @@ static void transform_input(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-/* Weights of one panel and block of channels, packed by lanes and transformed. */
+/* Packs by lanes and transforms the weights of one panel and block of channels. */
 static void transform_weights(const struct job *j, const struct panel *p, int64_t c0,
                               int64_t channels, float *u, float *packed, float *converted)
 {
@@ -124,11 +124,6 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
     const struct job *j = arg;
     for (int64_t unit = begin; unit < end; unit++)
         run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
-}
-
-static int64_t divide_up(int64_t a, int64_t b)
-{
-    return (a + b - 1) / b;
 }
 
 void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a)

@@ -4,7 +4,7 @@
 #include "common/base/message.h"
 #include "kernels/cpu/isa.h"
 
-/* How pictures [n, h, w, c] are cut into 4x4 tiles of the output of a 3x3 convolution, padding 1.
+/* How images [n, h, w, c] are split into 4x4 tiles of the output of a 3x3 convolution, padding 1.
  */
 struct winograd_tiles {
     int64_t h, w, across, per_image, count;
@@ -30,7 +30,7 @@ static inline struct winograd_place winograd_place(const struct winograd_tiles *
                                    at % t->across * WINOGRAD_OUT};
 }
 
-/* Pointers to channel 0 of the 6x6 input pixels under a tile; outside: zeros. */
+/* Pointers to channel 0 of the 6x6 input pixels under a tile; to zeros outside the image. */
 static inline void winograd_patch(const struct winograd_tiles *t, struct winograd_place p,
                                   const float *x, int64_t c, const float *zeros,
                                   const float *patch[WINOGRAD_POSITIONS])
@@ -42,7 +42,7 @@ static inline void winograd_patch(const struct winograd_tiles *t, struct winogra
     }
 }
 
-/* Channel 0 of output pixel i of a tile, or NULL behind the edge. */
+/* Channel 0 of output pixel i of a tile, or NULL beyond the edge. */
 static inline float *winograd_pixel(const struct winograd_tiles *t, struct winograd_place p, int i,
                                     float *y, int64_t c)
 {

@@ -6,13 +6,13 @@
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/winograd.h"
 
-/* Gradients of 3x3 weights by the transpose of F(4x4, 3x3): input patches and output gradients both
- * become 36 matrices over tiles, whose 36 outer products [co, ci] are the gradients of transformed
- * weights. A unit keeps its piece of all 36 in the cache and adds its part of dweight. */
+/* Gradients of 3x3 weights by the transpose of F(4x4, 3x3): input patches and output gradients each
+ * become 36 matrices over tiles, whose 36 outer products [co, ci] are the gradients of the
+ * transformed weights. A unit keeps its part of all 36 in the cache and adds it to dweight. */
 
 #define UNIT_OUT    64
 #define UNIT_BLOCK  128                 /* tiles packed at a time */
-#define GROUP_BYTES ((int64_t)96 << 20) /* most transformed data at a time */
+#define GROUP_BYTES ((int64_t)96 << 20) /* maximum of transformed data */
 
 struct job {
     const struct conv2d_backward_args *a;

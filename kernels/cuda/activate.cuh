@@ -4,8 +4,8 @@
 #include "kernels/cuda/internal.cuh"
 
 /* The activations of kernels/ops.h within kernels. T is the type that z came from or goes to: for
- * 16 bits the exponential and the division are the fast ones, whose few units in the last place of
- * F32 nothing of T can show; in F32 they are exact to rounding. */
+ * 16 bits exponential and division are the fast versions, whose error of a few units in the last
+ * place of F32 does not show in T; in F32 they are accurate to rounding. */
 
 template <typename T> DEVICE_INLINE float sigmoid_of(float z)
 {
@@ -14,7 +14,7 @@ template <typename T> DEVICE_INLINE float sigmoid_of(float z)
     return 1.0f / (1.0f + expf(-z));
 }
 
-/* z[i] becomes act(z[i]); the switch is the same for all threads and outside of the loops. */
+/* z[i] = act(z[i]). The switch is uniform across threads and outside the loops. */
 template <typename T, int N> DEVICE_INLINE void activate(enum activation_kind act, vec<float, N> &z)
 {
     switch (act) {
@@ -43,7 +43,7 @@ template <typename T, int N> DEVICE_INLINE void activate(enum activation_kind ac
     }
 }
 
-/* d[i] becomes d[i] * act'(z[i]). */
+/* d[i] *= act'(z[i]). */
 template <typename T, int N>
 DEVICE_INLINE void activate_backward(enum activation_kind act, vec<float, N> &d,
                                      const vec<float, N> &z)

@@ -1,7 +1,7 @@
 #include "kernels/cuda/activate.cuh"
 #include "kernels/cuda/map.cuh"
 
-/* Reads and writes every element once; backward reads two. */
+/* Reads and writes every element once; the backward pass reads two arrays. */
 
 template <typename T, int N> struct activation_items {
     static constexpr int UNROLL = 2;

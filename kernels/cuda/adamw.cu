@@ -8,12 +8,12 @@ static bool is_aligned(const void *p)
     return (uintptr_t)p % 16 == 0;
 }
 
-/* ---- the sum of squares: every element is read once. Floats over the 32 elements of a thread's
- * four sums, double beyond; the order depends on count alone. */
+/* ---- sum of squares: reads every element once. A thread's four sums of 32 elements are float, all
+ * further sums double; the order depends on count alone. */
 
 #define SUM_TURNS   8
 #define SUM_BLOCK   (4 * THREADS * SUM_TURNS) /* elements */
-#define SUM_STRIDE  2048                      /* blocks, so that their sums fit one block's hands */
+#define SUM_STRIDE  2048 /* maximum of blocks, whose sums one block then adds */
 #define SUM_THREADS 1024
 
 static __global__ void sum_of_squares(const float *x, int64_t count, bool aligned, double *sums)
@@ -88,8 +88,8 @@ void cuda_sum_squares(struct device *d, const struct sum_squares_args *a)
     d->backend->download(d, a->sum, sums + SUM_STRIDE, sizeof *a->sum);
 }
 
-/* ---- AdamW: five arrays read, four written, 36 bytes an element; ref/adamw.c's rounding, step for
- * step. */
+/* ---- AdamW: reads five arrays and writes four, 36 bytes per element; rounds each operation as
+ * ref/adamw.c does. */
 
 struct adamw_step {
     float *parameter, *m, *v, *ema;
@@ -98,7 +98,7 @@ struct adamw_step {
     float keep, step_size, root_bias2, epsilon, rate1, beta2, rate2, decay, fresh;
 };
 
-/* What the gradients' norm decides. */
+/* What follows from the gradient norm. */
 struct decision {
     double norm;
     float gradient_scale;
@@ -136,7 +136,7 @@ template <int N> static __device__ void step_at(const adamw_step &a, float scale
     store_vec(a.ema + i, ema);
 }
 
-/* decided: NULL where the host knows gradient_scale. */
+/* decided: NULL if the host knows gradient_scale. */
 static __global__ void adamw(const adamw_step a, const decision *decided, float gradient_scale,
                              bool aligned)
 {
@@ -186,7 +186,8 @@ void cuda_adamw(struct device *d, const struct adamw_args *a)
     launch_adamw(d, a, nullptr);
 }
 
-/* ---- update: the norm, what it decides, the step. The host learns of it when all is under way. */
+/* ---- update: the norm, the decision, the step. The host gets the result after launching them all.
+ */
 
 static __global__ void __launch_bounds__(SUM_THREADS)
     decide(const double *sums, int count, double loss_scale, double clip, decision *result)

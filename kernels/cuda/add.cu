@@ -1,8 +1,8 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/map.cuh"
 
-/* add: reads both, writes one. add_rows: reads and writes the activations once; rows come from the
- * cache for all images but the first. */
+/* add reads both inputs and writes one output. add_rows reads and writes the activations once; rows
+ * come from the cache for all images but the first. */
 
 template <typename T, int N> struct add_items {
     static constexpr int UNROLL = 2;

@@ -1,11 +1,11 @@
 #include "kernels/cuda/attention.cuh"
 
-/* Heads of width 64 on tensor cores. A block owns 16 GROUPS rows of queries a warp and walks over
- * tiles of KEYS keys and values, two of which are in shared memory: one that is used, one that is
- * on its way. Scores and weights are in registers. Per query tile all keys and values are read,
- * from the second tile on from L2; q and y once.
+/* Heads of width 64 on tensor cores. A block owns 16 GROUPS query rows per warp and loops over
+ * tiles of KEYS keys and values, two of which are in shared memory: one in use, one being copied.
+ * Scores and weights stay in registers. Each query tile reads all keys and values, from the second
+ * tile on from L2; q is read and y written once.
  *
- * A row's result does not depend on GROUPS, so it may be chosen by the number of images. */
+ * A row's result does not depend on GROUPS, so GROUPS may depend on the number of images. */
 template <typename T, int WARPS, int GROUPS, int KEYS>
 __global__ void __launch_bounds__(WARPS * 32, 12 / WARPS / GROUPS)
     flash_attention(attention_problem<T> a, T *y, int blocks_per_head)
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(WARPS * 32, 12 / WARPS / GROUPS)
                     load_a(q[group][k], queries, (warp * GROUPS + group) * 16, k * 16);
         }
         const T *const keys = tiles + step % 2 * (2 * KEYS * 64);
-        const int left = a.s - step * KEYS; /* keys from there on do not exist */
+        const int left = a.s - step * KEYS; /* keys from here on are padding */
         float scores[GROUPS][N][4];
 #pragma unroll
         for (int group = 0; group < GROUPS; group++)
@@ -152,10 +152,10 @@ template <typename T> void launch_flash(struct device *d, const struct attention
         launch_flash<T, 4, 1, 64>(d, a);
 }
 
-/* ---- one head of width 512, the autoencoder's, on tensor cores. A block owns 64 rows of queries,
- * which stay in shared memory, and walks over tiles of 32 keys and values: keys are on their way
- * while values are used, and the other way round. For scores a warp has 16 queries and 16 keys; for
- * results all queries and 64 columns, in 128 registers. */
+/* ---- one head of width 512, the autoencoder's, on tensor cores. A block owns 64 query rows, which
+ * stay in shared memory, and loops over tiles of 32 keys and values: keys are copied while values
+ * are in use, and vice versa. A warp computes scores for 16 queries and 16 keys, and results for
+ * all queries and 64 columns, in 128 registers. */
 enum { WIDE_THREADS = 256, WIDE_KEYS = 32, WIDE_PITCH = 40 };
 
 template <typename T> struct wide_shared {
@@ -188,12 +188,12 @@ __global__ void __launch_bounds__(WIDE_THREADS, 1)
     copy(shared->keys, head.k, a.ld_k, 0);
     copy(shared->values, head.v, a.ld_v, 0);
 
-    /* A row's scores are of 4 lanes side by side. */
+    /* 4 adjacent lanes share a row's scores. */
     const int row = threadIdx.x / 4, quarter = threadIdx.x % 4;
     float maximum = -INFINITY, total = 0;
     float sums[4][8][4] = {};
     for (int first = 0; first < a.s; first += WIDE_KEYS) {
-        cp_async_wait<1>(); /* the values may still be coming */
+        cp_async_wait<1>(); /* the values may still be in flight */
         __syncthreads();
         const int query = warp % 4 * 16, key = warp / 4 * 16;
         float c[2][4] = {};
@@ -235,7 +235,7 @@ __global__ void __launch_bounds__(WIDE_THREADS, 1)
         }
         if (quarter == 0)
             shared->factors[row] = correction;
-        cp_async_wait<1>(); /* the next keys may still be coming */
+        cp_async_wait<1>(); /* the next keys may still be in flight */
         __syncthreads();
 #pragma unroll
         for (int group = 0; group < 4; group++)
@@ -296,8 +296,8 @@ template <typename T> void launch_wide(struct device *d, const struct attention_
            (int)blocks_per_head);
 }
 
-/* ---- heads of any width: a block owns 64 rows of queries and 64 CHUNKS columns of their results;
- * where there are more columns, other blocks compute the same scores again. */
+/* ---- heads of any width: a block owns 64 query rows and 64 CHUNKS columns of their results. If
+ * there are more columns, other blocks compute the same scores again. */
 
 template <typename TILES> struct tiled_shared {
     staged_tiles<TILES> tiles;
@@ -320,7 +320,7 @@ __global__ void __launch_bounds__(TILED_THREADS)
     const attention_head<T> head = attention_head_of(a, block / row_blocks);
     element *const weights = TILES::weights_in_place ? (element *)shared->scores : shared->weights;
 
-    /* A row's scores are of 4 lanes side by side. */
+    /* 4 adjacent lanes share a row's scores. */
     const int row = threadIdx.x / 4, quarter = threadIdx.x % 4;
     float maximum = -INFINITY, total = 0;
     float sums[CHUNKS][16] = {};

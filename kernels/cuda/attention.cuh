@@ -1,17 +1,17 @@
 #ifndef CCLD_KERNELS_CUDA_ATTENTION_CUH
 #define CCLD_KERNELS_CUDA_ATTENTION_CUH
 
-/* What both directions of attention share. Scores live in registers and shared memory only: a block
- * owns some rows and walks over the others in tiles, with a softmax that is corrected as larger
- * scores come (Dao, "FlashAttention-2", arXiv 2307.08691).
+/* What the forward and backward passes share. Scores exist only in registers and shared memory: a
+ * block owns some rows and loops over the others in tiles, and rescales the softmax whenever a
+ * larger score appears (Dao, "FlashAttention-2", arXiv 2307.08691).
  *
  * The query of a uniform row is read as zeros: all its scores are 0, its weights 1/s, and its part
- * of dk is 0. So only the one who writes dq must know about such rows. Rows from s on are zeros as
- * well, and the scores of such keys -infinity. */
+ * of dk is 0, so only the code that writes dq handles such rows. Rows from s on are zeros as well,
+ * and the scores of such keys are -infinity. */
 
 #include "kernels/cuda/internal.cuh"
 
-/* attention_args for kernels. */
+/* attention_args in the form kernels take. */
 template <typename T> struct attention_problem {
     const T *q, *k, *v;
     int64_t ld_q, ld_k, ld_v;
@@ -38,7 +38,7 @@ template <typename T> attention_problem<T> attention_problem_of(const struct att
             (float)(1 / sqrt((double)a->d) * M_LOG2E)};
 }
 
-/* May 16 bytes at a time be read and written at the columns of all heads? */
+/* Whether the columns of all heads allow 16-byte accesses. */
 inline bool attention_aligned(const void *p, int64_t ld, int64_t d)
 {
     return (uintptr_t)p % 16 == 0 && ld % 8 == 0 && d % 8 == 0;
@@ -50,7 +50,7 @@ inline bool attention_aligned(const struct attention_args *a)
            attention_aligned(a->y->data, a->heads * a->d, a->d);
 }
 
-/* One head of one image: its row 0, and where its columns begin in a row of y. */
+/* One head of one image: its row 0 and its first column in a row of y. */
 template <typename T> struct attention_head {
     const T *q, *k, *v;
     const int32_t *uniform;
@@ -93,42 +93,42 @@ DEVICE_INLINE float quad_max(float x)
 
 /* ---- tiles of 64 columns of 16-bit elements in shared memory
  *
- * Groups of 8 columns change places by row, so that the same group of 8 rows in a line has
- * different banks. column is a multiple of 8. */
+ * Groups of 8 columns are permuted by row, so that one group of 8 consecutive rows is in different
+ * banks. column is a multiple of 8. */
 
 DEVICE_INLINE int tile_at(int row, int column)
 {
     return row * 64 + (column ^ (row & 7) * 8);
 }
 
-/* Begins to copy `rows` rows of `columns` (a multiple of 8, at most 64) columns; what is not there
- * is zero: rows from `count` on, rows that are skipped, and the other columns. */
+/* Starts copying `rows` rows of `columns` columns (a multiple of 8, at most 64). Rows from `count`
+ * on, skipped rows and the other columns become zero. */
 template <int THREADS, typename T>
 DEVICE_INLINE void copy_tile(T *tile, int rows, const T *from, int64_t ld, int count,
                              int columns = 64, const int32_t *skip = nullptr)
 {
     const int column = threadIdx.x % 8 * 8;
-#pragma unroll 1 /* or the addresses of all rows take half of the registers */
+#pragma unroll 1 /* unrolled, the addresses would take half of the registers */
     for (int row = threadIdx.x / 8; row < rows; row += THREADS / 8) {
         const bool there = row < count && column < columns && !(skip && skip[row]);
         cp_async_16(tile + tile_at(row, column), there ? from + row * ld + column : from, there);
     }
 }
 
-/* A of mma: rows row .. +16, columns column .. +16. */
+/* A of an mma: rows row .. +16, columns column .. +16. */
 template <typename T>
 DEVICE_INLINE void load_a(unsigned (&a)[4], const T *tile, int row, int column)
 {
     const int lane = (int)threadIdx.x % 32;
     ldmatrix_x4(a, tile + tile_at(row + lane % 16, column + lane / 16 * 8));
 }
-/* B of two mma side by side, where line n of the tile is column n of B: n .. +16, k .. +16. */
+/* B of two adjacent mma, n .. +16, k .. +16; line n of the tile is column n of B. */
 template <typename T> DEVICE_INLINE void load_b(unsigned (&b)[4], const T *tile, int n, int k)
 {
     const int lane = (int)threadIdx.x % 32;
     ldmatrix_x4(b, tile + tile_at(n + lane % 8 + lane / 16 * 8, k + lane / 8 % 2 * 8));
 }
-/* The same where line k of the tile is row k of B. */
+/* The same if line k of the tile is row k of B. */
 template <typename T>
 DEVICE_INLINE void load_b_transposed(unsigned (&b)[4], const T *tile, int k, int n)
 {
@@ -163,7 +163,7 @@ DEVICE_INLINE void rows_times_lines(float (&c)[N][4], const unsigned (&a)[4][4],
         }
 }
 
-/* C's fragments of 16 columns as an A. */
+/* Converts C's fragments of 16 columns to an A. */
 template <typename T>
 DEVICE_INLINE void a_from_c(unsigned (&a)[4], const float (&c0)[4], const float (&c1)[4])
 {
@@ -191,9 +191,9 @@ DEVICE_INLINE void add_rows_times_tile(float (&c)[8][4], const float (&weights)[
     }
 }
 
-/* Writes a warp's c[16][64], rows times `low` (lane's row g) and `high` (g + 8), to the first
- * `count` rows at `to`. By way of 16 lines of a tile that no other warp uses, for 16-byte stores.
- */
+/* Writes a warp's c[16][64], its rows multiplied by `low` (the lane's row g) and `high` (g + 8), to
+ * the first `count` rows at `to`. Goes through 16 lines of a tile that no other warp uses, so that
+ * stores are 16 bytes wide. */
 template <typename T>
 DEVICE_INLINE void store_rows(T *to, int64_t ld, int count, const float (&c)[8][4], float low,
                               float high, T *lines)
@@ -216,17 +216,17 @@ DEVICE_INLINE void store_rows(T *to, int64_t ld, int count, const float (&c)[8][
 
 /* ---- heads of any width: 256 threads, tiles of 64x64
  *
- * Two kinds of tiles: float for FMA instructions, and 16-bit ones for tensor cores, where all is
- * aligned. Both have
+ * There are two kinds of tiles: float for FMA instructions, and 16-bit for tensor cores if
+ * everything is aligned. Both have
  *   element        of the tiles
- *   tile_elements  that one takes
- *   stage, commit  begin to fill one with rows and columns of a matrix
- *   await          until all is there but what the STAGES - 1 latest commits began
+ *   tile_elements  of one tile
+ *   stage, commit  start filling a tile with rows and columns of a matrix
+ *   await          wait for all but the STAGES - 1 latest commits
  *   multiply       sums += a b^T over the 64 columns of a and b
- *   put            such sums as scores [64][SCORES_PITCH]
- *   weight_at      where weight [row][column] is
+ *   put            store these sums as scores [64][SCORES_PITCH]
+ *   weight_at      address of weight [row][column]
  *   accumulate     sums += weights b, over the 64 columns of the weights and lines of b
- *   row, column    of accumulate's sums i, of 16 a thread */
+ *   row, column    of accumulate's sum i, of 16 per thread */
 
 enum { TILED_THREADS = 256, SCORES_PITCH = 68 };
 
@@ -253,8 +253,8 @@ template <typename T> struct fma_tiles {
     {
         __syncthreads();
     }
-    /* Thread (tx, ty) of 16x16 has rows 4 ty .. +4 and, so that the 8 lines that lanes read at once
-     * have different banks, columns tx, tx + 16, tx + 32, tx + 48. */
+    /* Thread (tx, ty) of 16x16 owns rows 4 ty .. +4 and columns tx, tx + 16, tx + 32, tx + 48, so
+     * that the 8 lines that lanes read together are in different banks. */
     DEVICE_INLINE void multiply(float (&sums)[16], const float *a, const float *b)
     {
         const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
@@ -312,7 +312,7 @@ template <typename T> struct fma_tiles {
     }
 };
 
-/* Warp w has rows 16 (w % 4) .. +16 and columns 32 (w / 4) .. +32, for scores and for results. */
+/* Warp w owns rows 16 (w % 4) .. +16 and columns 32 (w / 4) .. +32 of scores and of results. */
 template <typename T> struct mma_tiles {
     typedef T type;
     typedef T element;
@@ -388,14 +388,14 @@ template <typename T> struct mma_tiles {
     }
 };
 
-/* Where tiles are staged: STAGES - 1 pairs of them are on their way while one is used. */
+/* The tiles being staged: STAGES - 1 pairs are in flight while one is in use. */
 template <typename TILES> struct staged_tiles {
     typename TILES::element of[TILES::STAGES][2][TILES::tile_elements];
 };
 
-/* scores = a b^T over all d columns, of 64 rows each (fewer where a_count, b_count say so). The
- * first tile of `a` is there already when keep_a. The scores are there for all threads after the
- * next barrier, which the caller has. */
+/* scores = a b^T over all d columns, of 64 rows each (or a_count, b_count if fewer). With keep_a,
+ * the first tile of `a` is already loaded. All threads see the scores after the next barrier, which
+ * is the caller's. */
 template <typename TILES, typename T>
 DEVICE_INLINE void tile_scores(float *scores, staged_tiles<TILES> &tiles, int d, const T *a,
                                int64_t ld_a, int a_count, const int32_t *a_skip, const T *b,
@@ -406,7 +406,7 @@ DEVICE_INLINE void tile_scores(float *scores, staged_tiles<TILES> &tiles, int d,
     auto stage = [&](int i) {
         auto &pair = tiles.of[i % TILES::STAGES];
         const int column = i * 64;
-        if (column < d) { /* the same for all threads */
+        if (column < d) { /* uniform across threads */
             if (!keep_a)
                 TILES::stage(pair[0], a + column, ld_a, a_count, d - column, a_skip);
             TILES::stage(pair[1], b + column, ld_b, b_count, d - column, b_skip);
@@ -425,8 +425,7 @@ DEVICE_INLINE void tile_scores(float *scores, staged_tiles<TILES> &tiles, int d,
     TILES::put(scores, sums);
 }
 
-/* sums[c] += weights b[.., 64 c ..], for the CHUNKS times 64 columns of b from `column` on that are
- * below d. */
+/* sums[c] += weights b[.., 64 c ..], for CHUNKS times 64 columns of b from `column` on, below d. */
 template <typename TILES, int CHUNKS, typename T>
 DEVICE_INLINE void tile_accumulate(float (&sums)[CHUNKS][16], staged_tiles<TILES> &tiles,
                                    const typename TILES::element *weights, int column, int d,
@@ -444,7 +443,7 @@ DEVICE_INLINE void tile_accumulate(float (&sums)[CHUNKS][16], staged_tiles<TILES
         stage(c);
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
-        if (column + c * 64 < d) { /* the same for all threads */
+        if (column + c * 64 < d) { /* uniform across threads */
             stage(c + TILES::STAGES - 1);
             TILES::await();
             TILES::accumulate(sums[c], weights, tiles.of[c % TILES::STAGES][1]);
@@ -453,7 +452,7 @@ DEVICE_INLINE void tile_accumulate(float (&sums)[CHUNKS][16], staged_tiles<TILES
     }
 }
 
-/* The sums, times factor(row), to the first `count` rows at `to`, below column d. */
+/* Writes the sums times factor(row) to the first `count` rows at `to`, below column d. */
 template <typename TILES, int CHUNKS, typename T, typename FACTOR>
 DEVICE_INLINE void tile_store(T *to, int64_t ld, int count, int column, int d,
                               const float (&sums)[CHUNKS][16], FACTOR factor)

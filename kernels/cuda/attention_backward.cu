@@ -5,14 +5,14 @@ extern "C" {
 }
 
 /* With scores t = scale q k, p = softmax(t), dp = dy v: dv = sum over queries of p dy, and
- * dt = p (dp - sum over keys of p dp) flows on: dq = scale sum of dt k, dk = scale sum of dt q.
+ * dt = p (dp - sum over keys of p dp); dq = scale sum of dt k, dk = scale sum of dt q.
  *
- * y is not kept, so who owns queries goes through the keys twice: for the sum of each row's p and
- * p dp, then for dq. Who owns keys goes through the queries once, with those sums. Each gradient is
- * written by one block: 9 products of s x s x d where 5 could do, but always in the same order, and
- * nothing but two numbers a row passes through memory. */
+ * y is not kept, so a block that owns queries goes through the keys twice: for each row's sums of p
+ * and p dp, then for dq. A block that owns keys goes through the queries once, using those sums.
+ * Each gradient is written by one block: 9 products of s x s x d instead of 5, but always in the
+ * same order, and only two numbers per row pass through memory. */
 
-/* Of a query: p = 2^(log2_scale q k - log2_sum), and the mean of dp by p. */
+/* Of a query: p = 2^(log2_scale q k - log2_sum), and the mean of dp weighted by p. */
 struct row_sums {
     float log2_sum, mean;
 };
@@ -24,9 +24,9 @@ template <typename T> struct backward_problem {
     row_sums *rows; /* [n, heads, s] */
 };
 
-/* ---- heads of width 64 on tensor cores, as in the forward direction */
+/* ---- heads of width 64 on tensor cores, as in the forward pass */
 
-/* dp - mean, of a warp's rows, times p: in place of the scores. */
+/* Replaces the scores of a warp's rows by (dp - mean) times p. */
 template <int N>
 DEVICE_INLINE void score_gradients(float (&scores)[N][4], const float (&dp)[N][4],
                                    const row_sums (&rows)[2], float log2_scale, int left)
@@ -42,7 +42,7 @@ DEVICE_INLINE void score_gradients(float (&scores)[N][4], const float (&dp)[N][4
         }
 }
 
-/* A block owns 16 rows of queries a warp. */
+/* A block owns 16 query rows per warp. */
 template <typename T, int WARPS, int KEYS>
 __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
     flash_queries_backward(backward_problem<T> b, int blocks_per_head)
@@ -147,7 +147,7 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
                dq, factor[0], factor[1], queries + line * 64);
 }
 
-/* A block owns 16 rows of keys a warp; scores are transposed, a query being a column. */
+/* A block owns 16 key rows per warp; scores are transposed: a query is a column. */
 template <typename T, int WARPS, int QUERIES>
 __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
     flash_keys_backward(backward_problem<T> b, int blocks_per_head)
@@ -200,7 +200,7 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
         const row_sums *const rows = sums_of_tiles + step % 2 * QUERIES;
         float p[N][4], dt[N][4];
         rows_times_lines(p, k, queries);
-        /* Rows that do not exist have p = 1, but dy = 0 and q = 0. */
+        /* Padding rows have p = 1, but dy = 0 and q = 0. */
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
@@ -244,7 +244,7 @@ void launch_flash(struct device *d, const backward_problem<T> &b, int64_t heads)
         launch_flash<T, 4, 32>(d, b, heads);
 }
 
-/* ---- heads of any width: a block owns 64 rows, and 64 CHUNKS columns of their gradients */
+/* ---- heads of any width: a block owns 64 rows and 64 CHUNKS columns of their gradients */
 
 template <typename TILES> struct tiled_shared {
     staged_tiles<TILES> tiles;
@@ -271,7 +271,7 @@ __global__ void __launch_bounds__(TILED_THREADS)
     const int32_t *const uniform = head.uniform ? head.uniform + first_row : nullptr;
     element *const dt = TILES::weights_in_place ? (element *)shared->dp : shared->dt;
 
-    /* A row's scores are of 4 lanes side by side. */
+    /* 4 adjacent lanes share a row's scores. */
     const int row = threadIdx.x / 4, quarter = threadIdx.x % 4;
     float maximum = -INFINITY, total = 0, product = 0;
     row_sums of_row = {0, 0};
@@ -305,7 +305,7 @@ __global__ void __launch_bounds__(TILED_THREADS)
                         total += p;
                         product = fmaf(p, dp[i * 4], product);
                     }
-                continue; /* the next scores come after a barrier */
+                continue; /* the next scores follow a barrier */
             }
 #pragma unroll
             for (int i = 0; i < 16; i++) {

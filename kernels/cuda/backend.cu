@@ -8,10 +8,9 @@ const struct plugin_host *plugin_host;
 
 static void *allocate(struct device *d, size_t bytes)
 {
-    /* A recording may find its pool too small; taking more is no part of what it records. */
+    /* A recording may have to grow its pool; the allocation itself is not recorded. */
     cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
     void *p = NULL;
-    (void)d;
     cuda_check(cudaThreadExchangeStreamCaptureMode(&mode));
     cudaError_t result = cudaMalloc(&p, bytes);
     cuda_check(cudaThreadExchangeStreamCaptureMode(&mode));
@@ -30,13 +29,12 @@ static void synchronize(struct device *d)
 
 static void deallocate(struct device *d, void *p)
 {
-    synchronize(d); /* what was begun may use it */
+    synchronize(d); /* pending work may use it */
     cuda_check(cudaFree(p));
 }
 
 static void memory(struct device *d, size_t *unused, size_t *total)
 {
-    (void)d;
     cuda_check(cudaMemGetInfo(unused, total));
 }
 
@@ -65,7 +63,7 @@ static void record_begin(struct device *d)
     cuda_of(d)->recording = true;
 }
 
-/* Something in between that cannot be recorded leaves the work to be run plainly. */
+/* If something could not be recorded, the work is run plainly. */
 static void *record_end(struct device *d)
 {
     cudaGraph_t graph = NULL;
@@ -80,7 +78,7 @@ static void *record_end(struct device *d)
         cuda_check(cudaGraphDestroy(graph));
     if (result == cudaSuccess)
         return recording;
-    plugin_host->note("work is not recorded: %s", cudaGetErrorString(result));
+    plugin_host->note("cannot record work: %s", cudaGetErrorString(result));
     cudaGetLastError();
     if (recording)
         cuda_check(cudaGraphExecDestroy(recording));
@@ -117,7 +115,7 @@ static void die_with(const char *line)
 
 extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct backend *b)
 {
-    if (host->contract != plugin_contract)
+    if (host->contract != plugin_contract(PLUGIN_BUILD_ID, plugin_ops, PLUGIN_OP_COUNT))
         return "it is of another version than the program";
     plugin_host = host;
     cuda_die_handler = die_with;
@@ -153,8 +151,9 @@ static const char *examine(int index, int *multiprocessors)
     cudaError_t counted = cudaGetDeviceCount(&count);
     if (counted == cudaErrorInsufficientDriver) {
         snprintf(why, sizeof why,
-                 "the NVIDIA driver is too old: it is for CUDA %d.%d, wanted %d.%d", driver / 1000,
-                 driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+                 "the NVIDIA driver is too old: it is for CUDA %d.%d, and %d.%d is needed",
+                 driver / 1000, driver % 1000 / 10, CUDART_VERSION / 1000,
+                 CUDART_VERSION % 1000 / 10);
         return why;
     }
     if (counted == cudaErrorNoDevice || (counted == cudaSuccess && count == 0))
@@ -180,10 +179,10 @@ static const char *examine(int index, int *multiprocessors)
         return why;
     }
     if (major < LEAST_CAPABILITY) {
-        snprintf(
-            why, sizeof why,
-            "GPU %d is too old: its compute capability is %d.%d, wanted %d.0 (Ampere) or later",
-            index, major, minor, LEAST_CAPABILITY);
+        snprintf(why, sizeof why,
+                 "GPU %d is too old: its compute capability is %d.%d, and %d.0 (Ampere) or later "
+                 "is needed",
+                 index, major, minor, LEAST_CAPABILITY);
         return why;
     }
     return NULL;

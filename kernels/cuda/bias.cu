@@ -3,8 +3,7 @@
 
 #define THREADS 256
 
-/* How a block's threads lie over a matrix: x of them over vectors of columns, the rest over rows.
- */
+/* How a block's threads cover a matrix: x of them span vectors of columns, the others rows. */
 struct tiling {
     int vector, x, y;
     unsigned grid_x;
@@ -24,7 +23,7 @@ static struct tiling tiling_of(int64_t columns, int vector)
 template <enum activation_kind ACT> DEVICE_INLINE float activated(float x)
 {
     if (ACT == ACTIVATION_RELU)
-        return x > 0 || isnan(x) ? x : 0; /* a NaN stays one */
+        return x > 0 || isnan(x) ? x : 0; /* NaN stays NaN */
     if (ACT == ACTIVATION_SILU)
         return x / (1 + expf(-x));
     if (ACT == ACTIVATION_GELU)

@@ -1,6 +1,6 @@
 #include "kernels/cuda/map.cuh"
 
-/* Reads and writes every element once: four of them a thread, 16 bytes on the F32 side. */
+/* Reads and writes every element once: four per thread, 16 bytes on the F32 side. */
 template <typename FROM, typename TO, int N> struct cast_items {
     static constexpr int UNROLL = 4;
     typedef vec<FROM, N> loaded;

@@ -2,10 +2,10 @@
 
 #include "kernels/cuda/map.cuh"
 
-/* x is read once. A block sums 32 vectors of columns over a run of rows, its warps every eighth row
- * each; where columns are too few for the GPU, several blocks share the rows and a second launch of
- * the same kernel adds up what they found. */
-constexpr int WARPS = 8, TURNS = 8; /* rows of a warp whose loads are under way together */
+/* Reads x once. A block sums 32 vectors of columns over a range of rows, each warp every eighth
+ * row. If there are too few columns for the GPU, several blocks share the rows and a second launch
+ * of the same kernel adds their sums. */
+constexpr int WARPS = 8, TURNS = 8; /* rows per warp whose loads are in flight together */
 
 template <typename T, int N>
 static __global__ void __launch_bounds__(32 * WARPS)
@@ -56,7 +56,7 @@ template <typename T, int N>
 static void run(struct device *d, float *sums, const T *x, int64_t rows, int64_t columns,
                 int64_t pitch)
 {
-    /* Some four blocks to each of an H100's multiprocessors, but no run of less than 64 rows. */
+    /* About four blocks per multiprocessor of an H100, but at least 64 rows per range. */
     const int64_t strips = divide_up(columns, 32 * wide_n<T>), blocks = divide_up(columns, 32 * N);
     int64_t parts = divide_up(512, strips);
     if (parts > rows / 64)

@@ -1,9 +1,9 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/map.cuh"
 
-/* What puts tensors together and takes them apart. Every element is read and written once, as
- * part of a word as large as rows allow: 8 bytes for the 4 + 16 channels that a network in BF16
- * starts from, 16 elsewhere. Below, `a`, `b`, `c` are words of a row. */
+/* Ops that join and split tensors. Every element is read and written once, as part of the largest
+ * word that the rows allow: 8 bytes for the 4 + 16 input channels of a BF16 network, 16 elsewhere.
+ * Below, `a`, `b` and `c` count words of a row. */
 
 template <typename W> struct word {
     static constexpr int UNROLL = sizeof(W) < 16 ? 4 : 2;
@@ -59,7 +59,7 @@ template <typename W> struct split_items : word<W> {
     }
 };
 
-/* y[row, :c] = x[row, first : first + c], x's rows being `pitch` words. */
+/* y[row, :c] = x[row, first : first + c]; x's rows are `pitch` words long. */
 template <typename W> struct columns_items : word<W> {
     const W *x;
     W *y;
@@ -128,7 +128,7 @@ void cuda_concat(struct device *d, const struct concat_args *a)
     });
 }
 
-/* Columns first .. of every row of dy, as many as `to` has. */
+/* Copies columns first .. of every row of dy, as many as `to` has. */
 static void take_columns(struct device *d, const struct tensor *to, const struct tensor *dy,
                          int64_t first)
 {
@@ -183,7 +183,7 @@ void cuda_append_planes_backward(struct device *d, const struct append_planes_ba
     take_columns(d, a->dx, a->dy, 0);
 }
 
-/* Item i is a vector of y. The class token is F32, whatever activations are. */
+/* Item i is a vector of y. The class token is always F32. */
 template <typename T, int N> struct prepend_items {
     static constexpr int UNROLL = 2;
     typedef vec<T, N> loaded;
@@ -238,7 +238,7 @@ void cuda_prepend_row_backward(struct device *d, const struct prepend_row_backwa
 {
     const int64_t n = a->dy->shape[0], s = a->dy->shape[1] - 1, c = a->dy->shape[2];
     if (a->dx) {
-        /* Images as rows, but for their first c columns. */
+        /* Images as rows, without their first c columns. */
         struct tensor from = *a->dy, to = *a->dx;
         from.ndim = to.ndim = 2;
         from.shape[1] = (s + 1) * c;

@@ -23,21 +23,21 @@ static struct convolution convolution_of(const struct conv2d_args *a)
     return c;
 }
 
-/* A matrix product at every pixel. */
+/* A 1x1 convolution: a matrix product at every pixel. */
 static bool is_pointwise(const struct convolution *c)
 {
     return c->kh == 1 && c->kw == 1 && c->stride == 1 && !c->pad_begin && !c->pad_end;
 }
 
-/* Patches that do not overlap, as a vision transformer's first layer has them. */
+/* Patches that do not overlap, as in a vision transformer's first layer. */
 static bool is_patchwise(const struct convolution *c)
 {
     return c->kh == c->stride && c->kw == c->stride && c->stride > 1 && !c->pad_begin &&
            !c->pad_end;
 }
 
-/* patches [n*oh*ow, kh, kw*ci]: every element is read and written once, in runs of kw*ci that lie
- * together on both sides. Counts are in vectors of V elements. */
+/* patches [n*oh*ow, kh, kw*ci]: every element is read and written once, in runs of kw*ci that are
+ * contiguous on both sides. Counts are in vectors of V elements. */
 template <typename T, int V>
 static __global__ void __launch_bounds__(THREADS)
     patches_kernel(int64_t count, int64_t run, int64_t kh, int64_t ow, int64_t oh, int64_t h,
@@ -76,7 +76,7 @@ static void gather_patches(struct device *d, const struct convolution *c, const 
         });
 }
 
-/* y = matrix * weight^T + bias; a row of the matrix is all that one pixel of y sees. */
+/* y = matrix * weight^T + bias; a row of the matrix is the receptive field of one pixel of y. */
 static void product_forward(struct device *d, const struct convolution *c, const void *matrix,
                             const void *weight, const float *bias, void *y)
 {
@@ -111,8 +111,8 @@ void cuda_conv2d(struct device *d, const struct conv2d_args *a)
     }
 }
 
-/* to[co, ci, taps] += from[co, taps, ci], or = where it is fresh. A block turns `tile` input
- * channels of one filter in shared memory, so that both sides are read and written in runs. */
+/* to[co, ci, taps] += from[co, taps, ci], or = if fresh. A block transposes `tile` input
+ * channels of one filter in shared memory, so that both sides are accessed contiguously. */
 template <typename T>
 static __global__ void __launch_bounds__(THREADS)
     add_filters_kernel(int ci, int taps, int tile, bool fresh, const T *from, float *to)
@@ -137,7 +137,7 @@ static void add_filters(struct device *d, const struct convolution *c, bool fres
                         float *to)
 {
     const int taps = (int)(c->kh * c->kw);
-    int tile = 128; /* channels; as many as 48 KiB hold */
+    int tile = 128; /* channels, as many as fit in 48 KiB */
     while (tile > 1 && (size_t)taps * (tile + 1) * sizeof(float) > 48 * 1024)
         tile /= 2;
     const dim3 grid((unsigned)divide_up(c->ci, tile), (unsigned)c->co);

@@ -1,7 +1,7 @@
 #include "kernels/cuda/internal.cuh"
 
-/* Every element is read once and written once, in whole sectors either way, many tensors a launch.
- * The tables of tensors are the kernels' arguments, so that a recording keeps them. */
+/* Reads and writes every element once, in whole sectors, for many tensors per launch. The tables of
+ * tensors are kernel arguments, so that a recording keeps them. */
 
 #define THREADS 256
 
@@ -11,7 +11,7 @@ static bool is_other_order(const struct tensor *from, const struct tensor *to)
            from->shape[2] * from->shape[3] > 1 && from->shape[1] > 1;
 }
 
-/* Which of a table's tensors this block works on: the last that begins at or before it. */
+/* The tensor of a table that this block works on: the last that begins at or before it. */
 template <typename Table> static __device__ int find_mine(const Table &table)
 {
     int low = 0, high = table.count - 1;
@@ -79,8 +79,8 @@ static void launch_cast(struct device *d, const struct cast_table &table, unsign
 
 /* ---- [co, ci, k] to [co, k, ci] or back, k = kh * kw */
 
-/* A block takes `planes` output channels of `channels` input channels of `taps` taps through shared
- * memory, where a row is one (co, ci): an odd pitch keeps columns free of bank conflicts. */
+/* A block moves `planes` output channels of `channels` input channels of `taps` taps through shared
+ * memory. A row there is one (co, ci); an odd pitch avoids bank conflicts along columns. */
 #define TILE_FLOATS     4608
 #define TILE_TAPS       32
 #define REORDER_ENTRIES 90
@@ -104,7 +104,7 @@ struct tile {
 template <typename F> static __device__ void for_taps(const tile &t, F f)
 {
     const int rows = t.planes * t.channels;
-    if (t.pitch == t.k) { /* planes > 1 only where all channels are in: one range of memory */
+    if (t.pitch == t.k) { /* planes > 1 only if the tile has all channels: one range of memory */
         const int64_t begin = t.base + (int64_t)t.c0 * t.k;
         for (int i = threadIdx.x; i < rows * t.k; i += THREADS)
             f(begin + i, i);
@@ -208,7 +208,7 @@ static void cast_all(struct device *d, const struct convert_weights_args *a, enu
     }
 }
 
-/* How much of a kernel one block takes. */
+/* The part of a kernel that one block converts. */
 static void choose_tile(int co, int ci, int k, int *planes, int *channels)
 {
     const int rows = TILE_FLOATS / ((k < TILE_TAPS ? k : TILE_TAPS) | 1);

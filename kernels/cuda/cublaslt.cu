@@ -1,4 +1,5 @@
 #include <cublasLt.h>
+#include <inttypes.h>
 
 #include "kernels/cuda/bias.cuh"
 #include "kernels/cuda/library_plans.cuh"
@@ -7,7 +8,7 @@
 #define WORKSPACE_MOST   ((size_t)64 << 20)
 #define ALGORITHMS_TIMED 8
 
-/* What an algorithm is chosen for; compared as bytes. */
+/* The problem an algorithm is chosen for; compared as bytes. */
 struct matrix_problem {
     int64_t rows, columns, inner, ld_a, ld_b, ld_c;
     enum dtype type, c_type;
@@ -19,11 +20,11 @@ struct matrix_problem {
 struct matrix_choice {
     struct matrix_problem key;
     cublasLtMatmulDesc_t operation;
-    cublasLtMatrixLayout_t a, b, c; /* a: the library's first operand, which is our b */
+    cublasLtMatrixLayout_t a, b, c; /* a: the library's first operand, our b */
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace; /* bytes */
-    bool rest_apart;  /* no algorithm adds the bias and applies ReLU */
-    bool plain;       /* none does the product */
+    bool rest_apart;  /* no algorithm adds the bias and applies ReLU: done separately */
+    bool plain;       /* no algorithm: plain_product */
     struct matrix_choice *next;
 };
 
@@ -45,7 +46,6 @@ struct matrix_plans *matrix_plans_new(struct device *d, const char *gpu)
 {
     struct matrix_plans *p = (struct matrix_plans *)calloc(1, sizeof *p);
     char library[32];
-    (void)d;
     if (!p)
         plugin_host->die("out of memory");
     CHECK_BLAS(cublasLtCreate(&p->handle));
@@ -87,17 +87,16 @@ static cudaDataType_t data_type(enum dtype type)
 static void describe(const struct matrix_problem *p, char *text, size_t size)
 {
     snprintf(text, size,
-             "product %s%s to %s [%lld,%lld]%s [%lld,%lld]%s pitch %lld,%lld,%lld add %d bias %d "
+             "product %s%s to %s [%" PRId64 ",%" PRId64 "]%s [%" PRId64 ",%" PRId64
+             "]%s pitch %" PRId64 ",%" PRId64 ",%" PRId64 " add %d bias %d "
              "relu %d alignment %d,%d,%d",
-             type_name(p->type), p->tf32 ? " tf32" : "", type_name(p->c_type), (long long)p->rows,
-             (long long)p->inner, p->transpose_a ? "t" : "", (long long)p->inner,
-             (long long)p->columns, p->transpose_b ? "t" : "", (long long)p->ld_a,
-             (long long)p->ld_b, (long long)p->ld_c, p->adds, p->bias, p->relu, p->align_a,
-             p->align_b, p->align_c);
+             type_name(p->type), p->tf32 ? " tf32" : "", type_name(p->c_type), p->rows, p->inner,
+             p->transpose_a ? "t" : "", p->inner, p->columns, p->transpose_b ? "t" : "", p->ld_a,
+             p->ld_b, p->ld_c, p->adds, p->bias, p->relu, p->align_a, p->align_b, p->align_c);
 }
 
 /* A row-major matrix is a column-major one transposed, so the library is asked for
- * c^T [columns, rows] = b^T a^T. `rows` and `columns` here: of our matrix as it lies in memory. */
+ * c^T [columns, rows] = b^T a^T. `rows` and `columns` are those of our matrix as stored. */
 static cublasLtMatrixLayout_t layout(enum dtype type, int64_t rows, int64_t columns, int64_t pitch)
 {
     cublasLtMatrixLayout_t l;
@@ -154,8 +153,8 @@ static cublasStatus_t multiply(struct device *d, const struct matrix_choice *c,
                           workspace_bytes, stream_of(d));
 }
 
-/* The library's proposals, its favourite first. Sums that are split are joined as F32 and in order:
- * the same bits from run to run. */
+/* The library's proposals, its preferred one first. Split sums are added in F32 and in order, so
+ * that every run gives the same bits. */
 static int propose(struct matrix_plans *all, const struct matrix_choice *c,
                    cublasLtMatmulHeuristicResult_t *results)
 {
@@ -190,11 +189,11 @@ static int propose(struct matrix_plans *all, const struct matrix_choice *c,
     return count;
 }
 
-/* An algorithm as text and back; the library says that it may be kept, for the same version. */
+/* An algorithm as text and back; the library allows storing it for the same version. */
 static void write_algorithm(const cublasLtMatmulAlgo_t *algorithm, char *text)
 {
     for (size_t i = 0; i < sizeof algorithm->data / sizeof algorithm->data[0]; i++)
-        text += sprintf(text, "%016llx", (unsigned long long)algorithm->data[i]);
+        text += sprintf(text, "%016" PRIx64, algorithm->data[i]);
 }
 
 static bool read_algorithm(struct matrix_plans *all, struct matrix_choice *c, const char *text)
@@ -220,7 +219,7 @@ static bool read_algorithm(struct matrix_plans *all, struct matrix_choice *c, co
     return true;
 }
 
-/* c is written in scratch memory: what is added to must not be added to again and again. */
+/* c is in scratch memory: timing must not add to the real one repeatedly. */
 static int fastest(struct device *d, const struct matrix_choice *c,
                    const cublasLtMatmulHeuristicResult_t *results, int count,
                    const struct matrix_product *p)
@@ -241,7 +240,7 @@ static int fastest(struct device *d, const struct matrix_choice *c,
     return best;
 }
 
-/* Sets c's algorithm; false where the library has none. */
+/* Sets c's algorithm; false if the library has none. */
 static bool choose_algorithm(struct device *d, struct matrix_choice *c,
                              const struct matrix_product *p, const char *key)
 {
@@ -293,7 +292,7 @@ static struct matrix_choice *choose(struct device *d, const struct matrix_proble
         describe(&plain, without, sizeof without);
         c->plain = (!key->bias && !key->relu) || !choose_algorithm(d, c, p, without);
         if (c->plain)
-            plugin_host->note("cuBLASLt: %s: no algorithm, done slowly", what);
+            plugin_host->note("cuBLASLt: %s: no algorithm, using a slow kernel", what);
     }
     c->next = *slot;
     return *slot = c;
@@ -303,7 +302,7 @@ void matrix_product(struct device *d, const struct matrix_product *p)
 {
     if (!p->rows || !p->columns)
         return;
-    /* The library's bias is of c's type; its alignment has a part in the choice. */
+    /* The library's bias has c's type; its alignment is part of the choice. */
     const bool copied = p->bias && (p->c_type != DTYPE_F32 || address_alignment(p->bias) < 256);
     scratch copy(d, copied ? (size_t)p->columns * size_of(p->c_type) : 1);
     if (copied)

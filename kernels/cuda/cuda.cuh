@@ -1,32 +1,40 @@
-/* What kernels are written in: CUDA and a thin layer over it, so that the same .cu files are
- * compiled by nvcc for a GPU and, with -DCUDA_ON_HOST, by a C++ compiler against the emulator of
- * tests/cuda-host/. No other file includes a header of CUDA's runtime. tests/cuda-host/README.md
- * has an example and says how to run and debug a kernel without a GPU.
+/* The language of the kernels: CUDA and a thin layer over it. nvcc compiles the .cu files for a
+ * GPU; with -DCUDA_ON_HOST and the headers of tests/cuda-host/include/, a C++ compiler compiles
+ * them for an emulator. No other file includes a header of CUDA's runtime.
+ * tests/cuda-host/README.md has an example and explains how to run and debug without a GPU.
  *
- * CUDA itself: __global__ __device__ __shared__ __constant__ __launch_bounds__ __restrict__
- *   __forceinline__ __align__; threadIdx blockIdx blockDim gridDim; __syncthreads and its _or,
- * _and, _count; __syncwarp; __shfl_sync and its _up, _down, _xor of 4 and 8 bytes; __ballot_sync
- * __any_sync
- *   __all_sync; atomicAdd atomicMax atomicMin atomicExch atomicCAS; __threadfence; __ldg __ldcg
- * __ldcs
- *   __stcg __stcs; the math functions; float2, uint4 and their like; the runtime's memory, copies,
- *   streams, events and graphs. Not: __noinline__, textures, managed memory, cooperative groups,
- *   clusters, dynamic parallelism, half2 arithmetic (compute in float).
- * LAUNCH(kernel, grid, block, shared_bytes, stream, args...)  instead of <<<>>>; a template with
- *   commas goes in parentheses: LAUNCH((scale<float, 4>), ...). Null pointers are nullptr, not 0.
- *   Dies when the launch is refused. Kernels of more than 256 threads a block say
- *   __launch_bounds__(threads), or they may need more registers than there are.
- * DYNAMIC_SHARED(type, name)  instead of extern __shared__: name is a type * to the shared_bytes of
- * the launch, aligned to 128 bytes; above 48 KiB LAUNCH asks for it. Static __shared__ ends at 48
- * KiB. half_t, bf16_t; to_float(x), from_float<T>(f) to nearest even. They do no arithmetic. vec<T,
- * N>, wide<T>, load_vec, store_vec, to_floats, from_floats: 16-byte accesses. thread_rank,
- * warp_sum, warp_max, block_sum, block_max: in a fixed order, the same bits in all threads.
- * ldmatrix_x4, ldmatrix_x2, ..._trans, pack2<T>, mma_16x8x16<T>; cp_async_16, cp_async_commit,
- * cp_async_wait<N>. cuda_check(call): dies with one line unless the call returns cudaSuccess.
- * cuda_die(format, ...).
+ * Available from CUDA:
+ *   - __global__ __device__ __shared__ __constant__ __launch_bounds__ __restrict__
+ *     __forceinline__ __align__
+ *   - threadIdx blockIdx blockDim gridDim
+ *   - __syncthreads __syncthreads_or __syncthreads_and __syncthreads_count __syncwarp
+ *   - __shfl_sync and its _up, _down and _xor, of 4 and 8 bytes
+ *   - __ballot_sync __any_sync __all_sync
+ *   - atomicAdd atomicMax atomicMin atomicExch atomicCAS __threadfence
+ *   - __ldg __ldcg __ldcs __stcg __stcs
+ *   - the math functions; float2, uint4 and the other vector types
+ *   - the runtime's memory, copies, streams, events and graphs
+ * Not available: __noinline__, textures, managed memory, cooperative groups, clusters, dynamic
+ * parallelism, half2 arithmetic (compute in float).
+ *
+ * Added here:
+ *   - LAUNCH(kernel, grid, block, shared_bytes, stream, args...) replaces <<<>>>. Put a template
+ *     with commas in parentheses: LAUNCH((scale<float, 4>), ...). Write null pointers as nullptr,
+ *     not 0. A refused launch ends the program. Kernels of more than 256 threads per block need
+ *     __launch_bounds__(threads), or they may use more registers than there are.
+ *   - DYNAMIC_SHARED(type, name) replaces extern __shared__: name is a type * to the launch's
+ *     shared_bytes, aligned to 128 bytes. LAUNCH requests more than 48 KiB where needed. Static
+ *     __shared__ memory is limited to 48 KiB.
+ *   - half_t and bf16_t, for storage only; to_float(x), from_float<T>(f) (to nearest even)
+ *   - vec<T, N>, wide<T>, load_vec, store_vec, to_floats, from_floats: 16-byte accesses
+ *   - thread_rank; warp_sum, block_sum: fixed order, the same bits in all threads
+ *   - ldmatrix_x4, ldmatrix_x4_trans, pack2<T>, mma_16x8x16<T>
+ *   - cp_async_16, cp_async_commit, cp_async_wait<N>
+ *   - cuda_check(call) ends the program with a one-line message unless the call returns
+ *     cudaSuccess; cuda_die(format, ...) always does.
  *
  * Every thread of a block must reach every __syncthreads (none may have returned before), and every
- * lane of the mask every warp function: the emulator holds kernels to it. */
+ * lane of the mask must reach every warp function. The emulator enforces both. */
 #ifndef CCLD_KERNELS_CUDA_CUDA_CUH
 #define CCLD_KERNELS_CUDA_CUDA_CUH
 
@@ -37,10 +45,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef CUDA_ON_HOST
-#include "tests/cuda-host/cuda.h"
-#else
-/* So that what computes in 16 bits by mistake does not compile. */
+/* Accidental arithmetic in 16 bits does not compile. */
 #define __CUDA_NO_HALF_OPERATORS__
 #define __CUDA_NO_HALF_CONVERSIONS__
 #define __CUDA_NO_HALF2_OPERATORS__
@@ -53,11 +58,11 @@
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
 #error "the kernels need cp.async and mma of bf16: sm_80 or later"
 #endif
-#endif
 
 #define DEVICE_INLINE static __device__ __forceinline__
 
-/* ---- errors: whoever loads the kernels sets where a last line goes; it must not return */
+/* ---- errors: the loader of the kernels sets the handler of the last message; it must not return
+ */
 
 inline void (*cuda_die_handler)(const char *line) = nullptr;
 
@@ -143,7 +148,7 @@ template <> __device__ __forceinline__ bf16_t from_float<bf16_t>(float f)
     return __float2bfloat16_rn(f);
 }
 
-/* Two elements as one register of a fragment (below): the first in the lower 16 bits. */
+/* Packs two elements into a register of a fragment (see below), the first in the lower 16 bits. */
 template <typename T> DEVICE_INLINE unsigned pack2(float low, float high);
 template <> __device__ __forceinline__ unsigned pack2<half_t>(float low, float high)
 {
@@ -160,8 +165,7 @@ template <> __device__ __forceinline__ unsigned pack2<bf16_t>(float low, float h
     return r;
 }
 
-/* ---- vectors: N elements, N * sizeof(T) is 2, 4, 8 or a multiple of 16; accessed 16 bytes at once
- */
+/* ---- vectors of N elements; N * sizeof(T) is 2, 4, 8 or a multiple of 16; 16-byte accesses */
 
 template <typename T, int N> struct alignas(N * sizeof(T) < 16 ? N * sizeof(T) : 16) vec {
     T v[N];
@@ -190,8 +194,8 @@ template <> struct vec_word<2> {
     typedef unsigned short type;
 };
 
-/* p must be aligned as vec<T, N> is: to its size, up to 16 bytes. load_vec<8>(p), or load_vec(p)
- * for 16 bytes. */
+/* p must be aligned like vec<T, N>: to its size, up to 16 bytes. load_vec<8>(p) loads 8 elements,
+ * load_vec(p) 16 bytes. */
 template <int N, typename T> DEVICE_INLINE vec<T, N> load_vec(const T *p)
 {
     typedef typename vec_word<(int)(N * sizeof(T))>::type word;
@@ -237,8 +241,8 @@ template <typename T, int N> DEVICE_INLINE vec<T, N> from_floats(const vec<float
 {
     vec<T, N> r;
     if constexpr (sizeof(T) == 2 && N % 2 == 0) {
-        /* One instruction for two elements; and nvcc would cut stores of 16 bytes, made of elements
-         * that are rounded one by one, into words of 4. */
+        /* One instruction for two elements; and if elements are rounded one by one, nvcc splits
+         * 16-byte stores into words of 4. */
 #pragma unroll
         for (int i = 0; i < N; i += 2) {
             const unsigned both = pack2<T>(x.v[i], x.v[i + 1]);
@@ -252,7 +256,7 @@ template <typename T, int N> DEVICE_INLINE vec<T, N> from_floats(const vec<float
     return r;
 }
 
-/* ---- sums and maxima, of float or double. Every lane (thread) gets the same bits. */
+/* ---- sums of float or double. Every lane (thread) gets the same bits. */
 
 DEVICE_INLINE int thread_rank()
 {
@@ -271,21 +275,9 @@ template <typename T> DEVICE_INLINE T warp_sum(T x)
     return x;
 #endif
 }
-template <typename T> DEVICE_INLINE T warp_max(T x)
-{
-#ifdef CUDA_ON_HOST
-    return cuda_host::warp_max(x);
-#else
-#pragma unroll
-    for (int apart = 16; apart > 0; apart /= 2)
-        x = max(x, __shfl_xor_sync(0xffffffffu, x, apart));
-    return x;
-#endif
-}
 
-/* All threads of the block take part, a multiple of 32. Two barriers, the first before anything is
- * written, so that calls may follow one another. The N sums of the second form cost as many
- * barriers. */
+/* All threads of the block take part; their number is a multiple of 32. Two barriers, the first
+ * before anything is written, so that calls may follow one another. N sums at once need no more. */
 template <typename T, int N> DEVICE_INLINE void block_sum(T (&x)[N])
 {
     __shared__ T of_warp[N][32];
@@ -309,34 +301,23 @@ template <typename T> DEVICE_INLINE T block_sum(T x)
     block_sum(one);
     return one[0];
 }
-template <typename T> DEVICE_INLINE T block_max(T x)
-{
-    __shared__ T of_warp[32];
-    const int rank = thread_rank();
-    const int warps = (int)(blockDim.x * blockDim.y * blockDim.z) / 32;
-    T of_mine = warp_max(x);
-    __syncthreads();
-    if (rank % 32 == 0)
-        of_warp[rank / 32] = of_mine;
-    __syncthreads();
-    return warp_max(of_warp[rank % 32 < warps ? rank % 32 : 0]);
-}
 
 /* ---- matrix products of a warp; all 32 lanes take part, T is half_t or bf16_t
  *
  * c[16][8] += a[16][16] b[16][8], accumulated in float; the fragments of PTX's m16n8k16, row.col.
- * Lane l has g = l / 4 and t = 2 (l % 4), and holds, the lower column or row in the lower 16 bits:
- *   a[0] = A[g][t, t+1]     a[1] = A[g+8][t, t+1]     a[2] = A[g][t+8, t+9]   a[3] = A[g+8][t+8,
- * t+9] b[0] = B[t, t+1][g]     b[1] = B[t+8, t+9][g] c[0], c[1] = C[g][t, t+1]       c[2], c[3] =
- * C[g+8][t, t+1]
+ * Lane l has g = l / 4 and t = 2 (l % 4). It holds, the lower column or row in the lower 16 bits:
+ *   a[0] = A[g][t, t+1]        a[1] = A[g+8][t, t+1]
+ *   a[2] = A[g][t+8, t+9]      a[3] = A[g+8][t+8, t+9]
+ *   b[0] = B[t, t+1][g]        b[1] = B[t+8, t+9][g]
+ *   c[0], c[1] = C[g][t, t+1]  c[2], c[3] = C[g+8][t, t+1]
  *
- * ldmatrix fetches 8x8 matrices of 16-bit elements from shared memory: lane l of the first 32 (x4)
- * or 16 (x2) gives the address, aligned to 16 bytes, of row l % 8 of matrix l / 8, and r[i] becomes
- * M_i[g][t, t+1], or M_i[t, t+1][g] with _trans. So, for S a tile in shared memory,
- *   A in rows (S[m][k]): x4 with lane l at &S[l % 16][8 (l / 16)]                 gives a[0..3]
- *   B as S[n][k]: x2 with lane l at &S[l % 8][8 (l / 8 % 2)]                       gives b[0..1]
- *   B as S[k][n]: x2_trans with lane l at &S[l % 16][0]                            gives b[0..1]
- * Rows 16 bytes apart modulo 128 (a pitch of 8 more than a multiple of 64 elements) have no bank
+ * ldmatrix loads four 8x8 matrices of 16-bit elements from shared memory: lane l gives the address,
+ * aligned to 16 bytes, of row l % 8 of matrix l / 8, and r[i] becomes M_i[g][t, t+1], or
+ * M_i[t, t+1][g] with _trans. For a tile S in shared memory, and B of two products side by side:
+ *   A stored as S[m][k]: x4, lane l at &S[l % 16][8 (l / 16)]
+ *   B stored as S[n][k]: x4, lane l at &S[l % 8 + 8 (l / 16)][8 (l / 8 % 2)]
+ *   B stored as S[k][n]: x4_trans, lane l at &S[l % 16][8 (l / 16)]
+ * Rows 16 bytes apart modulo 128 (a pitch of a multiple of 64 elements plus 8) have no bank
  * conflicts. */
 
 #ifdef CUDA_ON_HOST
@@ -347,19 +328,11 @@ DEVICE_INLINE void mma_16x8x16(float (&c)[4], const unsigned (&a)[4], const unsi
 }
 DEVICE_INLINE void ldmatrix_x4(unsigned (&r)[4], const void *row)
 {
-    cuda_host::ldmatrix(r, 4, row, false);
+    cuda_host::ldmatrix(r, row, false);
 }
 DEVICE_INLINE void ldmatrix_x4_trans(unsigned (&r)[4], const void *row)
 {
-    cuda_host::ldmatrix(r, 4, row, true);
-}
-DEVICE_INLINE void ldmatrix_x2(unsigned (&r)[2], const void *row)
-{
-    cuda_host::ldmatrix(r, 2, row, false);
-}
-DEVICE_INLINE void ldmatrix_x2_trans(unsigned (&r)[2], const void *row)
-{
-    cuda_host::ldmatrix(r, 2, row, true);
+    cuda_host::ldmatrix(r, row, true);
 }
 #else
 template <typename T>
@@ -400,27 +373,13 @@ DEVICE_INLINE void ldmatrix_x4_trans(unsigned (&r)[4], const void *row)
                  : "r"(shared_address(row))
                  : "memory");
 }
-DEVICE_INLINE void ldmatrix_x2(unsigned (&r)[2], const void *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
-DEVICE_INLINE void ldmatrix_x2_trans(unsigned (&r)[2], const void *row)
-{
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];"
-                 : "=r"(r[0]), "=r"(r[1])
-                 : "r"(shared_address(row))
-                 : "memory");
-}
 #endif
 
 /* ---- asynchronous copies of 16 bytes from device to shared memory, both aligned to 16 bytes
  *
- * A thread's copies since its last commit make a group; wait<N> waits until all of its groups but
- * the N latest are there. Other threads see them after a __syncthreads() that follows the wait.
- * With `valid` false 16 zero bytes are written and `global` is not read, but must not be null. */
+ * A thread's copies since its last commit make a group; wait<N> waits for all of its groups but
+ * the N latest. Other threads see the data after a __syncthreads() that follows the wait.
+ * If `valid` is false, 16 zero bytes are written and `global` is not read, but must not be null. */
 
 #ifdef CUDA_ON_HOST
 DEVICE_INLINE void cp_async_16(void *shared, const void *global, bool valid = true)

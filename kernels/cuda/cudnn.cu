@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 struct convolution_choice {
     struct convolution_problem key;
     struct convolution_plan plan;
-    bool bias_apart; /* no engine adds it */
+    bool bias_apart; /* no engine adds the bias */
     struct convolution_choice *next;
 };
 
@@ -67,17 +68,18 @@ void convolution_plans_free(struct convolution_plans *p)
     free(p);
 }
 
-/* The problem as text: the key on disk, and for errors. */
+/* The problem as text: the key on disk, and part of messages. */
 static void describe(const struct convolution_problem *p, char *text, size_t size)
 {
     static const char *const directions[] = {"forward", "backward_data", "backward_weight"};
     const struct convolution *c = &p->c;
     snprintf(text, size,
-             "convolution_%s %s%s [%lld,%lld,%lld,%lld] kernel [%lld,%lld,%lld] stride %d padding "
+             "convolution_%s %s%s [%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64
+             "] kernel [%" PRId64 ",%" PRId64 ",%" PRId64 "] stride %d padding "
              "%d,%d bias %d alignment %d",
-             directions[p->direction], type_name(c->type), p->tf32 ? " tf32" : "", (long long)c->n,
-             (long long)c->h, (long long)c->w, (long long)c->ci, (long long)c->co, (long long)c->kh,
-             (long long)c->kw, c->stride, c->pad_begin, c->pad_end, p->bias, p->alignment);
+             directions[p->direction], type_name(c->type), p->tf32 ? " tf32" : "", c->n, c->h, c->w,
+             c->ci, c->co, c->kh, c->kw, c->stride, c->pad_begin, c->pad_end, p->bias,
+             p->alignment);
 }
 
 struct pointers {
@@ -87,7 +89,7 @@ struct pointers {
 static cudnnStatus_t execute(struct device *d, const struct convolution_plan *plan,
                              const struct pointers *at)
 {
-    const int64_t ids[4] = {ID_PICTURE, ID_WEIGHT, ID_OUTPUT, ID_BIAS};
+    const int64_t ids[4] = {ID_INPUT, ID_WEIGHT, ID_OUTPUT, ID_BIAS};
     const void *data[4] = {at->x, at->weight, at->y, at->bias};
     const int64_t count = at->bias ? 4 : 3;
     scratch workspace(d, plan->workspace ? (size_t)plan->workspace : 1);
@@ -111,7 +113,7 @@ static int64_t workspace_limit()
                                                : unused);
 }
 
-/* The fastest of the plans; each writes the output. */
+/* Returns the fastest of the plans; each of them writes the output. */
 static int fastest(struct device *d, struct convolution_plan *plans, int count,
                    const struct pointers *at)
 {
@@ -128,7 +130,7 @@ static int fastest(struct device *d, struct convolution_plan *plans, int count,
     return best;
 }
 
-/* Sets *plan; false where the library can not do the problem, then with its reason. */
+/* Sets *plan. Returns false, with the reason, if the library cannot solve the problem. */
 static bool choose_plan(struct device *d, const struct convolution_problem *p,
                         const struct pointers *at, struct convolution_plan *plan, char *why,
                         size_t why_size)
@@ -204,7 +206,7 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
                 const struct pointers *at)
 {
     struct convolution_problem p;
-    memset(&p, 0, sizeof p); /* compared as bytes, padding too */
+    memset(&p, 0, sizeof p); /* compared as bytes, including padding */
     p.c.type = c->type;
     p.c.n = c->n, p.c.h = c->h, p.c.w = c->w, p.c.ci = c->ci;
     p.c.oh = c->oh, p.c.ow = c->ow, p.c.co = c->co;
@@ -234,7 +236,7 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
 void convolution_forward(struct device *d, const struct convolution *c, const void *x,
                          const void *weight, const float *bias, void *y)
 {
-    /* Engines want a bias of the activations' type, at an address like theirs. */
+    /* Engines need a bias of the activations' type, aligned like them. */
     const bool copied = bias && (c->type != DTYPE_F32 || (uintptr_t)bias % 16);
     scratch copy(d, copied ? (size_t)c->co * size_of(c->type) : 1);
     if (copied)

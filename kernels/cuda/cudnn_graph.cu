@@ -7,8 +7,8 @@ static cudnnDataType_t data_type(enum dtype type)
                                : CUDNN_DATA_BFLOAT16;
 }
 
-/* Dimensions are named n, c, h, w (or co, ci, kh, kw) whatever the order in memory, which only the
- * strides tell: channels last. */
+/* Dimensions are always given as n, c, h, w (or co, ci, kh, kw); only the strides express the order
+ * in memory: channels last. */
 static descriptor tensor(int64_t id, cudnnDataType_t type, int alignment, int64_t n, int64_t c,
                          int64_t h, int64_t w, bool is_virtual = false)
 {
@@ -42,7 +42,7 @@ static descriptor geometry(const struct convolution *c)
     return g;
 }
 
-/* The three directions read and write the same three tensors, under other names. */
+/* The three directions use the same three tensors under different names. */
 static descriptor convolution_operation(const struct convolution_problem *p, const descriptor &x,
                                         const descriptor &w, const descriptor &y)
 {
@@ -101,14 +101,14 @@ descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_prob
 {
     const struct convolution *c = &p->c;
     const cudnnDataType_t type = data_type(c->type);
-    descriptor x = tensor(ID_PICTURE, type, p->alignment, c->n, c->ci, c->h, c->w);
+    descriptor x = tensor(ID_INPUT, type, p->alignment, c->n, c->ci, c->h, c->w);
     descriptor w = tensor(ID_WEIGHT, type, p->alignment, c->co, c->ci, c->kh, c->kw);
     descriptor y = tensor(ID_OUTPUT, type, p->alignment, c->n, c->co, c->oh, c->ow);
     const bool fused = p->direction == CONVOLUTION_FORWARD && p->bias;
     descriptor sum, bias, plus_bias;
     if (fused) {
-        /* What the bias is added to never leaves the registers, and is not rounded before. The bias
-         * is of the activations' type: engines know no other. */
+        /* The sum to which the bias is added stays in registers and is not rounded before. The bias
+         * has the activations' type, the only one that engines support. */
         sum = tensor(ID_SUM, CUDNN_DATA_FLOAT, 16, c->n, c->co, c->oh, c->ow, true);
         bias = tensor(ID_BIAS, type, 16, 1, c->co, 1, 1);
         plus_bias = addition(sum, bias, y);
@@ -125,7 +125,7 @@ descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_prob
               operations);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
-    /* Later releases of cuDNN 9 do without. */
+    /* Later releases of cuDNN 9 do not need this. */
     if (graph.status == CUDNN_STATUS_SUCCESS)
         cudnnBackendSetAttribute(graph.get(), CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE,
                                  1, &handle);

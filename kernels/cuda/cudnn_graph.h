@@ -8,13 +8,13 @@
 
 #include "kernels/cuda/libraries.h"
 
-/* A backend descriptor; its life is the scope's. */
+/* A backend descriptor, destroyed at the end of the scope. */
 class descriptor
 {
     cudnnBackendDescriptor_t p = nullptr;
 
   public:
-    /* The first failure of what was done to it; all that follows does nothing. */
+    /* The first failure; later operations do nothing. */
     cudnnStatus_t status = CUDNN_STATUS_SUCCESS;
 
     descriptor() = default;
@@ -81,34 +81,34 @@ enum convolution_direction {
     CONVOLUTION_BACKWARD_WEIGHT,
 };
 
-/* What an engine is chosen for; compared as bytes. */
+/* The problem an engine is chosen for; compared as bytes. */
 struct convolution_problem {
     struct convolution c;
     enum convolution_direction direction;
     int bias; /* added to the output by the same engine */
     int tf32;
-    int alignment; /* of all pointers, bytes */
+    int alignment; /* of all pointers, in bytes */
 };
 
-/* The ids under which a graph's tensors are given their memory. */
-enum { ID_PICTURE = 1, ID_WEIGHT, ID_OUTPUT, ID_BIAS, ID_SUM };
+/* Ids that bind memory to a graph's tensors. */
+enum { ID_INPUT = 1, ID_WEIGHT, ID_OUTPUT, ID_BIAS, ID_SUM };
 
-/* Builds the operation graph; not usable (status) where the library does not know such a graph. */
+/* Builds the operation graph. If the library does not support it, its status says so. */
 descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_problem *p);
 
-/* An engine with all its settings, ready to be run. */
+/* An engine with all its settings, ready to run. */
 struct convolution_plan {
     descriptor plan;
     int64_t workspace; /* bytes */
-    char name[256];    /* "engine 12 2=5 14=3": its index and knobs, from which it can be rebuilt */
+    char name[256];    /* "engine 12 2=5 14=3": index and knobs, enough to rebuild it */
 };
 
-/* The engines that may run the graph, the library's favourites first; at most `most`. They neither
- * need more than workspace_limit bytes, nor give other results from run to run, nor compute less
- * exactly than `p` asks for. Returns their number. */
+/* Finds at most `most` engines for the graph, the library's preferred ones first. They need at most
+ * workspace_limit bytes, give the same results in every run and are as precise as `p` requires.
+ * Returns their number. */
 int convolution_plans(const descriptor &graph, const struct convolution_problem *p,
                       int64_t workspace_limit, struct convolution_plan *plans, int most);
-/* The one of that name; false where there is none (any longer). */
+/* Finds the engine of that name; false if there is none, or none any more. */
 bool convolution_plan_named(const descriptor &graph, const char *name,
                             struct convolution_plan *plan);
 

@@ -1,10 +1,11 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "kernels/cuda/cudnn_graph.h"
 
-#define CONFIGURATIONS 64 /* most that heuristics are asked for */
+#define CONFIGURATIONS 64 /* maximum requested from heuristics */
 
 static bool has_note(const cudnnBackendNumericalNote_t *notes, int64_t count,
                      cudnnBackendNumericalNote_t note)
@@ -15,8 +16,8 @@ static bool has_note(const cudnnBackendNumericalNote_t *notes, int64_t count,
     return false;
 }
 
-/* Whether results are the same from run to run and as exact as is asked for. Training that goes on
- * from a checkpoint must give the same bytes as training that was never stopped. */
+/* Whether every run gives the same results, as precise as required. Training resumed from a
+ * checkpoint must give the same bytes as training that was never interrupted. */
 static bool engine_is_exact(const descriptor &engine, const struct convolution_problem *p)
 {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
@@ -37,12 +38,12 @@ static bool engine_is_exact(const descriptor &engine, const struct convolution_p
     if (p->c.type != DTYPE_F32) /* transformed tiles would be rounded to 16 bits */
         return !has_note(notes, count, CUDNN_NUMERICAL_NOTE_WINOGRAD) &&
                !has_note(notes, count, CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4);
-    /* Tensor cores take F32 as TF32; conversion of inputs means 16 bits. */
+    /* Tensor cores treat F32 as TF32; converting inputs means 16 bits. */
     return !has_note(notes, count, CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS) &&
            (p->tf32 || !has_note(notes, count, CUDNN_NUMERICAL_NOTE_TENSOR_CORE));
 }
 
-/* Compiling a kernel takes seconds a shape, and depends on more than cuDNN's version. */
+/* Compiling a kernel takes seconds per shape and depends on more than cuDNN's version. */
 static bool engine_compiles(const descriptor &engine)
 {
     cudnnBackendBehaviorNote_t notes[CUDNN_BEHAVIOR_NOTE_TYPE_COUNT];
@@ -57,7 +58,7 @@ static bool engine_compiles(const descriptor &engine)
     return false;
 }
 
-/* The engine's index and its knobs as text; empty when they cannot be told. */
+/* The engine's index and knobs as text; empty if unknown. */
 static void name_engine(const descriptor &engine, const descriptor &configuration, char *name,
                         size_t size)
 {
@@ -76,7 +77,7 @@ static void name_engine(const descriptor &engine, const descriptor &configuratio
                                  knobs) != CUDNN_STATUS_SUCCESS ||
         count > CUDNN_KNOB_TYPE_COUNTS)
         return;
-    size_t used = (size_t)snprintf(name, size, "engine %lld", (long long)index);
+    size_t used = (size_t)snprintf(name, size, "engine %" PRId64, index);
     for (int64_t i = 0; i < count; i++) {
         cudnnBackendKnobType_t type = CUDNN_KNOB_TYPE_COUNTS;
         int64_t value = 0, one = 0;
@@ -87,8 +88,7 @@ static void name_engine(const descriptor &engine, const descriptor &configuratio
             cudnnBackendGetAttribute(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64,
                                      1, &one, &value) == CUDNN_STATUS_SUCCESS;
         if (told)
-            used +=
-                (size_t)snprintf(name + used, size - used, " %d=%lld", (int)type, (long long)value);
+            used += (size_t)snprintf(name + used, size - used, " %d=%" PRId64, (int)type, value);
         if (!told || used >= size) {
             name[0] = 0;
             return;
@@ -107,8 +107,8 @@ static bool make_plan(const descriptor &configuration, struct convolution_plan *
                                     &plan->workspace) == CUDNN_STATUS_SUCCESS;
 }
 
-/* Adds what one kind of heuristics proposes to plans[count ..], of engines that are compiled when
- * they are used or of the others. Returns the new count. */
+/* Appends the proposals of one kind of heuristics to plans[count ..], either of engines that are
+ * compiled on use or of the others. Returns the new count. */
 static int propose(const descriptor &graph, cudnnBackendHeurMode_t mode,
                    const struct convolution_problem *p, int64_t workspace_limit, bool compiled,
                    struct convolution_plan *plans, int count, int most)

@@ -1,6 +1,6 @@
 #include "kernels/cuda/internal.cuh"
 
-/* ---- forward: reads the tokens' rows, writes y. A token outside of the table gives NaN. */
+/* ---- forward: reads the tokens' rows and writes y. A token outside the table gives NaN. */
 
 template <typename T, typename TABLE, int VEC>
 static __global__ void take_rows(const int32_t *tokens, const TABLE *table, T *y, int64_t vectors,
@@ -51,12 +51,12 @@ void cuda_embedding(struct device *d, const struct embedding_args *a)
 
 /* ---- backward: dtable[token] += sum of dy over the token's positions, in their order
  *
- * Positions are sorted by token, equal ones by position: a position's place is the number of those
- * before it, found by comparing all with all, which for some 10^4 positions is soon done. The
- * sorted ones are cut into chunks; each block adds up its chunk's runs of equal tokens. A run
- * within one chunk goes to dtable at once; of one that is continued in the next chunk the part of
- * each chunk is kept and added up by the chunk that it begins in, so that no two blocks write to
- * one row. dy is read once. */
+ * Positions are sorted by token, then by position: a position's rank is the number of positions
+ * before it, found by comparing all pairs, which is fast for some 10^4 positions. The sorted
+ * positions are split into chunks; each block sums its chunk's runs of equal tokens. A run within
+ * one chunk is added to dtable at once. For a run that spans chunks, the part of each chunk is kept
+ * and the chunk in which the run begins adds them, so that no two blocks write to one row. dy is
+ * read once. */
 
 constexpr int SORT_THREADS = 256, CHUNK = 32, COLUMNS = 128;
 
@@ -84,8 +84,8 @@ static __global__ void __launch_bounds__(SORT_THREADS)
         sorted[place] = {token, mine};
 }
 
-/* parts: [chunk, 2, c]: of the run that the chunk begins within, and of the one that begins in the
- * chunk and goes on. */
+/* parts [chunk, 2, c]: of the run that continues from the previous chunk, and of the one that
+ * begins in this chunk and continues in the next. */
 template <typename T>
 static __global__ void __launch_bounds__(COLUMNS)
     sum_runs(const sorted_position *sorted, int n, const T *dy, float *dtable, float *parts,
@@ -119,7 +119,7 @@ static __global__ void __launch_bounds__(COLUMNS)
     }
 }
 
-/* A block for each chunk: the run that begins in it and goes on, if there is one. */
+/* One block per chunk, for the run that begins in it and continues, if there is one. */
 static __global__ void __launch_bounds__(COLUMNS)
     join_runs(const sorted_position *sorted, int n, float *dtable, const float *parts, int64_t c,
               int64_t rows)

@@ -1,7 +1,7 @@
 #include "kernels/cuda/internal.cuh"
 
-/* LANES threads have a pixel: as many as its channels fill with vectors of 16 bytes, up to a warp.
- * a and b are read from memory once, and again from the L1 where lengths must be known first. */
+/* LANES threads share a pixel: as many as its channels fill with 16-byte vectors, up to a warp. a
+ * and b are read from memory once, and again from L1 if the norms are needed first. */
 
 constexpr int THREADS = 256;
 constexpr int PARTS = 256; /* of an image's sum, at most */
@@ -14,7 +14,7 @@ template <int LANES> DEVICE_INLINE float lanes_sum(float x)
     return x;
 }
 
-template <typename T> struct pictures {
+template <typename T> struct feature_pair {
     const T *a, *b;
     const float *weight;
     int64_t pixels; /* of an image */
@@ -22,10 +22,10 @@ template <typename T> struct pictures {
     float eps;
 };
 
-/* Lengths of both pixels at element `at`. All lanes of a warp come here; one without a pixel has
+/* Norms of both pixels at element `at`. All lanes of the warp call this; lanes without a pixel have
  * `end` 0. */
 template <int VEC, int LANES, typename T>
-DEVICE_INLINE void lengths_of(const pictures<T> &p, int64_t at, int lane, int end, float *of_a,
+DEVICE_INLINE void lengths_of(const feature_pair<T> &p, int64_t at, int lane, int end, float *of_a,
                               float *of_b)
 {
     float a = 0, b = 0;
@@ -44,7 +44,7 @@ DEVICE_INLINE void lengths_of(const pictures<T> &p, int64_t at, int lane, int en
 
 /* Block (part, image): partial[image, part] = sum over every parts-th run of pixels. */
 template <typename T, int VEC, int LANES>
-static __global__ void __launch_bounds__(THREADS, 4) distances(pictures<T> p, float *partial)
+static __global__ void __launch_bounds__(THREADS, 4) distances(feature_pair<T> p, float *partial)
 {
     const int lane = (int)threadIdx.x % LANES, group = (int)threadIdx.x / LANES;
     const int64_t image = blockIdx.y;
@@ -85,7 +85,7 @@ static __global__ void means(const float *partial, int parts, int64_t pixels, fl
 /* See kernels/ref/feature_distance_backward.c. */
 template <typename T, int VEC, int LANES>
 static __global__ void __launch_bounds__(THREADS)
-    pull(pictures<T> p, const float *dy, T *db, int64_t all)
+    pull(feature_pair<T> p, const float *dy, T *db, int64_t all)
 {
     const int lane = (int)threadIdx.x % LANES;
     const int64_t pixel = (int64_t)blockIdx.x * (THREADS / LANES) + (int)threadIdx.x / LANES;
@@ -117,7 +117,7 @@ static __global__ void __launch_bounds__(THREADS)
     }
 }
 
-template <typename T> static pictures<T> pictures_of(const struct feature_distance_args *f)
+template <typename T> static feature_pair<T> features_of(const struct feature_distance_args *f)
 {
     return {(const T *)f->a->data,           (const T *)f->b->data, (const float *)f->weight->data,
             f->a->shape[1] * f->a->shape[2], (int)f->a->shape[3],   f->eps};
@@ -127,7 +127,7 @@ template <int VEC_, int LANES_> struct shape {
     static constexpr int VEC = VEC_, LANES = LANES_;
 };
 
-/* Calls run with the shape of a pixel's threads. */
+/* Calls run with the arrangement of a pixel's threads. */
 template <typename T, typename RUN>
 static void with_shape(const struct feature_distance_args *f, const void *out, RUN run)
 {
@@ -146,12 +146,12 @@ static void with_shape(const struct feature_distance_args *f, const void *out, R
 
 template <typename T> static void forward(struct device *d, const struct feature_distance_args *f)
 {
-    const pictures<T> p = pictures_of<T>(f);
+    const feature_pair<T> p = features_of<T>(f);
     const int64_t n = f->a->shape[0];
     with_shape<T>(f, NULL, [&](auto s) {
         constexpr int VEC = decltype(s)::VEC, LANES = decltype(s)::LANES;
-        /* Some pixels for each group of threads, whatever the batch: the order of additions is an
-         * image's own. */
+        /* The number of pixels per group of threads does not depend on the batch, nor does the
+         * order of an image's additions. */
         const int64_t most = divide_up(p.pixels, 4 * (THREADS / LANES));
         const unsigned parts = (unsigned)(most < PARTS ? most : PARTS);
         const scratch partial(d, (size_t)n * parts * sizeof(float));
@@ -171,7 +171,7 @@ void cuda_feature_distance(struct device *d, const struct feature_distance_args 
 template <typename T>
 static void backward(struct device *d, const struct feature_distance_backward_args *a)
 {
-    const pictures<T> p = pictures_of<T>(&a->forward);
+    const feature_pair<T> p = features_of<T>(&a->forward);
     const int64_t all = rows_of(a->db);
     with_shape<T>(&a->forward, a->db->data, [&](auto s) {
         constexpr int VEC = decltype(s)::VEC, LANES = decltype(s)::LANES;

@@ -1,7 +1,7 @@
 #include "kernels/cuda/map.cuh"
 
-/* Turns are x * w, exact in double; a cosine needs only what is behind their point, so that angles
- * of thousands keep all digits. */
+/* x * w, in turns, is exact in double; the cosine needs only its fraction, so that angles of
+ * thousands keep all digits. */
 template <typename T> struct fourier_items {
     static constexpr int UNROLL = 1;
     typedef float loaded;

@@ -1,8 +1,9 @@
 #include "kernels/cuda/group_norm.cuh"
 
-/* Memory traffic: x is read for the statistics, read again and y written: three times x's size,
- * less what of x the L2 still has for the second reading (all of some 30 MB). Small images are one
- * launch of a block per slab, which keeps it in shared memory and reads x once in any case. */
+/* Memory traffic: x is read for the statistics and again for y, and y is written: three times x's
+ * size, minus the part of x still in L2 at the second reading (all of some 30 MB). Small images
+ * take one launch with a block per slab, which keeps it in shared memory and always reads x once.
+ */
 
 constexpr int WHOLE_BYTES = 96 << 10; /* of shared memory: two such blocks share an H100's SM */
 
@@ -19,8 +20,8 @@ static bool set_slab(group_norm_layout *l, int elements, int slab_groups)
     return true;
 }
 
-/* Slabs of at least 128 bytes where groups are narrow: fewer would waste parts of the memory's
- * sectors, more would mean less blocks and more groups to merge in each. */
+/* Slabs of at least 128 bytes for narrow groups: fewer would waste parts of memory sectors, more
+ * would mean fewer blocks and more groups to merge in each. */
 static bool choose_slab(group_norm_layout *l, int elements, size_t element_bytes)
 {
     l->segments = 1;
@@ -62,7 +63,7 @@ group_norm_layout group_norm_layout_of(const struct group_norm_args *a, int *ele
     }
     l.slabs = l.groups / l.slab_groups * l.segments;
     l.lanes = lanes_for(&l, GROUP_NORM_THREADS);
-    /* Parts of at least 32 KiB, and not more than a block merges quickly. */
+    /* Parts of at least 32 KiB, and no more than a block can merge quickly. */
     const int64_t bytes = l.pixels * l.columns * *elements * (int64_t)element_bytes;
     int64_t most = 1024 / l.slab_groups;
     most = most < GROUP_NORM_PARTS ? most : GROUP_NORM_PARTS;
@@ -164,7 +165,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
     const T *from = a.x + image + here.channel;
     T *to = y + image + here.channel;
     pixel_walk<T> walk(l, here, tile_pixels, a.aligned);
-    vec<T, VEC> in[4]; /* on their way while the statistics are merged */
+    vec<T, VEC> in[4]; /* in flight while the statistics are merged */
     walk.load(in, from);
     merge_parts(statistics, a.partial, a.x + image, l, here);
     if (here.idle)

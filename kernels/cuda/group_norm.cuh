@@ -4,22 +4,23 @@
 #include "kernels/cuda/activate.cuh"
 #include "kernels/cuda/internal.cuh"
 
-/* What both directions of group_norm share.
+/* What the forward and backward passes of group_norm share.
  *
- * A block of threads works on a slab: some neighbouring channels, as vectors of VEC ("columns"), of
- * a range of pixels. A thread has one column and every lanes-th pixel, so what depends on the
- * channel stays in its registers, and neighbouring threads read neighbouring bytes. A slab is one
- * or more whole groups, or one of the `segments` of a group that is too wide.
+ * A block of threads works on a slab: adjacent channels, as vectors of VEC ("columns"), of a range
+ * of pixels. A thread owns one column and every lanes-th pixel, so that values per channel stay in
+ * its registers and adjacent threads read adjacent bytes. A slab is one or more whole groups, or
+ * one of the `segments` of a group that is too wide.
  *
- * Statistics are those of x - shift, shift being the group's first element: what is left of a
- * near-constant group has all its digits. They are merged as in Chan, Golub, LeVeque, "Updating
- * formulae and a pairwise algorithm for computing sample variances" (1979), which does not cancel
- * either when the shift is an outlier. The mean is kept as the sum of two floats, high + low.
+ * Statistics are those of x - shift, where shift is the group's first element, so that a
+ * near-constant group keeps all digits. They are merged as in Chan, Golub, LeVeque, "Updating
+ * formulae and a pairwise algorithm for computing sample variances" (1979), which avoids
+ * cancellation even if the shift is an outlier. The mean is kept as the sum of two floats,
+ * high + low.
  *
- * How an image is cut up follows from its own shape and type. */
+ * How an image is divided depends only on its own shape and type. */
 
 constexpr int GROUP_NORM_THREADS = 256;       /* of a block, at most */
-constexpr int GROUP_NORM_WHOLE_THREADS = 512; /* where one block has all of its groups */
+constexpr int GROUP_NORM_WHOLE_THREADS = 512; /* if one block has all of its groups */
 constexpr int GROUP_NORM_SLAB_GROUPS = 128;   /* at most */
 constexpr int GROUP_NORM_PARTS = 128;         /* of the statistics, at most */
 constexpr int64_t GROUP_NORM_IMAGES = 65535;  /* of one launch, at most */
@@ -27,7 +28,7 @@ constexpr int64_t GROUP_NORM_IMAGES = 65535;  /* of one launch, at most */
 struct group_norm_layout {
     int64_t pixels;
     int channels, groups, group_channels;
-    int slabs, slab_groups, segments; /* slab_groups is 1 where there are several segments */
+    int slabs, slab_groups, segments; /* slab_groups is 1 if there are several segments */
     int columns, lanes;
     int parts;
     int64_t part_pixels;
@@ -38,7 +39,7 @@ struct moments {
     float n, mean, squares; /* squares: sum of squared deviations from the mean */
 };
 
-/* A launch is for images image0 .., as many as its grid's z. */
+/* A launch covers images image0 .., as many as its grid's z. */
 template <typename T> struct group_norm_pointers {
     const T *x;
     const float *gamma, *beta;
@@ -47,10 +48,10 @@ template <typename T> struct group_norm_pointers {
     const struct moments *partial; /* [image, group, segment, part] */
     int64_t image0;
     enum activation_kind act;
-    bool aligned; /* all of these, and the images' first elements, to 16 bytes */
+    bool aligned; /* all of these, and the images' first elements, are aligned to 16 bytes */
 };
 
-/* Where a thread is. */
+/* The position of a thread. */
 struct group_norm_place {
     int64_t image;
     int range; /* of pixels */
@@ -60,8 +61,8 @@ struct group_norm_place {
     bool idle;
 };
 
-/* A launch that reads again what the one before has read goes backwards: what was read last is
- * still in the L2. */
+/* A launch that rereads what the previous one has read goes backwards: the latest data are still in
+ * L2. */
 template <int VEC>
 DEVICE_INLINE group_norm_place group_norm_here(const group_norm_layout &l, int64_t image0,
                                                bool backwards)
@@ -103,7 +104,7 @@ DEVICE_INLINE void store_any(T *p, const vec<T, VEC> &x, bool aligned)
         p[i] = x[i];
 }
 
-/* A thread's way through its column of a range of pixels, U at once. An idle thread has none. */
+/* Iterates over a thread's column of a range of pixels, U at once. Idle threads have no pixels. */
 template <typename T> struct pixel_walk {
     int64_t offset, end, step; /* elements from the thread's first channel of pixel 0 */
     bool aligned;
@@ -140,7 +141,7 @@ DEVICE_INLINE moments merged(const moments &a, const moments &b)
     return r;
 }
 
-/* Of all lanes, in lane 0. */
+/* Merges all lanes into lane 0. */
 DEVICE_INLINE moments warp_merged(moments m)
 {
 #pragma unroll
@@ -154,7 +155,8 @@ DEVICE_INLINE moments warp_merged(moments m)
     return m;
 }
 
-/* Of the PER equal parts of a thread's vectors: 1 where they lie within a group, else VEC. */
+/* Moments of the PER equal parts of a thread's vectors: 1 if a vector is within a group, else VEC.
+ */
 template <int VEC, int PER> struct running_moments {
     float n = 0, mean[PER] = {}, squares[PER] = {};
 
@@ -184,7 +186,7 @@ template <int VEC, int PER> struct running_moments {
     }
 };
 
-/* What is subtracted from the i-th part of a thread's vectors. */
+/* The shift of the i-th part of a thread's vectors. */
 template <int VEC, int PER, typename T>
 DEVICE_INLINE void load_shifts(float (&shift)[PER], const T *image, const group_norm_layout &l,
                                int channel)
@@ -227,9 +229,10 @@ DEVICE_INLINE running_moments<VEC, PER> moments_of_pixels(int64_t first, int64_t
     return r;
 }
 
-/* From each thread's moments to those of each of the slab's groups: give(group, moments) is called
- * by one thread each, groups counted from the slab's first. All threads come here; pixels: of the
- * block. shared: 2 * columns * lanes * PER floats; free again after the next barrier. */
+/* Merges the threads' moments into those of the slab's groups: one thread per group calls
+ * give(group, moments), with groups counted from the slab's first. All threads must call this.
+ * pixels: of the block. shared: 2 * columns * lanes * PER floats; free again after the next
+ * barrier. */
 template <int VEC, int PER, typename GIVE>
 DEVICE_INLINE void merge_threads(const running_moments<VEC, PER> &mine, const group_norm_layout &l,
                                  const group_norm_place &here, int64_t pixels, float *shared,
@@ -260,7 +263,7 @@ DEVICE_INLINE void merge_threads(const running_moments<VEC, PER> &mine, const gr
     }
 }
 
-/* What the groups of a slab are normalised with. */
+/* The statistics that normalize the groups of a slab. */
 struct slab_statistics {
     float high[GROUP_NORM_SLAB_GROUPS], low[GROUP_NORM_SLAB_GROUPS],
         inverse[GROUP_NORM_SLAB_GROUPS];
@@ -271,11 +274,11 @@ DEVICE_INLINE void set_statistics(slab_statistics &s, int group, const moments &
 {
     const float high = shift + m.mean, of_mean = high - shift;
     s.high[group] = high;
-    s.low[group] = (shift - (high - of_mean)) + (m.mean - of_mean); /* what rounding took */
+    s.low[group] = (shift - (high - of_mean)) + (m.mean - of_mean); /* the rounding error */
     s.inverse[group] = 1.0f / sqrtf(m.squares / m.n + eps);
 }
 
-/* Merges the parts of the slab's groups, and waits. image: pixel 0. */
+/* Merges the parts of the slab's groups and synchronizes. image: pixel 0. */
 template <typename T>
 DEVICE_INLINE void merge_parts(slab_statistics &s, const moments *partial, const T *image,
                                const group_norm_layout &l, const group_norm_place &here)
@@ -294,8 +297,7 @@ DEVICE_INLINE void merge_parts(slab_statistics &s, const moments *partial, const
     __syncthreads();
 }
 
-/* ---- what a thread does to its channels: z = normal * scale + offset, normal = (x - high - low) *
- * inverse */
+/* ---- a thread's channels: z = normal * scale + offset, normal = (x - high - low) * inverse */
 
 template <int VEC, int PER> struct channel_terms {
     float high[PER], low[PER], inverse[PER];
@@ -354,8 +356,9 @@ DEVICE_INLINE void slopes_of(const channel_terms<VEC, PER> &t, float (&slope)[VE
     }
 }
 
-/* A slab of an image in shared memory, each thread's vectors at [i * blockDim.x + threadIdx.x]:
- * only the thread itself reads them, so that no barrier is needed. load_end() must follow. */
+/* Loads a slab of an image into shared memory, each thread's vectors at [i * blockDim.x +
+ * threadIdx.x]. Only the thread itself reads them, so no barrier is needed. load_end() must follow.
+ */
 template <typename T, int VEC>
 DEVICE_INLINE void slab_load(vec<T, VEC> *to, const T *from, const group_norm_layout &l,
                              const group_norm_place &here, bool aligned)
@@ -377,13 +380,13 @@ DEVICE_INLINE void slab_load_end()
     cp_async_wait<0>();
 }
 
-/* ---- the host's side */
+/* ---- host functions */
 
-/* elements: of a vector, wide_n<T>; becomes 1 where the channels do not divide into such. For
- * groups in one block each see group_norm_whole(). */
+/* elements: per vector, wide_n<T>, reduced to 1 if the channels do not divide into such vectors.
+ * For groups that fit in one block see group_norm_whole(). */
 group_norm_layout group_norm_layout_of(const struct group_norm_args *a, int *elements);
-/* Whether one block can hold `tensors` of x's type for its groups in shared memory: then l gets the
- * lanes for it. */
+/* Whether one block can hold `tensors` tensors of x's type for its groups in shared memory. If so,
+ * sets l's lanes accordingly. */
 bool group_norm_whole(group_norm_layout *l, int elements, size_t element_bytes, int tensors);
 
 static inline size_t group_norm_partial_bytes(const group_norm_layout &l, int64_t images)
@@ -394,7 +397,7 @@ static inline unsigned group_norm_threads(const group_norm_layout &l)
 {
     return (unsigned)divide_up(l.columns * l.lanes, 32) * 32;
 }
-/* Of a block that keeps its slab of one tensor in shared memory. */
+/* Shared memory of a block that holds its slab of one tensor. */
 static inline size_t group_norm_slab_bytes(const group_norm_layout &l, int elements,
                                            size_t element_bytes)
 {
@@ -425,11 +428,11 @@ static inline unsigned group_norm_images(int64_t image0, int64_t images)
 {
     return (unsigned)(images - image0 < GROUP_NORM_IMAGES ? images - image0 : GROUP_NORM_IMAGES);
 }
-/* Pixels of a block, for results that do not depend on it: enough blocks for the whole GPU, but not
- * so small that reading the statistics is most of their work. */
+/* Pixels per block, where results do not depend on it: enough blocks for the whole GPU, but not so
+ * small that reading the statistics dominates. */
 int64_t group_norm_tile_pixels(const struct device *d, const group_norm_layout &l, int elements,
                                size_t element_bytes, int64_t images);
-/* Writes p.partial of `images` images. */
+/* Computes p.partial of `images` images. */
 template <typename T>
 void group_norm_partial_moments(struct device *d, const group_norm_layout &l, int elements,
                                 const group_norm_pointers<T> &p, int64_t images);

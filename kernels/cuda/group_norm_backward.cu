@@ -1,25 +1,25 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/group_norm.cuh"
 
-/* With z = u * scale + offset, u the normalised x, dz = dy * act'(z) and, per channel over an
+/* With z = u * scale + offset, u the normalized x, dz = dy * act'(z) and, per channel over an
  * image's pixels, S = sum of dz and P = sum of dz * u: dx = (dz * scale - mean(dz * scale) - u *
- * mean(dz * scale * u)) / deviation, means over the group, which are sums over its channels of
- * scale * S and scale * P; the gradients by gamma, beta and modulation are S and P times factors of
- * the channel.
+ * mean(dz * scale * u)) / deviation, where the means over the group are sums over its channels of
+ * scale * S and scale * P. The gradients of gamma, beta and modulation are S and P times factors
+ * per channel.
  *
- * z is computed again from x (for RELU it has y's sign), so that y is not read. Memory traffic: x
- * for its statistics; x and dy for S and P; x and dy again and dx written: six times x's size, less
- * what the L2 still has of the launch before (some 30 MB for each of two launches). Small images
- * are one launch that reads x and dy once.
+ * z is recomputed from x (for RELU it has y's sign), so that y is not read. Memory traffic: x for
+ * the statistics; x and dy for S and P; x and dy again for dx, which is written: six times x's
+ * size, minus what L2 still holds from the previous launch (some 30 MB for each of two launches).
+ * Small images take one launch that reads x and dy once.
  *
- * All sums are in an order that follows from an image's shape. */
+ * The order of all sums depends only on an image's shape. */
 
 constexpr int MAX_PARTS = 32; /* of S and P */
 constexpr int FINISH_THREADS = 1024;
 
-/* Where sums of an image's channels go. */
+/* Outputs of the sums over an image's channels. */
 template <typename T> struct channel_results {
-    float *totals; /* [image, 2, c]: gradients by beta and gamma, or null */
+    float *totals; /* [image, 2, c]: gradients of beta and gamma, or null */
     T *dmodulation;
 };
 
@@ -78,8 +78,8 @@ template <int VEC> struct running_sums {
 };
 
 /* Sums of each channel of the slab over the block's lanes, at shared[channel - first] (S) and
- * shared[columns * VEC + channel - first] (P). All threads come here. shared: 2 * lanes * columns *
- * VEC floats. */
+ * shared[columns * VEC + channel - first] (P). All threads must call this. shared: 2 * lanes *
+ * columns * VEC floats. */
 template <int VEC>
 DEVICE_INLINE void sum_lanes(const running_sums<VEC> &mine, const group_norm_layout &l,
                              const group_norm_place &here, float *shared)
@@ -164,7 +164,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     const int64_t image = here.image * l.pixels * l.channels;
     const T *x_from = a.x + image + here.channel, *dy_from = dy + image + here.channel;
     pixel_walk<T> walk(l, here, part_pixels, a.aligned);
-    vec<T, VEC> xs[U], dys[U]; /* on their way while the statistics are merged */
+    vec<T, VEC> xs[U], dys[U]; /* in flight while the statistics are merged */
     walk.load(xs, x_from);
     walk.load(dys, dy_from);
     merge_parts(statistics, a.partial, a.x + image, l, here);
@@ -193,7 +193,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     }
 }
 
-/* Of one group of one image: all that its channels' sums are needed for. */
+/* All uses of the channels' sums, for one group of one image. */
 template <typename T>
 static __global__ void __launch_bounds__(FINISH_THREADS)
     finish_sums(group_norm_pointers<T> a, group_norm_layout l, const float *partial, int parts,

@@ -1,7 +1,7 @@
 #ifndef CCLD_KERNELS_CUDA_INTERNAL_CUH
 #define CCLD_KERNELS_CUDA_INTERNAL_CUH
 
-/* What the files of the CUDA backend share. */
+/* Shared by the files of the CUDA backend. */
 
 #include "kernels/cuda/cuda.cuh"
 
@@ -21,11 +21,11 @@ void cuda_convert_weights(struct device *d, const struct convert_weights_args *a
 /* Functions of the program that loaded this backend. */
 extern const struct plugin_host *plugin_host;
 
-struct library_plans; /* kernels/cuda/libraries.h: handles and what was autotuned */
+struct library_plans; /* library handles and autotuned choices (kernels/cuda/libraries.h) */
 
 struct cuda_device {
     int index;
-    cudaStream_t stream; /* everything runs in it, in order */
+    cudaStream_t stream; /* all work runs in it, in order */
     int multiprocessors;
     bool recording;
     struct staging *staging; /* pinned memory that uploads pass through */
@@ -42,8 +42,8 @@ static inline cudaStream_t stream_of(const struct device *d)
     return cuda_of(d)->stream;
 }
 
-/* Memory of the device for the launches of one op. It goes back to the pool at the end of the
- * scope: whoever gets it next runs later in the same stream. */
+/* Device memory for the launches of one op. It returns to the pool at the end of the scope, which
+ * is safe because its next user runs later in the same stream. */
 class scratch
 {
     struct device *device;
@@ -97,7 +97,7 @@ static inline int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
-/* kernels/ header functions that live in the program; the same here. */
+/* Copies of functions of kernels/tensor.h and common/base/dtype.h, which are in the program. */
 static inline int64_t count_of(const struct tensor *t)
 {
     int64_t n = 1;

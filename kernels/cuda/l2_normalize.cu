@@ -1,10 +1,10 @@
 #include "kernels/cuda/internal.cuh"
 
-/* A warp has a row: embeddings, one an image. It is read twice, the second time from the L1. */
+/* One warp per row: embeddings, one per image. A row is read twice, the second time from L1. */
 
 constexpr int WARPS = 4;
 
-/* sums[0] = x . x, sums[1] = x . dy where dy is not null; the same in all lanes. */
+/* sums[0] = x . x, sums[1] = x . dy if dy is not null; the same in all lanes. */
 template <typename T, int VEC>
 DEVICE_INLINE void row_products(float (&sums)[2], const T *x, const T *dy, int64_t c)
 {
@@ -43,7 +43,8 @@ static __global__ void normalise(const T *x, T *y, int64_t rows, int64_t c, floa
     }
 }
 
-/* With u = x / |x|: dx = (dy - u (u . dy)) * scale / |x|; below eps the length is a constant. */
+/* With u = x / |x|: dx = (dy - u (u . dy)) * scale / |x|; below eps the norm counts as a constant.
+ */
 template <typename T, int VEC>
 static __global__ void normalise_backward(const T *x, const T *dy, T *dx, int64_t rows, int64_t c,
                                           float eps, float scale)

@@ -1,14 +1,15 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/internal.cuh"
 
-/* A warp has a row, up to 1024 elements of it in registers: forward reads x and writes y; backward
- * reads x and dy, writes dx, and leaves the sums for gamma and beta, of some rows each, to be added
- * up. Longer or unaligned rows are read again for each sum, from the L1 mostly.
+/* One warp per row, with up to 1024 elements in registers: the forward pass reads x and writes y;
+ * the backward pass reads x and dy, writes dx and, for some rows each, partial sums for gamma and
+ * beta, which a second launch adds. Longer or unaligned rows are read again for each sum, mostly
+ * from L1.
  *
  * x is taken relative to its row's first element, so that near-constant rows keep their digits. */
 
 constexpr int WARPS = 8;
-constexpr int UNIT = 256; /* elements of a row that a warp has in 8 registers of F32 each lane */
+constexpr int UNIT = 256; /* elements of a row that a warp holds in 8 F32 registers per lane */
 constexpr int UNITS = 4;
 
 struct row_statistics {
@@ -86,7 +87,8 @@ static __global__ void __launch_bounds__(32 * WARPS)
     }
 }
 
-/* The block's sums of each lane's columns, over its warps, to `to`. shared: WARPS * c floats. */
+/* Adds each lane's columns over the block's warps and writes the sums to `to`. shared: WARPS * c
+ * floats. */
 template <typename ROW>
 DEVICE_INLINE void sum_warps(float *to, const float (&of_mine)[ROW::COUNT][ROW::VEC], int c,
                              float *shared)
@@ -111,7 +113,7 @@ DEVICE_INLINE void sum_warps(float *to, const float (&of_mine)[ROW::COUNT][ROW::
     }
 }
 
-/* With u the normalised x and du = dy * gamma: dx = (du - mean(du) - u * mean(du * u)) * inverse.
+/* With u the normalized x and du = dy * gamma: dx = (du - mean(du) - u * mean(du * u)) * inverse.
  * dx may be null. partial: [block, 2, c], sums of dy and of dy * u over the block's rows, or null.
  */
 template <typename T, int UNITS_>
@@ -173,7 +175,7 @@ static __global__ void __launch_bounds__(32 * WARPS)
     }
 }
 
-/* ---- rows of any length and alignment: a block has a row at a time */
+/* ---- rows of any length and alignment: a block works on one row at a time */
 
 template <typename T> DEVICE_INLINE row_statistics any_statistics(const T *x, int64_t c, float eps)
 {
@@ -220,7 +222,7 @@ static __global__ void __launch_bounds__(256)
             const float d = to_float(gradient[j]);
             sums[0] = fmaf(d, gamma[j], sums[0]);
             sums[1] = fmaf(d * gamma[j], u, sums[1]);
-            if (partial) { /* columns are one thread's all the way */
+            if (partial) { /* each column belongs to one thread throughout */
                 dbeta[j] = (r > begin ? dbeta[j] : 0) + d;
                 dgamma[j] = fmaf(d, u, r > begin ? dgamma[j] : 0);
             }
@@ -242,7 +244,7 @@ static bool is_aligned(const void *p)
     return (uintptr_t)p % 16 == 0;
 }
 
-/* Units of a row in registers; 0 where it cannot be. */
+/* Units of a row held in registers; 0 if it does not fit. */
 template <typename T> static int units_of(int64_t c, bool aligned)
 {
     return aligned && c % wide_n<T> == 0 && c <= UNITS * UNIT ? (int)divide_up(c, UNIT) : 0;
@@ -301,7 +303,7 @@ static void backward(struct device *d, const struct layer_norm_backward_args *a)
     const float *gamma = (const float *)a->forward.gamma->data;
     const float eps = a->forward.eps;
     T *dx = a->dx ? (T *)a->dx->data : nullptr;
-    /* As many blocks as an H100 runs at once, and no more partial sums than that. */
+    /* As many blocks, and partial sums, as an H100 runs at once. */
     int64_t per_block = divide_up(rows, 264);
     per_block = per_block < 4 * WARPS ? 4 * WARPS : per_block;
     const int64_t blocks = divide_up(rows, per_block);

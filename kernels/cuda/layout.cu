@@ -1,13 +1,15 @@
 #include "kernels/cuda/map.cuh"
 
-/* Between planes [n, c, pixels], F32, and pictures [n, pixels, c] of type T. Every element is read
+#include <inttypes.h>
+
+/* Between planes [n, c, pixels], F32, and images [n, pixels, c] of type T. Every element is read
  * and written once. */
 
 struct affine {
     float scale[4], shift[4];
 };
 
-/* An item is a pixel of C channels: its accesses to planes are coalesced, those to the picture
+/* An item is a pixel of C channels: accesses to planes are coalesced, those to the image
  * contiguous. */
 template <typename T, int C> struct to_picture_items {
     static constexpr int UNROLL = 2;
@@ -33,7 +35,7 @@ template <typename T, int C> struct to_picture_items {
     }
     __device__ __forceinline__ void store(unsigned i, const loaded &in) const
     {
-        constexpr int N = C == 3 ? 1 : C; /* elements of an access */
+        constexpr int N = C == 3 ? 1 : C; /* elements per access */
         T *p = picture + (size_t)i * C;
 #pragma unroll
         for (int k = 0; k < C; k += N) {
@@ -82,8 +84,9 @@ template <typename T, int C> struct to_planes_items {
     }
 };
 
-/* More channels: tiles of 32 channels by 64 pixels turn in shared memory, so that both sides are
- * accessed along their last dimension. A row is an odd number of floats: no bank conflicts. */
+/* For more channels, tiles of 32 channels by 64 pixels are transposed in shared memory, so that
+ * both sides are accessed along their last dimension. Rows have an odd number of floats, which
+ * avoids bank conflicts. */
 constexpr int TILE_PIXELS = 64, TILE_CHANNELS = 32, TILE_WARPS = 8;
 
 template <typename T>
@@ -143,7 +146,7 @@ static affine affine_of(int64_t c, const float *scale, const float *shift)
     return r;
 }
 
-/* One launch per 65535 images, the most that a grid has in z. */
+/* One launch per 65535 images, the limit of a grid's z. */
 template <typename FROM, typename TO, typename KERNEL>
 static void transpose(struct device *d, const char *name, KERNEL kernel, const struct sizes *s,
                       const FROM *from, TO *to)
@@ -157,7 +160,7 @@ static void transpose(struct device *d, const char *name, KERNEL kernel, const s
     }
 }
 
-/* Direct where a pixel is one access and addresses allow it. */
+/* Direct if a pixel is one access and the addresses are aligned. */
 template <typename T, int C> static bool direct(const struct sizes *s, const void *picture)
 {
     const unsigned bytes = C == 3 ? sizeof(T) : C * sizeof(T);
@@ -209,7 +212,7 @@ static void to_picture(struct device *d, const struct tensor *planes, const stru
     else if (direct<T, 4>(&s, to))
         pixels_to_picture<T, 4>(d, &s, from, to, by);
     else if (scale)
-        plugin_host->die("CUDA backend: scales of %lld channels", (long long)s.c);
+        plugin_host->die("CUDA backend: no kernel for scales of %" PRId64 " channels", s.c);
     else
         transpose(d, "to_nhwc", transpose_to_picture<T>, &s, from, to);
 }
@@ -233,7 +236,7 @@ static void to_planes(struct device *d, const struct tensor *picture, const stru
     else if (direct<T, 4>(&s, from))
         pixels_to_planes<T, 4>(d, &s, from, to, by);
     else if (scale)
-        plugin_host->die("CUDA backend: scales of %lld channels", (long long)s.c);
+        plugin_host->die("CUDA backend: no kernel for scales of %" PRId64 " channels", s.c);
     else
         transpose(d, "to_nchw", transpose_to_planes<T>, &s, from, to);
 }

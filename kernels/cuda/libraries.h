@@ -1,13 +1,13 @@
 #ifndef CCLD_KERNELS_CUDA_LIBRARIES_H
 #define CCLD_KERNELS_CUDA_LIBRARIES_H
 
-/* Matrix products and convolutions, which NVIDIA's libraries do: cublaslt.cu and cudnn*.cu. A build
- * that runs on the emulator has loops instead. All accumulate in F32; F32 operands are used as they
- * are unless d->tf32. Everything is put into d's stream and may be recorded. The first call of a
- * shape chooses how it is done: of what gives the same bits from run to run, the fastest. Choices
- * are remembered on disk (plan_cache.h), since another choice would be another order of summation,
- * and a run that is resumed must give the bytes of one that never stopped. Where nothing can be
- * remembered, and while work is recorded, it is the library's first proposal, untimed. */
+/* Matrix products and convolutions by NVIDIA's libraries: cublaslt.cu and cudnn*.cu. Builds for the
+ * emulator use loops instead. All accumulate in F32; F32 operands are rounded to TF32 only if
+ * d->tf32. All work runs in d's stream and may be recorded. The first call with a shape chooses the
+ * fastest algorithm among those that give the same bits in every run. Choices are stored on disk
+ * (plan_cache.h): another choice would mean another order of summation, and a resumed run must give
+ * the same bytes as one that was never interrupted. If nothing can be stored, and while work is
+ * recorded, the library's first proposal is used, untimed. */
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -18,12 +18,12 @@ extern "C" {
 #include "kernels/device.h"
 
 struct library_plans *
-library_plans_new(struct device *d); /* d->state is there; dies where it cannot */
+library_plans_new(struct device *d); /* needs d->state; ends the program on failure */
 void library_plans_free(struct library_plans *p);
 
 /* c [rows, columns] = a * b + beta * c (+ bias along columns, then ReLU). Row-major; ld_*: elements
- * between rows as they lie in memory. a is [rows, inner], or [inner, rows] when transpose_a; b is
- * [inner, columns], or [columns, inner] when transpose_b. */
+ * between rows in memory. a is [rows, inner], or [inner, rows] with transpose_a; b is
+ * [inner, columns], or [columns, inner] with transpose_b. */
 struct matrix_product {
     int64_t rows, columns, inner;
     enum dtype type, c_type; /* of a and b; of c: `type` or F32 */
@@ -31,13 +31,13 @@ struct matrix_product {
     void *c;
     int64_t ld_a, ld_b, ld_c;
     bool transpose_a, transpose_b;
-    float beta;        /* 0: c is only written */
+    float beta;        /* 0: c is overwritten */
     const float *bias; /* [columns] F32, or NULL */
     bool relu;
 };
 void matrix_product(struct device *d, const struct matrix_product *p);
 
-/* Of pictures [n, h, w, c] and kernels [co, kh, kw, ci], all of `type`. */
+/* Of images [n, h, w, c] and kernels [co, kh, kw, ci], all of `type`. */
 struct convolution {
     enum dtype type;
     int64_t n, h, w, ci, oh, ow, co, kh, kw;
@@ -48,7 +48,7 @@ void convolution_forward(struct device *d, const struct convolution *c, const vo
                          const void *weight, const float *bias, void *y);
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
                                const void *weight, void *dx);
-/* dweight: [co, kh, kw, ci] of `type`; written, not added to. */
+/* dweight: [co, kh, kw, ci] of `type`; overwritten. */
 void convolution_backward_weight(struct device *d, const struct convolution *c, const void *x,
                                  const void *dy, void *dweight);
 

@@ -1,7 +1,7 @@
 #ifndef CCLD_KERNELS_CUDA_LIBRARY_PLANS_CUH
 #define CCLD_KERNELS_CUDA_LIBRARY_PLANS_CUH
 
-/* What cublaslt.cu and cudnn.cu share. */
+/* Shared by cublaslt.cu and cudnn.cu. */
 
 #include "kernels/cuda/internal.cuh"
 #include "kernels/cuda/libraries.h"
@@ -17,7 +17,7 @@ void matrix_plans_free(struct matrix_plans *p);
 struct convolution_plans *convolution_plans_new(struct device *d, const char *gpu);
 void convolution_plans_free(struct convolution_plans *p);
 
-/* Chains of entries by a hash of their key's bytes. */
+/* A hash table of entries, chained, by the bytes of their keys. */
 #define PLAN_SLOTS 256
 static inline size_t plan_slot(const void *key, size_t bytes)
 {
@@ -39,8 +39,8 @@ static inline const char *type_name(enum dtype type)
     return type == DTYPE_F32 ? "f32" : type == DTYPE_F16 ? "f16" : "bf16";
 }
 
-/* Plans are made now and then while work is recorded; what the libraries do for that (loading
- * modules, say) is no part of what is recorded. */
+/* Plans may be made while work is recorded; what the libraries do for that (loading modules, for
+ * example) is not recorded. */
 class outside_recording
 {
     cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
@@ -56,8 +56,8 @@ class outside_recording
     }
 };
 
-/* Milliseconds of the fastest of three runs after one that does not count; below 0 where run() says
- * false, that it cannot. */
+/* Milliseconds of the fastest of three runs after a warm-up run; negative if run() returns false
+ * because it failed. */
 template <typename F> float time_of(cudaStream_t stream, F run)
 {
     float best = -1;

@@ -23,7 +23,7 @@ void cuda_linear(struct device *d, const struct linear_args *a)
     p.bias = in_product ? bias : nullptr;
     p.relu = a->act == ACTIVATION_RELU;
     matrix_product(d, &p);
-    /* The library's GELU is the approximation by tanh, and it has no SiLU. */
+    /* The library's GELU is the tanh approximation, and it has no SiLU. */
     if (!in_product)
         bias_activate(d, p.c_type, p.rows, p.columns, bias, a->act, p.c);
 }

@@ -1,7 +1,7 @@
 #include "kernels/cuda/map.cuh"
 
-/* Reads every input once. Rounding is what the CPU's kernel does, bit for bit: the first product by
- * itself, each further term added by one fused multiplication and addition. */
+/* Reads every input once. Rounds exactly as the CPU's kernel: the first product is rounded, and
+ * each further term is added by a fused multiply-add. */
 template <int N, int COUNT> struct combination_items {
     static constexpr int UNROLL = COUNT <= 2 ? 2 : 1;
     struct loaded {

@@ -1,21 +1,25 @@
 #ifndef CCLD_KERNELS_CUDA_MAP_CUH
 #define CCLD_KERNELS_CUDA_MAP_CUH
 
-/* Single passes over memory: every thread takes a few items, loads what all of them need, then
- * stores, so that enough loads are under way to fill the memory's bandwidth. What an item is tells
- * a struct F, a copy of which each thread has: static constexpr int UNROLL     items of a thread
- *     loaded                          what load returns
- *     loaded load(unsigned i) const; void store(unsigned i, const loaded &x) const
- * Neighbouring threads have neighbouring items. */
+/* Single passes over memory: every thread loads the data of a few items, then stores their results,
+ * so that enough loads are in flight to fill the memory bandwidth. A struct F defines the items;
+ * each thread has a copy of it:
+ *   - static constexpr int UNROLL: items per thread
+ *   - loaded: the type that load returns
+ *   - loaded load(unsigned i) const
+ *   - void store(unsigned i, const loaded &x) const
+ * Adjacent threads have adjacent items. */
+
+#include <inttypes.h>
 
 #include "kernels/cuda/internal.cuh"
 
 constexpr int MAP_THREADS = 256;
 #ifndef MAP_ITEMS_MAX
-#define MAP_ITEMS_MAX (INT64_C(1) << 30) /* of a launch: indices of items have 32 bits */
+#define MAP_ITEMS_MAX (INT64_C(1) << 30) /* per launch: item indices have 32 bits */
 #endif
 
-/* Quotients of n < 2^31 by a number that all threads share, without a division (Granlund and
+/* Quotients of n < 2^31 by a number shared by all threads, without a division (Granlund and
  * Montgomery, "Division by invariant integers using multiplication"). */
 struct divisor {
     unsigned by, multiplier, shift;
@@ -64,13 +68,13 @@ __global__ void __launch_bounds__(MAP_THREADS) map_kernel(const F f, unsigned co
     }
 }
 
-/* rows * per_row items, in as many launches as it takes: make(row) gives the F whose item 0 is the
- * first one of that row. */
+/* Processes rows * per_row items in as many launches as needed: make(row) returns the F whose item
+ * 0 is the first of that row. */
 template <typename MAKE>
 static void map_rows(struct device *d, const char *name, int64_t rows, int64_t per_row, MAKE make)
 {
     if (per_row > MAP_ITEMS_MAX)
-        plugin_host->die("CUDA backend: %s of rows of %lld items", name, (long long)per_row);
+        plugin_host->die("CUDA backend: %s: rows of %" PRId64 " items are too long", name, per_row);
     const int64_t most = per_row > 0 ? MAP_ITEMS_MAX / per_row : 0;
     for (int64_t row = 0; row < rows && per_row > 0; row += most) {
         auto f = make(row);
@@ -85,7 +89,7 @@ template <int N> struct lanes {
     static constexpr int n = N;
 };
 
-/* `count` elements, N at once where `aligned` says that this may be, the rest one by one:
+/* Processes `count` elements, N at once if `aligned`, the rest one by one:
  * make(lanes<N or 1>, first element). */
 template <int N, typename MAKE>
 static void map_elements(struct device *d, const char *name, int64_t count, bool aligned, MAKE make)
@@ -96,7 +100,7 @@ static void map_elements(struct device *d, const char *name, int64_t count, bool
     map_rows(d, name, count - begin, 1, [&](int64_t i) { return make(lanes<1>(), begin + i); });
 }
 
-/* The greatest power of two, up to 16, that divides addresses and sizes in bytes. */
+/* The largest power of two, up to 16, that divides addresses and sizes in bytes. */
 static inline unsigned alignment_of(uintptr_t a, uintptr_t b = 0, uintptr_t c = 0, uintptr_t d = 0)
 {
     const uintptr_t all = a | b | c | d | 16;
@@ -108,7 +112,7 @@ static inline uintptr_t address(const struct tensor *t)
     return t ? (uintptr_t)t->data : 0;
 }
 
-/* Copies do not care what elements are: run(a word of `bytes`), 2 to 16. */
+/* Copies do not depend on the element type: calls run with a word of `bytes`, 2 to 16. */
 template <typename RUN> static void with_word(unsigned bytes, RUN run)
 {
     if (bytes == 16)

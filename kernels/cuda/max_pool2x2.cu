@@ -1,7 +1,7 @@
 #include "kernels/cuda/map.cuh"
 
-/* Reads x once, writes a quarter of it; backward reads x and dy and writes dx. An item is a vector
- * of channels of a pixel of y. An odd last row or column of x is left out. */
+/* Reads x once and writes a quarter of its size; the backward pass reads x and dy and writes dx. An
+ * item is a vector of channels of a pixel of y. An odd last row or column of x is skipped. */
 
 struct pooled {
     size_t row, image; /* vectors of x */
@@ -35,7 +35,7 @@ DEVICE_INLINE block<T, N> load_block(const T *corner, size_t row, unsigned pixel
              load_vec<N>(corner + row + pixel)}};
 }
 
-/* Which of four is the greatest: the first of equal ones, NaN before all numbers. */
+/* The index of the maximum of four: the first of equal ones; NaN ranks above all numbers. */
 DEVICE_INLINE int greatest_of(const float (&x)[4])
 {
     int which = 0;

@@ -3,7 +3,7 @@
 #include "kernels/cuda/internal.cuh"
 
 #define THREADS 256
-#define RUN     64 /* products that are summed before they join the total: errors stay small */
+#define RUN     64 /* products summed before they are added to the total, to keep errors small */
 
 template <typename T, typename C>
 static __global__ void __launch_bounds__(THREADS) plain_product_kernel(struct matrix_product p)

@@ -3,8 +3,8 @@
 
 #include "kernels/cuda/libraries.h"
 
-/* matrix_product (libraries.h) for any types, pitches and alignments: what is left where the
- * library has no algorithm. A thread per element of c; slow. */
+/* matrix_product (libraries.h) for any types, pitches and alignments, used if the library has no
+ * algorithm. One thread per element of c; slow. */
 void plain_product(struct device *d, const struct matrix_product *p);
 
 #endif

@@ -1,6 +1,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -15,10 +16,10 @@
 #define LONGEST_FILE ((size_t)16 << 20)
 
 struct plan_cache {
-    char path[PATH_MAX]; /* "": nothing is kept */
-    char *text;          /* the file as it was read last, lines "checksum\tkey\tvalue\n" */
+    char path[PATH_MAX]; /* "": nothing is stored */
+    char *text;          /* the file as last read, lines "checksum\tkey\tvalue\n" */
     size_t length;
-    char *value; /* what get and put returned */
+    char *value; /* returned by get and put */
 };
 
 static uint64_t checksum(const char *key, size_t key_length, const char *value, size_t value_length)
@@ -62,7 +63,7 @@ static void read_text(struct plan_cache *c)
         c->length = 0;
 }
 
-/* The value of the key's last whole line, its length in *length; or NULL. */
+/* The value of the key's last complete line, with its length in *length; or NULL. */
 static const char *find(const struct plan_cache *c, const char *key, size_t *length)
 {
     const size_t key_length = strlen(key);
@@ -76,8 +77,8 @@ static const char *find(const struct plan_cache *c, const char *key, size_t *len
             !memcmp(its_key, key, key_length)) {
             char expected[17];
             const size_t value_length = (size_t)(stop - value);
-            snprintf(expected, sizeof expected, "%016llx",
-                     (unsigned long long)checksum(key, key_length, value, value_length));
+            snprintf(expected, sizeof expected, "%016" PRIx64,
+                     checksum(key, key_length, value, value_length));
             if (!memcmp(line, expected, 16)) {
                 found = value;
                 *length = value_length;
@@ -140,7 +141,7 @@ const char *plan_cache_get(struct plan_cache *c, const char *key)
     return value ? keep_value(c, value, length) : NULL;
 }
 
-/* The text and one more line, as a whole new file. False with errno. */
+/* Writes the text and one more line as a complete new file. Returns false with errno set. */
 static bool write_text(const struct plan_cache *c, const char *key, const char *value)
 {
     char path[PATH_MAX + 32];
@@ -148,13 +149,12 @@ static bool write_text(const struct plan_cache *c, const char *key, const char *
     FILE *f = fopen(path, "we");
     if (!f)
         return false;
-    size_t whole = c->length; /* a last line that is not complete is dropped */
+    size_t whole = c->length; /* drops an incomplete last line */
     while (whole && c->text[whole - 1] != '\n')
         whole--;
     bool good = (!whole || fwrite(c->text, 1, whole, f) == whole) &&
-                fprintf(f, "%016llx\t%s\t%s\n",
-                        (unsigned long long)checksum(key, strlen(key), value, strlen(value)), key,
-                        value) > 0 &&
+                fprintf(f, "%016" PRIx64 "\t%s\t%s\n",
+                        checksum(key, strlen(key), value, strlen(value)), key, value) > 0 &&
                 !fflush(f) && !fsync(fileno(f));
     good = !fclose(f) && good && !rename(path, c->path);
     if (!good) {

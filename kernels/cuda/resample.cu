@@ -1,7 +1,7 @@
 #include "kernels/cuda/map.cuh"
 
-/* Pictures of half and double size. Below, a is the larger picture and b the smaller, of h x w
- * pixels; an item is a vector of channels of a pixel of b. */
+/* Images of half and double size. Below, a is the larger image and b the smaller, of h x w pixels;
+ * an item is a vector of channels of a pixel of b. */
 
 struct smaller {
     size_t row;      /* vectors in a row of b */
@@ -14,8 +14,7 @@ struct smaller {
           channels(vectors)
     {
     }
-    /* The first of the four vectors of a, of which the others are one pixel and one row of a away.
-     */
+    /* The first of four vectors of a; the others are one pixel and one row of a away. */
     __device__ __forceinline__ size_t corner(unsigned i) const
     {
         unsigned y, column;
@@ -24,7 +23,7 @@ struct smaller {
     }
 };
 
-/* b = scale * the sum of 2x2 blocks of a: reads 4, writes 1. */
+/* b = scale * sum of 2x2 blocks of a: reads 4, writes 1. */
 template <typename T, int N> struct gather_items {
     static constexpr int UNROLL = 1;
     struct loaded {
@@ -83,7 +82,7 @@ template <typename T, int N> struct spread_items {
     }
 };
 
-/* Calls run with lanes<N> as the vectors of channels may be. */
+/* Calls run with lanes<N> for the widest possible vectors of channels. */
 template <typename T, typename RUN>
 static void with_lanes(const struct tensor *x, const struct tensor *y, RUN run)
 {
@@ -142,8 +141,8 @@ void cuda_upsample_nearest2x_backward(struct device *d,
     WITH_TYPE(a->dx->dtype, T, gather<T>(d, "upsample_nearest2x_backward", a->dy, a->dx, 1));
 }
 
-/* The 2x2 block of a around a pixel of b mixes 3x3 pixels of b, edges clamped: reads 9, of which 8
- * come from the caches, writes 4. */
+/* The 2x2 block of a around a pixel of b interpolates 3x3 pixels of b, clamped at the edges: reads
+ * 9, of which 8 come from caches, and writes 4. */
 template <typename T, int N> struct bilinear_items {
     static constexpr int UNROLL = 1;
     struct loaded {
@@ -220,9 +219,9 @@ void cuda_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x
     WITH_TYPE(a->x->dtype, T, bilinear<T>(d, a));
 }
 
-/* Pixel i of b went into pixels 2i - 1 .. 2i + 2 of a; at the edges, where it was clamped to, it
- * went twice into the outermost. The k-th of the four, and the weight it was given: one that is
- * outside has none, and is replaced by its neighbour, so that loads depend on no branch. */
+/* Pixel i of b contributed to pixels 2i - 1 .. 2i + 2 of a; at the edges, because of clamping,
+ * twice to the outermost. Finds the k-th of the four and its weight: a pixel outside has weight
+ * zero and is replaced by its neighbor, so that loads do not branch. */
 DEVICE_INLINE int bilinear_place(unsigned i, unsigned size, int k)
 {
     const int place = 2 * (int)i - 1 + k, last = 2 * (int)size - 1;
@@ -236,8 +235,8 @@ DEVICE_INLINE float bilinear_weight(unsigned i, unsigned size, int k)
     return inside ? 0.75f : 1;
 }
 
-/* An item is a vector of two pixels of b, one above the other: reads 6 rows of 4 pixels of a, where
- * one by one would read 8, and most of them from the caches; writes 2. */
+/* An item is a vector of two pixels of b, one above the other: reads 6 rows of 4 pixels of a,
+ * instead of 8 for separate pixels, mostly from caches; writes 2. */
 template <typename T, int N> struct bilinear_backward_items {
     static constexpr int UNROLL = 1;
     struct loaded {

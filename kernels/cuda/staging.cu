@@ -2,9 +2,9 @@
 
 #include <pthread.h>
 
-/* Copies that fit share a slot with their neighbours in time. Larger ones are cut into pieces of a
- * slot each, and a few threads carry the pieces: one alone cannot fill the bus, least of all when
- * it reads a mapped file. Slot k * SLOTS_EACH + j is thread k's. */
+/* Small copies share a slot with those before and after them. Larger ones are split into pieces of
+ * a slot each, copied by a few threads: a single thread cannot saturate the bus, least of all if it
+ * reads a mapped file. Slot k * SLOTS_EACH + j belongs to thread k. */
 #define SLOT_BYTES  ((size_t)2 << 20)
 #define SLOTS_EACH  3
 #define THREADS     4
@@ -13,8 +13,8 @@
 
 struct slot {
     char *data;
-    cudaEvent_t passed; /* recorded behind the GPU's last copy out of this slot */
-    bool pending;       /* `passed` has not been waited for */
+    cudaEvent_t passed; /* recorded after the GPU's last copy out of this slot */
+    bool pending;       /* `passed` is still to be waited for */
 };
 
 struct staging {
@@ -22,8 +22,8 @@ struct staging {
     cudaStream_t stream;
     char *memory;
     struct slot slots[SLOTS];
-    int current; /* slot of small copies */
-    size_t used; /* of its bytes */
+    int current; /* slot for small copies */
+    size_t used; /* bytes of it in use */
     cudaEvent_t fetched;
 };
 
@@ -58,7 +58,7 @@ void staging_free(struct staging *s)
     free(s);
 }
 
-/* The GPU is past all that was begun with this slot. */
+/* Waits until the GPU has finished with this slot. */
 static void claim(struct slot *slot)
 {
     if (slot->pending)
@@ -72,7 +72,7 @@ static void mark(struct staging *s, struct slot *slot)
     slot->pending = true;
 }
 
-/* Room for a small copy. */
+/* Finds room for a small copy. */
 static char *room(struct staging *s, size_t bytes)
 {
     size_t at = (s->used + ALIGN_BYTES - 1) & ~(ALIGN_BYTES - 1);
@@ -86,7 +86,7 @@ static char *room(struct staging *s, size_t bytes)
     return s->slots[s->current].data + at;
 }
 
-/* What one thread carries of a large copy: pieces `first`, first + threads ... */
+/* One thread's part of a large copy: pieces `first`, first + threads ... */
 struct carrier {
     struct staging *s;
     char *dst;
@@ -119,7 +119,7 @@ static void *carry_up(void *argument)
     return NULL;
 }
 
-/* Copies into a slot need no claim: they come behind the GPU's copies out of it. */
+/* The GPU's copies into a slot need no wait: they follow its copies out of it. */
 static void *carry_down(void *argument)
 {
     const struct carrier *c = (const struct carrier *)argument;
@@ -151,7 +151,7 @@ static void carry(struct staging *s, void *dst, const void *src, size_t bytes,
     size_t pieces = (bytes + SLOT_BYTES - 1) / SLOT_BYTES;
     int count = pieces < THREADS ? (int)pieces : THREADS;
     mark(s, &s->slots[s->current]);
-    s->used = SLOT_BYTES; /* small copies go on in the next slot */
+    s->used = SLOT_BYTES; /* small copies continue in the next slot */
     for (int i = 0; i < count; i++)
         carriers[i] = {s, (char *)dst, (const char *)src, bytes, i, count};
     for (int i = 1; i < count; i++)

@@ -15,7 +15,7 @@ static int64_t count_of_each(const struct tensor *t)
     return t->shape[0] ? count_of(t) / t->shape[0] : 0;
 }
 
-/* ---- fill: written once, 16 bytes a thread and turn */
+/* ---- fill: writes once, 16 bytes per thread and iteration */
 
 static __global__ void fill(float *x, float value, int64_t count, bool aligned)
 {
@@ -42,7 +42,7 @@ void cuda_fill(struct device *d, const struct fill_args *a)
                a->value, a->count, is_aligned(a->x));
 }
 
-/* ---- normals: four a thread, from one block of Philox */
+/* ---- normals: four per thread, from one Philox block */
 
 static __global__ void normals(float *y, const int64_t *draws, int64_t n, int64_t count,
                                uint64_t seed, uint32_t purpose)
@@ -83,7 +83,7 @@ void cuda_normals(struct device *d, const struct normals_args *a)
                (uint32_t)a->purpose);
 }
 
-/* ---- noised latents: four planes read, two written */
+/* ---- noised latents: reads four planes and writes two */
 
 struct noising {
     const float *moments, *posterior_noise, *noise, *alpha, *sigma;
@@ -135,8 +135,8 @@ void cuda_noised_latents(struct device *d, const struct noised_latents_args *a)
         LAUNCH(noised_latents<1>, blocks, THREADS, 0, stream_of(d), n);
 }
 
-/* ---- mse: an image a block, so that its sum is one of fixed order; two planes read, one written
- */
+/* ---- mse: one block per image, so that the order of its sum is fixed; reads two planes, writes
+ * one */
 
 #define MSE_THREADS 512
 

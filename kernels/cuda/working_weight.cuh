@@ -3,8 +3,8 @@
 
 #include "kernels/cuda/internal.cuh"
 
-/* A weight as an op computes with it: of x's type, kernels with channels last. Where neither the
- * weight nor its working copy (kernels/weight.h) is, a copy for the time of the op: correct, but
+/* A weight in the form an op needs: x's type, kernels with channels last. If neither the weight nor
+ * its working copy (kernels/weight.h) has this form, the op makes a temporary copy: correct, but
  * slow. */
 class working_weight
 {

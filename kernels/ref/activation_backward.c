@@ -23,7 +23,6 @@ double ref_activate_derivative(enum activation_kind kind, double x)
 
 void ref_activation_backward(struct device *d, const struct activation_backward_args *a)
 {
-    (void)d;
     for (int64_t i = 0; i < tensor_count(a->dx); i++)
         ref_f32(a->dx)[i] =
             (float)(ref_f32(a->dy)[i] *

@@ -1,10 +1,9 @@
 #include "kernels/ref/ref.h"
 #include "kernels/training.h"
 
-/* In float and in torch's order, so that ten steps of it end where torch's do. */
+/* In float and in torch's order of operations, so that ten steps end where torch's do. */
 void ref_adamw(struct device *d, const struct adamw_args *a)
 {
-    (void)d;
     double bias1 = 1 - pow(a->beta1, (double)a->step), bias2 = 1 - pow(a->beta2, (double)a->step);
     float keep = (float)(1 - a->learning_rate * a->weight_decay);
     float step_size = (float)(a->learning_rate / bias1), root_bias2 = (float)sqrt(bias2);

@@ -2,7 +2,6 @@
 
 void ref_append_planes(struct device *d, const struct append_planes_args *a)
 {
-    (void)d;
     int64_t c = tensor_last(a->x), f = tensor_last(a->features);
     int64_t pixels = a->x->shape[1] * a->x->shape[2];
     for (int64_t row = 0; row < tensor_rows(a->x); row++) {

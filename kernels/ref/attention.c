@@ -19,7 +19,6 @@ void ref_attention_probabilities(double *p, const float *q, const float *k,
 /* One item is one query row of one head of one image. */
 static void queries(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct attention_args *a = arg;
     double *p = xmalloc((size_t)a->s * sizeof(double));
     double *sums = xmalloc((size_t)a->d * sizeof(double));
@@ -49,6 +48,5 @@ static void queries(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_attention(struct device *d, const struct attention_args *a)
 {
-    (void)d;
     parallel_for(a->n * a->heads * a->s, 8, queries, (void *)a);
 }

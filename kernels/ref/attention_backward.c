@@ -1,13 +1,13 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* What one head of one image needs: weights p of a query row and their gradients, sums over query
- * rows of the gradients by its keys and values [s, d]. */
+/* Scratch of one head of one image: the weights p of a query row and their gradients; the gradients
+ * of keys and values [s, d], summed over query rows. */
 struct workspace {
     double *p, *dp, *dk, *dv;
 };
 
-/* dq of query row i, and its part of dk and dv. All pointers are to row 0 of the head.
+/* Computes dq of query row i and adds its part of dk and dv. Pointers are to row 0 of the head.
  * With scores t = q k / sqrt(d), p = softmax(t): dp = dy v, dt = p (dp - sum p dp). */
 static void query(struct workspace *w, const struct attention_args *a, int64_t i, bool uniform,
                   const float *q, const float *k, const float *v, const float *dy, float *dq)
@@ -42,7 +42,6 @@ static void query(struct workspace *w, const struct attention_args *a, int64_t i
 /* One item is one head of one image. */
 static void heads(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct attention_backward_args *b = arg;
     const struct attention_args *a = &b->forward;
     const int32_t *uniform = a->uniform ? a->uniform->data : NULL;
@@ -74,7 +73,6 @@ static void heads(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_attention_backward(struct device *d, const struct attention_backward_args *a)
 {
-    (void)d;
     if (a->dq)
         parallel_for(a->forward.n * a->forward.heads, 1, heads, (void *)a);
 }

@@ -2,7 +2,6 @@
 
 void ref_avg_pool2x2(struct device *d, const struct avg_pool2x2_args *a)
 {
-    (void)d;
     int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
     float *y = ref_f32(a->y);
     for (int64_t row = 0; row < a->x->shape[0] * h / 2; row++) {

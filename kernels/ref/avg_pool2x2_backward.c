@@ -3,7 +3,6 @@
 
 void ref_avg_pool2x2_backward(struct device *d, const struct avg_pool2x2_backward_args *a)
 {
-    (void)d;
     int64_t h = a->dx->shape[1], w = a->dx->shape[2], c = a->dx->shape[3];
     float *dx = ref_f32(a->dx);
     for (int64_t row = 0; row < a->dx->shape[0] * h; row++) {

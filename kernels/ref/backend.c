@@ -5,26 +5,22 @@
 
 static void *allocate(struct device *d, size_t bytes)
 {
-    (void)d;
-    size_t rounded = (bytes + 63) & ~(size_t)63; /* aligned_alloc wants a multiple */
+    size_t rounded = (bytes + 63) & ~(size_t)63; /* aligned_alloc needs a multiple */
     return rounded < bytes ? NULL : aligned_alloc(64, rounded ? rounded : 64);
 }
 
 static void deallocate(struct device *d, void *p)
 {
-    (void)d;
     free(p);
 }
 
 static void upload(struct device *d, void *dst, const void *host_src, size_t bytes)
 {
-    (void)d;
     memcpy(dst, host_src, bytes);
 }
 
 static void download(struct device *d, void *host_dst, const void *src, size_t bytes)
 {
-    (void)d;
     memcpy(host_dst, src, bytes);
 }
 

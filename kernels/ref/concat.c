@@ -2,7 +2,6 @@
 
 void ref_concat(struct device *d, const struct concat_args *a)
 {
-    (void)d;
     int64_t ca = tensor_last(a->a), cb = tensor_last(a->b);
     for (int64_t row = 0; row < tensor_rows(a->y); row++) {
         float *y = ref_f32(a->y) + row * (ca + cb);

@@ -1,7 +1,7 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* Columns first .. of every row of dy, as many as `to` has. */
+/* Copies columns first .. of every row of dy, as many as `to` has. */
 static void columns(const struct tensor *to, const struct tensor *dy, int64_t first)
 {
     int64_t c = tensor_last(to), both = tensor_last(dy);
@@ -11,7 +11,6 @@ static void columns(const struct tensor *to, const struct tensor *dy, int64_t fi
 
 void ref_concat_backward(struct device *d, const struct concat_backward_args *a)
 {
-    (void)d;
     if (a->da)
         columns(a->da, a->dy, 0);
     if (a->db)

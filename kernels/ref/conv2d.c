@@ -31,7 +31,6 @@ static void pixel(const struct conv2d_job *job, int64_t image, int64_t oy, int64
 
 static void output_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct conv2d_job *job = arg;
     const struct tensor *y = job->a->y;
     int64_t oh = y->shape[1], ow = y->shape[2], co = y->shape[3];
@@ -49,7 +48,6 @@ static void output_rows(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_conv2d(struct device *d, const struct conv2d_args *a)
 {
-    (void)d;
     int64_t co = a->weight->shape[0], ci = a->weight->shape[1];
     int64_t window = a->weight->shape[2] * a->weight->shape[3];
     float *weight = ref_weights(a->weight);

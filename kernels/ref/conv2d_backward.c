@@ -36,7 +36,6 @@ static void input_pixel(const struct conv2d_backward_job *job, int64_t image, in
 
 static void input_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct conv2d_backward_job *job = arg;
     const struct tensor *dx = job->a->dx;
     int64_t h = dx->shape[1], w = dx->shape[2], ci = dx->shape[3];
@@ -66,7 +65,7 @@ static void input_gradient(const struct conv2d_backward_args *a)
     free(taps);
 }
 
-/* sums[kh, kw, ci] of filter o: every output pixel adds the patch it saw, times its dy. */
+/* sums[kh, kw, ci] of filter o: every output pixel adds its input patch times its dy. */
 static void filter(const struct conv2d_backward_args *a, int64_t o, double *sums)
 {
     const struct conv2d_args *f = &a->forward;
@@ -94,7 +93,6 @@ static void filter(const struct conv2d_backward_args *a, int64_t o, double *sums
 
 static void filters(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct conv2d_backward_args *a = arg;
     int64_t ci = a->dweight->shape[1], window = a->dweight->shape[2] * a->dweight->shape[3];
     double *sums = xmalloc((size_t)(window * ci) * sizeof(double));
@@ -111,7 +109,6 @@ static void filters(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
 {
-    (void)d;
     if (a->dx)
         input_gradient(a);
     if (a->dweight)

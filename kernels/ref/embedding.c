@@ -2,7 +2,6 @@
 
 void ref_embedding(struct device *d, const struct embedding_args *a)
 {
-    (void)d;
     const int32_t *tokens = a->tokens->data;
     int64_t rows = a->table->shape[0], c = a->table->shape[1];
     for (int64_t i = 0; i < tensor_count(a->tokens); i++) {

@@ -3,7 +3,6 @@
 
 void ref_embedding_backward(struct device *d, const struct embedding_backward_args *a)
 {
-    (void)d;
     if (!a->dtable)
         return;
     const int32_t *tokens = a->forward.tokens->data;
@@ -13,7 +12,7 @@ void ref_embedding_backward(struct device *d, const struct embedding_backward_ar
         while (tokens[first] != tokens[i])
             first++;
         if (first < i)
-            continue; /* all of this token was added there */
+            continue; /* this token's rows were added already */
         for (int64_t e = 0; e < c; e++) {
             float *slot = ref_f32(a->dtable) + tokens[i] * c + e;
             double sum = *slot;

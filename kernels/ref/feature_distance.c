@@ -2,7 +2,6 @@
 
 void ref_feature_distance(struct device *d, const struct feature_distance_args *args)
 {
-    (void)d;
     int64_t n = args->a->shape[0], c = args->a->shape[3];
     int64_t pixels = args->a->shape[1] * args->a->shape[2];
     const float *weight = ref_f32(args->weight);

@@ -1,12 +1,11 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* With s = 1 / (|b| + eps) and e the gradient by s * b:
+/* With s = 1 / (|b| + eps) and e the gradient of s * b:
  * db = s * e - s^2 * (e . b) * b / |b|. */
 void ref_feature_distance_backward(struct device *d,
                                    const struct feature_distance_backward_args *args)
 {
-    (void)d;
     const struct feature_distance_args *f = &args->forward;
     int64_t n = f->a->shape[0], c = f->a->shape[3], pixels = f->a->shape[1] * f->a->shape[2];
     const float *weight = ref_f32(f->weight);

@@ -3,7 +3,6 @@
 
 void ref_fill(struct device *d, const struct fill_args *a)
 {
-    (void)d;
     for (int64_t i = 0; i < a->count; i++)
         a->x[i] = a->value;
 }

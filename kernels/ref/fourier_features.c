@@ -2,7 +2,6 @@
 
 void ref_fourier_features(struct device *d, const struct fourier_features_args *a)
 {
-    (void)d;
     int64_t m = a->weight->shape[0];
     for (int64_t i = 0; i < tensor_count(a->x); i++) {
         float *y = ref_f32(a->y) + i * 2 * m;

@@ -18,7 +18,6 @@ struct ref_moments ref_moments(const float *x, int64_t pixels, int64_t c, int64_
 
 static void groups(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct group_norm_args *a = arg;
     int64_t n = a->x->shape[0], c = tensor_last(a->x);
     int64_t pixels = tensor_count(a->x) / (n * c), channels = c / a->groups;
@@ -49,6 +48,5 @@ static void groups(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_group_norm(struct device *d, const struct group_norm_args *a)
 {
-    (void)d;
     parallel_for(a->x->shape[0] * a->groups, 1, groups, (void *)a);
 }

@@ -1,7 +1,7 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* Per image and channel: sums over pixels, of the gradients by beta, gamma, shift and scale. */
+/* Sums over pixels, per image and channel, of the gradients of beta, gamma, shift and scale. */
 struct channel_sums {
     double beta, gamma, shift, scale;
 };
@@ -11,7 +11,7 @@ struct group_norm_backward_job {
     struct channel_sums *sums; /* [n, c] */
 };
 
-/* One group's numbers. x, y, dy, dx are the image's, channel 0 of pixel 0. */
+/* One group. x, y, dy and dx point to channel 0 of the image's first pixel. */
 struct group {
     const struct group_norm_args *f;
     const float *x, *y, *dy, *modulation;
@@ -19,7 +19,7 @@ struct group {
     double inverse; /* of the standard deviation */
 };
 
-/* The gradient by the normalised x of one element; adds to its channel's sums. */
+/* Returns the gradient of one normalized element and adds to its channel's sums. */
 static double element(const struct group *g, int64_t i, int64_t j, struct channel_sums *sums)
 {
     const struct group_norm_args *f = g->f;
@@ -38,7 +38,7 @@ static double element(const struct group *g, int64_t i, int64_t j, struct channe
     return dz * scale * gamma;
 }
 
-/* With u the normalised x: dx = (du - mean(du) - u * mean(du * u)) / deviation. */
+/* With u the normalized x: dx = (du - mean(du) - u * mean(du * u)) / deviation. */
 static void group(const struct group *g, int64_t first, int64_t channels, int64_t pixels, float *dx,
                   struct channel_sums *sums)
 {
@@ -66,7 +66,6 @@ static void group(const struct group *g, int64_t first, int64_t channels, int64_
 
 static void groups(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct group_norm_backward_job *job = arg;
     const struct group_norm_backward_args *a = job->a;
     const struct group_norm_args *f = &a->forward;
@@ -90,7 +89,6 @@ static void groups(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_group_norm_backward(struct device *d, const struct group_norm_backward_args *a)
 {
-    (void)d;
     int64_t n = a->forward.x->shape[0], c = tensor_last(a->forward.x);
     struct channel_sums *sums = xmalloc((size_t)(n * c) * sizeof *sums);
     struct group_norm_backward_job job = {a, sums};

@@ -2,7 +2,6 @@
 
 void ref_l2_normalize(struct device *d, const struct l2_normalize_args *a)
 {
-    (void)d;
     int64_t c = tensor_last(a->x);
     for (int64_t row = 0; row < tensor_rows(a->x); row++) {
         const float *x = ref_f32(a->x) + row * c;

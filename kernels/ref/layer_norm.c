@@ -2,7 +2,6 @@
 
 void ref_layer_norm(struct device *d, const struct layer_norm_args *a)
 {
-    (void)d;
     int64_t c = tensor_last(a->x);
     const float *gamma = ref_f32(a->gamma), *beta = ref_f32(a->beta);
     for (int64_t row = 0; row < tensor_rows(a->x); row++) {

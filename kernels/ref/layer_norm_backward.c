@@ -1,7 +1,7 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* With u the normalised x and du = dy * gamma: dx = (du - mean(du) - u * mean(du * u)) / deviation.
+/* With u the normalized x and du = dy * gamma: dx = (du - mean(du) - u * mean(du * u)) / deviation.
  */
 static void row_gradient(float *dx, const float *x, const float *dy, const float *gamma, int64_t c,
                          struct ref_moments m, double inverse)
@@ -19,7 +19,6 @@ static void row_gradient(float *dx, const float *x, const float *dy, const float
 
 void ref_layer_norm_backward(struct device *d, const struct layer_norm_backward_args *a)
 {
-    (void)d;
     int64_t c = tensor_last(a->dy);
     double *dgamma = xcalloc((size_t)c, sizeof(double));
     for (int64_t row = 0; row < tensor_rows(a->dy); row++) {

@@ -7,7 +7,6 @@ struct linear_job {
 
 static void rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct linear_job *job = arg;
     const struct linear_args *a = job->a;
     const float *bias = a->bias ? ref_f32(a->bias) : NULL;
@@ -24,7 +23,6 @@ static void rows(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_linear(struct device *d, const struct linear_args *a)
 {
-    (void)d;
     float *weight = ref_weights(a->weight);
     struct linear_job job = {a, weight};
     parallel_for(tensor_rows(a->x), 8, rows, &job);

@@ -19,7 +19,6 @@ struct linear_backward_job {
 
 static void input_gradients(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct linear_backward_job *job = arg;
     const float *weight = ref_f32(job->a->forward.weight);
     double *sums = xmalloc((size_t)job->inputs * sizeof(double));
@@ -37,7 +36,6 @@ static void input_gradients(void *arg, int64_t begin, int64_t end, int worker)
 
 static void weight_gradients(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct linear_backward_job *job = arg;
     const float *x = ref_f32(job->a->forward.x);
     double *sums = xmalloc((size_t)job->inputs * sizeof(double));
@@ -56,7 +54,6 @@ static void weight_gradients(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_linear_backward(struct device *d, const struct linear_backward_args *a)
 {
-    (void)d;
     const struct linear_args *f = &a->forward;
     int64_t count = tensor_count(a->dy);
     CHECK(f->act == ACTIVATION_NONE || f->act == ACTIVATION_RELU);

@@ -2,7 +2,6 @@
 
 void ref_linear_combination(struct device *d, const struct linear_combination_args *a)
 {
-    (void)d;
     for (int64_t i = 0; i < tensor_count(a->y); i++) {
         double sum = 0;
         for (int k = 0; k < a->count; k++)

@@ -12,7 +12,6 @@ int64_t ref_greatest_of_block(const float *p, int64_t row, int64_t c)
 
 void ref_max_pool2x2(struct device *d, const struct max_pool2x2_args *a)
 {
-    (void)d;
     int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
     float *y = ref_f32(a->y);
     for (int64_t image = 0; image < a->x->shape[0]; image++)

@@ -3,7 +3,6 @@
 
 void ref_max_pool2x2_backward(struct device *d, const struct max_pool2x2_backward_args *a)
 {
-    (void)d;
     int64_t h = a->dx->shape[1], w = a->dx->shape[2], c = a->dx->shape[3];
     const float *dy = ref_f32(a->dy);
     memset(ref_f32(a->dx), 0, (size_t)tensor_count(a->dx) * sizeof(float));

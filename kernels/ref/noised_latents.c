@@ -8,7 +8,6 @@ static double clamp(double logvar)
 
 void ref_noised_latents(struct device *d, const struct noised_latents_args *a)
 {
-    (void)d;
     int64_t n = a->noise->shape[0], count = n ? tensor_count(a->noise) / n : 0;
     for (int64_t image = 0; image < n; image++) {
         double alpha = ref_f32(a->alpha)[image], sigma = ref_f32(a->sigma)[image];

@@ -4,7 +4,6 @@
 
 static void rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct normals_args *a = arg;
     int64_t n = a->y->shape[0], count = n ? tensor_count(a->y) / n : 0;
     CHECK(a->draws->dtype == DTYPE_I64);
@@ -16,6 +15,5 @@ static void rows(void *arg, int64_t begin, int64_t end, int worker)
 
 void ref_normals(struct device *d, const struct normals_args *a)
 {
-    (void)d;
     parallel_for(a->y->shape[0], 1, rows, (void *)a);
 }

@@ -3,7 +3,6 @@
 
 void ref_prepend_row_backward(struct device *d, const struct prepend_row_backward_args *a)
 {
-    (void)d;
     int64_t n = a->dy->shape[0], s = a->dy->shape[1] - 1, c = a->dy->shape[2];
     for (int64_t i = 0; i < n && a->dx; i++)
         memcpy(ref_f32(a->dx) + i * s * c, ref_f32(a->dy) + (i * (s + 1) + 1) * c,

@@ -1,9 +1,9 @@
 #ifndef CCLD_KERNELS_REF_REF_H
 #define CCLD_KERNELS_REF_REF_H
 
-/* What the plain kernels share. They are the truth that other backends are checked against, so they
- * are written to be read: sums run in double, in the order of the formulas in kernels/ops.h, and
- * nothing is blocked, packed or vectorised by hand. */
+/* Helpers of the reference kernels, against which all backends are checked. They are written to be
+ * read: sums run in double, in the order of the formulas in kernels/ops.h, and nothing is blocked,
+ * packed or vectorized by hand. */
 
 #include <math.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static inline float *ref_f32(const struct tensor *t)
     return t->data;
 }
 
-/* All elements as F32, whatever the checkpoint stores; the caller frees them. */
+/* Converts all elements to F32; the caller frees the result. */
 static inline float *ref_weights(const struct tensor *t)
 {
     size_t count = (size_t)tensor_count(t);
@@ -39,8 +39,8 @@ static inline double ref_dot(const float *a, const float *b, int64_t n)
 double ref_activate(enum activation_kind kind, double x);
 double ref_activate_derivative(enum activation_kind kind, double x);
 
-/* Two passes: the spread of a near-constant group survives. x is the group's first channel of the
- * first pixel; pixels are c floats apart. */
+/* Computed in two passes, which preserves the variance of a near-constant group. x points to the
+ * group's first channel of the first pixel; pixels are c floats apart. */
 struct ref_moments {
     double mean, variance;
 };
@@ -50,15 +50,15 @@ struct ref_moments ref_moments(const float *x, int64_t pixels, int64_t c, int64_
 void ref_attention_probabilities(double *p, const float *q, const float *k,
                                  const struct attention_args *a);
 
-/* Output i of size 2 * size lies at (i + 0.5) / 2 - 0.5 of the input: between two neighbours, 3/4
- * of the nearer. */
+/* Output i of 2 * size lies at (i + 0.5) / 2 - 0.5 in the input, between two neighbors: 3/4 of the
+ * nearer, 1/4 of the farther. */
 void ref_bilinear2x_neighbours(int64_t i, int64_t size, int64_t *near, int64_t *far);
 
-/* Where in a 2x2 block that begins at p, of pictures of c channels, the greatest number of p's
- * channel is: its distance from p. row: floats between rows. */
+/* Offset from p of the maximum of p's channel in the 2x2 block that begins at p. row: floats
+ * between rows, c: between pixels. */
 int64_t ref_greatest_of_block(const float *p, int64_t row, int64_t c);
 
-/* sums[j] += sum over rows of x[row, j]: gradients by a bias. */
+/* sums[j] += sum over rows of x[row, j]: the gradient of a bias. */
 void ref_add_column_sums(float *sums, const float *x, int64_t rows, int64_t columns);
 
 #endif

@@ -2,7 +2,6 @@
 
 void ref_to_nhwc(struct device *d, const struct to_nhwc_args *a)
 {
-    (void)d;
     int64_t c = a->x->shape[1], pixels = a->x->shape[2] * a->x->shape[3];
     for (int64_t n = 0; n < a->x->shape[0]; n++) {
         const float *x = ref_f32(a->x) + n * c * pixels;

@@ -3,7 +3,6 @@
 
 void ref_to_nhwc_backward(struct device *d, const struct to_nhwc_backward_args *a)
 {
-    (void)d;
     int64_t c = a->dx->shape[1], pixels = a->dx->shape[2] * a->dx->shape[3];
     for (int64_t n = 0; n < a->dx->shape[0]; n++) {
         const float *dy = ref_f32(a->dy) + n * c * pixels;

@@ -1,7 +1,7 @@
 #include "kernels/device.h"
 #include "kernels/ref/ref.h"
 
-/* The two ops that it is made of, as the device has them. */
+/* Runs the device's versions of the two ops it consists of. */
 void ref_update(struct device *d, const struct update_args *a)
 {
     double squares = 0;

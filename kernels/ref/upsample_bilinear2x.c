@@ -10,7 +10,6 @@ void ref_bilinear2x_neighbours(int64_t i, int64_t size, int64_t *near, int64_t *
 
 void ref_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_args *a)
 {
-    (void)d;
     int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
     float *y = ref_f32(a->y);
     for (int64_t n = 0; n < a->x->shape[0]; n++) {

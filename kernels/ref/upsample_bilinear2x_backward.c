@@ -1,10 +1,9 @@
 #include "kernels/backward.h"
 #include "kernels/ref/ref.h"
 
-/* Every output gives its gradient back to the four inputs it was mixed from. */
+/* Distributes every output's gradient to the four inputs it was interpolated from. */
 static void images(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct upsample_bilinear2x_backward_args *a = arg;
     int64_t h = a->dx->shape[1], w = a->dx->shape[2], c = a->dx->shape[3];
     double *sums = xmalloc((size_t)(h * w * c) * sizeof(double));
@@ -35,6 +34,5 @@ static void images(void *arg, int64_t begin, int64_t end, int worker)
 void ref_upsample_bilinear2x_backward(struct device *d,
                                       const struct upsample_bilinear2x_backward_args *a)
 {
-    (void)d;
     parallel_for(a->dx->shape[0], 1, images, (void *)a);
 }

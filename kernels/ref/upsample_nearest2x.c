@@ -2,7 +2,6 @@
 
 void ref_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_args *a)
 {
-    (void)d;
     int64_t h = a->y->shape[1], w = a->y->shape[2], c = a->y->shape[3];
     float *y = ref_f32(a->y);
     for (int64_t row = 0; row < a->y->shape[0] * h; row++) {

@@ -1,4 +1,5 @@
 #include <glob.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,9 +11,8 @@
 #include "common/images/prepare.h"
 #include "formats/images/image.h"
 
-/* How fast images become network input on one core, stage by stage: files are read once, then every
- * round prepares each of them; the median round is printed. MB are megabytes of the stage's input.
- */
+/* Times the preparation of images on one core, stage by stage: files are read once, then every
+ * round prepares all of them; prints the median round. MB counts the stage's input. */
 
 enum { DECODE, COLOR, RESIZE, TO_FLOAT, ALL, STAGES };
 static const char *const stage_names[STAGES] = {"decode", "colour", "resize", "to float", "all"};
@@ -73,8 +73,8 @@ static double median(double *v, int n)
 static void report(const struct totals *rounds, int64_t n, int files)
 {
     double *seconds = xmalloc((size_t)n * sizeof *seconds);
-    printf("%d images, %.1f megapixels, median of %lld rounds, one core\n", files,
-           rounds[0].pixels / 1e6, (long long)n);
+    printf("%d images, %.1f megapixels, median of %" PRId64 " rounds, one core\n", files,
+           rounds[0].pixels / 1e6, n);
     for (int s = 0; s < STAGES; s++) {
         for (int64_t i = 0; i < n; i++)
             seconds[i] = rounds[i].seconds[s];
@@ -96,14 +96,14 @@ int main(int argc, char **argv)
          .argument = "N",
          .min = 1,
          .max = 8192,
-         .help = "side of the square that images become"},
+         .help = "side of the square output"},
         {.name = "repeat",
          .kind = OPTION_INT,
          .value = &repeat,
          .argument = "N",
          .min = 1,
          .max = 1000,
-         .help = "rounds"},
+         .help = "rounds of all images"},
         {.name = "pil-compat",
          .kind = OPTION_FLAG,
          .value = &pil,

@@ -1,5 +1,4 @@
-/* Times whole training steps of a network: noise, forward, loss, backward, AdamW and moving
- * average. */
+/* Times whole training steps of a network: noise, forward, loss, backward, AdamW and EMA. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -25,33 +24,64 @@ static struct {
 } settings = {.accumulate = 1, .runs = 5};
 
 static const struct option options[] = {
-    {"net", 0, OPTION_CHOICE, &settings.network, "NAME", "the network", 0, 0, network_names},
-    {"base", 0, OPTION_INT, &settings.base, "N",
-     "base channels, or a twelfth of the width of CLOOB's image tower, 0 for 64, 128, 64", 0, 1024,
-     NULL},
-    {"batch", 0, OPTION_INT, &settings.batch, "N", "images of a micro-batch, 0 for 8, 1, 8", 0,
-     4096, NULL},
-    {"side", 0, OPTION_INT, &settings.side, "N", "of a latent, or of a picture, 0 for 32, 256, 224",
-     0, 1024, NULL},
-    {"accumulate", 0, OPTION_INT, &settings.accumulate, "N", "micro-batches of a step", 1, 4096,
-     NULL},
-    {"runs", 0, OPTION_INT, &settings.runs, "N", "steps that are timed, after two", 1, 1000, NULL},
-    {"recompute", 0, OPTION_FLAG, &settings.recompute, NULL, "trade the U-Net's time for memory", 0,
-     0, NULL},
-    {"profile", 0, OPTION_FLAG, &settings.profile, NULL, "time every op", 0, 0, NULL},
-    {"on-request", 0, OPTION_FLAG, &settings.on_request, NULL,
-     "time one step for each line of stdin and print its seconds", 0, 0, NULL},
+    {.name = "net",
+     .kind = OPTION_CHOICE,
+     .value = &settings.network,
+     .argument = "NAME",
+     .help = "the network to train",
+     .choices = network_names},
+    {.name = "base",
+     .kind = OPTION_INT,
+     .value = &settings.base,
+     .argument = "N",
+     .max = 1024,
+     .help = "base channels, or a twelfth of the width of CLOOB's image tower (0: 64, 128, 64)"},
+    {.name = "batch",
+     .kind = OPTION_INT,
+     .value = &settings.batch,
+     .argument = "N",
+     .max = 4096,
+     .help = "images per micro-batch (0: 8, 1, 8)"},
+    {.name = "side",
+     .kind = OPTION_INT,
+     .value = &settings.side,
+     .argument = "N",
+     .max = 1024,
+     .help = "side of a latent or an image (0: 32, 256, 224)"},
+    {.name = "accumulate",
+     .kind = OPTION_INT,
+     .value = &settings.accumulate,
+     .argument = "N",
+     .min = 1,
+     .max = 4096,
+     .help = "micro-batches per step"},
+    {.name = "runs",
+     .kind = OPTION_INT,
+     .value = &settings.runs,
+     .argument = "N",
+     .min = 1,
+     .max = 1000,
+     .help = "timed steps, after two warm-up steps"},
+    {.name = "recompute",
+     .kind = OPTION_FLAG,
+     .value = &settings.recompute,
+     .help = "recompute the U-Net's activations (gradient checkpointing)"},
+    {.name = "profile", .kind = OPTION_FLAG, .value = &settings.profile, .help = "time every op"},
+    {.name = "on-request",
+     .kind = OPTION_FLAG,
+     .value = &settings.on_request,
+     .help = "time one step for each line of stdin and print its seconds"},
     {0},
 };
 
 static const struct program program = {
     .name = "bench-fit",
-    .summary = "Time training steps of a network of the published kind on random data.",
+    .summary = "Time training steps of a published architecture on random data.",
     .usage = "[OPTION]...",
     .options = options,
 };
 
-/* The device's backend, with a clock around every op. */
+/* The device's backend with a timer around every op. */
 enum op_index {
 #define OP(name)          OP_##name,
 #define OP_TRAINING(name) OP_##name,
@@ -96,7 +126,7 @@ static struct backend clocks(const struct backend *b)
 static void print_profile(double total, int64_t steps)
 {
     double known = 0;
-    printf("%-28s %8s %10s %6s\n", "op", "calls", "s a step", "%");
+    printf("%-28s %8s %10s %6s\n", "op", "calls", "s/step", "%");
     for (int done = 0; done < OP_COUNT; done++) {
         int next = -1;
         for (int i = 0; i < OP_COUNT; i++)
@@ -115,10 +145,10 @@ static void print_profile(double total, int64_t steps)
 
 struct subject;
 
-/* One kind of network: how it is trained. */
+/* How one kind of network is trained. */
 struct trainee {
     enum net net;
-    int64_t base, batch, side; /* where options say nothing */
+    int64_t base, batch, side; /* defaults */
     void (*architecture)(struct architecture *architecture);
     void (*open)(struct subject *s);
     void (*close)(struct subject *s);
@@ -224,7 +254,7 @@ static void autoencoder_tensors(struct architecture *architecture)
 {
     struct kl_config config = kl_published;
     if (settings.base % KL_NORM_GROUPS != 0 || settings.side % 8 != 0)
-        die_usage("an autoencoder has a multiple of %d base channels, pictures a side that 8 "
+        die_usage("an autoencoder needs a multiple of %d base channels, and a side that 8 "
                   "divides",
                   KL_NORM_GROUPS);
     config.base_channels = settings.base;
@@ -287,16 +317,17 @@ static void cloob_tensors(struct architecture *architecture)
 {
     struct cloob_config config = cloob_published;
     if (settings.base % 16 != 0 || settings.side % config.patch_size != 0)
-        die_usage("a base of CLOOB is a multiple of 16, a side one of %d", (int)config.patch_size);
+        die_usage("CLOOB needs a base that is a multiple of 16, and a side that is one of %d",
+                  (int)config.patch_size);
     if (settings.batch * settings.accumulate < 2)
-        die_usage("CLOOB's loss is of two pairs at least");
+        die_usage("CLOOB needs a batch of at least two pairs");
     config.image_size = settings.side;
     config.image_width = 12 * settings.base;
     config.text_width = 8 * settings.base;
     cloob_architecture(architecture, &config);
 }
 
-/* Texts of ten tokens and their ends. */
+/* Captions of ten tokens, plus their start and end tokens. */
 static void cloob_open(struct subject *s)
 {
     const struct cloob_sizes *sizes;
@@ -391,7 +422,7 @@ static double timed(struct subject *s)
     return seconds_now() - begin;
 }
 
-/* Of this program alone: getrusage also counts what stood here before exec. */
+/* Of this program alone: getrusage also counts the memory of the process before exec. */
 static long peak_rss_mib(void)
 {
     char line[256];
@@ -434,7 +465,7 @@ static void report(struct subject *s)
     free(seconds);
 }
 
-/* Until stdin ends; the last line is the peak of resident memory. */
+/* Serves requests until the end of stdin; the last line is the peak resident memory. */
 static void answer_requests(struct subject *s)
 {
     char line[64];
@@ -450,7 +481,7 @@ static void answer_requests(struct subject *s)
 int main(int argc, char **argv)
 {
     if (options_parse(&program, argc, argv))
-        die_usage("no operands are expected");
+        die_usage("unexpected operand");
     threads_init((int)common_options.threads);
     struct subject s;
     subject_init(&s);

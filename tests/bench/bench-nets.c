@@ -1,6 +1,5 @@
-/* Times the three networks at their published sizes, with weights made by a formula, in process:
- * nothing but the forward pass is measured. Each item runs in a process of its own, so that its
- * peak of memory is its own. */
+/* Times the forward passes of the three networks at their published sizes, with synthetic weights.
+ * Each item runs in its own process, so that its peak memory is its own. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -43,7 +42,7 @@ enum item {
 };
 static const char *const item_names[] = {"all",       "unet-1",  "unet-4", "unet-64", "kl-encode",
                                          "kl-decode", "cloob-4", "encode", "sample",  NULL};
-/* Images; those that a CPU takes minutes for are timed on a GPU only, unless they are asked for. */
+/* Numbers of images; items that take minutes on a CPU run there only on request. */
 static const struct {
     int64_t images;
     bool large;
@@ -52,14 +51,36 @@ static const struct {
                        [ENCODE] = {32, true},    [SAMPLE] = {4, true}};
 
 static const struct option options[] = {
-    {"item", 0, OPTION_CHOICE, &settings.item, "NAME", "what to time", 0, 0, item_names},
-    {"runs", 0, OPTION_INT, &settings.runs, "N", "timed runs of each, after one to warm up", 1,
-     1000, NULL},
-    {"batch", 0, OPTION_INT, &settings.batch, "N", "images at once (0: as the item says)", 0, 4096,
-     NULL},
-    {"steps", 0, OPTION_INT, &settings.steps, "N", "of sampling", 2, 1000, NULL},
-    {"on-request", 0, OPTION_FLAG, &settings.on_request, NULL,
-     "one run for every line of input, answered by its seconds", 0, 0, NULL},
+    {.name = "item",
+     .kind = OPTION_CHOICE,
+     .value = &settings.item,
+     .argument = "NAME",
+     .help = "what to time",
+     .choices = item_names},
+    {.name = "runs",
+     .kind = OPTION_INT,
+     .value = &settings.runs,
+     .argument = "N",
+     .min = 1,
+     .max = 1000,
+     .help = "timed runs of each item, after one warm-up run"},
+    {.name = "batch",
+     .kind = OPTION_INT,
+     .value = &settings.batch,
+     .argument = "N",
+     .max = 4096,
+     .help = "images per run (0: the item's own number)"},
+    {.name = "steps",
+     .kind = OPTION_INT,
+     .value = &settings.steps,
+     .argument = "N",
+     .min = 2,
+     .max = 1000,
+     .help = "sampling steps"},
+    {.name = "on-request",
+     .kind = OPTION_FLAG,
+     .value = &settings.on_request,
+     .help = "do one run for each line of stdin and print its seconds"},
     {0},
 };
 
@@ -70,7 +91,7 @@ static const struct program program = {
     .options = options,
 };
 
-/* Counts what the networks multiply: the backend's table with a counter before these ops. */
+/* Counts multiplications: the backend's table with counters in front of these ops. */
 static const struct backend *counted_backend;
 static double flops;
 
@@ -106,11 +127,11 @@ struct subject {
     struct unet *unet;
     struct kl *kl;
     struct cloob *cloob;
-    struct tensor *x, *time, *embed, *rgb; /* inputs; those that an item has */
+    struct tensor *x, *time, *embed, *rgb; /* inputs, as an item needs them */
     struct tensor *outputs[2];
     struct replay *replay;
     struct conditionings conditionings;
-    int64_t pictures; /* that sampling has made */
+    int64_t images; /* produced by sampling */
 };
 
 static const struct named_weights *synthetic_weights(struct subject *s, enum net net, float gain)
@@ -126,9 +147,9 @@ static const struct named_weights *synthetic_weights(struct subject *s, enum net
     return &from->names;
 }
 
-static void check_loaded(int failed, const struct error *e)
+static void check_loaded(int status, const struct error *e)
 {
-    if (failed)
+    if (status != 0)
         die("cannot load synthetic weights: %s", e->text);
 }
 
@@ -182,13 +203,13 @@ static void make_inputs(struct subject *s)
         s->rgb = synthetic(d, "rgb", DIMS(n, 3, 224, 224), 0.5);
 }
 
-/* One picture's text, with guidance. */
+/* One image's text prompt, with guidance. */
 static void make_conditionings(struct conditionings *c)
 {
     const char *text = "a";
     const struct string_list no_images = {0};
     struct error e;
-    if (conditionings_add(c, 1, &text, &no_images, GUIDANCE, &e))
+    if (conditionings_add(c, 1, &text, &no_images, GUIDANCE, &e) != 0)
         die("%s", e.text);
     c->items[0].embeds = xmalloc(512 * sizeof(float));
     synth_data(c->items[0].embeds, 512, "embed", 1, SYNTH_DATA_SCALE / sqrt(512));
@@ -198,8 +219,7 @@ static void keep_output(struct subject *s, int i, struct tensor *y)
 {
     if (!s->outputs[i])
         s->outputs[i] = tensor_new(s->device, y->dtype, y->ndim, y->shape);
-    struct linear_combination_args copy = {1, {y}, {1}, s->outputs[i]};
-    s->device->backend->linear_combination(s->device, &copy);
+    tensor_copy(s->outputs[i], y);
     tensor_release(y);
 }
 
@@ -251,15 +271,14 @@ static void subject_release(struct subject *s)
     device_close(s->device);
 }
 
-static int count_picture(void *context, const struct image *image, int conditioning, int64_t index,
-                         struct error *e)
+static int count_image(void *context, const struct image *image, int conditioning, int64_t index,
+                       struct error *e)
 {
-    (void)image, (void)conditioning, (void)index, (void)e;
-    ((struct subject *)context)->pictures++;
+    ((struct subject *)context)->images++;
     return 0;
 }
 
-/* Noise to pixels, as ccld-plms does it. */
+/* From noise to pixels, as in ccld-plms. */
 static void sample(struct subject *s)
 {
     struct sample_options o = {.method = SAMPLER_PLMS,
@@ -273,9 +292,9 @@ static void sample(struct subject *s)
                                .width = 256,
                                .autoencoder_scale = 8};
     struct error e;
-    if (sample_run(&s->tape, &o, s->unet, s->kl, &s->conditionings, count_picture, s, &e))
+    if (sample_run(&s->tape, &o, s->unet, s->kl, &s->conditionings, count_image, s, &e) != 0)
         die("%s", e.text);
-    CHECK(s->pictures % s->n == 0 && s->pictures > 0);
+    CHECK(s->images % s->n == 0 && s->images > 0);
 }
 
 static void check_finite(const struct subject *s, const struct tensor *y)
@@ -288,7 +307,7 @@ static void check_finite(const struct subject *s, const struct tensor *y)
     free(host);
 }
 
-/* Seconds of one run, until the device is done. */
+/* Seconds of one run, until the device has finished. */
 static double timed(struct subject *s)
 {
     device_synchronize(s->device);
@@ -316,7 +335,7 @@ static void warm_up(struct subject *s)
     timed(s);
     s->device->backend = counted_backend;
     if (s->item == SAMPLE)
-        flops = 0;                        /* what was replayed was not counted */
+        flops = 0;                        /* replayed work is not counted */
     if (s->device->backend->record_begin) /* the second run is recorded */
         for (int i = 0; i < 3; i++)
             timed(s);
@@ -391,21 +410,21 @@ static int run_item_in_child(enum item item)
 int main(int argc, char **argv)
 {
     if (options_parse(&program, argc, argv))
-        die_usage("no operands are expected");
+        die_usage("unexpected operand");
     if (settings.on_request) {
         if (settings.item == ITEM_ALL)
-            die_usage("--on-request wants one --item");
+            die_usage("--on-request needs one --item");
         run_item((enum item)settings.item);
         return 0;
     }
-    int failed = 0;
+    int status = 0;
     bool gpu =
-        !strncmp(common_options.device, "cuda", 4); /* which no process may open but its own */
+        !strncmp(common_options.device, "cuda", 4); /* only an item's own process may open it */
     printf("%-10s %6s %10s %10s %10s %10s %10s %10s %12s\n", "item", "images", "median s", "min s",
            "images/s", "GFLOP", "GFLOP/s", "RSS MiB", "tensors MiB");
     for (enum item item = UNET_1; item < ITEM_COUNT; item++)
         if (settings.item == ITEM_ALL ? gpu || !items[item].large
                                       : (enum item)settings.item == item)
-            failed |= run_item_in_child(item);
-    return failed;
+            status |= run_item_in_child(item);
+    return status;
 }

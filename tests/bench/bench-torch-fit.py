@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Times PyTorch and bench-fit on the same training step of one of the three networks, by turns in one
-run: noise, forward, loss, backward, AdamW and moving average, float32, the same number of threads. One
-size a run, so that each program's peak of memory is this size's. Needs torch; nothing else of Python.
+"""Times PyTorch and bench-fit on the same training step of one of the three networks, alternating: noise,
+forward, loss, backward, AdamW and EMA, in float32, with the same number of threads. Each run has one
+size, so that the programs' peak memory belongs to it. Needs torch and nothing else.
 
     bench-torch-fit.py [--net unet|autoencoder|cloob] [--base N] [--batch N] [--side N]
                        [--bench build/tests/bench/bench-fit] [--runs N]
@@ -24,7 +24,7 @@ import torch.nn.functional as F
 
 
 def load_networks():
-    """The module beside this one."""
+    """Imports the module in this folder."""
     path = pathlib.Path(__file__).with_name("bench-torch.py")
     spec = importlib.util.spec_from_file_location("bench_torch", path)
     module = importlib.util.module_from_spec(spec)
@@ -36,7 +36,7 @@ networks = load_networks()
 
 
 class Training:
-    """PyTorch's own fast ways: fused AdamW, the moving average in one call for all tensors."""
+    """PyTorch's fastest versions: fused AdamW, and the EMA of all tensors in one call."""
 
     def __init__(self, model, memory_format, lr, betas, eps, weight_decay):
         self.model = model.to(memory_format=memory_format)
@@ -130,7 +130,7 @@ TRAININGS = {"unet": UNetTraining, "autoencoder": AutoencoderTraining, "cloob": 
 
 
 class Ours:
-    """bench-fit, which makes one step whenever it is asked to."""
+    """bench-fit, which runs one step per request."""
 
     def __init__(self, options):
         self.process = subprocess.Popen(
@@ -149,7 +149,7 @@ class Ours:
         return float(self.process.stdout.readline())
 
     def close(self):
-        """Peak of resident memory in MiB."""
+        """Peak resident memory in MiB."""
         self.process.stdin.close()
         peak = int(self.process.stdout.readline())
         self.process.wait()
@@ -165,16 +165,16 @@ def timed(training):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Time bench-fit and PyTorch by turns.")
+    parser = argparse.ArgumentParser(description="Time bench-fit and PyTorch, alternating.")
     parser.add_argument("--bench", default="build/tests/bench/bench-fit", metavar="PROGRAM")
     parser.add_argument("--net", choices=list(TRAININGS), default="unet")
     for name in ("base", "batch", "side"):
         parser.add_argument(f"--{name}", type=int, metavar="N",
-                            help="as bench-fit has it, else its own for this network")
+                            help="as in bench-fit; by default its size for this network")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--runs", type=int, default=5, metavar="N")
     parser.add_argument("--channels-last", action="store_true",
-                        help="PyTorch's other layout of pictures")
+                        help="PyTorch's other image layout")
     options = parser.parse_args()
     kind = TRAININGS[options.net]
     for name in ("base", "batch", "side"):
@@ -192,17 +192,17 @@ def main():
     seconds = {"ours": [], "torch": []}
     for _ in range(options.runs):
         for name, run in (("ours", ours.step), ("torch", lambda: timed(training))):
-            time.sleep(0.5)  # until the other's idle threads have gone to sleep
+            time.sleep(0.5)  # until the other's idle threads sleep
             seconds[name].append(run())
     ours_peak = ours.close()
     torch_peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
     a, b = (statistics.median(seconds[k]) for k in ("ours", "torch"))
     print(f"training step, {options.net}, base {options.base}, side {options.side}, "
           f"batch {options.batch}, {count:,} parameters, torch {torch.__version__}, "
-          f"float32, {options.threads} threads, median of {options.runs} runs each, by turns")
-    print(f"  ours  {a:8.3f} s (least {min(seconds['ours']):.3f}), peak {ours_peak} MiB")
-    print(f"  torch {b:8.3f} s (least {min(seconds['torch']):.3f}), peak {torch_peak} MiB, "
-          f"{before} of them before it began")
+          f"float32, {options.threads} threads, median of {options.runs} runs each, alternating")
+    print(f"  ours  {a:8.3f} s (minimum {min(seconds['ours']):.3f}), peak {ours_peak} MiB")
+    print(f"  torch {b:8.3f} s (minimum {min(seconds['torch']):.3f}), peak {torch_peak} MiB, "
+          f"{before} of them before the first step")
     print(f"  ratio {a / b:8.2f}", flush=True)
 
 

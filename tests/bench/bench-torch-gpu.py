@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Races PyTorch and our programs on one GPU, in bf16, on the same work:
+"""Compares PyTorch and our programs on one GPU, in bf16, on the same work:
 
-    train   a training step of the U-Net: noise, forward, backward, AdamW, moving average
-    encode  pictures of 256x256 through the KL encoder and CLOOB's image tower
-    sample  noise to 256x256 pictures: the U-Net for every evaluation of PLMS, twice a picture for
+    train   a training step of the U-Net: noise, forward, backward, AdamW, EMA
+    encode  256x256 images through the KL encoder and CLOOB's image tower
+    sample  noise to 256x256 images: the U-Net for every PLMS evaluation, twice per image for
             guidance, then the decoder
 
-PyTorch runs eagerly and compiled, with what makes it fast: channels_last, bf16 (autocast where it
-trains), fused AdamW, CUDA graphs. Each has the GPU to itself, in a process of its own; ours runs
-first and last, so that a GPU that slows down shows. Needs torch.
+PyTorch runs eagerly and compiled, with its fast options: channels_last, bf16 (autocast in training),
+fused AdamW, CUDA graphs. Each program has the GPU to itself, in its own process; ours runs first and
+last, to reveal a GPU that slows down. Needs torch.
 
     bench-torch-gpu.py [--build build] [--work train,encode,sample] [--modes eager,reduce-overhead]
                        [--base N] [--batch N] [--runs N] [--device cuda]
@@ -30,7 +30,7 @@ import torch.nn.functional as F
 
 
 def bench_torch():
-    """The module beside this one, for its networks."""
+    """Imports the module in this folder, for its networks."""
     path = pathlib.Path(__file__).with_name("bench-torch.py")
     spec = importlib.util.spec_from_file_location("bench_torch", path)
     module = importlib.util.module_from_spec(spec)
@@ -42,8 +42,8 @@ def compiled(f, mode):
     return f if mode == "eager" else torch.compile(f, mode=mode, dynamic=False)
 
 
-# What PyTorch does. Each of these makes a function that does the work once and returns what must be
-# finite.
+# PyTorch's work. Each of these returns a function that does the work once and returns a value that
+# must be finite.
 
 
 def training(options, device):
@@ -153,7 +153,7 @@ def sampling(options, device):
 
 
 def work_of_torch(options):
-    """In a process of its own: prints the seconds of every run."""
+    """Runs in its own process and prints the seconds of every run."""
     device = options.device
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
@@ -206,11 +206,11 @@ def torch_seconds(options, work, mode, evaluations):
     return said["seconds"], f"ready after {said['started']:.0f} s, peak {said['peak']} MiB"
 
 
-# What ours does.
+# Our programs' work.
 
 
 def our_seconds(options, work):
-    """Seconds of every run, and the evaluations of the U-Net that sampling takes."""
+    """Returns the seconds of every run and the number of U-Net evaluations of a sample."""
     programs = options.build / "tests" / "bench"
     where = ["--device", options.device,
              "--precision", "bf16" if options.device == "cuda" else "fp32"]
@@ -257,18 +257,18 @@ def race(options, work):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Race PyTorch and our programs on a GPU.")
+    parser = argparse.ArgumentParser(description="Compare PyTorch and our programs on a GPU.")
     parser.add_argument("--build", default="build", type=pathlib.Path, metavar="DIR")
     parser.add_argument("--work", default="train,encode,sample", metavar="LIST")
     parser.add_argument("--modes", default="eager,reduce-overhead", metavar="LIST",
-                        help="eager and modes of torch.compile, as max-autotune")
+                        help="eager, and modes of torch.compile such as max-autotune")
     parser.add_argument("--base", type=int, default=192, metavar="N")
     parser.add_argument("--batch", type=int, default=0, metavar="N",
-                        help="64 to train, 32 to encode, 4 to sample")
+                        help="0: 64 to train, 32 to encode, 4 to sample")
     parser.add_argument("--steps", type=int, default=50, metavar="N")
     parser.add_argument("--runs", type=int, default=20, metavar="N")
     parser.add_argument("--patience", type=int, default=900, metavar="SECONDS",
-                        help="for each of PyTorch's, compiling included")
+                        help="seconds per PyTorch run, including compilation")
     parser.add_argument("--device", default="cuda", metavar="cuda|cpu")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--mode", help=argparse.SUPPRESS)
@@ -282,9 +282,9 @@ def main():
     options.batch_of = {work: options.batch or n
                         for work, n in {"train": 64, "encode": 32, "sample": 4}.items()}
     card = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
-    print(f"{card}, torch {torch.__version__}, bf16, median and least of {options.runs} runs each; "
-          "ratio: time of ours / time of this")
-    print(f"{'work':8} {'batch':>5} {'':24} {'ms':>10} {'least':>10} {'images/s':>10} {'ratio':>8}")
+    print(f"{card}, torch {torch.__version__}, bf16, median and minimum of {options.runs} runs each; "
+          "ratio: our time / this time")
+    print(f"{'work':8} {'batch':>5} {'':24} {'ms':>10} {'min':>10} {'images/s':>10} {'ratio':>8}")
     for work in options.work.split(","):
         race(options, work)
 

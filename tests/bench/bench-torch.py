@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Times PyTorch and bench-nets on the same work, by turns in one run: the three networks at their
-published sizes, float32, the same number of threads. Needs torch; nothing else of Python.
+"""Times PyTorch and bench-nets on the same work, alternating: the three networks at their published
+sizes, in float32, with the same number of threads. Needs torch and nothing else.
 
     bench-torch.py [--bench build/tests/bench/bench-nets] [--threads N] [--runs N] [--items a,b]
 """
@@ -76,7 +76,7 @@ class UNetAttention(nn.Module):
 
 
 class Level(nn.Module):
-    """One resolution: blocks, the next lower resolution beside a skip, blocks."""
+    """One resolution: blocks, the next lower resolution with a skip connection, blocks."""
 
     def __init__(self, cond, inputs, width, outputs, inner, attention, blocks, last=False):
         super().__init__()
@@ -248,7 +248,7 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Without the reference's mask of padding, which costs a little more."""
+    """Without the reference's padding mask, which costs a little more."""
 
     def __init__(self, vocabulary=49408, context=77, d=512, layers=12, embed=512):
         super().__init__()
@@ -277,7 +277,7 @@ PARAMETERS = {UNet: 1174321228, KL: 83653863, ImageTower: 86190080}
 
 
 def prepare(item, models, memory_format):
-    """The model and a function that runs it once."""
+    """Returns the model and a function that runs it once."""
     kind = {"unet": UNet, "kl": KL, "cloob": ImageTower}[item.split("-")[0]]
     if kind not in models:
         models.clear()
@@ -300,7 +300,7 @@ def prepare(item, models, memory_format):
 
 
 class Ours:
-    """bench-nets, which runs once whenever it is asked to."""
+    """bench-nets, which does one run per request."""
 
     def __init__(self, program, item, threads):
         self.process = subprocess.Popen(
@@ -338,7 +338,7 @@ def compare(item, models, options):
     seconds = {"ours": [], "torch": []}
     for _ in range(options.runs):
         for name, run in (("ours", ours.run), ("torch", lambda: timed(torch_run))):
-            time.sleep(0.5)  # until the other's idle threads have gone to sleep
+            time.sleep(0.5)  # until the other's idle threads sleep
             seconds[name].append(run())
     ours.close()
     ours_median, torch_median = (statistics.median(seconds[k]) for k in ("ours", "torch"))
@@ -350,21 +350,21 @@ def compare(item, models, options):
 
 def main():
     items = ["unet-1", "unet-4", "kl-encode", "kl-decode", "cloob-4"]
-    parser = argparse.ArgumentParser(description="Time bench-nets and PyTorch by turns.")
+    parser = argparse.ArgumentParser(description="Time bench-nets and PyTorch, alternating.")
     parser.add_argument("--bench", default="build/tests/bench/bench-nets", metavar="PROGRAM")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), metavar="N")
     parser.add_argument("--runs", type=int, default=5, metavar="N")
     parser.add_argument("--items", default=",".join(items), metavar="LIST")
     parser.add_argument("--channels-last", action="store_true",
-                        help="PyTorch's other layout of pictures")
+                        help="PyTorch's other image layout")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     unknown = set(options.items.split(",")) - set(items)
     if unknown:
-        parser.error(f"there is no item {', '.join(sorted(unknown))}")
+        parser.error(f"no such item: {', '.join(sorted(unknown))}")
     print(f"torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}, float32, "
-          f"{options.threads} threads, median and least of {options.runs} runs each, by turns")
-    print(f"{'':10} {'ours s':>9} {'least':>9} {'torch s':>9} {'least':>9} {'ratio':>7} "
+          f"{options.threads} threads, median and minimum of {options.runs} runs each, alternating")
+    print(f"{'':10} {'ours s':>9} {'min':>9} {'torch s':>9} {'min':>9} {'ratio':>7} "
           f"{'GFLOP/s':>9} {'torch':>9}")
     models = {}
     with torch.inference_mode():

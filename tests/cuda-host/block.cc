@@ -21,8 +21,8 @@ struct async_copy {
     unsigned group;
 };
 
-/* A fiber runs one thread of the block after another; it is left only where one waits. So a kernel
- * that never waits is a plain loop. */
+/* A fiber runs the block's threads one after another and is left only when a thread waits, so that
+ * a kernel that never waits is a plain loop. */
 struct thread_fiber : fiber {
     index3 thread;
     unsigned rank;
@@ -43,7 +43,7 @@ static const int MARGIN = 256;
 struct block_runner {
     const kernel_call *k;
     unsigned threads, started, finished;
-    bool descending; /* order in which threads start */
+    bool descending; /* the order in which threads start */
     bool waited;     /* since static shared memory was filled */
     unsigned filled_launch;
     thread_fiber main, *current;
@@ -54,7 +54,7 @@ struct block_runner {
     unsigned at_barrier_count;
     int votes, voted;
     warp warps[32];
-    unsigned char *shared; /* MARGIN, what the launch asked for, MARGIN */
+    unsigned char *shared; /* MARGIN, the launch's bytes, MARGIN */
     char *statics;         /* this host thread's thread_local variables of this library */
     size_t statics_bytes;
     char error[900];
@@ -79,14 +79,14 @@ void kernel_error(const char *format, ...)
     va_end(args);
     block_runner *r = here.runner;
     if (!r || !r->k)
-        cuda_die("emulated CUDA, outside of a kernel: %s", text);
+        cuda_die("emulated CUDA, outside a kernel: %s", text);
     const index3 b = here.block, t = here.thread;
     snprintf(r->error, sizeof r->error, "kernel '%s', block (%u,%u,%u), thread (%u,%u,%u): %s",
              r->k->name, b.x, b.y, b.z, t.x, t.y, t.z, text);
     fail(r);
 }
 
-/* Says where the threads are that wait. */
+/* Reports where threads wait. */
 [[noreturn]] static void deadlock(block_runner *r)
 {
     const index3 b = here.block;
@@ -117,7 +117,7 @@ void kernel_error(const char *format, ...)
     fail(r);
 }
 
-/* ---- taking turns */
+/* ---- scheduling */
 
 static void make_ready(block_runner *r, thread_fiber *f)
 {
@@ -146,7 +146,7 @@ static thread_fiber *idle_fiber(block_runner *r)
     return f;
 }
 
-/* Leaves the current fiber until somebody makes it ready. */
+/* Suspends the current fiber until another makes it ready. */
 static void leave(block_runner *r)
 {
     thread_fiber *self = r->current, *next;
@@ -214,8 +214,9 @@ static int run_barrier(bool vote, const char *file, int line)
     for (unsigned i = 0; i < r->at_barrier_count; i++) {
         thread_fiber *f = r->at_barrier[i];
         if (f->line != line || strcmp(f->file, file))
-            kernel_error("is at __syncthreads of %s:%d, and thread (%u,%u,%u) at that of %s:%d",
-                         file, line, f->thread.x, f->thread.y, f->thread.z, f->file, f->line);
+            kernel_error(
+                "is at __syncthreads of %s:%d, and thread (%u,%u,%u) is at the one of %s:%d", file,
+                line, f->thread.x, f->thread.y, f->thread.z, f->file, f->line);
         make_ready(r, f);
     }
     r->at_barrier_count = 0;
@@ -251,7 +252,7 @@ void meet(meeting *m)
     if (!(m->mask >> self & 1))
         kernel_error("%s of %s:%d with a mask, %08x, without its own lane", m->name, m->file,
                      m->line, m->mask);
-    /* Lanes beyond the block are not waited for, as on a GPU. */
+    /* As on a GPU, lanes beyond the block are not waited for. */
     const unsigned present = m->mask & (lanes_left >= 32 ? 0xffffffffu : (1u << lanes_left) - 1);
     w->meetings[self] = m;
     w->fibers[self] = r->current;
@@ -309,14 +310,13 @@ static void check_shared(const void *p, const char *who)
 struct matrix_fetch : meeting {
     const uint16_t *row;
     unsigned *r;
-    int matrices;
     bool transposed;
 };
 
 static void run_ldmatrix(meeting **lanes)
 {
     const matrix_fetch *first = static_cast<matrix_fetch *>(lanes[0]);
-    for (int i = 0; i < first->matrices; i++) {
+    for (int i = 0; i < 4; i++) {
         uint16_t m[8][8];
         for (int row = 0; row < 8; row++)
             memcpy(m[row], static_cast<matrix_fetch *>(lanes[i * 8 + row])->row, sizeof m[row]);
@@ -329,22 +329,20 @@ static void run_ldmatrix(meeting **lanes)
     }
 }
 
-void ldmatrix(unsigned *r, int matrices, const void *row, bool transposed)
+void ldmatrix(unsigned *r, const void *row, bool transposed)
 {
     matrix_fetch f;
     f.mask = 0xffffffffu;
     f.name = transposed ? "ldmatrix_trans" : "ldmatrix";
     f.run = run_ldmatrix;
-    f.file = matrices == 4 ? "x4" : "x2";
+    f.file = "x4";
     f.line = 0;
     f.row = (const uint16_t *)row;
     f.r = r;
-    f.matrices = matrices;
     f.transposed = transposed;
-    if (lane() < matrices * 8)
-        check_shared(row, f.name);
+    check_shared(row, f.name);
     if (here.runner->threads % 32)
-        kernel_error("ldmatrix in a warp that is not full");
+        kernel_error("ldmatrix in an incomplete warp");
     meet(&f);
 }
 
@@ -396,7 +394,7 @@ static void mma(void (*run)(meeting **), float *c, const unsigned *a, const unsi
     p.a = a;
     p.b = b;
     if (here.runner->threads % 32)
-        kernel_error("mma in a warp that is not full");
+        kernel_error("mma in an incomplete warp");
     meet(&p);
 }
 
@@ -410,7 +408,7 @@ void mma_16x8x16_bf16(float *c, const unsigned *a, const unsigned *b)
     mma(run_mma<bf16_t>, c, a, b);
 }
 
-/* ---- asynchronous copies: done as late as a kernel may not notice */
+/* ---- asynchronous copies: made at the latest possible moment */
 
 void cp_async_16(void *shared, const void *global, bool valid)
 {
@@ -456,7 +454,7 @@ static int find_statics(dl_phdr_info *info, size_t, void *runner)
     return 0;
 }
 
-/* Uninitialized __shared__ variables are to be NaN: all thread_local ones but the emulator's own.
+/* Fills uninitialized __shared__ variables with NaN: all thread_local variables but the emulator's.
  */
 static void fill_statics(block_runner *r)
 {
@@ -474,7 +472,7 @@ static block_runner *make_runner()
     block_runner *r = new block_runner();
     r->shared = (unsigned char *)aligned_alloc(128, (227 << 10) + 2 * MARGIN);
     if (!r->shared)
-        cuda_die("no memory for the emulator");
+        cuda_die("out of memory in the emulator");
     dl_iterate_phdr(find_statics, r);
     std::lock_guard<std::mutex> held(lock);
     all.push_back(r);
@@ -520,7 +518,7 @@ const char *run_block(const kernel_call &k, unsigned launch_number, unsigned blo
     r->k = &k;
     r->threads = k.block.x * k.block.y * k.block.z;
     r->started = r->finished = 0;
-    /* Both orders, since either alone would hide some missing barriers. */
+    /* Both orders, because either alone would hide some missing barriers. */
     r->descending = (launch_number + block) % 2;
     here.grid_size = {k.grid.x, k.grid.y, k.grid.z};
     here.block_size = {k.block.x, k.block.y, k.block.z};

@@ -1,4 +1,4 @@
-/* The threads of a block: where they stand, barriers, warps. block.cc runs them. */
+/* The threads of a block: indices, barriers and warps. block.cc runs them. */
 #ifndef CCLD_TESTS_CUDA_HOST_BLOCK_H
 #define CCLD_TESTS_CUDA_HOST_BLOCK_H
 
@@ -15,17 +15,17 @@ struct index3 {
 };
 struct block_runner;
 
-/* Of the kernel's thread that runs on this thread of the host. Nothing else of the emulator may be
+/* The kernel's thread that runs on this host thread. No other variable of the emulator may be
  * thread_local: fill_statics() would overwrite it. */
 struct place {
     index3 thread, block, block_size, grid_size;
-    block_runner *runner; /* null outside of kernels */
+    block_runner *runner; /* null outside kernels */
     void *dynamic_shared;
     int capture_mode; /* runtime.cc's */
 };
 extern __thread place here;
 
-/* Warp functions: each lane of `mask` comes with one of these, and the last to come calls `run`. */
+/* Warp functions: each lane of `mask` brings one of these, and the last to arrive calls `run`. */
 struct meeting {
     unsigned mask;
     const char *name;
@@ -72,7 +72,7 @@ T run_exchange(T x, int argument, unsigned mask, void (*run)(meeting **), const 
     return e.result;
 }
 
-/* argument: the lane to read from; NaN or all ones from a lane that is not there. */
+/* argument: the lane to read from. A missing lane yields NaN or all ones. */
 template <typename T> void run_shuffle(meeting **lanes)
 {
     for (int l = 0; l < 32; l++)
@@ -88,42 +88,26 @@ void run_ballot(meeting **lanes);
 void run_sync(meeting **lanes);
 int lane();
 
-/* As 16, 8, 4, 2, 1 lanes apart are added by the code for the GPU. */
-template <typename T, typename F> void run_butterfly(meeting **lanes, F combine)
+/* Adds lanes 16, 8, 4, 2 and 1 apart, in the order of the GPU's code. */
+template <typename T> void run_sum(meeting **lanes)
 {
     T x[32], y[32];
     for (int l = 0; l < 32; l++)
         x[l] = static_cast<exchange<T> *>(lanes[l])->x;
     for (int apart = 16; apart > 0; apart /= 2) {
         for (int l = 0; l < 32; l++)
-            y[l] = combine(x[l], x[l ^ apart]);
+            y[l] = x[l] + x[l ^ apart];
         memcpy(x, y, sizeof x);
     }
     for (int l = 0; l < 32; l++)
         static_cast<exchange<T> *>(lanes[l])->result = x[l];
-}
-template <typename T> void run_sum(meeting **lanes)
-{
-    run_butterfly<T>(
-        lanes, [](T a, T b) { return a + b; });
-}
-template <typename T> void run_max(meeting **lanes)
-{
-    run_butterfly<T>(
-        lanes, [](T a, T b) { return max(a, b); });
 }
 template <typename T>
 T warp_sum(T x, const char *file = __builtin_FILE(), int line = __builtin_LINE())
 {
     return run_exchange(x, 0, 0xffffffffu, run_sum<T>, "warp_sum", file, line);
 }
-template <typename T>
-T warp_max(T x, const char *file = __builtin_FILE(), int line = __builtin_LINE())
-{
-    return run_exchange(x, 0, 0xffffffffu, run_max<T>, "warp_max", file, line);
-}
-
-void ldmatrix(unsigned *r, int matrices, const void *row, bool transposed);
+void ldmatrix(unsigned *r, const void *row, bool transposed);
 void mma_16x8x16_f16(float *c, const unsigned *a, const unsigned *b);
 void mma_16x8x16_bf16(float *c, const unsigned *a, const unsigned *b);
 template <typename T> void mma_16x8x16(float *c, const unsigned *a, const unsigned *b);
@@ -166,7 +150,7 @@ inline int __syncthreads_and(int vote, CUDA_HOST_WHERE)
     return cuda_host::barrier_count(vote == 0, file, line) == 0;
 }
 
-/* Lanes read from within their group of `width`; one that reads from outside gets its own. */
+/* Lanes read within their group of `width`; a lane that reads outside it gets its own value. */
 template <typename T> T __shfl_sync(unsigned mask, T x, int from, int width = 32, CUDA_HOST_WHERE)
 {
     const int first = cuda_host::lane() & -width;

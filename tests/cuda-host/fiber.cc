@@ -34,7 +34,6 @@ static void arrived(fiber *self)
         switching.leaving->stack_bytes = bytes;
     }
 #else
-    (void)self;
 #endif
 }
 
@@ -47,7 +46,7 @@ static void start()
 }
 
 #if defined(__x86_64__)
-/* Pushes what a callee must preserve, exchanges stacks, pops. */
+/* Pushes the callee-saved registers, switches stacks and pops. */
 extern "C" void cuda_host_exchange_stacks(void **save, void *load);
 __asm__(".text\n"
         ".hidden cuda_host_exchange_stacks\n"
@@ -74,7 +73,7 @@ __asm__(".text\n"
 static void prepare(fiber *f, char *top)
 {
     void **p = (void **)((uintptr_t)top & -(uintptr_t)16);
-    *--p = nullptr; /* where start would return to: ends backtraces */
+    *--p = nullptr; /* start's return address: ends backtraces */
     *--p = (void *)start;
     for (int i = 0; i < 6; i++)
         *--p = nullptr;

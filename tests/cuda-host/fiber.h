@@ -1,4 +1,4 @@
-/* Stacks that a thread of the host goes back and forth between. */
+/* Stacks between which a host thread switches. */
 #ifndef CCLD_TESTS_CUDA_HOST_FIBER_H
 #define CCLD_TESTS_CUDA_HOST_FIBER_H
 
@@ -15,24 +15,26 @@
 namespace cuda_host
 {
 struct fiber {
-    void *stack_pointer = nullptr; /* while it does not run; elsewhere than x86-64 a ucontext_t */
-    void *fake_stack = nullptr;    /* AddressSanitizer's */
+    void *stack_pointer =
+        nullptr;                /* while suspended; on other machines than x86-64, a ucontext_t */
+    void *fake_stack = nullptr; /* AddressSanitizer's */
     const void *stack = nullptr;
     size_t stack_bytes = 0;
     void (*body)(void *) = nullptr;
     void *argument = nullptr;
 };
 
-/* Of the switch under way. */
+/* The switch in progress. */
 struct fiber_switch_state {
     fiber *leaving, *entering;
 };
 extern __thread fiber_switch_state switching;
 
-/* f will call body(argument), which never returns, when first switched to. `colour` keeps the tops
- * of stacks from sharing cache sets. A fiber that is not made stands for a thread's own stack. */
+/* Prepares f to call body(argument), which never returns, at the first switch to it. `colour` keeps
+ * the tops of stacks from sharing cache sets. A fiber not set up here represents a thread's own
+ * stack. */
 void fiber_make(fiber *f, void (*body)(void *), void *argument, int colour);
-/* From the running fiber to another one of this thread. */
+/* Switches from the running fiber to another one of this thread. */
 void fiber_switch(fiber *from, fiber *to);
 } // namespace cuda_host
 

@@ -20,7 +20,7 @@ struct alignas(4) __nv_bfloat162 {
 static inline float __half2float(__half h)
 {
     const uint32_t sign = (h.bits & 0x8000u) << 16, magnitude = (h.bits & 0x7fffu) << 13;
-    /* The exponent's bias is 127 instead of 15; subnormals become normal on the way. */
+    /* The exponent's bias is 127 instead of 15; the multiplication normalizes subnormals. */
     uint32_t r = cuda_host_bits<uint32_t>(cuda_host_bits<float>(magnitude) * 0x1p112f);
     r = (h.bits & 0x7c00u) == 0x7c00u ? magnitude | 0x7f800000u : r;
     return cuda_host_bits<float>(r | sign);

@@ -1,4 +1,4 @@
-/* CUDA's words, vector types and functions of one thread. */
+/* CUDA's keywords, vector types and functions of a single thread. */
 #ifndef CCLD_TESTS_CUDA_HOST_LANGUAGE_H
 #define CCLD_TESTS_CUDA_HOST_LANGUAGE_H
 
@@ -22,7 +22,7 @@
 #define __launch_bounds__(...)
 #define __grid_constant__
 #define __align__(n) __attribute__((aligned(n)))
-/* A block runs on one thread of the host (launch.cc fills it with NaN). */
+/* A block runs on one host thread (launch.cc fills these variables with NaN). */
 #define __shared__ static thread_local
 
 /* clang-format off */
@@ -62,13 +62,13 @@ CUDA_HOST_MIN_MAX(unsigned long)
 CUDA_HOST_MIN_MAX(long long)
 CUDA_HOST_MIN_MAX(unsigned long long)
 #undef CUDA_HOST_MIN_MAX
-/* A NaN loses against a number. */
+/* Given NaN and a number, they return the number. */
 static inline float min(float a, float b) { return fminf(a, b); }
 static inline float max(float a, float b) { return fmaxf(a, b); }
 static inline double min(double a, double b) { return fmin(a, b); }
 static inline double max(double a, double b) { return fmax(a, b); }
 
-/* glibc declares the fast functions' names for itself (__expf and so on). */
+/* glibc declares the names of the fast functions (__expf and others) itself. */
 #define __expf(x) expf(x)
 #define __exp10f(x) exp10f(x)
 #define __logf(x) logf(x)
@@ -148,7 +148,7 @@ static inline void __threadfence_block() { __atomic_thread_fence(__ATOMIC_SEQ_CS
 
 namespace cuda_host
 {
-/* Blocks may run on several threads of the host. f gives the new value from the old. */
+/* Blocks may run on several host threads. f computes the new value from the old. */
 template <typename T, typename F> T atomic_change(T *p, F f)
 {
     T old, now;

@@ -26,7 +26,7 @@ void check_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes)
                  shared_bytes);
 }
 
-/* ---- the host's threads */
+/* ---- host threads */
 
 struct crew {
     std::mutex turn; /* one job at a time */

@@ -1,4 +1,4 @@
-/* Kernels, and other work of the host's, in the order of streams. */
+/* Runs kernels and host tasks in the order of their streams. */
 #ifndef CCLD_TESTS_CUDA_HOST_LAUNCH_H
 #define CCLD_TESTS_CUDA_HOST_LAUNCH_H
 
@@ -19,17 +19,17 @@ struct kernel_call {
     const void *bound; /* the kernel and copies of its arguments */
 };
 
-/* Runs task after all that was begun on the stream before, or records it where the stream is being
- * captured. How libraries that the emulator replaces do their work. */
+/* Runs task after all earlier work on the stream, or records it if the stream is being captured.
+ * The replacements of NVIDIA's libraries work through this. */
 void host_task(cudaStream_t stream, std::function<void()> task);
 
-/* f(i) for i < n, on all cores. f may not call the runtime. Within a kernel or a task of another
- * parallel_for it runs in place. */
+/* Calls f(i) for i < n, on all cores. f must not call the runtime. Within a kernel or another
+ * parallel_for it runs on the calling thread. */
 void parallel_for(size_t n, const std::function<void(size_t)> &f);
 
 void check_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes);
 void run_grid(const kernel_call &k);
-/* Runs a block on the calling thread; what kernel_error said, or null. */
+/* Runs a block on the calling thread. Returns the text of kernel_error, or null. */
 const char *run_block(const kernel_call &k, unsigned launch_number, unsigned block);
 
 template <typename... P> struct bound_kernel {

@@ -1,18 +1,17 @@
-/* What NVIDIA's libraries do in the real backend (kernels/cuda/libraries.h), as loops on the host:
- * operands become F32, sums are F32, results are rounded to their type once. */
+/* Replaces NVIDIA's libraries (kernels/cuda/libraries.h) by loops on the host: operands are
+ * converted to F32, sums are F32, and results are rounded to their type once. */
 #include <vector>
 
 #include "kernels/cuda/internal.cuh"
 #include "kernels/cuda/libraries.h"
 #include "kernels/cuda/plain_product.cuh"
 
-/* There is nothing to be planned. */
+/* There are no plans. */
 struct library_plans {
 };
 
 struct library_plans *library_plans_new(struct device *d)
 {
-    (void)d;
     return new library_plans();
 }
 
@@ -40,7 +39,7 @@ static void set_element(enum dtype type, void *p, int64_t i, float x)
 
 typedef std::vector<float> floats;
 
-/* [rows, columns] as F32 without gaps; `transposed`: it lies in memory as [columns, rows]. */
+/* Returns [rows, columns] as contiguous F32; `transposed`: stored as [columns, rows]. */
 static floats matrix(enum dtype type, const void *p, int64_t rows, int64_t columns, int64_t pitch,
                      bool transposed)
 {
@@ -55,9 +54,9 @@ static floats matrix(enum dtype type, const void *p, int64_t rows, int64_t colum
 #define ROWS          4   /* of c that are summed at once */
 #define COLUMNS       256 /* of c: sums and a strip of b stay in the cache */
 #define SMALL_PRODUCT 20000
-#define RUN           64 /* products that are summed before they join the total: errors stay small */
+#define RUN           64 /* products summed before they are added to the total, to keep errors small */
 
-/* store(row, column, sum) for all of a [rows, inner] * b [inner, columns]. */
+/* Calls store(row, column, sum) for every element of a [rows, inner] * b [inner, columns]. */
 template <typename STORE>
 static void multiply(int64_t rows, int64_t columns, int64_t inner, const float *a, const float *b,
                      STORE store)
@@ -93,7 +92,7 @@ static void multiply(int64_t rows, int64_t columns, int64_t inner, const float *
 void matrix_product(struct device *d, const struct matrix_product *product)
 {
     const struct matrix_product p = *product;
-    /* The kernel for what the library cannot do has its share of the tests. */
+    /* Some products go to the fallback kernel, so that it is tested, too. */
     if (p.rows * p.columns * p.inner < SMALL_PRODUCT) {
         plain_product(d, &p);
         return;
@@ -115,7 +114,8 @@ void matrix_product(struct device *d, const struct matrix_product *product)
     });
 }
 
-/* f(pixel of x or -1, index in [n*oh*ow, kh*kw]) for what output row `line` of all images sees. */
+/* Calls f(pixel of x or -1, index in [n*oh*ow, kh*kw]) for the receptive field of output row
+ * `line`, counted over all images. */
 template <typename F> static void for_taps(const struct convolution &c, int64_t line, F f)
 {
     const int64_t image = line / c.oh, oy = line % c.oh;
@@ -132,7 +132,7 @@ template <typename F> static void for_taps(const struct convolution &c, int64_t 
     }
 }
 
-/* [n*oh*ow, kh*kw*ci]: a row is all that an output pixel sees of x. */
+/* [n*oh*ow, kh*kw*ci]: a row is the receptive field of an output pixel. */
 static floats patches(const struct convolution &c, const void *x)
 {
     floats p((size_t)(c.n * c.oh * c.ow * c.kh * c.kw * c.ci));

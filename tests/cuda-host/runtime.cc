@@ -32,7 +32,7 @@ struct cuda_host_graph_exec {
 
 static std::recursive_mutex lock;
 typedef std::lock_guard<std::recursive_mutex> guard;
-/* Of all streams, in the order of their calls: a valid order, whatever waits for whatever. */
+/* Work of all streams in the order of the calls, which satisfies all dependencies. */
 static std::vector<std::function<void()>> begun;
 static bool running;
 static std::vector<cudaStream_t> streams;
@@ -81,7 +81,7 @@ void cuda_host::host_task(cudaStream_t stream, std::function<void()> task)
         run_all();
 }
 
-/* What waits, or may wait, is refused during a capture and spoils it. */
+/* Calls that wait, or may wait, are refused during a capture and invalidate it. */
 static bool refused_by_capture()
 {
     bool refused = false;
@@ -261,7 +261,7 @@ cudaError_t cudaMemGetInfo(size_t *unused, size_t *total)
 
 /* ---- memory */
 
-/* Ends where it is said to, so that AddressSanitizer sees a step beyond. */
+/* Ends exactly at the requested size, so that AddressSanitizer detects accesses beyond. */
 static void *aligned_bytes(size_t bytes)
 {
     void *p;
@@ -326,7 +326,8 @@ cudaError_t cudaFreeHost(void *p)
     return cudaSuccess;
 }
 
-/* 1: p[bytes] lies in one of the blocks, 0: elsewhere, -1: partly, or beyond its block. */
+/* 1: p[bytes] is within one of the blocks; 0: outside all; -1: partly within, or beyond its block.
+ */
 static int lies_in(const std::map<const char *, size_t> &blocks, const void *p, size_t bytes)
 {
     const char *c = (const char *)p;
@@ -358,7 +359,7 @@ static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src
         for (size_t i = 0; i < height; i++)
             memmove((char *)dst + i * dst_pitch, (const char *)src + i * src_pitch, width);
     });
-    /* Copies from and to pageable memory are through with it when the call returns. */
+    /* Copies from and to pageable memory are complete when the call returns. */
     const bool pageable = (!to && lies_in(pinned_blocks, dst, 1) != 1) ||
                           (!from && lies_in(pinned_blocks, src, 1) != 1);
     if (pageable && !(stream && stream->into))

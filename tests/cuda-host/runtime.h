@@ -1,7 +1,8 @@
-/* The part of CUDA's runtime that the backend uses. Work is run late: when somebody waits for it,
- * or at once with CUDA_LAUNCH_BLOCKING=1. CCLD_EMULATED_MEMORY: bytes of the pretended device's
- * memory; CCLD_EMULATED_GPUS: how many (of the same memory); CCLD_EMULATED_CAPABILITY: "75"
- * for 7.5; CCLD_EMULATED_DRIVER: what cudaDriverGetVersion says, 0 for none. */
+/* The part of CUDA's runtime that the backend uses. Work runs only when something waits for it, or
+ * at once with CUDA_LAUNCH_BLOCKING=1. Environment variables: CCLD_EMULATED_MEMORY, bytes of device
+ * memory; CCLD_EMULATED_GPUS, the number of devices (with the same memory);
+ * CCLD_EMULATED_CAPABILITY, "75" for 7.5; CCLD_EMULATED_DRIVER, the version that
+ * cudaDriverGetVersion returns, 0 for no driver. */
 #ifndef CCLD_TESTS_CUDA_HOST_RUNTIME_H
 #define CCLD_TESTS_CUDA_HOST_RUNTIME_H
 

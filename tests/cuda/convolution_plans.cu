@@ -1,5 +1,5 @@
-/* Asks the real cuDNN, without a GPU, for the engines of convolutions as the networks have them:
- * since 9.8 it makes plans for a GPU that is only described. Nothing is run. TAP. */
+/* Asks the real cuDNN for engines for the networks' convolutions, without a GPU: since 9.8 it plans
+ * for a GPU given by a description. Nothing is run. TAP. */
 #include <dlfcn.h>
 #include <string.h>
 
@@ -17,8 +17,8 @@ typedef cudnnStatus_t set_attribute(cudnnBackendDescriptor_t, cudnnBackendAttrib
 
 static cudnnBackendDescriptor_t gpu;
 
-/* Called in place of the library's, which follows: where the backend would have asked the GPU that
- * its handle stands for, the description is handed over instead. */
+/* Called instead of the library's function, which it then calls: passes the description where the
+ * backend would have queried the handle's GPU. */
 extern "C" cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor,
                                                   cudnnBackendAttributeName_t name,
                                                   cudnnBackendAttributeType_t type, int64_t count,
@@ -38,7 +38,7 @@ extern "C" cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descr
     return status;
 }
 
-/* What cuDNN writes for a device of its own, with the numbers of data sheets. */
+/* As cuDNN describes a device, with the numbers of data sheets. */
 static const struct {
     const char *name, *json;
 } gpus[] = {
@@ -62,7 +62,7 @@ static const struct {
         "supportCoopLaunch": 1})"},
 };
 
-/* n, h = w, ci, co, kernel, stride, padding before and after. */
+/* n, h = w, ci, co, kernel, stride, padding at the beginning and end. */
 static const int shapes[][8] = {
     {8, 32, 20, 128, 3, 1, 1, 1},   {8, 32, 256, 256, 3, 1, 1, 1}, {8, 8, 512, 512, 3, 1, 1, 1},
     {8, 32, 128, 4, 3, 1, 1, 1},    {1, 256, 3, 128, 3, 1, 1, 1},  {1, 256, 128, 3, 3, 1, 1, 1},
@@ -70,7 +70,7 @@ static const int shapes[][8] = {
     {2, 13, 33, 31, 5, 3, 2, 1},
 };
 
-/* Plans of one problem; each must come back by its name. */
+/* Finds plans for one problem; each must be found again by its name. */
 static bool has_plans(const struct convolution_problem *p)
 {
     static struct convolution_plan plans[PLANS_MOST];
@@ -86,7 +86,7 @@ static bool has_plans(const struct convolution_problem *p)
         if (convolution_plan_named(graph, plans[i].name, &again) &&
             again.workspace == plans[i].workspace && !strcmp(again.name, plans[i].name))
             continue;
-        tap_diag("'%s' is not found again", plans[i].name);
+        tap_diag("'%s' was not found again", plans[i].name);
         good = false;
     }
     return good;

@@ -1,5 +1,4 @@
-/* What was chosen is kept, the first choice for all, through damage and by several processes. TAP.
- */
+/* The cache keeps choices, the first one for all processes, and survives damage. TAP. */
 #include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,7 +24,6 @@ static void fail(const char *format, ...)
 
 static void keep_quiet(const char *format, ...)
 {
-    (void)format;
 }
 
 static struct plugin_host host;
@@ -41,7 +39,7 @@ static bool is(const char *value, const char *expected)
     return value && expected ? !strcmp(value, expected) : value == expected;
 }
 
-/* What a new process would find. */
+/* Whether a new process finds this value. */
 static bool finds(const char *folder, const char *key, const char *expected)
 {
     struct plan_cache *c = open_cache(folder);
@@ -76,16 +74,16 @@ static void test_keeping(const char *folder)
     struct plan_cache *c = open_cache(folder), *other = open_cache(folder);
     tap_ok(plan_cache_keeps(c) && !plan_cache_get(c, "a"), "a new cache is empty");
     tap_ok(is(plan_cache_put(c, "a", "1", nullptr), "1") && is(plan_cache_get(c, "a"), "1"),
-           "what is put is found");
+           "a stored value is found");
     tap_ok(is(plan_cache_put(other, "a", "2", nullptr), "1"), "the first choice stays");
     tap_ok(is(plan_cache_put(other, "aa", "3", nullptr), "3") &&
                is(plan_cache_get(other, "a"), "1"),
-           "a key is not another's beginning");
+           "a key that is a prefix of another is distinct");
     tap_ok(is(plan_cache_put(c, "a", "4", "1"), "4") && finds(folder, "a", "4"),
-           "what is of no use is replaced");
-    tap_ok(is(plan_cache_put(other, "a", "5", "1"), "4"), "but once");
+           "a stale value is replaced");
+    tap_ok(is(plan_cache_put(other, "a", "5", "1"), "4"), "but only once");
     tap_ok(finds(folder, "aa", "3") && finds(folder, "b", nullptr),
-           "another process finds the same");
+           "another process finds the same values");
     plan_cache_free(c);
     plan_cache_free(other);
 }
@@ -101,7 +99,7 @@ static void test_damage(const char *folder, const std::string &path)
         good = good && (!value || is(value, "1") || is(value, "4"));
         plan_cache_free(c);
     }
-    tap_ok(good, "a file that ends early says nothing wrong");
+    tap_ok(good, "a truncated file yields no wrong value");
     good = true;
     for (size_t i = 0; i < whole.size(); i++) {
         std::string damaged = whole;
@@ -112,12 +110,12 @@ static void test_damage(const char *folder, const std::string &path)
         good = good && (!value || is(value, "3"));
         plan_cache_free(c);
     }
-    tap_ok(good, "a line with a wrong bit is ignored");
+    tap_ok(good, "a line with a flipped bit is ignored");
     write_file(path, whole + "half a li");
     struct plan_cache *c = open_cache(folder);
     plan_cache_put(c, "after", "6", nullptr);
     plan_cache_free(c);
-    tap_ok(finds(folder, "after", "6") && finds(folder, "a", "4"), "a line that was cut off goes");
+    tap_ok(finds(folder, "after", "6") && finds(folder, "a", "4"), "a truncated line is dropped");
 }
 
 #define WRITERS 8
@@ -160,7 +158,7 @@ int main()
     struct plan_cache *none = open_cache(nullptr);
     tap_ok(!plan_cache_keeps(none) && is(plan_cache_put(none, "a", "1", nullptr), "1") &&
                !plan_cache_get(none, "a"),
-           "without a folder nothing is kept");
+           "nothing is kept without a folder");
     plan_cache_free(none);
     return tap_done();
 }

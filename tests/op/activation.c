@@ -30,18 +30,15 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 20);
-    p[W] = between(c, 1, 20);
-    p[C] = between(c, 1, coin(c) ? 9 : 140);
+    draw_image(c, p, 4, 20, 140);
     p[KIND] = between(c, ACTIVATION_NONE, ACTIVATION_LEAKY_RELU);
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", (enum fill)p[FILL], IMAGE(p));
+    struct operand *y = output(c, IMAGE(p));
     enum activation_kind kind = (enum activation_kind)p[KIND];
     c->magnitude = fill_magnitude(c, (enum fill)p[FILL]);
     work(c, 0, 2 * (double)y->bytes);
@@ -50,13 +47,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_activation = {
-    .name = "activation",
+    OP_TEST(activation),
     .tolerance = 1e-6,
     .parameters = {"n", "h", "w", "c", "kind", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

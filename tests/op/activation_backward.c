@@ -32,10 +32,7 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 12);
-    p[W] = between(c, 1, 12);
-    p[C] = between(c, 1, coin(c) ? 9 : 100);
+    draw_image(c, p, 4, 12, 100);
     p[KIND] = between(c, ACTIVATION_NONE, ACTIVATION_LEAKY_RELU);
     p[FILL] = between(c, FILL_NORMAL, FILL_WIDE);
 }
@@ -43,7 +40,7 @@ static void draw(struct check *c, int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     enum activation_kind kind = (enum activation_kind)p[KIND];
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", (enum fill)p[FILL], IMAGE(p));
     struct operand *dy = gradient_off_kinks(c, "dy", tensor_retain(on(x, truth(c))));
     struct operand *dx = gradient(c, "dx", x);
     c->magnitude = 1;
@@ -55,13 +52,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_activation_backward = {
-    .name = "activation_backward",
+    OP_TEST(activation_backward),
     .tolerance = 1e-6,
     .parameters = {"n", "h", "w", "c", "kind", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -2,8 +2,8 @@
 
 #include <math.h>
 
-/* The rate is 10^-RATE_EXPONENT, epsilon 10^-EPS_EXPONENT, weight decay DECAY / 100, the scale of
- * gradients SCALE / 100, EMA's decay 1 - 10^-EMA; EMA 0: none. */
+/* Learning rate 10^-RATE_EXPONENT, epsilon 10^-EPS_EXPONENT, weight decay DECAY / 100, gradient
+ * scale SCALE / 100, EMA decay 1 - 10^-EMA (EMA 0: no EMA). */
 enum { COUNT, STEP, RATE_EXPONENT, EPS_EXPONENT, DECAY, SCALE, EMA, FILL };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -50,15 +50,9 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_adamw = {
-    .name = "adamw",
+    OP_TEST(adamw),
     .tolerance = 2e-6,
     .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "eps_exponent", "decay", "scale", "ema",
                    "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

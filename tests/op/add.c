@@ -13,30 +13,21 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 20);
-    p[W] = between(c, 1, 20);
-    p[C] = between(c, 1, coin(c) ? 9 : 140);
+    draw_image(c, p, 4, 20, 140);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *a = activations(c, "a", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *b = activations(c, "b", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *a = activations(c, "a", FILL_NORMAL, IMAGE(p));
+    struct operand *b = activations(c, "b", FILL_NORMAL, IMAGE(p));
+    struct operand *y = output(c, IMAGE(p));
     work(c, 0, 3 * (double)y->bytes);
     RUN(c, add, on(a, side), on(b, side), on(y, side));
     finish(c, add(c->tape, on(a, DEVICE), on(b, DEVICE)));
 }
 
 const struct op_test test_add = {
-    .name = "add",
+    OP_TEST(add),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "c"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

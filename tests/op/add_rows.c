@@ -12,29 +12,21 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[S] = between(c, 1, 80);
-    p[D] = between(c, 1, coin(c) ? 9 : 300);
+    draw_sequence(c, p, 4, 80, 300);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, SEQUENCE(p));
     struct operand *rows = outside(c, "rows", FILL_NORMAL, DIMS(p[S], p[D]));
-    struct operand *y = output(c, DIMS(p[N], p[S], p[D]));
+    struct operand *y = output(c, SEQUENCE(p));
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, add_rows, on(x, side), on(rows, side), on(y, side));
     finish(c, add_rows(c->tape, on(x, DEVICE), on(rows, DEVICE)));
 }
 
 const struct op_test test_add_rows = {
-    .name = "add_rows",
+    OP_TEST(add_rows),
     .tolerance = 0,
     .parameters = {"n", "s", "d"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

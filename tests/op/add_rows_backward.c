@@ -13,16 +13,14 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 9);
-    p[S] = between(c, 1, 40);
-    p[D] = between(c, 1, coin(c) ? 9 : 200);
+    draw_sequence(c, p, 9, 40, 200);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, SEQUENCE(p));
     struct operand *rows = outside(c, "rows", FILL_NORMAL, DIMS(p[S], p[D]));
-    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, SEQUENCE(p));
     struct operand *drows = gradient_sum(c, "drows", rows);
     drows->magnitude = 1;
     work(c, 0, (double)dy->bytes);
@@ -33,13 +31,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_add_rows_backward = {
-    .name = "add_rows_backward",
+    OP_TEST(add_rows_backward),
     .tolerance = 1e-6,
     .parameters = {"n", "s", "d"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -12,16 +12,13 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 20);
-    p[W] = between(c, 1, 20);
-    p[C] = between(c, 1, coin(c) ? 9 : 140);
+    draw_image(c, p, 4, 20, 140);
     p[F] = between(c, 1, 40);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, IMAGE(p));
     struct operand *features = activations(c, "features", FILL_NORMAL, DIMS(p[N], p[F]));
     struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[C] + p[F]));
     work(c, 0, 2 * (double)y->bytes);
@@ -30,13 +27,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_append_planes = {
-    .name = "append_planes",
+    OP_TEST(append_planes),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "c", "f"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -13,16 +13,13 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 12);
-    p[W] = between(c, 1, 12);
-    p[C] = between(c, 1, coin(c) ? 9 : 100);
+    draw_image(c, p, 4, 12, 100);
     p[F] = between(c, 1, 40);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, IMAGE(p));
     struct operand *features = activations(c, "features", FILL_NORMAL, DIMS(p[N], p[F]));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C] + p[F]));
     struct operand *dx = gradient(c, "dx", x);
@@ -34,13 +31,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_append_planes_backward = {
-    .name = "append_planes_backward",
+    OP_TEST(append_planes_backward),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "c", "f"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

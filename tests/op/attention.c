@@ -1,8 +1,4 @@
-#include "tests/op/checker.h"
-
-/* packed: 1, q, k and v are columns of one tensor; 2, their rows are apart by different lengths.
- * uniform: some rows have equal weights. */
-enum { N, S, HEADS, D, PACKED, UNIFORM, FILL };
+#include "tests/op/attention.h"
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 0, 0, FILL_NORMAL},    {1, 1, 2, 64, 1, 0, FILL_NORMAL},
@@ -25,16 +21,11 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 3);
-    p[S] = between(c, 1, coin(c) ? 20 : 150);
-    p[HEADS] = between(c, 1, 4);
-    p[D] = coin(c) ? 64 : between(c, 1, 130);
-    p[PACKED] = between(c, 0, 2);
-    p[UNIFORM] = p[PACKED] == 1 ? 0 : coin(c);
+    draw_attention(c, p, 150, 130);
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 
-/* Logits keep to what float32 can tell apart: a softmax of 1e8 is decided by rounding. */
+/* Limits logits to what float32 resolves: a softmax of 1e8 is decided by rounding. */
 static enum fill logits(enum fill fill)
 {
     return fill == FILL_LARGE ? FILL_WIDE : fill == FILL_NEAR_CONSTANT ? FILL_NORMAL : fill;
@@ -57,52 +48,41 @@ static void run_packed(struct check *c, const int64_t *p)
     }
 }
 
-/* No public op makes such args yet. */
+/* Rows of different strides, which no public op has. */
 static void run_apart(struct check *c, const int64_t *p)
 {
     int64_t width = p[HEADS] * p[D], ld_q = width + 1, ld_k = width + 6, ld_v = 2 * width + 3;
     enum fill fill = logits((enum fill)p[FILL]);
-    struct operand *q = activations(c, "q", fill, DIMS(p[N], p[S], ld_q));
-    struct operand *k = activations(c, "k", fill, DIMS(p[N], p[S], ld_k));
-    struct operand *v = activations(c, "v", fill, DIMS(p[N], p[S], ld_v));
-    struct operand *uniform = p[UNIFORM] ? integers(c, "uniform", 2, DIMS(p[N], p[S])) : NULL;
+    struct attention_operands o = attention_operands(c, p, fill, fill, ld_q, ld_k, ld_v);
     struct operand *y = output(c, DIMS(p[N], p[S], width));
-    RUN(c, attention, on(q, side)->data, on(k, side)->data, on(v, side)->data, ld_q, ld_k, ld_v,
-        p[N], p[S], p[HEADS], p[D], on(uniform, side), on(y, side));
+    RUN(c, attention, on(o.q, side)->data, on(o.k, side)->data, on(o.v, side)->data, ld_q, ld_k,
+        ld_v, p[N], p[S], p[HEADS], p[D], on(o.uniform, side), on(y, side));
     finish(c, NULL);
+}
+
+static void run_whole(struct check *c, const int64_t *p)
+{
+    int64_t width = p[HEADS] * p[D];
+    enum fill fill = (enum fill)p[FILL];
+    struct attention_operands o = attention_operands(c, p, logits(fill), fill, width, width, width);
+    struct operand *y = output(c, DIMS(p[N], p[S], width));
+    RUN(c, attention, on(o.q, side)->data, on(o.k, side)->data, on(o.v, side)->data, width, width,
+        width, p[N], p[S], p[HEADS], p[D], on(o.uniform, side), on(y, side));
+    finish(c, attention(c->tape, on(o.q, DEVICE), on(o.k, DEVICE), on(o.v, DEVICE), (int)p[HEADS],
+                        on(o.uniform, DEVICE)));
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    int64_t width = p[HEADS] * p[D];
     if (p[FILL] == FILL_LARGE || p[FILL] == FILL_WIDE)
-        c->tolerance = 1e-4; /* logits of some hundreds have four digits after the point */
-    work(c, 4.0 * (double)(p[N] * p[S] * p[S] * width), 0);
-    if (p[PACKED]) {
-        (p[PACKED] == 1 ? run_packed : run_apart)(c, p);
-        return;
-    }
-    enum fill fill = (enum fill)p[FILL];
-    struct operand *q = activations(c, "q", logits(fill), DIMS(p[N], p[S], width));
-    struct operand *k = activations(c, "k", logits(fill), DIMS(p[N], p[S], width));
-    struct operand *v = activations(c, "v", fill, DIMS(p[N], p[S], width));
-    struct operand *uniform = p[UNIFORM] ? integers(c, "uniform", 2, DIMS(p[N], p[S])) : NULL;
-    struct operand *y = output(c, DIMS(p[N], p[S], width));
-    RUN(c, attention, on(q, side)->data, on(k, side)->data, on(v, side)->data, width, width, width,
-        p[N], p[S], p[HEADS], p[D], on(uniform, side), on(y, side));
-    finish(c, attention(c->tape, on(q, DEVICE), on(k, DEVICE), on(v, DEVICE), (int)p[HEADS],
-                        on(uniform, DEVICE)));
+        c->tolerance = 1e-4; /* logits in the hundreds have four digits after the decimal point */
+    work(c, 4.0 * (double)(p[N] * p[S] * p[S] * p[HEADS] * p[D]), 0);
+    (p[PACKED] == 0 ? run_whole : p[PACKED] == 1 ? run_packed : run_apart)(c, p);
 }
 
 const struct op_test test_attention = {
-    .name = "attention",
+    OP_TEST(attention),
     .tolerance = 3e-6,
     .roundings = 1, /* of probabilities, for the matrix product */
     .parameters = {"n", "s", "heads", "d", "packed", "uniform", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -1,9 +1,5 @@
-#include "tests/op/checker.h"
+#include "tests/op/attention.h"
 #include "tests/op/in_double.h"
-
-/* packed: 1, q, k and v are columns of one tensor; 2, their rows are apart by different lengths.
- * uniform: some rows have equal weights. */
-enum { N, S, HEADS, D, PACKED, UNIFORM, FILL };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 0, 0, FILL_NORMAL},      {1, 1, 2, 64, 1, 0, FILL_NORMAL},
@@ -26,16 +22,12 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 3);
-    p[S] = between(c, 1, coin(c) ? 20 : 70);
-    p[HEADS] = between(c, 1, 4);
-    p[D] = coin(c) ? 64 : between(c, 1, 100);
-    p[PACKED] = between(c, 0, 2);
-    p[UNIFORM] = p[PACKED] == 1 ? 0 : coin(c);
+    draw_attention(c, p, 70, 100);
     p[FILL] = coin(c) ? FILL_NORMAL : between(c, FILL_SMALL, FILL_ZERO_ROWS);
 }
 
-/* dq and dk: a row's differences of dy v, which cancel where one key has all the weight. */
+/* Magnitude of dq and dk: differences of dy v in a row, which cancel if one key has all the weight.
+ */
 static double cancelling(const struct check *c, enum fill fill)
 {
     return fill_magnitude(c, fill) * fill_magnitude(c, fill);
@@ -61,50 +53,42 @@ static void run_packed(struct check *c, const int64_t *p)
                          NULL, differences_output(c));
 }
 
-/* Beside each other, or with room after each row that stays as it is. */
+/* With contiguous rows, or with gaps between rows that must not change. */
 static void run_apart(struct check *c, const int64_t *p)
 {
     int64_t width = p[HEADS] * p[D], gap = p[PACKED];
     int64_t ld_q = width + gap, ld_k = width + 3 * gap, ld_v = width + gap * width;
     enum fill fill = (enum fill)p[FILL];
-    struct operand *q = activations(c, "q", fill, DIMS(p[N], p[S], ld_q));
-    struct operand *k = activations(c, "k", fill, DIMS(p[N], p[S], ld_k));
-    struct operand *v = activations(c, "v", fill, DIMS(p[N], p[S], ld_v));
-    struct operand *uniform = p[UNIFORM] ? integers(c, "uniform", 2, DIMS(p[N], p[S])) : NULL;
+    struct attention_operands o = attention_operands(c, p, fill, fill, ld_q, ld_k, ld_v);
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], width));
-    struct operand *dq = gap ? gradient_between(c, "dq", q) : gradient(c, "dq", q);
-    struct operand *dk = gap ? gradient_between(c, "dk", k) : gradient(c, "dk", k);
-    struct operand *dv = gap ? gradient_between(c, "dv", v) : gradient(c, "dv", v);
+    struct operand *dq = gap ? gradient_between(c, "dq", o.q) : gradient(c, "dq", o.q);
+    struct operand *dk = gap ? gradient_between(c, "dk", o.k) : gradient(c, "dk", o.k);
+    struct operand *dv = gap ? gradient_between(c, "dv", o.v) : gradient(c, "dv", o.v);
     dq->magnitude = dk->magnitude = cancelling(c, fill);
     RUN(c, attention_backward,
-        {on(q, side)->data, on(k, side)->data, on(v, side)->data, ld_q, ld_k, ld_v, p[N], p[S],
-         p[HEADS], p[D], on(uniform, side), on(dy, side)},
+        {on(o.q, side)->data, on(o.k, side)->data, on(o.v, side)->data, ld_q, ld_k, ld_v, p[N],
+         p[S], p[HEADS], p[D], on(o.uniform, side), on(dy, side)},
         on(dy, side), on(dq, side)->data, on(dk, side)->data, on(dv, side)->data);
     finish(c, NULL);
     if (gap)
         return;
     for (differences_begin(c, dy); differences_next(c);)
-        double_attention(in_double(q), in_double(k), in_double(v), (const int64_t[3]){0, 0, 0},
-                         p[HEADS], p[D], in_double(uniform), differences_output(c));
+        double_attention(in_double(o.q), in_double(o.k), in_double(o.v),
+                         (const int64_t[3]){0, 0, 0}, p[HEADS], p[D], in_double(o.uniform),
+                         differences_output(c));
 }
 
 static void run(struct check *c, const int64_t *p)
 {
     if (p[FILL] == FILL_WIDE)
-        c->tolerance = 1e-4; /* logits of some hundreds have four digits after the point */
+        c->tolerance = 1e-4; /* logits in the hundreds have four digits after the decimal point */
     work(c, 10.0 * (double)(p[N] * p[S] * p[S] * p[HEADS] * p[D]), 0);
     (p[PACKED] == 1 ? run_packed : run_apart)(c, p);
 }
 
 const struct op_test test_attention_backward = {
-    .name = "attention_backward",
+    OP_TEST(attention_backward),
     .tolerance = 5e-6,
     .roundings = 3, /* probabilities and their gradients, for matrix products */
     .parameters = {"n", "s", "heads", "d", "packed", "uniform", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -13,15 +13,14 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = 2 * between(c, 1, 10);
-    p[W] = 2 * between(c, 1, 10);
-    p[C] = between(c, 1, coin(c) ? 9 : 140);
+    draw_image(c, p, 4, 10, 140);
+    p[H] *= 2;
+    p[W] *= 2;
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, IMAGE(p));
     struct operand *y = output(c, DIMS(p[N], p[H] / 2, p[W] / 2, p[C]));
     c->magnitude = 1;
     work(c, 0, (double)x->bytes + (double)y->bytes);
@@ -30,13 +29,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_avg_pool2x2 = {
-    .name = "avg_pool2x2",
+    OP_TEST(avg_pool2x2),
     .tolerance = 2e-7,
     .parameters = {"n", "h", "w", "c"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

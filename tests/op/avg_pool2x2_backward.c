@@ -14,15 +14,14 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = 2 * between(c, 1, 6);
-    p[W] = 2 * between(c, 1, 6);
-    p[C] = between(c, 1, coin(c) ? 9 : 70);
+    draw_image(c, p, 4, 6, 70);
+    p[H] *= 2;
+    p[W] *= 2;
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, IMAGE(p));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[H] / 2, p[W] / 2, p[C]));
     struct operand *dx = gradient(c, "dx", x);
     work(c, 0, (double)(dx->bytes + dy->bytes));
@@ -33,13 +32,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_avg_pool2x2_backward = {
-    .name = "avg_pool2x2_backward",
+    OP_TEST(avg_pool2x2_backward),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "c"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

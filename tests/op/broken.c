@@ -7,7 +7,7 @@
 #include "common/base/message.h"
 #include "tests/support/tap.h"
 
-/* Kernels with one mistake each, and the checker's verdict on them. */
+/* Kernels with one mistake each, which the checker must detect. */
 
 static void conv2d_shifted(struct device *d, const struct conv2d_args *a)
 {
@@ -72,7 +72,6 @@ static void group_norm_wrong_eps(struct device *d, const struct group_norm_args 
 /* One group, no parameters: E[x^2] - E[x]^2 in float. */
 static void group_norm_cancels(struct device *d, const struct group_norm_args *a)
 {
-    (void)d;
     int64_t count = tensor_count(a->x) / a->x->shape[0];
     for (int64_t n = 0; n < a->x->shape[0]; n++) {
         const float *x = (const float *)a->x->data + n * count;
@@ -116,25 +115,23 @@ static void linear_depends_on_batch(struct device *d, const struct linear_args *
         y[0] = nextafterf(y[0], 2);
 }
 
-/* What the public op allocates lies between margins, so that writes outside harm nothing. */
+/* The public op's allocations have margins, so that writes out of bounds do no harm. */
 enum { MARGIN = 4096 };
 
 static void *allocate_between_margins(struct device *d, size_t bytes)
 {
-    (void)d;
     return (char *)xmalloc(bytes + 2 * MARGIN) + MARGIN;
 }
 
 static void deallocate_between_margins(struct device *d, void *p)
 {
-    (void)d;
     free((char *)p - MARGIN);
 }
 
 void broken_check_init(struct broken_check *b, const struct check *c)
 {
     struct error e;
-    if (device_open(&b->device, "ref", &e))
+    if (device_open(&b->device, "ref", &e) != 0)
         die("cannot open device 'ref': %s", e.text);
     b->backend = *b->device->backend;
     b->backend.allocate = allocate_between_margins;
@@ -211,7 +208,7 @@ void check_broken_kernels(const struct check *c)
     EXPECT_CAUGHT(c, conv2d, conv2d_wrong_half, conv, "relative error", NULL);
     EXPECT_CAUGHT(c, add, add_unwritten, sum, "is nan", NULL);
     EXPECT_CAUGHT(c, add, add_writes_past, sum, "past the end of y", outside);
-    EXPECT_CAUGHT(c, add, add_writes_before, sum, "before the begin of y", outside);
+    EXPECT_CAUGHT(c, add, add_writes_before, sum, "before the start of y", outside);
     EXPECT_CAUGHT(c, add, add_reads_past, sum, "is nan", outside);
     EXPECT_CAUGHT(c, add, add_in_place, sum, "changed its input a", NULL);
     EXPECT_CAUGHT(c, group_norm, group_norm_nan,

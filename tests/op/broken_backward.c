@@ -7,8 +7,8 @@
 #include "common/base/message.h"
 #include "common/base/threads.h"
 
-/* Kernels of the backward direction and of training with one mistake each. Held against ref; and
- * where ref itself is the broken one, against differences of its forward direction. */
+/* Backward and training kernels with one mistake each, compared with ref or, if ref itself is the
+ * broken one, with finite differences of its forward pass. */
 
 static void clear(struct tensor *t)
 {
@@ -21,7 +21,7 @@ static void conv2d_backward_forgets_to_add(struct device *d, const struct conv2d
     ref_conv2d_backward(d, a);
 }
 
-/* The last tap of every filter is taken for zero. */
+/* The last tap of every filter counts as zero. */
 static void conv2d_backward_drops_a_tap(struct device *d, const struct conv2d_backward_args *a)
 {
     struct tensor weight = *a->forward.weight;
@@ -95,7 +95,7 @@ static void group_norm_backward_wrong_eps(struct device *d,
     ref_group_norm_backward(d, &wrong);
 }
 
-/* Scale and shift change places. */
+/* Scale and shift are swapped. */
 static void group_norm_backward_swaps(struct device *d, const struct group_norm_backward_args *a)
 {
     ref_group_norm_backward(d, a);
@@ -109,7 +109,7 @@ static void group_norm_backward_swaps(struct device *d, const struct group_norm_
     }
 }
 
-/* As if mean and deviation did not depend on x. */
+/* Treats mean and deviation as independent of x. */
 static void layer_norm_backward_too_simple(struct device *d,
                                            const struct layer_norm_backward_args *a)
 {
@@ -136,10 +136,9 @@ static void attention_backward_ignores_uniform(struct device *d,
     ref_attention_backward(d, &wrong);
 }
 
-/* A token that occurs again replaces what was added before. */
+/* A repeated token overwrites the earlier sum. */
 static void embedding_backward_replaces(struct device *d, const struct embedding_backward_args *a)
 {
-    (void)d;
     const int32_t *tokens = a->forward.tokens->data;
     int64_t c = tensor_last(a->dtable);
     for (int64_t i = 0; i < tensor_count(a->forward.tokens); i++)
@@ -164,7 +163,7 @@ static void adamw_averages_before(struct device *d, const struct adamw_args *a)
     ref_adamw(d, &apart);
 }
 
-/* The same mistake on both sides: only differences can tell. */
+/* The same mistake on both sides, which only finite differences reveal. */
 #define EXPECT_DIFFERENCES(c, op, kernel, parameters)                                              \
     do {                                                                                           \
         struct broken_check b_;                                                                    \
@@ -172,7 +171,8 @@ static void adamw_averages_before(struct device *d, const struct adamw_args *a)
         b_.backend.op = kernel;                                                                    \
         b_.check.device[REF] = b_.device;                                                          \
         b_.check.ref_tape = &b_.tape;                                                              \
-        expect_caught(&b_, &test_##op, #kernel " as ref", parameters, "differences say", NULL);    \
+        expect_caught(&b_, &test_##op, #kernel " as ref", parameters, "finite differences give",   \
+                      NULL);                                                                       \
         broken_check_release(&b_);                                                                 \
     } while (0)
 

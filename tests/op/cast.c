@@ -5,8 +5,8 @@
 
 #include "common/base/message.h"
 
-/* half: 0 F16, 1 BF16 (on a device that is tried with one of them, that one); narrow: F32 to it,
- * else from it. */
+/* half: 0 for F16, 1 for BF16 (on a device tested with one of them, that one); narrow: from F32 to
+ * it, else from it to F32. */
 enum { COUNT, HALF, NARROW, FILL };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -37,7 +37,7 @@ static bool same(float a, float b)
     return isnan(a) ? isnan(b) : a == b && signbit(a) == signbit(b);
 }
 
-/* Ties, what overflows, what is subnormal, and what is no number. */
+/* Ties, overflow, subnormals, infinities and NaN. */
 static void check_special(struct check *c, enum dtype from, enum dtype to)
 {
     static const float special[] = {
@@ -88,13 +88,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_cast = {
-    .name = "cast",
+    OP_TEST(cast),
     .tolerance = 0,
     .parameters = {"count", "half", "narrow", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 #include "tests/support/subject.h"
 #include "tests/support/tap.h"
 
-#define SMALL_WORK 3e6 /* operations of a case, on an emulated GPU */
+#define SMALL_WORK 3e6 /* maximum operations per case on an emulated GPU */
 
 const struct op_test *const op_tests[] = {
 #define OP(name)          &test_##name,
@@ -19,7 +20,7 @@ const struct op_test *const op_tests[] = {
 #include "kernels/ops.def"
     NULL};
 
-/* What PyTorch computed: forward and training, backward. */
+/* PyTorch's results: forward and training, backward. */
 static const char *const golden_files[] = {"tests/op/golden/ops.safetensors",
                                            "tests/op/golden/gradients.safetensors"};
 
@@ -34,7 +35,7 @@ static struct settings {
 
 static const char *const dtype_choices[] = {"all", "F32", "F16", "BF16", NULL};
 
-/* Of weights: a type as they lie in checkpoints, or a form that a device wants. */
+/* Variants of weights: a type as stored in checkpoints, or a form that a device needs. */
 static const struct variant {
     const char *name;
     enum dtype dtype;
@@ -51,27 +52,78 @@ static const char *const weights_choices[] = {
     "all", "F32", "F16", "BF16", "working", "wanted", "wanted-F16", "wanted-BF16", NULL};
 
 static const struct option options[] = {
-    {"op", 0, OPTION_STRING, &settings.op, "NAME", "this op only", 0, 0, NULL},
-    {"dtype", 0, OPTION_CHOICE, &settings.dtype, "TYPE",
-     "this type of activations only (where the device has more)", 0, 0, dtype_choices},
-    {"weights", 0, OPTION_CHOICE, &settings.weights, "FORM", "this type or form of weights only", 0,
-     0, weights_choices},
-    {"seed", 0, OPTION_SEED, &settings.seed, "S", "seed of the first iteration", 0, 0, NULL},
-    {"case", 0, OPTION_INT, &settings.only_case, "K", "this case of the sweep only", -1, 1e9, NULL},
-    {"cases", 0, OPTION_INT, &settings.cases, "N", "random cases beside the fixed ones", 0, 1e9,
-     NULL},
-    {"iterations", 0, OPTION_INT, &settings.iterations, "N",
-     "sweeps, each with the next seed; after the first, random cases only", 1, 1e9, NULL},
-    {"parameters", 0, OPTION_STRING, &settings.parameters, "TEXT",
-     "one case, as failures print it (with --op)", 0, 0, NULL},
-    {"golden", 0, OPTION_STRING, &settings.golden, "FILE", "PyTorch's results", 0, 0, NULL},
-    {"work", 0, OPTION_FLOAT, &settings.work, "N",
-     "leave out cases of more operations, or bytes moved, than this (0: none)", 0, 1e18, NULL},
-    {"published", 0, OPTION_FLAG, &settings.published, NULL,
-     "also compare the sizes of the published networks (minutes)", 0, 0, NULL},
-    {"bench", 0, OPTION_FLAG, &settings.bench, NULL, "time the ops instead", 0, 0, NULL},
-    {"batch", 0, OPTION_INT, &settings.batch, "N", "with --bench: of N images (0: as listed)", 0,
-     1e6, NULL},
+    {.name = "op",
+     .kind = OPTION_STRING,
+     .value = &settings.op,
+     .argument = "NAME",
+     .help = "check only this op"},
+    {.name = "dtype",
+     .kind = OPTION_CHOICE,
+     .value = &settings.dtype,
+     .argument = "TYPE",
+     .help = "check only this activation type, if the device has several",
+     .choices = dtype_choices},
+    {.name = "weights",
+     .kind = OPTION_CHOICE,
+     .value = &settings.weights,
+     .argument = "FORM",
+     .help = "check only this type or form of weights",
+     .choices = weights_choices},
+    {.name = "seed",
+     .kind = OPTION_SEED,
+     .value = &settings.seed,
+     .argument = "S",
+     .help = "seed of the first iteration"},
+    {.name = "case",
+     .kind = OPTION_INT,
+     .value = &settings.only_case,
+     .argument = "K",
+     .min = -1,
+     .max = 1e9,
+     .help = "check only this case of the sweep"},
+    {.name = "cases",
+     .kind = OPTION_INT,
+     .value = &settings.cases,
+     .argument = "N",
+     .max = 1e9,
+     .help = "random cases in addition to the fixed ones"},
+    {.name = "iterations",
+     .kind = OPTION_INT,
+     .value = &settings.iterations,
+     .argument = "N",
+     .min = 1,
+     .max = 1e9,
+     .help = "sweeps, each with the next seed; after the first, random cases only"},
+    {.name = "parameters",
+     .kind = OPTION_STRING,
+     .value = &settings.parameters,
+     .argument = "TEXT",
+     .help = "check one case, written as failures print it (with --op)"},
+    {.name = "golden",
+     .kind = OPTION_STRING,
+     .value = &settings.golden,
+     .argument = "FILE",
+     .help = "PyTorch's results"},
+    {.name = "work",
+     .kind = OPTION_FLOAT,
+     .value = &settings.work,
+     .argument = "N",
+     .max = 1e18,
+     .help = "leave out cases of more operations, or bytes moved, than this (0: none)"},
+    {.name = "published",
+     .kind = OPTION_FLAG,
+     .value = &settings.published,
+     .help = "also compare the sizes of the published networks (minutes)"},
+    {.name = "bench",
+     .kind = OPTION_FLAG,
+     .value = &settings.bench,
+     .help = "time the ops instead"},
+    {.name = "batch",
+     .kind = OPTION_INT,
+     .value = &settings.batch,
+     .argument = "N",
+     .max = 1e6,
+     .help = "with --bench: images per run (0: as listed)"},
     {0},
 };
 
@@ -82,7 +134,8 @@ static const struct program program = {
     .options = options,
 };
 
-/* A case's seed depends on op, type, sweep and number only, so that it can be repeated alone. */
+/* A case's seed depends only on op, type, sweep and number, so that the case can be repeated alone.
+ */
 static uint64_t case_seed(const struct check *c, uint64_t sweep_seed, int64_t number)
 {
     uint64_t h = UINT64_C(0xcbf29ce484222325);
@@ -105,12 +158,12 @@ static void set_variant(struct check *c, int variant)
     c->weight_form = variants[variant].form;
 }
 
-/* Of weights, for case `number`: on a device with forms of its own they take turns. Those that are
- * trained are F32. */
+/* Chooses the variant of weights for case `number`: on a device with its own forms, they alternate.
+ * Trained weights are F32. */
 static void choose_variant(struct check *c, int64_t number)
 {
     if (!wants_forms(c))
-        return; /* they have sweeps of their own */
+        return; /* each variant has its own sweep */
     int64_t turn = (number < 0 ? -number : number) + (int64_t)c->dtype;
     set_variant(c, settings.weights         ? settings.weights - 1
                    : c->test->weight_dtypes ? (int)(turn % VARIANTS)
@@ -147,9 +200,8 @@ static bool run_case(struct check *c, uint64_t sweep_seed, int64_t number)
     char parameters[400];
     describe(parameters, sizeof parameters, c->test, p);
     tap_diag("%s", c->failure);
-    tap_diag("--op %s --dtype %s --weights %s --seed %llu --case %lld (%s)", c->test->name,
-             dtype_name(c->dtype), variant_name(c), (unsigned long long)sweep_seed,
-             (long long)number, parameters);
+    tap_diag("--op %s --dtype %s --weights %s --seed %" PRIu64 " --case %" PRId64 " (%s)",
+             c->test->name, dtype_name(c->dtype), variant_name(c), sweep_seed, number, parameters);
     return false;
 }
 
@@ -177,12 +229,12 @@ static void check_op(struct check *c)
     else
         snprintf(what, sizeof what, "weights %s", dtype_name(c->weight_dtype));
     if (left_out)
-        snprintf(without, sizeof without, " (%lld more are left out: too much work)",
-                 (long long)left_out);
+        snprintf(without, sizeof without, " (%" PRId64 " more are left out: too much work)",
+                 left_out);
     run -= left_out;
     tap_ok(failed == 0 && run > 0,
-           "%s, %s: %lld of %lld cases agree with ref, to %.2f of the tolerance%s", c->test->name,
-           what, (long long)(run - failed), (long long)run, c->worst_error, without);
+           "%s, %s: %" PRId64 " of %" PRId64 " cases agree with ref, to %.2f of the tolerance%s",
+           c->test->name, what, run - failed, run, c->worst_error, without);
 }
 
 static int by_value(const void *a, const void *b)
@@ -191,7 +243,7 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Images are the first parameter, where there is one that is called n. */
+/* The number of images is the first parameter if that is called n. */
 static void bench_case(struct check *c, const int64_t *listed)
 {
     int64_t p[MAX_PARAMETERS];
@@ -216,7 +268,7 @@ static void bench_case(struct check *c, const int64_t *listed)
 static void bench_op(struct check *c)
 {
     int64_t p[MAX_PARAMETERS] = {0};
-    if (wants_forms(c)) /* training has working copies; what only runs, nothing else */
+    if (wants_forms(c)) /* training has working copies, inference only the device's form */
         set_variant(c, settings.weights ? settings.weights - 1 : c->test->weight_dtypes ? 4 : 3);
     if (settings.parameters) {
         if (!parse_parameters(c->test, settings.parameters, p))
@@ -233,8 +285,8 @@ static bool wanted_dtype(int choice, enum dtype d)
     return !choice || !strcmp(dtype_choices[choice], dtype_name(d));
 }
 
-/* On the CPU activations are F32, and every type of weights has a sweep; elsewhere every type of
- * activations has one, in which forms of weights take turns. */
+/* On the CPU, activations are F32 and every type of weights has a sweep. On other devices every
+ * type of activations has a sweep, in which the forms of weights alternate. */
 static void each_op(struct check *c)
 {
     bool forms = wants_forms(c);
@@ -279,7 +331,7 @@ static bool known_op(const char *name)
     return false;
 }
 
-/* What tests are told by the environment (tests/support/subject.h), and the CPU without it. */
+/* The device named by the environment (tests/support/subject.h), by default the CPU. */
 static const char *chosen_spec(void)
 {
     const char *told = getenv("CCLD_DEVICE");
@@ -293,17 +345,17 @@ int main(int argc, char **argv)
     struct device *devices[SIDES];
     struct tape tapes[SIDES];
     struct error e;
-    if (options_parse(&program, argc, argv))
-        die_usage("no operands are expected");
+    if (options_parse(&program, argc, argv) > 0)
+        die_usage("unexpected operand");
     if (settings.op && !known_op(settings.op))
-        die_usage("--op: there is no op '%s'", settings.op);
+        die_usage("--op: no such op: '%s'", settings.op);
     if (settings.parameters && !settings.op)
-        die_usage("--parameters wants --op");
+        die_usage("--parameters needs --op");
     threads_init((int)common_options.threads);
-    if (device_open(&devices[REF], "ref", &e))
+    if (device_open(&devices[REF], "ref", &e) != 0)
         die("cannot open device 'ref': %s", e.text);
     const char *spec = chosen_spec();
-    if (device_open(&devices[DEVICE], spec, &e))
+    if (device_open(&devices[DEVICE], spec, &e) != 0)
         die("cannot open device '%s': %s", spec, e.text);
     for (enum side side = REF; side < SIDES; side++)
         tape_init(&tapes[side], devices[side]);
@@ -318,8 +370,7 @@ int main(int argc, char **argv)
     if (settings.bench)
         measure_peaks(c);
     if (!settings.bench)
-        tap_diag("device %s, seed %llu", devices[DEVICE]->backend->name,
-                 (unsigned long long)settings.seed);
+        tap_diag("device %s, seed %" PRIu64, devices[DEVICE]->backend->name, settings.seed);
     each_op(c);
     int status = 0;
     if (!settings.bench) {

@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <pthread.h>
 #include <setjmp.h>
@@ -21,7 +22,7 @@
 #define BENCH_SECONDS        0.5
 #define BATCH_SECONDS        2e-3
 
-/* Faults of the current case are told by the signal handler, which can only write what is ready. */
+/* The signal handler reports a fault of the current case; it can only write prepared text. */
 static char fault_text[600];
 static pthread_t fault_thread;
 static sigjmp_buf fault_jump;
@@ -43,8 +44,8 @@ void describe(char *text, size_t size, const struct op_test *test, const int64_t
     size_t used = 0;
     text[0] = 0;
     for (int i = 0; i < MAX_PARAMETERS && test->parameters[i] && used < size; i++)
-        used += (size_t)snprintf(text + used, size - used, "%s%s=%lld", i ? " " : "",
-                                 test->parameters[i], (long long)p[i]);
+        used += (size_t)snprintf(text + used, size - used, "%s%s=%" PRId64, i ? " " : "",
+                                 test->parameters[i], p[i]);
 }
 
 bool parse_parameters(const struct op_test *test, const char *text, int64_t *p)
@@ -80,7 +81,7 @@ static void restore_threads(struct check *c)
     c->threads = 0;
 }
 
-/* Puts the device's outputs aside; all is as it was before, but for the number of threads. */
+/* Saves the device's outputs and restores everything, except for the number of threads. */
 static void second_run_begin(struct check *c)
 {
     for (int i = 0; i < c->operand_count; i++) {
@@ -121,8 +122,7 @@ static bool run_twice(struct check *c, bool first)
     return c->started;
 }
 
-/* Samples of `batch` runs each: a device that runs behind the program is waited for once a sample.
- */
+/* Takes samples of `batch` runs each: an asynchronous device is synchronized once per sample. */
 static bool bench_again(struct check *c, bool first)
 {
     bool behind = c->device[DEVICE]->backend->synchronize;
@@ -132,7 +132,7 @@ static bool bench_again(struct check *c, bool first)
     device_synchronize(c->device[DEVICE]);
     double taken = (seconds_now() - c->begun) / c->batch;
     if (first) {
-        c->sample_count = behind ? -2 : -1; /* these runs warm up */
+        c->sample_count = behind ? -2 : -1; /* warm-up runs */
         c->batch = 1;
         c->seconds = 0;
     } else if (++c->sample_count > 0) {
@@ -159,15 +159,15 @@ bool run_again(struct check *c, enum side side)
     return c->started;
 }
 
-/* One rounding of values to this type is at most this beside their norm. Of many it is nearer to
- * the mean than to the worst. */
+/* The maximum error, relative to the norm, of rounding values to this type once. For many values it
+ * is closer to the mean error than to the worst. */
 static double one_rounding(enum dtype dtype, size_t n)
 {
     double most = dtype == DTYPE_BF16 ? 0x1p-8 : dtype == DTYPE_F16 ? 0x1p-11 : 0;
     return n < 256 ? most : 0.64 * most;
 }
 
-/* Of an output: what the case allows, and the roundings to 16 bits that cannot be had otherwise. */
+/* The tolerance of an output: the case's own, plus unavoidable roundings to 16 bits. */
 static double tolerance_of(const struct check *c, const struct tensor *t, size_t n)
 {
     double inside = c->dtype == DTYPE_F32 ? 0 : c->test->roundings;
@@ -180,8 +180,9 @@ static double tolerance_of(const struct check *c, const struct tensor *t, size_t
     return c->tolerance + sqrt(1 + inside) * one_rounding(t->dtype, n);
 }
 
-/* Relative L2 error. What was there before is no part of what the op has to get right, but its last
- * bits are rounded away: before is NULL for outputs that are only written. */
+/* Checks the relative L2 error. For outputs that are added to, `before` holds the previous values,
+ * which do not count as part of the result but lose their last bits to rounding; it is NULL for
+ * outputs that are overwritten. */
 static void check_values(struct check *c, const char *whose, const float *got, const float *want,
                          const float *before, size_t n, double magnitude, double tolerance)
 {
@@ -203,7 +204,7 @@ static void check_values(struct check *c, const char *whose, const float *got, c
     }
     norm = fmax(norm, (double)n * magnitude * magnitude);
     difference = fmax(0, sqrt(difference) - ROUNDING * sqrt(rounded));
-    if (c->dtype == DTYPE_F16) /* its smallest numbers are apart by this */
+    if (c->dtype == DTYPE_F16) /* the spacing of its smallest numbers */
         difference = fmax(0, difference - 0x1p-24 * sqrt((double)n));
     double error = difference > 0 ? difference / sqrt(norm) : 0;
     if (tolerance > 0)
@@ -215,7 +216,7 @@ static void check_values(struct check *c, const char *whose, const float *got, c
                       whose, error, tolerance, worst, n, got[worst], want[worst]);
 }
 
-/* Elements that are the op's own, moved to the front; how many there are. */
+/* Moves the elements that the op owns to the front and returns their number. */
 static size_t own_elements(const struct operand *o, float *values)
 {
     size_t n = 0;
@@ -225,7 +226,7 @@ static size_t own_elements(const struct operand *o, float *values)
     return n;
 }
 
-/* Where nothing but the last rounding may differ, it must not either. */
+/* If only the last rounding could differ, it must not. */
 static void round_alike(enum dtype dtype, float *values, size_t n)
 {
     uint16_t *rounded = xmalloc(n * sizeof *rounded);
@@ -296,7 +297,7 @@ void finish_alone(struct check *c, const struct operand *y, int64_t i, struct te
     float *whole = all + (size_t)i * n;
     char name[60];
     tensor_to_f32(result, alone);
-    snprintf(name, sizeof name, "image %lld alone", (long long)i);
+    snprintf(name, sizeof name, "image %" PRId64 " alone", i);
     if (c->test->library && c->device[DEVICE]->backend->synchronize)
         check_values(c, name, alone, whole, NULL, n, fmax(c->magnitude, y->magnitude),
                      2 * tolerance_of(c, result, n));
@@ -321,8 +322,8 @@ static void catch_faults(const struct check *c, const int64_t *p, uint64_t seed)
     char parameters[400];
     describe(parameters, sizeof parameters, c->test, p);
     snprintf(fault_text, sizeof fault_text,
-             "not ok - %s: touched memory outside of its tensors, weights %s, seed %llu: %s\n",
-             c->test->name, dtype_name(c->weight_dtype), (unsigned long long)seed, parameters);
+             "not ok - %s: touched memory outside its tensors, weights %s, seed %" PRIu64 ": %s\n",
+             c->test->name, dtype_name(c->weight_dtype), seed, parameters);
     fault_thread = pthread_self();
     struct sigaction action = {.sa_handler = on_fault};
     CHECK(sigaction(SIGSEGV, &action, NULL) == 0 && sigaction(SIGBUS, &action, NULL) == 0);
@@ -341,7 +342,7 @@ bool check_case(struct check *c, const int64_t *p, uint64_t seed)
     if (jumped == 0)
         c->test->run(c, p);
     else if (jumped == FAULT)
-        check_failure(c, "touched memory outside of its tensors");
+        check_failure(c, "touched memory outside its tensors");
     restore_threads(c);
     differences_release(c);
     operands_release(c);

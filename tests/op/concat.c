@@ -14,16 +14,13 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 20);
-    p[W] = between(c, 1, 20);
-    p[CA] = between(c, 1, coin(c) ? 9 : 140);
+    draw_image(c, p, 4, 20, 140);
     p[CB] = between(c, 1, coin(c) ? 9 : 140);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *a = activations(c, "a", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[CA]));
+    struct operand *a = activations(c, "a", FILL_NORMAL, IMAGE(p));
     struct operand *b = activations(c, "b", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[CB]));
     struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[CA] + p[CB]));
     work(c, 0, 2 * (double)y->bytes);
@@ -32,13 +29,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_concat = {
-    .name = "concat",
+    OP_TEST(concat),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "ca", "cb"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

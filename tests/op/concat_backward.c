@@ -17,17 +17,14 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 10);
-    p[W] = between(c, 1, 10);
-    p[CA] = between(c, 1, coin(c) ? 9 : 100);
+    draw_image(c, p, 4, 10, 100);
     p[CB] = between(c, 1, coin(c) ? 9 : 100);
     p[WANTED] = coin(c) ? 3 : between(c, 1, 3);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *a = activations(c, "a", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[CA]));
+    struct operand *a = activations(c, "a", FILL_NORMAL, IMAGE(p));
     struct operand *b = activations(c, "b", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[CB]));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[CA] + p[CB]));
     struct operand *da = p[WANTED] & 1 ? gradient(c, "da", a) : NULL;
@@ -40,13 +37,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_concat_backward = {
-    .name = "concat_backward",
+    OP_TEST(concat_backward),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "ca", "cb", "wanted"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -1,6 +1,4 @@
-#include "tests/op/checker.h"
-
-enum { N, H, W, CI, CO, K, STRIDE, PAD_BEGIN, PAD_END, BIAS, FILL };
+#include "tests/op/conv2d.h"
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 1, 1, 1, 0, 0, 1, FILL_NORMAL},
@@ -51,59 +49,33 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 3);
-    p[K] = between(c, 1, 4);
-    p[K] = coin(c) ? 3 : p[K];
-    p[H] = between(c, p[K], 20);
-    p[W] = between(c, p[K], 20);
-    p[CI] = between(c, 1, coin(c) ? 9 : 80);
-    p[CO] = between(c, 1, coin(c) ? 9 : 80);
-    p[STRIDE] = coin(c) ? 1 : between(c, 1, 4);
-    p[PAD_BEGIN] = coin(c) ? p[K] / 2 : between(c, 0, p[K] - 1);
-    p[PAD_END] = coin(c) ? p[K] / 2 : between(c, 0, p[K] - 1);
-    p[BIAS] = coin(c);
-    p[FILL] = between(c, FILL_NORMAL, FILL_LARGE);
+    draw_conv2d(c, p, 80);
 }
 
-static int64_t out_size(int64_t in, const int64_t *p)
+static struct tensor *public_op(struct check *c, const struct conv2d_operands *o, struct tensor *x)
 {
-    return (in + p[PAD_BEGIN] + p[PAD_END] - p[K]) / p[STRIDE] + 1;
+    return conv2d(c->tape, x, on(o->weight, DEVICE), on(o->bias, DEVICE), o->stride, o->begin,
+                  o->end);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    int64_t oh = out_size(p[H], p), ow = out_size(p[W], p);
-    int stride = (int)p[STRIDE], begin = (int)p[PAD_BEGIN], end = (int)p[PAD_END];
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[CI]));
-    struct operand *w = weight(c, "weight", DIMS(p[CO], p[CI], p[K], p[K]));
-    struct operand *b = p[BIAS] ? parameter(c, "bias", 0, 0.5, p[CO]) : NULL;
-    struct operand *y = output(c, DIMS(p[N], oh, ow, p[CO]));
-    if (p[K] == 3 && stride == 1)
-        c->tolerance = 3e-5; /* Winograd's F(4x4, 3x3) is allowed */
+    struct conv2d_operands o = conv2d_operands(c, p, (enum fill)p[FILL]);
+    struct operand *y = output(c, DIMS(p[N], o.h, o.w, p[CO]));
     c->magnitude = fill_magnitude(c, (enum fill)p[FILL]);
-    work(c, 2.0 * (double)(p[N] * oh * ow) * (double)(p[CO] * p[CI] * p[K] * p[K]), 0);
-    RUN(c, conv2d, on(x, side), on(w, side), on(b, side), on(y, side), stride, begin, end);
-    finish(c, conv2d(c->tape, on(x, DEVICE), on(w, DEVICE), on(b, DEVICE), stride, begin, end));
+    work(c, 2.0 * (double)(p[N] * o.h * o.w) * (double)(p[CO] * p[CI] * p[K] * p[K]), 0);
+    RUN(c, conv2d, on(o.x, side), on(o.weight, side), on(o.bias, side), on(y, side), o.stride,
+        o.begin, o.end);
+    finish(c, public_op(c, &o, on(o.x, DEVICE)));
     for (int64_t i = 0; i < p[N] && c->mode == MODE_COMPARE; i++) {
-        struct tensor *one = tensor_slice(on(x, DEVICE), i, 1);
-        finish_alone(c, y, i,
-                     conv2d(c->tape, one, on(w, DEVICE), on(b, DEVICE), stride, begin, end));
+        struct tensor *one = tensor_slice(on(o.x, DEVICE), i, 1);
+        finish_alone(c, y, i, public_op(c, &o, one));
         tensor_release(one);
     }
 }
 
 const struct op_test test_conv2d = {
-    .name = "conv2d",
-    .tolerance = 3e-6,
-    .library = true,
-    .roundings = 1, /* of the bias */
-    .weight_dtypes = true,
-    .parameters = {"n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias",
-                   "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
+    OP_TEST(conv2d),       .tolerance = 3e-6,
+    .library = true,       .roundings = 1, /* of the bias */
+    .weight_dtypes = true, .parameters = {CONV2D_PARAMETERS},
 };

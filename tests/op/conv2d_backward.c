@@ -1,11 +1,8 @@
-#include "tests/op/checker.h"
+#include "tests/op/conv2d.h"
 
 #include <math.h>
 
 #include "tests/op/in_double.h"
-
-/* wanted: sum of 1 for dx, 2 for dweight, 4 for dbias, 8 where dweight is fresh. */
-enum { N, H, W, CI, CO, K, STRIDE, PAD_BEGIN, PAD_END, BIAS, FILL, WANTED };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 1, 1, 1, 0, 0, 1, FILL_NORMAL, 7},
@@ -60,47 +57,23 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 3);
-    p[K] = between(c, 1, 4);
-    p[K] = coin(c) ? 3 : p[K];
-    p[H] = between(c, p[K], 20);
-    p[W] = between(c, p[K], 20);
-    p[CI] = between(c, 1, coin(c) ? 9 : 60);
-    p[CO] = between(c, 1, coin(c) ? 9 : 60);
-    p[STRIDE] = coin(c) ? 1 : between(c, 1, 4);
-    p[PAD_BEGIN] = coin(c) ? p[K] / 2 : between(c, 0, p[K] - 1);
-    p[PAD_END] = coin(c) ? p[K] / 2 : between(c, 0, p[K] - 1);
-    p[BIAS] = coin(c);
-    p[FILL] = between(c, FILL_NORMAL, FILL_LARGE);
+    draw_conv2d(c, p, 60);
     p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
     p[WANTED] |= coin(c) ? 8 : 0;
 }
 
-static int64_t out_size(int64_t in, const int64_t *p)
-{
-    return (in + p[PAD_BEGIN] + p[PAD_END] - p[K]) / p[STRIDE] + 1;
-}
-
 static void run(struct check *c, const int64_t *p)
 {
-    int64_t oh = out_size(p[H], p), ow = out_size(p[W], p), outputs = p[N] * oh * ow;
-    int stride = (int)p[STRIDE], begin = (int)p[PAD_BEGIN], end = (int)p[PAD_END];
-    /* A library's sums of weight gradients have to stay in F16's range. */
+    /* A library's sums of weight gradients must stay within F16's range. */
     enum fill fill = c->dtype == DTYPE_F16 ? FILL_NORMAL : (enum fill)p[FILL];
-    struct operand *x = activations(c, "x", fill, DIMS(p[N], p[H], p[W], p[CI]));
-    struct operand *w = weight(c, "weight", DIMS(p[CO], p[CI], p[K], p[K]));
-    struct operand *b = p[BIAS] ? parameter(c, "bias", 0, 0.5, p[CO]) : NULL;
-    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], oh, ow, p[CO]));
-    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
-    bool fresh = p[WANTED] & 8;
-    struct operand *dw = NULL;
-    if (p[WANTED] & 2)
-        dw = fresh ? gradient_anew(c, "dweight", w) : gradient_sum(c, "dweight", w);
-    struct operand *db = b && p[WANTED] & 4 ? gradient_sum(c, "dbias", b) : NULL;
-    if (p[K] == 3 && stride == 1)
-        c->tolerance = 3e-5; /* Winograd's F(4x4, 3x3) is allowed */
+    struct conv2d_operands o = conv2d_operands(c, p, fill);
+    int64_t outputs = p[N] * o.h * o.w;
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], o.h, o.w, p[CO]));
+    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
+    struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
+    struct operand *db = o.bias && p[WANTED] & 4 ? gradient_sum(c, "dbias", o.bias) : NULL;
     if (dx)
-        dx->magnitude = 0.3 * sqrt((double)p[CO] / (double)p[CI]) / stride;
+        dx->magnitude = 0.3 * sqrt((double)p[CO] / (double)p[CI]) / o.stride;
     if (dw)
         dw->magnitude = 0.3 * fill_magnitude(c, fill) * sqrt((double)outputs);
     if (db)
@@ -108,26 +81,20 @@ static void run(struct check *c, const int64_t *p)
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)outputs * (double)(p[CO] * p[CI] * p[K] * p[K]),
          (double)dy->bytes);
     RUN(c, conv2d_backward,
-        {on(x, side), on(w, side), on(b, side), on(dy, side), stride, begin, end}, on(dy, side),
-        on(dx, side), on(dw, side), on(db, side), fresh);
+        {on(o.x, side), on(o.weight, side), on(o.bias, side), on(dy, side), o.stride, o.begin,
+         o.end},
+        on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
-        double_conv2d(in_double(x), in_double(w), in_double(b), differences_output(c), stride,
-                      begin, end);
+        double_conv2d(in_double(o.x), in_double(o.weight), in_double(o.bias), differences_output(c),
+                      o.stride, o.begin, o.end);
 }
 
 const struct op_test test_conv2d_backward = {
-    .name = "conv2d_backward",
+    OP_TEST(conv2d_backward),
     .tolerance = 1e-5,
     .library = true,
     .rounds_kernels = true,
     .roundings = 1, /* of sums of weight gradients, before they are added */
-    .parameters = {"n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias", "fill",
-                   "wanted"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
+    .parameters = {CONV2D_PARAMETERS, "wanted"},
 };

@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,20 +8,20 @@
 #include "common/base/message.h"
 #include "tests/op/operand.h"
 
-/* With L = sum of dy * y: (L(x + h u) - L(x - h u)) / 2h against the gradient's share along u. */
+/* With L = sum of dy * y: compares (L(x + h u) - L(x - h u)) / 2h with the gradient along u. */
 enum { RANDOM_DIRECTIONS = 2, DIRECTIONS = 6 }; /* the others are single elements */
 #define STEP      1e-6                          /* in standard deviations of x */
 #define TOLERANCE 1e-4
-#define CANCELLED 1e-13 /* of a mean far greater than the deviation: lost when it is subtracted */
+#define CANCELLED 1e-13 /* of a mean far greater than the deviation: lost by subtraction */
 #define NOISE     4e-9  /* of the difference: rounding of y over STEP */
-/* Larger cases are left out: each takes dozens of forward runs. */
+/* Larger cases are skipped: each takes dozens of forward runs. */
 #define FLOPS_MAX    6e6
 #define ELEMENTS_MAX 20000
 
 struct differences {
     const struct operand *dy;
     struct tensor *y;
-    int gradient;     /* operand that is held against differences; -1: none yet */
+    int gradient;     /* operand being compared; -1: none yet */
     int direction;    /* of DIRECTIONS */
     int sign;         /* of the step being evaluated; 0: none */
     int64_t element;  /* of a single-element direction; -1: all */
@@ -91,7 +92,7 @@ static void measure(struct differences *d, const float *x, int64_t n)
     d->deviation = variance > 0 ? sqrt(variance) : mean ? d->mean : 1;
 }
 
-/* The next direction, of the next gradient after the last; false when all have been seen. */
+/* Advances to the next direction, and after the last one to the next gradient; false at the end. */
 static bool next_direction(struct check *c)
 {
     struct differences *d = c->differences;
@@ -128,9 +129,8 @@ static void take_step(struct check *c)
     free(values);
 }
 
-/* The difference of L over both steps. Elements of y are subtracted before they are summed: what
- * they have in common would take digits away. *size: of the sum of dy * y, whose rounding is noise.
- */
+/* The difference of L over both steps. Elements of y are subtracted before they are summed, because
+ * their common part would cost digits. *size: of the sum of dy * y, whose rounding is noise. */
 static double loss_difference(struct check *c, double *size)
 {
     const struct differences *d = c->differences;
@@ -167,8 +167,10 @@ static void judge(struct check *c, double slope, double size)
     double allowed = tolerance * sqrt(d->element < 0 ? terms : terms + all) + 1e-7 * sqrt(rounded) +
                      NOISE * size / d->deviation;
     if (!(fabs(slope - share) <= allowed))
-        check_failure(c, "%s: element %lld (-1: all) has slope %.9g, differences say %.9g +- %.2g",
-                      o->name, (long long)d->element, share, slope, allowed);
+        check_failure(c,
+                      "%s: element %" PRId64
+                      " (-1: all) has slope %.9g, finite differences give %.9g +- %.2g",
+                      o->name, d->element, share, slope, allowed);
     free(now);
     free(before);
 }

@@ -12,9 +12,7 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[S] = between(c, 1, 80);
-    p[D] = between(c, 1, coin(c) ? 9 : 300);
+    draw_sequence(c, p, 4, 80, 300);
     p[ROWS] = between(c, 1, 200);
 }
 
@@ -22,21 +20,15 @@ static void run(struct check *c, const int64_t *p)
 {
     struct operand *tokens = integers(c, "tokens", p[ROWS], DIMS(p[N], p[S]));
     struct operand *table = weight(c, "table", DIMS(p[ROWS], p[D]));
-    struct operand *y = output(c, DIMS(p[N], p[S], p[D]));
+    struct operand *y = output(c, SEQUENCE(p));
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, embedding, on(tokens, side), on(table, side), on(y, side));
     finish(c, embedding(c->tape, on(tokens, DEVICE), on(table, DEVICE)));
 }
 
 const struct op_test test_embedding = {
-    .name = "embedding",
+    OP_TEST(embedding),
     .tolerance = 0,
     .weight_dtypes = true,
     .parameters = {"n", "s", "d", "rows"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -14,9 +14,7 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[S] = between(c, 1, 80);
-    p[D] = between(c, 1, coin(c) ? 9 : 100);
+    draw_sequence(c, p, 4, 80, 100);
     p[ROWS] = between(c, 1, 200);
 }
 
@@ -24,7 +22,7 @@ static void run(struct check *c, const int64_t *p)
 {
     struct operand *tokens = integers(c, "tokens", p[ROWS], DIMS(p[N], p[S]));
     struct operand *table = weight(c, "table", DIMS(p[ROWS], p[D]));
-    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, SEQUENCE(p));
     struct operand *dtable = gradient_sum(c, "dtable", table);
     dtable->magnitude = 1;
     work(c, 0, 3 * (double)dy->bytes);
@@ -36,13 +34,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_embedding_backward = {
-    .name = "embedding_backward",
+    OP_TEST(embedding_backward),
     .tolerance = 1e-6,
     .parameters = {"n", "s", "d", "rows"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

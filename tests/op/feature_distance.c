@@ -29,28 +29,22 @@ static void draw(struct check *c, int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     enum fill fill = (enum fill)p[FILL];
-    struct operand *a = activations(c, "a", fill, DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *b = activations(c, "b", fill, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *a = activations(c, "a", fill, IMAGE(p));
+    struct operand *b = activations(c, "b", fill, IMAGE(p));
     struct operand *weight_of_c = parameter(c, "weight", 0.5, 0.3, p[C]);
     struct operand *y = output_typed(c, "y", DTYPE_F32, DIMS(p[N]));
     work(c, 0, (double)a->bytes + (double)b->bytes);
     if (fill == FILL_NEAR_CONSTANT)
-        c->tolerance = 2e-3; /* directions have few digits that differ */
+        c->tolerance = 2e-3; /* directions differ in few digits */
     if (p[C] == 1)
-        c->magnitude = 1; /* both are of the same direction or opposite */
+        c->magnitude = 1; /* both have the same direction or opposite ones */
     RUN(c, feature_distance, on(a, side), on(b, side), on(weight_of_c, side), on(y, side), EPS);
     finish(c,
            feature_distance(c->tape, on(a, DEVICE), on(b, DEVICE), on(weight_of_c, DEVICE), EPS));
 }
 
 const struct op_test test_feature_distance = {
-    .name = "feature_distance",
+    OP_TEST(feature_distance),
     .tolerance = 2e-6,
     .parameters = {"n", "h", "w", "c", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

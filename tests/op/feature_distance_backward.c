@@ -33,8 +33,8 @@ static void draw(struct check *c, int64_t *p)
 static void run(struct check *c, const int64_t *p)
 {
     enum fill fill = (enum fill)p[FILL];
-    struct operand *a = activations(c, "a", fill, DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *b = activations(c, "b", fill, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *a = activations(c, "a", fill, IMAGE(p));
+    struct operand *b = activations(c, "b", fill, IMAGE(p));
     struct operand *weight_of_c = parameter(c, "weight", 0.5, 0.3, p[C]);
     struct operand *dy = outside(c, "dy", FILL_LARGE, DIMS(p[N]));
     struct operand *db = gradient(c, "db", b);
@@ -43,26 +43,21 @@ static void run(struct check *c, const int64_t *p)
     db->magnitude = 0.1 * of_dy * 2 / (double)(p[H] * p[W]) / length /
                     sqrt((double)p[C]); /* of all but one's */
     if (fill == FILL_NEAR_CONSTANT)
-        db->magnitude *= 1e4; /* directions have few digits that differ */
+        db->magnitude *= 1e4; /* directions differ in few digits */
     work(c, 0, 3 * (double)db->bytes);
     RUN(c, feature_distance_backward, {on(a, side), on(b, side), on(weight_of_c, side), NULL, EPS},
         on(dy, side), on(db, side));
     finish(c, NULL);
     if (fill == FILL_ZERO_ROWS || fill == FILL_NEAR_CONSTANT || p[C] == 1)
-        return; /* no step is small beside rows of zero; a single channel has but two directions */
+        return; /* no step is small compared with zero rows; a single channel has only two
+                   directions */
     for (differences_begin(c, dy); differences_next(c);)
         double_feature_distance(in_double(a), in_double(b), in_double(weight_of_c),
                                 differences_output(c), EPS);
 }
 
 const struct op_test test_feature_distance_backward = {
-    .name = "feature_distance_backward",
+    OP_TEST(feature_distance_backward),
     .tolerance = 5e-6,
     .parameters = {"n", "h", "w", "c", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -28,14 +28,8 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_fill = {
-    .name = "fill",
+    OP_TEST(fill),
     .tolerance = 0,
     .f32_only = true,
     .parameters = {"count", "value"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -24,20 +24,14 @@ static void run(struct check *c, const int64_t *p)
     struct operand *w = outside(c, "weight", FILL_NORMAL, DIMS(p[M], 1));
     struct operand *y = output(c, DIMS(p[N], 2 * p[M]));
     if (p[FILL] == FILL_WIDE)
-        c->tolerance = 5e-5; /* angles of hundreds have few digits behind the point */
+        c->tolerance = 5e-5; /* angles in the hundreds have few digits after the decimal point */
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, fourier_features, on(x, side), on(w, side), on(y, side));
     finish(c, fourier_features(c->tape, on(x, DEVICE), on(w, DEVICE)));
 }
 
 const struct op_test test_fourier_features = {
-    .name = "fourier_features",
+    OP_TEST(fourier_features),
     .tolerance = 5e-6,
     .parameters = {"n", "m", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

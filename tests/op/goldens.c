@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -23,8 +24,8 @@ const struct weight *golden_operand(const struct check *c, const char *name, int
     if (!w)
         die("the golden file has no '%s'", full);
     if (weight_count(w) != count)
-        die("'%s' of the golden file has %lld elements, not %lld", full, (long long)weight_count(w),
-            (long long)count);
+        die("'%s' of the golden file has %" PRId64 " elements, not %" PRId64, full, weight_count(w),
+            count);
     return w;
 }
 
@@ -54,7 +55,7 @@ void check_goldens(struct check *c, const char *path, const char *only_op)
         tap_skip("no such file", "golden %s", path);
         return;
     }
-    if (weights_open(&golden, path, &e))
+    if (weights_open(&golden, path, &e) != 0)
         die("cannot read '%s': %s", path, e.text);
     c->mode = MODE_GOLDEN;
     c->golden = golden;

@@ -1,10 +1,4 @@
-#include "tests/op/checker.h"
-
-#include <math.h>
-
-/* eps is 10^-EPS_EXPONENT. modulation: 0 none; 1 + b, its columns begin at b of rows that others
- * have columns of, too. */
-enum { N, H, W, C, GROUPS, EPS_EXPONENT, AFFINE, MODULATION, ACT, FILL };
+#include "tests/op/group_norm.h"
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 1, 5, 0, 0, ACTIVATION_NONE, FILL_NORMAL},
@@ -41,58 +35,37 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 20);
-    p[W] = between(c, 1, 20);
-    p[GROUPS] = coin(c) ? 1 : between(c, 1, 32);
-    p[C] = p[GROUPS] * between(c, 1, p[GROUPS] == 1 ? 140 : 9);
-    p[EPS_EXPONENT] = between(c, 5, 6);
-    p[AFFINE] = coin(c);
-    p[MODULATION] = coin(c) ? coin(c) : between(c, 2, 60);
-    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_LEAKY_RELU);
-    p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
+    draw_group_norm(c, p, 20, 140, 9, FILL_ZERO_ROWS);
+}
+
+static struct tensor *public_op(struct check *c, const struct group_norm_operands *o,
+                                struct tensor *x, struct tensor *modulation)
+{
+    return group_norm(c->tape, x, o->groups, o->eps, on(o->gamma, DEVICE), on(o->beta, DEVICE),
+                      modulation, o->begin, o->act);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *gamma = p[AFFINE] ? parameter(c, "gamma", 1, 0.3, p[C]) : NULL;
-    struct operand *beta = p[AFFINE] ? parameter(c, "beta", 0, 0.3, p[C]) : NULL;
-    int64_t begin = p[MODULATION] ? p[MODULATION] - 1 : 0;
-    struct operand *modulation =
-        p[MODULATION] ? activations(c, "modulation", FILL_NORMAL, DIMS(p[N], 2 * p[C] + 2 * begin))
-                      : NULL;
-    struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[C]));
-    enum activation_kind act = (enum activation_kind)p[ACT];
-    int groups = (int)p[GROUPS];
-    float eps = (float)pow(10, -(double)p[EPS_EXPONENT]);
+    struct group_norm_operands o = group_norm_operands(c, p);
+    struct operand *y = output(c, IMAGE(p));
     if (p[FILL] == FILL_NEAR_CONSTANT)
         c->tolerance = 2e-5; /* five digits */
     work(c, 0, 2 * (double)y->bytes);
-    RUN(c, group_norm, on(x, side), on(gamma, side), on(beta, side), on(modulation, side),
-        on(y, side), groups, eps, act, begin);
-    finish(c, group_norm(c->tape, on(x, DEVICE), groups, eps, on(gamma, DEVICE), on(beta, DEVICE),
-                         on(modulation, DEVICE), begin, act));
+    RUN(c, group_norm, on(o.x, side), on(o.gamma, side), on(o.beta, side), on(o.modulation, side),
+        on(y, side), o.groups, o.eps, o.act, o.begin);
+    finish(c, public_op(c, &o, on(o.x, DEVICE), on(o.modulation, DEVICE)));
     for (int64_t i = 0; i < p[N] && c->mode == MODE_COMPARE; i++) {
-        struct tensor *one = tensor_slice(on(x, DEVICE), i, 1);
-        struct tensor *its = modulation ? tensor_slice(on(modulation, DEVICE), i, 1) : NULL;
-        finish_alone(c, y, i,
-                     group_norm(c->tape, one, groups, eps, on(gamma, DEVICE), on(beta, DEVICE), its,
-                                begin, act));
+        struct tensor *one = tensor_slice(on(o.x, DEVICE), i, 1);
+        struct tensor *its = o.modulation ? tensor_slice(on(o.modulation, DEVICE), i, 1) : NULL;
+        finish_alone(c, y, i, public_op(c, &o, one, its));
         tensor_release(one);
         tensor_release(its);
     }
 }
 
 const struct op_test test_group_norm = {
-    .name = "group_norm",
+    OP_TEST(group_norm),
     .tolerance = 2e-6,
-    .parameters = {"n", "h", "w", "c", "groups", "eps_exponent", "affine", "modulation", "act",
-                   "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
+    .parameters = {GROUP_NORM_PARAMETERS},
 };

@@ -1,12 +1,6 @@
-#include "tests/op/checker.h"
-
-#include <math.h>
+#include "tests/op/group_norm.h"
 
 #include "tests/op/in_double.h"
-
-/* eps is 10^-EPS_EXPONENT. modulation: 0 none; 1 + b, its columns begin at b of rows that others
- * have columns of, too. wanted: sum of 1 for dx, 2 for dgamma, 4 for dbeta, 8 for dmodulation. */
-enum { N, H, W, C, GROUPS, EPS_EXPONENT, AFFINE, MODULATION, ACT, FILL, WANTED };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 1, 5, 0, 0, ACTIVATION_NONE, FILL_NORMAL, 15},
@@ -53,52 +47,36 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 12);
-    p[W] = between(c, 1, 12);
-    p[GROUPS] = coin(c) ? 1 : between(c, 1, 32);
-    p[C] = p[GROUPS] * between(c, 1, p[GROUPS] == 1 ? 100 : 5);
-    p[EPS_EXPONENT] = between(c, 5, 6);
-    p[AFFINE] = coin(c);
-    p[MODULATION] = coin(c) ? coin(c) : between(c, 2, 60);
-    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_LEAKY_RELU);
-    p[FILL] = between(c, FILL_NORMAL, FILL_WIDE);
+    draw_group_norm(c, p, 12, 100, 5, FILL_WIDE);
     p[WANTED] = coin(c) ? 15 : 1 + 14 * coin(c);
+}
+
+static struct tensor *forward(struct check *c, const struct group_norm_operands *o,
+                              enum activation_kind act)
+{
+    enum side side = truth(c);
+    return group_norm(truth_tape(c), on(o->x, side), o->groups, o->eps, on(o->gamma, side),
+                      on(o->beta, side), on(o->modulation, side), o->begin, act);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
     enum fill fill = (enum fill)p[FILL];
-    enum activation_kind act = (enum activation_kind)p[ACT];
-    int groups = (int)p[GROUPS];
-    float eps = (float)pow(10, -(double)p[EPS_EXPONENT]);
-    struct operand *x = activations(c, "x", fill, DIMS(p[N], p[H], p[W], p[C]));
-    struct operand *gamma = p[AFFINE] ? parameter(c, "gamma", 1, 0.3, p[C]) : NULL;
-    struct operand *beta = p[AFFINE] ? parameter(c, "beta", 0, 0.3, p[C]) : NULL;
-    int64_t begin = p[MODULATION] ? p[MODULATION] - 1 : 0;
-    struct operand *modulation =
-        p[MODULATION] ? activations(c, "modulation", FILL_NORMAL, DIMS(p[N], 2 * p[C] + 2 * begin))
-                      : NULL;
-    struct operand *dy = gradient_off_kinks(
-        c, "dy",
-        group_norm(truth_tape(c), on(x, truth(c)), groups, eps, on(gamma, truth(c)),
-                   on(beta, truth(c)), on(modulation, truth(c)), begin, ACTIVATION_NONE));
-    struct operand *y =
-        computed(c, "y",
-                 group_norm(truth_tape(c), on(x, truth(c)), groups, eps, on(gamma, truth(c)),
-                            on(beta, truth(c)), on(modulation, truth(c)), begin, act));
-    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
-    struct operand *dgamma = gamma && p[WANTED] & 2 ? gradient_sum(c, "dgamma", gamma) : NULL;
-    struct operand *dbeta = beta && p[WANTED] & 4 ? gradient_sum(c, "dbeta", beta) : NULL;
+    struct group_norm_operands o = group_norm_operands(c, p);
+    struct operand *dy = gradient_off_kinks(c, "dy", forward(c, &o, ACTIVATION_NONE));
+    struct operand *y = computed(c, "y", forward(c, &o, o.act));
+    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
+    struct operand *dgamma = o.gamma && p[WANTED] & 2 ? gradient_sum(c, "dgamma", o.gamma) : NULL;
+    struct operand *dbeta = o.beta && p[WANTED] & 4 ? gradient_sum(c, "dbeta", o.beta) : NULL;
     struct operand *dmodulation =
-        modulation && p[WANTED] & 8
-            ? gradient_columns(c, "dmodulation", modulation, begin, 2 * p[C])
+        o.modulation && p[WANTED] & 8
+            ? gradient_columns(c, "dmodulation", o.modulation, o.begin, 2 * p[C])
             : NULL;
     if (fill == FILL_NEAR_CONSTANT)
         c->tolerance = 1e-4;                       /* x has five digits beside its mean */
     bool single = p[H] * p[W] * p[C] == p[GROUPS]; /* one element has no deviation */
     if (dx)
-        dx->magnitude = 1 / hypot(single ? 0 : fill_deviation(c, fill), sqrt(eps));
+        dx->magnitude = 1 / hypot(single ? 0 : fill_deviation(c, fill), sqrt(o.eps));
     if (dgamma)
         dgamma->magnitude = 0.3 * sqrt((double)(p[N] * p[H] * p[W]));
     if (dbeta)
@@ -107,24 +85,18 @@ static void run(struct check *c, const int64_t *p)
         dmodulation->magnitude = 0.3 * sqrt((double)(p[H] * p[W]));
     work(c, 0, (dx ? 3.0 : 2.0) * (double)dy->bytes);
     RUN(c, group_norm_backward,
-        {on(x, side), on(gamma, side), on(beta, side), on(modulation, side), on(y, side), groups,
-         eps, act, begin},
+        {on(o.x, side), on(o.gamma, side), on(o.beta, side), on(o.modulation, side), on(y, side),
+         o.groups, o.eps, o.act, o.begin},
         on(dy, side), on(dx, side), on(dgamma, side), on(dbeta, side), on(dmodulation, side));
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
-        double_group_norm(in_double(x), in_double(gamma), in_double(beta), in_double(modulation),
-                          differences_output(c), groups, eps, (int)act, begin);
+        double_group_norm(in_double(o.x), in_double(o.gamma), in_double(o.beta),
+                          in_double(o.modulation), differences_output(c), o.groups, o.eps,
+                          (int)o.act, o.begin);
 }
 
 const struct op_test test_group_norm_backward = {
-    .name = "group_norm_backward",
+    OP_TEST(group_norm_backward),
     .tolerance = 5e-6,
-    .parameters = {"n", "h", "w", "c", "groups", "eps_exponent", "affine", "modulation", "act",
-                   "fill", "wanted"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
+    .parameters = {GROUP_NORM_PARAMETERS, "wanted"},
 };

@@ -8,8 +8,9 @@
 #include "common/base/threads.h"
 #include "kernels/tensor.h"
 
-/* The sources of kernels/ref once more, with double in place of float. What is included above keeps
- * its floats; kernels/ops.h, whose structs of arguments hold some, is read with doubles here. */
+/* Compiles the sources of kernels/ref with double in place of float. Headers included above keep
+ * their floats; kernels/ops.h, whose argument structs contain some, is included here with doubles.
+ */
 #define float double
 #define DTYPE_F32 DTYPE_F64
 #define dtype_to_f32(dst, dtype, src, n)                                                           \

@@ -34,13 +34,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_l2_normalize = {
-    .name = "l2_normalize",
+    OP_TEST(l2_normalize),
     .tolerance = 1e-6,
     .parameters = {"n", "d", "eps_exponent", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -29,7 +29,7 @@ static void run(struct check *c, const int64_t *p)
 {
     enum fill fill = (enum fill)p[FILL];
     if (fill == FILL_ZERO_ROWS && c->dtype == DTYPE_F16)
-        fill = FILL_NORMAL; /* their gradients are beyond it */
+        fill = FILL_NORMAL; /* their gradients overflow it */
     float eps = (float)pow(10, -(double)p[EPS_EXPONENT]), scale = sqrtf((float)p[D]);
     struct operand *x = activations(c, "x", fill, DIMS(p[N], p[D]));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[D]));
@@ -40,19 +40,13 @@ static void run(struct check *c, const int64_t *p)
         on(dx, side));
     finish(c, NULL);
     if (fill == FILL_ZERO_ROWS && p[EPS_EXPONENT] > 4)
-        return; /* no step is small beside that eps */
+        return; /* no step is small compared with that eps */
     for (differences_begin(c, dy); differences_next(c);)
         double_l2_normalize(in_double(x), differences_output(c), eps, scale);
 }
 
 const struct op_test test_l2_normalize_backward = {
-    .name = "l2_normalize_backward",
+    OP_TEST(l2_normalize_backward),
     .tolerance = 3e-6,
     .parameters = {"n", "d", "eps_exponent", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

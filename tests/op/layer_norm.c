@@ -28,10 +28,10 @@ static void draw(struct check *c, int64_t *p)
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[S], p[C]));
+    struct operand *x = activations(c, "x", (enum fill)p[FILL], SEQUENCE(p));
     struct operand *gamma = parameter(c, "gamma", 1, 0.3, p[C]);
     struct operand *beta = parameter(c, "beta", 0, 0.3, p[C]);
-    struct operand *y = output(c, DIMS(p[N], p[S], p[C]));
+    struct operand *y = output(c, SEQUENCE(p));
     float eps = (float)pow(10, -(double)p[EPS_EXPONENT]);
     if (p[FILL] == FILL_NEAR_CONSTANT)
         c->tolerance = 2e-5; /* five digits */
@@ -41,13 +41,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_layer_norm = {
-    .name = "layer_norm",
+    OP_TEST(layer_norm),
     .tolerance = 2e-6,
     .parameters = {"n", "s", "c", "eps_exponent", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -35,10 +35,10 @@ static void run(struct check *c, const int64_t *p)
 {
     enum fill fill = (enum fill)p[FILL];
     float eps = (float)pow(10, -(double)p[EPS_EXPONENT]);
-    struct operand *x = activations(c, "x", fill, DIMS(p[N], p[S], p[C]));
+    struct operand *x = activations(c, "x", fill, SEQUENCE(p));
     struct operand *gamma = parameter(c, "gamma", 1, 0.3, p[C]);
     struct operand *beta = parameter(c, "beta", 0, 0.3, p[C]);
-    struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S], p[C]));
+    struct operand *dy = activations(c, "dy", FILL_NORMAL, SEQUENCE(p));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
     struct operand *dgamma = p[WANTED] & 2 ? gradient_sum(c, "dgamma", gamma) : NULL;
     struct operand *dbeta = p[WANTED] & 4 ? gradient_sum(c, "dbeta", beta) : NULL;
@@ -60,13 +60,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_layer_norm_backward = {
-    .name = "layer_norm_backward",
+    OP_TEST(layer_norm_backward),
     .tolerance = 5e-6,
     .parameters = {"n", "s", "c", "eps_exponent", "fill", "wanted"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

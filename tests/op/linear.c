@@ -1,7 +1,4 @@
-#include "tests/op/checker.h"
-
-/* dims: 2 for x [n*s, k], 3 for [n, s, k]; wdims: 2 for weight [o, k], 4 for [o, k, 1, 1]. */
-enum { N, S, IN, OUT, DIMENSIONS, WEIGHT_DIMENSIONS, BIAS, ACT, FILL };
+#include "tests/op/linear.h"
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 2, 2, 1, ACTIVATION_NONE, FILL_NORMAL},
@@ -33,52 +30,30 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[S] = coin(c) ? 1 : between(c, 1, 70);
-    p[IN] = between(c, 1, coin(c) ? 40 : 400);
-    p[OUT] = between(c, 1, coin(c) ? 40 : 400);
-    p[DIMENSIONS] = between(c, 2, 3);
-    p[WEIGHT_DIMENSIONS] = coin(c) ? 2 : 4;
-    p[BIAS] = coin(c);
-    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_LEAKY_RELU);
-    p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
+    draw_linear(c, p, 400, ACTIVATION_LEAKY_RELU, FILL_ZERO_ROWS);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    enum fill fill = (enum fill)p[FILL];
-    bool flat = p[DIMENSIONS] == 2;
-    struct operand *x = flat ? activations(c, "x", fill, DIMS(p[N] * p[S], p[IN]))
-                             : activations(c, "x", fill, DIMS(p[N], p[S], p[IN]));
-    struct operand *w = p[WEIGHT_DIMENSIONS] == 2 ? weight(c, "weight", DIMS(p[OUT], p[IN]))
-                                                  : weight(c, "weight", DIMS(p[OUT], p[IN], 1, 1));
-    struct operand *b = p[BIAS] ? parameter(c, "bias", 0, 0.5, p[OUT]) : NULL;
-    struct operand *y =
-        flat ? output(c, DIMS(p[N] * p[S], p[OUT])) : output(c, DIMS(p[N], p[S], p[OUT]));
+    struct linear_operands o = linear_operands(c, p);
+    struct operand *y = p[DIMENSIONS] == 2 ? output(c, DIMS(p[N] * p[S], p[OUT]))
+                                           : output(c, DIMS(p[N], p[S], p[OUT]));
     enum activation_kind act = (enum activation_kind)p[ACT];
+    struct tensor *w = on(o.weight, DEVICE), *b = on(o.bias, DEVICE);
     c->magnitude = fill_magnitude(c, (enum fill)p[FILL]);
     work(c, 2.0 * (double)(p[N] * p[S]) * (double)(p[IN] * p[OUT]), 0);
-    RUN(c, linear, on(x, side), on(w, side), on(b, side), on(y, side), act);
-    finish(c, linear(c->tape, on(x, DEVICE), on(w, DEVICE), on(b, DEVICE), act));
-    int64_t slices = on(x, DEVICE)->shape[0];
+    RUN(c, linear, on(o.x, side), on(o.weight, side), on(o.bias, side), on(y, side), act);
+    finish(c, linear(c->tape, on(o.x, DEVICE), w, b, act));
+    int64_t slices = on(o.x, DEVICE)->shape[0];
     for (int64_t i = 0; i < slices && c->mode == MODE_COMPARE; i++) {
-        struct tensor *one = tensor_slice(on(x, DEVICE), i, 1);
-        finish_alone(c, y, i, linear(c->tape, one, on(w, DEVICE), on(b, DEVICE), act));
+        struct tensor *one = tensor_slice(on(o.x, DEVICE), i, 1);
+        finish_alone(c, y, i, linear(c->tape, one, w, b, act));
         tensor_release(one);
     }
 }
 
 const struct op_test test_linear = {
-    .name = "linear",
-    .tolerance = 3e-6,
-    .library = true,
-    .roundings = 1, /* of the bias */
-    .weight_dtypes = true,
-    .parameters = {"n", "s", "in", "out", "dims", "wdims", "bias", "act", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
+    OP_TEST(linear),       .tolerance = 3e-6,
+    .library = true,       .roundings = 1, /* of the bias */
+    .weight_dtypes = true, .parameters = {LINEAR_PARAMETERS},
 };

@@ -1,12 +1,8 @@
-#include "tests/op/checker.h"
+#include "tests/op/linear.h"
 
 #include <math.h>
 
 #include "tests/op/in_double.h"
-
-/* dims: 2 for x [n*s, k], 3 for [n, s, k]; wdims: 2 for weight [o, k], 4 for [o, k, 1, 1].
- * wanted: sum of 1 for dx, 2 for dweight, 4 for dbias, 8 where dweight is fresh. */
-enum { N, S, IN, OUT, DIMENSIONS, WEIGHT_DIMENSIONS, BIAS, ACT, FILL, WANTED };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 2, 2, 1, ACTIVATION_NONE, FILL_NORMAL, 7},
@@ -41,17 +37,16 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[S] = coin(c) ? 1 : between(c, 1, 70);
-    p[IN] = between(c, 1, coin(c) ? 40 : 300);
-    p[OUT] = between(c, 1, coin(c) ? 40 : 300);
-    p[DIMENSIONS] = between(c, 2, 3);
-    p[WEIGHT_DIMENSIONS] = coin(c) ? 2 : 4;
-    p[BIAS] = coin(c);
-    p[ACT] = between(c, ACTIVATION_NONE, ACTIVATION_RELU);
-    p[FILL] = between(c, FILL_NORMAL, FILL_WIDE);
+    draw_linear(c, p, 300, ACTIVATION_RELU, FILL_WIDE);
     p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
     p[WANTED] |= coin(c) ? 8 : 0;
+}
+
+static struct tensor *forward(struct check *c, const struct linear_operands *o,
+                              enum activation_kind act)
+{
+    return linear(truth_tape(c), on(o->x, truth(c)), on(o->weight, truth(c)), on(o->bias, truth(c)),
+                  act);
 }
 
 static void run(struct check *c, const int64_t *p)
@@ -59,25 +54,14 @@ static void run(struct check *c, const int64_t *p)
     enum fill fill = (enum fill)p[FILL];
     enum activation_kind act = (enum activation_kind)p[ACT];
     int64_t rows = p[N] * p[S];
-    bool flat = p[DIMENSIONS] == 2;
-    struct operand *x = flat ? activations(c, "x", fill, DIMS(rows, p[IN]))
-                             : activations(c, "x", fill, DIMS(p[N], p[S], p[IN]));
-    struct operand *w = p[WEIGHT_DIMENSIONS] == 2 ? weight(c, "weight", DIMS(p[OUT], p[IN]))
-                                                  : weight(c, "weight", DIMS(p[OUT], p[IN], 1, 1));
-    struct operand *b = p[BIAS] ? parameter(c, "bias", 0, 0.5, p[OUT]) : NULL;
-    struct operand *dy = gradient_off_kinks(
-        c, "dy",
-        linear(truth_tape(c), on(x, truth(c)), on(w, truth(c)), on(b, truth(c)), ACTIVATION_NONE));
+    struct linear_operands o = linear_operands(c, p);
+    struct operand *dy = gradient_off_kinks(c, "dy", forward(c, &o, ACTIVATION_NONE));
     struct operand *y = dy; /* for its shape */
     if (act == ACTIVATION_RELU)
-        y = computed(c, "y",
-                     linear(truth_tape(c), on(x, truth(c)), on(w, truth(c)), on(b, truth(c)), act));
-    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
-    bool fresh = p[WANTED] & 8;
-    struct operand *dw = NULL;
-    if (p[WANTED] & 2)
-        dw = fresh ? gradient_anew(c, "dweight", w) : gradient_sum(c, "dweight", w);
-    struct operand *db = b && p[WANTED] & 4 ? gradient_sum(c, "dbias", b) : NULL;
+        y = computed(c, "y", forward(c, &o, act));
+    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
+    struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
+    struct operand *db = o.bias && p[WANTED] & 4 ? gradient_sum(c, "dbias", o.bias) : NULL;
     if (dx)
         dx->magnitude = 0.3 * sqrt((double)p[OUT] / (double)p[IN]);
     if (dw)
@@ -86,22 +70,17 @@ static void run(struct check *c, const int64_t *p)
         db->magnitude = 0.3 * sqrt((double)rows);
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)rows * (double)(p[IN] * p[OUT]),
          (double)dy->bytes);
-    RUN(c, linear_backward, {on(x, side), on(w, side), on(b, side), on(y, side), act}, on(dy, side),
-        on(dx, side), on(dw, side), on(db, side), fresh);
+    RUN(c, linear_backward, {on(o.x, side), on(o.weight, side), on(o.bias, side), on(y, side), act},
+        on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
-        double_linear(in_double(x), in_double(w), in_double(b), differences_output(c), act);
+        double_linear(in_double(o.x), in_double(o.weight), in_double(o.bias), differences_output(c),
+                      act);
 }
 
 const struct op_test test_linear_backward = {
-    .name = "linear_backward",
+    OP_TEST(linear_backward),
     .tolerance = 1e-5,
     .library = true,
-    .parameters = {"n", "s", "in", "out", "dims", "wdims", "bias", "act", "fill", "wanted"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
+    .parameters = {LINEAR_PARAMETERS, "wanted"},
 };

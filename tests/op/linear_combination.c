@@ -16,10 +16,7 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 20);
-    p[W] = between(c, 1, 20);
-    p[C] = between(c, 1, coin(c) ? 9 : 140);
+    draw_image(c, p, 4, 20, 140);
     p[COUNT] = between(c, 1, LINEAR_COMBINATION_MAX);
 }
 
@@ -31,13 +28,13 @@ static void run(struct check *c, const int64_t *p)
     struct operand *x[LINEAR_COMBINATION_MAX];
     struct tensor *inputs[LINEAR_COMBINATION_MAX];
     for (int i = 0; i < args[REF].count; i++) {
-        x[i] = activations(c, names[i], FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+        x[i] = activations(c, names[i], FILL_NORMAL, IMAGE(p));
         inputs[i] = on(x[i], DEVICE);
     }
     struct operand *coefficients = parameter(c, "coefficients", 0, 1, p[COUNT]);
     memcpy(args[REF].coefficients, on(coefficients, REF)->data, coefficients->bytes);
     args[DEVICE] = args[REF];
-    struct operand *y = output(c, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *y = output(c, IMAGE(p));
     for (enum side side = REF; side < SIDES; side++) {
         args[side].y = on(y, side);
         for (int i = 0; i < args[side].count; i++)
@@ -52,14 +49,8 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_linear_combination = {
-    .name = "linear_combination",
+    OP_TEST(linear_combination),
     .tolerance = 5e-7,
     .f32_only = true,
     .parameters = {"n", "h", "w", "c", "count"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -25,7 +25,7 @@ static void draw(struct check *c, int64_t *p)
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", (enum fill)p[FILL], IMAGE(p));
     struct operand *y = output(c, DIMS(p[N], p[H] / 2, p[W] / 2, p[C]));
     work(c, 0, (double)x->bytes + (double)y->bytes);
     RUN(c, max_pool2x2, on(x, side), on(y, side));
@@ -33,13 +33,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_max_pool2x2 = {
-    .name = "max_pool2x2",
+    OP_TEST(max_pool2x2),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "c", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -28,7 +28,7 @@ static void draw(struct check *c, int64_t *p)
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 
-/* By how much the greatest of each block is greater than the next: [n, h/2, w/2, c]. */
+/* By how much the maximum of each block exceeds the next: [n, h/2, w/2, c]. */
 static struct tensor *gaps(struct check *c, const struct tensor *x)
 {
     int64_t n = x->shape[0], h = x->shape[1], w = x->shape[2], ch = x->shape[3], at = 0;
@@ -56,7 +56,7 @@ static struct tensor *gaps(struct check *c, const struct tensor *x)
 static void run(struct check *c, const int64_t *p)
 {
     bool ties = p[FILL] == FILL_ZERO_ROWS;
-    struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", (enum fill)p[FILL], IMAGE(p));
     struct operand *dy =
         ties ? activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[H] / 2, p[W] / 2, p[C]))
              : gradient_off_kinks(c, "dy", gaps(c, on(x, truth(c))));
@@ -65,19 +65,13 @@ static void run(struct check *c, const int64_t *p)
     RUN(c, max_pool2x2_backward, {on(x, side), NULL}, on(dy, side), on(dx, side));
     finish(c, NULL);
     if (ties)
-        return; /* no step is so small that the greatest stays the greatest */
+        return; /* no step is small enough to keep the maximum the same */
     for (differences_begin(c, dy); differences_next(c);)
         double_max_pool2x2(in_double(x), differences_output(c));
 }
 
 const struct op_test test_max_pool2x2_backward = {
-    .name = "max_pool2x2_backward",
+    OP_TEST(max_pool2x2_backward),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "c", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -30,7 +31,8 @@ static void draw(struct check *c, int64_t *p)
     p[WANTED] = coin(c);
 }
 
-/* What is not finite anywhere must be so where gradients begin: they are not applied then. */
+/* A non-finite element must make the start of the image's gradient non-finite: then the update is
+ * not applied. */
 static void check_not_finite(struct check *c, const int64_t *p, struct tensor *weight)
 {
     struct device *d = c->device[DEVICE];
@@ -49,10 +51,10 @@ static void check_not_finite(struct check *c, const int64_t *p, struct tensor *w
     for (int64_t i = 0; i < p[N]; i++)
         if (!isfinite(losses[i]) != (i == bad / count) ||
             !isfinite(values[i * count]) != (i == bad / count))
-            check_failure(
-                c,
-                "image %lld, where image %lld has what is not finite: loss %g, gradient begins %g",
-                (long long)i, (long long)(bad / count), losses[i], values[i * count]);
+            check_failure(c,
+                          "image %" PRId64 ", while image %" PRId64
+                          " is not finite: loss %g, gradient begins with %g",
+                          i, bad / count, losses[i], values[i * count]);
     tensor_release(x);
     tensor_release(target);
     tensor_release(loss);
@@ -79,14 +81,8 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_mse = {
-    .name = "mse",
+    OP_TEST(mse),
     .tolerance = 2e-6,
     .f32_only = true,
     .parameters = {"n", "c", "h", "w", "fill", "wanted"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -44,14 +44,8 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_noised_latents = {
-    .name = "noised_latents",
+    OP_TEST(noised_latents),
     .tolerance = 1e-6,
     .f32_only = true,
     .parameters = {"n", "z", "h", "w", "scale", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -2,7 +2,7 @@
 
 #include "common/base/rng.h"
 
-/* From sample FIRST of step STEP on: every other one, of the next step each. */
+/* Every other sample from FIRST on, each of the next step, from STEP on. */
 enum { N, COUNT, PURPOSE, STEP, FIRST };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -42,14 +42,8 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_normals = {
-    .name = "normals",
+    OP_TEST(normals),
     .tolerance = 0,
     .f32_only = true,
     .parameters = {"n", "count", "purpose", "step", "first"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

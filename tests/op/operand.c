@@ -1,5 +1,6 @@
 #include "tests/op/checker.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,11 +10,11 @@
 #include "common/base/message.h"
 #include "tests/op/operand.h"
 
-/* Fills memory that no op may read or leave unwritten: a NaN as F32, F16 and BF16, and a token no
- * table has. */
+/* Fills memory that no op may read or leave unwritten: NaN as F32, F16 and BF16, and an invalid
+ * token. */
 #define POISON 0x7fc0
 enum { SLACK_BYTES = 256 };
-enum { BENCH_DRAWN = 1 << 20 }; /* numbers; more are these again */
+enum { BENCH_DRAWN = 1 << 20 }; /* numbers; longer operands repeat them */
 
 uint64_t draw_bits(struct check *c)
 {
@@ -33,7 +34,7 @@ bool coin(struct check *c)
     return draw_bits(c) >> 63;
 }
 
-/* Near enough to normal: the sum of four uniform numbers of 16 bits. */
+/* Approximately normal: the sum of four uniform 16-bit numbers. */
 void normals(struct check *c, float *out, size_t n, double mean, double deviation)
 {
     size_t drawn = c->mode == MODE_BENCH && n > BENCH_DRAWN ? BENCH_DRAWN : n;
@@ -46,6 +47,21 @@ void normals(struct check *c, float *out, size_t n, double mean, double deviatio
     }
     for (size_t i = drawn; i < n; i++)
         out[i] = out[i - drawn];
+}
+
+void draw_image(struct check *c, int64_t *p, int64_t max_n, int64_t max_side, int64_t max_c)
+{
+    p[0] = between(c, 1, max_n);
+    p[1] = between(c, 1, max_side);
+    p[2] = between(c, 1, max_side);
+    p[3] = between(c, 1, coin(c) ? 9 : max_c);
+}
+
+void draw_sequence(struct check *c, int64_t *p, int64_t max_n, int64_t max_s, int64_t max_d)
+{
+    p[0] = between(c, 1, max_n);
+    p[1] = between(c, 1, max_s);
+    p[2] = between(c, 1, coin(c) ? 9 : max_d);
 }
 
 static int64_t product(int ndim, const int64_t *shape)
@@ -64,7 +80,8 @@ static void poison(uint8_t *start, size_t size)
     }
 }
 
-/* Between two guard pages; the elements touch one of them, so that a step too far faults. */
+/* Maps memory between two guard pages; the elements touch one of them, so that a step too far
+ * faults. */
 static void map_guarded(struct check *c, struct place *place, size_t bytes)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
@@ -84,14 +101,14 @@ static void place_create(struct check *c, enum side side, struct operand *o, enu
     struct place *place = &o->place[side];
     size_t size = dtype_size(dtype);
     place->bytes = (size_t)o->count * size;
-    if (c->mode == MODE_BENCH && side == REF && o->count > BENCH_DRAWN) { /* never looked at */
+    if (c->mode == MODE_BENCH && side == REF && o->count > BENCH_DRAWN) { /* never read */
         o->on[side] = tensor_borrow(d, dtype, ndim, shape, NULL);
         return;
     }
     if (d->host_memory) {
         map_guarded(c, place, place->bytes);
     } else {
-        /* Parameters lie in one array, wherever the one before ends. */
+        /* Parameters are in one array, each at the end of the previous one. */
         place->before = SLACK_BYTES + (o->misaligned ? size : 0);
         place->size = (place->bytes + 2 * SLACK_BYTES + size) / size * size;
     }
@@ -164,8 +181,8 @@ static void round_floats(enum dtype dtype, float *values, size_t count)
     free(rounded);
 }
 
-/* F32 for ref; on the device of this type, which values are rounded to first. Takes them over;
- * NULL: the memory stays poisoned. */
+/* F32 for ref, `dtype` on the device; values are rounded to it first. Takes over values; NULL: the
+ * memory stays poisoned. */
 static struct operand *of_type(struct check *c, const char *name, enum dtype dtype, int ndim,
                                const int64_t *shape, float *values)
 {
@@ -183,12 +200,12 @@ static struct operand *of_type(struct check *c, const char *name, enum dtype dty
     return operand_end(o);
 }
 
-/* An F32 vector that lies among others. Takes over values. */
+/* An F32 vector inside a larger array. Takes over values. */
 static struct operand *of_parameters(struct check *c, const char *name, int ndim,
                                      const int64_t *shape, float *values)
 {
     struct operand *o = operand_begin(c, name, ndim, shape);
-    o->misaligned = coin(c) && !c->test->f32_only; /* those get whole arrays */
+    o->misaligned = coin(c) && !c->test->f32_only; /* those get separate arrays */
     for (enum side side = REF; side < SIDES; side++)
         place_create(c, side, o, DTYPE_F32, ndim, shape, values);
     free(values);
@@ -199,7 +216,7 @@ static const struct fill_values {
     double mean, deviation;
 } fills[FILL_COUNT] = {{0, 1}, {1000, 0.1}, {0, 1e4}, {0, 1e-3}, {0, 10}, {0, 1}};
 
-/* What 16 bits can hold, and tell apart. */
+/* Values that 16 bits can represent and distinguish. */
 static struct fill_values fill_values(const struct check *c, enum fill fill)
 {
     if (c->dtype != DTYPE_F32 && fill == FILL_NEAR_CONSTANT)
@@ -259,7 +276,7 @@ struct operand *parameter(struct check *c, const char *name, double mean, double
     return of_parameters(c, name, DIMS(count), values);
 }
 
-/* Fails the case unless t, a kernel or matrix in the form the device wants, holds these values. */
+/* Fails the case unless t, a kernel or matrix in the device's form, holds these values. */
 static void check_form(struct check *c, const struct tensor *t, const float *values)
 {
     size_t count = (size_t)tensor_count(t);
@@ -273,13 +290,13 @@ static void check_form(struct check *c, const struct tensor *t, const float *val
         wrong += now[at] != values[i];
     }
     if (t->dtype != c->dtype || t->channels_last != (taps > 1) || wrong)
-        check_failure(c, "a weight as the device wants it has %lld wrong elements of %zu",
-                      (long long)wrong, count);
+        check_failure(c, "a weight in the device's form has %" PRId64 " wrong elements of %zu",
+                      wrong, count);
     free(now);
 }
 
-/* On a device that wants weights in a form of its own: as they lie in a checkpoint, in that form,
- * or F32 with a copy of that form. ref gets them rounded to what the device computes in. */
+/* For a device that needs weights in its own form: as stored in a checkpoint, in that form, or F32
+ * with a copy in that form. ref gets them rounded to the device's compute type. */
 static struct operand *weight_in_form(struct check *c, const char *name, int ndim,
                                       const int64_t *shape, float *values)
 {
@@ -398,7 +415,7 @@ struct operand *gradient_off_kinks(struct check *c, const char *name, struct ten
     return o;
 }
 
-/* Of the type of what it is the gradient of. */
+/* Has the type of its operand. */
 struct operand *gradient(struct check *c, const char *name, const struct operand *of)
 {
     const struct tensor *t = of->on[REF];
@@ -412,7 +429,7 @@ struct operand *gradient_sum(struct check *c, const char *name, const struct ope
 {
     const struct tensor *t = of->on[REF];
     size_t count = (size_t)tensor_count(t);
-    float *values = xcalloc(count, sizeof(float)); /* what golden files have starts from nothing */
+    float *values = xcalloc(count, sizeof(float)); /* golden results start from zero */
     if (c->mode != MODE_GOLDEN)
         normals(c, values, count, 0, 1);
     struct operand *o = of_parameters(c, name, t->ndim, t->shape, values);
@@ -421,8 +438,13 @@ struct operand *gradient_sum(struct check *c, const char *name, const struct ope
     return o;
 }
 
-struct operand *gradient_anew(struct check *c, const char *name, const struct operand *of)
+struct operand *gradient_of_weight(struct check *c, const char *name, const struct operand *of,
+                                   int64_t wanted)
 {
+    if (!(wanted & 2))
+        return NULL;
+    if (!(wanted & FRESH))
+        return gradient_sum(c, name, of);
     const struct tensor *t = of->on[REF];
     struct operand *o = of_parameters(c, name, t->ndim, t->shape, NULL);
     o->output = true;
@@ -466,7 +488,7 @@ bool operand_owns(const struct operand *o, int64_t i)
     return !o->columns || (column >= 0 && column < o->columns);
 }
 
-/* A malloc'ed copy of what the place holds now. */
+/* A malloc'ed copy of the place's present content. */
 static uint8_t *place_read(struct check *c, enum side side, const struct operand *o)
 {
     const struct place *place = &o->place[side];
@@ -485,7 +507,7 @@ void operand_check_memory(struct check *c, enum side side, const struct operand 
     const uint8_t *before = place->original + place->before;
     uint8_t *now = place_read(c, side, o);
     if (memcmp(now, place->original, place->before))
-        check_failure(c, "wrote before the begin of %s", o->name);
+        check_failure(c, "wrote before the start of %s", o->name);
     if (memcmp(now + end, place->original + end, place->size - end))
         check_failure(c, "wrote past the end of %s", o->name);
     if (!o->output && memcmp(now + place->before, before, place->bytes))
@@ -493,7 +515,7 @@ void operand_check_memory(struct check *c, enum side side, const struct operand 
     for (size_t i = 0; o->columns && i < (size_t)o->count; i++)
         if (!operand_owns(o, (int64_t)i) &&
             memcmp(now + place->before + i * element, before + i * element, element))
-            check_failure(c, "changed columns of %s that are not its own", o->name);
+            check_failure(c, "changed columns of %s that it must not write", o->name);
     free(now);
 }
 

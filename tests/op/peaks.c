@@ -9,7 +9,7 @@
 #include "common/base/rng.h"
 #include "tests/support/subject.h"
 
-/* What the device reaches at its best through the backend: other times are held against that. */
+/* The best rates that the device reaches through the backend, to which other rates are compared. */
 enum { PRODUCT = 8192, ROWS = 1 << 14, COLUMNS = 1 << 14, ROUNDS = 5, RUNS = 8 };
 
 static double seconds_of_run(struct device *d, void (*run)(struct device *d, void *args),
@@ -38,7 +38,7 @@ static void run_add(struct device *d, void *args)
     d->backend->add(d, args);
 }
 
-/* Zeros would flatter it: they cost less power. */
+/* Zeros would give too good a rate: they cost less power. */
 static struct tensor *noise(struct device *d, enum dtype dtype, int64_t rows, int64_t columns)
 {
     struct tensor *draws = tensor_new(d, DTYPE_I64, DIMS(rows, 2));

@@ -12,14 +12,12 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[S] = between(c, 1, 80);
-    p[D] = between(c, 1, coin(c) ? 9 : 300);
+    draw_sequence(c, p, 4, 80, 300);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, SEQUENCE(p));
     struct operand *row = parameter(c, "row", 0, 1, p[D]);
     struct operand *y = output(c, DIMS(p[N], p[S] + 1, p[D]));
     work(c, 0, 2 * (double)y->bytes);
@@ -28,13 +26,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_prepend_row = {
-    .name = "prepend_row",
+    OP_TEST(prepend_row),
     .tolerance = 0,
     .parameters = {"n", "s", "d"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

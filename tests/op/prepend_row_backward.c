@@ -15,15 +15,13 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 9);
-    p[S] = between(c, 1, 40);
-    p[D] = between(c, 1, coin(c) ? 9 : 200);
+    draw_sequence(c, p, 9, 40, 200);
     p[WANTED] = coin(c) ? 3 : between(c, 1, 3);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, SEQUENCE(p));
     struct operand *row = parameter(c, "row", 0, 1, p[D]);
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[S] + 1, p[D]));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", x) : NULL;
@@ -38,13 +36,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_prepend_row_backward = {
-    .name = "prepend_row_backward",
+    OP_TEST(prepend_row_backward),
     .tolerance = 1e-6,
     .parameters = {"n", "s", "d", "wanted"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -26,7 +26,7 @@ static void draw(struct check *c, int64_t *p)
     p[FILL] = between(c, FILL_NORMAL, FILL_ZERO_ROWS);
 }
 
-/* An element that is huge, infinite or NaN must show in the sum. */
+/* A huge, infinite or NaN element must make the sum non-finite. */
 static void check_not_finite(struct check *c, const int64_t *p)
 {
     struct device *d = c->device[DEVICE];
@@ -39,8 +39,8 @@ static void check_not_finite(struct check *c, const int64_t *p)
         want += (double)values[i] * values[i];
     d->backend->sum_squares(d, &(struct sum_squares_args){p[COUNT], x->data, &sum});
     if (isfinite(want) ? !(fabs(sum - want) <= TOLERANCE * want) : isfinite(sum))
-        check_failure(c, "sum of squares with an element that is huge or not finite: %g, wanted %g",
-                      sum, want);
+        check_failure(c, "sum of squares with a huge or non-finite element: %g, wanted %g", sum,
+                      want);
     tensor_release(x);
     free(values);
 }
@@ -74,14 +74,8 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_sum_squares = {
-    .name = "sum_squares",
+    OP_TEST(sum_squares),
     .tolerance = 0,
     .f32_only = true,
     .parameters = {"count", "fill"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -12,15 +12,13 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[S] = between(c, 1, 80);
-    p[D] = between(c, 1, coin(c) ? 9 : 300);
+    draw_sequence(c, p, 4, 80, 300);
     p[INDEX] = between(c, 0, p[S] - 1);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, SEQUENCE(p));
     struct operand *y = output(c, DIMS(p[N], p[D]));
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, take_row, on(x, side), on(y, side), p[INDEX]);
@@ -28,13 +26,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_take_row = {
-    .name = "take_row",
+    OP_TEST(take_row),
     .tolerance = 0,
     .parameters = {"n", "s", "d", "index"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -13,15 +13,13 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[S] = between(c, 1, 80);
-    p[D] = between(c, 1, coin(c) ? 9 : 200);
+    draw_sequence(c, p, 4, 80, 200);
     p[INDEX] = between(c, 0, p[S] - 1);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[S], p[D]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, SEQUENCE(p));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[D]));
     struct operand *dx = gradient(c, "dx", x);
     work(c, 0, (double)(dx->bytes + dy->bytes));
@@ -32,13 +30,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_take_row_backward = {
-    .name = "take_row_backward",
+    OP_TEST(take_row_backward),
     .tolerance = 0,
     .parameters = {"n", "s", "d", "index"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

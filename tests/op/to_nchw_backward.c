@@ -13,15 +13,12 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 9);
-    p[W] = between(c, 1, 9);
-    p[C] = between(c, 1, coin(c) ? 9 : 70);
+    draw_image(c, p, 4, 9, 70);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, IMAGE(p));
     struct operand *dy = outside(c, "dy", FILL_NORMAL, DIMS(p[N], p[C], p[H], p[W]));
     struct operand *dx = gradient(c, "dx", x);
     work(c, 0, (double)(dx->bytes + dy->bytes));
@@ -32,13 +29,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_to_nchw_backward = {
-    .name = "to_nchw_backward",
+    OP_TEST(to_nchw_backward),
     .tolerance = 0,
     .parameters = {"n", "h", "w", "c"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

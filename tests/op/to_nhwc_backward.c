@@ -38,13 +38,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_to_nhwc_backward = {
-    .name = "to_nhwc_backward",
+    OP_TEST(to_nhwc_backward),
     .tolerance = 1e-7,
     .parameters = {"n", "c", "h", "w", "scaled"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -5,9 +5,9 @@
 
 #include "common/base/message.h"
 
-/* The rate is 10^-RATE_EXPONENT, weight decay DECAY / 100, EMA's decay 1 - 10^-EMA (0: none), the
- * loss scale 2^LOSS_SCALE, the clip CLIP / 100 of the gradient's norm (0: none). broken: 1, 2, 3 an
- * element of the gradient is NaN, infinite, -infinite. */
+/* Learning rate 10^-RATE_EXPONENT, weight decay DECAY / 100, EMA decay 1 - 10^-EMA (0: no EMA),
+ * loss scale 2^LOSS_SCALE, clipping at CLIP / 100 of the gradient's norm (0: none). broken: 1, 2 or
+ * 3 if an element of the gradient is NaN, infinite or -infinite. */
 enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -53,7 +53,7 @@ static void check_result(struct check *c, const struct update_result *result, bo
 {
     const struct update_result *got = &result[DEVICE], *want = &result[REF];
     if (got->applied == broken || want->applied == broken)
-        check_failure(c, "an update with %s gradients was %s", broken ? "not finite" : "finite",
+        check_failure(c, "an update with %s gradients was %s", broken ? "non-finite" : "finite",
                       got->applied ? "applied" : "not applied");
     if (broken ? isfinite(got->gradient_norm)
                : !(fabs(got->gradient_norm - want->gradient_norm) <= 2e-6 * want->gradient_norm))
@@ -88,15 +88,9 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_update = {
-    .name = "update",
+    OP_TEST(update),
     .tolerance = 4e-6,
     .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "decay", "ema", "loss_scale", "clip",
                    "broken"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -13,15 +13,12 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 20);
-    p[W] = between(c, 1, 20);
-    p[C] = between(c, 1, coin(c) ? 9 : 140);
+    draw_image(c, p, 4, 20, 140);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, IMAGE(p));
     struct operand *y = output(c, DIMS(p[N], 2 * p[H], 2 * p[W], p[C]));
     c->magnitude = 1;
     work(c, 0, (double)x->bytes + (double)y->bytes);
@@ -30,13 +27,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_upsample_bilinear2x = {
-    .name = "upsample_bilinear2x",
+    OP_TEST(upsample_bilinear2x),
     .tolerance = 3e-7,
     .parameters = {"n", "h", "w", "c"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

@@ -13,15 +13,12 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 
 static void draw(struct check *c, int64_t *p)
 {
-    p[N] = between(c, 1, 4);
-    p[H] = between(c, 1, 9);
-    p[W] = between(c, 1, 9);
-    p[C] = between(c, 1, coin(c) ? 9 : 70);
+    draw_image(c, p, 4, 9, 70);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
-    struct operand *x = activations(c, "x", FILL_NORMAL, DIMS(p[N], p[H], p[W], p[C]));
+    struct operand *x = activations(c, "x", FILL_NORMAL, IMAGE(p));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], 2 * p[H], 2 * p[W], p[C]));
     struct operand *dx = gradient(c, "dx", x);
     c->magnitude = 1;
@@ -33,13 +30,7 @@ static void run(struct check *c, const int64_t *p)
 }
 
 const struct op_test test_upsample_nearest2x_backward = {
-    .name = "upsample_nearest2x_backward",
+    OP_TEST(upsample_nearest2x_backward),
     .tolerance = 3e-7,
     .parameters = {"n", "h", "w", "c"},
-    .sweep = sweep,
-    .sweep_count = sizeof sweep / sizeof *sweep,
-    .draw = draw,
-    .bench = bench,
-    .bench_count = sizeof bench / sizeof *bench,
-    .run = run,
 };

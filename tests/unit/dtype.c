@@ -1,5 +1,6 @@
 #include "common/base/dtype.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +47,8 @@ static void test_half_to_float(void)
     tap_ok(wrong == 0, "all 65536 halves convert exactly and back");
 }
 
-/* Around every midpoint between neighboring halves: below rounds down, above up, ties to even. */
+/* Around every midpoint of adjacent halves: rounds down below, up above, to even at the midpoint.
+ */
 static void test_half_rounding(void)
 {
     int wrong = 0;
@@ -105,7 +107,7 @@ static void test_bfloat(void)
            "NaNs with only low bits do not become infinity");
 }
 
-/* Bulk conversions against single ones, at an odd address and for every short length. */
+/* Compares bulk conversions with single ones, from an odd address and for every short length. */
 static void test_bulk(void)
 {
     enum { N = 67 };
@@ -133,7 +135,7 @@ static void test_bulk(void)
             }
         }
     }
-    tap_ok(wrong == 0, "bulk conversions, unaligned, agree with single ones and stay in bounds");
+    tap_ok(wrong == 0, "bulk conversions agree with single ones, unaligned, and stay in bounds");
 }
 
 static void test_integers(void)
@@ -179,6 +181,16 @@ static void test_names(void)
     tap_ok(wrong == 0, "names and sizes");
 }
 
+static void test_finite(void)
+{
+    float x[9] = {0, -0.0f, 1, FLT_MAX, -FLT_MAX, FLT_TRUE_MIN, 3, 4, 5};
+    tap_ok(all_finite(x, 9) && all_finite(x, 0), "the largest and smallest numbers are finite");
+    x[8] = INFINITY;
+    tap_ok(!all_finite(x, 9) && all_finite(x, 8), "infinity is not");
+    x[4] = NAN;
+    tap_ok(!all_finite(x, 8), "NaN is not");
+}
+
 int main(void)
 {
     test_half_to_float();
@@ -187,5 +199,6 @@ int main(void)
     test_bulk();
     test_integers();
     test_names();
+    test_finite();
     return tap_done();
 }

@@ -13,14 +13,14 @@
 #include "tests/support/emulated.h"
 #include "tests/support/tap.h"
 
-/* A process loads its backend once, so every attempt has one of its own. */
+/* A process loads its backend once, so every attempt runs in its own process. */
 struct attempt {
-    const char *plugin, *variable, *value; /* NULL: unset; of the environment */
+    const char *plugin, *variable, *value; /* plugin, or NULL for none; an environment variable */
     const char *spec;
     bool verbose;
 };
 
-/* "opened NAME", or why not, then what was printed for people. */
+/* Writes "opened NAME" or "refused: REASON", and what goes to stderr. */
 static void attempt_child(const struct attempt *a, int to)
 {
     struct device *d;
@@ -35,7 +35,7 @@ static void attempt_child(const struct attempt *a, int to)
         message_set_verbosity(VERBOSITY_VERBOSE);
     fflush(NULL);
     dup2(to, STDERR_FILENO);
-    if (device_open(&d, a->spec, &e)) {
+    if (device_open(&d, a->spec, &e) != 0) {
         dprintf(to, "refused: %s\n", e.text);
     } else {
         dprintf(to, "opened %s\n", d->backend->name);
@@ -44,7 +44,7 @@ static void attempt_child(const struct attempt *a, int to)
     _exit(0);
 }
 
-/* Valid until the next attempt. */
+/* Returns what the attempt wrote; valid until the next one. */
 static const char *attempt(struct attempt a)
 {
     static char said[4096];
@@ -70,7 +70,7 @@ static const char *attempt(struct attempt a)
     return said;
 }
 
-/* One line that holds `why`. */
+/* Expects one line that contains `why`. */
 static void refused(struct attempt a, const char *why, const char *what)
 {
     const char *said = attempt(a);
@@ -89,35 +89,68 @@ static void opened(struct attempt a, const char *said_wanted, const char *what)
 static void absent_or_broken(void)
 {
     refused((struct attempt){.spec = "cuda"}, "no CUDA backend", "no plugin");
-    opened((struct attempt){.spec = "auto"}, "opened cpu\n", "no plugin, auto: the CPU, silently");
+    opened((struct attempt){.spec = "auto"}, "opened cpu\n",
+           "without a plugin, auto silently uses the CPU");
     const char *said = attempt((struct attempt){.spec = "auto", .verbose = true});
     tap_ok(strstr(said, "no CUDA backend") && strstr(said, "opened cpu\n"),
-           "no plugin, auto with -v: the CPU, and why");
+           "without a plugin, auto with -v uses the CPU and says why");
     char *path = path_join(test_folder(), "libnone.so");
     refused((struct attempt){.plugin = path, .spec = "cuda"}, "cannot load the CUDA backend",
-            "a plugin that is named and absent");
+            "a named plugin that does not exist");
     opened((struct attempt){.plugin = path, .spec = "auto"}, "opened cpu\n",
-           "the same with auto: the CPU");
+           "the same with auto uses the CPU");
     FILE *f = fopen(path, "w");
-    CHECK(f &&
-          fputs("This is no shared object, but long enough to hold the header of one.\n", f) >= 0);
+    CHECK(f && fputs("This is not a shared object, but as long as the header of one.\n", f) >= 0);
     CHECK(fclose(f) == 0);
     refused((struct attempt){.plugin = path, .spec = "cuda"}, "cannot load the CUDA backend",
-            "a plugin that is another kind of file");
+            "a plugin that is not a shared object");
     refused((struct attempt){.plugin = "libm.so.6", .spec = "cuda:0"}, "another version",
-            "a shared object without the entries");
+            "a shared object without the entry points");
     free(path);
 }
 
-/* As a program of another build would call it. */
-static void other_sizes(const char *plugin)
+static void swap(struct plugin_op *ops, const char *first, const char *second)
+{
+    size_t i = 0, j = 0;
+    while (strcmp(ops[i].name, first) != 0)
+        i++;
+    while (strcmp(ops[j].name, second) != 0)
+        j++;
+    CHECK(ops[i].args_size == ops[j].args_size);
+    struct plugin_op op = ops[i];
+    ops[i] = ops[j];
+    ops[j] = op;
+}
+
+/* Calls the plugin as a program with this contract would. */
+static void contract(plugin_entry *entry, uint64_t contract, bool accepted, const char *what)
+{
+    struct plugin_host host = {.contract = contract};
+    struct backend b = {0};
+    const char *why = entry ? entry(&host, &b) : "the plugin has no entry";
+    if (!tap_ok(accepted ? !why : why && strstr(why, "another version"), "%s", what))
+        tap_diag("%s", why ? why : "accepted");
+}
+
+static void contracts(const char *plugin)
 {
     void *library = dlopen(plugin, RTLD_NOW | RTLD_LOCAL);
     plugin_entry *entry = library ? (plugin_entry *)dlsym(library, "ccld_cuda_backend") : NULL;
-    struct plugin_host host = {.contract = plugin_contract + 8};
-    struct backend b = {0};
-    const char *why = entry ? entry(&host, &b) : NULL;
-    tap_ok(why && strstr(why, "another version"), "a plugin for other structs");
+    struct plugin_op ops[PLUGIN_OP_COUNT];
+    memcpy(ops, plugin_ops, sizeof ops);
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID, ops, PLUGIN_OP_COUNT), true,
+             "a program of the same build");
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID + 1, ops, PLUGIN_OP_COUNT), false,
+             "a program of another build");
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID, ops, PLUGIN_OP_COUNT - 1), false,
+             "a program with one op fewer");
+    swap(ops, "upsample_nearest2x", "upsample_bilinear2x");
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID, ops, PLUGIN_OP_COUNT), false,
+             "a program with two ops of equal size swapped");
+    swap(ops, "upsample_nearest2x", "upsample_bilinear2x");
+    ops[0].args_size += 8;
+    contract(entry, plugin_contract(PLUGIN_BUILD_ID, ops, PLUGIN_OP_COUNT), false,
+             "a program with other arguments of an op");
 }
 
 static void machines(const char *plugin)
@@ -125,19 +158,19 @@ static void machines(const char *plugin)
     struct attempt a = {.plugin = plugin, .spec = "cuda"};
     opened(a, "opened cuda\n", "cuda");
     a.spec = "auto";
-    opened(a, "opened cuda\n", "auto finds it");
+    opened(a, "opened cuda\n", "auto uses the GPU");
     a.spec = "cuda:0";
     opened(a, "opened cuda\n", "cuda:0");
     a.spec = "cuda:1";
-    refused(a, "no GPU 1", "cuda:1 of one");
+    refused(a, "no GPU 1", "cuda:1 with one GPU");
     a.variable = "CCLD_EMULATED_GPUS", a.value = "2";
-    opened(a, "opened cuda\n", "cuda:1 of two");
+    opened(a, "opened cuda\n", "cuda:1 with two GPUs");
     a.spec = "cuda:2";
-    refused(a, "0 to 1", "cuda:2 of two");
+    refused(a, "0 to 1", "cuda:2 with two GPUs");
     a.spec = "cuda", a.value = "0";
     refused(a, "there is no GPU", "a driver without a GPU");
     a.spec = "auto";
-    opened(a, "opened cpu\n", "a driver without a GPU, auto");
+    opened(a, "opened cpu\n", "auto with a driver but no GPU");
     a.spec = "cuda", a.variable = "CCLD_EMULATED_DRIVER", a.value = "0";
     refused(a, "no NVIDIA driver", "no driver");
     a.value = "11040";
@@ -151,7 +184,7 @@ static unsigned char byte_at(size_t i)
     return (unsigned char)((uint64_t)i * UINT64_C(0x9E3779B97F4A7C15) >> 56);
 }
 
-/* Pieces of every size and place, some larger than what the way there holds at once. */
+/* Copies of all sizes and alignments, some larger than the staging buffers. */
 static void copies(struct device *d)
 {
     static const size_t sizes[] = {1,
@@ -181,10 +214,10 @@ static void copies(struct device *d)
         bool ok = !memcmp(back + at, here + k, n);
         for (size_t i = 0; i < 16; i++)
             ok &= back[i < at ? i : n + i] == 0;
-        tap_ok(ok, "%zu bytes there and back, and none beside them", n);
+        tap_ok(ok, "%zu bytes go there and back, and no others change", n);
     }
     bool ok = true;
-    for (size_t i = 0; i < 6000; i++) { /* the source changes as soon as the call is back */
+    for (size_t i = 0; i < 6000; i++) { /* the source changes as soon as the call returns */
         memset(back, (int)i, 3001);
         d->backend->upload(d, there + i * 5001, back, 3001);
     }
@@ -192,7 +225,7 @@ static void copies(struct device *d)
     for (size_t i = 0; i < 6000; i++)
         for (size_t j = 0; j < 3001; j += 1000)
             ok &= back[i * 5001 + j] == (unsigned char)i;
-    tap_ok(ok, "6000 copies that nobody waits for");
+    tap_ok(ok, "6000 copies without waiting");
     memset(back, 0, most);
     for (size_t i = 0; i < 3; i++) {
         d->backend->upload(d, there, here + i, 9000001);
@@ -200,7 +233,7 @@ static void copies(struct device *d)
     }
     d->backend->download(d, back, there, 9000008);
     tap_ok(!memcmp(back, here + 2, 9000001) && !memcmp(back + 9000001, here, 7),
-           "long and short copies take turns");
+           "long and short copies alternate");
     device_release(d, there, granted);
     free(here);
     free(back);
@@ -212,15 +245,15 @@ static void memory(struct device *d)
     d->backend->memory(d, &before, &total);
     void *p = d->backend->allocate(d, 100 << 20);
     d->backend->memory(d, &after, &total);
-    tap_ok(p && before <= total && after + (100 << 20) <= before, "100 MiB less of %zu MiB",
-           total >> 20);
-    tap_ok((uintptr_t)p % 256 == 0, "memory begins at multiples of 256");
+    tap_ok(p && before <= total && after + (100 << 20) <= before,
+           "allocating 100 MiB of %zu MiB reduces free memory", total >> 20);
+    tap_ok((uintptr_t)p % 256 == 0, "memory is aligned to 256 bytes");
     if (p)
         d->backend->deallocate(d, p);
-    tap_ok(device_memory_left(d) >= before, "it comes back");
-    tap_ok(!d->backend->allocate(d, total + 1), "more than there is: NULL");
+    tap_ok(device_memory_left(d) >= before, "freed memory is available again");
+    tap_ok(!d->backend->allocate(d, total + 1), "allocating more than the device has returns NULL");
     p = d->backend->allocate(d, 1000);
-    tap_ok(p != NULL, "which spoils nothing");
+    tap_ok(p != NULL, "and later allocations succeed");
     if (p)
         d->backend->deallocate(d, p);
 }
@@ -251,14 +284,14 @@ int main(int argc, char **argv)
     absent_or_broken();
     machines(plugin);
     emulated_cuda();
-    if (device_open(&d, "cuda", &e))
+    if (device_open(&d, "cuda", &e) != 0)
         die("%s", e.text);
     tap_ok(!d->host_memory, "the CPU cannot read its memory");
     copies(d);
     memory(d);
     precisions(d);
     device_close(d);
-    other_sizes(plugin);
+    contracts(plugin);
     free(plugin);
     return tap_done();
 }

@@ -44,7 +44,7 @@ static size_t some_bytes(void)
     return draw(8) ? draw(5000) : draw(3000000);
 }
 
-/* Random requests and returns: nobody's bytes are touched by another. */
+/* Random requests and returns: no block overlaps another. */
 static void apart(struct device *d)
 {
     static struct held held[BLOCKS];
@@ -63,18 +63,18 @@ static void apart(struct device *d)
     size_t sum = 0;
     for (int i = 0; i < BLOCKS; i++)
         sum += held[i].data ? held[i].granted : 0;
-    tap_ok(device_memory(d).in_use == sum, "what is in use adds up");
+    tap_ok(device_memory(d).in_use == sum, "bytes in use add up");
     for (int i = 0; i < BLOCKS; i++)
         if (held[i].data) {
             ok &= intact(&held[i]);
             device_release(d, held[i].data, held[i].granted);
         }
-    tap_ok(ok, "blocks lie apart");
-    tap_ok(aligned, "64 bytes aligned, as large as asked for");
+    tap_ok(ok, "blocks do not overlap");
+    tap_ok(aligned, "blocks are aligned to 64 bytes and as large as requested");
     struct device_memory m = device_memory(d);
-    tap_ok(m.in_use == 0 && m.peak >= sum, "all given back");
+    tap_ok(m.in_use == 0 && m.peak >= sum, "all memory is returned");
     device_trim(d);
-    tap_ok(device_memory(d).idle == 0, "neighbours have joined: every region can go back");
+    tap_ok(device_memory(d).idle == 0, "adjacent blocks were merged: every region can be returned");
 }
 
 static int allocations;
@@ -86,7 +86,8 @@ static void *counted(struct device *d, size_t bytes)
     return plain->allocate(d, bytes);
 }
 
-/* A repeated step asks the system for nothing and gets the same addresses, whatever its sizes. */
+/* A repeated step requests nothing from the system and gets the same addresses, whatever its sizes.
+ */
 static void repeated(struct device *d)
 {
     enum { COUNT = 60, STEPS = 6 };
@@ -102,7 +103,7 @@ static void repeated(struct device *d)
         state = 77;
         for (int i = 0; i < COUNT; i++) {
             hold(d, &held[i], 100000 + draw(9000000), (char)i);
-            if (i % 3 == 2) { /* one that was only for a while */
+            if (i % 3 == 2) { /* a temporary one */
                 device_release(d, held[i - 1].data, held[i - 1].granted);
                 held[i - 1].data = NULL;
             }
@@ -116,7 +117,7 @@ static void repeated(struct device *d)
                 device_release(d, held[i].data, held[i].granted);
     }
     d->backend = plain;
-    tap_ok(allocations > 0 && allocations == before_last, "a repeated step asks for nothing new");
+    tap_ok(allocations > 0 && allocations == before_last, "a repeated step requests no new memory");
     tap_ok(same, "and gets the same addresses");
     struct device_memory m = device_memory(d);
     tap_ok((double)m.idle <= 1.25 * (double)m.peak, "%zu MB held for a peak of %zu MB",
@@ -132,10 +133,10 @@ static void dry(void)
     size_t a, b;
     void *x = device_allocate(d, (size_t)1 << 40, &a), *y = device_allocate(d, 10, &b);
     tap_ok(x != y && device_memory(d).peak == a + b && a >= (size_t)1 << 40,
-           "a dry device counts a terabyte");
+           "a dry device accounts for a terabyte");
     device_release(d, x, a);
     device_release(d, y, b);
-    tap_ok(device_memory(d).in_use == 0, "and gets it back");
+    tap_ok(device_memory(d).in_use == 0, "and for its release");
     device_close(like);
     device_close(d);
 }
@@ -144,7 +145,7 @@ int main(void)
 {
     struct device *d;
     struct error e;
-    if (device_open(&d, "cpu", &e))
+    if (device_open(&d, "cpu", &e) != 0)
         die("%s", e.text);
     plain = d->backend;
     apart(d);

@@ -11,7 +11,7 @@
 
 enum { ROWS = 5, COLUMNS = 1000, COUNT = ROWS * COLUMNS };
 
-/* A stand-in for a step: reads x, draws and rate, writes y and loss, has temporaries of many sizes.
+/* Stands for a step: reads x, draws and rate, writes y and loss, and has temporaries of many sizes.
  */
 struct work {
     struct tensor *x, *draws, *rate, *y, *loss;
@@ -26,7 +26,7 @@ static struct tensor *temporary(struct tape *t)
 }
 
 /* noise = normals(draws); y = rate * (x - noise), loss = mean (x - noise)^2; y passes through
- * temporaries that are written by others before and after. */
+ * temporaries that other ops write before and after. */
 static void step(struct tape *t, void *context)
 {
     struct work *w = context;
@@ -86,7 +86,7 @@ static void give_inputs(struct work *w, int run)
     tensor_upload(w->rate, &rate);
 }
 
-/* What a plain run of the same would give, computed here. */
+/* Whether the outputs are those of a plain run, computed here. */
 static bool outputs_right(struct work *w, int run)
 {
     static float x[COUNT], noise[COUNT], y[COUNT];
@@ -128,21 +128,21 @@ static void repeated(struct tape *t)
         recorded_in_use = device_memory(d).in_use;
         left = device_memory_left(d);
     }
-    tap_ok(right, "eight runs with inputs that change");
-    tap_ok(w.calls == 2, "the function was called %d times: plainly, recorded", w.calls);
+    tap_ok(right, "eight runs with changing inputs");
+    tap_ok(w.calls == 2, "the function was called %d times: run plainly, then recorded", w.calls);
     tap_ok(same_memory && recorded_in_use > in_use,
            "replays take no memory; what they recorded counts as used");
-    for (int run = 20; run < 25; run++) { /* nobody waits in between, copies are in their order */
+    for (int run = 20; run < 25; run++) { /* without waiting in between: copies are ordered */
         give_inputs(&w, run);
         replay_run(r);
     }
-    tap_ok(outputs_right(&w, 24), "replays that are not waited for");
+    tap_ok(outputs_right(&w, 24), "replays without waiting");
     replay_free(r);
     work_free(&w);
 }
 
-/* Blocks of the usual pool, full of another pattern each, come and go between replays: neither
- * reaches into the other. */
+/* Between replays, blocks of the usual pool, each with its own pattern, are allocated and released:
+ * neither changes the other. */
 static void beside_others(struct tape *t)
 {
     enum { BLOCKS = 12 };
@@ -172,13 +172,13 @@ static void beside_others(struct tape *t)
     for (int i = 0; i < BLOCKS; i++)
         tensor_release(blocks[i]);
     tap_ok(right, "replays among other allocations");
-    tap_ok(intact, "which they leave alone");
+    tap_ok(intact, "which replays do not change");
     free(pattern);
     replay_free(r);
     work_free(&w);
 }
 
-/* Recordings share their temporaries, so they must not run at once, in whatever order they come. */
+/* Recordings share their temporaries, so they must run one after another, in any order. */
 static void several(struct tape *t)
 {
     enum { WORKS = 4 };
@@ -194,12 +194,12 @@ static void several(struct tape *t)
             give_inputs(&works[i], run);
             replay_run(replays[i]);
         }
-        for (int i = 0; i < WORKS; i++) /* again with all inputs there */
+        for (int i = 0; i < WORKS; i++) /* again, after all inputs are set */
             replay_run(replays[i]);
         for (int i = 0; i < WORKS; i++)
             right &= outputs_right(&works[i], run);
     }
-    tap_ok(right, "%d recordings take turns", WORKS);
+    tap_ok(right, "%d recordings alternate", WORKS);
     replay_free(replays[1]);
     replay_free(replays[3]);
     right = true;
@@ -213,10 +213,10 @@ static void several(struct tape *t)
     }
     for (int i = 0; i < WORKS; i++)
         work_free(&works[i]);
-    tap_ok(right, "two of them, when the others are forgotten");
+    tap_ok(right, "two of them after the others are freed");
 }
 
-/* A recording takes what a replay within would do into itself. */
+/* A recording includes the work of a nested replay. */
 static void nested(struct tape *t)
 {
     struct work inner = work_new(t->device, 41), outer = work_new(t->device, 42);
@@ -235,7 +235,7 @@ static void nested(struct tape *t)
             right &= outputs_right(&inner, run + 70);
         }
     }
-    tap_ok(right, "a replay within a replay, and by itself");
+    tap_ok(right, "a replay within a replay, and on its own");
     replay_free(r);
     replay_free(outer.inner);
     work_free(&inner);
@@ -247,7 +247,7 @@ static void all(const char *spec)
     struct device *d;
     struct error e;
     struct tape t;
-    if (device_open(&d, spec, &e))
+    if (device_open(&d, spec, &e) != 0)
         die("%s", e.text);
     tape_init(&t, d);
     repeated(&t);
@@ -257,7 +257,7 @@ static void all(const char *spec)
     replay_free(NULL);
     tape_release(&t);
     tap_ok(!d->recorded_pool || device_memory(d).in_use > 0,
-           "recorded memory stays with the device");
+           "recorded memory stays allocated on the device");
     device_close(d);
 }
 

@@ -1,5 +1,5 @@
-/* Recording and replaying: what flows where, what is kept and for how long, and whole chains of ops
- * against differences. */
+/* Recording and backward passes: where gradients flow, what is kept and for how long, and chains of
+ * ops compared with finite differences. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,7 @@
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 
-/* Tensors by name, made when first asked for, with the same values on every device. */
+/* Tensors by name, created on first use, with the same values on every device. */
 enum { VARIABLES_MAX = 40 };
 struct variable {
     const char *name;
@@ -25,7 +25,7 @@ static void model_open(struct model *m, const char *device)
 {
     struct error e;
     *m = (struct model){0};
-    if (device_open(&m->device, device, &e))
+    if (device_open(&m->device, device, &e) != 0)
         die("cannot open device '%s': %s", device, e.text);
 }
 
@@ -106,7 +106,7 @@ static struct tensor *gradient_of(const struct variable *v)
 
 typedef struct tensor *chain_function(struct tape *t, struct model *m);
 
-/* Forward, and backward from a random dy. */
+/* Runs forward, and backward from a random dy. */
 static void run(struct model *m, chain_function *f)
 {
     struct tape t;
@@ -137,8 +137,8 @@ static double loss(struct model *m, chain_function *f)
     return sum;
 }
 
-/* d loss / d step along u, from steps of 1 and 2 h on both sides (Richardson): float keeps digits
- * enough because the steps are long. */
+/* d loss / d step along u, from steps of h and 2 h on both sides (Richardson): the steps are long,
+ * so that float keeps enough digits. */
 static double slope(struct model *m, chain_function *f, struct tensor *x, const float *u, double h)
 {
     float *values = floats(x), *moved = x->data;
@@ -170,8 +170,8 @@ static bool agrees(struct model *m, struct model *ref, chain_function *f, int in
     double differences = slope(ref, f, x, u, 0.01 * sqrt(size)), error = fabs(share - differences);
     bool passed = terms > 0 && error <= 2e-3 * sqrt(terms);
     if (!passed)
-        tap_diag("%s: gradient says %g, differences %g +- %g", v->name, share, differences,
-                 2e-3 * sqrt(terms));
+        tap_diag("%s: the gradient gives %g, finite differences %g +- %g", v->name, share,
+                 differences, 2e-3 * sqrt(terms));
     free(g);
     free(u);
     free(values);
@@ -185,17 +185,18 @@ static void check_against_differences(const char *device, const char *what, chai
     model_open(&m, device);
     model_open(&ref, "ref");
     run(&m, f);
-    run(&ref, f); /* makes the same variables */
+    run(&ref, f); /* creates the same variables */
     for (int i = 0; i < m.count; i++) {
         if (!m.variables[i].value->gradient)
             continue;
         wanted++;
         passed += gradient_of(&m.variables[i]) && agrees(&m, &ref, f, i);
     }
-    tap_ok(wanted > 4 && passed == wanted, "%s on %s: %d of %d gradients are those of differences",
-           what, device, passed, wanted);
+    tap_ok(wanted > 4 && passed == wanted,
+           "%s on %s: %d of %d gradients agree with finite differences", what, device, passed,
+           wanted);
     model_release_variables(&m);
-    tap_ok(device_memory(m.device).in_use == 0, "%s on %s: all memory is given back", what, device);
+    tap_ok(device_memory(m.device).in_use == 0, "%s on %s: all memory is released", what, device);
     model_close(&m);
     model_close(&ref);
 }
@@ -231,7 +232,7 @@ static struct tensor *attention_block(struct tape *t, struct model *m, struct te
     return h;
 }
 
-/* As the U-Net is made, with activations that differences can follow. */
+/* Built like the U-Net, with activations suitable for finite differences. */
 static struct tensor *unet(struct tape *t, struct model *m)
 {
     struct tensor *time = constant(m, "time", DIMS(2));
@@ -256,7 +257,7 @@ static struct tensor *unet(struct tape *t, struct model *m)
     return x;
 }
 
-/* As CLOOB's towers are made: tokens and patches, one after the other. */
+/* Built like CLOOB's towers: tokens, then patches. */
 static struct tensor *towers(struct tape *t, struct model *m)
 {
     enum { S = 5, C = 16 };
@@ -300,7 +301,7 @@ static struct tensor *towers(struct tape *t, struct model *m)
     return h;
 }
 
-/* As the autoencoder is made. */
+/* Built like the autoencoder. */
 static struct tensor *autoencoder(struct tape *t, struct model *m)
 {
     struct tensor *x = input(m, "x", DIMS(1, 6, 6, 8));
@@ -374,25 +375,25 @@ static void check_flow(const char *device)
     tap_ok(is_combination(gradient_of(variable(&m, "x", DIMS(2, 3))), 0.75, dy, 0, dy) &&
                is_combination(gradient_of(variable(&m, "y", DIMS(2, 3))), -2, dy, 0, dy) &&
                !z->gradient,
-           "a linear combination sends each its share, on %s", device);
+           "a linear combination scales each gradient, on %s", device);
     model_release_variables(&m);
 
     run(&m, reshaped);
     struct tensor *g = gradient_of(variable(&m, "x", DIMS(2, 3)));
     tap_ok(is_combination(g, 1, dy, 0, dy) && g->ndim == 2 && g->shape[0] == 2 && g->shape[1] == 3,
-           "reshapes give the gradient its shape back, on %s", device);
+           "reshapes restore the gradient's shape, on %s", device);
     model_release_variables(&m);
 
     run(&m, concatenated);
     float *both = floats(constant(&m, "dy", DIMS(1, 6)));
     tap_ok(is_combination(gradient_of(variable(&m, "x", DIMS(1, 3))), 1, both, 1, both + 3),
-           "a tensor beside itself gets the sum, on %s", device);
+           "a tensor concatenated with itself gets the sum, on %s", device);
     free(both);
     free(dy);
     model_close(&m);
 }
 
-/* Which gradients are wanted decides what is recorded. */
+/* What is recorded depends on the requested gradients. */
 static void check_records(const char *device)
 {
     struct model m;
@@ -403,12 +404,12 @@ static void check_records(const char *device)
     t.recording = true;
     struct tensor *y = linear(&t, x, w, NULL, ACTIVATION_RELU);
     tensor_replace(&y, add(&t, y, y));
-    tap_ok(t.count == 0 && !y->gradient, "no record when nothing wants a gradient, on %s", device);
+    tap_ok(t.count == 0 && !y->gradient, "no record if no gradient is requested, on %s", device);
 
     parameter(&m, "w", DIMS(4, 3));
     t.recording = false;
     tensor_replace(&y, linear(&t, x, w, NULL, ACTIVATION_RELU));
-    tap_ok(t.count == 0 && !y->gradient, "no record when the tape does not record, on %s", device);
+    tap_ok(t.count == 0 && !y->gradient, "no record if the tape does not record, on %s", device);
 
     t.recording = true;
     tensor_replace(&y, linear(&t, x, w, NULL, ACTIVATION_GELU));
@@ -424,13 +425,13 @@ static void check_records(const char *device)
     for (int i = 0; i < 15; i++)
         none &= dv[i] == 0;
     tap_ok(some && none && !x->gradient && t.count == 0 && t.recording,
-           "gradients flow to parameters of what was used only, on %s", device);
+           "gradients flow only to parameters that were used, on %s", device);
     free(dw);
     free(dv);
     tensor_release(y);
     tensor_release(unused);
 
-    /* A tape thrown away without replaying it. */
+    /* A tape released without a backward pass. */
     for (int i = 0; i < 5; i++)
         tensor_release(linear(&t, x, w, NULL, ACTIVATION_GELU));
     size_t recorded = device_memory(m.device).in_use;
@@ -438,7 +439,7 @@ static void check_records(const char *device)
     size_t released = device_memory(m.device).in_use;
     model_release_variables(&m);
     tap_ok(recorded > released && device_memory(m.device).in_use == 0,
-           "records dropped unplayed give their memory back, on %s", device);
+           "dropped records release their memory, on %s", device);
     model_close(&m);
 }
 
@@ -464,14 +465,14 @@ static void check_accumulation(const char *device, const char *what, chain_funct
         free(one);
         free(two);
     }
-    tap_ok(parameters > 2 && worst <= 1e-6, "%s on %s: two passes add up to twice one (%.2g)", what,
-           device, worst);
+    tap_ok(parameters > 2 && worst <= 1e-6,
+           "%s on %s: two passes give twice the gradient of one (%.2g)", what, device, worst);
     model_close(&once);
     model_close(&twice);
 }
 
-/* One residual block with every kind of parameter, run plainly, recomputed, or recomputed within
- * what is recomputed. */
+/* One residual block with every kind of parameter, run plainly, recomputed, or recomputed within a
+ * recomputed function. */
 enum { PLAIN, RECOMPUTED, NESTED };
 struct block {
     struct model *m;
@@ -485,7 +486,6 @@ static struct tensor *half(struct tape *t, const void *context, struct tensor *x
     struct tensor *h = group_norm(t, x, 2, 1e-5f, parameter(m, "gamma", DIMS(8)),
                                   parameter(m, "beta", DIMS(8)), NULL, 0, ACTIVATION_RELU);
     tensor_replace(&h, add(t, h, x));
-    (void)extra;
     return h;
 }
 
@@ -512,7 +512,7 @@ static struct tensor *blocks(struct tape *t, const struct block *b)
     struct tensor *cond = linear(t, input(m, "embed", DIMS(2, 5)),
                                  parameter(m, "mapping.weight", DIMS(6, 5)), NULL, ACTIVATION_RELU);
     struct tensor *h = activation(t, input(m, "x", DIMS(2, 16, 16, 8)), ACTIVATION_SILU);
-    for (int i = 0; i < 4; i++) /* the same parameters again and again */
+    for (int i = 0; i < 4; i++) /* the same parameters repeatedly */
         tensor_replace(&h, b->how == PLAIN ? block(t, b, h, cond)
                                            : tape_recompute(t, block, b, h, cond));
     tensor_replace(&h, to_nchw(t, h));
@@ -522,7 +522,7 @@ static struct tensor *blocks(struct tape *t, const struct block *b)
 
 struct outcome {
     struct model model;
-    size_t held; /* by the tape, before the backward direction */
+    size_t held; /* by the tape, before the backward pass */
 };
 
 static void run_blocks(struct outcome *o, const char *device, int how)
@@ -566,8 +566,8 @@ static void check_recompute(const char *device)
     run_blocks(&recomputed, device, RECOMPUTED);
     run_blocks(&nested, device, NESTED);
     tap_ok(same_gradients(&plain.model, &recomputed.model),
-           "recomputed blocks give the bits of gradients kept, on %s", device);
-    tap_ok(same_gradients(&plain.model, &nested.model), "recomputed within recomputed too, on %s",
+           "recomputed blocks give bit-identical gradients, on %s", device);
+    tap_ok(same_gradients(&plain.model, &nested.model), "nested recomputation does, too, on %s",
            device);
     tap_ok(recomputed.held < plain.held / 2,
            "recomputed blocks hold less memory, on %s: %zu of %zu", device, recomputed.held,
@@ -575,7 +575,7 @@ static void check_recompute(const char *device)
     struct outcome *all[] = {&plain, &recomputed, &nested};
     for (int i = 0; i < 3; i++) {
         model_release_variables(&all[i]->model);
-        tap_ok(device_memory(all[i]->model.device).in_use == 0, "and all is given back, on %s",
+        tap_ok(device_memory(all[i]->model.device).in_use == 0, "and release all of it, on %s",
                device);
         model_close(&all[i]->model);
     }
