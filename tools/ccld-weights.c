@@ -8,7 +8,7 @@
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/base/text.h"
-#include "common/nets/names.h"
+#include "common/nets/network.h"
 #include "common/program/output.h"
 #include "formats/weights/weights_write.h"
 
@@ -97,7 +97,7 @@ static void print_network(const struct weights *w)
         printf("network   %s\n", e.text);
         return;
     }
-    printf("network   %s\n", names_describe(line, sizeof line, &n, &e) != 0 ? e.text : line);
+    printf("network   %s\n", network_describe(line, sizeof line, &n, &e) != 0 ? e.text : line);
     printf("names     %s\n", n.description);
     double scale;
     if (names_scalar(&n, "autoencoder_scale", &scale))
@@ -175,7 +175,7 @@ static int select_tensors(const struct weight **items, struct named_weights *nam
         return weights_count(w);
     }
     char line[256];
-    if (names_describe(line, sizeof line, named, &e) == 0)
+    if (network_describe(line, sizeof line, named, &e) == 0)
         note("%s", line);
     if (options.weights == WEIGHTS_EMA && *net == NET_UNET && !named->ema)
         warn("'%s' has no separate EMA weights: these may be raw", options.input);

@@ -6,8 +6,6 @@
 #include <string.h>
 
 #include "common/base/message.h"
-#include "common/nets/kl.h"
-#include "common/nets/unet.h"
 #include "kernels/tensor.h"
 
 /* Appends NAME followed by `ending`. */
@@ -87,14 +85,12 @@ void architecture_release(struct architecture *a)
     *a = (struct architecture){0};
 }
 
-enum tensor_kind tensor_kind_of(enum net net, const char *name)
+int64_t architecture_parameters(const struct named_weights *n,
+                                enum tensor_kind (*kind_of)(const char *name))
 {
-    switch (net) {
-    case NET_UNET:
-        return unet_tensor_kind(name);
-    case NET_KL:
-        return kl_tensor_kind(name);
-    default:
-        return TENSOR_TRAINED;
-    }
+    int64_t sum = 0;
+    for (int i = 0; i < n->count; i++)
+        if (!kind_of || kind_of(n->items[i].name) != TENSOR_SCALAR)
+            sum += weight_count(&n->items[i]);
+    return sum;
 }

@@ -50,7 +50,9 @@ void architecture_add_norm(struct architecture *a, int64_t channels, const char 
     __attribute__((format(printf, 3, 4)));
 void architecture_release(struct architecture *a);
 
-/* The kind of the network's tensor with this name (ours). */
-enum tensor_kind tensor_kind_of(enum net net, const char *name);
+/* Number of parameters: elements of all tensors, without the numbers stored beside the weights.
+ * kind_of: the network's, NULL if it stores no such numbers. */
+int64_t architecture_parameters(const struct named_weights *n,
+                                enum tensor_kind (*kind_of)(const char *name));
 
 #endif

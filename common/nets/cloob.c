@@ -211,7 +211,7 @@ int cloob_load(struct cloob **out, const struct named_weights *names, struct dev
         cloob_free(c);
         return -1;
     }
-    c->sizes.parameters = names_parameters(names);
+    c->sizes.parameters = architecture_parameters(names, NULL);
     *out = c;
     return 0;
 }

@@ -35,7 +35,7 @@ extern const struct cloob_config cloob_published;
 
 /* Appends the tensors of both towers. */
 void cloob_architecture(struct architecture *a, const struct cloob_config *c);
-/* For names_describe: "CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens
+/* For network_describe: "CLOOB, embed 512, images 224/16 12 layers of 768, text 77 of 49408 tokens
  * 12 layers of 512". */
 int cloob_describe(struct description *d, const struct named_weights *names, struct error *e);
 

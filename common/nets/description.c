@@ -5,13 +5,6 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "common/base/progress.h"
-#include "common/nets/cloob.h"
-#include "common/nets/kl.h"
-#include "common/nets/lpips.h"
-#include "common/nets/patch_discriminator.h"
-#include "common/nets/unet.h"
-
 #define DIMENSION_LIMIT ((int64_t)1 << 24)
 
 void description_add(struct description *d, const char *format, ...)
@@ -44,23 +37,4 @@ const struct weight *description_find(const struct named_weights *n, int ndim, c
     for (int i = 0; usable && i < ndim; i++)
         usable = t->shape[i] > 0 && t->shape[i] < DIMENSION_LIMIT;
     return usable ? t : NULL;
-}
-
-int names_describe(char *text, size_t size, const struct named_weights *n, struct error *e)
-{
-    static int (*const describe[])(struct description *, const struct named_weights *,
-                                   struct error *) = {
-        [NET_UNET] = unet_describe,
-        [NET_KL] = kl_describe,
-        [NET_CLOOB] = cloob_describe,
-        [NET_LPIPS] = lpips_describe,
-        [NET_DISCRIMINATOR] = patch_discriminator_describe,
-    };
-    struct description d = {text, size, 0};
-    char count[32];
-    text[0] = 0;
-    if (describe[n->net](&d, n, e) != 0)
-        return -1;
-    description_add(&d, ", %s parameters", format_count(count, names_parameters(n)));
-    return 0;
 }

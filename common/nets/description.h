@@ -3,7 +3,7 @@
 
 #include "common/nets/names.h"
 
-/* For the networks' own describe functions (unet_describe and so on), which names_describe calls.
+/* For the networks' own describe functions (unet_describe and so on), which network_describe calls.
  * They read names and shapes only, and accept files that lack tensors: a file that cannot be loaded
  * can still be listed. */
 

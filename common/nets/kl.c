@@ -301,7 +301,7 @@ int kl_load(struct kl **out, const struct named_weights *names, struct device *d
         kl_free(k);
         return -1;
     }
-    k->sizes.parameters = names_parameters(names);
+    k->sizes.parameters = architecture_parameters(names, kl_tensor_kind);
     *out = k;
     return 0;
 }

@@ -43,7 +43,7 @@ extern const struct kl_config kl_published;
 /* Appends the autoencoder's tensors. */
 void kl_architecture(struct architecture *a, const struct kl_config *c);
 enum tensor_kind kl_tensor_kind(const char *name);
-/* For names_describe: "KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4". */
+/* For network_describe: "KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4". */
 int kl_describe(struct description *d, const struct named_weights *names, struct error *e);
 
 /* names must outlive k. */

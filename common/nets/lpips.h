@@ -13,7 +13,7 @@
 struct lpips;
 struct description;
 
-/* For names_describe: "LPIPS, VGG16 of 64 channels". */
+/* For network_describe: "LPIPS, VGG16 of 64 channels". */
 int lpips_describe(struct description *d, const struct named_weights *names, struct error *e);
 
 /* names must outlive l. */

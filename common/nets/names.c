@@ -9,7 +9,6 @@
 
 #include "common/base/message.h"
 #include "common/base/text.h"
-#include "common/nets/architecture.h"
 
 #define NAME_BYTES 256
 
@@ -454,15 +453,6 @@ bool names_scalar(const struct named_weights *n, const char *name, double *value
     weight_to_f32(t, &f);
     *value = f;
     return true;
-}
-
-int64_t names_parameters(const struct named_weights *n)
-{
-    int64_t sum = 0;
-    for (int i = 0; i < n->count; i++)
-        if (tensor_kind_of(n->net, n->items[i].name) != TENSOR_SCALAR)
-            sum += weight_count(&n->items[i]);
-    return sum;
 }
 
 struct hashing {

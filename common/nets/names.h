@@ -50,16 +50,9 @@ int names_get(const struct weight **t, const struct named_weights *n, const char
 /* A number stored beside the weights: "autoencoder_scale" (U-Net), "scale_factor" (KL files of
  * latent diffusion), "norm_groups" (KL). false if there is none. */
 bool names_scalar(const struct named_weights *n, const char *name, double *value);
-/* Elements of all tensors, without the numbers stored beside them. */
-int64_t names_parameters(const struct named_weights *n);
 
 /* XXH3-128, as 32 hex digits and a zero, of names, dtypes, shapes and elements, sorted by our
  * names: the same tensors hash alike in any container, order and naming. Reads all data once. */
 void names_hash(char hex[33], const struct named_weights *n);
-
-/* One line with the sizes that shapes tell and the number of parameters: "U-Net, base 192,
- * multipliers 4,4,8,8, 1,174,321,228 parameters". Reads no data. Fails with the name of a tensor
- * that is missing. */
-int names_describe(char *line, size_t size, const struct named_weights *n, struct error *e);
 
 #endif

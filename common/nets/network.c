@@ -1,7 +1,10 @@
 #include "common/nets/network.h"
 
+#include "common/base/progress.h"
 #include "common/nets/cloob.h"
+#include "common/nets/description.h"
 #include "common/nets/kl.h"
+#include "common/nets/lpips.h"
 #include "common/nets/patch_discriminator.h"
 #include "common/nets/unet.h"
 
@@ -30,3 +33,35 @@ NETWORK(unet)
 NETWORK(kl)
 NETWORK(cloob)
 NETWORK(patch_discriminator)
+
+/* NULL: all tensors are trained. */
+static enum tensor_kind (*const kinds[])(const char *name) = {
+    [NET_UNET] = unet_tensor_kind,
+    [NET_KL] = kl_tensor_kind,
+    [NET_DISCRIMINATOR] = NULL,
+};
+
+enum tensor_kind tensor_kind_of(enum net net, const char *name)
+{
+    return kinds[net] ? kinds[net](name) : TENSOR_TRAINED;
+}
+
+int network_describe(char *text, size_t size, const struct named_weights *n, struct error *e)
+{
+    static int (*const describe[])(struct description *, const struct named_weights *,
+                                   struct error *) = {
+        [NET_UNET] = unet_describe,
+        [NET_KL] = kl_describe,
+        [NET_CLOOB] = cloob_describe,
+        [NET_LPIPS] = lpips_describe,
+        [NET_DISCRIMINATOR] = patch_discriminator_describe,
+    };
+    struct description d = {text, size, 0};
+    char count[32];
+    text[0] = 0;
+    if (describe[n->net](&d, n, e) != 0)
+        return -1;
+    description_add(&d, ", %s parameters",
+                    format_count(count, architecture_parameters(n, kinds[n->net])));
+    return 0;
+}

@@ -85,11 +85,12 @@ static void find_sizes(struct patch_discriminator *p, const struct named_weights
         return;
     }
     p->count = norms + 2;
-    p->sizes = (struct patch_discriminator_sizes){.image_channels = first->shape[1],
-                                                  .channels = first->shape[0],
-                                                  .layers = norms,
-                                                  .least_side = (int64_t)3 << norms,
-                                                  .parameters = names_parameters(names)};
+    p->sizes =
+        (struct patch_discriminator_sizes){.image_channels = first->shape[1],
+                                           .channels = first->shape[0],
+                                           .layers = norms,
+                                           .least_side = (int64_t)3 << norms,
+                                           .parameters = architecture_parameters(names, NULL)};
 }
 
 int patch_discriminator_describe(struct description *d, const struct named_weights *names,

@@ -25,7 +25,7 @@ struct patch_discriminator_sizes {
 /* Appends the discriminator's tensors. The reference has 64 channels and 3 layers. */
 void patch_discriminator_architecture(struct architecture *a, int64_t image_channels,
                                       int64_t channels, int layers);
-/* For names_describe: "PatchGAN discriminator, 64 channels, 3 layers". */
+/* For network_describe: "PatchGAN discriminator, 64 channels, 3 layers". */
 int patch_discriminator_describe(struct description *d, const struct named_weights *names,
                                  struct error *e);
 

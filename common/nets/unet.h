@@ -39,7 +39,7 @@ int unet_config_check(const struct unet_config *c, struct error *e);
 /* Appends the U-Net's tensors; unet_config_check must accept c. */
 void unet_architecture(struct architecture *a, const struct unet_config *c);
 enum tensor_kind unet_tensor_kind(const char *name);
-/* For names_describe: "U-Net, base 192, multipliers 4,4,8,8". */
+/* For network_describe: "U-Net, base 192, multipliers 4,4,8,8". */
 int unet_describe(struct description *d, const struct named_weights *names, struct error *e);
 
 /* names must outlive u. */

@@ -306,7 +306,7 @@ int unet_load(struct unet **out, const struct named_weights *names, struct devic
         return -1;
     }
     stack_modulations(u);
-    u->sizes.parameters = names_parameters(names);
+    u->sizes.parameters = architecture_parameters(names, unet_tensor_kind);
     double scale;
     if (names_scalar(names, autoencoder_scale, &scale))
         u->sizes.autoencoder_scale = scale;

@@ -5,6 +5,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "common/nets/network.h"
 #include "common/run/checkpoint_internal.h"
 #include "formats/weights/safetensors.h"
 

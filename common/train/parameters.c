@@ -8,6 +8,7 @@
 #include "common/base/message.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
+#include "common/nets/network.h"
 
 #define ALIGNMENT 16 /* elements: 64 bytes */
 

@@ -8,7 +8,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "common/nets/names.h"
+#include "common/nets/network.h"
 #include "formats/weights/safetensors.h"
 #include "formats/weights/torch_write.h"
 #include "tests/support/pickles.h"
@@ -61,7 +61,7 @@ static void read_names(const struct weights *w)
         if (names_resolve(&n, w, (enum net)net, PICK_EMA, &e) == 0) {
             for (int i = 0; i < n.count; i++)
                 CHECK(names_find(&n, n.items[i].name) == &n.items[i]);
-            if (names_describe(line, sizeof line, &n, &e) == 0)
+            if (network_describe(line, sizeof line, &n, &e) == 0)
                 CHECK(line[0]);
             names_hash(hex, &n);
             names_scalar(&n, "autoencoder_scale", &scale);

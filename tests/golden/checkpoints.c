@@ -9,7 +9,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/text.h"
-#include "common/nets/names.h"
+#include "common/nets/network.h"
 #include "formats/weights/weights.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
@@ -125,7 +125,7 @@ static void check_haiku(const char *folder, const char *name, const struct weigh
             free(want);
         }
         char line[200];
-        bool described = names_describe(line, sizeof line, &n, &e) == 0;
+        bool described = network_describe(line, sizeof line, &n, &e) == 0;
         tap_ok(n.count > 0 && wrong == 0 && described, "%s (%s): %d tensors; %s", name,
                n.description, n.count, described ? line : e.text);
         names_release(&n);

@@ -1,4 +1,4 @@
-#include "common/nets/names.h"
+#include "common/nets/network.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -388,7 +388,7 @@ static void describe(const char *wanted, struct architecture *p, enum net net)
     if (weights_open_memory(&w, file, size, &e) == 0) {
         if (names_detect(&found, w, &e) == 0 && found == net &&
             names_resolve(&n, w, net, PICK_EMA, &e) == 0) {
-            names_describe(line, sizeof line, &n, &e);
+            network_describe(line, sizeof line, &n, &e);
             names_release(&n);
         }
         weights_close(w);
