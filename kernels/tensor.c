@@ -146,14 +146,6 @@ void gradient_release(struct gradient *g)
     free(g);
 }
 
-void tensor_copy(struct tensor *to, const struct tensor *from)
-{
-    CHECK(to->dtype == DTYPE_F32 && from->dtype == DTYPE_F32);
-    CHECK(tensor_count(to) == tensor_count(from));
-    struct linear_combination_args args = {.count = 1, .x = {from}, .coefficients = {1}, .y = to};
-    to->device->backend->linear_combination(to->device, &args);
-}
-
 void tensor_upload(struct tensor *t, const void *src)
 {
     t->device->backend->upload(t->device, t->data, src,

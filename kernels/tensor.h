@@ -75,9 +75,6 @@ void tensor_set_parameter(struct tensor *t, struct tensor *gradient);
 struct gradient *gradient_retain(struct gradient *g); /* g may be NULL, in both */
 void gradient_release(struct gradient *g);
 
-/* Copies from to `to` on their device: F32, equal counts. Ordered like an op, but not recorded. */
-void tensor_copy(struct tensor *to, const struct tensor *from);
-
 /* Copies host memory of t's type to t. May return before the data arrive, but src may be reused. */
 void tensor_upload(struct tensor *t, const void *src);
 /* F32 host memory to a new tensor, and a tensor of any float type to F32 host memory. */
