@@ -45,10 +45,12 @@ LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
     libwebp:libwebp-dev lcms2:liblcms2-dev lmdb:liblmdb-dev libzstd:libzstd-dev \
     libxxhash:libxxhash-dev libcjson:libcjson-dev libutf8proc:libutf8proc-dev zlib:zlib1g-dev
 # Building and testing need these as well: perl has prove; tests use netpbm and mandoc.
-DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
+# LINT=1: deps also installs what `make lint` needs.
+LINT ?= 0
+DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
-NO_BUILD = help deps demo check install-built lint clean
+NO_BUILD = help deps demo check install-built clean
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell command -v pkg-config),)
 $(error pkg-config is missing (Debian package pkg-config): run 'make deps')
@@ -310,11 +312,17 @@ bench-torch-cpu: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 fuzz: $(FUZZERS)
 	$(PROVE) $(FUZZERS) :: $(FUZZ_ROUNDS)
 
-lint:
-	@command -v clang-format >/dev/null || { echo "lint: clang-format is missing (Debian package clang-format)" >&2; exit 1; }
+# What programs can check of the style: formatting, common mistakes, man pages, includes, dialect.
+# Left out of clang-tidy: kernels for several instruction sets and their choice, which gcc understands.
+TIDY_SRC := $(filter-out kernels/cpu/isa%.c,$(LIB_SRC) $(TOOL_SRC))
+lint: programs
+	@for t in clang-format clang-tidy mandoc prove; do command -v $$t >/dev/null || { \
+	    echo "lint: $$t is missing: run 'make deps LINT=1'" >&2; exit 1; }; done
 	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
+	$(Q)echo $(TIDY_SRC) | xargs -n 12 -P $$(nproc) sh -c 'clang-tidy --quiet "$$@" -- \
+	    -std=c17 -D_GNU_SOURCE -DPLUGIN_BUILD_ID=0 -I. $(PKG_CFLAGS) 2>/dev/null' tidy
 	mandoc -T lint -W warning man/*.[15]
-	prove tests/include-direction.sh
+	BUILD=$(BUILD) prove tests/include-direction.sh tests/dialect.sh
 
 install: all
 	@$(MAKE) --no-print-directory install-built
@@ -338,7 +346,7 @@ help:
 	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
 	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
-	    'make lint          check formatting, man pages and the direction of includes' \
+	    'make lint          check style: clang-format, clang-tidy, man pages, includes, dialect' \
 	    'make install       install programs, CUDA backend, small model and man pages under DESTDIR and PREFIX' \
 	    'make clean         remove $(BUILD)/' \
     'Variables: CUDA=1|0, CUDNN=DIR, WERROR=1, SANITIZE=address,undefined, V=1; pipelines/*.mk are further makefiles'

@@ -130,7 +130,7 @@ int device_set_precision(struct device *d, const char *name, bool tf32, struct e
     if (!strcmp(name, "auto"))
         name = half ? "bf16" : "fp32";
     for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++) {
-        if (strcmp(precisions[i].name, name))
+        if (strcmp(precisions[i].name, name) != 0)
             continue;
         if (precisions[i].dtype != DTYPE_F32 && !half)
             return error_set(e, "%s is for GPUs: the CPU computes in fp32", name);

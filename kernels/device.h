@@ -52,10 +52,10 @@ struct device {
 
 /* spec: "auto", "cpu", "ref" (the reference in plain C, for tests), "cuda" or "cuda:N". "auto" is a
  * GPU if one can be used, else the CPU. Returns 0, or -1 with e set. */
-int device_open(struct device **d, const char *spec, struct error *e);
-/* precision: "auto" (bf16 on a GPU, else fp32), "fp32", "bf16" or "fp16". Call it before creating
+int device_open(struct device **out, const char *spec, struct error *e);
+/* name: "auto" (bf16 on a GPU, else fp32), "fp32", "bf16" or "fp16". Call it before creating
  * any tensor. Returns 0, or -1 with e set if the device does not support it. */
-int device_set_precision(struct device *d, const char *precision, bool tf32, struct error *e);
+int device_set_precision(struct device *d, const char *name, bool tf32, struct error *e);
 const char *device_precision(const struct device *d); /* "fp32", "bf16", "fp16" */
 /* Free bytes on the device, including the pool's idle blocks; SIZE_MAX if unknown. */
 size_t device_memory_left(struct device *d);
@@ -74,7 +74,7 @@ void device_trim(struct device *d); /* returns idle blocks to the system */
 
 /* Memory from the pool; *granted is the size of the block. Ends the program when out of memory. */
 void *device_allocate(struct device *d, size_t bytes, size_t *granted);
-void device_release(struct device *d, void *p, size_t granted);
+void device_release(struct device *d, void *data, size_t granted);
 
 /* Fill a backend's table: ref_backend_init and dry_backend_init completely, cpu_backend_init only
  * the ops it replaces. */

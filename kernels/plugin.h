@@ -67,9 +67,9 @@ typedef const char *plugin_entry(const struct plugin_host *host, struct backend 
  * for GPU `index`. Returns NULL, or why the GPU cannot be used. */
 typedef const char *plugin_open(struct device *d, int index);
 
-/* Sets *b to the plugin's table and *open to its plugin_open. The first call loads the plugin, from
- * $CCLD_CUDA_PLUGIN if that is set, else from the program's folder, else from ../lib/ccld relative
- * to it. Returns 0, or -1 with e set, as will every later call. */
-int plugin_backend(const struct backend **b, plugin_open **open, struct error *e);
+/* Sets *out to the plugin's table and *open to its plugin_open. The first call loads the plugin,
+ * from $CCLD_CUDA_PLUGIN if that is set, else from the program's folder, else from ../lib/ccld
+ * relative to it. Returns 0, or -1 with e set, as will every later call. */
+int plugin_backend(const struct backend **out, plugin_open **open, struct error *e);
 
 #endif

@@ -14,7 +14,7 @@ void pool_free(struct pool *p); /* does not free regions with blocks in use */
 
 /* Returns NULL if the backend is out of memory. *granted: bytes of the block. */
 void *pool_take(struct pool *p, size_t bytes, size_t *granted);
-void pool_give(struct pool *p, void *block, size_t granted);
+void pool_give(struct pool *p, void *data, size_t granted);
 
 /* Keeps all regions until pool_free: recorded work still uses idle ones. */
 void pool_keep(struct pool *p);

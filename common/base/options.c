@@ -418,7 +418,7 @@ static bool valid_device(const char *s)
 {
     if (!strcmp(s, "auto") || !strcmp(s, "cpu") || !strcmp(s, "cuda"))
         return true;
-    if (strncmp(s, "cuda:", 5))
+    if (strncmp(s, "cuda:", 5) != 0)
         return false;
     size_t digits = strspn(s + 5, "0123456789");
     return digits >= 1 && digits <= 4 && s[5 + digits] == '\0';

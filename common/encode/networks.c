@@ -105,11 +105,11 @@ static void release_work(struct encode_work *w)
     *w = (struct encode_work){0};
 }
 
-void encode_networks_release(struct encode_networks *m)
+void encode_networks_release(struct encode_networks *networks)
 {
     for (int i = 0; i < 2; i++)
-        release_work(&m->work[i]);
-    m->loaded = m->running = NULL;
+        release_work(&networks->work[i]);
+    networks->loaded = networks->running = NULL;
 }
 
 /* Copies x to y and releases x. */

@@ -39,8 +39,8 @@ void cloob_architecture(struct architecture *a, const struct cloob_config *c);
  * 12 layers of 512". */
 int cloob_describe(struct description *d, const struct named_weights *names, struct error *e);
 
-/* names must outlive c. */
-int cloob_load(struct cloob **c, const struct named_weights *names, struct device *d,
+/* names must outlive the network. */
+int cloob_load(struct cloob **out, const struct named_weights *names, struct device *d,
                struct error *e);
 void cloob_free(struct cloob *c); /* NULL is fine */
 /* The loaded parameters, for training. */

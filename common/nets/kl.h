@@ -46,8 +46,8 @@ enum tensor_kind kl_tensor_kind(const char *name);
 /* For network_describe: "KL autoencoder, ch 128, multipliers 1,2,4,4, 2 blocks a level, z 4". */
 int kl_describe(struct description *d, const struct named_weights *names, struct error *e);
 
-/* names must outlive k. */
-int kl_load(struct kl **k, const struct named_weights *names, struct device *d, struct error *e);
+/* names must outlive the network. */
+int kl_load(struct kl **out, const struct named_weights *names, struct device *d, struct error *e);
 void kl_free(struct kl *k); /* NULL is fine */
 /* The loaded parameters, for training. */
 struct loader *kl_loader(struct kl *k);

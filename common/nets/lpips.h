@@ -16,8 +16,8 @@ struct description;
 /* For network_describe: "LPIPS, VGG16 of 64 channels". */
 int lpips_describe(struct description *d, const struct named_weights *names, struct error *e);
 
-/* names must outlive l. */
-int lpips_load(struct lpips **l, const struct named_weights *names, struct device *d,
+/* names must outlive the network. */
+int lpips_load(struct lpips **out, const struct named_weights *names, struct device *d,
                struct error *e);
 void lpips_free(struct lpips *l); /* NULL is fine */
 struct device *lpips_device(const struct lpips *l);

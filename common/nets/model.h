@@ -31,7 +31,7 @@ struct model {
 };
 
 /* Finds, opens and loads the networks in `which` (MODEL_...). The reason in e names the file. */
-int model_open(struct model **m, const struct model_paths *p, unsigned which, struct device *d,
+int model_open(struct model **out, const struct model_paths *p, unsigned which, struct device *d,
                struct error *e);
 void model_close(struct model *m); /* NULL is fine */
 /* Releases the networks in `which` and their files early. */

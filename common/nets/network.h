@@ -25,6 +25,6 @@ enum tensor_kind tensor_kind_of(enum net net, const char *name);
 /* One line with the sizes that shapes tell and the number of parameters: "U-Net, base 192,
  * multipliers 4,4,8,8, 1,174,321,228 parameters". Reads no data. Fails with the name of a tensor
  * that is missing. */
-int network_describe(char *line, size_t size, const struct named_weights *n, struct error *e);
+int network_describe(char *text, size_t size, const struct named_weights *n, struct error *e);
 
 #endif

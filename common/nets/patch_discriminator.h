@@ -29,8 +29,8 @@ void patch_discriminator_architecture(struct architecture *a, int64_t image_chan
 int patch_discriminator_describe(struct description *d, const struct named_weights *names,
                                  struct error *e);
 
-/* names must outlive p. */
-int patch_discriminator_load(struct patch_discriminator **p, const struct named_weights *names,
+/* names must outlive the network. */
+int patch_discriminator_load(struct patch_discriminator **out, const struct named_weights *names,
                              struct device *d, struct error *e);
 void patch_discriminator_free(struct patch_discriminator *p); /* NULL is fine */
 /* The loaded parameters, for training. */

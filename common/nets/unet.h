@@ -42,8 +42,8 @@ enum tensor_kind unet_tensor_kind(const char *name);
 /* For network_describe: "U-Net, base 192, multipliers 4,4,8,8". */
 int unet_describe(struct description *d, const struct named_weights *names, struct error *e);
 
-/* names must outlive u. */
-int unet_load(struct unet **u, const struct named_weights *names, struct device *d,
+/* names must outlive the network. */
+int unet_load(struct unet **out, const struct named_weights *names, struct device *d,
               struct error *e);
 void unet_free(struct unet *u); /* NULL is fine */
 /* The loaded parameters, for training. */

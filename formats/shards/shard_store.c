@@ -24,31 +24,33 @@ static int check_model(const char *what, const struct shard_model *a, const stru
     return 0;
 }
 
-int shard_info_check(const struct shard_info *a, const struct shard_info *b, struct error *e)
+int shard_info_check(const struct shard_info *store, const struct shard_info *other,
+                     struct error *e)
 {
-    if (check_model("autoencoder", &a->autoencoder, &b->autoencoder, e) != 0 ||
-        check_model("CLOOB", &a->cloob, &b->cloob, e) != 0)
+    if (check_model("autoencoder", &store->autoencoder, &other->autoencoder, e) != 0 ||
+        check_model("CLOOB", &store->cloob, &other->cloob, e) != 0)
         return -1;
-    if (a->image_height != b->image_height || a->image_width != b->image_width) {
-        return error_set(e, "made with images of %dx%d, not %dx%d", a->image_height, a->image_width,
-                         b->image_height, b->image_width);
+    if (store->image_height != other->image_height || store->image_width != other->image_width) {
+        return error_set(e, "made with images of %dx%d, not %dx%d", store->image_height,
+                         store->image_width, other->image_height, other->image_width);
     }
-    if (strcmp(a->preprocessing, b->preprocessing) != 0) {
-        return error_set(e, "made with '%s' preprocessing, not '%s'", a->preprocessing,
-                         b->preprocessing);
+    if (strcmp(store->preprocessing, other->preprocessing) != 0) {
+        return error_set(e, "made with '%s' preprocessing, not '%s'", store->preprocessing,
+                         other->preprocessing);
     }
-    if (a->latent_channels != b->latent_channels || a->latent_height != b->latent_height ||
-        a->latent_width != b->latent_width) {
-        return error_set(e, "made with latents of %dx%dx%d, not %dx%dx%d", a->latent_channels,
-                         a->latent_height, a->latent_width, b->latent_channels, b->latent_height,
-                         b->latent_width);
+    if (store->latent_channels != other->latent_channels ||
+        store->latent_height != other->latent_height ||
+        store->latent_width != other->latent_width) {
+        return error_set(e, "made with latents of %dx%dx%d, not %dx%dx%d", store->latent_channels,
+                         store->latent_height, store->latent_width, other->latent_channels,
+                         other->latent_height, other->latent_width);
     }
-    if (a->embed_size != b->embed_size)
-        return error_set(e, "made with embeddings of size %d, not %d", a->embed_size,
-                         b->embed_size);
-    if (a->embed_dtype != b->embed_dtype) {
-        return error_set(e, "made with %s embeddings, not %s", dtype_name(a->embed_dtype),
-                         dtype_name(b->embed_dtype));
+    if (store->embed_size != other->embed_size)
+        return error_set(e, "made with embeddings of size %d, not %d", store->embed_size,
+                         other->embed_size);
+    if (store->embed_dtype != other->embed_dtype) {
+        return error_set(e, "made with %s embeddings, not %s", dtype_name(store->embed_dtype),
+                         dtype_name(other->embed_dtype));
     }
     return 0;
 }

@@ -120,7 +120,7 @@ int shard_record_check_values(const struct shard_record *r, const struct shard_i
 /* Reading. A store may be read while it is being written; the reader sees the records that existed
  * when it opened the store. All functions but open and close may be called by several threads. */
 struct shard_store;
-int shard_store_open(struct shard_store **s, const char *folder, struct error *e);
+int shard_store_open(struct shard_store **out, const char *folder, struct error *e);
 void shard_store_close(struct shard_store *s); /* NULL is fine */
 int64_t shard_store_count(const struct shard_store *s);
 const struct shard_info *shard_store_info(const struct shard_store *s);
@@ -159,7 +159,7 @@ struct shard_writer_options {
 /* Creates the folder if needed; the first record creates the first shard. Refuses a folder without
  * shards that contains other files, a store that another writer has open, and a store whose records
  * must not be mixed with `info`'s. */
-int shard_writer_open(struct shard_writer **w, const char *folder, const struct shard_info *info,
+int shard_writer_open(struct shard_writer **out, const char *folder, const struct shard_info *info,
                       const struct shard_writer_options *options, struct error *e);
 
 enum shard_path_state {

@@ -78,7 +78,7 @@ static struct symbol *find_symbol(struct symbol *symbols, const char *text, size
         hash = (hash ^ (unsigned char)text[i]) * UINT32_C(0x01000193);
     uint32_t slot = (hash ^ hash >> 15) % SLOTS;
     while (symbols[slot].text &&
-           (symbols[slot].length != length || memcmp(symbols[slot].text, text, length)))
+           (symbols[slot].length != length || memcmp(symbols[slot].text, text, length) != 0))
         slot = (slot + 1) % SLOTS;
     return &symbols[slot];
 }

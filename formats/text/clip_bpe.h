@@ -19,7 +19,7 @@ struct clip_bpe;
 /* vocabulary: the number of rows V in the model's token embedding. The first V - 514 merges are
  * used; the start token is V - 2 and the end token V - 1. Fails unless V is in 514 ..
  * CLIP_BPE_VOCABULARY_MAX. */
-int clip_bpe_new(struct clip_bpe **b, int64_t vocabulary, struct error *e);
+int clip_bpe_new(struct clip_bpe **out, int64_t vocabulary, struct error *e);
 void clip_bpe_free(struct clip_bpe *b); /* NULL is fine */
 int32_t clip_bpe_start(const struct clip_bpe *b);
 int32_t clip_bpe_end(const struct clip_bpe *b);

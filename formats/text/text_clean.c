@@ -146,7 +146,7 @@ static void fix_line(struct codepoints *out, const uint32_t *text, size_t count,
         struct codepoints fixed = {0};
         fix_once(&fixed, &line, unescape);
         changed = fixed.count != line.count ||
-                  (fixed.count && memcmp(fixed.at, line.at, fixed.count * sizeof *fixed.at));
+                  (fixed.count && memcmp(fixed.at, line.at, fixed.count * sizeof *fixed.at) != 0);
         codepoints_release(&line);
         line = fixed;
     }

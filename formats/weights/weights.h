@@ -39,9 +39,8 @@ void weight_set_row_major(struct weight *t);
 void weight_update_contiguous(struct weight *t);
 int64_t weight_count(const struct weight *t); /* elements */
 size_t weight_bytes(const struct weight *t);  /* elements * dtype size */
-/* Copies all elements in row-major order of shape: as floats, or in their own dtype. */
+/* Converts all elements to floats, in row-major order of shape. */
 void weight_to_f32(const struct weight *t, float *dst);
-void weight_copy(const struct weight *t, void *dst);
 /* Calls f with row-major runs of elements in their own dtype (in place if contiguous, otherwise
  * through a small buffer), so that large tensors can be streamed. Stops at the first nonzero value
  * that f returns, and returns it. */

@@ -11,7 +11,7 @@ struct weights_writer;
 
 /* The file appears under its name only when complete. state_dict: see torch_create; ignored for
  * safetensors. */
-int weights_writer_open(struct weights_writer **w, const char *path,
+int weights_writer_open(struct weights_writer **out, const char *path,
                         enum weights_file_format format, bool state_dict, struct error *e);
 /* Before any tensor is put. A torch file has no metadata, so this does nothing for one. */
 void weights_writer_metadata(struct weights_writer *w, const char *key, const char *value);

@@ -13,6 +13,7 @@
 #include "formats/weights/weights.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
+#include "tests/support/weight_copy.h"
 
 /* The expectation of a file's tensor: a bare state dict holds the EMA weights without a prefix. */
 static const struct weight *expectation(const struct weights *expected, const char *name)

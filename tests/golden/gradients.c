@@ -17,6 +17,7 @@
 #include "tests/support/subject.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
+#include "tests/support/weight_copy.h"
 
 #define TOLERANCE_LOSS     1e-4
 #define TOLERANCE_GRADIENT 5e-3

@@ -13,6 +13,7 @@
 #include "tests/support/golden.h"
 #include "tests/support/subject.h"
 #include "tests/support/tap.h"
+#include "tests/support/weight_copy.h"
 
 #define TOLERANCE_REF  1e-5 /* float32, another order of summation */
 #define TOLERANCE_CPU  1e-4 /* with Winograd */

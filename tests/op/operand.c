@@ -9,6 +9,7 @@
 
 #include "common/base/message.h"
 #include "tests/op/operand.h"
+#include "tests/support/weight_copy.h"
 
 /* Fills memory that no op may read or leave unwritten: NaN as F32, F16 and BF16, and an invalid
  * token. */
