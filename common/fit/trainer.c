@@ -118,7 +118,7 @@ static void read_origin(struct trainer *t)
         check_unchanged(t, t->fixed[i]);
     bool steps = option_given("steps"), epochs = option_given("epochs");
     not_saved(except, t);
-    t->changes = saved_options_restore(&t->saved, t->program, except);
+    t->changes = run_options_restore(&t->saved, t->program, except);
     /* A new end replaces the old one, of whichever kind. */
     if (epochs && !steps)
         o->steps = 0;
@@ -256,7 +256,7 @@ void trainer_set_data(struct trainer *t, const struct run_data *data)
     run_record_data(f->state, data);
     f->state->seed = f->options.step.seed;
     not_saved(except, t);
-    saved_options_store(f->state, t->program, except);
+    run_options_store(f->state, t->program, except);
     f->order = data->order;
     if (f->options.rate.steps == 0)
         f->options.rate.steps = f->options.epochs * steps;

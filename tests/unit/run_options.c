@@ -96,9 +96,9 @@ static void test_restore(const char *folder)
     v.output = "left out";
     v.prompts = file;
     training_state_init(&s);
-    saved_options_store(&s, &program, not_saved);
+    run_options_store(&s, &program, not_saved);
     const char *stores[] = {folder, "nowhere"}, **found;
-    saved_paths_store(&s, "store", 2, stores);
+    run_paths_store(&s, "store", 2, stores);
     tap_ok(!training_state_option(&s, "output") && !training_state_option(&s, "dry"),
            "what is excepted or has no value is not saved");
     s = through_file(folder, s);
@@ -108,7 +108,7 @@ static void test_restore(const char *folder)
     v.output = "as it is";
     const char *words[] = {"--scale", "2.5", "-n3", "--dry", "--threads=1", "--note", "new"};
     parse(7, words);
-    char *changes = saved_options_restore(&s, &program, not_saved);
+    char *changes = run_options_restore(&s, &program, not_saved);
     tap_ok(v.force && v.seed == UINT64_MAX && v.length == (INT64_C(1) << 53) + 1 && v.colour == 1 &&
                v.size.height == 64 && v.size.width == 128,
            "flags, whole numbers, choices and sizes come back");
@@ -123,13 +123,13 @@ static void test_restore(const char *folder)
            "and is told of");
     free(changes);
 
-    int count = saved_paths_find(&s, "store", &found);
+    int count = run_paths_find(&s, "store", &found);
     char *full = realpath(folder, NULL);
     tap_ok(count == 2 && strcmp(found[0], full) == 0 && strcmp(found[1], "nowhere") == 0,
            "paths are absolute where they can be");
     free(full);
     free(found);
-    tap_ok(saved_paths_find(&s, "stor", &found) == 0 && !found, "no others are found");
+    tap_ok(run_paths_find(&s, "stor", &found) == 0 && !found, "no others are found");
     training_state_release(&s);
     free(file);
 }
