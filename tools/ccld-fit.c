@@ -140,7 +140,7 @@ static const struct program program = {
     .options = option_table,
 };
 
-/* Of the U-Net; what the data decide is filled in later. */
+/* The U-Net's sizes but those that depend on the data. */
 static struct unet_config parse_config(void)
 {
     struct unet_config config = {.latent_channels = 1,
