@@ -355,7 +355,7 @@ static int finish(struct loop *l, struct error *e)
         return -1;
     if (l->saved_step != l->s->step)
         return save(l, e);
-    if (is_first_rank(l)) /* if the process that saved it did not get to it */
+    if (is_first_rank(l)) /* the process that saved it may not have come to this */
         run_prune(l->f->run, l->s->step, o->keep);
     return 0;
 }

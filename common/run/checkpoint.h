@@ -51,8 +51,7 @@ struct training_state {
     double loss_scale;        /* of mixed precision; 1 otherwise */
     int64_t loss_scale_steps; /* since it last changed */
 
-    struct shard_info
-        store; /* the data's shapes, and names and hashes of the models that made it */
+    struct shard_info store; /* the data's shapes; names and hashes of the models that made it */
     char dataset_hash[CHECKPOINT_HASH_SIZE];
     int64_t dataset_count, holdout_count; /* records */
 
