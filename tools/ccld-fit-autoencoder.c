@@ -6,6 +6,7 @@
 #include "common/base/options.h"
 #include "common/fit/autoencoder.h"
 #include "common/fit/trainer.h"
+#include "common/train/network_views.h"
 #include "formats/images/image.h"
 
 static const char *const losses[] = {"l1", "l2", NULL};
@@ -203,9 +204,9 @@ static const struct program program = {
 
 #define DISC_LAYERS 3
 
-/* LPIPS' weights, where it is wanted. */
+/* The weights of --perceptual. */
 static struct {
-    struct weights *file;
+    struct weights *file; /* NULL without it */
     struct named_weights names;
 } perceptual;
 
@@ -214,12 +215,12 @@ static void open_perceptual(void)
     struct error e;
     if (!options.perceptual)
         return;
-    if (weights_open(&perceptual.file, options.perceptual, &e) ||
-        names_resolve(&perceptual.names, perceptual.file, NET_LPIPS, PICK_RAW, &e))
+    if (weights_open(&perceptual.file, options.perceptual, &e) != 0 ||
+        names_resolve(&perceptual.names, perceptual.file, NET_LPIPS, PICK_RAW, &e) != 0)
         die("cannot read '%s': %s", options.perceptual, e.text);
     struct lpips *l;
     struct device *ref;
-    if (device_open(&ref, "ref", &e) || lpips_load(&l, &perceptual.names, ref, &e))
+    if (device_open(&ref, "ref", &e) != 0 || lpips_load(&l, &perceptual.names, ref, &e) != 0)
         die("cannot use '%s': %s", options.perceptual, e.text);
     lpips_free(l);
     device_close(ref);
@@ -250,9 +251,9 @@ static struct kl_config parse_config(void)
 static void set_step(void)
 {
     const struct fit_options *o = &fit.loop.options;
-    double numbers = 3.0 * options.size.height * options.size.width;
+    double values = 3.0 * options.size.height * options.size.width; /* of an image */
     fit.step.l2 = options.loss == 1;
-    fit.step.kl_weight = options.kl_weight / numbers;
+    fit.step.kl_weight = options.kl_weight / values;
     fit.step.lpips = perceptual.file ? &perceptual.names : NULL;
     fit.step.disc_rate =
         options.disc_lr > 0 && o->rate.base > 0 ? options.disc_lr / o->rate.base : 1;
@@ -275,7 +276,7 @@ static void open_images(int operands, char **argv)
                             "no images given: name files, or list their paths on standard input");
 }
 
-/* A checkpoint brings its own; a published one may be beside the weights to begin with. */
+/* A checkpoint may have brought one, and the file of --init-from may hold one, too. */
 static void add_discriminator(struct parameters *p)
 {
     struct error e;
@@ -291,36 +292,33 @@ static void add_discriminator(struct parameters *p)
     architecture_release(&architecture);
 }
 
-/* Of pictures, what LPIPS and the discriminator want. */
-static int64_t least_side(const struct parameters *b)
+/* The smallest side of images that LPIPS and the discriminator accept. */
+static int64_t least_side(const struct parameters *p)
 {
-    struct named_weights names;
-    struct patch_discriminator *p;
+    struct network_view discriminator = {0};
     struct error e;
     int64_t side = perceptual.file ? LPIPS_LEAST_SIDE : 1;
-    if (!b->companion)
+    if (!p->companion)
         return side;
-    parameters_names(&names, b->companion, ARRAY_WEIGHTS);
-    if (patch_discriminator_load(&p, &names, b->device, &e) != 0)
+    if (network_view_open(&discriminator, &patch_discriminator_network, p->companion, ARRAY_WEIGHTS,
+                          &e) != 0)
         die("cannot train with this discriminator: %s", e.text);
-    int64_t of_discriminator = patch_discriminator_sizes(p)->least_side;
-    patch_discriminator_free(p);
-    names_release(&names);
+    int64_t of_discriminator = patch_discriminator_sizes(discriminator.network)->least_side;
+    network_view_release(&discriminator);
     return of_discriminator > side ? of_discriminator : side;
 }
 
-/* Sizes of the network, which must suit the pictures'. */
+/* Returns the sizes of the network, which must fit the images'. */
 static struct kl_sizes check_network(const struct parameters *p)
 {
-    struct named_weights names;
-    struct kl *kl;
+    struct network_view kl = {0};
     struct error e;
-    parameters_names(&names, p, ARRAY_WEIGHTS);
-    if (p->net != NET_KL || kl_load(&kl, &names, p->device, &e) != 0)
-        die("cannot train: %s", p->net == NET_KL ? e.text : "not an autoencoder");
-    struct kl_sizes sizes = *kl_sizes(kl);
-    kl_free(kl);
-    names_release(&names);
+    if (p->net != NET_KL)
+        die("cannot train: not an autoencoder");
+    if (network_view_open(&kl, &kl_network, p, ARRAY_WEIGHTS, &e) != 0)
+        die("cannot train: %s", e.text);
+    struct kl_sizes sizes = *kl_sizes(kl.network);
+    network_view_release(&kl);
     if (!sizes.has_encoder || !sizes.has_decoder)
         die("cannot train: the autoencoder has no %s", sizes.has_encoder ? "decoder" : "encoder");
     if (sizes.image_channels != 3)

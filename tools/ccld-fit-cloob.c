@@ -14,15 +14,6 @@ static struct {
     int64_t size, max_pixels;
     bool text_only, null_separated, pil_compat;
 } options = {
-    .net = {.embed_width = 512,
-            .image_size = 224,
-            .patch_size = 16,
-            .image_width = 768,
-            .image_layers = 12,
-            .context = 77,
-            .text_width = 512,
-            .text_layers = 12,
-            .vocabulary = CLIP_BPE_VOCABULARY_MAX},
     .max_pixels = IMAGE_DEFAULT_MAX_PIXELS,
 };
 
@@ -239,6 +230,7 @@ static void set_data(const struct cloob_sizes *sizes)
 
 int main(int argc, char **argv)
 {
+    options.net = cloob_published;
     if (options_parse(&program, argc, argv) > 0)
         die_usage("unexpected operand '%s': pairs are listed on standard input", argv[1]);
     trainer_begin(&trainer, &fit.loop);

@@ -140,7 +140,7 @@ static const struct program program = {
     .options = option_table,
 };
 
-/* Of the U-Net; what the data decide is filled in later. */
+/* The U-Net's sizes but those that depend on the data. */
 static struct unet_config parse_config(void)
 {
     struct unet_config config = {.latent_channels = 1,
@@ -163,7 +163,7 @@ static struct latent_set *open_data(int operands, char **argv)
         for (int i = 0; i < operands; i++)
             folders[i] = argv[i + 1];
     } else if (fit.loop.resumed) {
-        count = saved_paths_find(&trainer.saved, "shards", &folders);
+        count = run_paths_find(&trainer.saved, "shards", &folders);
     }
     if (count == 0)
         die_usage("no data given: name the folders of shard stores");
@@ -171,7 +171,7 @@ static struct latent_set *open_data(int operands, char **argv)
     struct error e;
     if (latent_set_open(&data, folders, count, fit.loop.options.holdout, &e) != 0)
         die("cannot train: %s", e.text);
-    saved_paths_store(&trainer.state, "shards", count, folders);
+    run_paths_store(&trainer.state, "shards", count, folders);
     free(folders);
     return data;
 }

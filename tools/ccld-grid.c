@@ -74,21 +74,12 @@ static void read_images(struct grid *g, int files, char **paths)
 static void write_file(const struct image *sheet, const struct image_text *text, int texts)
 {
     struct error e;
-    struct atomic_file file;
-    if (atomic_file_open(&file, options.output, &e) != 0)
+    uint8_t *png;
+    size_t size;
+    if (png_encode(&png, &size, sheet, text, texts, -1, &e) != 0 ||
+        file_write(options.output, png, size, &e) != 0)
         die("cannot write '%s': %s", options.output, e.text);
-    int fd = dup(file.fd);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "wb");
-    int status = f ? png_write(f, sheet, text, texts, -1, &e)
-                   : error_errno(&e, "cannot open the temporary file");
-    if (f)
-        fclose(f); /* png_write has flushed and checked it */
-    if (status != 0)
-        atomic_file_abandon(&file);
-    else
-        status = atomic_file_commit(&file, &e);
-    if (status != 0)
-        die("cannot write '%s': %s", options.output, e.text);
+    free(png);
 }
 
 int main(int argc, char **argv)

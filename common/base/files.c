@@ -191,6 +191,18 @@ void atomic_file_abandon(struct atomic_file *f)
     *f = (struct atomic_file){.fd = -1};
 }
 
+int file_write(const char *path, const void *data, size_t size, struct error *e)
+{
+    struct atomic_file f;
+    if (atomic_file_open(&f, path, e) != 0)
+        return -1;
+    if (write_all(f.fd, data, size, e) != 0) {
+        atomic_file_abandon(&f);
+        return -1;
+    }
+    return atomic_file_commit(&f, e);
+}
+
 int make_directories(const char *path, struct error *e)
 {
     char *copy = xstrdup(path);

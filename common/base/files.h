@@ -31,6 +31,8 @@ struct atomic_file {
 int atomic_file_open(struct atomic_file *f, const char *path, struct error *e);
 int atomic_file_commit(struct atomic_file *f, struct error *e);
 void atomic_file_abandon(struct atomic_file *f);
+/* Writes a whole file as an atomic_file. */
+int file_write(const char *path, const void *data, size_t size, struct error *e);
 
 int make_directories(const char *path, struct error *e); /* mkdir -p */
 char *path_join(const char *folder, const char *name);   /* malloc'ed */

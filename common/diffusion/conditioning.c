@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,9 +86,9 @@ int conditionings_add(struct conditionings *c, int texts, const char *const *tex
     return 0;
 }
 
-int conditionings_add_lines(struct conditionings *c, FILE *f, const char *source,
-                            const struct string_list *images, double default_weight,
-                            struct error *e)
+/* source: a name of f for messages. */
+static int add_lines(struct conditionings *c, FILE *f, const char *source,
+                     const struct string_list *images, double default_weight, struct error *e)
 {
     char *line = NULL;
     size_t capacity = 0;
@@ -119,7 +120,7 @@ int conditionings_add_file(struct conditionings *c, const char *path,
     if (!f)
         return error_errno(e, "cannot open '%s'", path);
     char *source = from_stdin ? xstrdup("standard input") : xasprintf("'%s'", path);
-    int status = conditionings_add_lines(c, f, source, images, default_weight, e);
+    int status = add_lines(c, f, source, images, default_weight, e);
     free(source);
     if (!from_stdin)
         fclose(f);

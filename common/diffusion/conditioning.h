@@ -1,8 +1,6 @@
 #ifndef CCLD_DIFFUSION_CONDITIONING_H
 #define CCLD_DIFFUSION_CONDITIONING_H
 
-#include <stdio.h>
-
 #include "common/base/error.h"
 #include "common/base/options.h"
 #include "common/diffusion/prompt.h"
@@ -30,12 +28,8 @@ struct conditionings {
  * a weight is too large. Start with zeroed conditionings. */
 int conditionings_add(struct conditionings *c, int texts, const char *const *text,
                       const struct string_list *images, double default_weight, struct error *e);
-/* Adds a conditioning for every nonblank line of f, each combined with all the images. source names
- * f in messages. */
-int conditionings_add_lines(struct conditionings *c, FILE *f, const char *source,
-                            const struct string_list *images, double default_weight,
-                            struct error *e);
-/* The same for the file at path; NULL and "-" are standard input. */
+/* Adds a conditioning for every nonblank line of the file at path, each combined with all the
+ * images. NULL and "-" are standard input. */
 int conditionings_add_file(struct conditionings *c, const char *path,
                            const struct string_list *images, double default_weight,
                            struct error *e);

@@ -10,6 +10,7 @@
 #include "common/base/threads.h"
 #include "common/fit/demo.h"
 #include "common/images/grid.h"
+#include "common/images/prepare.h"
 #include "common/images/quality.h"
 
 struct trainee {
@@ -17,7 +18,7 @@ struct trainee {
     struct autoencoder_step *step;
     struct image_reader *reader;
     struct image_batch held_out;
-    struct autoencoder_losses sums; /* of the steps since they were last logged */
+    struct autoencoder_losses sums; /* over the steps since metrics were last logged */
     int64_t steps;
 };
 
@@ -33,8 +34,8 @@ static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
     if (image_reader_next(t->reader, &b, e) != 0)
         return -1;
     CHECK(b->at.step == step && b->at.micro_batch == k);
-    struct autoencoder_batch pictures = autoencoder_batch(b);
-    autoencoder_step_micro_batch(t->step, step, &pictures);
+    struct autoencoder_batch batch = autoencoder_batch(b);
+    autoencoder_step_micro_batch(t->step, step, &batch);
     return 0;
 }
 
@@ -56,7 +57,7 @@ static struct updater *updater(void *trainee)
     return autoencoder_step_updater(t->step);
 }
 
-/* Of LPIPS and the discriminator, where there are any. */
+/* Appends those of LPIPS and the discriminator, if they are used. */
 static void add_further(struct trainee *t, struct fit_numbers *n)
 {
     struct reconstruction_numbers r = autoencoder_step_numbers(t->step);
@@ -86,13 +87,13 @@ static void numbers(void *trainee, struct fit_numbers *n)
     t->steps = 0;
 }
 
-/* Means over the held-out pictures. */
+/* Means over the held-out images. */
 struct quality {
     double loss, kl, psnr, ssim, lpips;
 };
 
 struct judging {
-    const struct image_batch *pictures;
+    const struct image_batch *images;
     const float *reconstructions;
     double *psnr, *ssim;
 };
@@ -100,10 +101,10 @@ struct judging {
 static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct judging *j = arg;
-    int height = j->pictures->height, width = j->pictures->width;
+    int height = j->images->height, width = j->images->width;
     size_t size = 3 * (size_t)height * (size_t)width;
     for (int64_t i = begin; i < end; i++) {
-        const float *a = j->pictures->pictures + (size_t)i * size;
+        const float *a = j->images->pictures + (size_t)i * size;
         const float *b = j->reconstructions + (size_t)i * size;
         j->psnr[i] = image_psnr(a, b, height, width);
         j->ssim[i] = image_ssim(a, b, height, width);
@@ -118,8 +119,8 @@ static void add_batch(struct trainee *t, enum parameter_array which, const struc
         xmalloc(n * 3 * (size_t)b->height * (size_t)b->width * sizeof *reconstructions);
     struct autoencoder_losses *losses = xcalloc(n, sizeof *losses);
     double *psnr = xcalloc(2 * n, sizeof *psnr), *ssim = psnr + n;
-    struct autoencoder_batch pictures = autoencoder_batch(b);
-    autoencoder_step_reconstruct(t->step, which, &pictures, reconstructions, losses);
+    struct autoencoder_batch batch = autoencoder_batch(b);
+    autoencoder_step_reconstruct(t->step, which, &batch, reconstructions, losses);
     struct judging j = {b, reconstructions, psnr, ssim};
     parallel_for(b->n, 1, judge_some, &j);
     for (size_t i = 0; i < n; i++) {
@@ -134,7 +135,7 @@ static void add_batch(struct trainee *t, enum parameter_array which, const struc
     free(reconstructions);
 }
 
-/* 1: a signal came in between. */
+/* 1: fit_stop_requested. */
 static int judge(struct trainee *t, enum parameter_array which, struct quality *mean,
                  struct error *e)
 {
@@ -197,31 +198,24 @@ static char *describe(void *trainee, uint64_t sample)
     return xstrdup(image_set_path(t->f->images, (int64_t)sample));
 }
 
-static uint8_t to_byte(float x)
+/* images: [b->n, 3, b->height, b->width] */
+static int add_images(struct grid *g, const float *images, const struct image_batch *b,
+                      struct error *e)
 {
-    x = x > -1 ? x < 1 ? x : 1 : -1;
-    return (uint8_t)((x + 1) / 2 * 255);
-}
-
-static int add_pictures(struct grid *g, const float *pictures, const struct image_batch *b,
-                        struct error *e)
-{
-    size_t pixels = (size_t)b->height * (size_t)b->width;
-    for (int64_t k = 0; k < b->n; k++, pictures += 3 * pixels) {
+    size_t size = 3 * (size_t)b->height * (size_t)b->width;
+    for (int64_t i = 0; i < b->n; i++) {
         struct image image;
         struct image_remarks none = {0};
         if (image_new(&image, b->width, b->height, 3, 8, e) != 0)
             return -1;
-        for (size_t i = 0; i < pixels; i++)
-            for (size_t c = 0; c < 3; c++)
-                image.pixels[3 * i + c] = to_byte(pictures[c * pixels + i]);
+        image_from_signed(&image, images + (size_t)i * size);
         if (grid_add(g, &image, &none, "a demo image", e) != 0)
             return -1;
     }
     return 0;
 }
 
-/* The first held-out pictures, or where there are too few the first of all. */
+/* The first held-out images or, if there are too few, the first of all images. */
 static void read_demo_images(struct trainee *t, struct image_batch *b)
 {
     const struct order *o = image_set_order(t->f->images);
@@ -253,9 +247,9 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
         autoencoder_step_reconstruct(t->step, ARRAY_EMA, &part, reconstructions + (size_t)i * size,
                                      losses + i);
     }
-    int status = add_pictures(&grid, b.pictures, &b, e);
+    int status = add_images(&grid, b.pictures, &b, e);
     if (status == 0)
-        status = add_pictures(&grid, reconstructions, &b, e);
+        status = add_images(&grid, reconstructions, &b, e);
     if (status == 0)
         status = demo_keep(&grid, (int)b.n, run, step, m, e);
     grid_release(&grid);
@@ -271,22 +265,18 @@ static void close_trainee(void *trainee)
     image_reader_close(t->reader);
     autoencoder_step_close(t->step);
     image_batch_release(&t->held_out);
-    free(t);
 }
 
-static int open_trainee(const struct fit_loop *l, void **trainee, struct error *e)
+static int open_trainee(void *trainee, const struct fit_loop *l, struct error *e)
 {
-    struct trainee *t = xcalloc(1, sizeof *t);
+    struct trainee *t = trainee;
     const struct fit_autoencoder *f = (const struct fit_autoencoder *)l;
+    const struct step_options *o = &l->options.step;
     struct batch_reader_options reader = fit_loop_reader_options(l);
     t->f = f;
-    *trainee = t;
-    if (autoencoder_step_open(&t->step, l->parameters, l->collective, &l->options.step, &f->step,
-                              e) == 0 &&
-        image_reader_open(&t->reader, f->images, &reader, f->flip, e) == 0)
-        return 0;
-    close_trainee(t);
-    return -1;
+    if (autoencoder_step_open(&t->step, l->parameters, l->collective, o, &f->step, e) != 0)
+        return -1;
+    return image_reader_open(&t->reader, f->images, &reader, f->flip, e);
 }
 
 static int64_t memory(const struct fit_loop *f, const struct step_options *o,
@@ -298,6 +288,7 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
 }
 
 const struct trainee_functions fit_autoencoder_functions = {
+    .size = sizeof(struct trainee),
     .open = open_trainee,
     .close = close_trainee,
     .updater = updater,

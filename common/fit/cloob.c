@@ -11,30 +11,28 @@
 #include "common/base/progress.h"
 #include "common/base/threads.h"
 #include "common/images/prepare.h"
+#include "common/train/network_views.h"
 #include "formats/shards/path_set.h"
 #include "formats/text/clip_bpe.h"
 
-/* CLOOB in training on image-caption pairs. */
 struct trainee {
     const struct fit_cloob *f;
     struct cloob_step *step;
     struct image_reader *reader;
     struct clip_bpe *bpe;
-    float *images;        /* [batch, 3, S, S] as the network takes them */
+    float *images;        /* [batch, 3, S, S]: resized to the network's size */
     int32_t *tokens;      /* [batch, context] */
-    bool truncated;       /* a caption was too long: the user has been told */
-    double cosine, steps; /* of the steps since they were last logged */
+    bool truncated;       /* a caption was too long, and the user has been warned */
+    double cosine, steps; /* sums over the steps since metrics were last logged */
 };
 
 int fit_cloob_sizes(struct cloob_sizes *sizes, const struct parameters *p, struct error *e)
 {
-    struct named_weights names;
-    struct cloob *c = NULL;
+    struct network_view cloob = {0};
     struct clip_bpe *bpe = NULL;
-    parameters_names(&names, p, ARRAY_WEIGHTS);
-    int status = cloob_load(&c, &names, p->device, e);
+    int status = network_view_open(&cloob, &cloob_network, p, ARRAY_WEIGHTS, e);
     if (status == 0) {
-        *sizes = *cloob_sizes(c);
+        *sizes = *cloob_sizes(cloob.network);
         if (!sizes->has_image || !sizes->has_text)
             status = error_set(e, "it has no %s tower", sizes->has_image ? "text" : "image");
         else if (sizes->context < 2)
@@ -43,107 +41,98 @@ int fit_cloob_sizes(struct cloob_sizes *sizes, const struct parameters *p, struc
             status = clip_bpe_new(&bpe, sizes->vocabulary, e);
     }
     clip_bpe_free(bpe);
-    cloob_free(c);
-    names_release(&names);
+    network_view_release(&cloob);
     return status;
 }
 
 struct resizing {
-    float *out;
-    const float *in;
-    int64_t out_pixels, in_pixels;
-    int out_side, in_height, in_width;
+    float *out; /* [n, 3, side, side] */
+    int side;
+    const struct image_batch *in;
 };
 
 static void resize_some(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct resizing *r = arg;
+    int side = r->side, height = r->in->height, width = r->in->width;
     for (int64_t i = begin; i < end; i++)
-        prepare_bicubic(r->out + i * r->out_pixels, r->out_side, r->out_side,
-                        r->in + i * r->in_pixels, 3, r->in_height, r->in_width);
+        prepare_bicubic(r->out + 3 * i * side * side, side, side,
+                        r->in->pictures + 3 * i * height * width, 3, height, width);
 }
 
-/* The pictures as the network takes them: themselves, or resized into u->images. */
-static const float *pictures_of(const struct trainee *u, const struct image_batch *b)
+/* Images of the network's size: the batch's own, or resized into t->images. */
+static const float *resized_images(const struct trainee *t, const struct image_batch *b)
 {
-    int side = (int)cloob_step_sizes(u->step)->image_size;
+    int side = (int)cloob_step_sizes(t->step)->image_size;
     if (b->height == side && b->width == side)
         return b->pictures;
-    struct resizing r = {
-        .out = u->images,
-        .in = b->pictures,
-        .out_pixels = 3 * (int64_t)side * side,
-        .in_pixels = 3 * (int64_t)b->height * b->width,
-        .out_side = side,
-        .in_height = b->height,
-        .in_width = b->width,
-    };
+    struct resizing r = {t->images, side, b};
     parallel_for(b->n, 1, resize_some, &r);
-    return u->images;
+    return t->images;
 }
 
-static void make_tokens(struct trainee *u, const struct image_batch *b)
+static void make_tokens(struct trainee *t, const struct image_batch *b)
 {
-    size_t context = (size_t)cloob_step_sizes(u->step)->context;
+    size_t context = (size_t)cloob_step_sizes(t->step)->context;
     for (int64_t i = 0; i < b->n; i++) {
         size_t cut =
-            clip_bpe_encode_row(u->bpe, b->captions[i], u->tokens + (size_t)i * context, context);
-        if (cut > 0 && !u->truncated)
+            clip_bpe_encode_row(t->bpe, b->captions[i], t->tokens + (size_t)i * context, context);
+        if (cut > 0 && !t->truncated)
             warn("the caption of '%s' is %zu tokens too long for the context: it is truncated, as "
                  "are others that are too long",
-                 image_set_path(u->f->images, (int64_t)b->samples[i]), cut);
-        u->truncated |= cut > 0;
+                 image_set_path(t->f->images, (int64_t)b->samples[i]), cut);
+        t->truncated |= cut > 0;
     }
 }
 
-static struct cloob_batch batch_of(struct trainee *u, const struct image_batch *b)
+static struct cloob_batch batch_of(struct trainee *t, const struct image_batch *b)
 {
-    make_tokens(u, b);
-    return (struct cloob_batch){b->n, pictures_of(u, b), u->tokens, b->samples};
+    make_tokens(t, b);
+    return (struct cloob_batch){b->n, resized_images(t, b), t->tokens, b->samples};
 }
 
 static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
 {
-    struct trainee *u = trainee;
+    struct trainee *t = trainee;
     const struct image_batch *b;
-    if (image_reader_next(u->reader, &b, e) != 0)
+    if (image_reader_next(t->reader, &b, e) != 0)
         return -1;
     CHECK(b->at.step == step && b->at.micro_batch == k);
-    struct cloob_batch batch = batch_of(u, b);
-    cloob_step_micro_batch(u->step, &batch);
+    struct cloob_batch batch = batch_of(t, b);
+    cloob_step_micro_batch(t->step, &batch);
     return 0;
 }
 
 static void update(void *trainee, double learning_rate, double ema_decay, struct step_result *r)
 {
-    struct trainee *u = trainee;
-    cloob_step_update(u->step, learning_rate, ema_decay, r);
+    struct trainee *t = trainee;
+    cloob_step_update(t->step, learning_rate, ema_decay, r);
     if (!r->applied)
         return;
-    u->cosine += cloob_step_cosine(u->step);
-    u->steps++;
+    t->cosine += cloob_step_cosine(t->step);
+    t->steps++;
 }
 
 static struct updater *updater(void *trainee)
 {
-    struct trainee *u = trainee;
-    return cloob_step_updater(u->step);
+    struct trainee *t = trainee;
+    return cloob_step_updater(t->step);
 }
 
-/* Of all ranks' pairs already. */
+/* The step has already averaged over all ranks. */
 static void numbers(void *trainee, struct fit_numbers *n)
 {
-    struct trainee *u = trainee;
-    if (u->steps > 0)
-        fit_number(n, "cosine", u->cosine / u->steps);
-    u->cosine = u->steps = 0;
+    struct trainee *t = trainee;
+    if (t->steps > 0)
+        fit_number(n, "cosine", t->cosine / t->steps);
+    t->cosine = t->steps = 0;
 }
 
-/* Held-out pairs of different captions and their embeds. */
+/* Embeddings of held-out pairs, each with a different caption. */
 struct held_out {
-    struct path_set captions; /* keys of tokens */
+    struct path_set captions; /* hashes of their tokens */
     int64_t count;
-    float *pictures, *texts; /* [count, d] */
+    float *images, *texts; /* [count, d] */
 };
 
 static bool is_new_caption(struct held_out *h, const int32_t *tokens, int64_t context)
@@ -155,15 +144,15 @@ static bool is_new_caption(struct held_out *h, const int32_t *tokens, int64_t co
     return path_set_add(&h->captions, key);
 }
 
-/* Embeds of a batch, without those whose captions were there before. */
-static void embed_batch(struct trainee *u, enum parameter_array which, struct held_out *h,
+/* Adds the embeddings of a batch without the pairs whose caption has occurred before. */
+static void embed_batch(struct trainee *t, enum parameter_array which, struct held_out *h,
                         struct image_batch *b)
 {
-    const struct cloob_sizes *sizes = cloob_step_sizes(u->step);
+    const struct cloob_sizes *sizes = cloob_step_sizes(t->step);
     int64_t pixels = 3 * (int64_t)b->height * b->width, kept = 0;
-    make_tokens(u, b);
+    make_tokens(t, b);
     for (int64_t i = 0; i < b->n; i++) {
-        if (!is_new_caption(h, u->tokens + i * sizes->context, sizes->context))
+        if (!is_new_caption(h, t->tokens + i * sizes->context, sizes->context))
             continue;
         memmove(b->pictures + kept * pixels, b->pictures + i * pixels,
                 (size_t)pixels * sizeof *b->pictures);
@@ -174,29 +163,29 @@ static void embed_batch(struct trainee *u, enum parameter_array which, struct he
     b->n = kept;
     if (kept == 0)
         return;
-    struct cloob_batch batch = batch_of(u, b);
+    struct cloob_batch batch = batch_of(t, b);
     size_t width = (size_t)sizes->embed_width, rows = (size_t)(h->count + kept);
-    h->pictures = xrealloc(h->pictures, rows * width * sizeof *h->pictures);
+    h->images = xrealloc(h->images, rows * width * sizeof *h->images);
     h->texts = xrealloc(h->texts, rows * width * sizeof *h->texts);
     size_t at = (size_t)h->count * width;
-    cloob_step_embed(u->step, which, &batch, h->pictures + at, h->texts + at);
+    cloob_step_embed(t->step, which, &batch, h->images + at, h->texts + at);
     h->count += kept;
 }
 
-static int embed_holdout(struct trainee *u, enum parameter_array which, struct held_out *h,
+static int embed_holdout(struct trainee *t, enum parameter_array which, struct held_out *h,
                          struct error *e)
 {
-    const struct fit_cloob *f = u->f;
+    const struct fit_cloob *f = t->f;
     int64_t count = image_set_order(f->images)->holdout, batch = f->loop.options.step.batch;
     struct image_batch b = {0};
     int status = 0;
-    for (int64_t first = 0; first < count && status == 0; first += batch) {
+    for (int64_t first = 0; first < count; first += batch) {
         status = fit_stop_requested(&f->loop);
         if (status != 0)
             break;
         int64_t n = count - first < batch ? count - first : batch;
         image_set_read_holdout(f->images, first, n, &b);
-        embed_batch(u, which, h, &b);
+        embed_batch(t, which, h, &b);
     }
     image_batch_release(&b);
     if (status == 0 && h->count < 2)
@@ -204,16 +193,16 @@ static int embed_holdout(struct trainee *u, enum parameter_array which, struct h
     return status;
 }
 
-/* Means over groups. */
-static struct cloob_scores score(struct trainee *u, const struct held_out *h, int64_t *judged)
+/* Means over the groups, of *judged pairs each. */
+static struct cloob_scores score(struct trainee *t, const struct held_out *h, int64_t *judged)
 {
     int64_t size = h->count < FIT_CLOOB_GROUP ? h->count : FIT_CLOOB_GROUP;
-    int64_t groups = h->count / size, d = cloob_step_sizes(u->step)->embed_width;
+    int64_t groups = h->count / size, d = cloob_step_sizes(t->step)->embed_width;
     double share = 1 / (double)groups;
     struct cloob_scores mean = {0};
     for (int64_t i = 0; i < groups; i++) {
         int64_t at = i * size * d;
-        struct cloob_scores one = cloob_step_score(u->step, h->pictures + at, h->texts + at, size);
+        struct cloob_scores one = cloob_step_score(t->step, h->images + at, h->texts + at, size);
         mean.loss += one.loss * share;
         mean.cosine += one.cosine * share;
         mean.image_to_text += one.image_to_text * share;
@@ -223,29 +212,29 @@ static struct cloob_scores score(struct trainee *u, const struct held_out *h, in
     return mean;
 }
 
-/* 1: a signal came in between. */
-static int judge(struct trainee *u, enum parameter_array which, struct cloob_scores *scores,
+/* 1: fit_stop_requested. */
+static int judge(struct trainee *t, enum parameter_array which, struct cloob_scores *scores,
                  int64_t *judged, struct error *e)
 {
     struct held_out h = {0};
     path_set_init(&h.captions);
-    int status = embed_holdout(u, which, &h, e);
+    int status = embed_holdout(t, which, &h, e);
     if (status == 0)
-        *scores = score(u, &h, judged);
+        *scores = score(t, &h, judged);
     path_set_release(&h.captions);
-    free(h.pictures);
+    free(h.images);
     free(h.texts);
     return status;
 }
 
 static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 {
-    struct trainee *u = trainee;
+    struct trainee *t = trainee;
     struct cloob_scores ema, raw;
     int64_t judged;
-    int status = judge(u, ARRAY_EMA, &ema, &judged, e);
+    int status = judge(t, ARRAY_EMA, &ema, &judged, e);
     if (status == 0)
-        status = judge(u, ARRAY_WEIGHTS, &raw, &judged, e);
+        status = judge(t, ARRAY_WEIGHTS, &raw, &judged, e);
     if (status != 0)
         return status;
     fit_number(n, "holdout-loss/ema", ema.loss);
@@ -264,53 +253,42 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 
 static double waited(void *trainee)
 {
-    struct trainee *u = trainee;
-    return image_reader_waited(u->reader);
+    struct trainee *t = trainee;
+    return image_reader_waited(t->reader);
 }
 
 static char *describe(void *trainee, uint64_t sample)
 {
-    struct trainee *u = trainee;
-    return xstrdup(image_set_path(u->f->images, (int64_t)sample));
+    struct trainee *t = trainee;
+    return xstrdup(image_set_path(t->f->images, (int64_t)sample));
 }
 
 static void close_trainee(void *trainee)
 {
-    struct trainee *u = trainee;
-    image_reader_close(u->reader);
-    clip_bpe_free(u->bpe);
-    cloob_step_close(u->step);
-    free(u->images);
-    free(u->tokens);
-    free(u);
+    struct trainee *t = trainee;
+    image_reader_close(t->reader);
+    clip_bpe_free(t->bpe);
+    cloob_step_close(t->step);
+    free(t->images);
+    free(t->tokens);
 }
 
-static int open_parts(struct trainee *u, struct error *e)
+static int open_trainee(void *trainee, const struct fit_loop *l, struct error *e)
 {
-    const struct fit_cloob *f = u->f;
-    const struct fit_loop *l = &f->loop;
+    struct trainee *t = trainee;
+    const struct fit_cloob *f = (const struct fit_cloob *)l;
     const struct step_options *o = &l->options.step;
     struct batch_reader_options reader = fit_loop_reader_options(l);
-    if (cloob_step_open(&u->step, l->parameters, l->collective, o, &f->step, e) != 0)
+    t->f = f;
+    if (cloob_step_open(&t->step, l->parameters, l->collective, o, &f->step, e) != 0)
         return -1;
-    const struct cloob_sizes *sizes = cloob_step_sizes(u->step);
-    if (clip_bpe_new(&u->bpe, sizes->vocabulary, e) != 0)
+    const struct cloob_sizes *sizes = cloob_step_sizes(t->step);
+    if (clip_bpe_new(&t->bpe, sizes->vocabulary, e) != 0)
         return -1;
     size_t n = (size_t)o->batch, side = (size_t)sizes->image_size;
-    u->images = xmalloc(n * 3 * side * side * sizeof *u->images);
-    u->tokens = xmalloc(n * (size_t)sizes->context * sizeof *u->tokens);
-    return image_reader_open(&u->reader, f->images, &reader, f->flip, e);
-}
-
-static int open_trainee(const struct fit_loop *f, void **trainee, struct error *e)
-{
-    struct trainee *u = xcalloc(1, sizeof *u);
-    u->f = (const struct fit_cloob *)f;
-    *trainee = u;
-    if (open_parts(u, e) == 0)
-        return 0;
-    close_trainee(u);
-    return -1;
+    t->images = xmalloc(n * 3 * side * side * sizeof *t->images);
+    t->tokens = xmalloc(n * (size_t)sizes->context * sizeof *t->tokens);
+    return image_reader_open(&t->reader, f->images, &reader, f->flip, e);
 }
 
 static int64_t memory(const struct fit_loop *f, const struct step_options *o,
@@ -325,6 +303,7 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
 }
 
 const struct trainee_functions fit_cloob_functions = {
+    .size = sizeof(struct trainee),
     .open = open_trainee,
     .close = close_trainee,
     .updater = updater,

@@ -9,6 +9,7 @@
 #include "common/base/message.h"
 #include "common/diffusion/sample.h"
 #include "common/images/grid.h"
+#include "common/train/network_views.h"
 
 #define DEMO_STEPS    50
 #define DEMO_GUIDANCE 3
@@ -16,28 +17,20 @@
 struct demo {
     struct demo_options options;
     struct model *model;
-    struct named_weights names; /* the averaged weights, as they are at any time */
-    struct unet *unet;
+    struct network_view unet; /* with the averaged weights */
     struct tape tape;
     struct conditionings prompts;
-    char *text; /* of all prompts with their places */
+    char *text; /* lists the prompts with their places in the grid */
     int columns;
 };
 
 static int read_prompts(struct demo *d, struct error *e)
 {
     const char *path = d->options.prompts;
-    FILE *f = fopen(path, "re");
-    if (!f)
-        return error_errno(e, "cannot open '%s'", path);
-    char *source = xasprintf("'%s'", path);
     struct string_list no_images = {0};
-    int status = conditionings_add_lines(&d->prompts, f, source, &no_images, DEMO_GUIDANCE, e);
-    free(source);
-    fclose(f);
-    if (status == 0 && d->prompts.count == 0)
-        status = error_set(e, "'%s' contains no prompts", path);
-    return status;
+    if (conditionings_add_file(&d->prompts, path, &no_images, DEMO_GUIDANCE, e) != 0)
+        return -1;
+    return d->prompts.count > 0 ? 0 : error_set(e, "'%s' contains no prompts", path);
 }
 
 static int check_part(const struct model_part *part, const struct shard_model *store,
@@ -84,7 +77,7 @@ static struct sample_options sampling(const struct demo *d)
     };
 }
 
-/* Indented, which is how Markdown spells text to be left alone. */
+/* Indented lines, which Markdown does not format. */
 static char *list_prompts(const struct demo *d)
 {
     char *text;
@@ -107,11 +100,9 @@ static int open_all(struct demo *d, const struct parameters *p, const struct sha
 {
     if (read_prompts(d, e) != 0 || open_networks(d, store, e) != 0)
         return -1;
-    parameters_names(&d->names, p, ARRAY_EMA);
-    if (unet_load(&d->unet, &d->names, p->device, e) != 0)
-        return -1;
     struct sample_options sample = sampling(d);
-    if (sample_check(&sample, d->unet, d->model->kl, e) != 0)
+    if (network_view_open(&d->unet, &unet_network, p, ARRAY_EMA, e) != 0 ||
+        sample_check(&sample, d->unet.network, d->model->kl, e) != 0)
         return -1;
     int64_t columns =
         d->options.columns ? d->options.columns : grid_default_columns(d->prompts.count);
@@ -138,9 +129,7 @@ void demo_close(struct demo *d)
 {
     if (!d)
         return;
-    unet_free(d->unet);
-    if (d->names.items)
-        names_release(&d->names);
+    network_view_release(&d->unet);
     model_close(d->model);
     conditionings_release(&d->prompts);
     tape_release(&d->tape);
@@ -156,46 +145,31 @@ static char *demo_path(const char *run, int64_t step)
 bool demo_exists(const char *run, int64_t step)
 {
     char *path = demo_path(run, step);
-    bool there = file_exists(path);
+    bool exists = file_exists(path);
     free(path);
-    return there;
+    return exists;
 }
 
 struct drawing {
     const struct demo *demo;
+    const struct sample_options *sample;
     int64_t step;
     struct grid grid;
 };
 
-static void remark(struct image_remarks *r, const char *key, int64_t number)
-{
-    char text[24];
-    snprintf(text, sizeof text, "%" PRId64, number);
-    image_remarks_set(r, key, text);
-}
-
-static int add_picture(void *context, const struct image *image, int conditioning, int64_t index,
-                       struct error *e)
+/* A sample_emit. */
+static int add_image(void *context, const struct image *image, int conditioning, int64_t index,
+                     struct error *e)
 {
     struct drawing *w = context;
-    const struct demo *d = w->demo;
-    const struct conditioning *c = &d->prompts.items[conditioning];
     struct image copy;
     if (image_new(&copy, image->width, image->height, image->channels, image->depth, e) != 0)
         return -1;
     memcpy(copy.pixels, image->pixels, image_bytes(image));
     struct image_remarks remarks = {0};
-    char text[64];
-    image_remarks_set(&remarks, "prompt", c->label);
-    snprintf(text, sizeof text, "%" PRIu64, d->options.seed);
-    image_remarks_set(&remarks, "seed", text);
-    remark(&remarks, "index", index);
-    remark(&remarks, "steps", DEMO_STEPS);
-    image_remarks_set(&remarks, "method", sampler_method_names[SAMPLER_PLMS]);
-    snprintf(text, sizeof text, "%.9g", c->guidance);
-    image_remarks_set(&remarks, "guidance", text);
-    snprintf(text, sizeof text, "step %" PRId64, w->step);
-    image_remarks_set(&remarks, "model", text);
+    char model[32];
+    snprintf(model, sizeof model, "step %" PRId64, w->step);
+    sample_remarks(&remarks, w->sample, &w->demo->prompts.items[conditioning], index, model);
     return grid_add(&w->grid, &copy, &remarks, "a demo image", e);
 }
 
@@ -212,18 +186,6 @@ static int encode_grid(uint8_t **png, size_t *size, const struct grid *g, int co
     return status;
 }
 
-static int write_file(const char *path, const void *data, size_t size, struct error *e)
-{
-    struct atomic_file f;
-    if (atomic_file_open(&f, path, e) != 0)
-        return -1;
-    if (write_all(f.fd, data, size, e) != 0) {
-        atomic_file_abandon(&f);
-        return -1;
-    }
-    return atomic_file_commit(&f, e);
-}
-
 int demo_keep(const struct grid *g, int columns, const char *run, int64_t step, struct metrics *m,
               struct error *e)
 {
@@ -234,7 +196,7 @@ int demo_keep(const struct grid *g, int columns, const char *run, int64_t step, 
     if (status == 0)
         status = make_directories(folder, e);
     if (status == 0)
-        status = write_file(path, png, size, e);
+        status = file_write(path, png, size, e);
     if (status == 0)
         status = metrics_image(m, step, "demo", path + strlen(run) + 1, png, size, e);
     free(png);
@@ -248,17 +210,17 @@ int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
 {
     struct sample_options sample = sampling(d);
     sample.stop = stop;
-    loader_refresh(unet_loader(d->unet));
-    struct drawing w = {.demo = d, .step = step};
+    loader_refresh(network_view_loader(&d->unet));
+    struct drawing w = {.demo = d, .sample = &sample, .step = step};
     int status =
-        sample_run(&d->tape, &sample, d->unet, d->model->kl, &d->prompts, add_picture, &w, e);
+        sample_run(&d->tape, &sample, d->unet.network, d->model->kl, &d->prompts, add_image, &w, e);
     bool stopped = status != 0 && *stop;
     if (status == 0)
         status = demo_keep(&w.grid, d->columns, run, step, m, e);
     if (status == 0)
         status = metrics_text(m, step, "demo/prompts", d->text, e);
     grid_release(&w.grid);
-    loader_forget_copies(unet_loader(d->unet));
+    loader_forget_copies(network_view_loader(&d->unet));
     device_trim(d->tape.device);
     return stopped ? 1 : status;
 }

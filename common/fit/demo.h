@@ -10,33 +10,33 @@
 #include "common/train/parameters.h"
 #include "formats/shards/shard_store.h"
 
-/* Demo grids, as the reference makes them: PLMS of 50 steps, guidance 3 where a prompt has no
- * weight of its own, the averaged weights; the starting noise is the same every time, another one
- * for each picture. */
+/* Demo grids, made as in the reference: averaged weights, 50 PLMS steps, guidance 3 for prompts
+ * without a weight. Each image of a grid has its own starting noise, the same in every grid. */
 struct demo;
 
 struct demo_options {
-    struct model_paths model; /* autoencoder and CLOOB are taken from it */
-    const char *prompts;      /* file, a prompt a line */
-    int64_t columns;          /* of the grid; 0: about as wide as high */
-    int64_t batch;            /* pictures sampled at a time */
+    struct model_paths model; /* of the autoencoder and CLOOB */
+    const char *prompts;      /* file with one prompt per line */
+    int64_t columns;          /* of the grid; 0: grid_default_columns */
+    int64_t batch;            /* images sampled together */
     uint64_t seed;
     double autoencoder_scale, embed_noise;
     int height, width; /* pixels */
 };
 
-/* Reads and embeds the prompts. The networks must be those that `store` was encoded with. p must
+/* Reads and embeds the prompts. Fails if `store` was not encoded with these networks. p must
  * outlive d. */
 int demo_open(struct demo **d, const struct demo_options *o, const struct parameters *p,
               const struct shard_info *store, struct error *e);
 void demo_close(struct demo *d); /* NULL is fine */
 
-/* Whether RUN/demo/00002000.png is there. */
+/* Whether RUN/demo/<step>.png exists; the step has 8 digits. */
 bool demo_exists(const char *run, int64_t step);
-/* Draws a grid there, for demos of any kind, and puts it into m. */
+/* Writes a grid of any kind there and adds it to m. */
 int demo_keep(const struct grid *g, int columns, const char *run, int64_t step, struct metrics *m,
               struct error *e);
-/* Makes it, and puts it and its prompts into m. Returns 1 when *stop ended it before. */
+/* Samples a grid of the prompts, writes it there and adds it and the prompts to m. Returns 1 if
+ * *stop became nonzero first. */
 int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
               const volatile sig_atomic_t *stop, struct error *e);
 

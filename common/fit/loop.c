@@ -10,14 +10,14 @@
 #include "common/base/progress.h"
 #include "common/fit/demo.h"
 
-#define SMOOTHING        0.02 /* of the loss that is shown: about the mean of the last 50 steps */
+#define SMOOTHING        0.02 /* of the displayed loss: about the mean of 50 steps */
 #define PATHS_IN_WARNING 3
 
-/* What is logged next, of the steps since the last time. */
+/* Sums over the steps since metrics were last logged. */
 struct tally {
     int64_t steps, applied, images;
     double loss, gradient_norm;
-    double begin, waited; /* seconds_now and the trainee's waited then */
+    double begin, waited; /* seconds_now and the trainee's `waited` at that time */
 };
 
 struct loop {
@@ -28,7 +28,7 @@ struct loop {
     struct metrics *metrics;
     struct tally tally;
     struct progress *progress;
-    int64_t first_step; /* when this process began */
+    int64_t first_step; /* the state's when this process started */
     int64_t saved_step; /* of the last checkpoint; -1: none */
     double resumed_seconds, begin;
     bool metrics_failed;
@@ -108,7 +108,7 @@ void fit_loop_announce(const struct fit_loop *f, int64_t memory_bytes)
         f->functions->announce(f);
 }
 
-/* A run goes on without its numbers, say when the disk is full, but not in silence. */
+/* If metrics cannot be written, say because the disk is full, the run continues with a warning. */
 static void metrics_result(struct loop *l, int status, const struct error *e)
 {
     if (status != 0 && !l->metrics_failed)
@@ -171,7 +171,7 @@ static int log_holdout(struct loop *l, struct error *e)
     struct fit_numbers n = {0};
     double begin = seconds_now();
     int status = f->functions->evaluate(l->trainee, &n, e);
-    l->tally.begin += seconds_now() - begin; /* images/s is that of training */
+    l->tally.begin += seconds_now() - begin; /* do not count it in images/s */
     if (status != 0)
         return status < 0 ? -1 : 0;
     l->s->holdout_loss = n.items[0].value;
@@ -183,7 +183,7 @@ static int log_holdout(struct loop *l, struct error *e)
     return 0;
 }
 
-/* Warns of an update that was left out, naming some of what was in it; metrics.jsonl names all. */
+/* Warns that an update was skipped and names some of its samples; metrics.jsonl names all. */
 static void report_bad_step(struct loop *l, const struct step_result *r)
 {
     const struct training_state *s = l->s;
@@ -249,7 +249,7 @@ static void account(struct loop *l, const struct step_result *r, double rate, do
     report_bad_step(l, r);
 }
 
-/* 1: a signal came before all micro-batches were done; the weights are those of the step before. */
+/* 1: a signal arrived before the last micro-batch; the weights are unchanged. */
 static int run_step(struct loop *l, struct error *e)
 {
     const struct fit_loop *f = l->f;
@@ -289,8 +289,7 @@ static bool due(int64_t step, int64_t every)
     return every > 0 && step % every == 0;
 }
 
-/* Whether the grid is there says if it is still to be made: also after a run was killed while it
- * made one. */
+/* Makes the step's grid unless it exists, so that one interrupted by a kill is made later. */
 static void demo_if_due(struct loop *l)
 {
     const struct fit_loop *f = l->f;
@@ -313,8 +312,7 @@ static void show_progress(struct loop *l)
     progress_update(l->progress, (l->s->step - l->first_step) * l->effective_batch, detail);
 }
 
-/* What is to be done after a step. A checkpoint that fails is tried again the next time: space may
- * be made until then. */
+/* After a checkpoint cannot be written, the run continues: there may be space for the next one. */
 static int between_steps(struct loop *l, struct error *e)
 {
     const struct fit_options *o = &l->f->options;
@@ -330,7 +328,7 @@ static int between_steps(struct loop *l, struct error *e)
     return 0;
 }
 
-/* 1: signalled, 2: too many bad steps. */
+/* 1: a signal arrived, 2: too many bad steps in a row. */
 static int run_loop(struct loop *l, struct error *e)
 {
     const struct fit_options *o = &l->f->options;
@@ -346,6 +344,7 @@ static int run_loop(struct loop *l, struct error *e)
     return 0;
 }
 
+/* The last metrics, held-out losses and checkpoint. */
 static int finish(struct loop *l, struct error *e)
 {
     const struct fit_options *o = &l->f->options;
@@ -356,38 +355,43 @@ static int finish(struct loop *l, struct error *e)
         return -1;
     if (l->saved_step != l->s->step)
         return save(l, e);
-    if (is_first_rank(l)) /* what the process that saved it had no time to do */
+    if (is_first_rank(l)) /* the process that saved it may not have come to this */
         run_prune(l->f->run, l->s->step, o->keep);
     return 0;
 }
 
-static int begin(struct loop *l, struct error *e)
-{
-    tally_reset(l);
-    l->begin = seconds_now();
-    l->resumed_seconds = l->s->seconds;
-    l->first_step = l->s->step;
-    l->saved_step = l->f->saved ? l->s->step : -1;
-    if (!l->f->resumed && l->f->order->holdout > 0 && log_holdout(l, e) != 0)
-        return -1;
-    demo_if_due(l);
-    int64_t left = fit_loop_steps_left(l->f);
-    l->progress = progress_start("training", "images", left < 0 ? -1 : left * l->effective_batch);
-    tally_reset(l);
-    return 0;
-}
-
 /* The loss scale of mixed precision continues where the checkpoint left it. */
-static void restore_loss_scale(struct loop *l)
+static void restore_loss_scale(struct loop *l, const char *precision)
 {
     const struct training_state *s = l->s;
-    const char *precision = device_precision(l->f->parameters->device);
     if (l->f->resumed && strcmp(s->precision, precision) == 0)
         updater_set_loss_scale(l->f->functions->updater(l->trainee),
                                (struct loss_scale){s->loss_scale, s->loss_scale_steps});
 }
 
-/* With the trainee and the metrics open. */
+static int begin(struct loop *l, struct error *e)
+{
+    const struct fit_loop *f = l->f;
+    const char *precision = device_precision(f->parameters->device), *folder = run_folder(f->run);
+    restore_loss_scale(l, precision);
+    snprintf(l->s->precision, sizeof l->s->precision, "%s", precision);
+    if (metrics_open(&l->metrics, folder, f->resumed ? l->s->step : -1, e) != 0)
+        return error_prefix(e, "cannot write the metrics of '%s'", folder);
+    tally_reset(l);
+    l->begin = seconds_now();
+    l->resumed_seconds = l->s->seconds;
+    l->first_step = l->s->step;
+    l->saved_step = f->saved ? l->s->step : -1;
+    if (!f->resumed && f->order->holdout > 0 && log_holdout(l, e) != 0)
+        return -1;
+    demo_if_due(l);
+    int64_t left = fit_loop_steps_left(f);
+    l->progress = progress_start("training", "images", left < 0 ? -1 : left * l->effective_batch);
+    tally_reset(l);
+    return 0;
+}
+
+/* With the trainee open. */
 static int run(struct loop *l, enum fit_end *end, struct error *e)
 {
     int status = begin(l, e);
@@ -407,17 +411,12 @@ static int run(struct loop *l, enum fit_end *end, struct error *e)
 int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e)
 {
     struct loop l = {.f = f, .s = f->state, .effective_batch = effective_batch(f)};
-    if (f->functions->open(f, &l.trainee, e) != 0)
-        return -1;
-    restore_loss_scale(&l);
-    snprintf(f->state->precision, sizeof f->state->precision, "%s",
-             device_precision(f->parameters->device));
-    int status = metrics_open(&l.metrics, run_folder(f->run), f->resumed ? f->state->step : -1, e);
-    if (status != 0)
-        error_prefix(e, "cannot write the metrics of '%s'", run_folder(f->run));
-    else
+    l.trainee = xcalloc(1, f->functions->size);
+    int status = f->functions->open(l.trainee, f, e);
+    if (status == 0)
         status = run(&l, end, e);
     metrics_close(l.metrics);
     f->functions->close(l.trainee);
+    free(l.trainee);
     return status;
 }

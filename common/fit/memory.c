@@ -7,7 +7,7 @@
 #include "common/base/message.h"
 #include "common/base/progress.h"
 
-/* Left free for libraries and for what does not fit into gaps. */
+/* Bytes left free for libraries and fragmentation. */
 #define MARGIN ((int64_t)1 << 30)
 
 int64_t fit_memory(const struct fit_loop *f)
@@ -18,24 +18,24 @@ int64_t fit_memory(const struct fit_loop *f)
         all += p->elements * (int64_t)sizeof(float);
         trained += p->trained_elements * (int64_t)sizeof(float);
     }
-    char weights[32], average[32], gradients[32], moments[32], step[32];
+    char weights[32], ema[32], gradients[32], moments[32], step[32];
     note("memory: weights %s, EMA %s, gradients %s, optimizer moments %s, a micro-batch of %" PRId64
          " in %s %s",
-         format_bytes(weights, (double)all), format_bytes(average, (double)all),
+         format_bytes(weights, (double)all), format_bytes(ema, (double)all),
          format_bytes(gradients, (double)trained), format_bytes(moments, 2.0 * (double)trained),
          f->options.step.batch, device_precision(d),
          format_bytes(step, (double)(needed - 2 * all - 3 * trained)));
     return needed;
 }
 
-/* A way to need less. */
+/* A way to need less memory. */
 struct remedy {
     struct step_options step;
     struct device like;
     int64_t needed;
 };
 
-/* The largest batch that fits, as the same effective batch in more parts. */
+/* The largest micro-batch that fits, with the effective batch size unchanged. */
 static bool find_batch(struct remedy *r, const struct fit_loop *f, int64_t available)
 {
     int64_t effective = r->step.batch * r->step.accumulate;
@@ -76,9 +76,9 @@ int fit_check_memory(const struct fit_loop *f, int64_t needed, struct error *e)
     int64_t available = (int64_t)(left + device_memory(d).in_use) - MARGIN;
     if (needed <= available)
         return 0;
-    char wanted[32], there[32];
-    error_set(e, "training needs %s, the device has %s", format_bytes(wanted, (double)needed),
-              format_bytes(there, (double)available));
+    char needs[32], has[32];
+    error_set(e, "training needs %s, the device has %s", format_bytes(needs, (double)needed),
+              format_bytes(has, (double)available));
     bool fits = false;
     static const struct {
         bool recompute, bf16;

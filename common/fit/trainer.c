@@ -18,7 +18,7 @@
 static volatile sig_atomic_t stop;
 static atomic_flag signalled = ATOMIC_FLAG_INIT;
 
-/* The first signal asks for a checkpoint, the second does not wait for it. */
+/* The first signal requests a checkpoint, the second does not wait for it. */
 static void on_signal(int number)
 {
     if (atomic_flag_test_and_set(&signalled))
@@ -34,8 +34,7 @@ static void catch_signals(void)
     sigaction(SIGUSR1, &action, NULL);
 }
 
-/* `count` numbers with commas between them; fewer are possible if at_least is smaller. Returns how
- * many there are. */
+/* Parses at_least to count comma-separated numbers and returns their number. */
 static int parse_numbers(double *numbers, int at_least, int count, const char *option,
                          const char *text)
 {
@@ -76,18 +75,17 @@ static void check_unchanged(const struct trainer *t, const char *name)
 {
     const char *before = training_state_option(&t->saved, name);
     const struct option *o = option_find(t->program, name);
-    char *now = option_text(o), shown[200];
-    bool differs = now && option_given(name) && (!before || strcmp(before, now) != 0);
-    snprintf(shown, sizeof shown, "%s%s", o->kind == OPTION_FLAG ? "" : " ",
-             o->kind == OPTION_FLAG || !now ? "" : now);
+    char *now = option_text(o);
+    bool is_flag = o->kind == OPTION_FLAG;
+    if (now && option_given(name) && (!before || strcmp(before, now) != 0))
+        die_usage("--%s%s%s differs from the checkpoint: --resume cannot change it", name,
+                  is_flag ? "" : " ", is_flag ? "" : now);
     free(now);
-    if (differs)
-        die_usage("--%s%s differs from the checkpoint: --resume cannot change it", name, shown);
 }
 
 #define NAMES_MAX 32
 
-/* Options that a checkpoint does not keep; ends with NULL. */
+/* The options that a checkpoint does not store; ends with NULL. */
 static void not_saved(const char *names[NAMES_MAX], const struct trainer *t)
 {
     int count = 0;
@@ -118,8 +116,8 @@ static void read_origin(struct trainer *t)
         check_unchanged(t, t->fixed[i]);
     bool steps = option_given("steps"), epochs = option_given("epochs");
     not_saved(except, t);
-    t->changes = saved_options_restore(&t->saved, t->program, except);
-    /* A new end replaces the old one, of whichever kind. */
+    t->changes = run_options_restore(&t->saved, t->program, except);
+    /* A new limit replaces the old one, of either kind. */
     if (epochs && !steps)
         o->steps = 0;
     if (steps && !epochs)
@@ -170,7 +168,7 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop)
     training_state_init(&t->state);
     if (t->origin.checkpoint) {
         t->state = t->saved;
-        t->state.options = NULL; /* those of the command line follow */
+        t->state.options = NULL; /* trainer_set_data stores the present ones */
         t->state.option_count = 0;
     }
     loop->collective = collective_alone();
@@ -256,7 +254,7 @@ void trainer_set_data(struct trainer *t, const struct run_data *data)
     run_record_data(f->state, data);
     f->state->seed = f->options.step.seed;
     not_saved(except, t);
-    saved_options_store(f->state, t->program, except);
+    run_options_store(f->state, t->program, except);
     f->order = data->order;
     if (f->options.rate.steps == 0)
         f->options.rate.steps = f->options.epochs * steps;

@@ -6,34 +6,31 @@
 #include "common/fit/loop.h"
 #include "common/run/origin.h"
 
-/* What the training programs share, from the command line to the last message. Functions end the
- * program if something is wrong. Call them in this order:
- *   trainer_begin            options, the checkpoint to resume from
- *   trainer_make_parameters  device and weights
- *   trainer_set_data         data the run is trained on
- *   trainer_run_folder       the run's folder, opened
- *   trainer_announce         memory, what is trained
- *   trainer_run              the loop
- *   trainer_end              releases all of it */
+/* What the training programs share, from the command line to the last message. The functions end
+ * the program if anything fails. Call them in this order: trainer_begin            checks options,
+ * reads the checkpoint to resume from trainer_make_parameters  opens the device, makes or loads the
+ * weights trainer_set_data         checks and records the data trainer_run_folder       opens the
+ * run's folder trainer_announce         checks memory, prints what will be trained trainer_run runs
+ * the loop trainer_end              releases everything */
 
 struct trainer {
-    /* What the program is. Lists of option names end with NULL. */
+    /* Set by the program. Lists of option names end with NULL. */
     const struct program *program;
     enum net net;
     const char *const *architecture; /* options that a checkpoint or --init-from determines */
-    const char *const *fixed;        /* further options that a resumed run keeps; NULL: none */
-    const char *advice;              /* what to try when device memory runs out */
-    const char *sample;              /* what a sample is called: "images", "pairs" */
+    const char *const *fixed;        /* further options that --resume cannot change; NULL: none */
+    const char *advice;              /* what to try if device memory runs out */
+    const char *sample;              /* the plural noun for samples: "images", "pairs" */
 
-    /* Options that are not the loop's. */
+    /* Options outside the loop's. */
     const char *run, *resume, *init_from, *betas;
 
     /* Filled by trainer_begin and the functions after it. */
     struct fit_loop *loop;
     struct run_origin origin;
-    struct training_state saved; /* of the checkpoint, if there is one */
+    struct training_state saved; /* the checkpoint's, if there is one */
     struct training_state state;
-    char *changes; /* options that the command line changed; NULL: none */
+    char *changes; /* from run_options_restore */
     const char *folder;
     struct device *device;
 };
@@ -42,10 +39,10 @@ struct trainer {
     .ema_decay_at = EMA_DECAY_AT_DEFAULT, .checkpoint_every = 5000, .log_every = 50,               \
     .holdout_every = 1000, .max_bad_steps = 10
 
-#define FIT_STEPS_MAX 67108863 /* what the random streams count to */
+#define FIT_STEPS_MAX 67108863 /* the range of the random streams */
 
-/* Rows of an option table, t being a struct trainer and o its loop's options. --seed and options of
- * one program stand between the two parts. */
+/* Rows of an option table; t is a struct trainer and o its loop's options. Each program has --seed
+ * and its own options between the two parts. */
 /* clang-format off */
 #define FIT_OPTIONS_BEGIN(t, o)                                                                    \
     {.name = "output", .letter = 'o', .kind = OPTION_STRING, .value = &(t).run, .argument = "RUN", \
@@ -95,41 +92,42 @@ struct trainer {
      .max = FIT_STEPS_MAX}
 /* clang-format on */
 
-/* `count` multipliers with commas between them, whole numbers from 1 to 1024; fewer are possible if
- * at_least is smaller. Returns how many there are. */
+/* Parses at_least to count comma-separated multipliers, whole numbers from 1 to 1024. Returns their
+ * number. */
 int trainer_parse_multipliers(int64_t *multipliers, int at_least, int count, const char *option,
                               const char *text);
 
-/* After options_parse. With --resume: finds the checkpoint and sets the program's options as they
- * were saved unless the command line says otherwise. Checks the shared options and fills loop,
- * whose options stand in the table, except for functions, order, parameters and run. */
+/* Call it after options_parse. With --resume, finds the checkpoint and restores the options that
+ * the command line does not give. Checks the shared options and sets the loop's remaining members
+ * except functions, order, parameters and run. */
 void trainer_begin(struct trainer *t, struct fit_loop *loop);
-/* Whether weights are drawn at random: no --resume, no --init-from. */
+/* Whether the weights are drawn at random: neither --resume nor --init-from. */
 bool trainer_is_from_scratch(const struct trainer *t);
 
-/* Opens the device and makes loop->parameters: from the checkpoint, from --init-from (tensors for
- * which fixed(name) holds are not trained; NULL: all are), or drawn for the architecture, which is
- * released. */
+/* Opens the device and sets loop->parameters: from the checkpoint, from --init-from (tensors for
+ * which fixed(name) is true are not trained; NULL: all are) or drawn for the architecture, which is
+ * released in every case. */
 void trainer_make_parameters(struct trainer *t, struct architecture *architecture,
                              bool (*fixed)(const char *name));
 
-/* A list of images: from the operands if there are any, else the run's own in `list` (a file in its
- * folder) when resuming, else standard input. `missing` is the error if that is a terminal. */
+/* Opens the list of images: from the operands if there are any, else from the file `list` in the
+ * folder of the run that is resumed, else from standard input. `missing` is the error if that is a
+ * terminal. */
 struct image_set *trainer_open_images(const struct trainer *t, const struct image_set_options *set,
                                       int operands, char **argv, bool null_separated,
                                       const char *list, const char *missing);
-/* What a state records of them: order, hash, size, preprocessing. */
+/* Fills in what a state records of images: order, hash, size and preprocessing. */
 void trainer_describe_images(struct run_data *data, const struct image_set *images);
 
-/* Checks that the data fill a step and, when resuming, suit the checkpoint; records them and the
+/* Checks that the data fill a step and, with --resume, fit the checkpoint; records them and the
  * options in the state. */
 void trainer_set_data(struct trainer *t, const struct run_data *data);
 void trainer_run_folder(struct trainer *t);
 /* Writes the list of images into the run's folder. */
 void trainer_save_images(const struct trainer *t, const struct image_set *images, const char *list);
 void trainer_announce(const struct trainer *t);
-/* SIGINT, SIGTERM and SIGUSR1 end the run with a checkpoint; the second of them ends the program.
- */
+/* The first SIGINT, SIGTERM or SIGUSR1 ends the run with a checkpoint; the second one ends the
+ * program immediately. */
 void trainer_run(struct trainer *t);
 void trainer_end(struct trainer *t);
 

@@ -9,28 +9,26 @@
 #include "common/base/progress.h"
 #include "common/data/embed_neighbours.h"
 #include "common/nets/unet.h"
+#include "common/train/network_views.h"
 
 #define QUARTILES 4
 
-/* A U-Net in training on shards. */
 struct trainee {
     const struct fit_unet *f;
     struct unet_step *step;
-    struct embed_neighbours *neighbours; /* NULL: embeds are not averaged */
+    struct embed_neighbours *neighbours; /* NULL: embeddings are not averaged */
     struct latent_reader *reader;
     struct holdout_batch holdout;
-    /* Of the steps since they were last logged. */
+    /* Sums over the samples since metrics were last logged, by quarter of the timestep range. */
     double quartile_loss[QUARTILES], quartile_count[QUARTILES];
 };
 
 int fit_unet_check(const struct parameters *p, const struct shard_info *store, struct error *e)
 {
-    struct named_weights names;
-    struct unet *unet = NULL;
-    parameters_names(&names, p, ARRAY_WEIGHTS);
-    int status = unet_load(&unet, &names, p->device, e);
+    struct network_view unet = {0};
+    int status = network_view_open(&unet, &unet_network, p, ARRAY_WEIGHTS, e);
     if (status == 0) {
-        const struct unet_sizes *u = unet_sizes(unet);
+        const struct unet_sizes *u = unet_sizes(unet.network);
         if (u->latent_channels != store->latent_channels || u->embed_width != store->embed_size)
             status = error_set(
                 e,
@@ -41,8 +39,7 @@ int fit_unet_check(const struct parameters *p, const struct shard_info *store, s
             status = error_set(e, "latents of %dx%d: the U-Net needs multiples of %d",
                                store->latent_height, store->latent_width, u->side_multiple);
     }
-    unet_free(unet);
-    names_release(&names);
+    network_view_release(&unet);
     return status;
 }
 
@@ -52,86 +49,86 @@ static void warn_of_overfitting(const struct fit_loop *loop)
     const struct fit_unet *f = (const struct fit_unet *)loop;
     const struct shard_info *info = latent_set_info(f->data);
     int64_t images = latent_set_training_count(f->data);
-    int64_t numbers = (int64_t)shard_latent_count(info) * images;
-    char parameters[32], floats[32], count[32];
-    if (3 * loop->parameters->parameter_count <= 2 * numbers)
+    int64_t values = (int64_t)shard_latent_count(info) * images;
+    char parameters[32], total[32], count[32];
+    if (3 * loop->parameters->parameter_count <= 2 * values)
         return;
     warn("the network is likely to overfit: its %s parameters exceed two thirds of the %s values "
          "in the data (%d*%d*%d*%s images)",
-         format_count(parameters, loop->parameters->parameter_count), format_count(floats, numbers),
+         format_count(parameters, loop->parameters->parameter_count), format_count(total, values),
          info->latent_height, info->latent_width, info->latent_channels,
          format_count(count, images));
 }
 
 static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
 {
-    struct trainee *u = trainee;
+    struct trainee *t = trainee;
     const struct latent_batch *b;
-    if (latent_reader_next(u->reader, &b, e) != 0)
+    if (latent_reader_next(t->reader, &b, e) != 0)
         return -1;
     CHECK(b->step == step && b->micro_batch == k);
-    unet_step_micro_batch(u->step, step, &b->data);
+    unet_step_micro_batch(t->step, step, &b->data);
     return 0;
 }
 
-static void tally_add(struct trainee *u)
+static void tally_add(struct trainee *t)
 {
-    const struct step_options *o = &u->f->loop.options.step;
-    const struct unet_step_sample *samples = unet_step_samples(u->step);
+    const struct step_options *o = &t->f->loop.options.step;
+    const struct unet_step_sample *samples = unet_step_samples(t->step);
     for (int64_t i = 0; i < o->batch * o->accumulate; i++) {
         int quartile = (int)(samples[i].t * QUARTILES);
         quartile = quartile < QUARTILES ? quartile : QUARTILES - 1;
-        u->quartile_loss[quartile] += samples[i].loss;
-        u->quartile_count[quartile]++;
+        t->quartile_loss[quartile] += samples[i].loss;
+        t->quartile_count[quartile]++;
     }
 }
 
 static void update(void *trainee, double learning_rate, double ema_decay, struct step_result *r)
 {
-    struct trainee *u = trainee;
-    unet_step_update(u->step, learning_rate, ema_decay, r);
+    struct trainee *t = trainee;
+    unet_step_update(t->step, learning_rate, ema_decay, r);
     if (r->applied)
-        tally_add(u);
+        tally_add(t);
 }
 
 static struct updater *updater(void *trainee)
 {
-    struct trainee *u = trainee;
-    return unet_step_updater(u->step);
+    struct trainee *t = trainee;
+    return unet_step_updater(t->step);
 }
 
 static void numbers(void *trainee, struct fit_numbers *n)
 {
     static const char *const names[QUARTILES] = {"loss/t-quartile-1", "loss/t-quartile-2",
                                                  "loss/t-quartile-3", "loss/t-quartile-4"};
-    struct trainee *u = trainee;
+    struct trainee *t = trainee;
     double sums[2 * QUARTILES];
-    memcpy(sums, u->quartile_loss, sizeof u->quartile_loss);
-    memcpy(sums + QUARTILES, u->quartile_count, sizeof u->quartile_count);
-    collective_allreduce_host(u->f->loop.collective, sums, 2 * QUARTILES);
+    memcpy(sums, t->quartile_loss, sizeof t->quartile_loss);
+    memcpy(sums + QUARTILES, t->quartile_count, sizeof t->quartile_count);
+    collective_allreduce_host(t->f->loop.collective, sums, 2 * QUARTILES);
     for (int i = 0; i < QUARTILES; i++) {
         if (sums[QUARTILES + i] > 0)
             fit_number(n, names[i], sums[i] / sums[QUARTILES + i]);
-        u->quartile_loss[i] = u->quartile_count[i] = 0;
+        t->quartile_loss[i] = t->quartile_count[i] = 0;
     }
 }
 
-/* Mean loss of all held-out records. 1: a signal came in between. */
-static int mean_loss(struct trainee *u, enum parameter_array which, double *mean, struct error *e)
+/* The mean loss of all held-out records. 1: fit_stop_requested. */
+static int mean_loss(struct trainee *t, enum parameter_array which, double *mean, struct error *e)
 {
-    const struct fit_unet *f = u->f;
+    const struct fit_unet *f = t->f;
     int64_t count = latent_set_holdout_count(f->data), batch = f->loop.options.step.batch;
     struct unet_step_sample *samples = xcalloc((size_t)batch, sizeof *samples);
     double sum = 0;
     int status = 0;
-    for (int64_t first = 0; first < count && status == 0; first += batch) {
+    for (int64_t first = 0; first < count; first += batch) {
         int64_t n = count - first < batch ? count - first : batch;
         status = fit_stop_requested(&f->loop);
         if (status == 0)
-            status = holdout_batch_read(&u->holdout, f->data, first, n, e);
+            status = holdout_batch_read(&t->holdout, f->data, first, n, e);
         if (status != 0)
             break;
-        unet_step_evaluate(u->step, which, &u->holdout.data, first, samples);
+        unet_step_evaluate(t->step, which, &t->holdout.data, first, samples);
         for (int64_t i = 0; i < n; i++)
             sum += samples[i].loss;
     }
@@ -142,11 +139,11 @@ static int mean_loss(struct trainee *u, enum parameter_array which, double *mean
 
 static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 {
-    struct trainee *u = trainee;
+    struct trainee *t = trainee;
     double ema, raw;
-    int status = mean_loss(u, ARRAY_EMA, &ema, e);
+    int status = mean_loss(t, ARRAY_EMA, &ema, e);
     if (status == 0)
-        status = mean_loss(u, ARRAY_WEIGHTS, &raw, e);
+        status = mean_loss(t, ARRAY_WEIGHTS, &raw, e);
     if (status != 0)
         return status;
     fit_number(n, "holdout-loss/ema", ema);
@@ -157,61 +154,49 @@ static int evaluate(void *trainee, struct fit_numbers *n, struct error *e)
 
 static double waited(void *trainee)
 {
-    struct trainee *u = trainee;
-    return latent_reader_waited(u->reader);
+    struct trainee *t = trainee;
+    return latent_reader_waited(t->reader);
 }
 
 static char *describe(void *trainee, uint64_t sample)
 {
-    struct trainee *u = trainee;
+    struct trainee *t = trainee;
     struct error e;
     char *path;
-    if (latent_set_path(u->f->data, (int64_t)sample, &path, &e) != 0)
-        path = latent_set_describe(u->f->data, (int64_t)sample);
+    if (latent_set_path(t->f->data, (int64_t)sample, &path, &e) != 0)
+        path = latent_set_describe(t->f->data, (int64_t)sample);
     return path;
 }
 
-static int make_demo(void *trainee, const char *run, int64_t step, struct metrics *m,
-                     struct error *e)
+static int demo(void *trainee, const char *run, int64_t step, struct metrics *m, struct error *e)
 {
-    struct trainee *u = trainee;
-    return demo_make(u->f->demo, run, step, m, u->f->loop.stop, e);
+    struct trainee *t = trainee;
+    return demo_make(t->f->demo, run, step, m, t->f->loop.stop, e);
 }
 
 static void close_trainee(void *trainee)
 {
-    struct trainee *u = trainee;
-    latent_reader_close(u->reader);
-    embed_neighbours_close(u->neighbours);
-    unet_step_close(u->step);
-    holdout_batch_release(&u->holdout);
-    free(u);
+    struct trainee *t = trainee;
+    latent_reader_close(t->reader);
+    embed_neighbours_close(t->neighbours);
+    unet_step_close(t->step);
+    holdout_batch_release(&t->holdout);
 }
 
-static int open_parts(struct trainee *u, struct error *e)
+static int open_trainee(void *trainee, const struct fit_loop *l, struct error *e)
 {
-    const struct fit_unet *f = u->f;
-    const struct fit_loop *l = &f->loop;
+    struct trainee *t = trainee;
+    const struct fit_unet *f = (const struct fit_unet *)l;
     const struct step_options *o = &l->options.step;
     struct batch_reader_options reader = fit_loop_reader_options(l);
-    if (unet_step_open(&u->step, l->parameters, l->collective, o, &f->step, e) != 0)
+    t->f = f;
+    holdout_batch_init(&t->holdout);
+    if (unet_step_open(&t->step, l->parameters, l->collective, o, &f->step, e) != 0)
         return -1;
     if (f->embed_neighbours > 0 &&
-        embed_neighbours_open(&u->neighbours, f->data, f->embed_neighbours, o->seed, e) != 0)
+        embed_neighbours_open(&t->neighbours, f->data, f->embed_neighbours, o->seed, e) != 0)
         return -1;
-    return latent_reader_open(&u->reader, f->data, u->neighbours, &reader, e);
-}
-
-static int open_trainee(const struct fit_loop *f, void **trainee, struct error *e)
-{
-    struct trainee *u = xcalloc(1, sizeof *u);
-    u->f = (const struct fit_unet *)f;
-    holdout_batch_init(&u->holdout);
-    *trainee = u;
-    if (open_parts(u, e) == 0)
-        return 0;
-    close_trainee(u);
-    return -1;
+    return latent_reader_open(&t->reader, f->data, t->neighbours, &reader, e);
 }
 
 static int64_t memory(const struct fit_loop *f, const struct step_options *o,
@@ -227,6 +212,7 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
 }
 
 const struct trainee_functions fit_unet_functions = {
+    .size = sizeof(struct trainee),
     .open = open_trainee,
     .close = close_trainee,
     .updater = updater,
@@ -236,7 +222,7 @@ const struct trainee_functions fit_unet_functions = {
     .numbers = numbers,
     .waited = waited,
     .describe = describe,
-    .demo = make_demo,
+    .demo = demo,
     .announce = warn_of_overfitting,
     .memory = memory,
     .can_recompute = true,

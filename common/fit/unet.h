@@ -6,19 +6,18 @@
 #include "common/fit/loop.h"
 #include "common/train/unet_step.h"
 
-/* Training of a U-Net on shards: common/fit/loop.h with common/train/unet_step.h and
- * common/data/latent_set.h. All of it belongs to the caller. */
+/* Training a U-Net on shard stores: fit_loop_run on `loop`, whose functions are fit_unet_functions.
+ * Everything belongs to the caller. */
 struct fit_unet {
     struct fit_loop loop;
     struct unet_step_options step;
-    int64_t embed_neighbours; /* average with at most that many neighbors
-                                 (common/data/embed_neighbours.h); 0: do not */
+    int64_t embed_neighbours; /* common/data/embed_neighbours.h; 0: no averaging */
     struct latent_set *data;
-    struct demo *demo; /* NULL: none */
+    struct demo *demo; /* NULL: no demo grids */
 };
 extern const struct trainee_functions fit_unet_functions;
 
-/* Whether the U-Net takes what the store holds. */
+/* Fails if the U-Net does not fit the store's latents and embeddings. */
 int fit_unet_check(const struct parameters *p, const struct shard_info *store, struct error *e);
 
 #endif

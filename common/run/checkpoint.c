@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,29 +20,31 @@
 #include "common/base/progress.h"
 #include "common/run/checkpoint_internal.h"
 
-/* Folders that are not checkpoints: STEP.tmp-PID is on its way to become one, or was one that
- * another has replaced; STEP.old-PID is one that another is about to replace; STEP.gone-PID is on
- * its way out.
+/* Folders that are not checkpoints, each named after a checkpoint's folder and a process:
+ * NAME.tmp-PID is a new checkpoint that is not complete yet, or one that a new one has replaced;
+ * NAME.old-PID is a checkpoint that a new one is about to replace; NAME.gone-PID is being removed.
  */
 #define LATEST         "latest"
 #define STEP_PREFIX    "step-"
 #define SUFFIX_TMP     ".tmp-"
 #define SUFFIX_OLD     ".old-"
 #define SUFFIX_GONE    ".gone-"
-#define STATE_LIMIT    (1 << 24) /* bytes of a state.json that is read */
-#define SPACE_TO_SPARE (1 << 20)
+#define STATE_LIMIT    (1 << 24) /* bytes: a larger state.json is refused */
+#define SPACE_TO_SPARE (1 << 20) /* bytes left free besides a new checkpoint */
 
 struct run {
     char *folder;
-    int fd; /* of the folder, locked */
+    int fd; /* of the folder, with a lock */
 };
 
-void checkpoint_name(char name[CHECKPOINT_NAME_SIZE], int64_t step)
+#define NAME_SIZE 32 /* "step-00050000" and a zero */
+
+static void checkpoint_name(char name[NAME_SIZE], int64_t step)
 {
-    snprintf(name, CHECKPOINT_NAME_SIZE, STEP_PREFIX "%08lld", (long long)step);
+    snprintf(name, NAME_SIZE, STEP_PREFIX "%08" PRId64, step);
 }
 
-/* The step in STEP_PREFIX and digits, *end behind them; -1: something else. */
+/* The step of a name that starts with STEP_PREFIX and digits, *end behind them; -1 for others. */
 static int64_t parse_step(const char *name, const char **end)
 {
     size_t n = strlen(STEP_PREFIX);
@@ -54,11 +57,11 @@ static int64_t parse_step(const char *name, const char **end)
     return errno ? -1 : step;
 }
 
-/* Of a checkpoint's folder; -1: it is none. */
+/* The step of a checkpoint's folder; -1 if the name is not one of a checkpoint. */
 static int64_t checkpoint_step_of(const char *name)
 {
     const char *end;
-    char proper[CHECKPOINT_NAME_SIZE];
+    char proper[NAME_SIZE];
     int64_t step = parse_step(name, &end);
     if (step < 0)
         return -1;
@@ -74,16 +77,16 @@ static char *folder_of(const char *path)
 
 static int sync_folder(const char *folder, struct error *e)
 {
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int failed = fd < 0 || (fsync(fd) && errno != EINVAL && errno != EROFS);
-    int number = errno;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC), status = 0;
+    if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL && errno != EROFS))
+        status = error_errno(e, "cannot sync '%s'", folder);
     if (fd >= 0)
         close(fd);
-    errno = number;
-    return failed ? error_errno(e, "cannot sync '%s'", folder) : 0;
+    return status;
 }
 
-/* A folder of files, or a link or file; never what a link points to. Fine when there is none. */
+/* Removes a folder of files, a file or a link, but not a link's target. Succeeds if there is
+ * nothing to remove. */
 static int remove_folder(const char *folder, struct error *e)
 {
     int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -93,19 +96,19 @@ static int remove_folder(const char *folder, struct error *e)
     if (!d) {
         if (fd >= 0)
             close(fd);
-        return unlink(folder) ? error_errno(e, "cannot remove '%s'", folder) : 0;
+        return unlink(folder) != 0 ? error_errno(e, "cannot remove '%s'", folder) : 0;
     }
-    int result = 0;
-    for (struct dirent *entry; !result && (entry = readdir(d));) {
+    int status = 0;
+    for (struct dirent *entry; status == 0 && (entry = readdir(d));) {
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
             continue;
-        if (unlinkat(dirfd(d), entry->d_name, 0))
-            result = error_errno(e, "cannot remove '%s/%s'", folder, entry->d_name);
+        if (unlinkat(dirfd(d), entry->d_name, 0) != 0)
+            status = error_errno(e, "cannot remove '%s/%s'", folder, entry->d_name);
     }
     closedir(d);
-    if (!result && rmdir(folder))
-        result = error_errno(e, "cannot remove '%s'", folder);
-    return result;
+    if (status == 0 && rmdir(folder) != 0)
+        status = error_errno(e, "cannot remove '%s'", folder);
+    return status;
 }
 
 /* Calls f for each entry until it fails. */
@@ -115,14 +118,15 @@ static int each_entry(const char *folder, int (*f)(void *arg, const char *name, 
     DIR *d = opendir(folder);
     if (!d)
         return error_errno(e, "cannot read the folder '%s'", folder);
-    int result = 0;
-    for (struct dirent *entry; !result && (entry = readdir(d));)
-        result = f(arg, entry->d_name, e);
+    int status = 0;
+    for (struct dirent *entry; status == 0 && (entry = readdir(d));)
+        status = f(arg, entry->d_name, e);
     closedir(d);
-    return result;
+    return status;
 }
 
-/* What a killed run left: an old checkpoint comes back where its successor did not arrive. */
+/* Cleans up after a killed run: an old checkpoint gets its name back if the new one never got it.
+ */
 static int clean_entry(void *arg, const char *name, struct error *e)
 {
     const struct run *r = arg;
@@ -131,41 +135,41 @@ static int clean_entry(void *arg, const char *name, struct error *e)
     if (step < 0 && strncmp(name, LATEST, strlen(LATEST)) == 0)
         end = name + strlen(LATEST);
     char *path = path_join(r->folder, name);
-    int result = 0;
+    int status = 0;
     if (step >= 0 && strncmp(end, SUFFIX_OLD, strlen(SUFFIX_OLD)) == 0) {
         char *proper = xasprintf("%s/%.*s", r->folder, (int)(end - name), name);
         if (file_exists(proper))
-            result = remove_folder(path, e);
-        else if (rename(path, proper))
-            result = error_errno(e, "cannot rename '%s'", path);
+            status = remove_folder(path, e);
+        else if (rename(path, proper) != 0)
+            status = error_errno(e, "cannot rename '%s'", path);
         free(proper);
     } else if (strncmp(end, SUFFIX_TMP, strlen(SUFFIX_TMP)) == 0 ||
                strncmp(end, SUFFIX_GONE, strlen(SUFFIX_GONE)) == 0) {
-        result = remove_folder(path, e);
+        status = remove_folder(path, e);
     }
     free(path);
-    return result;
+    return status;
 }
 
 int run_open(struct run **out, const char *folder, struct error *e)
 {
-    if (make_directories(folder, e))
+    if (make_directories(folder, e) != 0)
         return error_prefix(e, "cannot create '%s'", folder);
     char *parent = folder_of(folder);
-    sync_folder(parent, NULL); /* that of a folder which was there need not be ours */
+    sync_folder(parent, NULL); /* may fail: an existing folder's parent need not be ours */
     free(parent);
     struct run *r = xcalloc(1, sizeof *r);
     r->folder = xstrdup(folder);
     r->fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int result = 0;
+    int status = 0;
     if (r->fd < 0)
-        result = error_errno(e, "cannot open '%s'", folder);
-    else if (flock(r->fd, LOCK_EX | LOCK_NB))
-        result = errno == EWOULDBLOCK ? error_set(e, "'%s' is in use by another process", folder)
+        status = error_errno(e, "cannot open '%s'", folder);
+    else if (flock(r->fd, LOCK_EX | LOCK_NB) != 0)
+        status = errno == EWOULDBLOCK ? error_set(e, "'%s' is in use by another process", folder)
                                       : error_errno(e, "cannot lock '%s'", folder);
     else
-        result = each_entry(folder, clean_entry, r, e);
-    if (result) {
+        status = each_entry(folder, clean_entry, r, e);
+    if (status != 0) {
         run_close(r);
         return -1;
     }
@@ -196,7 +200,6 @@ struct step_list {
 
 static int list_entry(void *arg, const char *name, struct error *e)
 {
-    (void)e;
     struct step_list *l = arg;
     int64_t step = checkpoint_step_of(name);
     if (step < 0)
@@ -216,14 +219,14 @@ static int descending(const void *left, const void *right)
     return (a < b) - (a > b);
 }
 
-/* The checkpoints of a run, last first. Free l->steps afterwards, whatever happens. */
+/* The steps of a run's checkpoints, last first. The caller frees l->steps, even after a failure. */
 static int list_steps(struct step_list *l, const char *folder, struct error *e)
 {
     *l = (struct step_list){.folder = folder};
-    int result = each_entry(folder, list_entry, l, e);
+    int status = each_entry(folder, list_entry, l, e);
     if (l->count > 0)
         qsort(l->steps, (size_t)l->count, sizeof *l->steps, descending);
-    return result;
+    return status;
 }
 
 int run_checkpoints(const struct run *r)
@@ -238,7 +241,7 @@ int checkpoint_check_space(const char *folder, int64_t bytes, struct error *e)
 {
     struct statvfs fs;
     char need[32], have[32];
-    if (statvfs(folder, &fs))
+    if (statvfs(folder, &fs) != 0)
         return error_errno(e, "cannot get the free space of '%s'", folder);
     double available = (double)fs.f_bavail * (double)fs.f_frsize;
     if (!(available >= (double)bytes + SPACE_TO_SPARE))
@@ -250,29 +253,24 @@ int checkpoint_check_space(const char *folder, int64_t bytes, struct error *e)
 static int write_state(const char *folder, const struct training_state *s, struct error *e)
 {
     char *path = path_join(folder, STATE_FILE), *text;
-    struct atomic_file f;
     training_state_print(&text, s);
-    int result = atomic_file_open(&f, path, e);
-    if (!result && (write_all(f.fd, text, strlen(text), e) || write_all(f.fd, "\n", 1, e))) {
-        atomic_file_abandon(&f);
-        result = -1;
-    } else if (!result) {
-        result = atomic_file_commit(&f, e);
-    }
+    char *line = xasprintf("%s\n", text);
+    int status = file_write(path, line, strlen(line), e);
+    free(line);
     free(text);
     free(path);
-    return result ? error_prefix(e, STATE_FILE) : 0;
+    return status != 0 ? error_prefix(e, STATE_FILE) : 0;
 }
 
 static int write_aside(const char *folder, const struct parameters *p, struct training_state *s,
                        struct error *e)
 {
-    if (remove_folder(folder, e))
+    if (remove_folder(folder, e) != 0)
         return -1;
-    if (mkdir(folder, 0777))
+    if (mkdir(folder, 0777) != 0)
         return error_errno(e, "cannot create '%s'", folder);
-    if (checkpoint_write_tensors(folder, p, s, e) || write_state(folder, s, e) ||
-        sync_folder(folder, e)) {
+    if (checkpoint_write_tensors(folder, p, s, e) != 0 || write_state(folder, s, e) != 0 ||
+        sync_folder(folder, e) != 0) {
         remove_folder(folder, NULL);
         return -1;
     }
@@ -282,29 +280,30 @@ static int write_aside(const char *folder, const struct parameters *p, struct tr
 static void remove_or_warn(const char *folder)
 {
     struct error e;
-    if (remove_folder(folder, &e))
+    if (remove_folder(folder, &e) != 0)
         warn("%s", e.text);
 }
 
-/* Two renames, for file systems that cannot exchange: killed in between, clean_entry repairs it. */
+/* Two renames, for file systems that cannot exchange folders. clean_entry repairs what a kill
+ * between them leaves. */
 static int replace_in_two_steps(const char *new, const char *path, struct error *e)
 {
     char *old = xasprintf("%s" SUFFIX_OLD "%ld", path, (long)getpid());
-    int result = remove_folder(old, e);
-    if (!result && rename(path, old))
-        result = error_errno(e, "cannot rename '%s'", path);
-    if (!result && rename(new, path)) {
-        result = error_errno(e, "cannot rename '%s'", new);
-        if (rename(old, path))
+    int status = remove_folder(old, e);
+    if (status == 0 && rename(path, old) != 0)
+        status = error_errno(e, "cannot rename '%s'", path);
+    if (status == 0 && rename(new, path) != 0) {
+        status = error_errno(e, "cannot rename '%s'", new);
+        if (rename(old, path) != 0)
             error_prefix(e, "the checkpoint is now at '%s'", old);
     }
-    if (!result)
+    if (status == 0)
         remove_or_warn(old);
     free(old);
-    return result;
+    return status;
 }
 
-/* Gives the folder `new` the name `path`, in the place of what has it. */
+/* Renames the folder `new` to `path` and removes the folder that had that name, if any. */
 static int put_in_place(const char *new, const char *path, struct error *e)
 {
     if (rename(new, path) == 0)
@@ -318,20 +317,20 @@ static int put_in_place(const char *new, const char *path, struct error *e)
     return replace_in_two_steps(new, path, e);
 }
 
-/* Moves RUN/latest to a checkpoint's name. */
+/* Makes RUN/latest point to a checkpoint's name. */
 static int move_latest(const char *run, const char *name, struct error *e)
 {
     char *link = path_join(run, LATEST),
          *new = xasprintf("%s" SUFFIX_TMP "%ld", link, (long)getpid());
     unlink(new);
-    int result = 0;
-    if (symlink(name, new) || rename(new, link)) {
-        result = error_errno(e, "cannot create '%s'", link);
+    int status = 0;
+    if (symlink(name, new) != 0 || rename(new, link) != 0) {
+        status = error_errno(e, "cannot create '%s'", link);
         unlink(new);
     }
     free(new);
     free(link);
-    return result;
+    return status;
 }
 
 void run_prune(const struct run *r, int64_t step, int64_t keep)
@@ -340,25 +339,25 @@ void run_prune(const struct run *r, int64_t step, int64_t keep)
         return;
     struct step_list l;
     struct error e;
-    int result = list_steps(&l, r->folder, &e);
+    int status = list_steps(&l, r->folder, &e);
     int64_t kept = 0;
-    for (int i = 0; i < l.count && !result; i++) {
+    for (int i = 0; i < l.count && status == 0; i++) {
         if (l.steps[i] > step || ++kept <= keep)
             continue;
-        char name[CHECKPOINT_NAME_SIZE];
+        char name[NAME_SIZE];
         checkpoint_name(name, l.steps[i]);
         char *path = path_join(r->folder, name),
              *gone = xasprintf("%s" SUFFIX_GONE "%ld", path, (long)getpid());
-        if (remove_folder(gone, &e)) /* of a run with the same process number */
-            result = -1;
-        else if (rename(path, gone))
-            result = error_errno(&e, "cannot rename '%s'", path);
+        if (remove_folder(gone, &e) != 0) /* left by a process with the same number */
+            status = -1;
+        else if (rename(path, gone) != 0)
+            status = error_errno(&e, "cannot rename '%s'", path);
         else
-            result = remove_folder(gone, &e);
+            status = remove_folder(gone, &e);
         free(gone);
         free(path);
     }
-    if (result)
+    if (status != 0)
         warn("cannot remove old checkpoints: %s", e.text);
     free(l.steps);
 }
@@ -367,29 +366,29 @@ int checkpoint_save(struct run *r, const struct parameters *p, struct training_s
                     int64_t keep, struct error *e)
 {
     CHECK(s->step >= 0 && keep >= 0);
-    char name[CHECKPOINT_NAME_SIZE];
+    char name[NAME_SIZE];
     checkpoint_name(name, s->step);
     snprintf(s->version, sizeof s->version, "%s", CCLD_VERSION);
     s->updates = p->updates;
     char *path = path_join(r->folder, name),
          *new = xasprintf("%s" SUFFIX_TMP "%ld", path, (long)getpid());
-    int result = checkpoint_check_space(r->folder, checkpoint_bytes(p), e);
-    if (!result)
-        result = write_aside(new, p, s, e);
-    if (!result && put_in_place(new, path, e)) {
+    int status = checkpoint_check_space(r->folder, checkpoint_bytes(p), e);
+    if (status == 0)
+        status = write_aside(new, p, s, e);
+    if (status == 0 && put_in_place(new, path, e) != 0) {
         remove_folder(new, NULL);
-        result = -1;
+        status = -1;
     }
-    if (!result &&
-        (sync_folder(r->folder, e) || move_latest(r->folder, name, e) || sync_folder(r->folder, e)))
-        result = -1;
-    if (result)
+    if (status == 0 && (sync_folder(r->folder, e) != 0 || move_latest(r->folder, name, e) != 0 ||
+                        sync_folder(r->folder, e) != 0))
+        status = -1;
+    if (status != 0)
         error_prefix(e, "cannot write the checkpoint '%s'", path);
     else
         run_prune(r, s->step, keep);
     free(new);
     free(path);
-    return result;
+    return status;
 }
 
 static bool is_checkpoint(const char *folder)
@@ -400,9 +399,8 @@ static bool is_checkpoint(const char *folder)
     return is;
 }
 
-/* What a symbolic link points to, from where the caller is; a copy of anything else that has a
- * name.
- */
+/* The target of a symbolic link, relative to the working directory; a copy of any other path, but
+ * "." and ".." become absolute so that they end with a name. */
 static char *follow(const char *path)
 {
     char target[PATH_MAX];
@@ -415,12 +413,12 @@ static char *follow(const char *path)
     target[n] = 0;
     if (target[0] == '/')
         return xstrdup(target);
-    char *folder = folder_of(path), *result = path_join(folder, target);
+    char *folder = folder_of(path), *followed = path_join(folder, target);
     free(folder);
-    return result;
+    return followed;
 }
 
-/* malloc'ed; NULL when the run has none. */
+/* malloc'ed; NULL if the run has none. */
 static char *last_checkpoint(const char *run, struct error *e)
 {
     char *latest = path_join(run, LATEST), *found = follow(latest);
@@ -433,7 +431,7 @@ static char *last_checkpoint(const char *run, struct error *e)
     if (list_steps(&l, run, e) == 0 && l.count == 0) {
         error_set(e, "'%s' is neither a checkpoint nor a run with a checkpoint", run);
     } else if (l.count > 0) {
-        char name[CHECKPOINT_NAME_SIZE];
+        char name[NAME_SIZE];
         checkpoint_name(name, l.steps[0]);
         found = path_join(run, name);
     }
@@ -461,12 +459,12 @@ int checkpoint_read_state(struct training_state *s, const char *checkpoint, stru
     char *path = path_join(checkpoint, STATE_FILE);
     uint8_t *text = NULL;
     size_t size;
-    int result = file_read(&text, &size, path, STATE_LIMIT, e);
-    if (!result)
-        result = training_state_parse(s, (const char *)text, e);
-    if (result)
+    int status = file_read(&text, &size, path, STATE_LIMIT, e);
+    if (status == 0)
+        status = training_state_parse(s, (const char *)text, e);
+    if (status != 0)
         error_prefix(e, "'%s'", path);
     free(text);
     free(path);
-    return result;
+    return status;
 }

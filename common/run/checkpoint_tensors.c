@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,10 @@
 
 #define ELEMENTS_AT_ONCE (INT64_C(1) << 20)
 
-const char *checkpoint_file_name(enum net net, int file)
+/* In the order of training_state.files; the last two are the companion's, if there is one. */
+enum { FILE_RAW, FILE_EMA, FILE_OPTIMIZER, FILE_COMPANION, FILE_COMPANION_OPTIMIZER };
+
+static const char *file_name(enum net net, int file)
 {
     static const char *const ema[] = {
         [NET_UNET] = "diffusion.safetensors",
@@ -27,7 +31,7 @@ const char *checkpoint_file_name(enum net net, int file)
     return file == FILE_EMA ? ema[net] : others[file];
 }
 
-/* Which arrays a file holds, each with a prefix to the tensors' names. */
+/* An array that a file holds, and the prefix of its tensors' names there. */
 struct part {
     const char *prefix;
     enum parameter_array array;
@@ -58,8 +62,7 @@ static int tensors_in(const struct parameters *p, int file)
 static void print_hash(char hex[CHECKPOINT_HASH_SIZE], XXH3_state_t *state)
 {
     XXH128_hash_t hash = XXH3_128bits_digest(state);
-    snprintf(hex, CHECKPOINT_HASH_SIZE, "%016llx%016llx", (unsigned long long)hash.high64,
-             (unsigned long long)hash.low64);
+    snprintf(hex, CHECKPOINT_HASH_SIZE, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
 }
 
 static XXH3_state_t *hash_new(void)
@@ -77,12 +80,12 @@ static void hash_name(XXH3_state_t *state, const char *name, int ndim, const int
         XXH3_128bits_update(state, &shape[i], sizeof shape[i]);
 }
 
-/* One file on its way to the disk. */
+/* A file that is being written. */
 struct writing {
     const struct parameters *parameters;
     struct safetensors_writer *out;
     XXH3_state_t *hash;
-    float *scratch; /* NULL where the host reads the arrays in place */
+    float *scratch; /* NULL if the host reads the arrays in place */
     int64_t bytes;
 };
 
@@ -101,7 +104,7 @@ static int append_tensor(struct writing *w, enum parameter_array array, const st
         const float *data = parameters_read(w->parameters, array, t->offset + at, n, w->scratch);
         if (!all_finite(data, n))
             return error_set(e, "'%s' contains a non-finite value", t->name);
-        if (append(w, data, (size_t)n * sizeof *data, e))
+        if (append(w, data, (size_t)n * sizeof *data, e) != 0)
             return -1;
     }
     return 0;
@@ -110,7 +113,7 @@ static int append_tensor(struct writing *w, enum parameter_array array, const st
 static void declare_metadata(struct writing *w, const struct training_state *s)
 {
     char digits[24], pixels[32];
-    snprintf(digits, sizeof digits, "%lld", (long long)s->step);
+    snprintf(digits, sizeof digits, "%" PRId64, s->step);
     safetensors_metadata(w->out, "format", "pt"); /* as Python's loaders expect */
     safetensors_metadata(w->out, "step", digits);
     if (s->store.image_height > 0 && s->store.image_width > 0) {
@@ -148,10 +151,10 @@ static int append_all(struct writing *w, int file, struct error *e)
     int count = parts_of(parts, file);
     for (int p = 0; p < count; p++)
         for (int i = 0; i < tensors_in(w->parameters, file); i++)
-            if (append_tensor(w, parts[p].array, &w->parameters->tensors[i], e))
+            if (append_tensor(w, parts[p].array, &w->parameters->tensors[i], e) != 0)
                 return -1;
     for (int i = 0; !is_optimizer(file) && i < w->parameters->scalar_count; i++)
-        if (append(w, &w->parameters->scalars[i].value, sizeof(float), e))
+        if (append(w, &w->parameters->scalars[i].value, sizeof(float), e) != 0)
             return -1;
     return 0;
 }
@@ -160,37 +163,37 @@ static int write_file(const char *path, const struct parameters *p, int file,
                       const struct training_state *s, struct checkpoint_file *out, struct error *e)
 {
     struct writing w = {.parameters = p};
-    if (safetensors_create(&w.out, path, e))
+    if (safetensors_create(&w.out, path, e) != 0)
         return -1;
     w.hash = hash_new();
     w.scratch =
         p->device->host_memory ? NULL : xmalloc((size_t)ELEMENTS_AT_ONCE * sizeof *w.scratch);
     declare_all(&w, file, s);
-    int result = append_all(&w, file, e);
-    if (result)
+    int status = append_all(&w, file, e);
+    if (status != 0)
         safetensors_abandon(w.out);
     else
-        result = safetensors_commit(w.out, e);
-    snprintf(out->name, sizeof out->name, "%s", checkpoint_file_name(p->net, file));
+        status = safetensors_commit(w.out, e);
+    snprintf(out->name, sizeof out->name, "%s", file_name(p->net, file));
     out->bytes = w.bytes;
     print_hash(out->hash, w.hash);
     XXH3_freeState(w.hash);
     free(w.scratch);
-    return result;
+    return status;
 }
 
-int checkpoint_write_tensors(const char *folder, const struct parameters *b,
+int checkpoint_write_tensors(const char *folder, const struct parameters *p,
                              struct training_state *s, struct error *e)
 {
-    s->file_count = b->companion ? CHECKPOINT_FILES_MAX : CHECKPOINT_FILES;
-    s->companion_updates = b->companion ? b->companion->updates : 0;
+    s->file_count = p->companion ? CHECKPOINT_FILES_MAX : CHECKPOINT_FILES;
+    s->companion_updates = p->companion ? p->companion->updates : 0;
     for (int i = 0; i < s->file_count; i++) {
-        const struct parameters *of = i < FILE_COMPANION ? b : b->companion;
-        const char *name = checkpoint_file_name(of->net, i);
+        const struct parameters *of = i < FILE_COMPANION ? p : p->companion;
+        const char *name = file_name(of->net, i);
         char *path = path_join(folder, name);
-        int result = write_file(path, of, i, s, &s->files[i], e);
+        int status = write_file(path, of, i, s, &s->files[i], e);
         free(path);
-        if (result)
+        if (status != 0)
             return error_prefix(e, "%s", name);
     }
     return 0;
@@ -204,7 +207,7 @@ int64_t checkpoint_bytes(const struct parameters *p)
            4 * header_of_tensor * p->count + other;
 }
 
-/* One file on its way back. */
+/* A file that is being loaded. */
 struct reading {
     struct parameters *parameters;
     const struct weights *in;
@@ -260,30 +263,28 @@ static int take_all(struct reading *r, int file, struct error *e)
             !is_optimizer(file) && tensor_kind_of(r->parameters->net, w->name) == TENSOR_SCALAR;
         if (!part)
             return error_set(e, "'%s' is not a moment of the optimizer", w->name);
-        if (scalar ? take_scalar(r, w, e) : take_tensor(r, w, part, e))
+        if ((scalar ? take_scalar(r, w, e) : take_tensor(r, w, part, e)) != 0)
             return -1;
         weights_forget(r->in, w);
     }
-    if (r->seen != (int64_t)count * tensors_in(r->parameters, file))
-        return error_set(e, "%lld tensors are missing",
-                         (long long)((int64_t)count * tensors_in(r->parameters, file) - r->seen));
-    return 0;
+    int64_t missing = (int64_t)count * tensors_in(r->parameters, file) - r->seen;
+    return missing == 0 ? 0 : error_set(e, "%" PRId64 " tensors are missing", missing);
 }
 
 static int read_file(struct parameters *p, const struct weights *in, int file,
                      const struct checkpoint_file *expected, struct error *e)
 {
     struct reading r = {.parameters = p, .in = in, .hash = hash_new()};
-    int result = take_all(&r, file, e);
+    int status = take_all(&r, file, e);
     char hash[CHECKPOINT_HASH_SIZE];
     print_hash(hash, r.hash);
     XXH3_freeState(r.hash);
-    if (!result && (r.bytes != expected->bytes || strcmp(hash, expected->hash) != 0))
-        result = error_set(e, "damaged or modified: its hash differs from the one in " STATE_FILE);
-    return result;
+    if (status == 0 && (r.bytes != expected->bytes || strcmp(hash, expected->hash) != 0))
+        status = error_set(e, "damaged or modified: its hash differs from the one in " STATE_FILE);
+    return status;
 }
 
-/* Whether the optimizer had a tensor, of which it then has the first moment. */
+/* Whether a tensor was trained: then the optimizer's file has its first moment. */
 static bool is_optimized(const struct weights *optimizer, const char *name)
 {
     char *moment = xasprintf("m.%s", name);
@@ -292,19 +293,19 @@ static bool is_optimized(const struct weights *optimizer, const char *name)
     return there;
 }
 
-/* The network that a file's tensors are of, with zeros for weights. optimizer: the file of moments;
- * tensors that are not in it were not trained. */
+/* Parameters for the tensors of a file, all zero. optimizer: the file of moments, which has none
+ * for tensors that were not trained. */
 static int parameters_of_file(struct parameters **p, const struct weights *in,
                               const struct weights *optimizer, struct device *d, struct error *e)
 {
     enum net net;
-    if (names_detect(&net, in, e))
+    if (names_detect(&net, in, e) != 0)
         return -1;
     int count = weights_count(in);
     struct architecture architecture = {xcalloc((size_t)count + 1, sizeof *architecture.items),
                                         count, count};
-    int result = 0;
-    for (int i = 0; i < count && !result; i++) {
+    int status = 0;
+    for (int i = 0; i < count && status == 0; i++) {
         const struct weight *w = weights_at(in, i);
         struct tensor_spec *t = &architecture.items[i];
         t->kind = tensor_kind_of(net, w->name);
@@ -313,39 +314,39 @@ static int parameters_of_file(struct parameters **p, const struct weights *in,
         t->ndim = w->ndim;
         if (strlen(w->name) >= sizeof t->name ||
             (t->kind != TENSOR_SCALAR && (w->ndim < 1 || w->ndim > ARCHITECTURE_MAX_DIMS))) {
-            result = error_set(e, "'%s' has an unsupported name or shape", w->name);
+            status = error_set(e, "'%s' has an unsupported name or shape", w->name);
             continue;
         }
         strcpy(t->name, w->name);
         for (int k = 0; k < w->ndim && k < ARCHITECTURE_MAX_DIMS; k++)
             t->shape[k] = w->shape[k];
     }
-    if (!result)
+    if (status == 0)
         *p = parameters_empty(&architecture, net, d);
     architecture_release(&architecture);
-    return result;
+    return status;
 }
 
 static int open_file(struct weights **in, const struct training_state *s, const char *checkpoint,
                      int file, struct error *e)
 {
     char *path = path_join(checkpoint, s->files[file].name);
-    int result = weights_open(in, path, e);
-    if (result)
+    int status = weights_open(in, path, e);
+    if (status != 0)
         error_prefix(e, "'%s'", path);
     free(path);
-    return result;
+    return status;
 }
 
 static int load_file(struct parameters *p, const struct training_state *s, const char *checkpoint,
                      int file, const struct weights *in, struct error *e)
 {
-    int result = 0;
-    if (strcmp(s->files[file].name, checkpoint_file_name(p->net, file)) != 0)
-        result = error_set(e, "unexpected file name");
-    if (!result)
-        result = read_file(p, in, file, &s->files[file], e);
-    return result ? error_prefix(e, "'%s/%s'", checkpoint, s->files[file].name) : 0;
+    int status = 0;
+    if (strcmp(s->files[file].name, file_name(p->net, file)) != 0)
+        status = error_set(e, "unexpected file name");
+    if (status == 0)
+        status = read_file(p, in, file, &s->files[file], e);
+    return status != 0 ? error_prefix(e, "'%s/%s'", checkpoint, s->files[file].name) : 0;
 }
 
 int checkpoint_load_parameters(struct parameters **out, const struct training_state *s,
@@ -353,26 +354,27 @@ int checkpoint_load_parameters(struct parameters **out, const struct training_st
 {
     struct weights *in[CHECKPOINT_FILES_MAX] = {0};
     struct parameters *p = NULL;
-    int result = 0;
-    for (int i = 0; i < s->file_count && !result; i++)
-        result = open_file(&in[i], s, checkpoint, i, e);
-    if (!result && parameters_of_file(&p, in[FILE_RAW], in[FILE_OPTIMIZER], d, e))
-        result = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_RAW].name);
-    if (!result && s->file_count > FILE_COMPANION &&
-        parameters_of_file(&p->companion, in[FILE_COMPANION], in[FILE_COMPANION_OPTIMIZER], d, e))
-        result = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_COMPANION].name);
-    for (int i = 0; i < s->file_count && !result; i++)
-        result = load_file(i < FILE_COMPANION ? p : p->companion, s, checkpoint, i, in[i], e);
+    int status = 0;
+    for (int i = 0; i < s->file_count && status == 0; i++)
+        status = open_file(&in[i], s, checkpoint, i, e);
+    if (status == 0 && parameters_of_file(&p, in[FILE_RAW], in[FILE_OPTIMIZER], d, e) != 0)
+        status = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_RAW].name);
+    if (status == 0 && s->file_count > FILE_COMPANION &&
+        parameters_of_file(&p->companion, in[FILE_COMPANION], in[FILE_COMPANION_OPTIMIZER], d, e) !=
+            0)
+        status = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_COMPANION].name);
+    for (int i = 0; i < s->file_count && status == 0; i++)
+        status = load_file(i < FILE_COMPANION ? p : p->companion, s, checkpoint, i, in[i], e);
     for (int i = 0; i < s->file_count; i++)
         weights_close(in[i]);
-    if (result) {
+    if (status != 0) {
         parameters_free(p);
         return -1;
     }
     p->updates = s->updates;
     if (p->companion) {
         p->companion->updates = s->companion_updates;
-        parameters_copy(p->companion, ARRAY_EMA, ARRAY_WEIGHTS); /* it has no average */
+        parameters_copy(p->companion, ARRAY_EMA, ARRAY_WEIGHTS); /* it has no EMA */
     }
     *out = p;
     return 0;

@@ -21,11 +21,11 @@
 struct metrics {
     char *path;
     int fd;
-    off_t size; /* of whole lines */
+    off_t size; /* of the complete lines */
     struct tfevents *events;
 };
 
-/* Whether a line of the file is to stay: complete, of a step that is not done again. */
+/* Whether a line stays: it is one of metrics, of a step that is not repeated. */
 static bool keeps(const char *line, size_t size, int64_t resumed_step)
 {
     cJSON *root = cJSON_ParseWithLength(line, size);
@@ -35,40 +35,36 @@ static bool keeps(const char *line, size_t size, int64_t resumed_step)
     return keep;
 }
 
-/* Rewrites the file without what is to go, when there is such a thing. */
+/* Rewrites the file without the lines that go, if there are any. */
 static int drop_lines(const char *path, int64_t resumed_step, struct error *e)
 {
     struct mapped_file old;
-    if (file_map(&old, path, e))
+    if (file_map(&old, path, e) != 0)
         return -1;
-    struct atomic_file new = {.fd = -1};
     const char *data = (const char *)old.data;
-    size_t written = 0, at = 0;
-    int result = atomic_file_open(&new, path, e);
-    while (!result && at < old.size) {
+    char *kept = xmalloc(old.size + 1);
+    size_t size = 0;
+    for (size_t at = 0, end; at < old.size; at = end) {
         const char *newline = memchr(data + at, '\n', old.size - at);
-        size_t end = newline ? (size_t)(newline - data) + 1 : old.size;
+        end = newline ? (size_t)(newline - data) + 1 : old.size;
         if (newline && keeps(data + at, end - 1 - at, resumed_step)) {
-            result = write_all(new.fd, data + at, end - at, e);
-            written += end - at;
+            memcpy(kept + size, data + at, end - at);
+            size += end - at;
         }
-        at = end;
     }
-    if (!result && written != old.size)
-        result = atomic_file_commit(&new, e);
-    else
-        atomic_file_abandon(&new);
+    int status = size < old.size ? file_write(path, kept, size, e) : 0;
+    free(kept);
     file_unmap(&old);
-    return result;
+    return status;
 }
 
 static int open_file(struct metrics *m, int64_t resumed_step, struct error *e)
 {
-    if (file_exists(m->path) && drop_lines(m->path, resumed_step, e))
+    if (file_exists(m->path) && drop_lines(m->path, resumed_step, e) != 0)
         return error_prefix(e, "cannot rewrite '%s'", m->path);
     m->fd = open(m->path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
     struct stat st;
-    if (m->fd < 0 || fstat(m->fd, &st))
+    if (m->fd < 0 || fstat(m->fd, &st) != 0)
         return error_errno(e, "cannot open '%s'", m->path);
     m->size = st.st_size;
     return 0;
@@ -79,7 +75,8 @@ int metrics_open(struct metrics **out, const char *run, int64_t resumed_step, st
     struct metrics *m = xcalloc(1, sizeof *m);
     m->fd = -1;
     m->path = path_join(run, FILE_NAME);
-    if (open_file(m, resumed_step, e) || tfevents_open(&m->events, run, resumed_step + 1, e)) {
+    if (open_file(m, resumed_step, e) != 0 ||
+        tfevents_open(&m->events, run, resumed_step + 1, e) != 0) {
         metrics_close(m);
         return -1;
     }
@@ -129,7 +126,7 @@ static int write_line(struct metrics *m, cJSON *line, struct error *e)
     char *text = cJSON_PrintUnformatted(line);
     CHECK(text);
     size_t size = strlen(text);
-    text[size] = '\n'; /* in place of the zero: one write for all */
+    text[size] = '\n'; /* replaces the final zero: one write for all of it */
     ssize_t written;
     do
         written = write(m->fd, text, size + 1);
@@ -142,7 +139,7 @@ static int write_line(struct metrics *m, cJSON *line, struct error *e)
     }
     error_set(e, "cannot write '%s': %s", m->path,
               written < 0 ? strerror(errno) : "no space left for a whole line");
-    if (written > 0 && ftruncate(m->fd, m->size))
+    if (written > 0 && ftruncate(m->fd, m->size) != 0)
         error_prefix(e, "an incomplete line is left");
     return -1;
 }
@@ -157,11 +154,11 @@ int metrics_scalars(struct metrics *m, int64_t step, const struct metric *metric
         cJSON_AddNumberToObject(line, metrics[i].name, metrics[i].value);
         scalars[i] = (struct tfevents_scalar){metrics[i].name, (float)metrics[i].value};
     }
-    int result = write_line(m, line, e);
-    if (!result)
-        result = tfevents_scalars(m->events, time, step, scalars, count, e);
+    int status = write_line(m, line, e);
+    if (status == 0)
+        status = tfevents_scalars(m->events, time, step, scalars, count, e);
     free(scalars);
-    return result;
+    return status;
 }
 
 int metrics_text(struct metrics *m, int64_t step, const char *tag, const char *text,
@@ -171,7 +168,7 @@ int metrics_text(struct metrics *m, int64_t step, const char *tag, const char *t
     cJSON *line = begin_line(step, time);
     cJSON_AddItemToObject(line, "event", string_of(tag));
     cJSON_AddItemToObject(line, "text", string_of(text));
-    if (write_line(m, line, e))
+    if (write_line(m, line, e) != 0)
         return -1;
     return tfevents_text(m->events, time, step, tag, text, e);
 }
@@ -184,7 +181,7 @@ int metrics_image(struct metrics *m, int64_t step, const char *tag, const char *
     cJSON_AddItemToObject(line, "event", string_of(tag));
     if (path)
         cJSON_AddItemToObject(line, "image", string_of(path));
-    if (write_line(m, line, e))
+    if (write_line(m, line, e) != 0)
         return -1;
     return tfevents_image(m->events, time, step, tag, png, size, e);
 }

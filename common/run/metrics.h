@@ -6,35 +6,36 @@
 
 #include "common/base/error.h"
 
-/* What a run tells of itself, in its folder: metrics.jsonl (one JSON object a line) and
- * TensorBoard's event files (formats/tfevents.h), both with the same numbers. `step` is the number
- * of steps done when the numbers were taken. */
+/* A run's metrics, in its folder: metrics.jsonl (one JSON object per line) and TensorBoard event
+ * files (formats/tfevents.h), both with the same numbers. `step` is the number of steps done when
+ * the numbers were taken. */
 struct metrics;
 
 struct metric {
-    const char *name; /* "loss", "loss/t-quartile-1": JSON key and TensorBoard tag */
-    double value;     /* one that is not finite is null in JSON */
+    const char *name; /* JSON key and TensorBoard tag: "loss", "loss/t-quartile-1" */
+    double value;     /* null in JSON if it is not finite */
 };
 
-/* Continues the files of a run that goes on after step `resumed_step`: what they say of later steps
- * is dropped (TensorBoard drops it when it reads the new file). -1: a new run, all is dropped. A
- * last line that was not written to its end is dropped, too. */
+/* Opens the files to append to them. A run that is resumed from step `resumed_step` loses its
+ * metrics of later steps (in TensorBoard, when it reads the new event file); -1 means a new run and
+ * removes all lines. An incomplete last line is removed, too. */
 int metrics_open(struct metrics **m, const char *run, int64_t resumed_step, struct error *e);
 void metrics_close(struct metrics *m); /* NULL is fine */
 
-/* Each of these writes at once, one line by one write(2): {"step":..,"time":..,<what follows>}.
- * time: seconds since 1970. A failure leaves no half line behind; later calls may succeed. */
+/* Each of these writes a line {"step":..,"time":..,<members below>} immediately, in one write(2).
+ * time: seconds since 1970. A failure leaves no partial line; later calls may succeed. */
 
-/* "name":value of each; a scalar each. */
+/* "name":value for each metric; TensorBoard scalars. */
 int metrics_scalars(struct metrics *m, int64_t step, const struct metric *metrics, int count,
                     struct error *e);
-/* "event":tag,"text":text; a text (Markdown) in TensorBoard. UTF-8. */
+/* "event":tag,"text":text; a TensorBoard text, which is Markdown. */
 int metrics_text(struct metrics *m, int64_t step, const char *tag, const char *text,
                  struct error *e);
-/* "event":tag,"image":path (as given, NULL: none); the PNG's bytes in TensorBoard. */
+/* "event":tag,"image":path, without "image" if path is NULL; a TensorBoard image, the PNG itself.
+ */
 int metrics_image(struct metrics *m, int64_t step, const char *tag, const char *path,
                   const void *png, size_t size, struct error *e);
-/* "event":tag,"text":text,"paths":[...] in metrics.jsonl only: what was in a bad batch. */
+/* "event":tag,"text":text,"paths":[...], for the samples of a bad step; not in TensorBoard. */
 int metrics_paths(struct metrics *m, int64_t step, const char *tag, const char *text,
                   const char *const *paths, int count, struct error *e);
 

@@ -15,7 +15,7 @@ static bool among(const char *const *names, const char *name)
     return false;
 }
 
-/* Files and folders as absolute paths, where they are there. */
+/* Files and folders that exist become absolute paths. */
 static char *value_text(const struct option *o)
 {
     char *text = option_text(o), *full = NULL;
@@ -36,8 +36,7 @@ static void store(struct training_state *s, const struct option *o)
     free(text);
 }
 
-void saved_options_store(struct training_state *s, const struct program *p,
-                         const char *const *except)
+void run_options_store(struct training_state *s, const struct program *p, const char *const *except)
 {
     for (const struct option *o = p->options; o->name; o++)
         if (!among(except, o->name))
@@ -46,7 +45,7 @@ void saved_options_store(struct training_state *s, const struct program *p,
         store(s, option_find(p, common_names[i]));
 }
 
-/* Sets o, or appends to *changes what the command line made of it. */
+/* Sets o, or appends to *changes how the command line changes it. */
 static void restore(const struct training_state *s, const struct option *o, char **changes)
 {
     const char *saved = training_state_option(s, o->name);
@@ -67,8 +66,8 @@ static void restore(const struct training_state *s, const struct option *o, char
     free(now);
 }
 
-char *saved_options_restore(const struct training_state *s, const struct program *p,
-                            const char *const *except)
+char *run_options_restore(const struct training_state *s, const struct program *p,
+                          const char *const *except)
 {
     char *changes = NULL;
     for (const struct option *o = p->options; o->name; o++)
@@ -80,8 +79,8 @@ char *saved_options_restore(const struct training_state *s, const struct program
     return changes;
 }
 
-void saved_paths_store(struct training_state *s, const char *name, int count,
-                       const char *const *paths)
+void run_paths_store(struct training_state *s, const char *name, int count,
+                     const char *const *paths)
 {
     for (int i = 0; i < count; i++) {
         char *key = xasprintf("%s-%d", name, i + 1), *full = realpath(paths[i], NULL);
@@ -91,7 +90,7 @@ void saved_paths_store(struct training_state *s, const char *name, int count,
     }
 }
 
-int saved_paths_find(const struct training_state *s, const char *name, const char ***paths)
+int run_paths_find(const struct training_state *s, const char *name, const char ***paths)
 {
     int count = 0;
     *paths = NULL;

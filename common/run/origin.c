@@ -61,12 +61,12 @@ static int check_run(const struct run *r, bool same, const struct run_origin *o,
 }
 
 int run_begin(struct run **r, bool *same, const char *folder, const struct run_origin *o,
-              int64_t bytes, struct error *e)
+              int64_t checkpoint_bytes, struct error *e)
 {
     if (run_open(r, folder, e) != 0)
         return -1;
     *same = o->run && same_folder(folder, o->run);
-    if (check_run(*r, *same, o, e) == 0 && checkpoint_check_space(folder, bytes, e) == 0)
+    if (check_run(*r, *same, o, e) == 0 && checkpoint_check_space(folder, checkpoint_bytes, e) == 0)
         return 0;
     run_close(*r);
     return -1;

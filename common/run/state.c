@@ -1,4 +1,5 @@
 #include <cjson/cJSON.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -13,17 +14,17 @@
 #define FORMAT         "ccld-training"
 #define FORMAT_VERSION 1
 
-/* One table for writing and reading. */
+/* The table below drives both writing and reading. */
 enum field_kind {
-    FIELD_INTEGER, /* int64_t, never negative */
-    FIELD_INT,     /* int, never negative */
-    FIELD_NUMBER,  /* double; null when not finite */
-    FIELD_SEED,    /* uint64_t, as a string: a JSON number does not hold it */
+    FIELD_INTEGER, /* int64_t, not negative */
+    FIELD_INT,     /* int, not negative */
+    FIELD_NUMBER,  /* double; null if it is not finite */
+    FIELD_SEED,    /* uint64_t; a string, since a JSON number cannot hold it exactly */
     FIELD_TEXT,    /* char[] */
 };
 
 struct field {
-    const char *object, *key; /* object: NULL, or that of the top level which holds the key */
+    const char *object, *key; /* object: the top-level object that holds the key; NULL: the root */
     enum field_kind kind;
     size_t offset, size;
 };
@@ -121,7 +122,7 @@ static cJSON *string_of(const char *text)
     return string;
 }
 
-/* Whether JSON reads the text as a number that prints as the same text again. */
+/* Whether the text is a JSON number that prints as the same text. */
 static bool is_plain_number(const char *text)
 {
     size_t size = strlen(text);
@@ -147,7 +148,7 @@ static cJSON *field_value(const struct training_state *s, const struct field *f)
     case FIELD_NUMBER:
         return cJSON_CreateNumber(*(const double *)at);
     case FIELD_SEED:
-        snprintf(digits, sizeof digits, "%llu", (unsigned long long)*(const uint64_t *)at);
+        snprintf(digits, sizeof digits, "%" PRIu64, *(const uint64_t *)at);
         return cJSON_CreateString(digits);
     case FIELD_TEXT:
         break;
@@ -214,11 +215,11 @@ static bool take_seed(uint64_t *out, const cJSON *value)
     if (!cJSON_IsString(value))
         return false;
     *out = strtoull(value->valuestring, NULL, 10);
-    snprintf(again, sizeof again, "%llu", (unsigned long long)*out);
+    snprintf(again, sizeof again, "%" PRIu64, *out);
     return strcmp(again, value->valuestring) == 0;
 }
 
-#define INTEGER_MAX 9007199254740992.0 /* 2^53: what a JSON number holds exactly */
+#define INTEGER_MAX 9007199254740992.0 /* 2^53: JSON numbers are exact up to here */
 
 static bool take_field(struct training_state *s, const struct field *f, const cJSON *value)
 {
@@ -310,17 +311,18 @@ int training_state_parse(struct training_state *s, const char *text, struct erro
     cJSON *root = cJSON_Parse(text);
     const cJSON *format = cJSON_GetObjectItemCaseSensitive(root, "format"),
                 *version = cJSON_GetObjectItemCaseSensitive(root, "format_version");
-    int result = 0;
+    int status = 0;
     if (!cJSON_IsObject(root))
-        result = error_set(e, "not a JSON object");
+        status = error_set(e, "not a JSON object");
     else if (!cJSON_IsString(format) || strcmp(format->valuestring, FORMAT) != 0)
-        result = error_set(e, "not the state of a training run");
+        status = error_set(e, "not the state of a training run");
     else if (!cJSON_IsNumber(version) || version->valuedouble != FORMAT_VERSION)
-        result = error_set(e, "unsupported format version");
-    if (result || take_fields(s, root, e) || take_options(s, root, e) || take_files(s, root, e)) {
+        status = error_set(e, "unsupported format version");
+    if (status != 0 || take_fields(s, root, e) != 0 || take_options(s, root, e) != 0 ||
+        take_files(s, root, e) != 0) {
         training_state_release(s);
-        result = -1;
+        status = -1;
     }
     cJSON_Delete(root);
-    return result;
+    return status;
 }

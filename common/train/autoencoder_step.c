@@ -412,7 +412,8 @@ int64_t autoencoder_step_memory(const struct parameters *p, const struct step_op
     struct autoencoder_step *s;
     struct error e;
     struct autoencoder_step_options from_start = *a;
-    from_start.disc_start = 0;
+    if (a->disc_start > 0)
+        from_start.disc_start = 0;
     CHECK(autoencoder_step_open(&s, dry, collective_alone(), o, &from_start, &e) == 0);
     size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
     float *pictures = xcalloc(numbers, sizeof *pictures);

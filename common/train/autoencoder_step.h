@@ -24,7 +24,7 @@ struct autoencoder_step_options {
     double disc_weight; /* of the discriminator that is the parameters's companion, where there is
                            one */
     double disc_rate;   /* its learning rate, in the autoencoder's */
-    int64_t disc_start;
+    int64_t disc_start; /* the first step that uses it; -1: none does */
 };
 
 /* Host memory, read during the call only. */

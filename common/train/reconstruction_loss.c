@@ -255,7 +255,8 @@ static void train_discriminator(struct reconstruction_loss *l, int64_t k,
 
 static bool judges(const struct reconstruction_loss *l, int64_t step)
 {
-    return l->parameters && step >= l->options.disc_start;
+    int64_t start = l->options.disc_start;
+    return l->parameters && start >= 0 && step >= start;
 }
 
 void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,

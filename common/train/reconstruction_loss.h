@@ -24,7 +24,7 @@
 struct reconstruction_loss_options {
     double perceptual_weight; /* 1 */
     double disc_weight;       /* 0.5 */
-    int64_t disc_start;       /* step */
+    int64_t disc_start;       /* step; -1: the discriminator is not used */
     int64_t accumulate;       /* micro-batches of an update */
 };
 

@@ -1,4 +1,4 @@
-# What does not go together is refused before anything is trained.
+# Data, weights and options that do not fit together are refused before training.
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort >list
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 try() {
@@ -19,7 +19,7 @@ ls -d run
 rm -r run
 try -o run -b 4 --steps 1 --size 32 --init-from model/cloob.safetensors
 try -o run -b 4 --steps 1 --size 32 --init-from list
-echo a run begins
+echo an existing run
 try -o run $small
 try -o run $small
 try --resume run --steps 2 --size 64

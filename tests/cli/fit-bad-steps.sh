@@ -1,4 +1,4 @@
-# A rate that is far too high: what is not finite is skipped and told, and the last good weights stay.
+# With a learning rate that is far too high, non-finite steps are skipped and reported, and the last good weights stay.
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
 status=0

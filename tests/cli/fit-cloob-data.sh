@@ -1,6 +1,6 @@
-# What is wrong with a list, and what is made of it.
+# Lists of pairs with missing, empty, unreadable or overlong entries.
 shapes=${SYNTH%/*}/shapes
-$shapes -q -o pictures -n 12 --size 32 --pairs pairs.tsv
+$shapes -q -o images -n 12 --size 32 --pairs pairs.tsv
 small="--image-size 32 --patch-size 8 --width 64 --layers 1 --text-width 64 --text-layers 1
     --vocabulary 600 --embed 32 --threads 1"
 try() {
@@ -13,33 +13,33 @@ try -o few --steps 1 -b 16 <pairs.tsv
 try -o few --steps 1 -b 2 --holdout 12 <pairs.tsv
 ls -d few 2>/dev/null || true
 
-echo captions in files beside the pictures, none for one of them, and an empty one
-rm pictures/000003.txt
-mv pictures/000004.txt pictures/000004.png.txt
-printf ' \n' >pictures/000005.txt
-ls pictures/*.png | try -o beside --steps 1 -b 4
-tr '\0' '\n' <beside/pairs.list | sed 's:.*/pictures/::' | head -n 8
+echo captions in files next to the images: one is missing, one is empty
+rm images/000003.txt
+mv images/000004.txt images/000004.png.txt
+printf ' \n' >images/000005.txt
+ls images/*.png | try -o beside --steps 1 -b 4
+tr '\0' '\n' <beside/pairs.list | sed 's:.*/images/::' | head -n 8
 
-echo pictures that are not there or none: others are taken in their place
+echo missing files and files that are not images: others replace them
 sed 's:000001.png:nowhere.png:' pairs.tsv >list
-echo no picture >pictures/000007.png
+echo not an image >images/000007.png
 try -o holes --epochs 1 --seed 1 -b 5 --warmup 0 <list
 tr -d '\t' <holes/latest/state.json | grep '^"images"\|^"bad_steps"'
 
-echo nothing but such
+echo nothing but missing files
 printf 'a\tb\nc\td\n' | try -o none --steps 1 -b 2
 
-echo a caption that is too long
+echo captions that are too long
 sed 's:$: and a small purple heptagon far away from it in the corner of the garden, behind the old apple trees of my grandmother, who has planted them herself:' pairs.tsv |
     grep -v 000007 | try -o long --steps 1 -b 4
 
 echo held-out captions that are all the same
-cut -f 1 pairs.tsv | grep -v 000007 | sed 's:$:	a picture:' | try -o same --steps 1 -b 4 --holdout 4
+cut -f 1 pairs.tsv | grep -v 000007 | sed 's:$:	an image:' | try -o same --steps 1 -b 4 --holdout 4
 
 echo entries that end with a zero byte
 grep -v 000007 pairs.tsv | tr '\n' '\0' | try -o zero --steps 1 -b 4 -0
 
-echo 290 held-out pairs: no caption twice, no more than 256 at a time
+echo 290 held-out pairs: repeated captions are left out, groups have at most 256 pairs
 grep -v 000007 pairs.tsv | cut -f 1 >paths
 for i in $(seq 40); do cat paths; done | awk 'NR <= 300 { print $0 "\tnumber " NR % 275 }' >many
 try -o groups --steps 1 -b 4 --holdout 290 --holdout-every 0 <many

@@ -1,4 +1,4 @@
-# Embeds mixed with their neighbours': another training, the same one when it is resumed.
+# Embeddings averaged with their neighbors: training differs, and resuming it changes nothing.
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
 fit() { # RUN OPTION...

@@ -1,4 +1,4 @@
-# The noise a U-Net was trained with stays with its weights, and is what pictures are sampled with.
+# The embedding noise of training is stored with the weights and is the default for sampling.
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
 printf 'a cat\n' >prompts
@@ -24,10 +24,10 @@ noise half.safetensors
 sample noised/latest/diffusion.safetensors >default
 sample noised/latest/diffusion.safetensors --embed-noise 0.25 | cmp - default
 sample noised/latest/diffusion.safetensors --embed-noise 0 >without
-cmp -s default without || echo 'it changes pictures'
+cmp -s default without || echo 'it changes images'
 grep -a '^# embed_noise' default without
 sample plain/latest/diffusion.safetensors >default
 sample plain/latest/diffusion.safetensors --embed-noise 0 | cmp - default
 
-# So are demos: these two are of the same weights.
+# Demo grids use it, too: these two have the same weights.
 cmp -s plain/demo/00000000.png noised/demo/00000000.png || echo 'and demos'

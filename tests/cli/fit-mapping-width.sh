@@ -1,4 +1,4 @@
-# The width of the U-Net's mapping: chosen when a run begins, and kept with its checkpoints.
+# The width of the U-Net's mapping network: set for a new run, then stored in its checkpoints.
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
 width() {

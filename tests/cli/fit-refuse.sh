@@ -1,4 +1,4 @@
-# What does not go together is refused before anything is trained.
+# Data, weights and options that do not fit together are refused before training.
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 $SYNTH -q --embed 32 --unet-cond 64 --seed 2 -o other
 $SYNTH -q --embed 48 --unet-cond 64 -o wide
@@ -30,7 +30,7 @@ try model.shards -o run $first --demo-prompts prompts -m other
 try model.shards -o run $first --demo-prompts nowhere -m model
 : >empty
 try model.shards -o run $first --demo-prompts empty -m model
-echo a run begins
+echo an existing run
 rm -rf run
 try model.shards -o run $first
 try model.shards -o run $first
@@ -45,7 +45,7 @@ try --resume run/step-00000002 --steps 6
 try --resume run/step-00000002 --steps 6 -o branch
 try --resume run/step-00000002 --steps 6 -o branch
 ls -d run/step-* branch/step-*
-# Damage is found before it is trained on.
+# Damaged checkpoints are refused.
 for file in raw diffusion optimizer; do
     cp -R run damaged
     dd if=/dev/zero of=damaged/latest/$file.safetensors bs=64 seek=5000 count=1 conv=notrunc status=none

@@ -1,4 +1,4 @@
-# A run from its first line to pictures, and on from there.
+# A run from its first step to sampling, then resumed.
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
 printf 'a cat\n\nred:2\na blue sky\n' >prompts
@@ -11,9 +11,9 @@ for png in run/demo/*.png; do pngtopnm $png | head -n 2 | tail -n 1; done
 cmp -s run/demo/00000000.png run/demo/00000004.png || echo 'demos change with the weights'
 grep -o '"step":[0-9]*,\|"[a-z/-]*[1-4]*":\(null\)\{0,1\}' run/metrics.jsonl | sort -u | grep -v time
 grep -o '"demo.*' run/metrics.jsonl
-echo "again, with what is new on the command line"
+echo "resumed with other options"
 ccld-fit --resume run --steps 9 --lr 3e-6 --demo-grid 3 --threads 1
-echo "and with epochs"
+echo "resumed with --epochs"
 ccld-fit --resume run --epochs 6 --threads 1
 ls run/demo
 ccld-plms -q -m model --checkpoint run/latest/diffusion.safetensors --size 64 --steps 4 'a cat' | head -c 3

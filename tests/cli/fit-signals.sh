@@ -1,4 +1,4 @@
-# A signal makes it write a checkpoint and end well; a second one does not wait for that.
+# The first signal ends a run with a checkpoint; the second one ends the program immediately.
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
 begin() {
@@ -21,7 +21,7 @@ echo $status
 tail -n 1 err >&2
 ls run/latest/
 begin
-# Both arrive at once.
+# Both signals arrive together.
 kill -STOP $fit
 kill -TERM $fit
 kill -INT $fit

@@ -35,15 +35,15 @@ struct parameters *checkpoints_parameters(int64_t width)
     return parameters_empty(&architecture, NET_UNET, checkpoints_device);
 }
 
-void checkpoints_each(struct parameters *b,
-                      void (*f)(struct parameters *b, enum parameter_array array,
+void checkpoints_each(struct parameters *p,
+                      void (*f)(struct parameters *p, enum parameter_array array,
                                 const struct parameter *t, void *arg),
                       void *arg)
 {
     for (int a = 0; a < ARRAY_COUNT; a++) {
-        int count = a == ARRAY_WEIGHTS || a == ARRAY_EMA ? b->count : b->trained_count;
+        int count = a == ARRAY_WEIGHTS || a == ARRAY_EMA ? p->count : p->trained_count;
         for (int i = 0; a != ARRAY_GRADIENTS && i < count; i++)
-            f(b, a, &b->tensors[i], arg);
+            f(p, a, &p->tensors[i], arg);
     }
 }
 
@@ -87,7 +87,7 @@ bool checkpoints_equal(struct parameters *a, const struct parameters *p)
                                        .same = a->count == p->count && a->updates == p->updates};
     checkpoints_each(a, checkpoints_compare, &c);
     c.same &= a->scalar_count == 1 && p->scalar_count == 1 &&
-              !strcmp(a->scalars[0].name, p->scalars[0].name) &&
+              strcmp(a->scalars[0].name, p->scalars[0].name) == 0 &&
               a->scalars[0].value == p->scalars[0].value;
     return c.same;
 }

@@ -109,14 +109,7 @@ static char *path_of(int64_t index, const char *suffix)
 static void write_file(const char *path, const void *data, size_t size)
 {
     struct error e;
-    struct atomic_file f;
-    if (atomic_file_open(&f, path, &e) < 0)
-        die("cannot write '%s': %s", path, e.text);
-    if (write_all(f.fd, data, size, &e) < 0) {
-        atomic_file_abandon(&f);
-        die("cannot write '%s': %s", path, e.text);
-    }
-    if (atomic_file_commit(&f, &e) < 0)
+    if (file_write(path, data, size, &e) != 0)
         die("cannot write '%s': %s", path, e.text);
 }
 

@@ -1,4 +1,4 @@
-/* Checkpoints come back bit by bit, or an error names what is wrong. */
+/* Checkpoints are restored bit for bit, or an error names what is wrong. */
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 
 static void ok_entries(const char *folder, const char *expected, const char *what)
 {
-    if (!tap_ok(!strcmp(checkpoints_entries(folder), expected), "%s", what))
+    if (!tap_ok(strcmp(checkpoints_entries(folder), expected) == 0, "%s", what))
         tap_diag("got %s", checkpoints_entries(folder));
 }
 
@@ -34,7 +34,7 @@ static void fill_state(struct training_state *s)
     s->ema_decay = 0.999;
     s->loss = 1.0 / 3;
     s->smoothed_loss = 0.1;
-    s->gradient_norm = INFINITY; /* becomes NaN */
+    s->gradient_norm = INFINITY; /* restored as NaN */
     s->autoencoder_scale = 8.0779;
     strcpy(s->precision, "bf16");
     s->loss_scale = 65536;
@@ -76,29 +76,29 @@ static bool same_number(double a, double b)
 
 static bool states_are_equal(const struct training_state *a, const struct training_state *b)
 {
-    bool same = !strcmp(a->version, b->version) && a->step == b->step && a->updates == b->updates &&
-                a->images == b->images && a->at.epoch == b->at.epoch &&
-                a->at.place == b->at.place && a->seed == b->seed && a->seconds == b->seconds &&
-                a->bad_steps == b->bad_steps && a->bad_steps_in_a_row == b->bad_steps_in_a_row &&
-                a->learning_rate == b->learning_rate && a->ema_decay == b->ema_decay &&
-                same_number(a->loss, b->loss) && same_number(a->smoothed_loss, b->smoothed_loss) &&
-                same_number(a->holdout_loss, b->holdout_loss) &&
-                a->autoencoder_scale == b->autoencoder_scale &&
-                !strcmp(a->precision, b->precision) && a->loss_scale == b->loss_scale &&
-                a->loss_scale_steps == b->loss_scale_steps &&
-                !strcmp(a->dataset_hash, b->dataset_hash) && a->dataset_count == b->dataset_count &&
-                a->holdout_count == b->holdout_count && a->option_count == b->option_count;
-    same &= !shard_info_check(&a->store, &b->store, NULL) &&
-            !strcmp(a->store.autoencoder.name, b->store.autoencoder.name) &&
-            !strcmp(a->store.cloob.name, b->store.cloob.name);
+    bool same =
+        strcmp(a->version, b->version) == 0 && a->step == b->step && a->updates == b->updates &&
+        a->images == b->images && a->at.epoch == b->at.epoch && a->at.place == b->at.place &&
+        a->seed == b->seed && a->seconds == b->seconds && a->bad_steps == b->bad_steps &&
+        a->bad_steps_in_a_row == b->bad_steps_in_a_row && a->learning_rate == b->learning_rate &&
+        a->ema_decay == b->ema_decay && same_number(a->loss, b->loss) &&
+        same_number(a->smoothed_loss, b->smoothed_loss) &&
+        same_number(a->holdout_loss, b->holdout_loss) &&
+        a->autoencoder_scale == b->autoencoder_scale && strcmp(a->precision, b->precision) == 0 &&
+        a->loss_scale == b->loss_scale && a->loss_scale_steps == b->loss_scale_steps &&
+        strcmp(a->dataset_hash, b->dataset_hash) == 0 && a->dataset_count == b->dataset_count &&
+        a->holdout_count == b->holdout_count && a->option_count == b->option_count;
+    same &= shard_info_check(&a->store, &b->store, NULL) == 0 &&
+            strcmp(a->store.autoencoder.name, b->store.autoencoder.name) == 0 &&
+            strcmp(a->store.cloob.name, b->store.cloob.name) == 0;
     for (int i = 0; i < a->option_count; i++) {
         const char *value = training_state_option(b, a->options[i].name);
-        same &= value && !strcmp(value, a->options[i].value);
+        same &= value && strcmp(value, a->options[i].value) == 0;
     }
     for (int i = 0; i < CHECKPOINT_FILES; i++) {
-        same &= !strcmp(a->files[i].name, b->files[i].name) &&
+        same &= strcmp(a->files[i].name, b->files[i].name) == 0 &&
                 a->files[i].bytes == b->files[i].bytes &&
-                !strcmp(a->files[i].hash, b->files[i].hash);
+                strcmp(a->files[i].hash, b->files[i].hash) == 0;
     }
     return same;
 }
@@ -111,14 +111,15 @@ static void ok_sampled_from(const char *run, struct parameters *p)
     struct error e = {""};
     double scale = 0;
     const struct weight *t = NULL;
-    bool opened = !weights_open(&w, path, &e) && !names_resolve(&names, w, NET_UNET, PICK_EMA, &e);
+    bool opened =
+        weights_open(&w, path, &e) == 0 && names_resolve(&names, w, NET_UNET, PICK_EMA, &e) == 0;
     if (opened) {
         const struct parameter *expected = parameters_find(p, "mapping.0.main.0.weight");
         t = names_find(&names, "mapping.0.main.0.weight");
         opened =
             t && t->dtype == DTYPE_F32 &&
-            !memcmp(t->data, parameters_read(p, ARRAY_EMA, expected->offset, expected->count, NULL),
-                    (size_t)expected->count * sizeof(float)) &&
+            memcmp(t->data, parameters_read(p, ARRAY_EMA, expected->offset, expected->count, NULL),
+                   (size_t)expected->count * sizeof(float)) == 0 &&
             names_scalar(&names, "autoencoder_scale", &scale) && scale == 8.5;
         names_release(&names);
     }
@@ -139,36 +140,38 @@ static void test_round_trip(void)
     struct training_state s, read;
     struct error e = {""};
     fill_state(&s);
-    tap_ok(run_checkpoints(r) == 0 && !checkpoint_save(r, p, &s, 0, &e) && run_checkpoints(r) == 1,
-           "written %s", e.text);
-    tap_ok(!strcmp(s.version, CCLD_VERSION) && s.updates == 49990, "with version and updates");
-    ok_entries(run, "latest step-00050000 ", "under its name, and latest");
+    tap_ok(run_checkpoints(r) == 0 && checkpoint_save(r, p, &s, 0, &e) == 0 &&
+               run_checkpoints(r) == 1,
+           "a checkpoint is written %s", e.text);
+    tap_ok(strcmp(s.version, CCLD_VERSION) == 0 && s.updates == 49990,
+           "its state has the version and the number of updates");
+    ok_entries(run, "latest step-00050000 ", "its folder and latest exist");
     char *folder = path_join(run, "step-00050000"), *found = NULL, *of_run = NULL;
     ok_entries(folder, "diffusion.safetensors optimizer.safetensors raw.safetensors state.json ",
-               "four files");
-    int result = checkpoint_find(run, &found, &of_run, &e);
-    tap_ok(!result && !strcmp(found, folder) && !strcmp(of_run, run), "found: %s",
-           result ? e.text : found);
-    bool read_back = !checkpoint_read_state(&read, folder, &e);
+               "it has four files");
+    int status = checkpoint_find(run, &found, &of_run, &e);
+    tap_ok(status == 0 && strcmp(found, folder) == 0 && strcmp(of_run, run) == 0, "it is found: %s",
+           status != 0 ? e.text : found);
+    bool read_back = checkpoint_read_state(&read, folder, &e) == 0;
     tap_ok(read_back && isnan(read.gradient_norm) && isnan(read.holdout_loss) &&
                states_are_equal(&s, &read),
-           "the state comes back %s", read_back ? "" : e.text);
-    result = checkpoint_load_parameters(&back, &read, folder, checkpoints_device, &e);
-    tap_ok(!result && checkpoints_equal(p, back), "weights, averages and moments come back %s",
-           result ? e.text : "");
+           "the state is restored %s", read_back ? "" : e.text);
+    status = checkpoint_load_parameters(&back, &read, folder, checkpoints_device, &e);
+    tap_ok(status == 0 && checkpoints_equal(p, back), "weights, EMA and moments are restored %s",
+           status != 0 ? e.text : "");
     ok_sampled_from(run, p);
     parameters_free(back);
 
-    seed = 2; /* the same step again, other numbers */
+    seed = 2; /* the same step, other values */
     checkpoints_each(p, checkpoints_draw, &seed);
     int64_t step = 0;
-    tap_ok(!checkpoint_save(r, p, &s, 1, &e) && !checkpoints_load(&back, &step, run, &e) &&
+    tap_ok(checkpoint_save(r, p, &s, 1, &e) == 0 && checkpoints_load(&back, &step, run, &e) == 0 &&
                step == 50000 && checkpoints_equal(p, back),
-           "replaced %s", e.text);
-    ok_entries(run, "latest step-00050000 ", "and nothing else is left");
+           "a checkpoint of the same step replaces it %s", e.text);
+    ok_entries(run, "latest step-00050000 ", "and nothing else remains");
     tap_ok(checkpoint_bytes(p) > s.files[0].bytes + s.files[1].bytes + s.files[2].bytes &&
                checkpoint_bytes(p) < 4 * (s.files[0].bytes + s.files[1].bytes + s.files[2].bytes),
-           "its size is known beforehand");
+           "its size is estimated");
     parameters_free(back);
     parameters_free(p);
     training_state_release(&s);
@@ -183,9 +186,9 @@ static void ok_found(const char *path, const char *checkpoint, const char *of_ru
 {
     char *found = NULL, *run = NULL;
     struct error e = {""};
-    int result = checkpoint_find(path, &found, &run, &e);
-    if (!tap_ok(!result && !strcmp(found, checkpoint) && !strcmp(run, of_run), "'%s' is '%s'", path,
-                checkpoint))
+    int status = checkpoint_find(path, &found, &run, &e);
+    if (!tap_ok(status == 0 && strcmp(found, checkpoint) == 0 && strcmp(run, of_run) == 0,
+                "'%s' is '%s'", path, checkpoint))
         tap_diag("%s, %s, %s", found, run, e.text);
     free(found);
     free(run);
@@ -214,13 +217,14 @@ static void test_find(void)
     CHECK(chdir(test_folder()) == 0 && mkdir("empty", 0777) == 0);
     struct error e = {""};
     char *found;
-    tap_ok(checkpoint_find("empty", &found, NULL, &e) && strstr(e.text, "neither a checkpoint"),
-           "an empty folder: %s", e.text);
-    tap_ok(checkpoint_find("nowhere", &found, NULL, &e) && strstr(e.text, "No such file"),
-           "no folder: %s", e.text);
+    tap_ok(checkpoint_find("empty", &found, NULL, &e) != 0 &&
+               strstr(e.text, "neither a checkpoint"),
+           "an empty folder is refused: %s", e.text);
+    tap_ok(checkpoint_find("nowhere", &found, NULL, &e) != 0 && strstr(e.text, "No such file"),
+           "a missing folder is refused: %s", e.text);
     struct run *other;
-    tap_ok(run_open(&other, "find", &e) && strstr(e.text, "another process"),
-           "a run is for one process: %s", e.text);
+    tap_ok(run_open(&other, "find", &e) != 0 && strstr(e.text, "another process"),
+           "a second process is refused: %s", e.text);
     run_close(r);
     r = checkpoints_run("find");
     run_close(r);
@@ -254,11 +258,11 @@ static void test_keep_and_clean(void)
         CHECK(checkpoints_save(r, p, step, 3));
     ok_entries(run,
                "demo latest step-00000001-mine step-00000030 step-00000040 step-00000050 step-1 ",
-               "the last three are kept, and what is no checkpoint of ours");
+               "the last three are kept, as is everything that is not a checkpoint");
     CHECK(checkpoints_save(r, p, 35, 1));
     ok_entries(run,
                "demo latest step-00000001-mine step-00000035 step-00000040 step-00000050 step-1 ",
-               "a run that went back leaves later ones alone");
+               "a run resumed from an earlier step leaves later ones alone");
     run_close(r);
     make_folder(run, "step-00000060.tmp-123", "raw.safetensors");
     make_folder(run, "step-00000030.gone-7", "raw.safetensors");
@@ -272,12 +276,12 @@ static void test_keep_and_clean(void)
     ok_entries(run,
                "demo latest step-00000001-mine step-00000020 step-00000035 step-00000040 "
                "step-00000050 step-1 ",
-               "what killed runs left goes; what lost its successor comes back");
+               "leftovers of killed runs go; a checkpoint that was not replaced is restored");
     struct parameters *back = NULL;
     struct error e = {""};
     int64_t step = 0;
-    tap_ok(!checkpoints_load(&back, &step, run, &e) && step == 35,
-           "nothing that a link points to goes %s", e.text);
+    tap_ok(checkpoints_load(&back, &step, run, &e) == 0 && step == 35,
+           "targets of links are not removed %s", e.text);
     parameters_free(back);
     run_close(r);
     parameters_free(p);
@@ -290,7 +294,7 @@ static int64_t file_size(const char *path)
     return st.st_size;
 }
 
-/* A small discriminator beside it. */
+/* Adds a small discriminator. */
 static void add_companion(struct parameters *p, uint64_t seed)
 {
     struct architecture architecture = {0};
@@ -318,8 +322,8 @@ static void test_companion(void)
     ok_entries(folder,
                "diffusion.safetensors discriminator-optimizer.safetensors "
                "discriminator.safetensors optimizer.safetensors raw.safetensors state.json ",
-               "a discriminator is saved beside its network");
-    bool loaded = saved && !checkpoints_load(&back, &step, run, &e);
+               "a discriminator is saved with its network");
+    bool loaded = saved && checkpoints_load(&back, &step, run, &e) == 0;
     struct checkpoints_comparison same = {.same = true};
     if (loaded && back->companion) {
         same.other = p->companion;
@@ -328,9 +332,9 @@ static void test_companion(void)
     tap_ok(loaded && checkpoints_equal(p, back) && back->companion &&
                back->companion->net == NET_DISCRIMINATOR && back->companion->updates == 123 &&
                same.same,
-           "and comes back with it %s", e.text);
+           "and restored with it %s", e.text);
     tap_ok(checkpoint_bytes(p) > alone + 4 * 3 * p->companion->parameter_count,
-           "its size is counted beforehand");
+           "and counts in the estimated size");
     if (loaded)
         parameters_free(back);
     parameters_free(p);
@@ -352,7 +356,7 @@ static void replace_text(const char *path, const char *from, const char *to)
     uint8_t *data;
     size_t size;
     struct error e;
-    CHECK(!file_read(&data, &size, path, 1 << 20, &e));
+    CHECK(file_read(&data, &size, path, 1 << 20, &e) == 0);
     uint8_t *at = memmem(data, size, from, strlen(from));
     CHECK(at && strlen(from) == strlen(to));
     memcpy(at, to, strlen(to));
@@ -361,7 +365,8 @@ static void replace_text(const char *path, const char *from, const char *to)
     free(data);
 }
 
-/* Damages one file of a fresh checkpoint in one way, and wants its name in the error. */
+/* Damages a file of a new checkpoint; the error must name it. expected: text that the error must
+ * contain, or NULL if the checkpoint must load. */
 static void ok_refused(const char *file, const char *what, const char *expected)
 {
     char run[4200];
@@ -375,47 +380,47 @@ static void ok_refused(const char *file, const char *what, const char *expected)
     CHECK(checkpoints_save(r, p, 1, 0));
     run_close(r);
     char *path = xasprintf("%s/step-00000001/%s", run, file);
-    if (!strcmp(what, "missing")) {
+    if (strcmp(what, "missing") == 0) {
         CHECK(unlink(path) == 0);
-    } else if (!strcmp(what, "cut off")) {
+    } else if (strcmp(what, "cut off") == 0) {
         CHECK(truncate(path, file_size(path) - 4) == 0);
-    } else if (!strcmp(what, "longer")) {
+    } else if (strcmp(what, "longer") == 0) {
         CHECK(truncate(path, file_size(path) + 4) == 0);
-    } else if (!strcmp(what, "one bit")) {
+    } else if (strcmp(what, "one bit") == 0) {
         change_byte(path, file_size(path) - 200);
-    } else if (!strcmp(what, "not a number")) {
+    } else if (strcmp(what, "not a number") == 0) {
         int fd = open(path, O_WRONLY);
         CHECK(fd >= 0 && pwrite(fd, &(float){NAN}, 4, file_size(path) - 400) == 4);
         close(fd);
-    } else if (!strcmp(what, "another shape")) {
+    } else if (strcmp(what, "another shape") == 0) {
         replace_text(path, "[33,7]", "[7,33]");
-    } else if (!strcmp(what, "another tensor")) {
+    } else if (strcmp(what, "another tensor") == 0) {
         replace_text(path, "net.0.main.0.bias", "net.0.main.1.bias");
-    } else if (!strcmp(what, "empty")) {
+    } else if (strcmp(what, "empty") == 0) {
         CHECK(truncate(path, 0) == 0);
-    } else if (!strcmp(what, "a step that is text")) {
+    } else if (strcmp(what, "a step that is text") == 0) {
         replace_text(path, "\"step\":\t1", "\"step\":\t\"");
-    } else if (!strcmp(what, "no seed")) {
+    } else if (strcmp(what, "no seed") == 0) {
         replace_text(path, "\"seed\"", "\"deed\"");
-    } else if (!strcmp(what, "a negative count")) {
+    } else if (strcmp(what, "a negative count") == 0) {
         replace_text(path, "\"records\":\t0,", "\"records\":-1,");
-    } else if (!strcmp(what, "no updates of a discriminator")) {
+    } else if (strcmp(what, "no updates of a discriminator") == 0) {
         replace_text(path, "\"updates\":\t123", "\"updates\":\t\"1\"");
-    } else if (!strcmp(what, "a file elsewhere")) {
+    } else if (strcmp(what, "a file elsewhere") == 0) {
         replace_text(path, "raw.safetensors", "../.safetensors");
     } else {
-        CHECK(!strcmp(what, "nothing"));
+        CHECK(strcmp(what, "nothing") == 0);
     }
     struct error e = {""};
     int64_t step;
-    int result = checkpoints_load(&back, &step, run, &e);
+    int status = checkpoints_load(&back, &step, run, &e);
     if (expected) {
-        tap_ok(result && strstr(e.text, file) && strstr(e.text, expected), "%s: %s: %s", file, what,
-               result ? e.text : "loaded");
+        tap_ok(status != 0 && strstr(e.text, file) && strstr(e.text, expected), "%s: %s: %s", file,
+               what, status != 0 ? e.text : "loaded");
     } else {
-        tap_ok(!result, "%s: %s: loaded %s", file, what, result ? e.text : "");
+        tap_ok(status == 0, "%s: %s: loads %s", file, what, status != 0 ? e.text : "");
     }
-    if (!result)
+    if (status == 0)
         parameters_free(back);
     free(path);
     parameters_free(p);
@@ -455,7 +460,7 @@ static void test_damage(void)
 int main(void)
 {
     struct error e;
-    CHECK(!device_open(&checkpoints_device, "ref", &e));
+    CHECK(device_open(&checkpoints_device, "ref", &e) == 0);
     test_round_trip();
     test_companion();
     test_find();

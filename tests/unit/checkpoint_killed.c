@@ -1,6 +1,7 @@
-/* Checkpoints while processes are killed and disks are full: the last one is never lost. */
+/* The last checkpoint survives kills at any moment and full disks. */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,10 +19,10 @@
 #include "tests/support/checkpoints.h"
 #include "tests/support/tap.h"
 
-/* The calls that change the disk, in the library's stead: the process can be killed before the nth
- * of them, and exchanging two folders can be what the file system does not know. */
+/* Replacements for the C library's calls that change the disk: the process can be killed before the
+ * nth of them, and the file system can be one that cannot exchange folders. */
 static long calls, killed_at;         /* killed_at 0: never */
-static bool cannot_exchange, no_sync; /* no_sync: a kill does not ask what has reached the disk */
+static bool cannot_exchange, no_sync; /* no_sync: fsync does not matter when only a process dies */
 
 static void count_call(void)
 {
@@ -88,15 +89,15 @@ static int64_t file_size(const char *path)
     return st.st_size;
 }
 
-/* Saving fails at every size of file that the limit allows; what was there stays. */
+/* Limits the size of files, so that saving fails at various points. */
 static void test_full_disk(void)
 {
     char run[4200];
     snprintf(run, sizeof run, "%s", checkpoints_folder("full"));
     struct error e = {""};
-    tap_ok(checkpoint_check_space(test_folder(), INT64_MAX / 2, &e) && strstr(e.text, "free") &&
-               !checkpoint_check_space(test_folder(), 1, NULL),
-           "too little space: %s", e.text);
+    tap_ok(checkpoint_check_space(test_folder(), INT64_MAX / 2, &e) != 0 &&
+               strstr(e.text, "free") && checkpoint_check_space(test_folder(), 1, NULL) == 0,
+           "too little space is reported: %s", e.text);
     float value = 1;
     struct parameters *p = checkpoints_parameters(64);
     checkpoints_each(p, checkpoints_set, &value);
@@ -113,11 +114,11 @@ static void test_full_disk(void)
             setrlimit(RLIMIT_FSIZE, &(struct rlimit){(rlim_t)limit, RLIM_INFINITY});
             struct training_state s;
             training_state_init(&s);
-            s.step = limit % 2 ? 1 : 2; /* in the place of the old one, or beside it */
+            s.step = limit % 2 ? 1 : 2; /* replaces the old one, or not */
             value = 2;
             checkpoints_each(p, checkpoints_set, &value);
-            int result = checkpoint_save(r, p, &s, 1, &e);
-            _exit(result == 0 ? 1 : strstr(e.text, "File too large") ? 0 : 2);
+            int status = checkpoint_save(r, p, &s, 1, &e);
+            _exit(status == 0 ? 1 : strstr(e.text, "File too large") ? 0 : 2);
         }
         int status;
         CHECK(child > 0 && waitpid(child, &status, 0) == child);
@@ -126,16 +127,16 @@ static void test_full_disk(void)
         struct parameters *back = NULL;
         struct checkpoints_comparison c = {.value = 1, .same = true};
         int64_t step = 0;
-        intact &= !strcmp(before, checkpoints_entries(run)) &&
-                  !checkpoints_load(&back, &step, run, &e) && step == 1;
+        intact &= strcmp(before, checkpoints_entries(run)) == 0 &&
+                  checkpoints_load(&back, &step, run, &e) == 0 && step == 1;
         if (back) {
             checkpoints_each(back, checkpoints_compare, &c);
             parameters_free(back);
         }
         intact &= c.same;
     }
-    tap_ok(failed && told, "a disk that is full fails a checkpoint at any byte");
-    tap_ok(intact, "the last one is intact, and nothing is left beside it");
+    tap_ok(failed && told, "a full disk makes saving fail, wherever it happens");
+    tap_ok(intact, "the last checkpoint is intact, and nothing else remains");
 
     value = NAN;
     const struct parameter *t = parameters_find(p, "net.0.main.0.bias");
@@ -143,22 +144,22 @@ static void test_full_disk(void)
     struct training_state s;
     training_state_init(&s);
     s.step = 3;
-    tap_ok(checkpoint_save(r, p, &s, 1, &e) && strstr(e.text, "optimizer.safetensors") &&
-               strstr(e.text, "net.0.main.0.bias") && !strcmp(before, checkpoints_entries(run)),
-           "what is not finite is not saved: %s", e.text);
+    tap_ok(checkpoint_save(r, p, &s, 1, &e) != 0 && strstr(e.text, "optimizer.safetensors") &&
+               strstr(e.text, "net.0.main.0.bias") && strcmp(before, checkpoints_entries(run)) == 0,
+           "non-finite values are not saved: %s", e.text);
     run_close(r);
     parameters_free(p);
     free(before);
     free(large);
 }
 
-/* Saves steps first, first + 1, ... of parameters that hold their step's number, each third one
- * twice, and tells of each on the pipe. Never returns. */
+/* Saves steps first, first + 1 and so on, every third one twice, and writes each step to the pipe
+ * `report`. All parameters equal the step. Never returns. */
 static void save_forever(const char *run, int64_t first, int report)
 {
     struct run *r;
     struct error e;
-    if (run_open(&r, run, &e))
+    if (run_open(&r, run, &e) != 0)
         _exit(1);
     struct parameters *p = checkpoints_parameters(256);
     for (int64_t step = first;; step++) {
@@ -168,7 +169,7 @@ static void save_forever(const char *run, int64_t first, int report)
             struct training_state s;
             training_state_init(&s);
             s.step = step;
-            if (checkpoint_save(r, p, &s, 2, &e) || write(report, &step, sizeof step) < 0)
+            if (checkpoint_save(r, p, &s, 2, &e) != 0 || write(report, &step, sizeof step) < 0)
                 _exit(1);
         }
     }
@@ -179,7 +180,7 @@ static void test_kill(void)
     enum { KILLS = 40 };
     const char *seed = getenv("SEED");
     uint64_t draws = seed ? strtoull(seed, NULL, 10) : (uint64_t)getpid();
-    tap_diag("SEED=%llu", (unsigned long long)draws);
+    tap_diag("SEED=%" PRIu64, draws);
     char run[4200];
     snprintf(run, sizeof run, "%s", checkpoints_folder("kill"));
     int64_t last = 0, saved = 0, died = 0, leftovers = 0;
@@ -193,7 +194,7 @@ static void test_kill(void)
             save_forever(run, last + 1, ends[1]);
         close(ends[1]);
         int64_t reported = 0, step = 0;
-        if (last == 0 || kill_number % 4 == 0) /* from the first complete one on, else anywhere */
+        if (last == 0 || kill_number % 4 == 0) /* wait for a checkpoint, else kill at any time */
             CHECK(read(ends[0], &reported, sizeof reported) == sizeof reported);
         float fraction;
         rng_uniform(&fraction, 1, draws, RNG_INITIAL_WEIGHTS, 0, (uint64_t)kill_number, 0);
@@ -210,7 +211,7 @@ static void test_kill(void)
 
         struct parameters *p = NULL;
         char *latest = path_join(run, "latest");
-        loadable = file_exists(latest) && !checkpoints_load(&p, &step, latest, &e);
+        loadable = file_exists(latest) && checkpoints_load(&p, &step, latest, &e) == 0;
         free(latest);
         if (loadable) {
             struct checkpoints_comparison c = {.value = (float)step, .same = true};
@@ -223,18 +224,17 @@ static void test_kill(void)
         }
     }
     tap_ok(died == KILLS && loadable,
-           "a loadable latest after each of %d kills, %lld checkpoints %s", KILLS, (long long)saved,
-           e.text);
-    tap_ok(forward, "and never an older one than before");
-    tap_ok(leftovers > 0, "%lld of the kills were in the midst of writing", (long long)leftovers);
+           "latest loads after each of %d kills, %" PRId64 " checkpoints %s", KILLS, saved, e.text);
+    tap_ok(forward, "and never goes back");
+    tap_ok(leftovers > 0, "%" PRId64 " of the kills interrupted writing", leftovers);
     struct run *r = checkpoints_run(run);
-    tap_ok(!strchr(checkpoints_entries(run), '.'), "the next start cleans up: %s",
+    tap_ok(!strchr(checkpoints_entries(run), '.'), "opening the run cleans up: %s",
            checkpoints_entries(run));
     run_close(r);
 }
 
-/* Saves step `step` over step 1 in a process that is killed before its nth call that changes the
- * disk, for every n there is. */
+/* Saves step new_step after step 1 in a process that is killed before its nth call that changes the
+ * disk, for every n. */
 static void test_every_moment(int64_t new_step, bool exchange)
 {
     char run[4200];
@@ -268,10 +268,10 @@ static void test_every_moment(int64_t new_step, bool exchange)
         whole &= !finished || WEXITSTATUS(status) == 0;
         struct parameters *back = NULL;
         int64_t step = 0;
-        if (!exchange) /* between two renames there may be none, until the next start */
+        if (!exchange) /* between two renames there may be none until the run is opened */
             run_close(checkpoints_run(run));
         char *latest = path_join(run, "latest");
-        loadable = !checkpoints_load(&back, &step, latest, &e);
+        loadable = checkpoints_load(&back, &step, latest, &e) == 0;
         free(latest);
         if (loadable) {
             struct checkpoints_comparison old = {.value = 1, .same = true},
@@ -285,7 +285,7 @@ static void test_every_moment(int64_t new_step, bool exchange)
             news += new.same;
             parameters_free(back);
         }
-        if (new_step > 1 && news > 0) { /* anew: step 1 is to be the last one again */
+        if (new_step > 1 && news > 0) { /* start over: step 1 must be the last one */
             run_close(checkpoints_run(run));
             char *command = xasprintf("rm -rf '%s'", run);
             CHECK(system(command) == 0);
@@ -293,19 +293,20 @@ static void test_every_moment(int64_t new_step, bool exchange)
         }
     }
     tap_ok(loadable && whole && finished && olds > 10 && news > 1,
-           "killed before each of %lld calls %s: %lld times the old one, %lld times the new one %s",
-           (long long)(olds + news - 1),
-           new_step > 1 ? "for a further checkpoint"
-           : exchange   ? "for one in the place of another"
-                        : "where folders cannot be exchanged",
-           (long long)olds, (long long)news, loadable ? "" : e.text);
+           "killed before each of %" PRId64 " calls %s: %" PRId64
+           " times the old one is left, %" PRId64 " times the new one %s",
+           olds + news - 1,
+           new_step > 1 ? "that save another step"
+           : exchange   ? "that replace a checkpoint"
+                        : "without exchanging folders",
+           olds, news, loadable ? "" : e.text);
     parameters_free(p);
 }
 
 int main(void)
 {
     struct error e;
-    CHECK(!device_open(&checkpoints_device, "ref", &e));
+    CHECK(device_open(&checkpoints_device, "ref", &e) == 0);
     test_kill();
     test_full_disk();
     no_sync = true;

@@ -72,10 +72,14 @@ static void test_atomic(void)
     write_all(f.fd, "three", 5, &e);
     tap_ok(atomic_file_commit(&f, &e) == 0 && holds(path, "three"),
            "a commit replaces an existing file");
+    tap_ok(file_write(path, "four", 4, &e) == 0 && holds(path, "four") && entries(folder) == 1,
+           "a whole file is written at once");
 
     char *nowhere = in_folder("nosuch/x");
     tap_ok(atomic_file_open(&f, nowhere, &e) == -1 && !strcmp(e.text, strerror(ENOENT)),
            "a missing folder is reported");
+    tap_ok(file_write(nowhere, "five", 4, &e) == -1 && !strcmp(e.text, strerror(ENOENT)),
+           "also when a whole file is written");
     atomic_file_abandon(&f);
     tap_ok(true, "abandoning after a failed open is harmless");
     char *taken = path_join(folder, "folder");

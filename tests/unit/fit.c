@@ -1,5 +1,4 @@
-/* The loop of training: where it ends, what it does with signals, bad steps and a disk that is
- * full. */
+/* The training loop: where it ends, and how it handles signals, bad steps and a full disk. */
 #include "common/fit/unet.h"
 
 #include <math.h>
@@ -36,7 +35,7 @@ static struct fit_options options(int64_t steps)
     };
 }
 
-/* A run in test_folder()/name, of a small U-Net. */
+/* Starts a run of a small U-Net in test_folder()/name. */
 static void begin(struct session *s, const char *name, struct fit_options o)
 {
     struct error e;
@@ -76,6 +75,7 @@ static void end(struct session *s)
     training_state_release(&s->state);
 }
 
+/* The step of the last checkpoint; -1: none, -2 or -3: it does not load. */
 static int64_t latest(const struct session *s)
 {
     struct error e;
@@ -97,7 +97,7 @@ static int64_t latest(const struct session *s)
     return step;
 }
 
-/* How often a text is in the run's metrics. */
+/* How often a text occurs in the run's metrics. */
 static int in_metrics(const struct session *s, const char *text)
 {
     struct error e;
@@ -121,16 +121,17 @@ static void test_steps_left(void)
     struct fit_options *o = &s.fit.loop.options;
     struct training_state *t = &s.state;
     /* 34 images make 4 steps of 8. */
-    tap_ok(fit_loop_steps_left(&s.fit.loop) == -1, "without an end there is none");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == -1,
+           "without a limit, the number of steps is not known");
     o->epochs = 3;
-    tap_ok(fit_loop_steps_left(&s.fit.loop) == 12, "three epochs of four steps");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == 12, "three epochs of four steps are 12");
     t->at = (struct data_position){1, 16};
-    tap_ok(fit_loop_steps_left(&s.fit.loop) == 6, "from the middle of the second: six");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == 6, "6 are left from the middle of the second");
     o->steps = 5;
     t->step = 2;
-    tap_ok(fit_loop_steps_left(&s.fit.loop) == 3, "the nearer end counts");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == 3, "the nearer limit counts");
     t->step = 9;
-    tap_ok(fit_loop_steps_left(&s.fit.loop) == 0, "what is beyond the end is at the end");
+    tap_ok(fit_loop_steps_left(&s.fit.loop) == 0, "none are left beyond the limit");
     end(&s);
 }
 
@@ -145,15 +146,16 @@ static void test_complete(void)
     o.keep = 2;
     begin(&s, "complete", o);
     int status = fit_loop_run(&s.fit.loop, &how, &e);
-    tap_ok(status == 0 && how == FIT_COMPLETE && s.state.step == 5, "a run comes to its end");
-    tap_ok(latest(&s) == 5 && run_checkpoints(s.fit.loop.run) == 2, "with two checkpoints");
+    tap_ok(status == 0 && how == FIT_COMPLETE && s.state.step == 5, "a run completes");
+    tap_ok(latest(&s) == 5 && run_checkpoints(s.fit.loop.run) == 2, "two checkpoints are kept");
     tap_ok(s.state.at.epoch == 1 && s.state.at.place == 8 && s.state.images == 40,
-           "and stands in the second epoch");
-    tap_ok(in_metrics(&s, "\"loss\":") == 5 && in_metrics(&s, "\"holdout-loss/raw\":") == 4,
-           "five lines of losses; held-out ones before, twice on the way, at the end");
+           "the state is in the second epoch");
+    tap_ok(
+        in_metrics(&s, "\"loss\":") == 5 && in_metrics(&s, "\"holdout-loss/raw\":") == 4,
+        "each step's loss is logged; held-out losses at the start, twice in between, at the end");
     tap_ok(isfinite(s.state.holdout_loss) && isfinite(s.state.smoothed_loss) &&
                s.state.ema_decay == 0.99 && s.state.learning_rate == 1e-4,
-           "the state knows the last numbers");
+           "the state has the last step's numbers");
     end(&s);
 }
 
@@ -166,8 +168,8 @@ static void test_stopped(void)
     stop = SIGTERM;
     int status = fit_loop_run(&s.fit.loop, &how, &e);
     stop = 0;
-    tap_ok(status == 0 && how == FIT_STOPPED && s.state.step == 0, "a signal ends it");
-    tap_ok(latest(&s) == 0, "with a checkpoint, even before the first step");
+    tap_ok(status == 0 && how == FIT_STOPPED && s.state.step == 0, "a signal ends the run");
+    tap_ok(latest(&s) == 0, "a checkpoint is saved even before the first step");
     end(&s);
 }
 
@@ -183,15 +185,15 @@ static void test_bad_steps(void)
         wrong[i] = 1e30f;
     parameters_write(s.fit.loop.parameters, ARRAY_WEIGHTS, 0, n, wrong);
     int status = fit_loop_run(&s.fit.loop, &how, &e);
-    tap_ok(status == 0 && how == FIT_BAD, "steps that are not finite end it: %s", e.text);
+    tap_ok(status == 0 && how == FIT_BAD, "non-finite steps end the run: %s", e.text);
     tap_ok(s.state.step == 3 && s.state.bad_steps == 3 && s.state.bad_steps_in_a_row == 3 &&
                s.fit.loop.parameters->updates == 0,
-           "after three in a row that changed nothing");
-    tap_ok(latest(&s) == -1, "and left no checkpoint");
+           "after three in a row, which updated nothing");
+    tap_ok(latest(&s) == -1, "no checkpoint is saved");
     tap_ok(in_metrics(&s, "\"event\":\"bad-step\"") == 3, "each is in the metrics");
     tap_ok(memcmp(parameters_read(s.fit.loop.parameters, ARRAY_WEIGHTS, 0, n, NULL), wrong,
                   (size_t)n * sizeof *wrong) == 0,
-           "the weights are what they were");
+           "the weights are unchanged");
     free(wrong);
     end(&s);
 }
@@ -204,7 +206,7 @@ static void test_full_disk(void)
     struct fit_options o = options(4);
     begin(&s, "full", o);
     int status = fit_loop_run(&s.fit.loop, &how, &e);
-    tap_ok(status == 0 && latest(&s) == 4, "a checkpoint");
+    tap_ok(status == 0 && latest(&s) == 4, "a checkpoint is saved");
     s.fit.loop.options.steps = 8;
     s.fit.loop.options.checkpoint_every = 2;
     s.fit.loop.resumed = s.fit.loop.saved = true;
@@ -217,13 +219,13 @@ static void test_full_disk(void)
     status = fit_loop_run(&s.fit.loop, &how, &e);
     setrlimit(RLIMIT_FSIZE, &whole);
     tap_ok(status == -1 && strstr(e.text, "step-00000008"),
-           "without space for checkpoints it goes on, and fails at the end: %s", e.text);
+           "without space for checkpoints the run continues, and fails at the end: %s", e.text);
     tap_ok(latest(&s) == 4 && run_checkpoints(s.fit.loop.run) == 1,
            "the last checkpoint is intact");
-    tap_ok(in_metrics(&s, "\"loss\":") == 8, "no step was left out");
+    tap_ok(in_metrics(&s, "\"loss\":") == 8, "no step is missing");
     s.fit.loop.saved = false;
     status = fit_loop_run(&s.fit.loop, &how, &e);
-    tap_ok(status == 0 && latest(&s) == 8, "with space it is written");
+    tap_ok(status == 0 && latest(&s) == 8, "with space, the checkpoint is written");
     end(&s);
 }
 

@@ -1,4 +1,4 @@
-/* metrics.jsonl: whole lines only, and nothing of steps that are done again. */
+/* metrics.jsonl has complete lines only, and none of steps that a resumed run repeats. */
 #include <math.h>
 #include <signal.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ static struct metrics *open_metrics(int64_t resumed_step)
 {
     struct metrics *m = NULL;
     struct error e;
-    if (metrics_open(&m, folder, resumed_step, &e))
+    if (metrics_open(&m, folder, resumed_step, &e) != 0)
         tap_diag("%s", e.text);
     CHECK(m);
     return m;
@@ -41,7 +41,7 @@ static char *content(void)
     uint8_t *data;
     size_t size;
     struct error e;
-    CHECK(!file_read(&data, &size, path, 1 << 20, &e));
+    CHECK(file_read(&data, &size, path, 1 << 20, &e) == 0);
     return (char *)data;
 }
 
@@ -54,7 +54,7 @@ static void set_content(const char *text)
 static void ok_content(const char *expected, const char *what)
 {
     char *got = content();
-    if (!tap_ok(!strcmp(got, expected), "%s", what))
+    if (!tap_ok(strcmp(got, expected) == 0, "%s", what))
         tap_diag("got: %s", got);
     free(got);
 }
@@ -68,7 +68,7 @@ static double number(const cJSON *line, const char *key)
 static bool string_is(const cJSON *line, const char *key, const char *expected)
 {
     const cJSON *item = cJSON_GetObjectItemCaseSensitive(line, key);
-    return cJSON_IsString(item) && !strcmp(item->valuestring, expected);
+    return cJSON_IsString(item) && strcmp(item->valuestring, expected) == 0;
 }
 
 static void test_lines(void)
@@ -81,12 +81,13 @@ static void test_lines(void)
     struct image image;
     uint8_t *png;
     size_t size;
-    CHECK(!image_new(&image, 4, 4, 3, 8, &e) && !png_encode(&png, &size, &image, NULL, 0, -1, &e));
+    CHECK(image_new(&image, 4, 4, 3, 8, &e) == 0 &&
+          png_encode(&png, &size, &image, NULL, 0, -1, &e) == 0);
     image_release(&image);
-    CHECK(!metrics_scalars(m, 7, metrics, 3, &e) &&
-          !metrics_image(m, 8, "demo", "demo/00000008.png", png, size, &e) &&
-          !metrics_text(m, 9, "prompts", "one\ntwo", &e) &&
-          !metrics_paths(m, 10, "bad batch", "not finite", paths, 3, &e));
+    CHECK(metrics_scalars(m, 7, metrics, 3, &e) == 0 &&
+          metrics_image(m, 8, "demo", "demo/00000008.png", png, size, &e) == 0 &&
+          metrics_text(m, 9, "prompts", "one\ntwo", &e) == 0 &&
+          metrics_paths(m, 10, "bad batch", "not finite", paths, 3, &e) == 0);
     free(png);
     metrics_close(m);
 
@@ -97,20 +98,20 @@ static void test_lines(void)
         CHECK(lines[i] && *end == '\n' && number(lines[i], "step") == 7 + i &&
               number(lines[i], "time") > 1.6e9);
     }
-    tap_ok(end[1] == 0, "four objects, one a line");
+    tap_ok(end[1] == 0, "four objects, one per line");
     tap_ok(number(lines[0], "loss") == 1.0 / 3 && number(lines[0], "loss/t-quartile-1") == 1e-30 &&
                cJSON_IsNull(cJSON_GetObjectItem(lines[0], "bad")),
-           "numbers are exact, null when not finite");
+           "numbers are exact, null if not finite");
     tap_ok(string_is(lines[1], "event", "demo") &&
                string_is(lines[1], "image", "demo/00000008.png"),
-           "an image");
+           "an image and its path");
     tap_ok(string_is(lines[2], "event", "prompts") && string_is(lines[2], "text", "one\ntwo"),
-           "a text");
+           "a text with a line break");
     const cJSON *list = cJSON_GetObjectItem(lines[3], "paths");
     tap_ok(cJSON_GetArraySize(list) == 3 &&
-               !strcmp(cJSON_GetArrayItem(list, 1)->valuestring, paths[1]) &&
-               !strcmp(cJSON_GetArrayItem(list, 2)->valuestring, "caf\xef\xbf\xbd.jpg"),
-           "paths, as UTF-8 whatever they are");
+               strcmp(cJSON_GetArrayItem(list, 1)->valuestring, paths[1]) == 0 &&
+               strcmp(cJSON_GetArrayItem(list, 2)->valuestring, "caf\xef\xbf\xbd.jpg") == 0,
+           "paths, made valid UTF-8");
     for (int i = 0; i < 4; i++)
         cJSON_Delete(lines[i]);
     free(text);
@@ -121,34 +122,34 @@ static void test_resume(void)
     new_folder("resume");
     struct stat before, after;
     set_content("{\"step\":1}\n{\"step\":2,\"x\":{\"step\":9}}\n{\"step\":3}\n{\"step\":2}\n");
-    CHECK(!stat(path, &before));
+    CHECK(stat(path, &before) == 0);
     metrics_close(open_metrics(3));
-    CHECK(!stat(path, &after));
+    CHECK(stat(path, &after) == 0);
     ok_content("{\"step\":1}\n{\"step\":2,\"x\":{\"step\":9}}\n{\"step\":3}\n{\"step\":2}\n",
-               "lines of steps that are done stay");
-    tap_ok(before.st_ino == after.st_ino, "and the file is left alone");
+               "lines of earlier steps stay");
+    tap_ok(before.st_ino == after.st_ino, "and the file is not rewritten");
     metrics_close(open_metrics(2));
     ok_content("{\"step\":1}\n{\"step\":2,\"x\":{\"step\":9}}\n{\"step\":2}\n",
-               "lines of later steps go");
+               "lines of later steps are removed");
     metrics_close(open_metrics(-1));
-    ok_content("", "a new run begins with an empty file");
+    ok_content("", "a new run starts with an empty file");
 
     set_content("{\"step\":1}\n{\"step\":2,\"lo");
     metrics_close(open_metrics(5));
-    ok_content("{\"step\":1}\n", "a torn last line goes");
+    ok_content("{\"step\":1}\n", "an incomplete last line is removed");
     set_content("{\"step\":1}\n{\"step\":2}");
     metrics_close(open_metrics(5));
-    ok_content("{\"step\":1}\n", "also one that only lacks its end");
+    ok_content("{\"step\":1}\n", "even if only its newline is missing");
     set_content("{\"step\":1}\nnonsense\n\n{\"step\":\"2\"}\n{\"step\":2}\n");
     metrics_close(open_metrics(5));
-    ok_content("{\"step\":1}\n{\"step\":2}\n", "what is no line of metrics goes");
+    ok_content("{\"step\":1}\n{\"step\":2}\n", "lines that are not metrics are removed");
 
     struct metrics *m = open_metrics(1);
     struct error e;
-    CHECK(!metrics_scalars(m, 2, NULL, 0, &e));
+    CHECK(metrics_scalars(m, 2, NULL, 0, &e) == 0);
     metrics_close(m);
     char *text = content();
-    tap_ok(!strncmp(text, "{\"step\":1}\n{\"step\":2,\"time\":", 28) &&
+    tap_ok(strncmp(text, "{\"step\":1}\n{\"step\":2,\"time\":", 28) == 0 &&
                text[strlen(text) - 1] == '\n',
            "a resumed run appends");
     free(text);
@@ -159,10 +160,10 @@ static void test_errors(void)
     struct metrics *m;
     struct error e = {""};
     snprintf(folder, sizeof folder, "%s/nowhere", test_folder());
-    tap_ok(metrics_open(&m, folder, 0, &e) && strstr(e.text, "metrics.jsonl"), "no folder: %s",
-           e.text);
+    tap_ok(metrics_open(&m, folder, 0, &e) != 0 && strstr(e.text, "metrics.jsonl"),
+           "a missing folder is reported: %s", e.text);
 
-    /* Disk full in the middle of a line: a pretence by way of the limit on file sizes. */
+    /* A limit on file sizes acts as a disk that is full in the middle of a line. */
     new_folder("full");
     pid_t child = fork();
     if (child == 0) {
@@ -171,20 +172,20 @@ static void test_errors(void)
         const char *paths[20];
         for (int i = 0; i < 20; i++)
             paths[i] = "a-path-of-some-length.jpg";
-        if (metrics_open(&m, folder, -1, &e))
+        if (metrics_open(&m, folder, -1, &e) != 0)
             _exit(2);
-        int ok1 = metrics_scalars(m, 1, NULL, 0, &e);
-        int failed = metrics_paths(m, 2, "bad", "text", paths, 20, &e);
-        int told = strstr(e.text, "metrics.jsonl") != NULL;
-        int ok2 = metrics_scalars(m, 3, NULL, 0, &e);
-        _exit(!ok1 && failed && told && !ok2 ? 0 : 1);
+        bool first = metrics_scalars(m, 1, NULL, 0, &e) == 0;
+        bool second = metrics_paths(m, 2, "bad", "text", paths, 20, &e) == 0;
+        bool reported = strstr(e.text, "metrics.jsonl") != NULL;
+        bool third = metrics_scalars(m, 3, NULL, 0, &e) == 0;
+        _exit(first && !second && reported && third ? 0 : 1);
     }
     int status;
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     char *text = content(), *second = strchr(text, '\n');
-    tap_ok(status == 0 && !strncmp(text, "{\"step\":1,", 10) && second &&
-               !strncmp(second, "\n{\"step\":3,", 11) && strchr(second + 1, '\n')[1] == 0,
-           "a line that does not fit leaves none of it (status %d)", status);
+    tap_ok(status == 0 && strncmp(text, "{\"step\":1,", 10) == 0 && second &&
+               strncmp(second, "\n{\"step\":3,", 11) == 0 && strchr(second + 1, '\n')[1] == 0,
+           "a line that does not fit leaves nothing behind (status %d)", status);
     free(text);
 }
 

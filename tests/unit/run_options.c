@@ -1,5 +1,4 @@
-/* What a run that goes on gets from its checkpoint, and what the command line may say against it.
- */
+/* A resumed run gets its options from the checkpoint, unless the command line overrides them. */
 #include "common/run/options.h"
 
 #include <stdio.h>
@@ -11,34 +10,90 @@
 #include "common/base/threads.h"
 #include "tests/support/tap.h"
 
-static const char *const colours[] = {"red", "green", NULL};
+static const char *const colors[] = {"red", "green", NULL};
 static struct {
     bool force, dry;
     int64_t count, length;
     uint64_t seed;
     double scale, third, tiny;
     const char *output, *prompts, *note;
-    int colour;
+    int color;
     struct size2d size;
 } v = {.count = 3, .length = 5, .scale = 2, .note = "a \"quoted\" note,\nand a line"};
 
 static const struct option table[] = {
-    {"force", 'f', OPTION_FLAG, &v.force, NULL, "overwrite", 0, 0, NULL},
-    {"dry", 0, OPTION_FLAG, &v.dry, NULL, "write nothing", 0, 0, NULL},
-    {"count", 'n', OPTION_INT, &v.count, "N", "pictures", 1, 1e6, NULL},
-    {"length", 0, OPTION_INT, &v.length, "N", "seconds", 0, 1e18, NULL},
-    {"seed", 0, OPTION_SEED, &v.seed, "S", "seed of the noise", 0, 0, NULL},
-    {"scale", 0, OPTION_FLOAT, &v.scale, "X", "guidance", -10, 10, NULL},
-    {"third", 0, OPTION_FLOAT, &v.third, "X", "a number without end", 0, 0, NULL},
-    {"tiny", 0, OPTION_FLOAT, &v.tiny, "X", "a number near 0", 0, 0, NULL},
-    {"output", 'o', OPTION_STRING, &v.output, "FILE", "where to", 0, 0, NULL},
-    {"prompts", 0, OPTION_STRING, &v.prompts, "FILE", "from where", 0, 0, NULL},
-    {"note", 0, OPTION_STRING, &v.note, "TEXT", "any text", 0, 0, NULL},
-    {"colour", 0, OPTION_CHOICE, &v.colour, "NAME", "paint", 0, 0, colours},
-    {"size", 's', OPTION_SIZE, &v.size, "HxW", "of the picture", 8, 4096, NULL},
+    {.name = "force", .letter = 'f', .kind = OPTION_FLAG, .value = &v.force, .help = "overwrite"},
+    {.name = "dry", .kind = OPTION_FLAG, .value = &v.dry, .help = "write nothing"},
+    {.name = "count",
+     .letter = 'n',
+     .kind = OPTION_INT,
+     .value = &v.count,
+     .argument = "N",
+     .help = "images",
+     .min = 1,
+     .max = 1e6},
+    {.name = "length",
+     .kind = OPTION_INT,
+     .value = &v.length,
+     .argument = "N",
+     .help = "seconds",
+     .max = 1e18},
+    {.name = "seed",
+     .kind = OPTION_SEED,
+     .value = &v.seed,
+     .argument = "S",
+     .help = "seed of the noise"},
+    {.name = "scale",
+     .kind = OPTION_FLOAT,
+     .value = &v.scale,
+     .argument = "X",
+     .help = "guidance",
+     .min = -10,
+     .max = 10},
+    {.name = "third",
+     .kind = OPTION_FLOAT,
+     .value = &v.third,
+     .argument = "X",
+     .help = "a number without end"},
+    {.name = "tiny",
+     .kind = OPTION_FLOAT,
+     .value = &v.tiny,
+     .argument = "X",
+     .help = "a number near 0"},
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_STRING,
+     .value = &v.output,
+     .argument = "FILE",
+     .help = "where to"},
+    {.name = "prompts",
+     .kind = OPTION_STRING,
+     .value = &v.prompts,
+     .argument = "FILE",
+     .help = "from where"},
+    {.name = "note",
+     .kind = OPTION_STRING,
+     .value = &v.note,
+     .argument = "TEXT",
+     .help = "any text"},
+    {.name = "color",
+     .kind = OPTION_CHOICE,
+     .value = &v.color,
+     .argument = "NAME",
+     .help = "paint",
+     .choices = colors},
+    {.name = "size",
+     .letter = 's',
+     .kind = OPTION_SIZE,
+     .value = &v.size,
+     .argument = "HxW",
+     .help = "of the image",
+     .min = 8,
+     .max = 4096},
     {0},
 };
-static const struct program program = {"tool", "does nothing", "[OPTION]...", table};
+static const struct program program = {
+    .name = "tool", .summary = "does nothing", .usage = "[OPTION]...", .options = table};
 static const char *const not_saved[] = {"output", NULL};
 
 static void parse(int count, const char *const *words)
@@ -49,7 +104,7 @@ static void parse(int count, const char *const *words)
     options_parse(&program, count + 1, argv);
 }
 
-/* What a checkpoint's file makes of s, which is released. */
+/* Releases s and returns it as saved to a checkpoint and read back. */
 static struct training_state through_file(const char *folder, struct training_state s)
 {
     struct error e;
@@ -91,16 +146,16 @@ static void test_restore(const char *folder)
     v.length = (INT64_C(1) << 53) + 1;
     v.third = 1.0 / 3;
     v.tiny = -4.9406564584124654e-324;
-    v.colour = 1;
+    v.color = 1;
     v.size = (struct size2d){64, 128};
     v.output = "left out";
     v.prompts = file;
     training_state_init(&s);
-    saved_options_store(&s, &program, not_saved);
+    run_options_store(&s, &program, not_saved);
     const char *stores[] = {folder, "nowhere"}, **found;
-    saved_paths_store(&s, "store", 2, stores);
+    run_paths_store(&s, "store", 2, stores);
     tap_ok(!training_state_option(&s, "output") && !training_state_option(&s, "dry"),
-           "what is excepted or has no value is not saved");
+           "excepted options and those without a value are not saved");
     s = through_file(folder, s);
 
     memset(&v, 0, sizeof v);
@@ -108,28 +163,28 @@ static void test_restore(const char *folder)
     v.output = "as it is";
     const char *words[] = {"--scale", "2.5", "-n3", "--dry", "--threads=1", "--note", "new"};
     parse(7, words);
-    char *changes = saved_options_restore(&s, &program, not_saved);
-    tap_ok(v.force && v.seed == UINT64_MAX && v.length == (INT64_C(1) << 53) + 1 && v.colour == 1 &&
+    char *changes = run_options_restore(&s, &program, not_saved);
+    tap_ok(v.force && v.seed == UINT64_MAX && v.length == (INT64_C(1) << 53) + 1 && v.color == 1 &&
                v.size.height == 64 && v.size.width == 128,
-           "flags, whole numbers, choices and sizes come back");
-    tap_ok(v.third == 1.0 / 3 && v.tiny == -4.9406564584124654e-324, "and floats to the last bit");
+           "flags, integers, choices and sizes are restored");
+    tap_ok(v.third == 1.0 / 3 && v.tiny == -4.9406564584124654e-324, "and floats, to the last bit");
     tap_ok(strcmp(v.prompts, file) == 0 && strcmp(v.output, "as it is") == 0,
-           "and strings, but not what was excepted");
+           "and strings, but not excepted options");
     tap_ok(v.scale == 2.5 && v.dry && strcmp(v.note, "new") == 0 && threads_count() == 1,
-           "the command line wins");
+           "the command line takes precedence");
     tap_ok(changes &&
                strcmp(changes, "--dry, --scale 2.5 instead of 2, --note new instead of "
                                "a \"quoted\" note,\nand a line, --threads 1 instead of 0") == 0,
-           "and is told of");
+           "and the changes are listed");
     free(changes);
 
-    int count = saved_paths_find(&s, "store", &found);
+    int count = run_paths_find(&s, "store", &found);
     char *full = realpath(folder, NULL);
     tap_ok(count == 2 && strcmp(found[0], full) == 0 && strcmp(found[1], "nowhere") == 0,
-           "paths are absolute where they can be");
+           "paths that exist become absolute");
     free(full);
     free(found);
-    tap_ok(saved_paths_find(&s, "stor", &found) == 0 && !found, "no others are found");
+    tap_ok(run_paths_find(&s, "stor", &found) == 0 && !found, "a shorter name finds none");
     training_state_release(&s);
     free(file);
 }
@@ -137,11 +192,12 @@ static void test_restore(const char *folder)
 static void test_given(void)
 {
     tap_ok(option_given("scale") && option_given("count") && option_given("threads"),
-           "given options are known, short ones by their long name");
-    tap_ok(!option_given("seed") && !option_given("precision"), "restored ones do not count");
+           "options given are known, short ones by their long name");
+    tap_ok(!option_given("seed") && !option_given("precision"),
+           "restored options do not count as given");
     tap_ok(option_find(&program, "scale") == &table[5] && option_find(&program, "threads") &&
                !option_find(&program, "scal"),
-           "options are found by their whole name");
+           "options are found by their full name");
 }
 
 int main(void)
