@@ -5,12 +5,12 @@
 
 #include "common/data/latent_set.h"
 
-/* A text that leaves things open has an embed between those of all pictures that it fits, where no
- * picture's own embed ever is. A network that is shown pictures with embeds from such places learns
- * to draw one of the pictures around instead of a mixture of them.
+/* A text that leaves things open has an embed between those of all images that it fits, where no
+ * image's own embed ever is. A network that is shown images with embeds from such places learns
+ * to draw one of the images around instead of a mixture of them.
  *
  * Sheynin et al., "kNN-Diffusion: Image generation via large-scale retrieval", ICLR 2023, train on
- * embeds of pictures and their nearest neighbours in place of captions; here what the network is
+ * embeds of images and their nearest neighbours in place of captions; here what the network is
  * given is their mean, an embed as any other. Neighbours are looked for among
  * EMBED_NEIGHBOURS_CANDIDATES records that training has, or all where there are fewer; nearest is
  * what has the largest cosine. */

@@ -357,7 +357,7 @@ static void batch_make(struct image_batch *b, const struct image_set *s, int64_t
         .n = n,
         .height = s->options.height,
         .width = s->options.width,
-        .pictures = xmalloc(count * pixel_bytes(s) * sizeof *b->pictures),
+        .images = xmalloc(count * pixel_bytes(s) * sizeof *b->images),
         .samples = xcalloc(count, sizeof *b->samples),
         .captions = s->options.captions ? xcalloc(count, sizeof *b->captions) : NULL,
     };
@@ -365,7 +365,7 @@ static void batch_make(struct image_batch *b, const struct image_set *s, int64_t
 
 void image_batch_release(struct image_batch *b)
 {
-    free(b->pictures);
+    free(b->images);
     free(b->samples);
     free(b->captions);
     *b = (struct image_batch){0};
@@ -374,7 +374,7 @@ void image_batch_release(struct image_batch *b)
 static void put(const struct image_set *s, struct image_batch *b, int64_t i, int64_t record,
                 const uint8_t *planes, bool flip)
 {
-    to_floats(s, b->pictures + (size_t)i * pixel_bytes(s), planes, flip);
+    to_floats(s, b->images + (size_t)i * pixel_bytes(s), planes, flip);
     b->samples[i] = (uint64_t)record;
     if (b->captions)
         b->captions[i] = s->records[record].caption;
@@ -410,7 +410,7 @@ struct image_reader {
 
 struct slot {
     struct image_batch batch;
-    uint8_t *planes; /* of one picture */
+    uint8_t *planes; /* of one image */
 };
 
 static void *slot_new(void *context)

@@ -7,7 +7,7 @@
 #include "common/images/path_source.h"
 #include "common/images/prepare.h"
 
-/* What networks are trained on that see pictures: a list of image files, with captions or without.
+/* What networks are trained on that see images: a list of image files, with captions or without.
  * A record is a file of the list, its number its place there, from 0; order and holding out are
  * those of common/data/order.h.
  *
@@ -18,13 +18,13 @@ struct image_set;
 
 struct image_set_options {
     int height,
-        width; /* pixels of a picture: as ccld-encode makes it, prepare_square or prepare_cover */
+        width; /* pixels of an image: as ccld-encode makes it, prepare_square or prepare_cover */
     enum prepare_color color;
     int64_t max_pixels; /* of a file; 0: IMAGE_DEFAULT_MAX_PIXELS */
     int64_t holdout;    /* how many records are held out */
     bool captions;      /* wanted, see below */
-    bool is_signed;     /* pictures in [-1, 1], else in [0, 1] */
-    size_t cache_bytes; /* prepared pictures are kept until they fill so much */
+    bool is_signed;     /* images in [-1, 1], else in [0, 1] */
+    size_t cache_bytes; /* prepared images are kept until they fill so much */
 };
 #define IMAGE_SET_CACHE_DEFAULT ((size_t)512 << 20)
 
@@ -51,14 +51,14 @@ int64_t image_set_unreadable(const struct image_set *s); /* files that were met 
 struct image_batch {
     int64_t n;
     int height, width;
-    float *pictures;       /* [n, 3, height, width] */
+    float *images;         /* [n, 3, height, width] */
     uint64_t *samples;     /* [n] numbers of the records that are there */
     const char **captions; /* [n], NULL without */
     struct batch_place at;
 };
 
 /* Batches of a run, decoded ahead by threads (0: one per core) and handed out in order. Fails at a
- * step where nothing can be read any more. flip: every other picture, drawn by seed, step and
+ * step where nothing can be read any more. flip: every other image, drawn by seed, step and
  * sample, is mirrored left to right. */
 struct image_reader;
 int image_reader_open(struct image_reader **r, struct image_set *s,

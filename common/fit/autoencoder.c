@@ -23,7 +23,7 @@ struct trainee {
 
 static struct autoencoder_batch autoencoder_batch(const struct image_batch *b)
 {
-    return (struct autoencoder_batch){b->n, b->height, b->width, b->pictures, b->samples};
+    return (struct autoencoder_batch){b->n, b->height, b->width, b->images, b->samples};
 }
 
 static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
@@ -33,8 +33,8 @@ static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
     if (image_reader_next(t->reader, &b, e) != 0)
         return -1;
     CHECK(b->at.step == step && b->at.micro_batch == k);
-    struct autoencoder_batch pictures = autoencoder_batch(b);
-    autoencoder_step_micro_batch(t->step, step, &pictures);
+    struct autoencoder_batch images = autoencoder_batch(b);
+    autoencoder_step_micro_batch(t->step, step, &images);
     return 0;
 }
 
@@ -86,13 +86,13 @@ static void numbers(void *trainee, struct fit_numbers *n)
     t->steps = 0;
 }
 
-/* Means over the held-out pictures. */
+/* Means over the held-out images. */
 struct quality {
     double loss, kl, psnr, ssim, lpips;
 };
 
 struct judging {
-    const struct image_batch *pictures;
+    const struct image_batch *images;
     const float *reconstructions;
     double *psnr, *ssim;
 };
@@ -100,10 +100,10 @@ struct judging {
 static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct judging *j = arg;
-    int height = j->pictures->height, width = j->pictures->width;
+    int height = j->images->height, width = j->images->width;
     size_t size = 3 * (size_t)height * (size_t)width;
     for (int64_t i = begin; i < end; i++) {
-        const float *a = j->pictures->pictures + (size_t)i * size;
+        const float *a = j->images->images + (size_t)i * size;
         const float *b = j->reconstructions + (size_t)i * size;
         j->psnr[i] = image_psnr(a, b, height, width);
         j->ssim[i] = image_ssim(a, b, height, width);
@@ -118,8 +118,8 @@ static void add_batch(struct trainee *t, enum parameter_array which, const struc
         xmalloc(n * 3 * (size_t)b->height * (size_t)b->width * sizeof *reconstructions);
     struct autoencoder_losses *losses = xcalloc(n, sizeof *losses);
     double *psnr = xcalloc(2 * n, sizeof *psnr), *ssim = psnr + n;
-    struct autoencoder_batch pictures = autoencoder_batch(b);
-    autoencoder_step_reconstruct(t->step, which, &pictures, reconstructions, losses);
+    struct autoencoder_batch images = autoencoder_batch(b);
+    autoencoder_step_reconstruct(t->step, which, &images, reconstructions, losses);
     struct judging j = {b, reconstructions, psnr, ssim};
     parallel_for(b->n, 1, judge_some, &j);
     for (size_t i = 0; i < n; i++) {
@@ -203,25 +203,25 @@ static uint8_t to_byte(float x)
     return (uint8_t)((x + 1) / 2 * 255);
 }
 
-static int add_pictures(struct grid *g, const float *pictures, const struct image_batch *b,
-                        struct error *e)
+static int add_images(struct grid *g, const float *images, const struct image_batch *b,
+                      struct error *e)
 {
     size_t pixels = (size_t)b->height * (size_t)b->width;
-    for (int64_t k = 0; k < b->n; k++, pictures += 3 * pixels) {
+    for (int64_t k = 0; k < b->n; k++, images += 3 * pixels) {
         struct image image;
         struct image_remarks none = {0};
         if (image_new(&image, b->width, b->height, 3, 8, e) != 0)
             return -1;
         for (size_t i = 0; i < pixels; i++)
             for (size_t c = 0; c < 3; c++)
-                image.pixels[3 * i + c] = to_byte(pictures[c * pixels + i]);
+                image.pixels[3 * i + c] = to_byte(images[c * pixels + i]);
         if (grid_add(g, &image, &none, "a demo image", e) != 0)
             return -1;
     }
     return 0;
 }
 
-/* The first held-out pictures, or where there are too few the first of all. */
+/* The first held-out images, or where there are too few the first of all. */
 static void read_demo_images(struct trainee *t, struct image_batch *b)
 {
     const struct order *o = image_set_order(t->f->images);
@@ -249,13 +249,13 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     struct autoencoder_batch part = autoencoder_batch(&b);
     for (int64_t i = 0, batch = t->f->loop.options.step.batch; i < b.n; i += batch) {
         part.n = b.n - i < batch ? b.n - i : batch;
-        part.pictures = b.pictures + (size_t)i * size;
+        part.images = b.images + (size_t)i * size;
         autoencoder_step_reconstruct(t->step, ARRAY_EMA, &part, reconstructions + (size_t)i * size,
                                      losses + i);
     }
-    int status = add_pictures(&grid, b.pictures, &b, e);
+    int status = add_images(&grid, b.images, &b, e);
     if (status == 0)
-        status = add_pictures(&grid, reconstructions, &b, e);
+        status = add_images(&grid, reconstructions, &b, e);
     if (status == 0)
         status = demo_keep(&grid, (int)b.n, run, step, m, e);
     grid_release(&grid);

@@ -63,15 +63,15 @@ static void resize_some(void *arg, int64_t begin, int64_t end, int worker)
                         r->in + i * r->in_pixels, 3, r->in_height, r->in_width);
 }
 
-/* The pictures as the network takes them: themselves, or resized into u->images. */
-static const float *pictures_of(const struct trainee *u, const struct image_batch *b)
+/* The images as the network takes them: themselves, or resized into u->images. */
+static const float *images_of(const struct trainee *u, const struct image_batch *b)
 {
     int side = (int)cloob_step_sizes(u->step)->image_size;
     if (b->height == side && b->width == side)
-        return b->pictures;
+        return b->images;
     struct resizing r = {
         .out = u->images,
-        .in = b->pictures,
+        .in = b->images,
         .out_pixels = 3 * (int64_t)side * side,
         .in_pixels = 3 * (int64_t)b->height * b->width,
         .out_side = side,
@@ -99,7 +99,7 @@ static void make_tokens(struct trainee *u, const struct image_batch *b)
 static struct cloob_batch batch_of(struct trainee *u, const struct image_batch *b)
 {
     make_tokens(u, b);
-    return (struct cloob_batch){b->n, pictures_of(u, b), u->tokens, b->samples};
+    return (struct cloob_batch){b->n, images_of(u, b), u->tokens, b->samples};
 }
 
 static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
@@ -143,7 +143,7 @@ static void numbers(void *trainee, struct fit_numbers *n)
 struct held_out {
     struct path_set captions; /* keys of tokens */
     int64_t count;
-    float *pictures, *texts; /* [count, d] */
+    float *images, *texts; /* [count, d] */
 };
 
 static bool is_new_caption(struct held_out *h, const int32_t *tokens, int64_t context)
@@ -165,8 +165,8 @@ static void embed_batch(struct trainee *u, enum parameter_array which, struct he
     for (int64_t i = 0; i < b->n; i++) {
         if (!is_new_caption(h, u->tokens + i * sizes->context, sizes->context))
             continue;
-        memmove(b->pictures + kept * pixels, b->pictures + i * pixels,
-                (size_t)pixels * sizeof *b->pictures);
+        memmove(b->images + kept * pixels, b->images + i * pixels,
+                (size_t)pixels * sizeof *b->images);
         b->captions[kept] = b->captions[i];
         b->samples[kept] = b->samples[i];
         kept++;
@@ -176,10 +176,10 @@ static void embed_batch(struct trainee *u, enum parameter_array which, struct he
         return;
     struct cloob_batch batch = batch_of(u, b);
     size_t width = (size_t)sizes->embed_width, rows = (size_t)(h->count + kept);
-    h->pictures = xrealloc(h->pictures, rows * width * sizeof *h->pictures);
+    h->images = xrealloc(h->images, rows * width * sizeof *h->images);
     h->texts = xrealloc(h->texts, rows * width * sizeof *h->texts);
     size_t at = (size_t)h->count * width;
-    cloob_step_embed(u->step, which, &batch, h->pictures + at, h->texts + at);
+    cloob_step_embed(u->step, which, &batch, h->images + at, h->texts + at);
     h->count += kept;
 }
 
@@ -213,7 +213,7 @@ static struct cloob_scores score(struct trainee *u, const struct held_out *h, in
     struct cloob_scores mean = {0};
     for (int64_t i = 0; i < groups; i++) {
         int64_t at = i * size * d;
-        struct cloob_scores one = cloob_step_score(u->step, h->pictures + at, h->texts + at, size);
+        struct cloob_scores one = cloob_step_score(u->step, h->images + at, h->texts + at, size);
         mean.loss += one.loss * share;
         mean.cosine += one.cosine * share;
         mean.image_to_text += one.image_to_text * share;
@@ -233,7 +233,7 @@ static int judge(struct trainee *u, enum parameter_array which, struct cloob_sco
     if (status == 0)
         *scores = score(u, &h, judged);
     path_set_release(&h.captions);
-    free(h.pictures);
+    free(h.images);
     free(h.texts);
     return status;
 }

@@ -174,8 +174,8 @@ static void remark(struct image_remarks *r, const char *key, int64_t number)
     image_remarks_set(r, key, text);
 }
 
-static int add_picture(void *context, const struct image *image, int conditioning, int64_t index,
-                       struct error *e)
+static int add_image(void *context, const struct image *image, int conditioning, int64_t index,
+                     struct error *e)
 {
     struct drawing *w = context;
     const struct demo *d = w->demo;
@@ -251,7 +251,7 @@ int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
     loader_refresh(unet_loader(d->unet));
     struct drawing w = {.demo = d, .step = step};
     int status =
-        sample_run(&d->tape, &sample, d->unet, d->model->kl, &d->prompts, add_picture, &w, e);
+        sample_run(&d->tape, &sample, d->unet, d->model->kl, &d->prompts, add_image, &w, e);
     bool stopped = status != 0 && *stop;
     if (status == 0)
         status = demo_keep(&w.grid, d->columns, run, step, m, e);

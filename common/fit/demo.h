@@ -12,14 +12,14 @@
 
 /* Demo grids, as the reference makes them: PLMS of 50 steps, guidance 3 where a prompt has no
  * weight of its own, the averaged weights; the starting noise is the same every time, another one
- * for each picture. */
+ * for each image. */
 struct demo;
 
 struct demo_options {
     struct model_paths model; /* autoencoder and CLOOB are taken from it */
     const char *prompts;      /* file, a prompt a line */
     int64_t columns;          /* of the grid; 0: about as wide as high */
-    int64_t batch;            /* pictures sampled at a time */
+    int64_t batch;            /* images sampled at a time */
     uint64_t seed;
     double autoencoder_scale, embed_noise;
     int height, width; /* pixels */

@@ -13,8 +13,8 @@
 
 /* A micro-batch in the host's memory, image by image. */
 struct work {
-    int64_t n, picture, latent; /* numbers of a picture, of a latent */
-    const float *pictures;
+    int64_t n, image, latent; /* numbers of an image, of a latent */
+    const float *images;
     float *reconstructions; /* later their gradient */
     float *moments;         /* later their gradient */
     float *z;               /* later its gradient */
@@ -142,14 +142,14 @@ static void work_init(struct work *w, const struct autoencoder_step *s,
     int64_t places = (int64_t)(b->height / sizes->factor) * (b->width / sizes->factor);
     *w = (struct work){
         .n = b->n,
-        .picture = 3 * (int64_t)b->height * b->width,
+        .image = 3 * (int64_t)b->height * b->width,
         .latent = sizes->latent_channels * places,
-        .pictures = b->pictures,
+        .images = b->images,
         .squared = s->loss_options.l2,
         .kl_weight = s->trains_encoder ? s->loss_options.kl_weight : 0,
         .losses = losses,
     };
-    w->reconstructions = xcalloc((size_t)(w->n * w->picture), sizeof *w->reconstructions);
+    w->reconstructions = xcalloc((size_t)(w->n * w->image), sizeof *w->reconstructions);
     w->moments = xcalloc((size_t)(2 * w->n * w->latent), sizeof *w->moments);
     w->z = xcalloc((size_t)(w->n * w->latent), sizeof *w->z);
 }
@@ -181,8 +181,8 @@ static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t i = begin; i < end; i++) {
         struct autoencoder_losses *l = &w->losses[i];
         l->reconstruction =
-            reconstruction_error(w->pictures + i * w->picture, w->reconstructions + i * w->picture,
-                                 w->picture, w->squared, w->weight);
+            reconstruction_error(w->images + i * w->image, w->reconstructions + i * w->image,
+                                 w->image, w->squared, w->weight);
         l->total = l->reconstruction + w->kl_weight * l->kl;
     }
 }
@@ -199,10 +199,10 @@ static void draw_back_some(void *arg, int64_t begin, int64_t end, int worker)
 static struct tensor *encode(struct tape *t, const struct kl *k, struct work *w,
                              const struct autoencoder_batch *b)
 {
-    struct tensor *pictures = tensor_new(t->device, DTYPE_F32, DIMS(b->n, 3, b->height, b->width));
-    tensor_upload(pictures, b->pictures);
-    struct tensor *moments = kl_encode(t, k, pictures);
-    tensor_release(pictures);
+    struct tensor *images = tensor_new(t->device, DTYPE_F32, DIMS(b->n, 3, b->height, b->width));
+    tensor_upload(images, b->images);
+    struct tensor *moments = kl_encode(t, k, images);
+    tensor_release(images);
     tensor_to_f32(moments, w->moments);
     parallel_for(w->n, 1, draw_some, w);
     return moments;
@@ -248,11 +248,11 @@ static void judge_further(struct autoencoder_step *s, int64_t step, struct work 
     struct reconstruction r = {.reconstructions = reconstructions,
                                .last = last,
                                .last_weight = kl_last_weight(s->views.trained.network)};
-    upload_as(&r.pictures, reconstructions, w->pictures);
+    upload_as(&r.images, reconstructions, w->images);
     reconstruction_loss_add(s->further, step, s->micro_batch, &r, w->weight, dreconstructions,
                             distances);
     add_perceptual(s, w, distances);
-    tensor_release(r.pictures);
+    tensor_release(r.images);
     free(distances);
 }
 
@@ -383,11 +383,11 @@ void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_arr
     work_init(&w, s, b, losses);
     struct tensor *moments = encode(&s->encoder, k, &w, b);
     tensor_release(decode(&s->decoder, k, &w, moments, &z, false, NULL));
-    memcpy(reconstructions, w.reconstructions, (size_t)(w.n * w.picture) * sizeof *reconstructions);
+    memcpy(reconstructions, w.reconstructions, (size_t)(w.n * w.image) * sizeof *reconstructions);
     parallel_for(w.n, 1, judge_some, &w);
     if (s->lpips) {
         double *distances = xcalloc((size_t)w.n, sizeof *distances);
-        reconstruction_loss_evaluate(s->further, b->n, b->height, b->width, b->pictures,
+        reconstruction_loss_evaluate(s->further, b->n, b->height, b->width, b->images,
                                      reconstructions, distances);
         add_perceptual(s, &w, distances);
         free(distances);
@@ -415,18 +415,18 @@ int64_t autoencoder_step_memory(const struct parameters *p, const struct step_op
     from_start.disc_start = 0;
     CHECK(autoencoder_step_open(&s, dry, collective_alone(), o, &from_start, &e) == 0);
     size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
-    float *pictures = xcalloc(numbers, sizeof *pictures);
+    float *images = xcalloc(numbers, sizeof *images);
     uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);
-    struct autoencoder_batch batch = {o->batch, height, width, pictures, samples};
+    struct autoencoder_batch batch = {o->batch, height, width, images, samples};
     for (int64_t i = 0; i < o->accumulate; i++)
         autoencoder_step_micro_batch(s, 0, &batch);
     struct step_result r;
     autoencoder_step_update(s, 0, 0, &r);
     struct autoencoder_losses *losses = xcalloc((size_t)o->batch, sizeof *losses);
-    autoencoder_step_reconstruct(s, ARRAY_EMA, &batch, pictures, losses);
+    autoencoder_step_reconstruct(s, ARRAY_EMA, &batch, images, losses);
     int64_t bytes = (int64_t)device_memory(d).peak;
     free(losses);
-    free(pictures);
+    free(images);
     free(samples);
     autoencoder_step_close(s);
     parameters_free(dry);

@@ -31,7 +31,7 @@ struct autoencoder_step_options {
 struct autoencoder_batch {
     int64_t n;
     int height, width;       /* multiples of the network's factor */
-    const float *pictures;   /* [n, 3, height, width] in [-1, 1] */
+    const float *images;     /* [n, 3, height, width] in [-1, 1] */
     const uint64_t *samples; /* [n] numbers of the records */
 };
 
@@ -73,7 +73,7 @@ void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_arr
                                   const struct autoencoder_batch *b, float *reconstructions,
                                   struct autoencoder_losses *losses);
 
-/* Bytes on a device like this at the peak of training p on pictures of this size. Nothing is
+/* Bytes on a device like this at the peak of training p on images of this size. Nothing is
  * computed. */
 int64_t autoencoder_step_memory(const struct parameters *p, const struct step_options *o,
                                 const struct autoencoder_step_options *a, const struct device *like,

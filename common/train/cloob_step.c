@@ -25,8 +25,8 @@ struct cloob_step {
     struct network_views views;
     struct side image, text;
     bool image_is_fixed;
-    float *pictures; /* [batch * (accumulate - 1), 3, S, S]: what runs a second time; none of them
-                        where the image tower is fixed */
+    float *images;   /* [batch * (accumulate - 1), 3, S, S]: what runs a second time; none of them
+                          where the image tower is fixed */
     int32_t *tokens; /* likewise */
     uint64_t *samples;
     int64_t micro_batch; /* done of this update */
@@ -44,7 +44,7 @@ static void side_release(struct side *s)
     tensor_release(s->gradient);
 }
 
-static int64_t picture_count(const struct cloob_step *s)
+static int64_t image_elements(const struct cloob_step *s)
 {
     int64_t size = cloob_step_sizes(s)->image_size;
     return 3 * size * size;
@@ -95,8 +95,8 @@ int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collec
     s->image.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
     s->text.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
     s->image_is_fixed = !trains_image_tower(p);
-    int64_t kept = o->batch * (o->accumulate - 1), pictures = s->image_is_fixed ? 0 : kept;
-    s->pictures = xmalloc((size_t)(pictures * picture_count(s) + 1) * sizeof *s->pictures);
+    int64_t kept = o->batch * (o->accumulate - 1), images = s->image_is_fixed ? 0 : kept;
+    s->images = xmalloc((size_t)(images * image_elements(s) + 1) * sizeof *s->images);
     s->tokens = xmalloc((size_t)(kept * cloob_step_sizes(s)->context + 1) * sizeof *s->tokens);
     s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
     s->suspects = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->suspects);
@@ -111,7 +111,7 @@ void cloob_step_close(struct cloob_step *s)
     side_release(&s->image);
     side_release(&s->text);
     network_views_release(&s->views);
-    free(s->pictures);
+    free(s->images);
     free(s->tokens);
     free(s->samples);
     free(s->suspects);
@@ -129,11 +129,11 @@ struct updater *cloob_step_updater(struct cloob_step *s)
 }
 
 static struct tensor *run_image(struct cloob_step *s, const struct cloob *c, int64_t n,
-                                const float *pictures)
+                                const float *images)
 {
     int64_t size = cloob_sizes(c)->image_size;
     struct tensor *rgb = tensor_new(s->parameters->device, DTYPE_F32, DIMS(n, 3, size, size));
-    tensor_upload(rgb, pictures);
+    tensor_upload(rgb, images);
     struct tensor *embeds = cloob_image(&s->image.tape, c, rgb);
     tensor_release(rgb);
     return embeds;
@@ -172,7 +172,7 @@ static void clear_embeds(struct side *side)
 void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
 {
     const struct step_options *o = &s->options;
-    int64_t k = s->micro_batch, pixels = picture_count(s), context = cloob_step_sizes(s)->context;
+    int64_t k = s->micro_batch, pixels = image_elements(s), context = cloob_step_sizes(s)->context;
     CHECK(b->n == o->batch && k < o->accumulate);
     struct cloob *c = network_views_train(&s->views);
     s->has_gradients = false;
@@ -183,13 +183,13 @@ void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
     memcpy(s->samples + k * b->n, b->samples, (size_t)b->n * sizeof *s->samples);
     bool last = k == o->accumulate - 1;
     if (!last && !s->image_is_fixed)
-        memcpy(s->pictures + k * b->n * pixels, b->pictures,
-               (size_t)(b->n * pixels) * sizeof *s->pictures);
+        memcpy(s->images + k * b->n * pixels, b->images,
+               (size_t)(b->n * pixels) * sizeof *s->images);
     if (!last)
         memcpy(s->tokens + k * b->n * context, b->tokens,
                (size_t)(b->n * context) * sizeof *s->tokens);
     set_recording(s, last);
-    struct tensor *image = run_image(s, c, b->n, b->pictures);
+    struct tensor *image = run_image(s, c, b->n, b->images);
     struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
     set_recording(s, false);
     put_embeds(s, &s->image, image);
@@ -269,7 +269,7 @@ static void run_back(const struct cloob_step *s, struct side *side, struct tenso
 void cloob_step_gradients(struct cloob_step *s)
 {
     const struct step_options *o = &s->options;
-    int64_t pixels = picture_count(s), context = cloob_step_sizes(s)->context;
+    int64_t pixels = image_elements(s), context = cloob_step_sizes(s)->context;
     CHECK(s->micro_batch == o->accumulate);
     find_loss(s);
     tape_fresh_gradients(&s->image.tape);
@@ -282,7 +282,7 @@ void cloob_step_gradients(struct cloob_step *s)
         struct tensor *image = NULL;
         set_recording(s, true);
         if (!s->image_is_fixed)
-            image = run_image(s, c, o->batch, s->pictures + k * o->batch * pixels);
+            image = run_image(s, c, o->batch, s->images + k * o->batch * pixels);
         struct tensor *text =
             cloob_text(&s->text.tape, c, s->tokens + k * o->batch * context, o->batch);
         set_recording(s, false);
@@ -349,12 +349,12 @@ double cloob_step_cosine(const struct cloob_step *s)
 }
 
 void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const struct cloob_batch *b,
-                      float *pictures, float *texts)
+                      float *images, float *texts)
 {
     struct cloob *c = network_views_evaluate(&s->views, which);
-    struct tensor *image = run_image(s, c, b->n, b->pictures);
+    struct tensor *image = run_image(s, c, b->n, b->images);
     struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
-    tensor_to_f32(image, pictures);
+    tensor_to_f32(image, images);
     tensor_to_f32(text, texts);
     tensor_release(image);
     tensor_release(text);
@@ -378,11 +378,11 @@ static double recall(const float *x, const float *y, int64_t n, int64_t d)
     return (double)found / (double)n;
 }
 
-struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures,
-                                     const float *texts, int64_t n)
+struct cloob_scores cloob_step_score(struct cloob_step *s, const float *images, const float *texts,
+                                     int64_t n)
 {
     int64_t d = cloob_step_sizes(s)->embed_width;
-    struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), pictures);
+    struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), images);
     struct tensor *text = tensor_from_f32(s->parameters->device, DIMS(n, d), texts);
     struct cloob_loss loss;
     cloob_loss(&loss, image, text, s->loss_options.inv_tau, s->loss_options.scale_hopfield);
@@ -392,9 +392,9 @@ struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures
     tensor_release(loss.dtext);
     return (struct cloob_scores){
         .loss = loss.total,
-        .cosine = mean_cosine(pictures, texts, n, d),
-        .image_to_text = recall(pictures, texts, n, d),
-        .text_to_image = recall(texts, pictures, n, d),
+        .cosine = mean_cosine(images, texts, n, d),
+        .image_to_text = recall(images, texts, n, d),
+        .text_to_image = recall(texts, images, n, d),
     };
 }
 
@@ -402,7 +402,7 @@ static void dry_batch(struct cloob_batch *b, const struct cloob_step *s, int64_t
 {
     *b = (struct cloob_batch){
         .n = n,
-        .pictures = xcalloc((size_t)(n * picture_count(s)), sizeof(float)),
+        .images = xcalloc((size_t)(n * image_elements(s)), sizeof(float)),
         .tokens = xcalloc((size_t)(n * cloob_step_sizes(s)->context), sizeof(int32_t)),
         .samples = xcalloc((size_t)n, sizeof(uint64_t)),
     };
@@ -410,7 +410,7 @@ static void dry_batch(struct cloob_batch *b, const struct cloob_step *s, int64_t
 
 static void dry_batch_release(struct cloob_batch *b)
 {
-    free((void *)b->pictures);
+    free((void *)b->images);
     free((void *)b->tokens);
     free((void *)b->samples);
 }

@@ -27,7 +27,7 @@ struct cloob_step_options {
 /* Host memory, read during the call only. */
 struct cloob_batch {
     int64_t n;
-    const float *pictures;   /* [n, 3, S, S] in [0, 1], as cloob_image takes them */
+    const float *images;     /* [n, 3, S, S] in [0, 1], as cloob_image takes them */
     const int32_t *tokens;   /* [n, context], as cloob_text takes them */
     const uint64_t *samples; /* [n] numbers of the pairs, for reports; NULL in an evaluation */
 };
@@ -46,7 +46,7 @@ void cloob_step_close(struct cloob_step *s); /* NULL is fine */
 struct updater *cloob_step_updater(struct cloob_step *s);
 const struct cloob_sizes *cloob_step_sizes(const struct cloob_step *s);
 
-/* The next micro-batch; n is the options' batch. The pictures of all but the last are kept on the
+/* The next micro-batch; n is the options' batch. The images of all but the last are kept on the
  * host until the update. */
 void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b);
 
@@ -63,16 +63,16 @@ double cloob_step_cosine(const struct cloob_step *s);
 
 /* Embeds [n, d] of both kinds, any n. which: ARRAY_WEIGHTS or ARRAY_EMA. */
 void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const struct cloob_batch *b,
-                      float *pictures, float *texts);
+                      float *images, float *texts);
 
-/* How well n pairs find one another: loss, mean cosine of pairs, and the shares of pictures whose
- * own text is nearest of all n, and of texts whose own picture is. picture, text: [n, d], rows of
+/* How well n pairs find one another: loss, mean cosine of pairs, and the shares of images whose
+ * own text is nearest of all n, and of texts whose own image is. image, text: [n, d], rows of
  * length 1, n >= 2. */
 struct cloob_scores {
     double loss, cosine, image_to_text, text_to_image;
 };
-struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures,
-                                     const float *texts, int64_t n);
+struct cloob_scores cloob_step_score(struct cloob_step *s, const float *images, const float *texts,
+                                     int64_t n);
 
 /* Bytes on a device like this at the peak of training: arrays, activations of a step, and of an
  * evaluation of `evaluated` pairs at a time (0: none). Nothing is computed. */

@@ -31,7 +31,7 @@ static const struct option options[] = {
      NULL},
     {"batch", 0, OPTION_INT, &settings.batch, "N", "images of a micro-batch, 0 for 8, 1, 8", 0,
      4096, NULL},
-    {"side", 0, OPTION_INT, &settings.side, "N", "of a latent, or of a picture, 0 for 32, 256, 224",
+    {"side", 0, OPTION_INT, &settings.side, "N", "of a latent, or of an image, 0 for 32, 256, 224",
      0, 1024, NULL},
     {"accumulate", 0, OPTION_INT, &settings.accumulate, "N", "micro-batches of a step", 1, 4096,
      NULL},
@@ -137,7 +137,7 @@ struct subject {
         struct autoencoder_step *autoencoder;
         struct cloob_step *cloob;
     } step;
-    float *pictures; /* or moments of latents */
+    float *images; /* or moments of latents */
     float *embeds;
     int32_t *tokens;
     uint64_t *samples;
@@ -183,9 +183,9 @@ static void unet_open(struct subject *s)
     if (unet_step_open(&s->step.unet, s->parameters, collective_alone(), &o, &unet_options, &e) !=
         0)
         die("%s", e.text);
-    s->pictures = xmalloc(moments * sizeof *s->pictures);
+    s->images = xmalloc(moments * sizeof *s->images);
     s->embeds = xmalloc(n * EMBED * sizeof *s->embeds);
-    rng_normal(s->pictures, moments, 1, RNG_POSTERIOR, 0, 0, 0);
+    rng_normal(s->images, moments, 1, RNG_POSTERIOR, 0, 0, 0);
     rng_normal(s->embeds, n * EMBED, 2, RNG_POSTERIOR, 0, 0, 0);
 }
 
@@ -197,7 +197,7 @@ static void unet_close(struct subject *s)
 static void unet_micro_batch(struct subject *s)
 {
     struct unet_batch b = {settings.batch, settings.side, settings.side,
-                           s->pictures,    s->embeds,     s->samples};
+                           s->images,      s->embeds,     s->samples};
     unet_step_micro_batch(s->step.unet, s->done, &b);
 }
 
@@ -224,20 +224,20 @@ static void autoencoder_tensors(struct architecture *architecture)
 {
     struct kl_config config = kl_published;
     if (settings.base % KL_NORM_GROUPS != 0 || settings.side % 8 != 0)
-        die_usage("an autoencoder has a multiple of %d base channels, pictures a side that 8 "
+        die_usage("an autoencoder has a multiple of %d base channels, images a side that 8 "
                   "divides",
                   KL_NORM_GROUPS);
     config.base_channels = settings.base;
     kl_architecture(architecture, &config);
 }
 
-static void draw_pictures(struct subject *s, float least)
+static void draw_images(struct subject *s, float least)
 {
     size_t count = (size_t)(settings.batch * 3 * settings.side * settings.side);
-    s->pictures = xmalloc(count * sizeof *s->pictures);
-    rng_uniform(s->pictures, count, 1, RNG_SHAPES, 0, 0, 0);
+    s->images = xmalloc(count * sizeof *s->images);
+    rng_uniform(s->images, count, 1, RNG_SHAPES, 0, 0, 0);
     for (size_t i = 0; i < count; i++)
-        s->pictures[i] = least + (1 - least) * s->pictures[i];
+        s->images[i] = least + (1 - least) * s->images[i];
 }
 
 static void autoencoder_open(struct subject *s)
@@ -247,7 +247,7 @@ static void autoencoder_open(struct subject *s)
     if (autoencoder_step_open(&s->step.autoencoder, s->parameters, collective_alone(), &o,
                               &autoencoder_options, &e) != 0)
         die("%s", e.text);
-    draw_pictures(s, -1);
+    draw_images(s, -1);
 }
 
 static void autoencoder_close(struct subject *s)
@@ -257,8 +257,8 @@ static void autoencoder_close(struct subject *s)
 
 static void autoencoder_micro_batch(struct subject *s)
 {
-    struct autoencoder_batch b = {settings.batch, (int)settings.side, (int)settings.side,
-                                  s->pictures, s->samples};
+    struct autoencoder_batch b = {settings.batch, (int)settings.side, (int)settings.side, s->images,
+                                  s->samples};
     autoencoder_step_micro_batch(s->step.autoencoder, s->done, &b);
 }
 
@@ -316,7 +316,7 @@ static void cloob_open(struct subject *s)
             text[k + 1] = (int32_t)(words[k] * (float)(last - 1));
         text[11] = last;
     }
-    draw_pictures(s, 0);
+    draw_images(s, 0);
 }
 
 static void cloob_close(struct subject *s)
@@ -326,7 +326,7 @@ static void cloob_close(struct subject *s)
 
 static void cloob_micro_batch(struct subject *s)
 {
-    struct cloob_batch b = {settings.batch, s->pictures, s->tokens, s->samples};
+    struct cloob_batch b = {settings.batch, s->images, s->tokens, s->samples};
     cloob_step_micro_batch(s->step.cloob, &b);
 }
 
@@ -371,7 +371,7 @@ static void subject_release(struct subject *s)
     s->trainee->close(s);
     parameters_free(s->parameters);
     architecture_release(&s->architecture);
-    free(s->pictures);
+    free(s->images);
     free(s->embeds);
     free(s->tokens);
     free(s->samples);

@@ -1,4 +1,4 @@
-/* Training of the KL autoencoder: its step, what is fixed, its loop, and how pictures are judged.
+/* Training of the KL autoencoder: its step, what is fixed, its loop, and how images are judged.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -15,15 +15,15 @@
 #define SIDE   16
 #define FACTOR 2
 #define Z      2
-#define MOST   8 /* pictures */
+#define MOST   8 /* images */
 #define NUMBER (3 * SIDE * SIDE)
 
 static struct device *device;
-static float pictures[MOST][NUMBER];
+static float images[MOST][NUMBER];
 static const uint64_t samples[MOST] = {3, 1, 4, 11, 5, 9, 2, 6};
 
-/* Discs on slopes: pictures that can be learnt. */
-static void draw_pictures(void)
+/* Discs on slopes: images that can be learnt. */
+static void draw_images(void)
 {
     for (int i = 0; i < MOST; i++) {
         float u[8];
@@ -33,7 +33,7 @@ static void draw_pictures(void)
                 float dx = (float)x - 16 * u[0], dy = (float)y - 16 * u[1];
                 bool in = dx * dx + dy * dy < 9 + 16 * u[2];
                 for (int c = 0; c < 3; c++)
-                    pictures[i][c * SIDE * SIDE + y * SIDE + x] =
+                    images[i][c * SIDE * SIDE + y * SIDE + x] =
                         in ? 2 * u[3 + c] - 1 : u[6] * (float)x / SIDE - 0.5f * u[7];
             }
     }
@@ -91,7 +91,7 @@ static struct autoencoder_step *open_step(struct parameters *p, struct settings 
 
 static struct autoencoder_batch batch_at(int64_t at, int64_t n)
 {
-    return (struct autoencoder_batch){n, SIDE, SIDE, pictures[at], samples + at};
+    return (struct autoencoder_batch){n, SIDE, SIDE, images[at], samples + at};
 }
 
 struct outcome {
@@ -170,7 +170,7 @@ static void test_overfit(void)
             last = update(s, step, MOST, 1, step < 80 ? 2e-3 : 5e-4);
         tap_ok(last.step.applied &&
                    last.losses.reconstruction < first.losses.reconstruction / (l2 ? 20 : 5),
-               "eight pictures are learnt by heart, %s: %.4f from %.4f", l2 ? "L2" : "L1",
+               "eight images are learnt by heart, %s: %.4f from %.4f", l2 ? "L2" : "L1",
                last.losses.reconstruction, first.losses.reconstruction);
         struct autoencoder_batch all = batch_at(0, MOST);
         float(*back)[NUMBER] = xmalloc(sizeof *back * MOST);
@@ -178,9 +178,9 @@ static void test_overfit(void)
         autoencoder_step_reconstruct(s, ARRAY_EMA, &all, back[0], losses);
         double psnr = 0, mean = 0;
         for (int i = 0; i < MOST; i++) {
-            psnr += image_psnr(pictures[i], back[i], SIDE, SIDE) / MOST;
+            psnr += image_psnr(images[i], back[i], SIDE, SIDE) / MOST;
             for (int k = 0; k < NUMBER; k++) {
-                double d = (double)back[i][k] - pictures[i][k];
+                double d = (double)back[i][k] - images[i][k];
                 mean += (l2 ? d * d : fabs(d)) / (MOST * NUMBER);
             }
         }
@@ -284,14 +284,14 @@ static void test_not_finite(void)
 {
     struct parameters *p = make_parameters(device), *before = make_parameters(device);
     struct autoencoder_step *s = open_step(p, options(2, 2));
-    float kept = pictures[2][7];
-    pictures[2][7] = NAN;
+    float kept = images[2][7];
+    images[2][7] = NAN;
     struct outcome r = update(s, 0, 2, 2, 1e-3);
     tap_ok(!r.step.applied && r.step.suspect_count == 1 && r.step.suspects[0] == samples[2],
-           "a picture that is not finite is named");
+           "an image that is not finite is named");
     tap_ok(p->updates == 0 && same_bytes(p, before, true) && same_bytes(p, before, false),
            "and changes nothing");
-    pictures[2][7] = kept;
+    images[2][7] = kept;
     r = update(s, 1, 2, 2, 1e-3);
     tap_ok(r.step.applied && p->updates == 1 && isfinite(r.step.gradient_norm),
            "the next step is sound");
@@ -382,7 +382,7 @@ static void test_quality(void)
 {
     float a[NUMBER], b[NUMBER];
     for (int i = 0; i < NUMBER; i++) {
-        a[i] = 0.5f * pictures[0][i];
+        a[i] = 0.5f * images[0][i];
         b[i] = a[i] + 0.2f;
     }
     double psnr = image_psnr(a, b, SIDE, SIDE);
@@ -390,7 +390,7 @@ static void test_quality(void)
     tap_ok(isinf(image_psnr(a, a, SIDE, SIDE)) && fabs(image_ssim(a, a, SIDE, SIDE) - 1) <= 1e-12,
            "nothing is nearer than the same");
     for (int i = 0; i < NUMBER; i++)
-        b[i] = a[i] + 0.3f * pictures[1][i];
+        b[i] = a[i] + 0.3f * images[1][i];
     double ssim = image_ssim(a, b, SIDE, SIDE), plain = plain_ssim(a, b, SIDE, SIDE);
     tap_ok(fabs(ssim - plain) <= 1e-9 && ssim < 0.999 && ssim > 0,
            "similarity is what its definition says: %.9f, %.9f", ssim, plain);
@@ -398,7 +398,7 @@ static void test_quality(void)
     rng_uniform(wide, 3 * 12 * 20, 1, RNG_SHAPES, 0, 0, 0);
     rng_uniform(other, 3 * 12 * 20, 1, RNG_SHAPES, 0, 1, 0);
     tap_ok(fabs(image_ssim(wide, other, 12, 20) - plain_ssim(wide, other, 12, 20)) <= 1e-9,
-           "of pictures that are no squares, too");
+           "of images that are no squares, too");
     for (int i = 0; i < NUMBER; i++)
         b[i] = a[i] > 0.4f ? 7 : a[i];
     for (int i = 0; i < NUMBER; i++)
@@ -416,7 +416,7 @@ int main(void)
     message_set_verbosity(VERBOSITY_QUIET);
     if (device_open(&device, "cpu", &e) != 0)
         die("%s", e.text);
-    draw_pictures();
+    draw_images();
     test_memory();
     test_errors();
     test_overfit();

@@ -22,9 +22,9 @@
 static struct device *device;
 static struct architecture architecture;
 
-/* Pair i is a pure function of i: a picture of noise around a brightness, and tokens. */
+/* Pair i is a pure function of i: an image of noise around a brightness, and tokens. */
 struct data {
-    float pictures[MOST][3 * SIDE * SIDE];
+    float images[MOST][3 * SIDE * SIDE];
     int32_t tokens[MOST][CONTEXT];
     uint64_t samples[MOST];
 };
@@ -36,7 +36,7 @@ static void load(int64_t first)
         uint64_t id = (uint64_t)(first + i);
         float words[4];
         data.samples[i] = id;
-        rng_uniform(data.pictures[i], 3 * SIDE * SIDE, 99, RNG_SHAPES, 1, id, 0);
+        rng_uniform(data.images[i], 3 * SIDE * SIDE, 99, RNG_SHAPES, 1, id, 0);
         rng_uniform(words, 4, 99, RNG_SHAPES, 2, id, 0);
         memset(data.tokens[i], 0, sizeof data.tokens[i]);
         data.tokens[i][0] = WORDS - 2;
@@ -48,7 +48,7 @@ static void load(int64_t first)
 
 static struct cloob_batch batch_at(int64_t at, int64_t n)
 {
-    return (struct cloob_batch){n, data.pictures[at], data.tokens[at], data.samples + at};
+    return (struct cloob_batch){n, data.images[at], data.tokens[at], data.samples + at};
 }
 
 /* Of the step, and of the loss. */
@@ -213,7 +213,7 @@ static void two_ranks(bool broken)
     pthread_barrier_init(&room.barrier, NULL, 2);
     load(0);
     if (broken)
-        data.pictures[4][7] = NAN; /* of rank 1 */
+        data.images[4][7] = NAN; /* of rank 1 */
     for (int i = 0; i < 2; i++) {
         ranks[i] = (struct rank){.collective = {&functions, i, 2, &room}, .options = options(3, 2)};
         if (device_open(&ranks[i].device, "cpu", &e))
@@ -227,7 +227,7 @@ static void two_ranks(bool broken)
     const struct step_result *ra = &ranks[0].result, *rb = &ranks[1].result;
     if (broken) {
         tap_ok(!ra->applied && !rb->applied && a->updates == 0 && b->updates == 0,
-               "a picture that is not finite on one rank stops both");
+               "an image that is not finite on one rank stops both");
         tap_ok(ra->suspect_count == 0 && rb->suspect_count == 1 && rb->suspects[0] == 4,
                "and its rank names it");
     } else {
@@ -396,13 +396,13 @@ static void not_finite(void)
     for (int i = 0; i < 4; i++)
         before[i] = copied(t.parameters, kept[i]);
     load(100);
-    data.pictures[2][9] = NAN;
+    data.images[2][9] = NAN;
     struct step_result r = update(&t, &o, 1e-3);
     bool intact = true;
     for (int i = 0; i < 4; i++)
         intact &= !memcmp(before[i], array(t.parameters, kept[i]), bytes);
     tap_ok(!r.applied && intact && t.parameters->updates == 1,
-           "a NaN in a picture changes no weight");
+           "a NaN in an image changes no weight");
     tap_ok(r.suspect_count == 1 && r.suspects[0] == 102, "and the pair is named");
     load(100);
     for (int k = 0; k < 2; k++) {
@@ -435,10 +435,10 @@ static void scores(void)
     struct cloob_scores s = cloob_step_score(t.step, x[0], y[0], 4);
     tap_ok(s.image_to_text == 1 && s.text_to_image == 1 && fabs(s.cosine - 1) < 1e-6,
            "pairs that agree find one another");
-    memcpy(y[3], y[2], sizeof y[3]); /* text 3 is as text 2: picture 3 is nearest to no text */
+    memcpy(y[3], y[2], sizeof y[3]); /* text 3 is as text 2: image 3 is nearest to no text */
     s = cloob_step_score(t.step, x[0], y[0], 4);
     tap_ok(s.image_to_text == 0.5 && s.text_to_image == 0.75 && fabs(s.cosine - 0.75) < 1e-6,
-           "texts that are the same are found by no picture: %.2f and %.2f, cosine %.2f",
+           "texts that are the same are found by no image: %.2f and %.2f, cosine %.2f",
            s.image_to_text, s.text_to_image, s.cosine);
     x[0][0] = NAN;
     s = cloob_step_score(t.step, x[0], y[0], 4);

@@ -115,14 +115,14 @@ static void mirror(float *x)
         }
 }
 
-static bool is_picture(const struct image_set *s, const struct image_batch *b, int64_t i,
-                       bool mirrored)
+static bool is_image(const struct image_set *s, const struct image_batch *b, int64_t i,
+                     bool mirrored)
 {
     float expected[NUMBER];
     prepare(expected, image_set_path(s, (int64_t)b->samples[i]));
     if (mirrored)
         mirror(expected);
-    return memcmp(expected, b->pictures + i * NUMBER, sizeof expected) == 0;
+    return memcmp(expected, b->images + i * NUMBER, sizeof expected) == 0;
 }
 
 static struct image_reader *open_reader(struct image_set *s, int64_t first_step, bool flip)
@@ -161,7 +161,7 @@ static void test_batches(void)
         for (int64_t k = 0; k < 3; k++) {
             int64_t record = order_record_at(order, 5, 0, 3 * i + k);
             in_order &= b->samples[k] == (uint64_t)record;
-            right &= is_picture(s, b, k, false);
+            right &= is_image(s, b, k, false);
             seen[record]++;
         }
     }
@@ -177,7 +177,7 @@ static void test_batches(void)
     struct image_batch held = {0};
     image_set_read_holdout(s, 1, 2, &held);
     tap_ok(held.n == 2 && held.samples[0] == (uint64_t)order_holdout_at(order, 1) &&
-               is_picture(s, &held, 0, false) && is_picture(s, &held, 1, false),
+               is_image(s, &held, 0, false) && is_image(s, &held, 1, false),
            "held-out ones can be asked for");
     image_batch_release(&held);
     image_set_close(s);
@@ -197,7 +197,7 @@ static void test_flip_and_resume(void)
         for (int64_t k = 0; k < 3; k++) {
             float u;
             rng_uniform(&u, 1, 5, RNG_FLIP, (uint32_t)b->at.step, b->samples[k], 0);
-            right &= is_picture(s, b, k, u < 0.5f);
+            right &= is_image(s, b, k, u < 0.5f);
             flipped += u < 0.5f;
             all++;
         }
@@ -206,7 +206,7 @@ static void test_flip_and_resume(void)
         const struct image_batch *c = next(resumed);
         same &= c->at.step == b->at.step && c->at.at.epoch == b->at.at.epoch &&
                 memcmp(c->samples, b->samples, 3 * sizeof *b->samples) == 0 &&
-                memcmp(c->pictures, b->pictures, 3 * NUMBER * sizeof(float)) == 0;
+                memcmp(c->images, b->images, 3 * NUMBER * sizeof(float)) == 0;
     }
     tap_ok(right && flipped > all / 3 && flipped < 2 * all / 3, "%d of %d are mirrored, as drawn",
            flipped, all);
@@ -243,7 +243,7 @@ static void test_unreadable(void)
             int64_t record = order_record_at(order, 5, epoch, place);
             while (record == bad[0] || record == bad[1])
                 record = order_record_at(order, 5, epoch, ++place % 20);
-            right &= b->samples[k] == (uint64_t)record && is_picture(s, b, k, false);
+            right &= b->samples[k] == (uint64_t)record && is_image(s, b, k, false);
         }
     }
     tap_ok(right, "in the place of a file that cannot be read comes the next one");
@@ -300,7 +300,7 @@ static void test_captions(void)
     image_set_read(s, (int64_t[]){2, 0}, 2, &b);
     tap_ok(b.n == 2 && b.captions[0] == image_set_caption(s, 2) &&
                b.captions[1] == image_set_caption(s, 0),
-           "they come with the pictures");
+           "they come with the images");
     image_batch_release(&b);
 
     char *list = path_join(test_folder(), "list"), hash[33], again[33];

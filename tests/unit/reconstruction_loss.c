@@ -94,8 +94,8 @@ struct subject {
     struct lpips *lpips;
     struct parameters *parameters;
     struct reconstruction_loss *loss;
-    struct tensor *pictures, *reconstructions, *last, *last_weight;
-    int64_t n, numbers; /* pictures, numbers of one */
+    struct tensor *images, *reconstructions, *last, *last_weight;
+    int64_t n, numbers; /* images, numbers of one */
 };
 
 static void open_subject(struct subject *s, struct device *d, int64_t disc_start,
@@ -113,7 +113,7 @@ static void open_subject(struct subject *s, struct device *d, int64_t disc_start
         parameters_from_names(&s->parameters, &s->discriminator_names, d, &e) ||
         reconstruction_loss_open(&s->loss, &o, s->lpips, s->parameters, collective_alone(), &e))
         die("%s", e.text);
-    s->pictures = tensor(d, "pictures");
+    s->images = tensor(d, "pictures");
     s->reconstructions = tensor(d, "reconstructions");
     s->last_weight = tensor(d, "last_weight");
     struct tape t;
@@ -122,13 +122,13 @@ static void open_subject(struct subject *s, struct device *d, int64_t disc_start
     s->last = cast_to_compute(&t, last);
     tape_release(&t);
     tensor_release(last);
-    s->n = s->pictures->shape[0];
-    s->numbers = tensor_count(s->pictures) / s->n;
+    s->n = s->images->shape[0];
+    s->numbers = tensor_count(s->images) / s->n;
 }
 
 static void close_subject(struct subject *s)
 {
-    tensor_release(s->pictures);
+    tensor_release(s->images);
     tensor_release(s->reconstructions);
     tensor_release(s->last);
     tensor_release(s->last_weight);
@@ -139,13 +139,13 @@ static void close_subject(struct subject *s)
     names_release(&s->discriminator_names);
 }
 
-/* Of the absolute error, each picture's counting `weight`. */
+/* Of the absolute error, each image's counting `weight`. */
 static struct tensor *error_gradient(const struct subject *s, double weight)
 {
     float *x = values("pictures"), *y = values("reconstructions");
     for (int64_t i = 0; i < s->n * s->numbers; i++)
         y[i] = (float)((y[i] > x[i]) - (y[i] < x[i])) * (float)(weight / (double)s->numbers);
-    struct tensor *t = tensor_from_f32(s->d, s->pictures->ndim, s->pictures->shape, y);
+    struct tensor *t = tensor_from_f32(s->d, s->images->ndim, s->images->shape, y);
     free(x);
     free(y);
     return t;
@@ -153,7 +153,7 @@ static struct tensor *error_gradient(const struct subject *s, double weight)
 
 static struct reconstruction reconstruction_of(const struct subject *s)
 {
-    return (struct reconstruction){s->pictures, s->reconstructions, s->last, s->last_weight};
+    return (struct reconstruction){s->images, s->reconstructions, s->last, s->last_weight};
 }
 
 static void test_lpips(const struct subject *s)
@@ -164,7 +164,7 @@ static void test_lpips(const struct subject *s)
     struct tape t;
     tape_init(&t, s->d);
     t.recording = true;
-    struct tensor *distances = lpips_distance(&t, s->lpips, s->pictures, y);
+    struct tensor *distances = lpips_distance(&t, s->lpips, s->images, y);
     compare(s->d, "LPIPS", distances, "distances", tolerance);
     float *ones = xcalloc((size_t)s->n, sizeof *ones);
     for (int64_t i = 0; i < s->n; i++)
@@ -176,13 +176,13 @@ static void test_lpips(const struct subject *s)
     tensor_release(distances);
     tensor_replace(&dy, NULL);
     t.recording = false;
-    distances = lpips_distance(&t, s->lpips, s->pictures, s->pictures);
+    distances = lpips_distance(&t, s->lpips, s->images, s->images);
     float *zeros = ones;
     tensor_to_f32(distances, zeros);
     double most = 0;
     for (int64_t i = 0; i < s->n; i++)
         most = fmax(most, isfinite(zeros[i]) ? fabs((double)zeros[i]) : INFINITY);
-    tap_ok(most == 0, "a picture is at distance %g from itself on %s", most, subject_name(s->d));
+    tap_ok(most == 0, "an image is at distance %g from itself on %s", most, subject_name(s->d));
     tensor_release(distances);
     tensor_release(y);
     free(ones);
@@ -197,9 +197,8 @@ static void test_logits(const struct subject *s)
     if (patch_discriminator_load(&p, &s->discriminator_names, s->d, &e))
         die("%s", e.text);
     tape_init(&t, s->d);
-    struct tensor *logits = patch_discriminator_logits(&t, p, s->pictures);
-    compare(s->d, "logits of pictures", logits, "logits",
-            subject_tolerance(s->d, 5e-6, 1e-2, 1e-1));
+    struct tensor *logits = patch_discriminator_logits(&t, p, s->images);
+    compare(s->d, "logits of images", logits, "logits", subject_tolerance(s->d, 5e-6, 1e-2, 1e-1));
     tensor_release(logits);
     patch_discriminator_free(p);
     tape_release(&t);
@@ -257,7 +256,7 @@ static void test_losses(const struct subject *s)
     compare_number(s->d, "adaptive weight", numbers.weight, "weight", 0, loose);
     compare_number(s->d, "generator's loss", numbers.generator, "generator", 0.5, loose);
     compare_number(s->d, "discriminator's loss", numbers.discriminator, "discriminator", 0, loose);
-    compare_number(s->d, "mean logit of pictures", numbers.logit, "logit", 0.5, loose);
+    compare_number(s->d, "mean logit of images", numbers.logit, "logit", 0.5, loose);
     compare_number(s->d, "mean logit of reconstructions", numbers.fake_logit, "fake_logit", 0.5,
                    loose);
     compare_gradients_of(s);
@@ -359,7 +358,7 @@ static void test_differences_of_lpips(const struct subject *s)
         struct tensor *y = tensor_from_f32(s->d, 4, s->reconstructions->shape, moved);
         struct tape t;
         tape_init(&t, s->d);
-        sums[side] = sum_of(lpips_distance(&t, s->lpips, s->pictures, y));
+        sums[side] = sum_of(lpips_distance(&t, s->lpips, s->images, y));
         tensor_release(y);
         tape_release(&t);
     }
@@ -376,7 +375,7 @@ static double hinge(const struct subject *s, const struct patch_discriminator *p
     tape_init(&t, s->d);
     for (int fake = 0; fake < 2; fake++) {
         struct tensor *logits =
-            patch_discriminator_logits(&t, p, fake ? s->reconstructions : s->pictures);
+            patch_discriminator_logits(&t, p, fake ? s->reconstructions : s->images);
         int64_t count = tensor_count(logits);
         float *host = xmalloc((size_t)count * sizeof *host);
         tensor_to_f32(logits, host);
@@ -445,7 +444,7 @@ static void losses_of_last(const struct of_last *f, struct tensor *kernel, doubl
     *nll = 0;
     for (int64_t i = 0; i < s->n * s->numbers; i++)
         *nll += fabs((double)made[i] - x[i]) / (double)(s->n * s->numbers);
-    *nll += number("perceptual_weight") * sum_of(lpips_distance(&t, s->lpips, s->pictures, y)) /
+    *nll += number("perceptual_weight") * sum_of(lpips_distance(&t, s->lpips, s->images, y)) /
             (double)s->n;
     struct tensor *logits = patch_discriminator_logits(&t, f->p, y);
     double count = (double)tensor_count(logits);
