@@ -1,5 +1,6 @@
 #include "common/train/autoencoder_step.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +12,17 @@
 #include "common/train/network_views.h"
 #include "kernels/tape.h"
 
-/* A micro-batch in the host's memory, image by image. */
+/* A micro-batch in host memory, one image after another. */
 struct work {
-    int64_t n, image, latent; /* numbers of an image, of a latent */
+    int64_t n, image, latent; /* images; elements of an image, of a latent */
     const float *images;
-    float *reconstructions; /* later their gradient */
-    float *moments;         /* later their gradient */
-    float *z;               /* later its gradient */
+    float *reconstructions; /* overwritten with their gradient */
+    float *moments;         /* overwritten with their gradient */
+    float *z;               /* overwritten with its gradient */
     float *noise;           /* NULL: z is the mean */
     bool squared;
     double kl_weight;
-    double weight; /* of an image's loss in what the gradient is of */
+    double weight; /* factor of an image's loss in the value that is differentiated */
     struct autoencoder_losses *losses;
 };
 
@@ -32,15 +33,15 @@ struct autoencoder_step {
     struct autoencoder_step_options loss_options;
     struct network_views views;
     bool trains_encoder;
-    struct tape encoder, decoder;      /* the posterior is sampled between the halves */
+    struct tape encoder, decoder;      /* two: the posterior is sampled between them */
     struct autoencoder_losses *losses; /* [batch * accumulate] */
     struct autoencoder_losses means;   /* of the last update */
     uint64_t *samples, *suspects;
-    int64_t micro_batch; /* done of this update */
+    int64_t micro_batch; /* those done in this update */
     int64_t step;        /* its number */
     struct updater updater;
     struct lpips *lpips;
-    struct reconstruction_loss *further; /* NULL: no further terms */
+    struct reconstruction_loss *further; /* further terms of the loss; NULL: none */
 };
 
 bool autoencoder_is_encoder(const char *name)
@@ -49,13 +50,18 @@ bool autoencoder_is_encoder(const char *name)
            strncmp(name, "post_quant_conv.", strlen("post_quant_conv.")) != 0;
 }
 
+static const struct kl_sizes *sizes_of(const struct autoencoder_step *s)
+{
+    return kl_sizes(s->views.trained.network);
+}
+
 static int check(const struct kl_sizes *sizes, struct error *e)
 {
     if (!sizes->has_encoder || !sizes->has_decoder)
         return error_set(e, "it has no %s", sizes->has_encoder ? "decoder" : "encoder");
     if (sizes->image_channels != 3)
-        return error_set(e, "it is for images with %lld channels, not 3",
-                         (long long)sizes->image_channels);
+        return error_set(e, "it is for images with %" PRId64 " channels, not 3",
+                         sizes->image_channels);
     return 0;
 }
 
@@ -68,7 +74,7 @@ static int open_further(struct autoencoder_step *s, struct error *e)
                                                   .accumulate = s->options.accumulate};
     if (!o->lpips && !s->parameters->companion)
         return 0;
-    if (o->lpips && lpips_load(&s->lpips, o->lpips, s->parameters->device, e))
+    if (o->lpips && lpips_load(&s->lpips, o->lpips, s->parameters->device, e) != 0)
         return -1;
     return reconstruction_loss_open(&s->further, &further, s->lpips, s->parameters->companion,
                                     s->collective, e);
@@ -88,8 +94,8 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
     s->loss_options = *a;
     tape_init(&s->encoder, p->device);
     tape_init(&s->decoder, p->device);
-    if (network_views_open(&s->views, &kl_network, p, e) != 0 ||
-        check(autoencoder_step_sizes(s), e) != 0 || open_further(s, e) != 0) {
+    if (network_views_open(&s->views, &kl_network, p, e) != 0 || check(sizes_of(s), e) != 0 ||
+        open_further(s, e) != 0) {
         autoencoder_step_close(s);
         return -1;
     }
@@ -119,11 +125,6 @@ void autoencoder_step_close(struct autoencoder_step *s)
     free(s);
 }
 
-const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s)
-{
-    return kl_sizes(s->views.trained.network);
-}
-
 struct updater *autoencoder_step_updater(struct autoencoder_step *s)
 {
     return &s->updater;
@@ -137,7 +138,7 @@ static int64_t effective_batch(const struct autoencoder_step *s)
 static void work_init(struct work *w, const struct autoencoder_step *s,
                       const struct autoencoder_batch *b, struct autoencoder_losses *losses)
 {
-    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
+    const struct kl_sizes *sizes = sizes_of(s);
     CHECK(b->height % sizes->factor == 0 && b->width % sizes->factor == 0);
     int64_t places = (int64_t)(b->height / sizes->factor) * (b->width / sizes->factor);
     *w = (struct work){
@@ -195,7 +196,7 @@ static void draw_back_some(void *arg, int64_t begin, int64_t end, int worker)
                                 w->z + i * w->latent, w->latent, w->kl_weight * w->weight);
 }
 
-/* Returns the moments, which are in w, too, as is z. */
+/* Returns the moments; they and z are in w, too. */
 static struct tensor *encode(struct tape *t, const struct kl *k, struct work *w,
                              const struct autoencoder_batch *b)
 {
@@ -208,7 +209,7 @@ static struct tensor *encode(struct tape *t, const struct kl *k, struct work *w,
     return moments;
 }
 
-/* Of w->z: *z is put on the device for it. Reconstructions are in w, too. last: see
+/* Decodes w->z, which it copies to the device as *z. The reconstructions are in w, too. last: see
  * kl_decode_keeping. */
 static struct tensor *decode(struct tape *t, const struct kl *k, struct work *w,
                              const struct tensor *moments, struct tensor **z, bool wants_dz,
@@ -239,7 +240,7 @@ static void add_perceptual(const struct autoencoder_step *s, struct work *w,
     }
 }
 
-/* Adds the further terms' gradients to *dreconstructions, and to the losses LPIPS. */
+/* Adds the gradients of the further terms to *dreconstructions, and LPIPS to the losses. */
 static void judge_further(struct autoencoder_step *s, int64_t step, struct work *w,
                           struct tensor *reconstructions, struct tensor *last,
                           struct tensor **dreconstructions)
@@ -256,7 +257,7 @@ static void judge_further(struct autoencoder_step *s, int64_t step, struct work 
     free(distances);
 }
 
-/* Losses and the gradient of all that is said of reconstructions. */
+/* Computes the losses and the gradient by the reconstructions. */
 static void judge(struct autoencoder_step *s, int64_t step, struct work *w,
                   struct tensor *reconstructions, struct tensor *last,
                   struct tensor **dreconstructions)
@@ -319,7 +320,7 @@ void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step
 void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
                                   const struct autoencoder_batch *b)
 {
-    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
+    const struct kl_sizes *sizes = sizes_of(s);
     int64_t latent =
         sizes->latent_channels * (b->height / sizes->factor) * (int64_t)(b->width / sizes->factor);
     float *noise = xmalloc((size_t)(b->n * latent) * sizeof *noise);
@@ -358,8 +359,10 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
     }
     collective_allreduce_host(s->collective, sums, 5);
     double all = (double)effective_batch(s);
-    s->means =
-        (struct autoencoder_losses){sums[0] / all, sums[1] / all, sums[2] / all, sums[4] / all};
+    s->means = (struct autoencoder_losses){.total = sums[0] / all,
+                                           .reconstruction = sums[1] / all,
+                                           .kl = sums[2] / all,
+                                           .perceptual = sums[4] / all};
     bool finite = sums[3] == 0;
     bool failed = step_judge(r, &s->updater, &update, s->means.total, finite);
     r->suspects = s->suspects;
@@ -417,7 +420,8 @@ int64_t autoencoder_step_memory(const struct parameters *p, const struct step_op
     size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
     float *images = xcalloc(numbers, sizeof *images);
     uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);
-    struct autoencoder_batch batch = {o->batch, height, width, images, samples};
+    struct autoencoder_batch batch = {
+        .n = o->batch, .height = height, .width = width, .images = images, .samples = samples};
     for (int64_t i = 0; i < o->accumulate; i++)
         autoencoder_step_micro_batch(s, 0, &batch);
     struct step_result r;

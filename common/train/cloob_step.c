@@ -12,9 +12,9 @@
 /* One side of the pairs. */
 struct side {
     struct tape tape;
-    struct tensor *last;   /* embeds [batch, d] of the last micro-batch, with records on the tape */
+    struct tensor *last;   /* embeddings [batch, d] of the last micro-batch, recorded on the tape */
     struct tensor *embeds; /* [effective batch, d] of all ranks' micro-batches */
-    struct tensor *gradient; /* of the loss by them, times the loss scale */
+    struct tensor *gradient; /* of the loss by embeds, times the loss scale */
 };
 
 struct cloob_step {
@@ -27,9 +27,9 @@ struct cloob_step {
     bool image_is_fixed;
     float *images;   /* [batch * (accumulate - 1), 3, S, S]: what runs a second time; none of them
                           where the image tower is fixed */
-    int32_t *tokens; /* likewise */
+    int32_t *tokens; /* of those micro-batches, always kept */
     uint64_t *samples;
-    int64_t micro_batch; /* done of this update */
+    int64_t micro_batch; /* those done in this update */
     bool has_gradients;
     double loss, cosine;
     struct updater updater;
@@ -145,7 +145,7 @@ static void set_recording(struct cloob_step *s, bool recording)
     s->text.tape.recording = recording;
 }
 
-/* Where micro-batch k of this rank lies among the rows of the loss. */
+/* The rows of the loss that belong to this rank's micro-batch k. */
 static struct tensor *rows_of(const struct cloob_step *s, struct tensor *t, int64_t k)
 {
     return tensor_slice(t, step_position(&s->options, s->collective, k), s->options.batch);
@@ -161,7 +161,7 @@ static void put_embeds(const struct cloob_step *s, struct side *side, const stru
     tensor_release(place);
 }
 
-/* Rows of other ranks are zero until they are added. */
+/* Other ranks' rows must be zero until the sum over ranks. */
 static void clear_embeds(struct side *side)
 {
     struct device *d = side->embeds->device;
@@ -229,7 +229,7 @@ static void scale_gradient(const struct cloob_step *s, struct tensor *t)
     d->backend->linear_combination(d, &args);
 }
 
-/* Of all ranks' embeds, the same on every rank. */
+/* Computes the loss of all ranks' embeddings, the same on every rank. */
 static void find_loss(struct cloob_step *s)
 {
     for (int i = 0; i < 2; i++) {
@@ -252,7 +252,7 @@ static void find_loss(struct cloob_step *s)
     free(y);
 }
 
-/* Backward of micro-batch k, whose records are on the tape. Takes over the reference to embeds. */
+/* Backward of micro-batch k, which is recorded on the tape. Releases embeds. */
 static void run_back(const struct cloob_step *s, struct side *side, struct tensor *embeds,
                      int64_t k)
 {
@@ -303,7 +303,7 @@ static bool all_finite(const float *x, int64_t n)
     return true;
 }
 
-/* Pairs of this rank whose embeds are not finite; returns how many. */
+/* Finds this rank's pairs with embeddings that are not finite. Returns their number. */
 static int64_t find_suspects(struct cloob_step *s)
 {
     int64_t batch = s->options.batch, d = tensor_last(s->image.embeds), count = 0;
@@ -349,18 +349,18 @@ double cloob_step_cosine(const struct cloob_step *s)
 }
 
 void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const struct cloob_batch *b,
-                      float *images, float *texts)
+                      float *image_embeds, float *text_embeds)
 {
     struct cloob *c = network_views_evaluate(&s->views, which);
     struct tensor *image = run_image(s, c, b->n, b->images);
     struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
-    tensor_to_f32(image, images);
-    tensor_to_f32(text, texts);
+    tensor_to_f32(image, image_embeds);
+    tensor_to_f32(text, text_embeds);
     tensor_release(image);
     tensor_release(text);
 }
 
-/* Share of rows of x whose nearest row of y is the one of their own number. */
+/* The fraction of rows i of x whose nearest row of y is row i. */
 static double recall(const float *x, const float *y, int64_t n, int64_t d)
 {
     int64_t found = 0;
@@ -378,12 +378,12 @@ static double recall(const float *x, const float *y, int64_t n, int64_t d)
     return (double)found / (double)n;
 }
 
-struct cloob_scores cloob_step_score(struct cloob_step *s, const float *images, const float *texts,
-                                     int64_t n)
+struct cloob_scores cloob_step_score(struct cloob_step *s, const float *image_embeds,
+                                     const float *text_embeds, int64_t n)
 {
     int64_t d = cloob_step_sizes(s)->embed_width;
-    struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), images);
-    struct tensor *text = tensor_from_f32(s->parameters->device, DIMS(n, d), texts);
+    struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), image_embeds);
+    struct tensor *text = tensor_from_f32(s->parameters->device, DIMS(n, d), text_embeds);
     struct cloob_loss loss;
     cloob_loss(&loss, image, text, s->loss_options.inv_tau, s->loss_options.scale_hopfield);
     tensor_release(image);
@@ -392,9 +392,9 @@ struct cloob_scores cloob_step_score(struct cloob_step *s, const float *images, 
     tensor_release(loss.dtext);
     return (struct cloob_scores){
         .loss = loss.total,
-        .cosine = mean_cosine(images, texts, n, d),
-        .image_to_text = recall(images, texts, n, d),
-        .text_to_image = recall(texts, images, n, d),
+        .cosine = mean_cosine(image_embeds, text_embeds, n, d),
+        .image_to_text = recall(image_embeds, text_embeds, n, d),
+        .text_to_image = recall(text_embeds, image_embeds, n, d),
     };
 }
 

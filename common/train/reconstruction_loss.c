@@ -9,8 +9,8 @@
 
 #define WEIGHT_EPS  1e-4
 #define WEIGHT_MOST 1e4
-/* Of fp16, for gradients of the discriminator's own loss: those by logits are near 1 then, and so
- * are, with its norms, those by what is before. */
+/* The loss scale of the discriminator's own loss in fp16. It makes gradients by logits, and because
+ * of the norms also those by the layers before, close to 1. */
 #define FP16_SCALE 4096.0
 
 static const struct adamw_options adam = {
@@ -25,7 +25,7 @@ struct reconstruction_loss {
     struct collective *collective;
     struct updater updater;
     struct reconstruction_numbers sums;
-    int64_t images, judged; /* that perceptual, and micro-batches that the rest, is a sum over */
+    int64_t images, judged; /* terms in sums: images in perceptual, micro-batches in the others */
 };
 
 static void refresh(struct reconstruction_loss *l)
@@ -63,7 +63,7 @@ int reconstruction_loss_open(struct reconstruction_loss **out,
     l->lpips = lpips;
     l->parameters = discriminator;
     l->collective = c;
-    if (discriminator && open_discriminator(l, e)) {
+    if (discriminator && open_discriminator(l, e) != 0) {
         reconstruction_loss_close(l);
         return -1;
     }
@@ -80,14 +80,7 @@ void reconstruction_loss_close(struct reconstruction_loss *l)
     free(l);
 }
 
-int64_t reconstruction_loss_least_side(const struct reconstruction_loss *l)
-{
-    int64_t side = l->lpips ? LPIPS_LEAST_SIDE : 1;
-    int64_t of_net = l->parameters ? patch_discriminator_sizes(l->trained.network)->least_side : 1;
-    return of_net > side ? of_net : side;
-}
-
-/* The same numbers, with a gradient of their own where one is wanted. */
+/* A view of x that no tape has recorded, with a gradient of its own if wanted. */
 static struct tensor *leaf_of(struct tensor *x, bool wants_gradient)
 {
     struct tensor *leaf = tensor_reshape(x, x->ndim, x->shape);
@@ -114,7 +107,7 @@ static void add_scaled(struct tensor **sum, struct tensor *x, double factor)
     tape_release(&t);
 }
 
-/* LPIPS' gradient is added to *gradient. */
+/* Adds the gradient of LPIPS to *gradient. */
 static void add_perceptual(struct reconstruction_loss *l, const struct reconstruction *r,
                            double weight, struct tensor **gradient, double *distances_out)
 {
@@ -144,7 +137,7 @@ static void add_perceptual(struct reconstruction_loss *l, const struct reconstru
     tape_release(&t);
 }
 
-/* Length of the gradient by the last kernel, from that by reconstructions. */
+/* The L2 norm of the gradient by the last kernel, given the gradient by the reconstructions. */
 static double last_gradient_norm(const struct reconstruction *r,
                                  const struct tensor *dreconstructions)
 {
@@ -182,7 +175,7 @@ static float *host_for(const struct tensor *t)
     return xcalloc((size_t)tensor_count(t), sizeof(float));
 }
 
-/* *gradient, of nll, gets w times the generator's added. */
+/* Adds w times the generator's gradient to *gradient, which is nll's. */
 static void add_generator(struct reconstruction_loss *l, const struct reconstruction *r,
                           double weight, struct tensor **gradient)
 {
@@ -194,7 +187,7 @@ static void add_generator(struct reconstruction_loss *l, const struct reconstruc
     t.recording = true;
     struct tensor *logits = patch_discriminator_logits(&t, l->judging.network, reconstructions);
     float *host = host_for(logits);
-    double scale = weight * (double)n; /* what a micro-batch's mean counts */
+    double scale = weight * (double)n; /* the weight of a micro-batch's mean */
     struct tensor *dlogits =
         filled(d, logits->ndim, logits->shape, -scale / (double)tensor_count(logits));
     tape_backward(&t, logits, dlogits);
@@ -213,8 +206,8 @@ static void add_generator(struct reconstruction_loss *l, const struct reconstruc
     tape_release(&t);
 }
 
-/* Half of the discriminator's loss: mean of max(0, 1 - sign * logit). Gradients, times `scale`, are
- * added to the parameters's, or, in the first of a step, begin them. */
+/* Half of the discriminator's loss: the mean of max(0, 1 - sign * logit), halved. Adds its
+ * gradients, times `scale`, to those of the parameters, or sets them if t has fresh gradients. */
 static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *images, double sign,
                   double scale, double *mean)
 {

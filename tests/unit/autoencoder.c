@@ -74,7 +74,7 @@ static struct parameters *fixed_parameters(const struct parameters *p)
     struct parameters *fixed;
     struct error e;
     parameters_names(&names, p, ARRAY_WEIGHTS);
-    if (parameters_from_names_fixing(&fixed, &names, autoencoder_is_encoder, device, &e) != 0)
+    if (parameters_from_names(&fixed, &names, autoencoder_is_encoder, device, &e) != 0)
         die("%s", e.text);
     names_release(&names);
     return fixed;
@@ -313,7 +313,7 @@ static void test_refused(void)
         if (autoencoder_is_encoder(names.items[i].name))
             names.items[kept++] = names.items[i];
     names.count = kept;
-    if (parameters_from_names(&half, &names, device, &e) != 0)
+    if (parameters_from_names(&half, &names, NULL, device, &e) != 0)
         die("%s", e.text);
     tap_ok(autoencoder_step_open(&s, half, collective_alone(), &o.step, &o.loss, &e) == -1 &&
                strstr(e.text, "decoder"),

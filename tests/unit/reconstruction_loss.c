@@ -110,7 +110,7 @@ static void open_subject(struct subject *s, struct device *d, int64_t disc_start
                                             .disc_start = disc_start,
                                             .accumulate = accumulate};
     if (lpips_load(&s->lpips, &s->lpips_names, d, &e) ||
-        parameters_from_names(&s->parameters, &s->discriminator_names, d, &e) ||
+        parameters_from_names(&s->parameters, &s->discriminator_names, NULL, d, &e) ||
         reconstruction_loss_open(&s->loss, &o, s->lpips, s->parameters, collective_alone(), &e))
         die("%s", e.text);
     s->images = tensor(d, "pictures");
