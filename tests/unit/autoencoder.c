@@ -1,5 +1,6 @@
-/* Training of the KL autoencoder: its step, what is fixed, its loop, and how images are judged.
- */
+/* Training of the KL autoencoder: its step, a fixed encoder, checkpoints, and image quality
+ * metrics. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ static struct device *device;
 static float images[MOST][NUMBER];
 static const uint64_t samples[MOST] = {3, 1, 4, 11, 5, 9, 2, 6};
 
-/* Discs on slopes: images that can be learnt. */
+/* Draws discs on gradients: images that a small autoencoder can learn. */
 static void draw_images(void)
 {
     for (int i = 0; i < MOST; i++) {
@@ -39,7 +40,6 @@ static void draw_images(void)
     }
 }
 
-/* Of the step, and of the loss. */
 struct settings {
     struct step_options step;
     struct autoencoder_step_options loss;
@@ -67,7 +67,7 @@ static struct parameters *make_parameters(struct device *d)
     return p;
 }
 
-/* The same weights, of which the encoder's are not trained. */
+/* The same weights, with the encoder's fixed. */
 static struct parameters *fixed_parameters(const struct parameters *p)
 {
     struct named_weights names;
@@ -91,7 +91,8 @@ static struct autoencoder_step *open_step(struct parameters *p, struct settings 
 
 static struct autoencoder_batch batch_at(int64_t at, int64_t n)
 {
-    return (struct autoencoder_batch){n, SIDE, SIDE, images[at], samples + at};
+    return (struct autoencoder_batch){
+        .n = n, .height = SIDE, .width = SIDE, .images = images[at], .samples = samples + at};
 }
 
 struct outcome {
@@ -108,7 +109,7 @@ static struct outcome update(struct autoencoder_step *s, int64_t step, int64_t b
         autoencoder_step_micro_batch(s, step, &b);
     }
     autoencoder_step_update(s, rate, 0.9, &r);
-    return (struct outcome){r, autoencoder_step_losses(s)};
+    return (struct outcome){.step = r, .losses = autoencoder_step_losses(s)};
 }
 
 static const float *array(const struct parameters *p, enum parameter_array which,
@@ -117,7 +118,7 @@ static const float *array(const struct parameters *p, enum parameter_array which
     return parameters_read(p, which, t->offset, t->count, NULL);
 }
 
-/* Root of the sum of squared differences over all tensors that both train, over that of p's. */
+/* Relative L2 distance from p, over the tensors that p trains. */
 static double apart(const struct parameters *a, const struct parameters *p,
                     enum parameter_array which)
 {
@@ -141,18 +142,18 @@ static void test_errors(void)
         memcpy(dy, y, sizeof y);
         double error = reconstruction_error(x, dy, 5, squared, 3), worst = 0;
         double expected = squared ? (0.04 + 0.01 + 0.49 + 0.25) / 5 : (0.2 + 0.1 + 0.7 + 0.5) / 5;
-        tap_ok(fabs(error - expected) <= 1e-7, "the mean error, %s", squared ? "L2" : "L1");
+        tap_ok(fabs(error - expected) <= 1e-7, "mean error, %s", squared ? "L2" : "L1");
         for (int i = 0; i < 4; i++) {
             memcpy(moved, y, sizeof y);
             moved[i] += 1e-3f;
             double up = reconstruction_error(x, moved, 5, squared, 0);
             worst = fmax(worst, fabs(3 * (up - error) / 1e-3 - dy[i]));
         }
-        tap_ok(worst <= 2e-3, "its gradient: %.2g from finite differences", worst);
+        tap_ok(worst <= 2e-3, "its gradient against finite differences: %.2g", worst);
         y[1] = NAN;
         memcpy(dy, y, sizeof y);
         tap_ok(isnan(reconstruction_error(x, dy, 5, squared, 1)) && isnan(dy[0]),
-               "what is not a number shows in error and gradient");
+               "a NaN appears in error and gradient");
         y[1] = -0.5f;
     }
 }
@@ -170,7 +171,7 @@ static void test_overfit(void)
             last = update(s, step, MOST, 1, step < 80 ? 2e-3 : 5e-4);
         tap_ok(last.step.applied &&
                    last.losses.reconstruction < first.losses.reconstruction / (l2 ? 20 : 5),
-               "eight images are learnt by heart, %s: %.4f from %.4f", l2 ? "L2" : "L1",
+               "overfits eight images, %s: %.4f from %.4f", l2 ? "L2" : "L1",
                last.losses.reconstruction, first.losses.reconstruction);
         struct autoencoder_batch all = batch_at(0, MOST);
         float(*back)[NUMBER] = xmalloc(sizeof *back * MOST);
@@ -184,11 +185,11 @@ static void test_overfit(void)
                 mean += (l2 ? d * d : fabs(d)) / (MOST * NUMBER);
             }
         }
-        double told = 0;
+        double reported = 0;
         for (int i = 0; i < MOST; i++)
-            told += losses[i].reconstruction / MOST;
-        tap_ok(psnr > 18, "reconstructions of averaged weights: PSNR %.1f dB", psnr);
-        tap_ok(fabs(told - mean) <= 1e-6 * mean, "and their losses are what they say");
+            reported += losses[i].reconstruction / MOST;
+        tap_ok(psnr > 18, "reconstructions with averaged weights: PSNR %.1f dB", psnr);
+        tap_ok(fabs(reported - mean) <= 1e-6 * mean, "reported losses match the reconstructions");
         free(back);
         autoencoder_step_close(s);
         parameters_free(p);
@@ -203,11 +204,11 @@ static void test_accumulation(void)
     struct outcome ra = update(whole, 5, 8, 1, 1e-4), rb = update(parts, 5, 2, 4, 1e-4);
     tap_ok(fabs(ra.losses.total / rb.losses.total - 1) <= 1e-6 &&
                fabs(ra.losses.kl / rb.losses.kl - 1) <= 1e-6,
-           "4 micro-batches of 2: the loss of a batch of 8");
+           "4 micro-batches of 2 have the loss of a batch of 8");
     double error = apart(a, b, ARRAY_GRADIENTS);
-    tap_ok(error <= 5e-6, "and its gradient: relative %.2g", error);
+    tap_ok(error <= 5e-6, "they have its gradient: relative error %.2g", error);
     tap_ok(fabs(ra.losses.total - ra.losses.reconstruction - 1e-5 * ra.losses.kl) <= 1e-9,
-           "the loss is reconstruction and weighted divergence");
+           "the loss is the reconstruction error plus the weighted divergence");
     autoencoder_step_close(whole);
     autoencoder_step_close(parts);
     parameters_free(a);
@@ -239,17 +240,17 @@ static void test_decoder_only(void)
                !parameters_find(fixed, "quant_conv.bias")->trained &&
                parameters_find(fixed, "post_quant_conv.bias")->trained &&
                parameters_find(fixed, "decoder.conv_out.weight")->trained,
-           "encoder and quant_conv are fixed");
+           "the encoder and quant_conv are fixed");
     update(a, 0, 4, 1, 0);
     struct outcome r = update(b, 0, 4, 1, 0);
     double error = apart(whole, fixed, ARRAY_GRADIENTS);
-    tap_ok(error == 0, "the decoder's gradient is as with an encoder in training: %.2g", error);
+    tap_ok(error == 0, "the decoder's gradient is as with a trained encoder: %.2g", error);
     tap_ok(r.losses.kl > 0 && r.losses.total == r.losses.reconstruction,
-           "the divergence is told but does not count");
+           "the divergence is reported but not part of the loss");
     for (int step = 1; step < 6; step++)
         update(b, step, 4, 1, 1e-3);
-    tap_ok(same_bytes(fixed, before, true), "the encoder has not changed a bit in five steps");
-    tap_ok(!same_bytes(fixed, before, false), "the decoder has");
+    tap_ok(same_bytes(fixed, before, true), "the encoder keeps its bits over five steps");
+    tap_ok(!same_bytes(fixed, before, false), "the decoder changes");
 
     struct error e;
     struct run *run;
@@ -261,13 +262,14 @@ static void test_decoder_only(void)
     struct parameters *back = NULL;
     bool saved = run_open(&run, folder, &e) == 0 && checkpoint_save(run, fixed, &state, 0, &e) == 0;
     tap_ok(saved && checkpoint_load_parameters(&back, &state, checkpoint, device, &e) == 0,
-           "it is saved and loaded%s%s", saved && back ? "" : ": ", saved && back ? "" : e.text);
+           "a checkpoint is saved and loaded%s%s", saved && back ? "" : ": ",
+           saved && back ? "" : e.text);
     CHECK(back);
     tap_ok(back->trained_count == fixed->trained_count && back->updates == fixed->updates &&
                back->trained_elements == fixed->trained_elements && same_bytes(back, fixed, true) &&
                same_bytes(back, fixed, false) && apart(back, fixed, ARRAY_M) == 0 &&
                apart(back, fixed, ARRAY_V) == 0,
-           "as it was, fixed tensors included");
+           "the loaded checkpoint has the same tensors, fixed ones included");
     run_close(run);
     training_state_release(&state);
     autoencoder_step_close(a);
@@ -288,13 +290,13 @@ static void test_not_finite(void)
     images[2][7] = NAN;
     struct outcome r = update(s, 0, 2, 2, 1e-3);
     tap_ok(!r.step.applied && r.step.suspect_count == 1 && r.step.suspects[0] == samples[2],
-           "an image that is not finite is named");
+           "a non-finite image is named");
     tap_ok(p->updates == 0 && same_bytes(p, before, true) && same_bytes(p, before, false),
-           "and changes nothing");
+           "it changes no weight");
     images[2][7] = kept;
     r = update(s, 1, 2, 2, 1e-3);
     tap_ok(r.step.applied && p->updates == 1 && isfinite(r.step.gradient_norm),
-           "the next step is sound");
+           "the next step is applied");
     autoencoder_step_close(s);
     parameters_free(p);
     parameters_free(before);
@@ -317,7 +319,7 @@ static void test_refused(void)
         die("%s", e.text);
     tap_ok(autoencoder_step_open(&s, half, collective_alone(), &o.step, &o.loss, &e) == -1 &&
                strstr(e.text, "decoder"),
-           "half an autoencoder is refused: %s", e.text);
+           "refused: an autoencoder without an encoder: %s", e.text);
     names_release(&names);
     parameters_free(half);
     parameters_free(p);
@@ -334,14 +336,14 @@ static void test_memory(void)
     update(s, 0, 8, 1, 1e-4);
     size_t peak = device_memory(device).peak;
     tap_ok(one > (int64_t)before && more > 2 * (one - (int64_t)before),
-           "memory grows with the batch: %lld, %lld", (long long)one, (long long)more);
-    tap_ok(fabs((double)more / (double)peak - 1) <= 0.2, "and is about what is used: %lld, %zu",
-           (long long)more, peak);
+           "memory grows with the batch: %" PRId64 ", %" PRId64, one, more);
+    tap_ok(fabs((double)more / (double)peak - 1) <= 0.2,
+           "predicted memory is close to what is used: %" PRId64 ", %zu", more, peak);
     autoencoder_step_close(s);
     parameters_free(p);
 }
 
-/* Straight from the paper: windows as wholes, variances around the means. */
+/* SSIM as the paper defines it: whole windows, variances around their means. */
 static double plain_ssim(const float *a, const float *b, int height, int width)
 {
     double sum = 0;
@@ -386,27 +388,28 @@ static void test_quality(void)
         b[i] = a[i] + 0.2f;
     }
     double psnr = image_psnr(a, b, SIDE, SIDE);
-    tap_ok(fabs(psnr - 20) <= 1e-4, "a tenth of the range apart is 20 dB: %.6f", psnr);
+    tap_ok(fabs(psnr - 20) <= 1e-4, "a difference of a tenth of the range is 20 dB: %.6f", psnr);
     tap_ok(isinf(image_psnr(a, a, SIDE, SIDE)) && fabs(image_ssim(a, a, SIDE, SIDE) - 1) <= 1e-12,
-           "nothing is nearer than the same");
+           "equal images have the best scores");
     for (int i = 0; i < NUMBER; i++)
         b[i] = a[i] + 0.3f * images[1][i];
     double ssim = image_ssim(a, b, SIDE, SIDE), plain = plain_ssim(a, b, SIDE, SIDE);
     tap_ok(fabs(ssim - plain) <= 1e-9 && ssim < 0.999 && ssim > 0,
-           "similarity is what its definition says: %.9f, %.9f", ssim, plain);
+           "SSIM matches its definition: %.9f, %.9f", ssim, plain);
     float wide[3 * 12 * 20], other[3 * 12 * 20];
     rng_uniform(wide, 3 * 12 * 20, 1, RNG_SHAPES, 0, 0, 0);
     rng_uniform(other, 3 * 12 * 20, 1, RNG_SHAPES, 0, 1, 0);
     tap_ok(fabs(image_ssim(wide, other, 12, 20) - plain_ssim(wide, other, 12, 20)) <= 1e-9,
-           "of images that are no squares, too");
+           "SSIM of images that are not square");
     for (int i = 0; i < NUMBER; i++)
         b[i] = a[i] > 0.4f ? 7 : a[i];
     for (int i = 0; i < NUMBER; i++)
         a[i] = a[i] > 0.4f ? 1 : a[i];
-    tap_ok(isinf(image_psnr(a, b, SIDE, SIDE)), "what is too bright is as it is written");
+    tap_ok(isinf(image_psnr(a, b, SIDE, SIDE)),
+           "PSNR compares clipped values, as they are written");
     b[3] = NAN;
     tap_ok(isnan(image_psnr(a, b, SIDE, SIDE)) && isnan(image_ssim(a, b, SIDE, SIDE)),
-           "what is not a number is not hidden");
+           "a NaN gives NaN scores");
 }
 
 int main(void)

@@ -1,5 +1,6 @@
+/* Converted weights must match bit by bit: the same numbers, rounded once. */
+#include <inttypes.h>
 #include <math.h>
-#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,8 +10,6 @@
 #include "kernels/tape.h"
 #include "tests/support/emulated.h"
 #include "tests/support/tap.h"
-
-/* Converted weights must match bit by bit: the same numbers, rounded once. */
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
@@ -70,9 +69,8 @@ static bool pair_is_right(struct device *d, const struct pair *p)
     d->backend->download(d, got, p->to->data, bytes_of(p->to));
     bool right = !memcmp(got, p->expected, bytes_of(p->to));
     if (!right)
-        tap_diag("wrong: %s to %s, [%lld, %lld, ...]", dtype_name(p->from->dtype),
-                 dtype_name(p->to->dtype), (long long)p->from->shape[0],
-                 (long long)p->from->shape[1]);
+        tap_diag("wrong: %s to %s, [%" PRId64 ", %" PRId64 ", ...]", dtype_name(p->from->dtype),
+                 dtype_name(p->to->dtype), p->from->shape[0], p->from->shape[1]);
     free(got);
     return right;
 }
@@ -129,7 +127,7 @@ static void each_form(struct device *d, enum dtype a, enum dtype b)
     }
 }
 
-/* Weights at arbitrary offsets in the parameters, in all forms, more than fit in one launch. */
+/* Weights at arbitrary offsets in one array, in all forms, more than fit in one launch. */
 static void many(struct device *d)
 {
     enum { COUNT = 450, FLOATS = 2000000 };

@@ -1,5 +1,7 @@
+/* Matrix products against sums of single products, and on several threads. */
 #include "common/train/host_product.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,7 +22,7 @@ static double *normals(int64_t count, uint64_t id)
     return y;
 }
 
-/* Elements that are not the sums made one by one. */
+/* The number of elements that differ from a plain sum of products. */
 static int64_t wrong(const struct host_product *p, const double *before)
 {
     int64_t count = 0;
@@ -64,8 +66,8 @@ static void check(int64_t m, int64_t n, int64_t k)
         threads_init(3);
         same &= !memcmp(c, again, bytes);
     }
-    tap_ok(bad == 0, "[%lld, %lld] x [%lld, %lld], transposed or not", (long long)m, (long long)k,
-           (long long)k, (long long)n);
+    tap_ok(bad == 0, "[%" PRId64 ", %" PRId64 "] x [%" PRId64 ", %" PRId64 "], transposed or not",
+           m, k, k, n);
     tap_ok(same, "the same bits on one thread and on three");
     free(a);
     free(b);
