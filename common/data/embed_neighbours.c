@@ -152,7 +152,7 @@ void embed_neighbours_mix(const struct embed_neighbours *n, float *embeds, int64
         nearest[i].items = xcalloc((size_t)nearest[i].wanted + 1, sizeof *nearest[i].items);
         lengths[i] = normalize(n, directions + i * n->stride, embeds + i * n->width);
     }
-    /* The candidates are what is large: read them only once. */
+    /* The candidates are the larger array: pass over them only once. */
     for (int64_t at = 0; at < n->count; at++)
         for (int64_t i = 0; i < count; i++)
             if (n->records[at] != (int64_t)samples[i])

@@ -37,7 +37,7 @@ struct autoencoder_step {
     struct autoencoder_losses *losses; /* [batch * accumulate] */
     struct autoencoder_losses means;   /* of the last update */
     uint64_t *samples, *suspects;
-    int64_t micro_batch; /* those done in this update */
+    int64_t micro_batch; /* those done so far in this update */
     int64_t step;        /* its number */
     struct updater updater;
     struct lpips *lpips;

@@ -25,11 +25,11 @@ struct cloob_step {
     struct network_views views;
     struct side image, text;
     bool image_is_fixed;
-    float *images;   /* [batch * (accumulate - 1), 3, S, S]: what runs a second time; none of them
-                          where the image tower is fixed */
+    float *images;   /* [batch * (accumulate - 1), 3, S, S]: of the micro-batches that run twice;
+                        none if the image tower is fixed */
     int32_t *tokens; /* of those micro-batches, always kept */
     uint64_t *samples;
-    int64_t micro_batch; /* those done in this update */
+    int64_t micro_batch; /* those done so far in this update */
     bool has_gradients;
     double loss, cosine;
     struct updater updater;

@@ -86,8 +86,7 @@ static void lay_out(struct parameters *p)
     }
 }
 
-/* The number of inputs per output of the tensor's module; a bias has that of its weight. 0: a norm.
- */
+/* The number of inputs per output of the tensor's module, for a bias its weight's; 0: a norm. */
 static int64_t fan_in(const struct parameters *p, const struct parameter *t)
 {
     if (t->ndim == 1 && has_suffix(t->name, ".bias")) {

@@ -35,7 +35,7 @@ struct unet_step {
     struct tensor *losses;                    /* [batch * accumulate] */
     struct unet_step_sample *samples;         /* [batch * accumulate] */
     uint64_t *suspects;
-    int64_t micro_batch; /* those done in this update */
+    int64_t micro_batch; /* those done so far in this update */
     struct updater updater;
 };
 
@@ -144,8 +144,7 @@ static void upload_embeds(const struct inputs *in, const struct unet_batch *b,
     free(kept);
 }
 
-/* gradient_weight: the loss scale divided by the number of elements that the loss is the mean of.
- */
+/* gradient_weight: the loss scale divided by the number of elements in the mean loss. */
 static void upload_numbers(const struct inputs *in, const struct unet_step_sample *samples,
                            double gradient_weight)
 {

@@ -5,13 +5,13 @@
 
 #include "common/train/collective.h"
 
-/* The ranks of a training run as threads, each with a CPU device of its own. Rank 0 computes the
+/* The ranks of a training run as threads, each with its own CPU device. Rank 0 computes the
  * sums, in the order of the ranks. */
 #define THREAD_RANKS 2
 
 struct thread_ranks {
     pthread_barrier_t barrier;
-    void *values[THREAD_RANKS]; /* what each rank's call is given */
+    void *values[THREAD_RANKS]; /* the argument of each rank's call */
     struct collective collectives[THREAD_RANKS];
     struct device *devices[THREAD_RANKS];
 };
