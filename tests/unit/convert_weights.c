@@ -1,6 +1,6 @@
-/* Converted weights must match bit by bit: the same numbers, rounded once. */
 #include <inttypes.h>
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,6 +10,8 @@
 #include "kernels/tape.h"
 #include "tests/support/emulated.h"
 #include "tests/support/tap.h"
+
+/* Working weights are compared bit by bit: the same numbers, rounded once. */
 
 static const enum dtype types[] = {DTYPE_F32, DTYPE_F16, DTYPE_BF16};
 
@@ -104,7 +106,7 @@ static const int64_t shapes[][4] = {
 };
 #define SHAPES ((int)(sizeof shapes / sizeof *shapes))
 
-/* Converts all shapes at once, for each pair of types and memory layouts. */
+/* All shapes at once, for each pair of types and orders. */
 static void each_form(struct device *d, enum dtype a, enum dtype b)
 {
     static const bool orders[][2] = {{false, false}, {false, true}, {true, false}, {true, true}};
@@ -127,7 +129,7 @@ static void each_form(struct device *d, enum dtype a, enum dtype b)
     }
 }
 
-/* Weights at arbitrary offsets in one array, in all forms, more than fit in one launch. */
+/* Weights at arbitrary offsets in one array, of all forms, more than fit in one launch. */
 static void many(struct device *d)
 {
     enum { COUNT = 450, FLOATS = 2000000 };
@@ -178,7 +180,7 @@ static void extremes(struct device *d)
         right &= !memcmp(expected, got, sizeof got);
         pair_free(&p);
     }
-    tap_ok(right, "rounding of the largest, smallest and halfway values");
+    tap_ok(right, "largest, smallest and halfway values");
 }
 
 int main(int argc, char **argv)
@@ -194,7 +196,7 @@ int main(int argc, char **argv)
             each_form(d, types[i], types[j]);
     many(d);
     extremes(d);
-    tap_ok(device_memory(d).in_use == 0, "no device memory is leaked");
+    tap_ok(device_memory(d).in_use == 0, "all memory is released");
     device_close(d);
     return tap_done();
 }

@@ -1,4 +1,3 @@
-/* Matrix products against sums of single products, and on several threads. */
 #include "common/train/host_product.h"
 
 #include <inttypes.h>
@@ -22,7 +21,7 @@ static double *normals(int64_t count, uint64_t id)
     return y;
 }
 
-/* The number of elements that differ from a plain sum of products. */
+/* Counts elements that differ from sums computed one by one. */
 static int64_t wrong(const struct host_product *p, const double *before)
 {
     int64_t count = 0;
@@ -68,7 +67,7 @@ static void check(int64_t m, int64_t n, int64_t k)
     }
     tap_ok(bad == 0, "[%" PRId64 ", %" PRId64 "] x [%" PRId64 ", %" PRId64 "], transposed or not",
            m, k, k, n);
-    tap_ok(same, "the same bits on one thread and on three");
+    tap_ok(same, "one thread and three give the same bits");
     free(a);
     free(b);
     free(before);
