@@ -62,7 +62,7 @@ report 'files named in README.md and CONTRIBUTING.md exist' "$(grep -ohE '`(tool
 # Functions that nobody calls: an external symbol of the library that no other object file refers to
 # and that its own source mentions only once. Exceptions: functions that tests need to give what is
 # random, and values for tests and benchmarks.
-seams='_drawn$|_published$|^tfevents_path$|^collective_broadcast$'
+seams='_drawn$|_published$|^tfevents_path$'
 uncalled() {
     nm -A "$build/libccld.a" $(find "$build/tools" -name '*.o') | awk '
         NF >= 2 { type = $(NF - 1); name = $NF }

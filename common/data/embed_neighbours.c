@@ -8,24 +8,24 @@
 #include "common/base/rng.h"
 #include "common/data/latent_set_internal.h"
 
-/* Sums are made in so many parts, the same everywhere. */
+/* A fixed number of partial sums gives the same result on every machine. */
 #define LANES 8
 typedef float lanes __attribute__((vector_size(LANES * sizeof(float))));
 
 struct embed_neighbours {
     int64_t most, count;
-    int64_t width, stride; /* of embeds, and with zeros that fill the last LANES */
+    int64_t width, stride; /* of an embedding; stride: padded with zeros to whole LANES */
     uint64_t seed;
-    int64_t *records; /* [count]: their numbers */
-    float *embeds;    /* [count, stride], of length 1; zero where a record's is */
+    int64_t *records; /* [count]: the candidates' numbers */
+    float *embeds;    /* [count, stride], of length 1, or zero if the record's is zero */
 };
 
 struct neighbour {
-    int64_t at; /* in the candidates */
+    int64_t at; /* index among the candidates */
     float cosine;
 };
 
-/* The nearest found so far of one sample, the nearest first. */
+/* The nearest candidates found so far for one sample, the nearest first. */
 struct nearest {
     int64_t wanted, found;
     struct neighbour *items;
@@ -39,7 +39,7 @@ static double length_of(const float *x, int64_t n)
     return sqrt(sum);
 }
 
-/* to: [stride], from: [width]. Returns the length that it had. */
+/* to: [stride], from: [width]. Returns the length of `from`. */
 static double normalize(const struct embed_neighbours *n, float *to, const float *from)
 {
     double length = length_of(from, n->width);
@@ -69,18 +69,18 @@ static int read_candidates(struct embed_neighbours *n, struct latent_set *d, str
     float *moments = xmalloc(2 * shard_latent_count(info) * sizeof *moments);
     float *embed = xmalloc((size_t)n->width * sizeof *embed);
     struct shard_record r;
-    int failed = 0;
+    int status = 0;
     shard_record_init(&r);
-    for (int64_t i = 0; i < n->count && !failed; i++) {
+    for (int64_t i = 0; i < n->count && status == 0; i++) {
         n->records[i] = latent_set_record_at(d, n->seed, 0, i);
-        failed = latent_set_read(d, n->records[i], &r, moments, embed, e);
-        if (!failed)
+        status = latent_set_read(d, n->records[i], &r, moments, embed, e);
+        if (status == 0)
             normalize(n, n->embeds + i * n->stride, embed);
     }
     shard_record_release(&r);
     free(moments);
     free(embed);
-    return failed;
+    return status;
 }
 
 int embed_neighbours_open(struct embed_neighbours **out, struct latent_set *d, int64_t most,
@@ -88,15 +88,15 @@ int embed_neighbours_open(struct embed_neighbours **out, struct latent_set *d, i
 {
     CHECK(most >= 1);
     struct embed_neighbours *n = xcalloc(1, sizeof *n);
-    int64_t there = latent_set_training_count(d);
+    int64_t records = latent_set_training_count(d);
     n->most = most;
     n->seed = seed;
-    n->count = there < EMBED_NEIGHBOURS_CANDIDATES ? there : EMBED_NEIGHBOURS_CANDIDATES;
+    n->count = records < EMBED_NEIGHBOURS_CANDIDATES ? records : EMBED_NEIGHBOURS_CANDIDATES;
     n->width = latent_set_info(d)->embed_size;
     n->stride = (n->width + LANES - 1) / LANES * LANES;
     n->records = xcalloc((size_t)n->count, sizeof *n->records);
     n->embeds = xcalloc((size_t)(n->count * n->stride), sizeof *n->embeds);
-    if (read_candidates(n, d, e)) {
+    if (read_candidates(n, d, e) != 0) {
         embed_neighbours_close(n);
         return -1;
     }
@@ -123,7 +123,7 @@ static void consider(struct nearest *s, int64_t at, float cosine)
     s->items[place] = (struct neighbour){at, cosine};
 }
 
-/* embed: [width], of this length; direction: its own. */
+/* embed: [width], to have this length; direction: its own, of length 1. */
 static void mix(const struct embed_neighbours *n, const struct nearest *s, const float *direction,
                 double length, float *embed)
 {
@@ -152,7 +152,7 @@ void embed_neighbours_mix(const struct embed_neighbours *n, float *embeds, int64
         nearest[i].items = xcalloc((size_t)nearest[i].wanted + 1, sizeof *nearest[i].items);
         lengths[i] = normalize(n, directions + i * n->stride, embeds + i * n->width);
     }
-    /* The candidates is what is large: it comes by once. */
+    /* The candidates are the larger array: pass over them only once. */
     for (int64_t at = 0; at < n->count; at++)
         for (int64_t i = 0; i < count; i++)
             if (n->records[at] != (int64_t)samples[i])

@@ -1,6 +1,7 @@
 #include "common/data/image_set.h"
 
 #include <ctype.h>
+#include <inttypes.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,8 +18,8 @@
 #define LIST_LIMIT    ((size_t)1 << 40)
 
 struct record {
-    char *path, *caption;    /* caption: NULL without */
-    _Atomic(uint8_t *) kept; /* prepared pixels, 8 bits, RGB */
+    char *path, *caption;    /* caption: NULL without captions */
+    _Atomic(uint8_t *) kept; /* prepared pixels, 8-bit planes of R, G, B; NULL: not kept */
     atomic_bool unreadable;
 };
 
@@ -27,7 +28,6 @@ struct image_set {
     struct record *records;
     int64_t count, capacity;
     struct order order;
-    atomic_int_fast64_t unreadable;
     atomic_size_t kept_bytes;
 };
 
@@ -44,7 +44,7 @@ static void add_record(struct image_set *s, const char *path, const char *captio
     atomic_init(&r->unreadable, false);
 }
 
-/* Without white space around it; NULL: nothing is left. Changes text. */
+/* Strips white space at both ends, changing text. NULL: nothing is left. */
 static char *trim(char *text)
 {
     while (isspace((unsigned char)*text))
@@ -55,12 +55,12 @@ static char *trim(char *text)
     return *text ? text : NULL;
 }
 
-/* malloc'ed; NULL: there is no such file, or nothing in it. */
+/* malloc'ed; NULL: the file cannot be read or is empty. */
 static char *read_caption(const char *path, struct error *e)
 {
     uint8_t *text;
     size_t size;
-    if (file_read(&text, &size, path, CAPTION_LIMIT, e))
+    if (file_read(&text, &size, path, CAPTION_LIMIT, e) != 0)
         return NULL;
     char *trimmed = trim((char *)text), *caption = trimmed ? xstrdup(trimmed) : NULL;
     if (!caption)
@@ -77,8 +77,7 @@ static char *caption_beside(const char *path, struct error *e)
         char *other =
             xasprintf("%.*s.txt",
                       dot && (!slash || dot > slash) ? (int)(dot - path) : (int)strlen(path), path);
-        bool there = file_exists(other);
-        if (there) {
+        if (file_exists(other)) {
             free(file);
             file = other;
         } else {
@@ -90,8 +89,8 @@ static char *caption_beside(const char *path, struct error *e)
     return caption;
 }
 
-/* One line of a list; it is changed. */
-static void take_line(struct image_set *s, const char *folder, char *line)
+/* Adds the record of one line of a list. Changes line. */
+static void add_line(struct image_set *s, const char *folder, char *line)
 {
     char *tab = s->options.captions ? strchr(line, '\t') : NULL;
     if (tab)
@@ -126,15 +125,14 @@ static int begin_order(struct image_set *s, struct error *e)
     if (s->count == 0)
         return error_set(e, "the list has no images");
     if (holdout >= s->count)
-        return error_set(e, "cannot hold out %lld of %lld images", (long long)holdout,
-                         (long long)s->count);
+        return error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " images", holdout, s->count);
     order_init(&s->order, s->count, holdout);
     return 0;
 }
 
-static int finish_open(struct image_set **out, struct image_set *s, int result, struct error *e)
+static int finish_open(struct image_set **out, struct image_set *s, int status, struct error *e)
 {
-    if (result || begin_order(s, e)) {
+    if (status != 0 || begin_order(s, e) != 0) {
         image_set_close(s);
         return -1;
     }
@@ -153,34 +151,34 @@ int image_set_open(struct image_set **out, struct path_source *list,
     int got;
     while ((got = path_source_next(list, -1, &line, e)) > 0) {
         char *copy = xstrdup(line);
-        take_line(s, folder, copy);
+        add_line(s, folder, copy);
         free(copy);
     }
     free(folder);
     return finish_open(out, s, got, e);
 }
 
-/* The file holds for each record its path, a zero, its caption or nothing, a zero. */
+/* The file contains, for each record, its path, a zero, its caption if any, and a zero. */
 int image_set_reopen(struct image_set **out, const char *file, const struct image_set_options *o,
                      struct error *e)
 {
     uint8_t *text;
     size_t size;
-    if (file_read(&text, &size, file, LIST_LIMIT, e))
+    if (file_read(&text, &size, file, LIST_LIMIT, e) != 0)
         return error_prefix(e, "cannot read '%s'", file);
     struct image_set *s = set_new(o);
-    int result = 0;
-    for (const char *at = (const char *)text, *end = at + size; at < end && !result;) {
+    int status = 0;
+    for (const char *at = (const char *)text, *end = at + size; at < end && status == 0;) {
         const char *caption = at + strlen(at) + 1;
         const char *next = caption < end ? caption + strlen(caption) + 1 : NULL;
         if (!next || next > end || !*at || (o->captions && !*caption))
-            result = error_set(e, "'%s' is damaged", file);
+            status = error_set(e, "'%s' is damaged", file);
         else
             add_record(s, at, o->captions ? caption : NULL);
         at = next;
     }
     free(text);
-    return finish_open(out, s, result, e);
+    return finish_open(out, s, status, e);
 }
 
 int image_set_save(const struct image_set *s, const char *file, struct error *e)
@@ -197,15 +195,15 @@ int image_set_save(const struct image_set *s, const char *file, struct error *e)
         fwrite(caption, 1, strlen(caption) + 1, memory);
     }
     CHECK(fclose(memory) == 0);
-    int result = atomic_file_open(&f, file, e);
-    if (!result && write_all(f.fd, text, size, e)) {
+    int status = atomic_file_open(&f, file, e);
+    if (status == 0 && write_all(f.fd, text, size, e) != 0) {
         atomic_file_abandon(&f);
-        result = -1;
-    } else if (!result) {
-        result = atomic_file_commit(&f, e);
+        status = -1;
+    } else if (status == 0) {
+        status = atomic_file_commit(&f, e);
     }
     free(text);
-    return result;
+    return status;
 }
 
 void image_set_close(struct image_set *s)
@@ -238,17 +236,6 @@ const char *image_set_path(const struct image_set *s, int64_t record)
     return s->records[record].path;
 }
 
-const char *image_set_caption(const struct image_set *s, int64_t record)
-{
-    CHECK(record >= 0 && record < s->count);
-    return s->records[record].caption;
-}
-
-int64_t image_set_unreadable(const struct image_set *s)
-{
-    return atomic_load(&s->unreadable);
-}
-
 void image_set_hash(char hex[33], const struct image_set *s)
 {
     XXH3_state_t *state = XXH3_createState();
@@ -262,8 +249,7 @@ void image_set_hash(char hex[33], const struct image_set *s)
     }
     XXH128_hash_t hash = XXH3_128bits_digest(state);
     XXH3_freeState(state);
-    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high64,
-             (unsigned long long)hash.low64);
+    snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
 }
 
 static size_t pixel_bytes(const struct image_set *s)
@@ -271,7 +257,7 @@ static size_t pixel_bytes(const struct image_set *s)
     return 3 * (size_t)s->options.height * (size_t)s->options.width;
 }
 
-/* 8-bit gray or RGB to planar RGB. */
+/* Converts 8-bit gray or RGB to planes of R, G, B. */
 static void to_planes(uint8_t *planes, const struct image *in)
 {
     size_t pixels = (size_t)in->width * (size_t)in->height, step = (size_t)in->channels;
@@ -287,22 +273,22 @@ static int decode(const struct image_set *s, const char *path, uint8_t *planes, 
 {
     const struct image_set_options *o = &s->options;
     struct image image, prepared;
-    if (image_read(&image, path, o->max_pixels, e))
+    if (image_read(&image, path, o->max_pixels, e) != 0)
         return -1;
     snprintf(note, 128, "%s", image.warning);
-    int result = prepare_color(&image, o->color, e);
-    if (!result)
-        result = o->height == o->width ? prepare_square(&prepared, &image, o->width, e)
+    int status = prepare_color(&image, o->color, e);
+    if (status == 0)
+        status = o->height == o->width ? prepare_square(&prepared, &image, o->width, e)
                                        : prepare_cover(&prepared, &image, o->width, o->height, e);
     image_release(&image);
-    if (result)
+    if (status != 0)
         return -1;
     to_planes(planes, &prepared);
     image_release(&prepared);
     return 0;
 }
 
-/* Keeps a copy where there is still room and no other thread was quicker. */
+/* Keeps a copy if there is room and no other thread was faster. */
 static void keep(struct image_set *s, struct record *r, const uint8_t *planes)
 {
     size_t bytes = pixel_bytes(s);
@@ -317,7 +303,7 @@ static void keep(struct image_set *s, struct record *r, const uint8_t *planes)
     atomic_fetch_sub(&s->kept_bytes, bytes);
 }
 
-/* The record's pixels: kept ones, or read into `planes`. NULL: it cannot be read. */
+/* The record's pixels: the kept copy, or read into `planes`. NULL: the file cannot be read. */
 static const uint8_t *pixels_of(struct image_set *s, int64_t record, uint8_t *planes)
 {
     struct record *r = &s->records[record];
@@ -326,11 +312,9 @@ static const uint8_t *pixels_of(struct image_set *s, int64_t record, uint8_t *pl
         return kept;
     struct error e;
     char remark[128] = "";
-    if (decode(s, r->path, planes, remark, &e)) {
-        if (!atomic_exchange(&r->unreadable, true)) {
-            atomic_fetch_add(&s->unreadable, 1);
+    if (decode(s, r->path, planes, remark, &e) != 0) {
+        if (!atomic_exchange(&r->unreadable, true))
             warn("cannot read '%s': %s; skipping it", r->path, e.text);
-        }
         return NULL;
     }
     if (*remark)
@@ -357,7 +341,7 @@ static void batch_make(struct image_batch *b, const struct image_set *s, int64_t
         .n = n,
         .height = s->options.height,
         .width = s->options.width,
-        .pictures = xmalloc(count * pixel_bytes(s) * sizeof *b->pictures),
+        .images = xmalloc(count * pixel_bytes(s) * sizeof *b->images),
         .samples = xcalloc(count, sizeof *b->samples),
         .captions = s->options.captions ? xcalloc(count, sizeof *b->captions) : NULL,
     };
@@ -365,7 +349,7 @@ static void batch_make(struct image_batch *b, const struct image_set *s, int64_t
 
 void image_batch_release(struct image_batch *b)
 {
-    free(b->pictures);
+    free(b->images);
     free(b->samples);
     free(b->captions);
     *b = (struct image_batch){0};
@@ -374,7 +358,7 @@ void image_batch_release(struct image_batch *b)
 static void put(const struct image_set *s, struct image_batch *b, int64_t i, int64_t record,
                 const uint8_t *planes, bool flip)
 {
-    to_floats(s, b->pictures + (size_t)i * pixel_bytes(s), planes, flip);
+    to_floats(s, b->images + (size_t)i * pixel_bytes(s), planes, flip);
     b->samples[i] = (uint64_t)record;
     if (b->captions)
         b->captions[i] = s->records[record].caption;
@@ -410,7 +394,7 @@ struct image_reader {
 
 struct slot {
     struct image_batch batch;
-    uint8_t *planes; /* of one picture */
+    uint8_t *planes; /* for one image */
 };
 
 static void *slot_new(void *context)
@@ -463,13 +447,14 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
 int image_reader_open(struct image_reader **out, struct image_set *s,
                       const struct batch_reader_options *o, bool flip, struct error *e)
 {
-    static const struct read_ahead_functions functions = {slot_new, slot_free, fill};
+    static const struct read_ahead_functions functions = {
+        .slot_new = slot_new, .slot_free = slot_free, .fill = fill};
     struct image_reader *r = xcalloc(1, sizeof *r);
     r->set = s;
     r->options = *o;
     r->options.threads = o->threads ? o->threads : threads_count();
     r->flip = flip;
-    if (read_ahead_open(&r->ahead, &functions, r, &s->order, &r->options, e)) {
+    if (read_ahead_open(&r->ahead, &functions, r, &s->order, &r->options, e) != 0) {
         free(r);
         return -1;
     }
@@ -488,7 +473,7 @@ void image_reader_close(struct image_reader *r)
 int image_reader_next(struct image_reader *r, const struct image_batch **b, struct error *e)
 {
     void *slot;
-    if (read_ahead_next(r->ahead, &slot, e))
+    if (read_ahead_next(r->ahead, &slot, e) != 0)
         return -1;
     *b = &((struct slot *)slot)->batch;
     return 0;

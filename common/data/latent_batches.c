@@ -5,7 +5,7 @@
 #include "common/data/latent_set.h"
 #include "common/data/latent_set_internal.h"
 
-/* Memory of one micro-batch. */
+/* Memory for one micro-batch. */
 struct slot {
     struct latent_batch batch;
     float *moments, *embeds;
@@ -29,19 +29,19 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
     slot->batch.step = at->step;
     slot->batch.micro_batch = at->micro_batch;
     slot->batch.at = at->at;
-    int failed = 0;
-    for (int64_t i = 0; i < r->options.batch && !failed; i++) {
+    int status = 0;
+    for (int64_t i = 0; i < r->options.batch && status == 0; i++) {
         int64_t record =
             latent_set_record_at(r->latent_set, r->options.seed, at->at.epoch, at->first + i);
         slot->samples[i] = (uint64_t)record;
-        failed = latent_set_read(r->latent_set, record, &slot->record,
+        status = latent_set_read(r->latent_set, record, &slot->record,
                                  slot->moments + (size_t)i * moments,
                                  slot->embeds + (size_t)i * embed, e);
     }
-    if (!failed && r->neighbours)
+    if (status == 0 && r->neighbours)
         embed_neighbours_mix(r->neighbours, slot->embeds, r->options.batch, slot->samples,
                              at->step);
-    return failed;
+    return status;
 }
 
 static void *slot_new(void *context)
@@ -77,12 +77,13 @@ int latent_reader_open(struct latent_reader **out, struct latent_set *d,
                        const struct embed_neighbours *neighbours,
                        const struct batch_reader_options *o, struct error *e)
 {
-    static const struct read_ahead_functions functions = {slot_new, slot_free, fill};
+    static const struct read_ahead_functions functions = {
+        .slot_new = slot_new, .slot_free = slot_free, .fill = fill};
     struct latent_reader *r = xcalloc(1, sizeof *r);
     r->latent_set = d;
     r->neighbours = neighbours;
     r->options = *o;
-    if (read_ahead_open(&r->ahead, &functions, r, latent_set_order(d), o, e)) {
+    if (read_ahead_open(&r->ahead, &functions, r, latent_set_order(d), o, e) != 0) {
         free(r);
         return -1;
     }
@@ -101,7 +102,7 @@ void latent_reader_close(struct latent_reader *r)
 int latent_reader_next(struct latent_reader *r, const struct latent_batch **b, struct error *e)
 {
     void *slot;
-    if (read_ahead_next(r->ahead, &slot, e))
+    if (read_ahead_next(r->ahead, &slot, e) != 0)
         return -1;
     *b = &((struct slot *)slot)->batch;
     return 0;

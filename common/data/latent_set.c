@@ -1,5 +1,6 @@
 #include "common/data/latent_set.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,13 +27,13 @@ static int open_sources(struct latent_set *d, const char *const *folders, int co
 {
     for (int i = 0; i < count; i++) {
         struct source *s = &d->sources[i];
-        if (shard_store_open(&s->store, folders[i], e))
+        if (shard_store_open(&s->store, folders[i], e) != 0)
             return error_prefix(e, "'%s'", folders[i]);
         d->count++;
         s->folder = xstrdup(folders[i]);
         s->first = d->records;
         d->records += shard_store_count(s->store);
-        if (shard_info_check(shard_store_info(s->store), latent_set_info(d), e))
+        if (shard_info_check(shard_store_info(s->store), latent_set_info(d), e) != 0)
             return error_prefix(e, "'%s' differs from '%s'", folders[i], folders[0]);
     }
     return 0;
@@ -44,13 +45,13 @@ int latent_set_open(struct latent_set **out, const char *const *folders, int cou
     CHECK(count > 0 && holdout >= 0);
     struct latent_set *d = xcalloc(1, sizeof *d);
     d->sources = xcalloc((size_t)count, sizeof *d->sources);
-    int result = open_sources(d, folders, count, e);
-    if (!result && d->records == 0)
-        result = error_set(e, "the shard stores contain no records");
-    if (!result && holdout >= d->records)
-        result = error_set(e, "cannot hold out %lld of %lld records", (long long)holdout,
-                           (long long)d->records);
-    if (result) {
+    int status = open_sources(d, folders, count, e);
+    if (status == 0 && d->records == 0)
+        status = error_set(e, "the shard stores contain no records");
+    if (status == 0 && holdout >= d->records)
+        status =
+            error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " records", holdout, d->records);
+    if (status != 0) {
         latent_set_close(d);
         return -1;
     }
@@ -95,11 +96,6 @@ bool latent_set_finished(const struct latent_set *d)
     return true;
 }
 
-int64_t latent_set_count(const struct latent_set *d)
-{
-    return d->records;
-}
-
 int64_t latent_set_training_count(const struct latent_set *d)
 {
     return order_training_count(&d->order);
@@ -118,19 +114,17 @@ void latent_set_hash(char hex[33], const struct latent_set *d)
     for (int i = 0; i < d->count; i++) {
         const struct shard_info *info = shard_store_info(d->sources[i].store);
         struct latent_statistics s = shard_store_statistics(d->sources[i].store);
-        char *text =
-            xasprintf("%s %s %d %d %d %d %s %d %d %s %lld %a %a\n", info->autoencoder.hash,
-                      info->cloob.hash, info->latent_channels, info->latent_height,
-                      info->latent_width, info->embed_size, dtype_name(info->embed_dtype),
-                      info->image_height, info->image_width, info->preprocessing,
-                      (long long)shard_store_count(d->sources[i].store), s.mean, s.mean_square);
+        char *text = xasprintf(
+            "%s %s %d %d %d %d %s %d %d %s %" PRId64 " %a %a\n", info->autoencoder.hash,
+            info->cloob.hash, info->latent_channels, info->latent_height, info->latent_width,
+            info->embed_size, dtype_name(info->embed_dtype), info->image_height, info->image_width,
+            info->preprocessing, shard_store_count(d->sources[i].store), s.mean, s.mean_square);
         XXH3_128bits_update(state, text, strlen(text));
         free(text);
     }
     XXH128_hash_t hash = XXH3_128bits_digest(state);
     XXH3_freeState(state);
-    snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high64,
-             (unsigned long long)hash.low64);
+    snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
 }
 
 const struct order *latent_set_order(const struct latent_set *d)
@@ -142,11 +136,6 @@ int64_t latent_set_record_at(const struct latent_set *d, uint64_t seed, int64_t 
                              int64_t place)
 {
     return order_record_at(&d->order, seed, epoch, place);
-}
-
-int64_t latent_set_holdout_at(const struct latent_set *d, int64_t i)
-{
-    return order_holdout_at(&d->order, i);
 }
 
 static const struct source *source_of(const struct latent_set *d, int64_t record)
@@ -162,7 +151,7 @@ static int read_record(struct latent_set *d, int64_t record, struct shard_record
                        struct error *e)
 {
     const struct source *s = source_of(d, record);
-    if (shard_store_read(s->store, record - s->first, r, e))
+    if (shard_store_read(s->store, record - s->first, r, e) != 0)
         return error_prefix(e, "'%s'", s->folder);
     return 0;
 }
@@ -171,11 +160,11 @@ int latent_set_path(struct latent_set *d, int64_t record, char **path, struct er
 {
     struct shard_record r;
     shard_record_init(&r);
-    int result = read_record(d, record, &r, e);
-    if (!result)
+    int status = read_record(d, record, &r, e);
+    if (status == 0)
         *path = xstrdup(r.path);
     shard_record_release(&r);
-    return result;
+    return status;
 }
 
 char *latent_set_describe(struct latent_set *d, int64_t record)
@@ -184,30 +173,19 @@ char *latent_set_describe(struct latent_set *d, int64_t record)
     int64_t within;
     int shard = shard_store_locate(s->store, record - s->first, &within);
     char *path = NULL;
-    if (latent_set_path(d, record, &path, NULL))
+    if (latent_set_path(d, record, &path, NULL) != 0)
         path = NULL;
-    char *text =
-        xasprintf("%s/%s, index %lld%s%s%s", s->folder, shard_store_shard(s->store, shard).name,
-                  (long long)within, path ? ", '" : "", path ? path : "", path ? "'" : "");
+    char *text = xasprintf("%s/%s, index %" PRId64 "%s%s%s", s->folder,
+                           shard_store_shard(s->store, shard).name, within, path ? ", '" : "",
+                           path ? path : "", path ? "'" : "");
     free(path);
     return text;
-}
-
-int64_t latent_set_steps_per_epoch(const struct latent_set *d, int64_t effective_batch)
-{
-    return order_steps_per_epoch(&d->order, effective_batch);
-}
-
-struct data_position latent_set_advance(const struct latent_set *d, struct data_position p,
-                                        int64_t steps, int64_t effective_batch)
-{
-    return order_advance(&d->order, p, steps, effective_batch);
 }
 
 int latent_set_read(struct latent_set *d, int64_t record, struct shard_record *r, float *moments,
                     float *embed, struct error *e)
 {
-    if (read_record(d, record, r, e))
+    if (read_record(d, record, r, e) != 0)
         return -1;
     const struct shard_info *info = latent_set_info(d);
     dtype_to_f32(moments, DTYPE_F16, r->moments, 2 * shard_latent_count(info));
@@ -243,12 +221,12 @@ int holdout_batch_read(struct holdout_batch *h, struct latent_set *d, int64_t fi
     }
     struct shard_record r;
     shard_record_init(&r);
-    int result = 0;
-    for (int64_t i = 0; i < n && !result; i++) {
-        h->samples[i] = (uint64_t)d->order.held_out[first + i];
-        result =
-            latent_set_read(d, d->order.held_out[first + i], &r, h->moments + (size_t)i * moments,
-                            h->embeds + (size_t)i * embed, e);
+    int status = 0;
+    for (int64_t i = 0; i < n && status == 0; i++) {
+        int64_t record = order_holdout_at(&d->order, first + i);
+        h->samples[i] = (uint64_t)record;
+        status = latent_set_read(d, record, &r, h->moments + (size_t)i * moments,
+                                 h->embeds + (size_t)i * embed, e);
     }
     shard_record_release(&r);
     h->data = (struct unet_batch){.n = n,
@@ -257,5 +235,5 @@ int holdout_batch_read(struct holdout_batch *h, struct latent_set *d, int64_t fi
                                   .moments = h->moments,
                                   .embeds = h->embeds,
                                   .samples = h->samples};
-    return result;
+    return status;
 }

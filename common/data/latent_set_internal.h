@@ -3,7 +3,8 @@
 
 #include "common/data/latent_set.h"
 
-/* A record as floats: moments [2z, h, w], embed [d]. r: the calling thread's memory. */
+/* Reads a record as floats: moments [2z, h, w], embed [d]. r: the calling thread's scratch memory.
+ */
 int latent_set_read(struct latent_set *d, int64_t record, struct shard_record *r, float *moments,
                     float *embed, struct error *e);
 

@@ -16,7 +16,7 @@ static bool candidate_before(const struct candidate *a, const struct candidate *
     return a->key != b->key ? a->key < b->key : a->record < b->record;
 }
 
-/* Restores a heap with the last candidate on top, when heap[at] may be too early for its place. */
+/* Restores a heap with the largest candidate on top, if heap[at] may be smaller than a child. */
 static void sift_down(struct candidate *heap, int64_t n, int64_t at)
 {
     for (;;) {
@@ -40,8 +40,8 @@ static int compare_numbers(const void *left, const void *right)
     return (a > b) - (a < b);
 }
 
-/* Held out are the records whose numbers' hashes are smallest. A record that is not among n of them
- * never is when more records come, so that what was trained on is never judged with. */
+/* Holds out the n records whose numbers have the smallest hashes. A record outside these n stays
+ * outside when records are added, so no record that was trained on is ever held out. */
 static void choose_held_out(struct order *o)
 {
     struct candidate *heap = xcalloc((size_t)o->holdout + 1, sizeof *heap);
@@ -91,7 +91,7 @@ int64_t order_training_count(const struct order *o)
 
 /* A bijection of [0, 2^bits): a Feistel network whose rounds draw from Philox (Luby and Rackoff,
  * "How to construct pseudorandom permutations from pseudorandom functions", 1988). */
-#define SHUFFLE_ROUNDS 16 /* half as many show in the orders of 5 to 8 records */
+#define SHUFFLE_ROUNDS 16 /* with 8, the orders of 5 to 8 records are visibly not uniform */
 
 static uint64_t feistel(const int bits[2], uint64_t seed, uint64_t epoch, uint64_t x)
 {
@@ -106,10 +106,10 @@ static uint64_t feistel(const int bits[2], uint64_t seed, uint64_t epoch, uint64
     return half[0] << bits[1] | half[1];
 }
 
-/* Of the record that has `i` records to train on before it. */
+/* The number of the training record that follows `i` other training records. */
 static int64_t training_record(const struct order *o, int64_t i)
 {
-    int64_t low = 0, high = o->holdout; /* how many held-out ones come before it */
+    int64_t low = 0, high = o->holdout; /* the number of held-out records before it */
     while (low < high) {
         int64_t middle = low + (high - low) / 2;
         if (o->held_out[middle] - middle <= i)
@@ -126,7 +126,7 @@ int64_t order_record_at(const struct order *o, uint64_t seed, int64_t epoch, int
     CHECK(epoch >= 0 && place >= 0 && x < n);
     do
         x = feistel(o->half_bits, seed, (uint64_t)epoch, x);
-    while (x >= n); /* a cycle that begins below n comes back there: still a bijection */
+    while (x >= n); /* a cycle that begins below n returns there: still a bijection */
     return training_record(o, (int64_t)x);
 }
 

@@ -1,5 +1,6 @@
 #include "common/data/read_ahead.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -11,11 +12,11 @@
 
 #define THREADS_DEFAULT 2
 
-/* Micro-batch number i of the run lies in slot i modulo their number. */
+/* Micro-batch i is in slot i modulo the number of slots. */
 struct slot {
     void *memory;
     bool ready;
-    int failed;
+    int status; /* of its fill */
     struct error error;
 };
 
@@ -29,11 +30,11 @@ struct read_ahead {
 
     struct slot *slots;
     int64_t slot_count;
-    pthread_mutex_t mutex; /* of all that follows */
+    pthread_mutex_t mutex; /* guards everything below */
     pthread_cond_t freed, filled;
-    int64_t claimed;  /* micro-batches that threads have taken on */
-    int64_t taken;    /* handed out */
-    int64_t released; /* the caller is done with: taken, or one less */
+    int64_t claimed;  /* micro-batches that threads have begun */
+    int64_t taken;    /* micro-batches returned to the caller */
+    int64_t released; /* those the caller has finished with: taken, or one less */
     bool closing;
     double waited;
 };
@@ -69,7 +70,7 @@ static void *read_in_thread(void *arg)
         struct slot *slot = &r->slots[number % r->slot_count];
         pthread_mutex_unlock(&r->mutex);
         struct batch_place at = locate(r, number);
-        slot->failed = r->functions->fill(r->context, slot->memory, &at, &slot->error);
+        slot->status = r->functions->fill(r->context, slot->memory, &at, &slot->error);
         pthread_mutex_lock(&r->mutex);
         slot->ready = true;
         pthread_cond_broadcast(&r->filled);
@@ -78,7 +79,7 @@ static void *read_in_thread(void *arg)
     return NULL;
 }
 
-/* Signals are for the thread that trains. */
+/* The threads block signals, which the training thread handles. */
 static int start_threads(struct read_ahead *r, int count, struct error *e)
 {
     sigset_t all, before;
@@ -88,13 +89,13 @@ static int start_threads(struct read_ahead *r, int count, struct error *e)
         sigdelset(&all, faults[i]);
     r->threads = xcalloc((size_t)count, sizeof *r->threads);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = 0;
-    for (int i = 0; i < count && !failed; i++) {
-        failed = pthread_create(&r->threads[i], NULL, read_in_thread, r);
-        r->thread_count += !failed;
+    int number = 0; /* an errno */
+    for (int i = 0; i < count && number == 0; i++) {
+        number = pthread_create(&r->threads[i], NULL, read_in_thread, r);
+        r->thread_count += number == 0;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return failed ? error_set(e, "cannot start a thread: %s", strerror(failed)) : 0;
+    return number != 0 ? error_set(e, "cannot start a thread: %s", strerror(number)) : 0;
 }
 
 int read_ahead_open(struct read_ahead **out, const struct read_ahead_functions *functions,
@@ -104,22 +105,22 @@ int read_ahead_open(struct read_ahead **out, const struct read_ahead_functions *
     CHECK(o->batch > 0 && o->accumulate > 0 && o->rank >= 0 && o->rank < o->ranks);
     CHECK(o->threads >= 0 && o->ahead >= 0 && o->start.epoch >= 0 && o->start.place >= 0);
     if (effective_batch(o) > order_training_count(order))
-        return error_set(e, "%lld training records do not fill a batch of %lld",
-                         (long long)order_training_count(order), (long long)effective_batch(o));
+        return error_set(e, "%" PRId64 " training records do not fill a batch of %" PRId64,
+                         order_training_count(order), effective_batch(o));
     struct read_ahead *r = xcalloc(1, sizeof *r);
     r->functions = functions;
     r->context = context;
     r->order = order;
     r->options = *o;
     int threads = o->threads ? o->threads : THREADS_DEFAULT;
-    r->slot_count = (o->ahead ? o->ahead : 2 * threads) + 1; /* one is in the caller's hands */
+    r->slot_count = (o->ahead ? o->ahead : 2 * threads) + 1; /* one is the caller's */
     pthread_mutex_init(&r->mutex, NULL);
     pthread_cond_init(&r->freed, NULL);
     pthread_cond_init(&r->filled, NULL);
     r->slots = xcalloc((size_t)r->slot_count, sizeof *r->slots);
     for (int64_t i = 0; i < r->slot_count; i++)
         r->slots[i].memory = functions->slot_new(context);
-    if (start_threads(r, threads, e)) {
+    if (start_threads(r, threads, e) != 0) {
         read_ahead_close(r);
         return -1;
     }
@@ -150,7 +151,7 @@ void read_ahead_close(struct read_ahead *r)
 int read_ahead_next(struct read_ahead *r, void **memory, struct error *e)
 {
     pthread_mutex_lock(&r->mutex);
-    if (r->released < r->taken) { /* the last one is no longer looked at */
+    if (r->released < r->taken) { /* the caller has finished with the previous one */
         r->slots[r->released % r->slot_count].ready = false;
         r->released = r->taken;
         pthread_cond_broadcast(&r->freed);
@@ -162,10 +163,10 @@ int read_ahead_next(struct read_ahead *r, void **memory, struct error *e)
             pthread_cond_wait(&r->filled, &r->mutex);
         r->waited += seconds_now() - begin;
     }
-    if (!slot->failed)
+    if (slot->status == 0)
         r->taken++;
     pthread_mutex_unlock(&r->mutex);
-    if (slot->failed)
+    if (slot->status != 0)
         return error_set(e, "%s", slot->error.text);
     *memory = slot->memory;
     return 0;
@@ -173,5 +174,5 @@ int read_ahead_next(struct read_ahead *r, void **memory, struct error *e)
 
 double read_ahead_waited(const struct read_ahead *r)
 {
-    return r->waited; /* written by the thread that calls read_ahead_next only */
+    return r->waited; /* written only by the thread that calls read_ahead_next */
 }

@@ -24,7 +24,7 @@ struct trainee {
 
 static struct autoencoder_batch autoencoder_batch(const struct image_batch *b)
 {
-    return (struct autoencoder_batch){b->n, b->height, b->width, b->pictures, b->samples};
+    return (struct autoencoder_batch){b->n, b->height, b->width, b->images, b->samples};
 }
 
 static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
@@ -104,7 +104,7 @@ static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
     int height = j->images->height, width = j->images->width;
     size_t size = 3 * (size_t)height * (size_t)width;
     for (int64_t i = begin; i < end; i++) {
-        const float *a = j->images->pictures + (size_t)i * size;
+        const float *a = j->images->images + (size_t)i * size;
         const float *b = j->reconstructions + (size_t)i * size;
         j->psnr[i] = image_psnr(a, b, height, width);
         j->ssim[i] = image_ssim(a, b, height, width);
@@ -243,11 +243,11 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     struct autoencoder_batch part = autoencoder_batch(&b);
     for (int64_t i = 0, batch = t->f->loop.options.step.batch; i < b.n; i += batch) {
         part.n = b.n - i < batch ? b.n - i : batch;
-        part.pictures = b.pictures + (size_t)i * size;
+        part.images = b.images + (size_t)i * size;
         autoencoder_step_reconstruct(t->step, ARRAY_EMA, &part, reconstructions + (size_t)i * size,
                                      losses + i);
     }
-    int status = add_images(&grid, b.pictures, &b, e);
+    int status = add_images(&grid, b.images, &b, e);
     if (status == 0)
         status = add_images(&grid, reconstructions, &b, e);
     if (status == 0)

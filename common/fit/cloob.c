@@ -57,7 +57,7 @@ static void resize_some(void *arg, int64_t begin, int64_t end, int worker)
     int side = r->side, height = r->in->height, width = r->in->width;
     for (int64_t i = begin; i < end; i++)
         prepare_bicubic(r->out + 3 * i * side * side, side, side,
-                        r->in->pictures + 3 * i * height * width, 3, height, width);
+                        r->in->images + 3 * i * height * width, 3, height, width);
 }
 
 /* Images of the network's size: the batch's own, or resized into t->images. */
@@ -65,7 +65,7 @@ static const float *resized_images(const struct trainee *t, const struct image_b
 {
     int side = (int)cloob_step_sizes(t->step)->image_size;
     if (b->height == side && b->width == side)
-        return b->pictures;
+        return b->images;
     struct resizing r = {t->images, side, b};
     parallel_for(b->n, 1, resize_some, &r);
     return t->images;
@@ -154,8 +154,8 @@ static void embed_batch(struct trainee *t, enum parameter_array which, struct he
     for (int64_t i = 0; i < b->n; i++) {
         if (!is_new_caption(h, t->tokens + i * sizes->context, sizes->context))
             continue;
-        memmove(b->pictures + kept * pixels, b->pictures + i * pixels,
-                (size_t)pixels * sizeof *b->pictures);
+        memmove(b->images + kept * pixels, b->images + i * pixels,
+                (size_t)pixels * sizeof *b->images);
         b->captions[kept] = b->captions[i];
         b->samples[kept] = b->samples[i];
         kept++;

@@ -293,6 +293,21 @@ static bool is_optimized(const struct weights *optimizer, const char *name)
     return there;
 }
 
+static int add_tensor(struct architecture *a, enum net net, const struct weight *w,
+                      const struct weights *optimizer, struct error *e)
+{
+    enum tensor_kind kind = tensor_kind_of(net, w->name);
+    if (strlen(w->name) >= sizeof a->items->name ||
+        (kind != TENSOR_SCALAR && (w->ndim < 1 || w->ndim > ARCHITECTURE_MAX_DIMS)))
+        return error_set(e, "'%s' has an unsupported name or shape", w->name);
+    if (kind == TENSOR_SCALAR)
+        architecture_add_scalar(a, w->name, 0);
+    else
+        architecture_add(a, w->ndim, w->shape, "%s", w->name)->kind =
+            is_optimized(optimizer, w->name) ? kind : TENSOR_FIXED;
+    return 0;
+}
+
 /* Parameters for the tensors of a file, all zero. optimizer: the file of moments, which has none
  * for tensors that were not trained. */
 static int parameters_of_file(struct parameters **p, const struct weights *in,
@@ -301,26 +316,10 @@ static int parameters_of_file(struct parameters **p, const struct weights *in,
     enum net net;
     if (names_detect(&net, in, e) != 0)
         return -1;
-    int count = weights_count(in);
-    struct architecture architecture = {xcalloc((size_t)count + 1, sizeof *architecture.items),
-                                        count, count};
+    struct architecture architecture = {0};
     int status = 0;
-    for (int i = 0; i < count && status == 0; i++) {
-        const struct weight *w = weights_at(in, i);
-        struct tensor_spec *t = &architecture.items[i];
-        t->kind = tensor_kind_of(net, w->name);
-        if (t->kind == TENSOR_TRAINED && !is_optimized(optimizer, w->name))
-            t->kind = TENSOR_FIXED;
-        t->ndim = w->ndim;
-        if (strlen(w->name) >= sizeof t->name ||
-            (t->kind != TENSOR_SCALAR && (w->ndim < 1 || w->ndim > ARCHITECTURE_MAX_DIMS))) {
-            status = error_set(e, "'%s' has an unsupported name or shape", w->name);
-            continue;
-        }
-        strcpy(t->name, w->name);
-        for (int k = 0; k < w->ndim && k < ARCHITECTURE_MAX_DIMS; k++)
-            t->shape[k] = w->shape[k];
-    }
+    for (int i = 0; i < weights_count(in) && status == 0; i++)
+        status = add_tensor(&architecture, net, weights_at(in, i), optimizer, e);
     if (status == 0)
         *p = parameters_empty(&architecture, net, d);
     architecture_release(&architecture);

@@ -1,5 +1,6 @@
 #include "common/train/autoencoder_step.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,17 +12,17 @@
 #include "common/train/network_views.h"
 #include "kernels/tape.h"
 
-/* A micro-batch in the host's memory, image by image. */
+/* A micro-batch in host memory, one image after another. */
 struct work {
-    int64_t n, picture, latent; /* numbers of a picture, of a latent */
-    const float *pictures;
-    float *reconstructions; /* later their gradient */
-    float *moments;         /* later their gradient */
-    float *z;               /* later its gradient */
+    int64_t n, image, latent; /* images; elements of an image, of a latent */
+    const float *images;
+    float *reconstructions; /* overwritten with their gradient */
+    float *moments;         /* overwritten with their gradient */
+    float *z;               /* overwritten with its gradient */
     float *noise;           /* NULL: z is the mean */
     bool squared;
     double kl_weight;
-    double weight; /* of an image's loss in what the gradient is of */
+    double weight; /* factor of an image's loss in the value that is differentiated */
     struct autoencoder_losses *losses;
 };
 
@@ -32,15 +33,15 @@ struct autoencoder_step {
     struct autoencoder_step_options loss_options;
     struct network_views views;
     bool trains_encoder;
-    struct tape encoder, decoder;      /* the posterior is sampled between the halves */
+    struct tape encoder, decoder;      /* two: the posterior is sampled between them */
     struct autoencoder_losses *losses; /* [batch * accumulate] */
     struct autoencoder_losses means;   /* of the last update */
     uint64_t *samples, *suspects;
-    int64_t micro_batch; /* done of this update */
+    int64_t micro_batch; /* those done so far in this update */
     int64_t step;        /* its number */
     struct updater updater;
     struct lpips *lpips;
-    struct reconstruction_loss *further; /* NULL: no further terms */
+    struct reconstruction_loss *further; /* further terms of the loss; NULL: none */
 };
 
 bool autoencoder_is_encoder(const char *name)
@@ -49,13 +50,18 @@ bool autoencoder_is_encoder(const char *name)
            strncmp(name, "post_quant_conv.", strlen("post_quant_conv.")) != 0;
 }
 
+static const struct kl_sizes *sizes_of(const struct autoencoder_step *s)
+{
+    return kl_sizes(s->views.trained.network);
+}
+
 static int check(const struct kl_sizes *sizes, struct error *e)
 {
     if (!sizes->has_encoder || !sizes->has_decoder)
         return error_set(e, "it has no %s", sizes->has_encoder ? "decoder" : "encoder");
     if (sizes->image_channels != 3)
-        return error_set(e, "it is for images with %lld channels, not 3",
-                         (long long)sizes->image_channels);
+        return error_set(e, "it is for images with %" PRId64 " channels, not 3",
+                         sizes->image_channels);
     return 0;
 }
 
@@ -68,7 +74,7 @@ static int open_further(struct autoencoder_step *s, struct error *e)
                                                   .accumulate = s->options.accumulate};
     if (!o->lpips && !s->parameters->companion)
         return 0;
-    if (o->lpips && lpips_load(&s->lpips, o->lpips, s->parameters->device, e))
+    if (o->lpips && lpips_load(&s->lpips, o->lpips, s->parameters->device, e) != 0)
         return -1;
     return reconstruction_loss_open(&s->further, &further, s->lpips, s->parameters->companion,
                                     s->collective, e);
@@ -88,8 +94,8 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
     s->loss_options = *a;
     tape_init(&s->encoder, p->device);
     tape_init(&s->decoder, p->device);
-    if (network_views_open(&s->views, &kl_network, p, e) != 0 ||
-        check(autoencoder_step_sizes(s), e) != 0 || open_further(s, e) != 0) {
+    if (network_views_open(&s->views, &kl_network, p, e) != 0 || check(sizes_of(s), e) != 0 ||
+        open_further(s, e) != 0) {
         autoencoder_step_close(s);
         return -1;
     }
@@ -119,11 +125,6 @@ void autoencoder_step_close(struct autoencoder_step *s)
     free(s);
 }
 
-const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s)
-{
-    return kl_sizes(s->views.trained.network);
-}
-
 struct updater *autoencoder_step_updater(struct autoencoder_step *s)
 {
     return &s->updater;
@@ -137,19 +138,19 @@ static int64_t effective_batch(const struct autoencoder_step *s)
 static void work_init(struct work *w, const struct autoencoder_step *s,
                       const struct autoencoder_batch *b, struct autoencoder_losses *losses)
 {
-    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
+    const struct kl_sizes *sizes = sizes_of(s);
     CHECK(b->height % sizes->factor == 0 && b->width % sizes->factor == 0);
     int64_t places = (int64_t)(b->height / sizes->factor) * (b->width / sizes->factor);
     *w = (struct work){
         .n = b->n,
-        .picture = 3 * (int64_t)b->height * b->width,
+        .image = 3 * (int64_t)b->height * b->width,
         .latent = sizes->latent_channels * places,
-        .pictures = b->pictures,
+        .images = b->images,
         .squared = s->loss_options.l2,
         .kl_weight = s->trains_encoder ? s->loss_options.kl_weight : 0,
         .losses = losses,
     };
-    w->reconstructions = xcalloc((size_t)(w->n * w->picture), sizeof *w->reconstructions);
+    w->reconstructions = xcalloc((size_t)(w->n * w->image), sizeof *w->reconstructions);
     w->moments = xcalloc((size_t)(2 * w->n * w->latent), sizeof *w->moments);
     w->z = xcalloc((size_t)(w->n * w->latent), sizeof *w->z);
 }
@@ -181,8 +182,8 @@ static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t i = begin; i < end; i++) {
         struct autoencoder_losses *l = &w->losses[i];
         l->reconstruction =
-            reconstruction_error(w->pictures + i * w->picture, w->reconstructions + i * w->picture,
-                                 w->picture, w->squared, w->weight);
+            reconstruction_error(w->images + i * w->image, w->reconstructions + i * w->image,
+                                 w->image, w->squared, w->weight);
         l->total = l->reconstruction + w->kl_weight * l->kl;
     }
 }
@@ -195,20 +196,20 @@ static void draw_back_some(void *arg, int64_t begin, int64_t end, int worker)
                                 w->z + i * w->latent, w->latent, w->kl_weight * w->weight);
 }
 
-/* Returns the moments, which are in w, too, as is z. */
+/* Returns the moments; they and z are in w, too. */
 static struct tensor *encode(struct tape *t, const struct kl *k, struct work *w,
                              const struct autoencoder_batch *b)
 {
-    struct tensor *pictures = tensor_new(t->device, DTYPE_F32, DIMS(b->n, 3, b->height, b->width));
-    tensor_upload(pictures, b->pictures);
-    struct tensor *moments = kl_encode(t, k, pictures);
-    tensor_release(pictures);
+    struct tensor *images = tensor_new(t->device, DTYPE_F32, DIMS(b->n, 3, b->height, b->width));
+    tensor_upload(images, b->images);
+    struct tensor *moments = kl_encode(t, k, images);
+    tensor_release(images);
     tensor_to_f32(moments, w->moments);
     parallel_for(w->n, 1, draw_some, w);
     return moments;
 }
 
-/* Of w->z: *z is put on the device for it. Reconstructions are in w, too. last: see
+/* Decodes w->z, which it copies to the device as *z. The reconstructions are in w, too. last: see
  * kl_decode_keeping. */
 static struct tensor *decode(struct tape *t, const struct kl *k, struct work *w,
                              const struct tensor *moments, struct tensor **z, bool wants_dz,
@@ -239,7 +240,7 @@ static void add_perceptual(const struct autoencoder_step *s, struct work *w,
     }
 }
 
-/* Adds the further terms' gradients to *dreconstructions, and to the losses LPIPS. */
+/* Adds the gradients of the further terms to *dreconstructions, and LPIPS to the losses. */
 static void judge_further(struct autoencoder_step *s, int64_t step, struct work *w,
                           struct tensor *reconstructions, struct tensor *last,
                           struct tensor **dreconstructions)
@@ -248,15 +249,15 @@ static void judge_further(struct autoencoder_step *s, int64_t step, struct work 
     struct reconstruction r = {.reconstructions = reconstructions,
                                .last = last,
                                .last_weight = kl_last_weight(s->views.trained.network)};
-    upload_as(&r.pictures, reconstructions, w->pictures);
+    upload_as(&r.images, reconstructions, w->images);
     reconstruction_loss_add(s->further, step, s->micro_batch, &r, w->weight, dreconstructions,
                             distances);
     add_perceptual(s, w, distances);
-    tensor_release(r.pictures);
+    tensor_release(r.images);
     free(distances);
 }
 
-/* Losses and the gradient of all that is said of reconstructions. */
+/* Computes the losses and the gradient by the reconstructions. */
 static void judge(struct autoencoder_step *s, int64_t step, struct work *w,
                   struct tensor *reconstructions, struct tensor *last,
                   struct tensor **dreconstructions)
@@ -319,7 +320,7 @@ void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step
 void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
                                   const struct autoencoder_batch *b)
 {
-    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
+    const struct kl_sizes *sizes = sizes_of(s);
     int64_t latent =
         sizes->latent_channels * (b->height / sizes->factor) * (int64_t)(b->width / sizes->factor);
     float *noise = xmalloc((size_t)(b->n * latent) * sizeof *noise);
@@ -358,8 +359,10 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
     }
     collective_allreduce_host(s->collective, sums, 5);
     double all = (double)effective_batch(s);
-    s->means =
-        (struct autoencoder_losses){sums[0] / all, sums[1] / all, sums[2] / all, sums[4] / all};
+    s->means = (struct autoencoder_losses){.total = sums[0] / all,
+                                           .reconstruction = sums[1] / all,
+                                           .kl = sums[2] / all,
+                                           .perceptual = sums[4] / all};
     bool finite = sums[3] == 0;
     bool failed = step_judge(r, &s->updater, &update, s->means.total, finite);
     r->suspects = s->suspects;
@@ -383,11 +386,11 @@ void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_arr
     work_init(&w, s, b, losses);
     struct tensor *moments = encode(&s->encoder, k, &w, b);
     tensor_release(decode(&s->decoder, k, &w, moments, &z, false, NULL));
-    memcpy(reconstructions, w.reconstructions, (size_t)(w.n * w.picture) * sizeof *reconstructions);
+    memcpy(reconstructions, w.reconstructions, (size_t)(w.n * w.image) * sizeof *reconstructions);
     parallel_for(w.n, 1, judge_some, &w);
     if (s->lpips) {
         double *distances = xcalloc((size_t)w.n, sizeof *distances);
-        reconstruction_loss_evaluate(s->further, b->n, b->height, b->width, b->pictures,
+        reconstruction_loss_evaluate(s->further, b->n, b->height, b->width, b->images,
                                      reconstructions, distances);
         add_perceptual(s, &w, distances);
         free(distances);
@@ -416,18 +419,19 @@ int64_t autoencoder_step_memory(const struct parameters *p, const struct step_op
         from_start.disc_start = 0;
     CHECK(autoencoder_step_open(&s, dry, collective_alone(), o, &from_start, &e) == 0);
     size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
-    float *pictures = xcalloc(numbers, sizeof *pictures);
+    float *images = xcalloc(numbers, sizeof *images);
     uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);
-    struct autoencoder_batch batch = {o->batch, height, width, pictures, samples};
+    struct autoencoder_batch batch = {
+        .n = o->batch, .height = height, .width = width, .images = images, .samples = samples};
     for (int64_t i = 0; i < o->accumulate; i++)
         autoencoder_step_micro_batch(s, 0, &batch);
     struct step_result r;
     autoencoder_step_update(s, 0, 0, &r);
     struct autoencoder_losses *losses = xcalloc((size_t)o->batch, sizeof *losses);
-    autoencoder_step_reconstruct(s, ARRAY_EMA, &batch, pictures, losses);
+    autoencoder_step_reconstruct(s, ARRAY_EMA, &batch, images, losses);
     int64_t bytes = (int64_t)device_memory(d).peak;
     free(losses);
-    free(pictures);
+    free(images);
     free(samples);
     autoencoder_step_close(s);
     parameters_free(dry);

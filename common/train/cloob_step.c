@@ -12,9 +12,9 @@
 /* One side of the pairs. */
 struct side {
     struct tape tape;
-    struct tensor *last;   /* embeds [batch, d] of the last micro-batch, with records on the tape */
+    struct tensor *last;   /* embeddings [batch, d] of the last micro-batch, recorded on the tape */
     struct tensor *embeds; /* [effective batch, d] of all ranks' micro-batches */
-    struct tensor *gradient; /* of the loss by them, times the loss scale */
+    struct tensor *gradient; /* of the loss by embeds, times the loss scale */
 };
 
 struct cloob_step {
@@ -25,11 +25,11 @@ struct cloob_step {
     struct network_views views;
     struct side image, text;
     bool image_is_fixed;
-    float *pictures; /* [batch * (accumulate - 1), 3, S, S]: what runs a second time; none of them
-                        where the image tower is fixed */
-    int32_t *tokens; /* likewise */
+    float *images;   /* [batch * (accumulate - 1), 3, S, S]: of the micro-batches that run twice;
+                        none if the image tower is fixed */
+    int32_t *tokens; /* of those micro-batches, always kept */
     uint64_t *samples;
-    int64_t micro_batch; /* done of this update */
+    int64_t micro_batch; /* those done so far in this update */
     bool has_gradients;
     double loss, cosine;
     struct updater updater;
@@ -44,7 +44,7 @@ static void side_release(struct side *s)
     tensor_release(s->gradient);
 }
 
-static int64_t picture_count(const struct cloob_step *s)
+static int64_t image_elements(const struct cloob_step *s)
 {
     int64_t size = cloob_step_sizes(s)->image_size;
     return 3 * size * size;
@@ -95,8 +95,8 @@ int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collec
     s->image.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
     s->text.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
     s->image_is_fixed = !trains_image_tower(p);
-    int64_t kept = o->batch * (o->accumulate - 1), pictures = s->image_is_fixed ? 0 : kept;
-    s->pictures = xmalloc((size_t)(pictures * picture_count(s) + 1) * sizeof *s->pictures);
+    int64_t kept = o->batch * (o->accumulate - 1), images = s->image_is_fixed ? 0 : kept;
+    s->images = xmalloc((size_t)(images * image_elements(s) + 1) * sizeof *s->images);
     s->tokens = xmalloc((size_t)(kept * cloob_step_sizes(s)->context + 1) * sizeof *s->tokens);
     s->samples = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->samples);
     s->suspects = xcalloc((size_t)(o->batch * o->accumulate), sizeof *s->suspects);
@@ -111,7 +111,7 @@ void cloob_step_close(struct cloob_step *s)
     side_release(&s->image);
     side_release(&s->text);
     network_views_release(&s->views);
-    free(s->pictures);
+    free(s->images);
     free(s->tokens);
     free(s->samples);
     free(s->suspects);
@@ -129,11 +129,11 @@ struct updater *cloob_step_updater(struct cloob_step *s)
 }
 
 static struct tensor *run_image(struct cloob_step *s, const struct cloob *c, int64_t n,
-                                const float *pictures)
+                                const float *images)
 {
     int64_t size = cloob_sizes(c)->image_size;
     struct tensor *rgb = tensor_new(s->parameters->device, DTYPE_F32, DIMS(n, 3, size, size));
-    tensor_upload(rgb, pictures);
+    tensor_upload(rgb, images);
     struct tensor *embeds = cloob_image(&s->image.tape, c, rgb);
     tensor_release(rgb);
     return embeds;
@@ -145,7 +145,7 @@ static void set_recording(struct cloob_step *s, bool recording)
     s->text.tape.recording = recording;
 }
 
-/* Where micro-batch k of this rank lies among the rows of the loss. */
+/* The rows of the loss that belong to this rank's micro-batch k. */
 static struct tensor *rows_of(const struct cloob_step *s, struct tensor *t, int64_t k)
 {
     return tensor_slice(t, step_position(&s->options, s->collective, k), s->options.batch);
@@ -158,7 +158,7 @@ static void put_embeds(const struct cloob_step *s, struct side *side, const stru
     tensor_release(place);
 }
 
-/* Rows of other ranks are zero until they are added. */
+/* Other ranks' rows must be zero until the sum over ranks. */
 static void clear_embeds(struct side *side)
 {
     struct device *d = side->embeds->device;
@@ -169,7 +169,7 @@ static void clear_embeds(struct side *side)
 void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
 {
     const struct step_options *o = &s->options;
-    int64_t k = s->micro_batch, pixels = picture_count(s), context = cloob_step_sizes(s)->context;
+    int64_t k = s->micro_batch, pixels = image_elements(s), context = cloob_step_sizes(s)->context;
     CHECK(b->n == o->batch && k < o->accumulate);
     struct cloob *c = network_views_train(&s->views);
     s->has_gradients = false;
@@ -180,13 +180,13 @@ void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
     memcpy(s->samples + k * b->n, b->samples, (size_t)b->n * sizeof *s->samples);
     bool last = k == o->accumulate - 1;
     if (!last && !s->image_is_fixed)
-        memcpy(s->pictures + k * b->n * pixels, b->pictures,
-               (size_t)(b->n * pixels) * sizeof *s->pictures);
+        memcpy(s->images + k * b->n * pixels, b->images,
+               (size_t)(b->n * pixels) * sizeof *s->images);
     if (!last)
         memcpy(s->tokens + k * b->n * context, b->tokens,
                (size_t)(b->n * context) * sizeof *s->tokens);
     set_recording(s, last);
-    struct tensor *image = run_image(s, c, b->n, b->pictures);
+    struct tensor *image = run_image(s, c, b->n, b->images);
     struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
     set_recording(s, false);
     put_embeds(s, &s->image, image);
@@ -226,7 +226,7 @@ static void scale_gradient(const struct cloob_step *s, struct tensor *t)
     d->backend->linear_combination(d, &args);
 }
 
-/* Of all ranks' embeds, the same on every rank. */
+/* Computes the loss of all ranks' embeddings, the same on every rank. */
 static void find_loss(struct cloob_step *s)
 {
     for (int i = 0; i < 2; i++) {
@@ -249,7 +249,7 @@ static void find_loss(struct cloob_step *s)
     free(y);
 }
 
-/* Backward of micro-batch k, whose records are on the tape. Takes over the reference to embeds. */
+/* Backward of micro-batch k, which is recorded on the tape. Releases embeds. */
 static void run_back(const struct cloob_step *s, struct side *side, struct tensor *embeds,
                      int64_t k)
 {
@@ -266,7 +266,7 @@ static void run_back(const struct cloob_step *s, struct side *side, struct tenso
 void cloob_step_gradients(struct cloob_step *s)
 {
     const struct step_options *o = &s->options;
-    int64_t pixels = picture_count(s), context = cloob_step_sizes(s)->context;
+    int64_t pixels = image_elements(s), context = cloob_step_sizes(s)->context;
     CHECK(s->micro_batch == o->accumulate);
     find_loss(s);
     tape_fresh_gradients(&s->image.tape);
@@ -279,7 +279,7 @@ void cloob_step_gradients(struct cloob_step *s)
         struct tensor *image = NULL;
         set_recording(s, true);
         if (!s->image_is_fixed)
-            image = run_image(s, c, o->batch, s->pictures + k * o->batch * pixels);
+            image = run_image(s, c, o->batch, s->images + k * o->batch * pixels);
         struct tensor *text =
             cloob_text(&s->text.tape, c, s->tokens + k * o->batch * context, o->batch);
         set_recording(s, false);
@@ -292,7 +292,7 @@ void cloob_step_gradients(struct cloob_step *s)
     s->has_gradients = true;
 }
 
-/* Pairs of this rank whose embeds are not finite; returns how many. */
+/* Finds this rank's pairs with embeddings that are not finite. Returns their number. */
 static int64_t find_suspects(struct cloob_step *s)
 {
     int64_t batch = s->options.batch, d = tensor_last(s->image.embeds), count = 0;
@@ -338,18 +338,18 @@ double cloob_step_cosine(const struct cloob_step *s)
 }
 
 void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const struct cloob_batch *b,
-                      float *pictures, float *texts)
+                      float *image_embeds, float *text_embeds)
 {
     struct cloob *c = network_views_evaluate(&s->views, which);
-    struct tensor *image = run_image(s, c, b->n, b->pictures);
+    struct tensor *image = run_image(s, c, b->n, b->images);
     struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
-    tensor_to_f32(image, pictures);
-    tensor_to_f32(text, texts);
+    tensor_to_f32(image, image_embeds);
+    tensor_to_f32(text, text_embeds);
     tensor_release(image);
     tensor_release(text);
 }
 
-/* Share of rows of x whose nearest row of y is the one of their own number. */
+/* The fraction of rows i of x whose nearest row of y is row i. */
 static double recall(const float *x, const float *y, int64_t n, int64_t d)
 {
     int64_t found = 0;
@@ -367,12 +367,12 @@ static double recall(const float *x, const float *y, int64_t n, int64_t d)
     return (double)found / (double)n;
 }
 
-struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures,
-                                     const float *texts, int64_t n)
+struct cloob_scores cloob_step_score(struct cloob_step *s, const float *image_embeds,
+                                     const float *text_embeds, int64_t n)
 {
     int64_t d = cloob_step_sizes(s)->embed_width;
-    struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), pictures);
-    struct tensor *text = tensor_from_f32(s->parameters->device, DIMS(n, d), texts);
+    struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), image_embeds);
+    struct tensor *text = tensor_from_f32(s->parameters->device, DIMS(n, d), text_embeds);
     struct cloob_loss loss;
     cloob_loss(&loss, image, text, s->loss_options.inv_tau, s->loss_options.scale_hopfield);
     tensor_release(image);
@@ -381,9 +381,9 @@ struct cloob_scores cloob_step_score(struct cloob_step *s, const float *pictures
     tensor_release(loss.dtext);
     return (struct cloob_scores){
         .loss = loss.total,
-        .cosine = mean_cosine(pictures, texts, n, d),
-        .image_to_text = recall(pictures, texts, n, d),
-        .text_to_image = recall(texts, pictures, n, d),
+        .cosine = mean_cosine(image_embeds, text_embeds, n, d),
+        .image_to_text = recall(image_embeds, text_embeds, n, d),
+        .text_to_image = recall(text_embeds, image_embeds, n, d),
     };
 }
 
@@ -391,7 +391,7 @@ static void dry_batch(struct cloob_batch *b, const struct cloob_step *s, int64_t
 {
     *b = (struct cloob_batch){
         .n = n,
-        .pictures = xcalloc((size_t)(n * picture_count(s)), sizeof(float)),
+        .images = xcalloc((size_t)(n * image_elements(s)), sizeof(float)),
         .tokens = xcalloc((size_t)(n * cloob_step_sizes(s)->context), sizeof(int32_t)),
         .samples = xcalloc((size_t)n, sizeof(uint64_t)),
     };
@@ -399,7 +399,7 @@ static void dry_batch(struct cloob_batch *b, const struct cloob_step *s, int64_t
 
 static void dry_batch_release(struct cloob_batch *b)
 {
-    free((void *)b->pictures);
+    free((void *)b->images);
     free((void *)b->tokens);
     free((void *)b->samples);
 }

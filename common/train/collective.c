@@ -4,23 +4,14 @@
 
 static void alone_allreduce(struct collective *c, struct device *d, float *x, int64_t count)
 {
-    (void)c, (void)d, (void)x, (void)count;
 }
 
 static void alone_allreduce_host(struct collective *c, double *x, int64_t count)
 {
-    (void)c, (void)x, (void)count;
-}
-
-static void alone_broadcast(struct collective *c, struct device *d, float *x, int64_t count,
-                            int root)
-{
-    (void)c, (void)d, (void)x, (void)count, (void)root;
 }
 
 static void alone_nothing(struct collective *c)
 {
-    (void)c;
 }
 
 struct collective *collective_alone(void)
@@ -29,7 +20,6 @@ struct collective *collective_alone(void)
         .name = "alone",
         .allreduce = alone_allreduce,
         .allreduce_host = alone_allreduce_host,
-        .broadcast = alone_broadcast,
         .barrier = alone_nothing,
         .close = alone_nothing,
     };
@@ -45,11 +35,6 @@ void collective_allreduce(struct collective *c, struct device *d, float *x, int6
 void collective_allreduce_host(struct collective *c, double *x, int64_t count)
 {
     c->functions->allreduce_host(c, x, count);
-}
-
-void collective_broadcast(struct collective *c, struct device *d, float *x, int64_t count, int root)
-{
-    c->functions->broadcast(c, d, x, count, root);
 }
 
 void collective_barrier(struct collective *c)

@@ -5,19 +5,18 @@
 
 #include "kernels/device.h"
 
-/* What the ranks of a training run tell each other. A table of functions, so that the step need not
- * know what carries it. All ranks make the same calls in the same order, and every rank gets the
- * same bits. */
+/* Communication between the ranks of a training run: a table of functions, so that a step does not
+ * depend on the transport. All ranks make the same calls in the same order and get identical bits.
+ */
 struct collective;
 
 struct collective_functions {
     const char *name;
-    /* x = sum over ranks, in place; memory of the device. */
+    /* x = sum over ranks, in place; device memory. */
     void (*allreduce)(struct collective *c, struct device *d, float *x, int64_t count);
     /* The same for a few doubles in host memory. */
     void (*allreduce_host)(struct collective *c, double *x, int64_t count);
-    /* x of rank `root` to all; memory of the device. */
-    void (*broadcast)(struct collective *c, struct device *d, float *x, int64_t count, int root);
+    /* Returns when all ranks have called it. */
     void (*barrier)(struct collective *c);
     void (*close)(struct collective *c);
 };
@@ -28,13 +27,11 @@ struct collective {
     void *state;
 };
 
-/* One rank: itself. Nothing to close, but closing is fine. */
+/* A run with a single rank. It need not be closed, but may be. */
 struct collective *collective_alone(void);
 
 void collective_allreduce(struct collective *c, struct device *d, float *x, int64_t count);
 void collective_allreduce_host(struct collective *c, double *x, int64_t count);
-void collective_broadcast(struct collective *c, struct device *d, float *x, int64_t count,
-                          int root);
 void collective_barrier(struct collective *c);
 void collective_close(struct collective *c); /* NULL is fine */
 

@@ -6,15 +6,14 @@
 #include "common/base/message.h"
 #include "common/base/threads.h"
 
-/* Rows and columns of c that are summed up in registers. */
+/* Rows and columns of c that are accumulated in registers. */
 #define ROWS    4
 #define COLUMNS 4
-#define GRAIN   4 /* blocks of rows that a thread takes at a time */
+#define GRAIN   4 /* blocks of rows in a unit of work for a thread */
 
 struct job {
     const struct host_product *p;
-    const double
-        *columns; /* B in blocks of COLUMNS columns, each [k, COLUMNS], padded with zeros */
+    double *columns; /* B in blocks of COLUMNS columns, each [k, COLUMNS], padded with zeros */
 };
 
 /* Element (row, i) of A. */
@@ -30,16 +29,15 @@ static double element_of_b(const struct host_product *p, int64_t i, int64_t colu
 
 static void pack_columns(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct job *job = arg;
     const struct host_product *p = job->p;
     for (int64_t block = begin; block < end; block++) {
-        double *to = (double *)job->columns + block * p->k * COLUMNS;
+        double *to = job->columns + block * p->k * COLUMNS;
         int64_t first = block * COLUMNS;
-        int64_t there = p->n - first < COLUMNS ? p->n - first : COLUMNS;
+        int64_t used = p->n - first < COLUMNS ? p->n - first : COLUMNS;
         for (int64_t i = 0; i < p->k; i++)
             for (int64_t j = 0; j < COLUMNS; j++)
-                to[i * COLUMNS + j] = j < there ? element_of_b(p, i, first + j) : 0;
+                to[i * COLUMNS + j] = j < used ? element_of_b(p, i, first + j) : 0;
     }
 }
 
@@ -65,19 +63,18 @@ static void multiply_block(double sums[ROWS][COLUMNS], const double *rows, const
 
 static void multiply_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct job *job = arg;
     const struct host_product *p = job->p;
     double *rows = xmalloc((size_t)(ROWS * p->k + 1) * sizeof *rows), sums[ROWS][COLUMNS];
     for (int64_t block = begin; block < end; block++) {
-        int64_t first = block * ROWS, there = p->m - first < ROWS ? p->m - first : ROWS;
+        int64_t first = block * ROWS, used = p->m - first < ROWS ? p->m - first : ROWS;
         for (int64_t i = 0; i < p->k; i++)
             for (int64_t r = 0; r < ROWS; r++)
-                rows[i * ROWS + r] = r < there ? element_of_a(p, first + r, i) : 0;
+                rows[i * ROWS + r] = r < used ? element_of_a(p, first + r, i) : 0;
         for (int64_t j = 0; j < p->n; j += COLUMNS) {
             int64_t wide = p->n - j < COLUMNS ? p->n - j : COLUMNS;
             multiply_block(sums, rows, job->columns + j * p->k, p->k);
-            for (int64_t r = 0; r < there; r++)
+            for (int64_t r = 0; r < used; r++)
                 for (int64_t i = 0; i < wide; i++) {
                     double *c = p->c + (first + r) * p->n + j + i;
                     *c = p->scale * sums[r][i] + (p->add ? *c : 0);

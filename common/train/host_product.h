@@ -4,11 +4,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Products of matrices of doubles in host memory, for losses that are computed there. The same bits
- * on any number of threads. */
+/* Products of double matrices in host memory, for losses computed there. The result is the same to
+ * the bit with any number of threads. */
 
-/* c = scale * A B, or added to c. A: [m, k], given as a; transposed: a holds [k, m]. B: [k, n],
- * likewise. c: [m, n], no part of a or b. */
+/* c = scale * A B, or, with add, c += scale * A B. A is [m, k], B is [k, n]; a transposed one is
+ * stored as [k, m] or [n, k]. c: [m, n]; must not overlap a or b. */
 struct host_product {
     int64_t m, n, k;
     const double *a, *b;

@@ -10,7 +10,7 @@
 
 #define LOGVAR_MIN   -30.0
 #define LOGVAR_MAX   20.0
-#define ROWS_AT_ONCE 16 /* of an [n, n] matrix that a thread takes */
+#define ROWS_AT_ONCE 16 /* of an [n, n] matrix in a unit of work for a thread */
 
 static float *on_host(const struct tensor *t)
 {
@@ -71,18 +71,18 @@ double reconstruction_error(const float *x, float *y, int64_t count, bool square
         y[i] = (float)(each * (squared ? 2 * difference : sign(difference)));
     }
     if (!isfinite(sum) && count > 0)
-        y[0] = NAN; /* so that an update sees it */
+        y[0] = NAN; /* so that the update is rejected */
     return sum / (double)count;
 }
 
-/* Matrices of doubles, n rows of d (or n) columns. */
+/* Matrices of doubles with n rows and d or n columns. */
 
 static double *matrix(int64_t rows, int64_t columns)
 {
     return xcalloc((size_t)(rows * columns) + 1, sizeof(double));
 }
 
-/* c = scale * x y^T, [n, n], of x and y [n, d]. */
+/* c = scale * x y^T; c: [n, n]; x, y: [n, d]. */
 static void similarities(double *c, double scale, const double *x, const double *y, int64_t n,
                          int64_t d)
 {
@@ -90,7 +90,7 @@ static void similarities(double *c, double scale, const double *x, const double 
         .m = n, .n = n, .k = d, .a = x, .b = y, .b_transposed = true, .scale = scale, .c = c});
 }
 
-/* y += w x, of w [n, n] and x [n, d]; transposed: w^T. */
+/* y += w x, or w^T x if transposed; w: [n, n]; x, y: [n, d]. */
 static void add_mixed(double *y, const double *w, bool transposed, const double *x, int64_t n,
                       int64_t d)
 {
@@ -113,14 +113,14 @@ static double dot(const double *a, const double *b, int64_t n)
     return sum;
 }
 
-/* Row j: what state pattern j retrieves from the stored patterns, to unit length. */
+/* Row j is the pattern that state pattern j retrieves from the stored ones, scaled to length 1. */
 struct retrieval {
     int64_t n, d;
     double scale;
     const double *stored, *state;
-    double *shares; /* [n, n] of state j in row j: softmax over the stored ones */
-    double *found;  /* [n, d], rows of unit length */
-    double *length; /* [n] before */
+    double *shares; /* [n, n]; row j: state j's softmax over the stored patterns */
+    double *found;  /* [n, d], rows of length 1 */
+    double *length; /* [n] of the rows before scaling */
 };
 
 static void softmax_row(double *x, int64_t n)
@@ -136,7 +136,6 @@ static void softmax_row(double *x, int64_t n)
 
 static void softmax_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     struct retrieval *r = arg;
     for (int64_t j = begin; j < end; j++)
         softmax_row(r->shares + j * r->n, r->n);
@@ -145,7 +144,14 @@ static void softmax_rows(void *arg, int64_t begin, int64_t end, int worker)
 static struct retrieval retrieve(const double *stored, const double *state, int64_t n, int64_t d,
                                  double scale)
 {
-    struct retrieval r = {n, d, scale, stored, state, matrix(n, n), matrix(n, d), matrix(n, 1)};
+    struct retrieval r = {.n = n,
+                          .d = d,
+                          .scale = scale,
+                          .stored = stored,
+                          .state = state,
+                          .shares = matrix(n, n),
+                          .found = matrix(n, d),
+                          .length = matrix(n, 1)};
     similarities(r.shares, scale, state, stored, n, d);
     parallel_for(n, ROWS_AT_ONCE, softmax_rows, &r);
     add_mixed(r.found, r.shares, false, stored, n, d);
@@ -158,7 +164,7 @@ static struct retrieval retrieve(const double *stored, const double *state, int6
     return r;
 }
 
-/* Adds to the gradients by stored and state. dfound is used up. Frees r. */
+/* Adds to the gradients by stored and state. Frees dfound and what r holds. */
 static void retrieve_backward(struct retrieval *r, double *dfound, double *dstored, double *dstate)
 {
     int64_t n = r->n, d = r->d;
@@ -188,14 +194,13 @@ static void retrieve_backward(struct retrieval *r, double *dfound, double *dstor
 
 struct loob {
     int64_t n;
-    double *k;       /* [n, n]; becomes the loss' gradient by it, times `weight` */
+    double *k;       /* [n, n]; overwritten with the loss's gradient by it, times `weight` */
     double *of_rows; /* [n] losses */
     double weight;
 };
 
 static void loob_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct loob *l = arg;
     for (int64_t i = begin; i < end; i++) {
         double *k = l->k + i * l->n, own = k[i], most = -INFINITY, others = 0;
@@ -212,12 +217,13 @@ static void loob_rows(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-/* Mean over rows i of log(sum over j != i of exp(k_ij)) - k_ii, k = x y^T * inv_tau; the gradients
- * by x and y, times `weight`, are new matrices. */
+/* Returns the mean over rows i of log(sum over j != i of exp(k_ij)) - k_ii, k = x y^T * inv_tau.
+ * *dx and *dy, new matrices, are the gradients by x and y, times `weight`. */
 static double info_loob(const double *x, const double *y, int64_t n, int64_t d, double inv_tau,
                         double weight, double **dx, double **dy)
 {
-    struct loob l = {n, matrix(n, n), matrix(n, 1), weight * inv_tau};
+    struct loob l = {
+        .n = n, .k = matrix(n, n), .of_rows = matrix(n, 1), .weight = weight * inv_tau};
     double sum = 0;
     *dx = matrix(n, d);
     *dy = matrix(n, d);
@@ -254,7 +260,7 @@ static struct tensor *as_tensor(const struct tensor *shape, const double *x)
     return t;
 }
 
-/* One half: patterns of `stored` retrieved by themselves and by the others. */
+/* One half of the loss: patterns retrieved from `stored` by themselves and by `other`. */
 static double loob_half(const double *stored, const double *other, int64_t n, int64_t d,
                         double inv_tau, double scale, double *dstored, double *dother)
 {

@@ -1,12 +1,12 @@
 #include "common/train/parameters.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "common/base/message.h"
 #include "common/base/rng.h"
+#include "common/base/text.h"
 #include "common/base/threads.h"
 #include "common/nets/network.h"
 
@@ -34,25 +34,20 @@ static void add_tensor(struct parameters *p, const char *name, bool trained, int
     }
 }
 
-static bool ends_with(const char *name, const char *end)
-{
-    size_t n = strlen(name), m = strlen(end);
-    return n >= m && strcmp(name + n - m, end) == 0;
-}
-
-/* Matrices that all see the same input and so are multiplied as one (loader_stack). */
+/* Matrices with the same input, which are multiplied as one (loader_stack). */
 static bool is_modulation(const struct parameter *t)
 {
-    return ends_with(t->name, ".layer.weight");
+    return has_suffix(t->name, ".layer.weight");
 }
 
-/* Of a CLOOB tower: what its reference lets weights decay in. Embeddings, the patches' too, are no
- * such matrices. */
+/* The matrices of a CLOOB tower, to which weight decay applies, as in the reference. Embeddings,
+ * including that of patches, are not among them. */
 static bool is_tower_matrix(const struct parameter *t)
 {
-    bool tower = !strncmp(t->name, "image_encoder.", 14) || !strncmp(t->name, "text_encoder.", 13);
-    return tower && ends_with(t->name, ".weight") && !ends_with(t->name, ".norm.weight") &&
-           !ends_with(t->name, "embed.weight");
+    bool tower =
+        strncmp(t->name, "image_encoder.", 14) == 0 || strncmp(t->name, "text_encoder.", 13) == 0;
+    return tower && has_suffix(t->name, ".weight") && !has_suffix(t->name, ".norm.weight") &&
+           !has_suffix(t->name, "embed.weight");
 }
 
 static bool is_first(const struct parameter *t)
@@ -69,7 +64,7 @@ static int in_order(const void *left, const void *right)
     return together ? together : strcmp(a->name, b->name);
 }
 
-/* Offsets and arrays, when all tensors have been added. */
+/* Sets the offsets and allocates the arrays, once all tensors have been added. */
 static void lay_out(struct parameters *p)
 {
     qsort(p->tensors, (size_t)p->count, sizeof *p->tensors, in_order);
@@ -87,15 +82,15 @@ static void lay_out(struct parameters *p)
     }
     for (int i = 0; i < ARRAY_COUNT; i++) {
         p->arrays[i] = tensor_new(p->device, DTYPE_F32, DIMS(array_length(p, i)));
-        parameters_fill(p, i, 0);
+        struct fill_args zero = {array_length(p, i), array_data(p, i), 0};
+        p->device->backend->fill(p->device, &zero);
     }
 }
 
-/* How many inputs feed an output of the module that a tensor belongs to: a bias' are its weight's.
- * 0: a norm's. */
+/* The number of inputs per output of the tensor's module, for a bias its weight's; 0: a norm. */
 static int64_t fan_in(const struct parameters *p, const struct parameter *t)
 {
-    if (t->ndim == 1 && ends_with(t->name, ".bias")) {
+    if (t->ndim == 1 && has_suffix(t->name, ".bias")) {
         char *name = xasprintf("%.*sweight", (int)(strlen(t->name) - strlen("bias")), t->name);
         const struct parameter *weight = parameters_find(p, name);
         free(name);
@@ -114,26 +109,27 @@ static uint64_t fnv1a(const char *text)
 }
 
 #define DRAW_AT_ONCE (1 << 16)
-/* Standard deviation of what is left of a standard normal between -2 and 2. */
-#define CUT_NORMAL_DEVIATION 0.87962566103423978
+/* Standard deviation of a standard normal truncated to [-2, 2]. */
+#define TRUNCATED_NORMAL_DEVIATION 0.87962566103423978
 
-/* Standard deviation, before the cut, of the truncated normals that a CLOOB tensor starts with, as
- * haiku's modules have it; 0: a constant. */
+/* Standard deviation, before truncation, of a CLOOB tensor's initial values, as in haiku's modules;
+ * 0: a constant. */
 static double cloob_deviation(const struct parameter *t)
 {
-    if (ends_with(t->name, "class_embed") || ends_with(t->name, "encoder.embed.weight"))
+    if (has_suffix(t->name, "class_embed") || has_suffix(t->name, "encoder.embed.weight"))
         return 1 / sqrt((double)t->shape[t->ndim == 4 ? 0 : t->ndim - 1]);
-    if (ends_with(t->name, "pos_embed.weight"))
+    if (has_suffix(t->name, "pos_embed.weight"))
         return 1 / sqrt((double)t->shape[1]);
     if (!is_tower_matrix(t))
         return 0;
-    double of_cut = strstr(t->name, ".attn.") ? CUT_NORMAL_DEVIATION : 1;
-    return 1 / (of_cut * sqrt((double)t->shape[1]));
+    double of_truncated = strstr(t->name, ".attn.") ? TRUNCATED_NORMAL_DEVIATION : 1;
+    return 1 / (of_truncated * sqrt((double)t->shape[1]));
 }
 
-/* n normals without those beyond 2, elements `at` and following of a tensor: where one is beyond,
- * that of the next stream counts. */
-static void draw_cut_normals(float *out, int64_t n, uint64_t seed, uint64_t tensor, int64_t at)
+/* Draws n standard normals truncated to [-2, 2], for elements `at` and following of a tensor. A
+ * value outside is replaced with the element's value in the next stream. */
+static void draw_truncated_normals(float *out, int64_t n, uint64_t seed, uint64_t tensor,
+                                   int64_t at)
 {
     float *draw = xmalloc((size_t)n * sizeof *draw);
     for (int64_t i = 0; i < n; i++)
@@ -157,20 +153,20 @@ static void initialise_cloob(struct parameters *p, const struct parameter *t, ui
     for (int64_t at = 0; at < t->count; at += DRAW_AT_ONCE) {
         int64_t n = t->count - at < DRAW_AT_ONCE ? t->count - at : DRAW_AT_ONCE;
         if (deviation > 0)
-            draw_cut_normals(host, n, seed, fnv1a(t->name), at);
+            draw_truncated_normals(host, n, seed, fnv1a(t->name), at);
         for (int64_t i = 0; i < n; i++)
-            host[i] = deviation > 0 ? deviation * host[i] : !ends_with(t->name, ".bias");
+            host[i] = deviation > 0 ? deviation * host[i] : !has_suffix(t->name, ".bias");
         parameters_write(p, ARRAY_WEIGHTS, t->offset + at, n, host);
     }
     free(host);
 }
 
-/* Deviation of the normals that a discriminator's kernels and norms start with, around 0 and 1. */
+/* Standard deviation of a discriminator's initial kernels, around 0, and norms, around 1. */
 #define DISCRIMINATOR_DEVIATION 0.02f
 
 static bool is_discriminator_normal(const struct parameters *p, const struct parameter *t)
 {
-    return p->net == NET_DISCRIMINATOR && ends_with(t->name, ".weight");
+    return p->net == NET_DISCRIMINATOR && has_suffix(t->name, ".weight");
 }
 
 static void initialise_discriminator(struct parameters *p, const struct parameter *t, uint64_t seed)
@@ -183,19 +179,19 @@ static void initialise_discriminator(struct parameters *p, const struct paramete
     free(host);
 }
 
-static void initialise(struct parameters *b, const struct parameter *t, uint64_t seed)
+static void initialise(struct parameters *p, const struct parameter *t, uint64_t seed)
 {
-    if (is_discriminator_normal(b, t)) {
-        initialise_discriminator(b, t, seed);
+    if (is_discriminator_normal(p, t)) {
+        initialise_discriminator(p, t, seed);
         return;
     }
-    if (b->net == NET_CLOOB) {
-        initialise_cloob(b, t, seed);
+    if (p->net == NET_CLOOB) {
+        initialise_cloob(p, t, seed);
         return;
     }
     float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
-    float gain = b->net == NET_UNET && t->trained ? sqrtf(0.5f) : 1;
-    int64_t inputs = fan_in(b, t);
+    float gain = p->net == NET_UNET && t->trained ? sqrtf(0.5f) : 1;
+    int64_t inputs = fan_in(p, t);
     float bound = inputs ? gain / sqrtf((float)inputs) : 0;
     for (int64_t at = 0; at < t->count; at += DRAW_AT_ONCE) {
         int64_t n = t->count - at < DRAW_AT_ONCE ? t->count - at : DRAW_AT_ONCE;
@@ -205,8 +201,8 @@ static void initialise(struct parameters *b, const struct parameter *t, uint64_t
             rng_uniform(host, (size_t)n, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name),
                         (uint64_t)at);
         for (int64_t i = 0; t->trained && i < n; i++)
-            host[i] = inputs ? (2 * host[i] - 1) * bound : ends_with(t->name, ".bias") ? 0 : gain;
-        parameters_write(b, ARRAY_WEIGHTS, t->offset + at, n, host);
+            host[i] = inputs ? (2 * host[i] - 1) * bound : has_suffix(t->name, ".bias") ? 0 : gain;
+        parameters_write(p, ARRAY_WEIGHTS, t->offset + at, n, host);
     }
     free(host);
 }
@@ -218,7 +214,6 @@ struct initialisation {
 
 static void initialise_some(void *arg, int64_t begin, int64_t end, int worker)
 {
-    (void)worker;
     const struct initialisation *job = arg;
     for (int64_t i = begin; i < end; i++)
         initialise(job->parameters, &job->parameters->tensors[i], job->seed);
@@ -246,7 +241,7 @@ struct parameters *parameters_new(const struct architecture *architecture, enum 
                                   uint64_t seed, struct device *d)
 {
     struct parameters *p = parameters_empty(architecture, net, d);
-    struct initialisation job = {p, seed};
+    struct initialisation job = {.parameters = p, .seed = seed};
     parallel_for(d->host_memory ? p->count : 0, 1, initialise_some, &job);
     for (int i = 0; !d->host_memory && i < p->count; i++)
         initialise(p, &p->tensors[i], seed);
@@ -259,48 +254,42 @@ static int read_weight(struct parameters *p, const struct parameter *t, const st
 {
     float *host = xmalloc((size_t)t->count * sizeof *host);
     weight_to_f32(w, host);
-    int result = 0;
-    for (int64_t i = 0; i < t->count && !result; i++)
+    int status = 0;
+    for (int64_t i = 0; i < t->count && status == 0; i++)
         if (!isfinite(host[i]))
-            result = error_set(e, "tensor '%s' contains a non-finite value", t->name);
-    if (!result)
+            status = error_set(e, "tensor '%s' contains a non-finite value", t->name);
+    if (status == 0)
         parameters_write(p, ARRAY_WEIGHTS, t->offset, t->count, host);
     free(host);
-    return result;
+    return status;
 }
 
-int parameters_from_names(struct parameters **p, const struct named_weights *names,
-                          struct device *d, struct error *e)
-{
-    return parameters_from_names_fixing(p, names, NULL, d, e);
-}
-
-int parameters_from_names_fixing(struct parameters **out, const struct named_weights *names,
-                                 bool (*fixed)(const char *name), struct device *d, struct error *e)
+int parameters_from_names(struct parameters **out, const struct named_weights *names,
+                          bool (*fixed)(const char *name), struct device *d, struct error *e)
 {
     struct parameters *p = xcalloc(1, sizeof *p);
     p->device = d;
     p->net = names->net;
     p->tensors = xcalloc((size_t)names->count, sizeof *p->tensors);
-    int result = 0;
-    for (int i = 0; i < names->count && !result; i++) {
+    int status = 0;
+    for (int i = 0; i < names->count && status == 0; i++) {
         const struct weight *w = &names->items[i];
         enum tensor_kind kind = tensor_kind_of(p->net, w->name);
         double value;
         if (kind == TENSOR_SCALAR && names_scalar(names, w->name, &value))
             parameters_set_scalar(p, w->name, (float)value);
         else if (kind == TENSOR_SCALAR || w->ndim < 1 || w->ndim > ARCHITECTURE_MAX_DIMS)
-            result = error_set(e, "tensor '%s' has an unsupported number of dimensions, %d",
+            status = error_set(e, "tensor '%s' has an unsupported number of dimensions, %d",
                                w->name, w->ndim);
         else
             add_tensor(p, w->name, kind == TENSOR_TRAINED && !(fixed && fixed(w->name)), w->ndim,
                        w->shape);
     }
-    if (!result)
+    if (status == 0)
         lay_out(p);
-    for (int i = 0; i < p->count && !result; i++)
-        result = read_weight(p, &p->tensors[i], names_find(names, p->tensors[i].name), e);
-    if (result) {
+    for (int i = 0; i < p->count && status == 0; i++)
+        status = read_weight(p, &p->tensors[i], names_find(names, p->tensors[i].name), e);
+    if (status != 0) {
         parameters_free(p);
         return -1;
     }
@@ -309,19 +298,15 @@ int parameters_from_names_fixing(struct parameters **out, const struct named_wei
     return 0;
 }
 
-struct architecture parameters_architecture(const struct parameters *b)
+struct architecture parameters_architecture(const struct parameters *p)
 {
-    struct architecture p = {.items = xcalloc((size_t)b->count, sizeof *p.items)};
-    for (int i = 0; i < b->count; i++) {
-        const struct parameter *t = &b->tensors[i];
-        struct tensor_spec *item = &p.items[p.count++];
-        item->kind = t->trained ? TENSOR_TRAINED : TENSOR_FIXED;
-        item->ndim = t->ndim;
-        memcpy(item->shape, t->shape, sizeof t->shape);
-        int n = snprintf(item->name, sizeof item->name, "%s", t->name);
-        CHECK(n >= 0 && (size_t)n < sizeof item->name);
+    struct architecture a = {0};
+    for (int i = 0; i < p->count; i++) {
+        const struct parameter *t = &p->tensors[i];
+        struct tensor_spec *spec = architecture_add(&a, t->ndim, t->shape, "%s", t->name);
+        spec->kind = t->trained ? TENSOR_TRAINED : TENSOR_FIXED;
     }
-    return p;
+    return a;
 }
 
 struct parameters *parameters_like(const struct parameters *p, struct device *d)
@@ -386,19 +371,20 @@ void parameters_names(struct named_weights *out, const struct parameters *p,
 
 void parameters_bind(const struct parameters *p, struct loader *l)
 {
-    const float *parameters = array_data(p, ARRAY_WEIGHTS);
+    const float *weights = array_data(p, ARRAY_WEIGHTS);
     for (int i = 0; i < l->count; i++) {
-        struct tensor *shown = l->items[i].tensor;
-        int64_t offset = (const float *)shown->data - parameters;
-        CHECK(offset >= 0 && offset + tensor_count(shown) <= p->elements);
+        struct tensor *weight = l->items[i].tensor;
+        int64_t offset = (const float *)weight->data - weights;
+        CHECK(offset >= 0 && offset + tensor_count(weight) <= p->elements);
         const struct weight *w = l->items[i].weight;
         const struct parameter *t = w ? parameters_find(p, w->name) : NULL;
         CHECK(!w || (t && t->offset == offset));
         if (l->items[i].stacked || (t && !t->trained))
             continue;
-        struct tensor *flat = tensor_slice(p->arrays[ARRAY_GRADIENTS], offset, tensor_count(shown));
-        struct tensor *gradient = tensor_reshape(flat, shown->ndim, shown->shape);
-        tensor_set_parameter(shown, gradient);
+        struct tensor *flat =
+            tensor_slice(p->arrays[ARRAY_GRADIENTS], offset, tensor_count(weight));
+        struct tensor *gradient = tensor_reshape(flat, weight->ndim, weight->shape);
+        tensor_set_parameter(weight, gradient);
         tensor_release(gradient);
         tensor_release(flat);
     }
@@ -435,26 +421,10 @@ void parameters_write(struct parameters *p, enum parameter_array which, int64_t 
                                (size_t)count * sizeof *host);
 }
 
-void parameters_fill(struct parameters *p, enum parameter_array which, float value)
-{
-    struct fill_args args = {array_length(p, which), array_data(p, which), value};
-    p->device->backend->fill(p->device, &args);
-}
-
 void parameters_copy(struct parameters *p, enum parameter_array to, enum parameter_array from)
 {
     CHECK(array_length(p, to) == array_length(p, from));
     tensor_copy(p->arrays[to], p->arrays[from]);
-}
-
-struct tensor *parameters_view(const struct parameters *p, enum parameter_array which,
-                               const struct parameter *t)
-{
-    CHECK(t->offset + t->count <= array_length(p, which));
-    struct tensor *flat = tensor_slice(p->arrays[which], t->offset, t->count);
-    struct tensor *view = tensor_reshape(flat, t->ndim, t->shape);
-    tensor_release(flat);
-    return view;
 }
 
 void parameters_set_scalar(struct parameters *p, const char *name, float value)
@@ -478,7 +448,7 @@ int parameters_from_file(struct parameters **p, const char *path, enum net net,
         return error_prefix(e, "cannot read '%s'", path);
     int status = names_resolve(&names, w, net, PICK_EMA, e);
     if (status == 0) {
-        status = parameters_from_names_fixing(p, &names, fixed, d, e);
+        status = parameters_from_names(p, &names, fixed, d, e);
         names_release(&names);
     }
     weights_close(w);

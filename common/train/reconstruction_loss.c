@@ -9,8 +9,8 @@
 
 #define WEIGHT_EPS  1e-4
 #define WEIGHT_MOST 1e4
-/* Of fp16, for gradients of the discriminator's own loss: those by logits are near 1 then, and so
- * are, with its norms, those by what is before. */
+/* The loss scale of the discriminator's own loss in fp16. It makes gradients by logits, and because
+ * of the norms also those by the layers before, close to 1. */
 #define FP16_SCALE 4096.0
 
 static const struct adamw_options adam = {
@@ -25,7 +25,7 @@ struct reconstruction_loss {
     struct collective *collective;
     struct updater updater;
     struct reconstruction_numbers sums;
-    int64_t images, judged; /* that perceptual, and micro-batches that the rest, is a sum over */
+    int64_t images, judged; /* terms in sums: images in perceptual, micro-batches in the others */
 };
 
 static void refresh(struct reconstruction_loss *l)
@@ -63,7 +63,7 @@ int reconstruction_loss_open(struct reconstruction_loss **out,
     l->lpips = lpips;
     l->parameters = discriminator;
     l->collective = c;
-    if (discriminator && open_discriminator(l, e)) {
+    if (discriminator && open_discriminator(l, e) != 0) {
         reconstruction_loss_close(l);
         return -1;
     }
@@ -80,14 +80,7 @@ void reconstruction_loss_close(struct reconstruction_loss *l)
     free(l);
 }
 
-int64_t reconstruction_loss_least_side(const struct reconstruction_loss *l)
-{
-    int64_t side = l->lpips ? LPIPS_LEAST_SIDE : 1;
-    int64_t of_net = l->parameters ? patch_discriminator_sizes(l->trained.network)->least_side : 1;
-    return of_net > side ? of_net : side;
-}
-
-/* The same numbers, with a gradient of their own where one is wanted. */
+/* A view of x that no tape has recorded, with a gradient of its own if wanted. */
 static struct tensor *leaf_of(struct tensor *x, bool wants_gradient)
 {
     struct tensor *leaf = tensor_reshape(x, x->ndim, x->shape);
@@ -114,18 +107,18 @@ static void add_scaled(struct tensor **sum, struct tensor *x, double factor)
     tape_release(&t);
 }
 
-/* LPIPS' gradient is added to *gradient. */
+/* Adds the gradient of LPIPS to *gradient. */
 static void add_perceptual(struct reconstruction_loss *l, const struct reconstruction *r,
                            double weight, struct tensor **gradient, double *distances_out)
 {
-    struct device *d = r->pictures->device;
-    int64_t n = r->pictures->shape[0];
-    struct tensor *pictures = leaf_of(r->pictures, false);
+    struct device *d = r->images->device;
+    int64_t n = r->images->shape[0];
+    struct tensor *images = leaf_of(r->images, false);
     struct tensor *reconstructions = leaf_of(r->reconstructions, true);
     struct tape t;
     tape_init(&t, d);
     t.recording = true;
-    struct tensor *distances = lpips_distance(&t, l->lpips, pictures, reconstructions);
+    struct tensor *distances = lpips_distance(&t, l->lpips, images, reconstructions);
     struct tensor *ddistances = filled(d, DIMS(n), weight * l->options.perceptual_weight);
     float *host = xmalloc((size_t)n * sizeof *host);
     tape_backward(&t, distances, ddistances);
@@ -139,18 +132,19 @@ static void add_perceptual(struct reconstruction_loss *l, const struct reconstru
     free(host);
     tensor_release(distances);
     tensor_release(ddistances);
-    tensor_release(pictures);
+    tensor_release(images);
     tensor_release(reconstructions);
     tape_release(&t);
 }
 
-/* Length of the gradient by the last kernel, from that by reconstructions. */
-static double last_gradient_norm(const struct reconstruction *r, const struct tensor *dpictures)
+/* The L2 norm of the gradient by the last kernel, given the gradient by the reconstructions. */
+static double last_gradient_norm(const struct reconstruction *r,
+                                 const struct tensor *dreconstructions)
 {
     struct device *d = r->last->device;
-    const int64_t *s = dpictures->shape;
+    const int64_t *s = dreconstructions->shape;
     struct tensor *dy = tensor_new(d, r->last->dtype, DIMS(s[0], s[2], s[3], s[1]));
-    struct to_nchw_backward_args turn = {dpictures, dy};
+    struct to_nchw_backward_args turn = {dreconstructions, dy};
     d->backend->to_nchw_backward(d, &turn);
     struct tensor *dweight = tensor_new(d, DTYPE_F32, r->last_weight->ndim, r->last_weight->shape);
     struct conv2d_backward_args args = {.forward = {r->last, r->last_weight, NULL, dy, 1, 1, 1},
@@ -181,27 +175,28 @@ static float *host_for(const struct tensor *t)
     return xcalloc((size_t)tensor_count(t), sizeof(float));
 }
 
-/* *gradient, of nll, gets w times the generator's added. */
+/* Adds w times the generator's gradient to *gradient, which is nll's. */
 static void add_generator(struct reconstruction_loss *l, const struct reconstruction *r,
                           double weight, struct tensor **gradient)
 {
-    struct device *d = r->pictures->device;
-    int64_t n = r->pictures->shape[0], numbers = tensor_count(r->pictures) / n;
+    struct device *d = r->images->device;
+    int64_t n = r->images->shape[0], numbers = tensor_count(r->images) / n;
     struct tensor *reconstructions = leaf_of(r->reconstructions, true);
     struct tape t;
     tape_init(&t, d);
     t.recording = true;
     struct tensor *logits = patch_discriminator_logits(&t, l->judging.network, reconstructions);
     float *host = host_for(logits);
-    double scale = weight * (double)n; /* what a micro-batch's mean counts */
+    double scale = weight * (double)n; /* the weight of a micro-batch's mean */
     struct tensor *dlogits =
         filled(d, logits->ndim, logits->shape, -scale / (double)tensor_count(logits));
     tape_backward(&t, logits, dlogits);
-    struct tensor *dpictures = reconstructions->gradient->value;
-    double of_nll = last_gradient_norm(r, *gradient), of_logits = last_gradient_norm(r, dpictures);
+    struct tensor *dreconstructions = reconstructions->gradient->value;
+    double of_nll = last_gradient_norm(r, *gradient),
+           of_logits = last_gradient_norm(r, dreconstructions);
     double ratio = of_nll / (of_logits + WEIGHT_EPS * scale), most = WEIGHT_MOST / (double)numbers;
     double w = l->options.disc_weight * (ratio > most ? most : ratio);
-    add_scaled(gradient, dpictures, w);
+    add_scaled(gradient, dreconstructions, w);
     l->sums.generator -= mean_of(logits, host);
     l->sums.weight += w;
     free(host);
@@ -211,13 +206,13 @@ static void add_generator(struct reconstruction_loss *l, const struct reconstruc
     tape_release(&t);
 }
 
-/* Half of the discriminator's loss: mean of max(0, 1 - sign * logit). Gradients, times `scale`, are
- * added to the parameters's, or, in the first of a step, begin them. */
-static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *pictures,
-                  double sign, double scale, double *mean)
+/* Half of the discriminator's loss: the mean of max(0, 1 - sign * logit), halved. Adds its
+ * gradients, times `scale`, to those of the parameters, or sets them if t has fresh gradients. */
+static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *images, double sign,
+                  double scale, double *mean)
 {
     t->recording = true;
-    struct tensor *logits = patch_discriminator_logits(t, l->trained.network, pictures);
+    struct tensor *logits = patch_discriminator_logits(t, l->trained.network, images);
     int64_t count = tensor_count(logits);
     float *host = host_for(logits);
     double sum = 0;
@@ -238,18 +233,18 @@ static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *
 static void train_discriminator(struct reconstruction_loss *l, int64_t k,
                                 const struct reconstruction *r)
 {
-    struct tensor *pictures = leaf_of(r->pictures, false);
+    struct tensor *images = leaf_of(r->images, false);
     struct tensor *reconstructions = leaf_of(r->reconstructions, false);
     double scale = l->updater.loss_scale.scale /
                    (double)(l->options.accumulate * (int64_t)l->collective->size);
     struct tape t;
-    tape_init(&t, pictures->device);
+    tape_init(&t, images->device);
     if (k == 0)
         tape_fresh_gradients(&t);
-    learn(l, &t, pictures, 1, scale, &l->sums.logit);
+    learn(l, &t, images, 1, scale, &l->sums.logit);
     learn(l, &t, reconstructions, -1, scale, &l->sums.fake_logit);
     tape_release(&t);
-    tensor_release(pictures);
+    tensor_release(images);
     tensor_release(reconstructions);
 }
 
@@ -263,8 +258,8 @@ void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_
                              const struct reconstruction *r, double weight,
                              struct tensor **gradient, double *distances)
 {
-    CHECK(tensor_same_shape(r->pictures, r->reconstructions));
-    CHECK(tensor_same_shape(r->pictures, *gradient) && (*gradient)->dtype == DTYPE_F32);
+    CHECK(tensor_same_shape(r->images, r->reconstructions));
+    CHECK(tensor_same_shape(r->images, *gradient) && (*gradient)->dtype == DTYPE_F32);
     if (l->lpips)
         add_perceptual(l, r, weight, gradient, distances);
     if (!judges(l, step))
@@ -289,13 +284,13 @@ bool reconstruction_loss_update(struct reconstruction_loss *l, int64_t step, dou
 }
 
 void reconstruction_loss_evaluate(struct reconstruction_loss *l, int64_t n, int height, int width,
-                                  const float *pictures, const float *reconstructions,
+                                  const float *images, const float *reconstructions,
                                   double *distances)
 {
     if (!l->lpips)
         return;
     struct device *d = lpips_device(l->lpips);
-    struct tensor *x = tensor_from_f32(d, DIMS(n, 3, height, width), pictures);
+    struct tensor *x = tensor_from_f32(d, DIMS(n, 3, height, width), images);
     struct tensor *y = tensor_from_f32(d, DIMS(n, 3, height, width), reconstructions);
     struct tape t;
     tape_init(&t, d);

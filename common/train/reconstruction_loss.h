@@ -5,73 +5,74 @@
 #include "common/nets/patch_discriminator.h"
 #include "common/train/updater.h"
 
-/* What an autoencoder may be trained on beside the error of its pictures, and the discriminator
- * that learns with it; facts from CompVis latent-diffusion, ldm/modules/losses/contperceptual.py:
+/* The terms of an autoencoder's loss besides the reconstruction error, and the discriminator
+ * trained with it, as in CompVis latent-diffusion, ldm/modules/losses/contperceptual.py:
  *   nll       = error + perceptual_weight * LPIPS
  *   generator = -mean of the discriminator's logits of reconstructions
  *   total     = nll + w * generator + the posterior's divergence
- *   w         = disc_weight * min(|d nll| / (|d generator| + 1e-4), 10^4), gradients being those by
- *               the decoder's last kernel, for each micro-batch anew
- *   discriminator = (mean of max(0, 1 - logits of pictures)
- *                    + mean of max(0, 1 + logits of reconstructions)) / 2, each of a batch norm's
- *                    own statistics
- * and, before step disc_start, neither of the last two. There the error is a sum over a picture's
- * numbers, here a mean over them: all of it is that number smaller, so that weights have the same
- * meaning (10^4 is divided by it). Of the reference's there is no log-variance of the error, since
- * its optimizer leaves it at 0; and the discriminator learns from the very reconstructions that the
- * autoencoder has learnt from, where the reference makes them once more after its update. */
+ *   w         = disc_weight * min(|d nll| / (|d generator| + 1e-4), 10^4), computed for each
+ *               micro-batch from the gradients by the decoder's last kernel
+ *   discriminator = (mean of max(0, 1 - logits of images)
+ *                    + mean of max(0, 1 + logits of reconstructions)) / 2; its batch norms compute
+ *                    the statistics of images and of reconstructions separately
+ * Before step disc_start, or always if that is -1, the generator term is left out and the
+ * discriminator is not trained.
+ *
+ * Differences from the reference: its error is a sum over an image's elements, ours a mean. Every
+ * term is therefore smaller by the number of elements, so that weights keep their meaning, and 10^4
+ * is divided by that number. The log-variance of the error is left out because the reference's
+ * optimizer leaves it at 0. The discriminator trains on the same reconstructions as the
+ * autoencoder; the reference computes new ones after the autoencoder's update. */
 
 struct reconstruction_loss_options {
-    double perceptual_weight; /* 1 */
-    double disc_weight;       /* 0.5 */
-    int64_t disc_start;       /* step; -1: the discriminator is not used */
+    double perceptual_weight; /* in the reference: 1 */
+    double disc_weight;       /* in the reference: 0.5 */
+    int64_t disc_start;       /* step; -1: the discriminator is never used */
     int64_t accumulate;       /* micro-batches of an update */
 };
 
 struct reconstruction_loss;
 
-/* lpips: NULL, or a network on the device of the autoencoder. discriminator: NULL, or a parameters
- * there; both must outlive l, as must c. Fails when the parameters is none of a discriminator. */
+/* lpips: a network on the autoencoder's device, or NULL. discriminator: parameters on that device,
+ * or NULL. Both must outlive l, as must c. Fails if the parameters are not a discriminator's. */
 int reconstruction_loss_open(struct reconstruction_loss **l,
                              const struct reconstruction_loss_options *o, const struct lpips *lpips,
                              struct parameters *discriminator, struct collective *c,
                              struct error *e);
 void reconstruction_loss_close(struct reconstruction_loss *l); /* NULL is fine */
 
-/* A micro-batch: pictures and what became of them, [n, 3, h, w] F32; the decoder's last convolution
- * and what it got (kl_decode_keeping). */
+/* A micro-batch: images and their reconstructions, [n, 3, h, w] F32; the input and the weight of
+ * the decoder's last convolution (kl_decode_keeping). */
 struct reconstruction {
-    struct tensor *pictures, *reconstructions, *last, *last_weight;
+    struct tensor *images, *reconstructions, *last, *last_weight;
 };
 
-/* Forward and backward of micro-batch `k` of step `step`. *gradient is, and has added to it, the
- * gradient by reconstructions of the sum over images of `weight` times their loss. LPIPS is
- * added to distances[n] (host). The discriminator's gradients go to its parameters. */
+/* Forward and backward of micro-batch `k` of step `step`. *gradient: the gradient by the
+ * reconstructions of the sum over images of `weight` times their loss so far; the terms here are
+ * added to it. Adds LPIPS to distances[n] (host) and the discriminator's gradients to its
+ * parameters. */
 void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,
                              const struct reconstruction *r, double weight,
                              struct tensor **gradient, double *distances);
-/* After all micro-batches of step `step`: the discriminator's Adam, of betas 0.5 and 0.9. Where its
- * gradients are not finite it stays as it is. Returns whether it was updated. */
+/* After all micro-batches of step `step`: updates the discriminator with Adam, betas 0.5 and 0.9,
+ * unless its gradients are not finite. Returns whether it was updated. */
 bool reconstruction_loss_update(struct reconstruction_loss *l, int64_t step, double learning_rate);
 
-/* LPIPS of n pictures, [n, 3, h, w] on the host, added to distances[n]; 0 where there is none. */
+/* Adds the LPIPS of n images, [n, 3, h, w] on the host, to distances[n]; nothing without LPIPS. */
 void reconstruction_loss_evaluate(struct reconstruction_loss *l, int64_t n, int height, int width,
-                                  const float *pictures, const float *reconstructions,
+                                  const float *images, const float *reconstructions,
                                   double *distances);
 
-/* Means over this rank's micro-batches since the last call; those of the discriminator are NAN
- * where it was not run. */
+/* Means over this rank's micro-batches since the last call; those of the discriminator are NaN if
+ * it did not run. */
 struct reconstruction_numbers {
     double perceptual;         /* LPIPS */
-    double generator, weight;  /* -mean logit of reconstructions, w */
+    double generator, weight;  /* -mean logit of reconstructions; w */
     double discriminator;      /* its loss */
-    double logit, fake_logit;  /* of pictures, of reconstructions */
+    double logit, fake_logit;  /* of images, of reconstructions */
     double gradient_norm;      /* of the discriminator's last update */
-    int64_t updates, rejected; /* of the discriminator: rejected ones were not finite */
+    int64_t updates, rejected; /* of the discriminator; rejected: gradients were not finite */
 };
 struct reconstruction_numbers reconstruction_loss_numbers(struct reconstruction_loss *l);
-
-/* Of pictures, what the networks need; 1 where there are none. */
-int64_t reconstruction_loss_least_side(const struct reconstruction_loss *l);
 
 #endif

@@ -9,7 +9,8 @@ double learning_rate_at(const struct learning_rate_options *o, int64_t step)
 {
     const double pi = 3.14159265358979323846;
     if (o->exponential_warmup) {
-        struct learning_rate_options without = {o->schedule, o->base, .steps = o->steps};
+        struct learning_rate_options without = {
+            .schedule = o->schedule, .base = o->base, .steps = o->steps};
         double not_yet = o->warmup > 0 ? pow(1 - 1 / (double)o->warmup, (double)step) : 0;
         return learning_rate_at(&without, step) * (1 - not_yet);
     }

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How learning rate and moving average follow the step: pure functions of it. */
+/* Schedules of the learning rate and the EMA decay: pure functions of the step. */
 
 struct adamw_options {
     double beta1, beta2, epsilon, weight_decay;
@@ -21,16 +21,16 @@ extern const char *const learning_rate_schedules[];
 struct learning_rate_options {
     int schedule; /* enum learning_rate_schedule; an int for option tables */
     double base;
-    int64_t warmup; /* steps of linear rise: step s of them runs at base * (s + 1) / warmup */
-    bool exponential_warmup; /* instead: step s of all runs at what the schedule says, begun at step
-                                0, times 1 - (1 - 1/warmup)^s */
-    int64_t steps;           /* of the whole run, where cosine reaches 0; cosine needs it */
+    int64_t warmup; /* steps of linear warmup: step s of them runs at base * (s + 1) / warmup */
+    bool exponential_warmup; /* instead: the schedule starts at step 0, and every step s runs at its
+                                rate times 1 - (1 - 1/warmup)^s */
+    int64_t steps;           /* of the whole run, at the end of which cosine reaches 0 */
 };
-/* For step s, counted from 0. */
+/* The learning rate of step s, counted from 0. */
 double learning_rate_at(const struct learning_rate_options *o, int64_t step);
 
-/* After update number `updates` (counted from 1): .99 below 20000, .999 below `decay_at`, then
- * .9999. */
+/* The EMA decay after update number `updates` (counted from 1): .99 below 20000, .999 below
+ * `decay_at`, then .9999. */
 double ema_decay_at(int64_t updates, int64_t decay_at);
 #define EMA_DECAY_AT_DEFAULT 200000
 

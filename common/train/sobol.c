@@ -2,9 +2,9 @@
 
 #define BITS 24 /* of a float in [0, 1) */
 
-/* Van der Corput's fraction has the bits of the index in reverse: bit k of the index is digit k + 1
- * behind the point. Owen's scramble flips each digit by a coin of its own for every value of the
- * digits before it. */
+/* Van der Corput's fraction is the index with its bits reversed: bit k of the index is digit k + 1
+ * after the point. Owen's scramble flips each digit or not at random, independently for every value
+ * of the preceding digits. */
 float sobol_scrambled(uint64_t seed, enum rng_purpose purpose, uint64_t index)
 {
     uint32_t digits = 0, scrambled = 0;

@@ -13,14 +13,14 @@
 #include "kernels/replay.h"
 #include "kernels/tape.h"
 
-/* What changes between micro-batches, in memory of the device that stays where it is: the work on
- * it can be replayed. */
+/* The inputs that change between micro-batches. Their device memory stays in place, so that the
+ * work on them can be replayed. */
 struct inputs {
     int64_t n, height, width;
     struct tensor *moments, *embeds, *draws;
-    struct tensor *numbers;                       /* the following, one behind the other */
+    struct tensor *numbers;                       /* the next four, concatenated */
     struct tensor *time, *alpha, *sigma, *weight; /* [n], [n], [n], [1] */
-    struct tensor *loss;                          /* [n]: what comes out */
+    struct tensor *loss;                          /* [n]: the output */
 };
 
 struct unet_step {
@@ -30,12 +30,12 @@ struct unet_step {
     struct unet_step_options unet;
     struct network_views views;
     struct tape tape;
-    struct inputs inputs;                     /* n 0: not made yet */
+    struct inputs inputs;                     /* n is 0 until the first micro-batch */
     struct replay *first_work, *further_work; /* of an update's first micro-batch, of the others */
     struct tensor *losses;                    /* [batch * accumulate] */
     struct unet_step_sample *samples;         /* [batch * accumulate] */
     uint64_t *suspects;
-    int64_t micro_batch; /* done of this update */
+    int64_t micro_batch; /* those done so far in this update */
     struct updater updater;
 };
 
@@ -131,7 +131,7 @@ static void inputs_make(struct inputs *in, const struct unet_step *s, const stru
     in->weight = tensor_slice(in->numbers, 3 * n, 1);
 }
 
-/* Embeds of dropped samples are zero: the network's unconditional case. */
+/* Dropped samples get an embedding of zeros: the network's unconditional case. */
 static void upload_embeds(const struct inputs *in, const struct unet_batch *b,
                           const struct unet_step_sample *samples)
 {
@@ -144,7 +144,7 @@ static void upload_embeds(const struct inputs *in, const struct unet_batch *b,
     free(kept);
 }
 
-/* gradient_weight: 1 / elements that the mean loss is over, times the loss scale. */
+/* gradient_weight: the loss scale divided by the number of elements in the mean loss. */
 static void upload_numbers(const struct inputs *in, const struct unet_step_sample *samples,
                            double gradient_weight)
 {
@@ -186,7 +186,7 @@ static struct tensor *normals(const struct unet_step *s, const struct inputs *in
     return y;
 }
 
-/* Forward, losses, and backward when the tape records. */
+/* Forward, losses and, if the tape is recording, backward. */
 static void run_batch(struct unet_step *s, const struct unet *unet, const struct inputs *in,
                       const struct unet_step_noise *noise)
 {
@@ -224,7 +224,7 @@ static void train(struct unet_step *s, const struct unet_step_noise *noise)
     s->tape.recording = false;
 }
 
-/* A replay_function: a micro-batch whose noise follows from the samples. */
+/* A replay_function: a micro-batch whose noise depends on the samples. */
 static void draw_and_train(struct tape *t, void *context)
 {
     struct unet_step *s = context;
@@ -257,7 +257,7 @@ static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
     upload_numbers(&s->inputs, samples, s->updater.loss_scale.scale / elements);
 }
 
-/* The losses are asked for when the update is done: the device is not waited for here. */
+/* The host reads the losses only in the update, so as not to wait for the device here. */
 static void micro_batch_end(struct unet_step *s)
 {
     int64_t batch = s->options.batch;
@@ -301,9 +301,9 @@ void unet_step_micro_batch(struct unet_step *s, int64_t step, const struct unet_
         samples[i].dropped = u < s->unet.uncond_prob;
     }
     float *embeds = noised_embeds(s, b, step);
-    struct unet_batch shown = *b;
-    shown.embeds = embeds;
-    micro_batch_begin(s, &shown, samples);
+    struct unet_batch noised = *b;
+    noised.embeds = embeds;
+    micro_batch_begin(s, &noised, samples);
     free(embeds);
     upload_draws(&s->inputs, b, step);
     replay_run(s->micro_batch == 0 ? s->first_work : s->further_work);
@@ -324,7 +324,7 @@ static struct sums sum_losses(const struct unet_step *s)
         sums[1] += !isfinite(s->samples[i].loss);
     }
     collective_allreduce_host(s->collective, sums, 2);
-    return (struct sums){sums[0], sums[1]};
+    return (struct sums){.loss = sums[0], .non_finite = sums[1]};
 }
 
 static int64_t find_suspects(struct unet_step *s, bool all)
@@ -395,7 +395,7 @@ void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const s
     inputs_release(&in);
 }
 
-/* Peak of a training step, or of an evaluation beyond what is held all the time. */
+/* Peak memory of a training step, or of an evaluation less what is always allocated. */
 static int64_t dry_run(const struct architecture *architecture, const struct step_options *o,
                        const struct unet_step_options *u, const struct device *like, int64_t height,
                        int64_t width, bool evaluation)
@@ -439,7 +439,7 @@ int64_t unet_step_memory(const struct architecture *architecture, const struct s
                          int64_t height, int64_t width)
 {
     int64_t bytes = dry_run(architecture, o, u, like, height, width, false);
-    if (like->backend->record_begin) /* replayed work keeps its memory meanwhile */
+    if (like->backend->record_begin) /* replayed work keeps its memory during an evaluation */
         bytes += dry_run(architecture, o, u, like, height, width, true);
     return bytes;
 }

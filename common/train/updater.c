@@ -8,11 +8,11 @@
 #define LOSS_SCALE_MOST     16777216.0
 #define LOSS_SCALE_PATIENCE 2000
 
-void updater_init(struct updater *u, struct parameters *b, struct collective *c,
+void updater_init(struct updater *u, struct parameters *p, struct collective *c,
                   const struct adamw_options *adamw, double clip)
 {
-    double scale = b->device->compute == DTYPE_F16 ? LOSS_SCALE_FIRST : 1;
-    *u = (struct updater){.parameters = b,
+    double scale = p->device->compute == DTYPE_F16 ? LOSS_SCALE_FIRST : 1;
+    *u = (struct updater){.parameters = p,
                           .collective = c,
                           .adamw = *adamw,
                           .clip = clip,
@@ -25,7 +25,7 @@ void updater_set_loss_scale(struct updater *u, struct loss_scale l)
     u->loss_scale = l;
 }
 
-/* What the op `update` does, with weights that do not decay behind those that do. */
+/* As the op `update`, for weights of which the first `decayed` decay and the others do not. */
 static void update_in_parts(struct updater *u, const struct update_args *all, int64_t decayed)
 {
     struct device *d = u->parameters->device;

@@ -167,7 +167,7 @@ struct subject {
         struct autoencoder_step *autoencoder;
         struct cloob_step *cloob;
     } step;
-    float *pictures; /* or moments of latents */
+    float *images; /* or moments of latents */
     float *embeds;
     int32_t *tokens;
     uint64_t *samples;
@@ -213,9 +213,9 @@ static void unet_open(struct subject *s)
     if (unet_step_open(&s->step.unet, s->parameters, collective_alone(), &o, &unet_options, &e) !=
         0)
         die("%s", e.text);
-    s->pictures = xmalloc(moments * sizeof *s->pictures);
+    s->images = xmalloc(moments * sizeof *s->images);
     s->embeds = xmalloc(n * EMBED * sizeof *s->embeds);
-    rng_normal(s->pictures, moments, 1, RNG_POSTERIOR, 0, 0, 0);
+    rng_normal(s->images, moments, 1, RNG_POSTERIOR, 0, 0, 0);
     rng_normal(s->embeds, n * EMBED, 2, RNG_POSTERIOR, 0, 0, 0);
 }
 
@@ -227,7 +227,7 @@ static void unet_close(struct subject *s)
 static void unet_micro_batch(struct subject *s)
 {
     struct unet_batch b = {settings.batch, settings.side, settings.side,
-                           s->pictures,    s->embeds,     s->samples};
+                           s->images,      s->embeds,     s->samples};
     unet_step_micro_batch(s->step.unet, s->done, &b);
 }
 
@@ -261,13 +261,13 @@ static void autoencoder_tensors(struct architecture *architecture)
     kl_architecture(architecture, &config);
 }
 
-static void draw_pictures(struct subject *s, float least)
+static void draw_images(struct subject *s, float least)
 {
     size_t count = (size_t)(settings.batch * 3 * settings.side * settings.side);
-    s->pictures = xmalloc(count * sizeof *s->pictures);
-    rng_uniform(s->pictures, count, 1, RNG_SHAPES, 0, 0, 0);
+    s->images = xmalloc(count * sizeof *s->images);
+    rng_uniform(s->images, count, 1, RNG_SHAPES, 0, 0, 0);
     for (size_t i = 0; i < count; i++)
-        s->pictures[i] = least + (1 - least) * s->pictures[i];
+        s->images[i] = least + (1 - least) * s->images[i];
 }
 
 static void autoencoder_open(struct subject *s)
@@ -277,7 +277,7 @@ static void autoencoder_open(struct subject *s)
     if (autoencoder_step_open(&s->step.autoencoder, s->parameters, collective_alone(), &o,
                               &autoencoder_options, &e) != 0)
         die("%s", e.text);
-    draw_pictures(s, -1);
+    draw_images(s, -1);
 }
 
 static void autoencoder_close(struct subject *s)
@@ -287,8 +287,8 @@ static void autoencoder_close(struct subject *s)
 
 static void autoencoder_micro_batch(struct subject *s)
 {
-    struct autoencoder_batch b = {settings.batch, (int)settings.side, (int)settings.side,
-                                  s->pictures, s->samples};
+    struct autoencoder_batch b = {settings.batch, (int)settings.side, (int)settings.side, s->images,
+                                  s->samples};
     autoencoder_step_micro_batch(s->step.autoencoder, s->done, &b);
 }
 
@@ -347,7 +347,7 @@ static void cloob_open(struct subject *s)
             text[k + 1] = (int32_t)(words[k] * (float)(last - 1));
         text[11] = last;
     }
-    draw_pictures(s, 0);
+    draw_images(s, 0);
 }
 
 static void cloob_close(struct subject *s)
@@ -357,7 +357,7 @@ static void cloob_close(struct subject *s)
 
 static void cloob_micro_batch(struct subject *s)
 {
-    struct cloob_batch b = {settings.batch, s->pictures, s->tokens, s->samples};
+    struct cloob_batch b = {settings.batch, s->images, s->tokens, s->samples};
     cloob_step_micro_batch(s->step.cloob, &b);
 }
 
@@ -402,7 +402,7 @@ static void subject_release(struct subject *s)
     s->trainee->close(s);
     parameters_free(s->parameters);
     architecture_release(&s->architecture);
-    free(s->pictures);
+    free(s->images);
     free(s->embeds);
     free(s->tokens);
     free(s->samples);

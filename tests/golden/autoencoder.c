@@ -110,7 +110,7 @@ static void run(const struct expected *x, struct device *d, int64_t batch, bool 
                              .adamw = {.beta1 = 0.5, .beta2 = 0.9, .epsilon = 1e-8}};
     struct autoencoder_step_options a = {.kl_weight = 1e-6};
     bool (*is_fixed)(const char *) = fixed ? autoencoder_is_encoder : NULL;
-    if (parameters_from_names_fixing(&p, &x->golden->names, is_fixed, d, &e) != 0 ||
+    if (parameters_from_names(&p, &x->golden->names, is_fixed, d, &e) != 0 ||
         autoencoder_step_open(&s, p, collective_alone(), &o, &a, &e) != 0)
         die("'%s': %s", x->golden->name, e.text);
     double scale = autoencoder_step_updater(s)->loss_scale.scale;

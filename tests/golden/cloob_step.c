@@ -103,7 +103,7 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
     struct step_options o = {.batch = n, .accumulate = accumulate, .adamw = ADAMW_DEFAULTS};
     struct cloob_step_options l = {.inv_tau = golden_config(g, "inv_tau"),
                                    .scale_hopfield = golden_config(g, "scale_hopfield")};
-    if (parameters_from_names(&p, &g->names, d, &e) != 0 ||
+    if (parameters_from_names(&p, &g->names, NULL, d, &e) != 0 ||
         cloob_step_open(&s, p, collective_alone(), &o, &l, &e) != 0)
         die("'%s': %s", g->name, e.text);
     for (int64_t k = 0; k < accumulate; k++) {

@@ -309,7 +309,7 @@ static void check_file(const char *folder, const char *name, const char *device)
     if (!golden_open(&g, folder, name))
         return;
     struct device *d = subject_open(device);
-    if (parameters_from_names(&p, &g.names, d, &e))
+    if (parameters_from_names(&p, &g.names, NULL, d, &e))
         die("'%s': %s", g.name, e.text);
     tape_init(&tape, d);
     tape.recording = true;

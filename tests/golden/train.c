@@ -167,7 +167,7 @@ static void check_device(const struct golden *g, const char *device)
     struct step_options options = {.batch = batch, .accumulate = 1, .adamw = ADAMW_DEFAULTS};
     struct unet_step_options unet = {.autoencoder_scale = golden_double(g, "autoencoder_scale")};
     options.adamw.weight_decay = golden_double(g, "weight_decay");
-    if (parameters_from_names(&p, &g->names, d, &e) != 0 ||
+    if (parameters_from_names(&p, &g->names, NULL, d, &e) != 0 ||
         unet_step_open(&s, p, collective_alone(), &options, &unet, &e) != 0)
         die("'%s': %s", g->name, e.text);
     float *losses = golden_read(g, "losses");

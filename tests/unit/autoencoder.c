@@ -1,5 +1,6 @@
-/* Training of the KL autoencoder: its step, what is fixed, its loop, and how pictures are judged.
- */
+/* Training of the KL autoencoder: its step, a fixed encoder, checkpoints, and image quality
+ * metrics. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,15 +16,15 @@
 #define SIDE   16
 #define FACTOR 2
 #define Z      2
-#define MOST   8 /* pictures */
+#define MOST   8 /* images */
 #define NUMBER (3 * SIDE * SIDE)
 
 static struct device *device;
-static float pictures[MOST][NUMBER];
+static float images[MOST][NUMBER];
 static const uint64_t samples[MOST] = {3, 1, 4, 11, 5, 9, 2, 6};
 
-/* Discs on slopes: pictures that can be learnt. */
-static void draw_pictures(void)
+/* Draws discs on gradients: images that a small autoencoder can learn. */
+static void draw_images(void)
 {
     for (int i = 0; i < MOST; i++) {
         float u[8];
@@ -33,13 +34,12 @@ static void draw_pictures(void)
                 float dx = (float)x - 16 * u[0], dy = (float)y - 16 * u[1];
                 bool in = dx * dx + dy * dy < 9 + 16 * u[2];
                 for (int c = 0; c < 3; c++)
-                    pictures[i][c * SIDE * SIDE + y * SIDE + x] =
+                    images[i][c * SIDE * SIDE + y * SIDE + x] =
                         in ? 2 * u[3 + c] - 1 : u[6] * (float)x / SIDE - 0.5f * u[7];
             }
     }
 }
 
-/* Of the step, and of the loss. */
 struct settings {
     struct step_options step;
     struct autoencoder_step_options loss;
@@ -67,14 +67,14 @@ static struct parameters *make_parameters(struct device *d)
     return p;
 }
 
-/* The same weights, of which the encoder's are not trained. */
+/* The same weights, with the encoder's fixed. */
 static struct parameters *fixed_parameters(const struct parameters *p)
 {
     struct named_weights names;
     struct parameters *fixed;
     struct error e;
     parameters_names(&names, p, ARRAY_WEIGHTS);
-    if (parameters_from_names_fixing(&fixed, &names, autoencoder_is_encoder, device, &e) != 0)
+    if (parameters_from_names(&fixed, &names, autoencoder_is_encoder, device, &e) != 0)
         die("%s", e.text);
     names_release(&names);
     return fixed;
@@ -91,7 +91,8 @@ static struct autoencoder_step *open_step(struct parameters *p, struct settings 
 
 static struct autoencoder_batch batch_at(int64_t at, int64_t n)
 {
-    return (struct autoencoder_batch){n, SIDE, SIDE, pictures[at], samples + at};
+    return (struct autoencoder_batch){
+        .n = n, .height = SIDE, .width = SIDE, .images = images[at], .samples = samples + at};
 }
 
 struct outcome {
@@ -108,7 +109,7 @@ static struct outcome update(struct autoencoder_step *s, int64_t step, int64_t b
         autoencoder_step_micro_batch(s, step, &b);
     }
     autoencoder_step_update(s, rate, 0.9, &r);
-    return (struct outcome){r, autoencoder_step_losses(s)};
+    return (struct outcome){.step = r, .losses = autoencoder_step_losses(s)};
 }
 
 static const float *array(const struct parameters *p, enum parameter_array which,
@@ -117,7 +118,7 @@ static const float *array(const struct parameters *p, enum parameter_array which
     return parameters_read(p, which, t->offset, t->count, NULL);
 }
 
-/* Root of the sum of squared differences over all tensors that both train, over that of p's. */
+/* Relative L2 distance from p, over the tensors that p trains. */
 static double apart(const struct parameters *a, const struct parameters *p,
                     enum parameter_array which)
 {
@@ -141,18 +142,18 @@ static void test_errors(void)
         memcpy(dy, y, sizeof y);
         double error = reconstruction_error(x, dy, 5, squared, 3), worst = 0;
         double expected = squared ? (0.04 + 0.01 + 0.49 + 0.25) / 5 : (0.2 + 0.1 + 0.7 + 0.5) / 5;
-        tap_ok(fabs(error - expected) <= 1e-7, "the mean error, %s", squared ? "L2" : "L1");
+        tap_ok(fabs(error - expected) <= 1e-7, "mean error, %s", squared ? "L2" : "L1");
         for (int i = 0; i < 4; i++) {
             memcpy(moved, y, sizeof y);
             moved[i] += 1e-3f;
             double up = reconstruction_error(x, moved, 5, squared, 0);
             worst = fmax(worst, fabs(3 * (up - error) / 1e-3 - dy[i]));
         }
-        tap_ok(worst <= 2e-3, "its gradient: %.2g from finite differences", worst);
+        tap_ok(worst <= 2e-3, "its gradient against finite differences: %.2g", worst);
         y[1] = NAN;
         memcpy(dy, y, sizeof y);
         tap_ok(isnan(reconstruction_error(x, dy, 5, squared, 1)) && isnan(dy[0]),
-               "what is not a number shows in error and gradient");
+               "a NaN appears in error and gradient");
         y[1] = -0.5f;
     }
 }
@@ -170,7 +171,7 @@ static void test_overfit(void)
             last = update(s, step, MOST, 1, step < 80 ? 2e-3 : 5e-4);
         tap_ok(last.step.applied &&
                    last.losses.reconstruction < first.losses.reconstruction / (l2 ? 20 : 5),
-               "eight pictures are learnt by heart, %s: %.4f from %.4f", l2 ? "L2" : "L1",
+               "overfits eight images, %s: %.4f from %.4f", l2 ? "L2" : "L1",
                last.losses.reconstruction, first.losses.reconstruction);
         struct autoencoder_batch all = batch_at(0, MOST);
         float(*back)[NUMBER] = xmalloc(sizeof *back * MOST);
@@ -178,17 +179,17 @@ static void test_overfit(void)
         autoencoder_step_reconstruct(s, ARRAY_EMA, &all, back[0], losses);
         double psnr = 0, mean = 0;
         for (int i = 0; i < MOST; i++) {
-            psnr += image_psnr(pictures[i], back[i], SIDE, SIDE) / MOST;
+            psnr += image_psnr(images[i], back[i], SIDE, SIDE) / MOST;
             for (int k = 0; k < NUMBER; k++) {
-                double d = (double)back[i][k] - pictures[i][k];
+                double d = (double)back[i][k] - images[i][k];
                 mean += (l2 ? d * d : fabs(d)) / (MOST * NUMBER);
             }
         }
-        double told = 0;
+        double reported = 0;
         for (int i = 0; i < MOST; i++)
-            told += losses[i].reconstruction / MOST;
-        tap_ok(psnr > 18, "reconstructions of averaged weights: PSNR %.1f dB", psnr);
-        tap_ok(fabs(told - mean) <= 1e-6 * mean, "and their losses are what they say");
+            reported += losses[i].reconstruction / MOST;
+        tap_ok(psnr > 18, "reconstructions with averaged weights: PSNR %.1f dB", psnr);
+        tap_ok(fabs(reported - mean) <= 1e-6 * mean, "reported losses match the reconstructions");
         free(back);
         autoencoder_step_close(s);
         parameters_free(p);
@@ -203,11 +204,11 @@ static void test_accumulation(void)
     struct outcome ra = update(whole, 5, 8, 1, 1e-4), rb = update(parts, 5, 2, 4, 1e-4);
     tap_ok(fabs(ra.losses.total / rb.losses.total - 1) <= 1e-6 &&
                fabs(ra.losses.kl / rb.losses.kl - 1) <= 1e-6,
-           "4 micro-batches of 2: the loss of a batch of 8");
+           "4 micro-batches of 2 have the loss of a batch of 8");
     double error = apart(a, b, ARRAY_GRADIENTS);
-    tap_ok(error <= 5e-6, "and its gradient: relative %.2g", error);
+    tap_ok(error <= 5e-6, "they have its gradient: relative error %.2g", error);
     tap_ok(fabs(ra.losses.total - ra.losses.reconstruction - 1e-5 * ra.losses.kl) <= 1e-9,
-           "the loss is reconstruction and weighted divergence");
+           "the loss is the reconstruction error plus the weighted divergence");
     autoencoder_step_close(whole);
     autoencoder_step_close(parts);
     parameters_free(a);
@@ -239,17 +240,17 @@ static void test_decoder_only(void)
                !parameters_find(fixed, "quant_conv.bias")->trained &&
                parameters_find(fixed, "post_quant_conv.bias")->trained &&
                parameters_find(fixed, "decoder.conv_out.weight")->trained,
-           "encoder and quant_conv are fixed");
+           "the encoder and quant_conv are fixed");
     update(a, 0, 4, 1, 0);
     struct outcome r = update(b, 0, 4, 1, 0);
     double error = apart(whole, fixed, ARRAY_GRADIENTS);
-    tap_ok(error == 0, "the decoder's gradient is as with an encoder in training: %.2g", error);
+    tap_ok(error == 0, "the decoder's gradient is as with a trained encoder: %.2g", error);
     tap_ok(r.losses.kl > 0 && r.losses.total == r.losses.reconstruction,
-           "the divergence is told but does not count");
+           "the divergence is reported but not part of the loss");
     for (int step = 1; step < 6; step++)
         update(b, step, 4, 1, 1e-3);
-    tap_ok(same_bytes(fixed, before, true), "the encoder has not changed a bit in five steps");
-    tap_ok(!same_bytes(fixed, before, false), "the decoder has");
+    tap_ok(same_bytes(fixed, before, true), "the encoder keeps its bits over five steps");
+    tap_ok(!same_bytes(fixed, before, false), "the decoder changes");
 
     struct error e;
     struct run *run;
@@ -261,13 +262,14 @@ static void test_decoder_only(void)
     struct parameters *back = NULL;
     bool saved = run_open(&run, folder, &e) == 0 && checkpoint_save(run, fixed, &state, 0, &e) == 0;
     tap_ok(saved && checkpoint_load_parameters(&back, &state, checkpoint, device, &e) == 0,
-           "it is saved and loaded%s%s", saved && back ? "" : ": ", saved && back ? "" : e.text);
+           "a checkpoint is saved and loaded%s%s", saved && back ? "" : ": ",
+           saved && back ? "" : e.text);
     CHECK(back);
     tap_ok(back->trained_count == fixed->trained_count && back->updates == fixed->updates &&
                back->trained_elements == fixed->trained_elements && same_bytes(back, fixed, true) &&
                same_bytes(back, fixed, false) && apart(back, fixed, ARRAY_M) == 0 &&
                apart(back, fixed, ARRAY_V) == 0,
-           "as it was, fixed tensors included");
+           "the loaded checkpoint has the same tensors, fixed ones included");
     run_close(run);
     training_state_release(&state);
     autoencoder_step_close(a);
@@ -284,17 +286,17 @@ static void test_not_finite(void)
 {
     struct parameters *p = make_parameters(device), *before = make_parameters(device);
     struct autoencoder_step *s = open_step(p, options(2, 2));
-    float kept = pictures[2][7];
-    pictures[2][7] = NAN;
+    float kept = images[2][7];
+    images[2][7] = NAN;
     struct outcome r = update(s, 0, 2, 2, 1e-3);
     tap_ok(!r.step.applied && r.step.suspect_count == 1 && r.step.suspects[0] == samples[2],
-           "a picture that is not finite is named");
+           "a non-finite image is named");
     tap_ok(p->updates == 0 && same_bytes(p, before, true) && same_bytes(p, before, false),
-           "and changes nothing");
-    pictures[2][7] = kept;
+           "it changes no weight");
+    images[2][7] = kept;
     r = update(s, 1, 2, 2, 1e-3);
     tap_ok(r.step.applied && p->updates == 1 && isfinite(r.step.gradient_norm),
-           "the next step is sound");
+           "the next step is applied");
     autoencoder_step_close(s);
     parameters_free(p);
     parameters_free(before);
@@ -313,11 +315,11 @@ static void test_refused(void)
         if (autoencoder_is_encoder(names.items[i].name))
             names.items[kept++] = names.items[i];
     names.count = kept;
-    if (parameters_from_names(&half, &names, device, &e) != 0)
+    if (parameters_from_names(&half, &names, NULL, device, &e) != 0)
         die("%s", e.text);
     tap_ok(autoencoder_step_open(&s, half, collective_alone(), &o.step, &o.loss, &e) == -1 &&
                strstr(e.text, "decoder"),
-           "half an autoencoder is refused: %s", e.text);
+           "refused: an autoencoder without an encoder: %s", e.text);
     names_release(&names);
     parameters_free(half);
     parameters_free(p);
@@ -334,14 +336,14 @@ static void test_memory(void)
     update(s, 0, 8, 1, 1e-4);
     size_t peak = device_memory(device).peak;
     tap_ok(one > (int64_t)before && more > 2 * (one - (int64_t)before),
-           "memory grows with the batch: %lld, %lld", (long long)one, (long long)more);
-    tap_ok(fabs((double)more / (double)peak - 1) <= 0.2, "and is about what is used: %lld, %zu",
-           (long long)more, peak);
+           "memory grows with the batch: %" PRId64 ", %" PRId64, one, more);
+    tap_ok(fabs((double)more / (double)peak - 1) <= 0.2,
+           "predicted memory is close to what is used: %" PRId64 ", %zu", more, peak);
     autoencoder_step_close(s);
     parameters_free(p);
 }
 
-/* Straight from the paper: windows as wholes, variances around the means. */
+/* SSIM as the paper defines it: whole windows, variances around their means. */
 static double plain_ssim(const float *a, const float *b, int height, int width)
 {
     double sum = 0;
@@ -382,31 +384,32 @@ static void test_quality(void)
 {
     float a[NUMBER], b[NUMBER];
     for (int i = 0; i < NUMBER; i++) {
-        a[i] = 0.5f * pictures[0][i];
+        a[i] = 0.5f * images[0][i];
         b[i] = a[i] + 0.2f;
     }
     double psnr = image_psnr(a, b, SIDE, SIDE);
-    tap_ok(fabs(psnr - 20) <= 1e-4, "a tenth of the range apart is 20 dB: %.6f", psnr);
+    tap_ok(fabs(psnr - 20) <= 1e-4, "a difference of a tenth of the range is 20 dB: %.6f", psnr);
     tap_ok(isinf(image_psnr(a, a, SIDE, SIDE)) && fabs(image_ssim(a, a, SIDE, SIDE) - 1) <= 1e-12,
-           "nothing is nearer than the same");
+           "equal images have the best scores");
     for (int i = 0; i < NUMBER; i++)
-        b[i] = a[i] + 0.3f * pictures[1][i];
+        b[i] = a[i] + 0.3f * images[1][i];
     double ssim = image_ssim(a, b, SIDE, SIDE), plain = plain_ssim(a, b, SIDE, SIDE);
     tap_ok(fabs(ssim - plain) <= 1e-9 && ssim < 0.999 && ssim > 0,
-           "similarity is what its definition says: %.9f, %.9f", ssim, plain);
+           "SSIM matches its definition: %.9f, %.9f", ssim, plain);
     float wide[3 * 12 * 20], other[3 * 12 * 20];
     rng_uniform(wide, 3 * 12 * 20, 1, RNG_SHAPES, 0, 0, 0);
     rng_uniform(other, 3 * 12 * 20, 1, RNG_SHAPES, 0, 1, 0);
     tap_ok(fabs(image_ssim(wide, other, 12, 20) - plain_ssim(wide, other, 12, 20)) <= 1e-9,
-           "of pictures that are no squares, too");
+           "SSIM of images that are not square");
     for (int i = 0; i < NUMBER; i++)
         b[i] = a[i] > 0.4f ? 7 : a[i];
     for (int i = 0; i < NUMBER; i++)
         a[i] = a[i] > 0.4f ? 1 : a[i];
-    tap_ok(isinf(image_psnr(a, b, SIDE, SIDE)), "what is too bright is as it is written");
+    tap_ok(isinf(image_psnr(a, b, SIDE, SIDE)),
+           "PSNR compares clipped values, as they are written");
     b[3] = NAN;
     tap_ok(isnan(image_psnr(a, b, SIDE, SIDE)) && isnan(image_ssim(a, b, SIDE, SIDE)),
-           "what is not a number is not hidden");
+           "a NaN gives NaN scores");
 }
 
 int main(void)
@@ -416,7 +419,7 @@ int main(void)
     message_set_verbosity(VERBOSITY_QUIET);
     if (device_open(&device, "cpu", &e) != 0)
         die("%s", e.text);
-    draw_pictures();
+    draw_images();
     test_memory();
     test_errors();
     test_overfit();

@@ -1,4 +1,4 @@
-/* Embeds mixed with their neighbours' are what a search of all of them, in doubles, comes to. */
+/* Embeddings mixed with their neighbors, compared with an exhaustive search in double precision. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,7 +16,7 @@ static struct latent_set *open_store(const char *name, int64_t holdout)
     const char *folder = shards_folder(name);
     struct latent_set *d;
     struct error e;
-    if (latent_set_open(&d, &folder, 1, holdout, &e))
+    if (latent_set_open(&d, &folder, 1, holdout, &e) != 0)
         die("%s", e.text);
     return d;
 }
@@ -25,7 +25,7 @@ static struct embed_neighbours *open_neighbours(struct latent_set *d, int64_t mo
 {
     struct embed_neighbours *n;
     struct error e;
-    if (embed_neighbours_open(&n, d, most, SEED, &e))
+    if (embed_neighbours_open(&n, d, most, SEED, &e) != 0)
         die("%s", e.text);
     return n;
 }
@@ -37,6 +37,7 @@ static void embed_of(float embed[WIDTH], int64_t record)
     memcpy(embed, s.embed, sizeof s.embed);
 }
 
+/* The number of neighbors that the mix draws. */
 static int64_t drawn(int64_t most, int64_t step, uint64_t sample)
 {
     float u;
@@ -66,16 +67,16 @@ static int larger_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The mean of length 1 of a record's embed and its m nearest of the first `parameters` that
- * training has. */
-static void mean_by_hand(double mean[WIDTH], const struct latent_set *d, int64_t parameters,
+/* The mean, scaled to length 1, of a record's embedding and its m nearest among the first
+ * `candidates` training records. */
+static void mean_by_hand(double mean[WIDTH], const struct latent_set *d, int64_t candidates,
                          int64_t record, int64_t m)
 {
-    struct candidate *all = xcalloc((size_t)parameters, sizeof *all);
+    struct candidate *all = xcalloc((size_t)candidates, sizeof *all);
     float self[WIDTH], other[WIDTH];
     int64_t count = 0;
     embed_of(self, record);
-    for (int64_t i = 0; i < parameters; i++) {
+    for (int64_t i = 0; i < candidates; i++) {
         int64_t other_record = latent_set_record_at(d, SEED, 0, i);
         if (other_record == record)
             continue;
@@ -119,7 +120,7 @@ static void means(struct latent_set *d, int64_t most, const char *what)
             samples[i] = (uint64_t)latent_set_record_at(d, SEED, 7, i);
             embed_of(embeds[i], (int64_t)samples[i]);
             for (int j = 0; j < WIDTH; j++)
-                embeds[i][j] *= 3; /* lengths stay */
+                embeds[i][j] *= 3; /* the mix keeps lengths */
         }
         embed_neighbours_mix(n, embeds[0], training, samples, step);
         for (int64_t i = 0; i < training; i++) {
@@ -136,11 +137,12 @@ static void means(struct latent_set *d, int64_t most, const char *what)
         }
     }
     tap_ok(worst <= 1e-5 && mixed, "%s (%.1e)", what, worst);
-    tap_ok(alone, "whatever else is in the batch");
+    tap_ok(alone, "the rest of the batch makes no difference");
     embed_neighbours_close(n);
 }
 
-/* How many neighbours: Pearson's test; 4 degrees of freedom exceed 25 once in 20000 times. */
+/* Pearson's test of the number of neighbors: with 4 degrees of freedom, chance exceeds 25 once in
+ * 20000 times. */
 static void counts(void)
 {
     enum { MOST = 4, DRAWS = 5000 };
@@ -152,11 +154,12 @@ static void counts(void)
         double p = times[m] - DRAWS / (MOST + 1.0);
         sum += p * p / (DRAWS / (MOST + 1.0));
     }
-    tap_ok(sum <= 25, "as many as asked for, fewer or none are all as likely: chi-square %.1f",
+    tap_ok(sum <= 25,
+           "every number of neighbors from none to the most is equally likely: chi-square %.1f",
            sum);
 }
 
-/* A store that is larger than the parameters. */
+/* A store with more records than there are candidates. */
 static void large_store(void)
 {
     enum { MANY = EMBED_NEIGHBOURS_CANDIDATES + 200 };
@@ -180,13 +183,13 @@ static void large_store(void)
         mean_by_hand(mean, d, MANY, (int64_t)sample, drawn(40, step, sample));
         of_all = fmax(of_all, apart(embed, mean, 1));
     }
-    tap_ok(worst <= 1e-5 && of_all > 1e-4, "of %d records %d are neighbours (%.1e; of all %.1e)",
+    tap_ok(worst <= 1e-5 && of_all > 1e-4, "of %d records, %d are candidates (%.1e; with all %.1e)",
            MANY, EMBED_NEIGHBOURS_CANDIDATES, worst, of_all);
     embed_neighbours_close(n);
     latent_set_close(d);
 }
 
-/* Batches that are read have the embeds mixed, and nothing else changed. */
+/* Batches that are read have mixed embeddings and are otherwise unchanged. */
 static void batches(struct latent_set *d)
 {
     struct embed_neighbours *n = open_neighbours(d, 6);
@@ -208,7 +211,7 @@ static void batches(struct latent_set *d)
                 !memcmp(a->data.moments, b->data.moments,
                         5 * 2 * SHARDS_LATENT * sizeof *a->data.moments);
     }
-    tap_ok(same && rest && changed, "batches that are read have their embeds mixed");
+    tap_ok(same && rest && changed, "batches that are read have mixed embeddings");
     latent_reader_close(plain);
     latent_reader_close(mixed);
     embed_neighbours_close(n);
@@ -223,7 +226,7 @@ static void zero_embed(struct latent_set *d)
     embed_neighbours_mix(n, embed, 1, &sample, 3);
     for (int i = 0; i < WIDTH; i++)
         zero &= embed[i] == 0;
-    tap_ok(zero, "an embed of zeros stays one");
+    tap_ok(zero, "an embedding of zeros stays zero");
     embed_neighbours_close(n);
 }
 
@@ -231,8 +234,8 @@ int main(void)
 {
     CHECK(shards_write("plain", RECORDS, 20, 64, 0));
     struct latent_set *d = open_store("plain", HOLDOUT);
-    means(d, 6, "embeds become means with their nearest neighbours in training");
-    means(d, 1000, "with all of them where there are no more");
+    means(d, 6, "embeddings become means with their nearest training neighbors");
+    means(d, 1000, "means with all training records if there are no more");
     counts();
     batches(d);
     zero_embed(d);

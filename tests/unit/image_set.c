@@ -1,4 +1,5 @@
-/* Pictures to train on: what a list means, in which order they come, what cannot be read. */
+/* Image files in training: lists and captions, the order of batches, and files that cannot be read.
+ */
 #include "common/data/image_set.h"
 
 #include <stdio.h>
@@ -15,6 +16,8 @@
 #define SIDE   16
 #define NUMBER (3 * SIDE * SIDE)
 
+static char *warnings; /* the file that stderr goes to */
+
 static char *file_name(int i)
 {
     return xasprintf("%s/%02d.png", test_folder(), i);
@@ -26,7 +29,7 @@ static void write_file(const char *path, const void *data, size_t size)
     CHECK(f && fwrite(data, 1, size, f) == size && fclose(f) == 0);
 }
 
-/* Sizes differ, some are gray, some have alpha; file i is a pure function of i. */
+/* Writes files of different sizes, some gray, some with alpha; file i is a pure function of i. */
 static void make_files(void)
 {
     for (int i = 0; i < FILES; i++) {
@@ -91,7 +94,7 @@ static struct image_set *open_text(const char *text, struct image_set_options o,
     return s;
 }
 
-/* As ccld-encode makes an autoencoder's input. */
+/* Prepares an image as ccld-encode does for the autoencoder. */
 static void prepare(float *out, const char *path)
 {
     struct image image, square;
@@ -115,14 +118,40 @@ static void mirror(float *x)
         }
 }
 
-static bool is_picture(const struct image_set *s, const struct image_batch *b, int64_t i,
-                       bool mirrored)
+static bool is_image(const struct image_set *s, const struct image_batch *b, int64_t i,
+                     bool mirrored)
 {
     float expected[NUMBER];
     prepare(expected, image_set_path(s, (int64_t)b->samples[i]));
     if (mirrored)
         mirror(expected);
-    return memcmp(expected, b->pictures + i * NUMBER, sizeof expected) == 0;
+    return memcmp(expected, b->images + i * NUMBER, sizeof expected) == 0;
+}
+
+/* The caption of a record whose file can be read; owned by s. */
+static const char *caption_of(struct image_set *s, int64_t record)
+{
+    struct image_batch b = {0};
+    image_set_read(s, &record, 1, &b);
+    CHECK(b.n == 1 && b.captions);
+    const char *caption = b.captions[0];
+    image_batch_release(&b);
+    return caption;
+}
+
+/* Number of warnings so far about files that cannot be read. */
+static int unreadable_warnings(void)
+{
+    uint8_t *text;
+    size_t size;
+    struct error e;
+    if (file_read(&text, &size, warnings, 1 << 20, &e) != 0)
+        die("%s", e.text);
+    int count = 0;
+    for (const char *at = (const char *)text; (at = strstr(at, "skipping it")); at++)
+        count++;
+    free(text);
+    return count;
 }
 
 static struct image_reader *open_reader(struct image_set *s, int64_t first_step, bool flip)
@@ -154,14 +183,14 @@ static void test_batches(void)
     struct image_reader *r = open_reader(s, 0, false);
     bool in_order = true, right = true;
     int seen[FILES] = {0};
-    for (int64_t i = 0; i < 6; i++) { /* 20 records: three steps of six to an epoch */
+    for (int64_t i = 0; i < 6; i++) { /* 20 records: an epoch has three steps of six */
         const struct image_batch *b = next(r);
         in_order &=
             b->at.step == i / 2 && b->at.micro_batch == i % 2 && b->at.at.epoch == 0 && b->n == 3;
         for (int64_t k = 0; k < 3; k++) {
             int64_t record = order_record_at(order, 5, 0, 3 * i + k);
             in_order &= b->samples[k] == (uint64_t)record;
-            right &= is_picture(s, b, k, false);
+            right &= is_image(s, b, k, false);
             seen[record]++;
         }
     }
@@ -169,16 +198,16 @@ static void test_batches(void)
         in_order &= seen[order_holdout_at(order, i)] == 0;
     for (int i = 0; i < FILES; i++)
         in_order &= seen[i] <= 1;
-    tap_ok(in_order, "batches come in the epoch's order, without what is held out");
-    tap_ok(right, "as ccld-encode would prepare them");
+    tap_ok(in_order, "batches follow the epoch's order, without held-out records");
+    tap_ok(right, "images are prepared as by ccld-encode");
     const struct image_batch *b = next(r);
-    tap_ok(b->at.at.epoch == 1 && b->at.at.place == 0, "then comes the next epoch");
+    tap_ok(b->at.at.epoch == 1 && b->at.at.place == 0, "the next epoch follows");
     image_reader_close(r);
     struct image_batch held = {0};
     image_set_read_holdout(s, 1, 2, &held);
     tap_ok(held.n == 2 && held.samples[0] == (uint64_t)order_holdout_at(order, 1) &&
-               is_picture(s, &held, 0, false) && is_picture(s, &held, 1, false),
-           "held-out ones can be asked for");
+               is_image(s, &held, 0, false) && is_image(s, &held, 1, false),
+           "held-out images are read");
     image_batch_release(&held);
     image_set_close(s);
 }
@@ -197,7 +226,7 @@ static void test_flip_and_resume(void)
         for (int64_t k = 0; k < 3; k++) {
             float u;
             rng_uniform(&u, 1, 5, RNG_FLIP, (uint32_t)b->at.step, b->samples[k], 0);
-            right &= is_picture(s, b, k, u < 0.5f);
+            right &= is_image(s, b, k, u < 0.5f);
             flipped += u < 0.5f;
             all++;
         }
@@ -206,18 +235,18 @@ static void test_flip_and_resume(void)
         const struct image_batch *c = next(resumed);
         same &= c->at.step == b->at.step && c->at.at.epoch == b->at.at.epoch &&
                 memcmp(c->samples, b->samples, 3 * sizeof *b->samples) == 0 &&
-                memcmp(c->pictures, b->pictures, 3 * NUMBER * sizeof(float)) == 0;
+                memcmp(c->images, b->images, 3 * NUMBER * sizeof(float)) == 0;
     }
-    tap_ok(right && flipped > all / 3 && flipped < 2 * all / 3, "%d of %d are mirrored, as drawn",
-           flipped, all);
-    tap_ok(same, "from the fifth step on, and without a cache, all is the same");
+    tap_ok(right && flipped > all / 3 && flipped < 2 * all / 3,
+           "%d of %d images are mirrored, as drawn", flipped, all);
+    tap_ok(same, "resumed at the fifth step and without a cache, batches are the same");
     image_reader_close(r);
     image_reader_close(resumed);
     image_set_close(s);
     image_set_close(uncached);
 }
 
-/* Three files are spoilt; what comes in their places. */
+/* Damages three files and checks which records replace them. */
 static void test_unreadable(void)
 {
     struct image_set_options o = options();
@@ -243,15 +272,15 @@ static void test_unreadable(void)
             int64_t record = order_record_at(order, 5, epoch, place);
             while (record == bad[0] || record == bad[1])
                 record = order_record_at(order, 5, epoch, ++place % 20);
-            right &= b->samples[k] == (uint64_t)record && is_picture(s, b, k, false);
+            right &= b->samples[k] == (uint64_t)record && is_image(s, b, k, false);
         }
     }
-    tap_ok(right, "in the place of a file that cannot be read comes the next one");
+    tap_ok(right, "the next readable file replaces one that cannot be read");
     struct image_batch held = {0};
     image_set_read_holdout(s, 0, 3, &held);
     tap_ok(held.n == 2 && held.samples[0] == (uint64_t)order_holdout_at(order, 1),
-           "a held-out one is left out");
-    tap_ok(image_set_unreadable(s) == 3, "each is counted once");
+           "an unreadable held-out file is left out");
+    tap_ok(unreadable_warnings() == 3, "each causes one warning");
     image_batch_release(&held);
     image_reader_close(r);
     for (int i = 0; i < 3; i++) {
@@ -266,10 +295,10 @@ static void test_unreadable(void)
     struct batch_reader_options two = {.batch = 2, .accumulate = 1, .ranks = 1};
     const struct image_batch *b;
     CHECK(s && image_reader_open(&r, s, &two, false, &e) == 0);
-    tap_ok(image_reader_next(r, &b, &e) == -1, "where nothing can be read it fails: %s", e.text);
+    tap_ok(image_reader_next(r, &b, &e) == -1, "fails if no file can be read: %s", e.text);
     image_reader_close(r);
     two.batch = 3;
-    tap_ok(image_reader_open(&r, s, &two, false, &e) == -1, "as with too few files: %s", e.text);
+    tap_ok(image_reader_open(&r, s, &two, false, &e) == -1, "fails with too few files: %s", e.text);
     image_set_close(s);
 }
 
@@ -291,30 +320,29 @@ static void test_captions(void)
                   test_folder(), test_folder(), test_folder(), test_folder(), first);
     struct image_set *s = open_text(text, o, &e);
     CHECK(s);
-    tap_ok(image_set_order(s)->records == 3, "what has no caption is left out");
-    tap_ok(strcmp(image_set_caption(s, 0), "a blue\tsquare") == 0 &&
-               strcmp(image_set_caption(s, 1), "a red disc") == 0 &&
-               strcmp(image_set_caption(s, 2), "two\nlines") == 0,
-           "captions are in the list, in PATH.txt, or in its place");
+    tap_ok(image_set_order(s)->records == 3, "an image without a caption is left out");
+    tap_ok(strcmp(caption_of(s, 0), "a blue\tsquare") == 0 &&
+               strcmp(caption_of(s, 1), "a red disc") == 0 &&
+               strcmp(caption_of(s, 2), "two\nlines") == 0,
+           "captions are read from the list, PATH.txt or the file with extension .txt");
     struct image_batch b = {0};
     image_set_read(s, (int64_t[]){2, 0}, 2, &b);
-    tap_ok(b.n == 2 && b.captions[0] == image_set_caption(s, 2) &&
-               b.captions[1] == image_set_caption(s, 0),
-           "they come with the pictures");
+    tap_ok(b.n == 2 && b.captions[0] == caption_of(s, 2) && b.captions[1] == caption_of(s, 0),
+           "a batch contains the images' captions");
     image_batch_release(&b);
 
     char *list = path_join(test_folder(), "list"), hash[33], again[33];
     struct image_set *back = NULL;
     tap_ok(image_set_save(s, list, &e) == 0 && image_set_reopen(&back, list, &o, &e) == 0,
-           "a list is kept and read again");
+           "a list is saved and opened again");
     CHECK(back);
     bool same = image_set_order(back)->records == 3;
     for (int i = 0; i < 3 && same; i++)
         same = strcmp(image_set_path(s, i), image_set_path(back, i)) == 0 &&
-               strcmp(image_set_caption(s, i), image_set_caption(back, i)) == 0;
+               strcmp(caption_of(s, i), caption_of(back, i)) == 0;
     image_set_hash(hash, s);
     image_set_hash(again, back);
-    tap_ok(same && strcmp(hash, again) == 0, "as it was, by its hash, too");
+    tap_ok(same && strcmp(hash, again) == 0, "it has the same records and hash");
     image_set_close(back);
     uint8_t *kept;
     size_t size;
@@ -322,7 +350,7 @@ static void test_captions(void)
     for (size_t cut = 1; cut < 12; cut += 5) {
         write_file(list, kept, size - cut);
         tap_ok(image_set_reopen(&back, list, &o, &e) == -1 && strstr(e.text, "damaged"),
-               "without its last %zu bytes it is refused", cut);
+               "refused: a list without its last %zu bytes", cut);
     }
     free(kept);
     image_set_close(s);
@@ -330,11 +358,12 @@ static void test_captions(void)
     o.holdout = 0;
     s = open_text("relative.png\n", o, &e);
     char *here = getcwd(NULL, 0), *full = path_join(here, "relative.png");
-    tap_ok(s && strcmp(image_set_path(s, 0), full) == 0 && !image_set_caption(s, 0),
-           "paths become absolute");
+    image_set_read(s, (int64_t[]){0}, 1, &b);
+    tap_ok(s && strcmp(image_set_path(s, 0), full) == 0 && !b.captions, "paths become absolute");
+    image_batch_release(&b);
     image_set_close(s);
     o.holdout = 1;
-    tap_ok(!open_text("a\n", o, &e) && !open_text("", o, &e), "too short a list is refused: %s",
+    tap_ok(!open_text("a\n", o, &e) && !open_text("", o, &e), "refused: too short a list: %s",
            e.text);
     free(here);
     free(full);
@@ -350,11 +379,13 @@ int main(void)
 {
     message_init("image_set");
     message_set_verbosity(VERBOSITY_QUIET);
-    CHECK(freopen("/dev/null", "w", stderr)); /* warnings of files that cannot be read */
+    warnings = path_join(test_folder(), "warnings");
+    CHECK(freopen(warnings, "w", stderr));
     make_files();
     test_batches();
     test_flip_and_resume();
     test_unreadable();
     test_captions();
+    free(warnings);
     return tap_done();
 }

@@ -1,4 +1,6 @@
-/* The order of training: every record once per epoch, known without state, whoever reads it. */
+/* Records of shard stores in training: their order, held-out ones, batches of any number of threads
+ * and ranks, resuming, and errors. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +20,7 @@ static struct latent_set *open_one(const char *name, int64_t holdout)
     const char *folder = shards_folder(name);
     struct latent_set *d = NULL;
     struct error e;
-    if (latent_set_open(&d, &folder, 1, holdout, &e))
+    if (latent_set_open(&d, &folder, 1, holdout, &e) != 0)
         tap_diag("%s", e.text);
     CHECK(d);
     return d;
@@ -27,12 +29,12 @@ static struct latent_set *open_one(const char *name, int64_t holdout)
 static bool is_held_out(const struct latent_set *d, int64_t record)
 {
     for (int64_t i = 0; i < latent_set_holdout_count(d); i++)
-        if (latent_set_holdout_at(d, i) == record)
+        if (order_holdout_at(latent_set_order(d), i) == record)
             return true;
     return false;
 }
 
-/* Whether an epoch has every record that is not held out exactly once. */
+/* Whether an epoch contains every record that is not held out exactly once, and no other. */
 static bool epoch_is_complete(const struct latent_set *d, uint64_t seed, int64_t epoch)
 {
     int seen[RECORDS] = {0};
@@ -58,7 +60,7 @@ static void test_permutation(void)
         }
         latent_set_close(d);
     }
-    tap_ok(complete, "every epoch has each record once, with 1 to %d records", RECORDS);
+    tap_ok(complete, "every epoch contains each record once, with 1 to %d records", RECORDS);
 
     struct latent_set *d = open_one("plain", 0), *again = open_one("plain", 0);
     int64_t same_epoch = 0, same_seed = 0, same_run = 0, in_order = 0;
@@ -69,14 +71,14 @@ static void test_permutation(void)
         same_run += record == latent_set_record_at(again, 5, 3, i);
         in_order += record == i;
     }
-    tap_ok(same_run == RECORDS, "seed and epoch alone say the order");
+    tap_ok(same_run == RECORDS, "the order depends only on seed and epoch");
     tap_ok(same_epoch < 10 && same_seed < 10 && in_order < 10,
-           "another epoch, another seed, another order");
+           "another epoch or seed gives another order");
     latent_set_close(d);
     latent_set_close(again);
 }
 
-/* Pearson's test that a record is anywhere with equal chance, and so is what follows it. */
+/* Pearson's tests that every place of a record, and every record after it, is equally likely. */
 static void test_uniformity(void)
 {
     enum { N = 7, EPOCHS = 7000 };
@@ -103,9 +105,9 @@ static void test_uniformity(void)
             of_pairs += i == j ? 0 : q * q / (EPOCHS / (N - 1.0));
         }
     }
-    /* 42 and 36 are expected; 90 is exceeded by chance once in 30000 times. */
-    tap_ok(of_places <= 90, "records stand anywhere: chi-square %.1f", of_places);
-    tap_ok(of_pairs <= 90, "anything follows anything: chi-square %.1f", of_pairs);
+    /* Expected are 42 and 36; chance exceeds 90 once in 30000 times. */
+    tap_ok(of_places <= 90, "every place is equally likely: chi-square %.1f", of_places);
+    tap_ok(of_pairs <= 90, "every successor is equally likely: chi-square %.1f", of_pairs);
     latent_set_close(d);
 }
 
@@ -114,13 +116,14 @@ static void test_holdout(void)
     struct latent_set *d = open_one("plain", 10);
     bool ascending = true, in_range = true;
     for (int64_t i = 0; i < 10; i++) {
-        int64_t record = latent_set_holdout_at(d, i);
+        int64_t record = order_holdout_at(latent_set_order(d), i);
         in_range &= record >= 0 && record < RECORDS;
-        ascending &= i == 0 || record > latent_set_holdout_at(d, i - 1);
+        ascending &= i == 0 || record > order_holdout_at(latent_set_order(d), i - 1);
     }
-    tap_ok(latent_set_count(d) == RECORDS && latent_set_training_count(d) == RECORDS - 10 &&
-               latent_set_holdout_count(d) == 10 && ascending && in_range,
-           "10 records held out");
+    tap_ok(latent_set_order(d)->records == RECORDS &&
+               latent_set_training_count(d) == RECORDS - 10 && latent_set_holdout_count(d) == 10 &&
+               ascending && in_range,
+           "10 records are held out");
 
     struct holdout_batch h;
     struct error e = {""};
@@ -133,7 +136,7 @@ static void test_holdout(void)
         for (int64_t i = 0; right && i < h.data.n; i++) {
             struct shards_sample expected;
             uint16_t f16[MOMENTS];
-            int64_t record = latent_set_holdout_at(d, ranges[k][0] + i);
+            int64_t record = order_holdout_at(latent_set_order(d), ranges[k][0] + i);
             shards_sample(&expected, (int)record, 0);
             dtype_from_f32(DTYPE_F16, f16, expected.moments, MOMENTS);
             dtype_to_f32(expected.moments, DTYPE_F16, f16, MOMENTS);
@@ -153,12 +156,12 @@ static void test_holdout(void)
         CHECK(!shards_put(w, (int)n, 23, 0, &e));
         struct latent_set *grown = open_one("grown", 10);
         for (int64_t i = 0; i < 10; i++) {
-            int64_t record = latent_set_holdout_at(grown, i);
+            int64_t record = order_holdout_at(latent_set_order(grown), i);
             moved += record < RECORDS && !is_held_out(d, record);
         }
         latent_set_close(grown);
     }
-    tap_ok(moved == 0, "a store that grows holds out nothing that was trained on");
+    tap_ok(moved == 0, "a store that has grown holds out no record that was trained on");
     shard_writer_close(w);
     latent_set_close(d);
 }
@@ -173,7 +176,7 @@ static struct latent_reader *open_reader(struct latent_set *d, const struct batc
 {
     struct latent_reader *r = NULL;
     struct error e;
-    if (latent_reader_open(&r, d, NULL, o, &e))
+    if (latent_reader_open(&r, d, NULL, o, &e) != 0)
         tap_diag("%s", e.text);
     CHECK(r);
     return r;
@@ -183,7 +186,7 @@ static const struct latent_batch *next(struct latent_reader *r)
 {
     const struct latent_batch *b = NULL;
     struct error e;
-    if (latent_reader_next(r, &b, &e))
+    if (latent_reader_next(r, &b, &e) != 0)
         tap_diag("%s", e.text);
     CHECK(b);
     return b;
@@ -205,7 +208,7 @@ static bool content_is_right(const struct unet_batch *b)
     return true;
 }
 
-/* Reads 3 epochs and holds them against latent_set_record_at, which the tests above have judged. */
+/* Compares 3 epochs with latent_set_record_at, which the tests above check. */
 static void test_batches(int threads, int64_t ahead, int64_t batch, int64_t accumulate)
 {
     struct latent_set *d = open_one("plain", 5);
@@ -213,7 +216,7 @@ static void test_batches(int threads, int64_t ahead, int64_t batch, int64_t accu
     o.threads = threads;
     o.ahead = ahead;
     struct latent_reader *r = open_reader(d, &o);
-    int64_t steps = latent_set_steps_per_epoch(d, batch * accumulate);
+    int64_t steps = order_steps_per_epoch(latent_set_order(d), batch * accumulate);
     bool right = steps == 96 / (batch * accumulate);
     for (int64_t s = 0; s < 3 * steps; s++) {
         for (int64_t k = 0; k < accumulate; k++) {
@@ -228,8 +231,9 @@ static void test_batches(int threads, int64_t ahead, int64_t batch, int64_t accu
         }
     }
     tap_ok(right && latent_reader_waited(r) >= 0,
-           "%d threads, %lld ahead: 3 epochs of micro-batches of %lld, %lld a step", threads,
-           (long long)ahead, (long long)batch, (long long)accumulate);
+           "%d threads, %" PRId64 " ahead: 3 epochs of micro-batches of %" PRId64 ", %" PRId64
+           " per step",
+           threads, ahead, batch, accumulate);
     latent_reader_close(r);
     latent_set_close(d);
 }
@@ -259,8 +263,8 @@ static void test_accumulation_and_ranks(void)
             }
         }
     }
-    tap_ok(accumulated, "3 micro-batches of 8 are one batch of 24");
-    tap_ok(divided, "3 ranks with 2 micro-batches of 4 each share out the batch of 24");
+    tap_ok(accumulated, "3 micro-batches of 8 equal one batch of 24");
+    tap_ok(divided, "3 ranks with 2 micro-batches of 4 each divide the batch of 24");
     latent_reader_close(whole);
     latent_reader_close(parts);
     for (int i = 0; i < 3; i++)
@@ -281,7 +285,7 @@ static void test_resume(void)
         for (int64_t i = 0; i < 2 * done; i++)
             next(straight);
         o.first_step = done;
-        o.start = latent_set_advance(d, zero, done, 10);
+        o.start = order_advance(latent_set_order(d), zero, done, 10);
         struct latent_reader *resumed = open_reader(d, &o);
         for (int i = 0; i < 6; i++) {
             const struct latent_batch *a = next(straight), *b = next(resumed);
@@ -290,22 +294,22 @@ static void test_resume(void)
                     !memcmp(a->data.samples, b->data.samples, 5 * sizeof(uint64_t));
         }
         for (int64_t more = 0; more < 25; more++) {
-            struct data_position at = latent_set_advance(d, o.start, more, 10),
-                                 to = latent_set_advance(d, zero, done + more, 10);
+            struct data_position at = order_advance(latent_set_order(d), o.start, more, 10),
+                                 to = order_advance(latent_set_order(d), zero, done + more, 10);
             composed &= at.epoch == to.epoch && at.place == to.place;
         }
         latent_reader_close(straight);
         latent_reader_close(resumed);
     }
-    tap_ok(same, "a run resumed after 0 to 34 steps goes on with the same batches");
-    tap_ok(composed, "steps add up");
+    tap_ok(same, "a run resumed after 0 to 34 steps reads the same batches");
+    tap_ok(composed, "advancing twice equals advancing by the sum");
 
-    struct data_position middle = {2, 37}, p = latent_set_advance(d, middle, 2, 16);
-    tap_ok(p.epoch == 2 && p.place == 69, "another batch size goes on from where the epoch stands");
-    p = latent_set_advance(d, middle, 4, 16);
-    tap_ok(p.epoch == 3 && p.place == 0, "and ends it when no whole batch is left");
-    p = latent_set_advance(d, (struct data_position){2, 1000}, 1, 16);
-    tap_ok(p.epoch == 3 && p.place == 16, "a place behind the end is the next epoch");
+    struct data_position middle = {2, 37}, p = order_advance(latent_set_order(d), middle, 2, 16);
+    tap_ok(p.epoch == 2 && p.place == 69, "another batch size continues at the same place");
+    p = order_advance(latent_set_order(d), middle, 4, 16);
+    tap_ok(p.epoch == 3 && p.place == 0, "an epoch ends when no whole batch is left");
+    p = order_advance(latent_set_order(d), (struct data_position){2, 1000}, 1, 16);
+    tap_ok(p.epoch == 3 && p.place == 16, "a place beyond the end is in the next epoch");
     latent_set_close(d);
 }
 
@@ -320,9 +324,10 @@ static void test_two_stores(void)
     CHECK(!latent_set_open(&d, folders, 2, 0, &e));
     char *path = NULL, *text = latent_set_describe(d, RECORDS + 8);
     bool found = !latent_set_path(d, RECORDS + 7, &path, &e);
-    tap_ok(found && latent_set_count(d) == RECORDS + 12 && !strcmp(path, "photos/7.jpg"),
+    tap_ok(found && latent_set_order(d)->records == RECORDS + 12 && !strcmp(path, "photos/7.jpg"),
            "records of two stores: %s", found ? path : e.text);
-    tap_ok(strstr(text, "small/00001.mdb, index 2, 'photos/8.jpg'") != NULL, "described: %s", text);
+    tap_ok(strstr(text, "small/00001.mdb, index 2, 'photos/8.jpg'") != NULL,
+           "a record's description: %s", text);
     free(text);
     free(path);
 
@@ -333,7 +338,7 @@ static void test_two_stores(void)
     latent_statistics_merge(&all, &s);
     tap_ok(got.count == all.count && got.mean == all.mean && got.mean_square == all.mean_square &&
                latent_set_finished(d),
-           "their statistics are merged");
+           "the stores' statistics are merged");
     shard_store_close(one);
     shard_store_close(other);
 
@@ -347,7 +352,7 @@ static void test_two_stores(void)
     latent_set_hash(hash[2], d);
     latent_set_close(d);
     tap_ok(strlen(hash[0]) == 32 && strcmp(hash[0], hash[1]) != 0 && !strcmp(hash[1], hash[2]),
-           "the hash tells other data, not another folder");
+           "the hash depends on the data, not on the folder");
 }
 
 static void test_errors(void)
@@ -360,26 +365,26 @@ static void test_errors(void)
     struct latent_set *d = NULL;
     tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "autoencoder") &&
                strstr(e.text, "plain") && strstr(e.text, "other"),
-           "stores of two autoencoders: %s", e.text);
+           "refused: stores of two autoencoders: %s", e.text);
     tap_ok(latent_set_open(&d, folders, 1, RECORDS, &e) && strstr(e.text, "hold out"),
-           "all held out: %s", e.text);
+           "refused: all records held out: %s", e.text);
     folders[1] = shards_folder("nowhere");
-    tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "nowhere"), "no store: %s",
-           e.text);
+    tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "nowhere"),
+           "refused: a folder without a store: %s", e.text);
 
     d = open_one("plain", 5);
     struct latent_reader *r;
     struct batch_reader_options o = reader_options(49, 2);
     tap_ok(latent_reader_open(&r, d, NULL, &o, &e) && strstr(e.text, "96") && strstr(e.text, "98"),
-           "less than a batch: %s", e.text);
+           "refused: fewer records than a batch: %s", e.text);
     o = reader_options(48, 2);
     r = open_reader(d, &o);
-    tap_ok(next(r)->data.n == 48, "exactly a batch");
+    tap_ok(next(r)->data.n == 48, "as many records as a batch");
     latent_reader_close(r);
     latent_set_close(d);
 }
 
-/* One record becomes garbage: the batches before it come, then its error does, again and again. */
+/* Damages a record: the reader returns the batches before it, then the same error at every call. */
 static void test_damage(void)
 {
     char file[4300];
@@ -401,17 +406,18 @@ static void test_damage(void)
     const struct latent_batch *b;
     struct error e = {""}, again = {""};
     int64_t place = 0, good = 0;
-    while (latent_set_record_at(d, 9, 0, place) !=
-           11) /* of 8 in the first shard, 3 in the second */
+    const int64_t record = 11; /* 8 are in the first shard: index 3 in the second */
+    while (latent_set_record_at(d, 9, 0, place) != record)
         place++;
     while (good < 6 && !latent_reader_next(r, &b, &e))
         good++;
     tap_ok(good == place / 2 && strstr(e.text, "damaged") && strstr(e.text, "00001.mdb, index 3") &&
                latent_reader_next(r, &b, &again) && !strcmp(e.text, again.text),
-           "a damaged record after %lld batches: %s", (long long)good, e.text);
+           "a damaged record after %" PRId64 " batches: %s", good, e.text);
     latent_reader_close(r);
-    char *text = latent_set_describe(d, 11);
-    tap_ok(strstr(text, "00001.mdb, index 3") && !strchr(text, '\''), "described: %s", text);
+    char *text = latent_set_describe(d, record);
+    tap_ok(strstr(text, "00001.mdb, index 3") && !strchr(text, '\''),
+           "the damaged record's description: %s", text);
     free(text);
     latent_set_close(d);
 }

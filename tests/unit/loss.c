@@ -1,5 +1,6 @@
-/* Gradients of the losses against central differences. The losses themselves are held against the
- * reference by tests/golden/gradients.c. */
+/* Gradients of the losses against central differences. tests/golden/gradients.c compares the losses
+ * with the reference. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -32,7 +33,7 @@ static void unit_rows(struct tensor *t)
     }
 }
 
-/* Relative L2 error of the gradient by x against differences of f. */
+/* Relative L2 error of the gradient by x against central differences of f. */
 static double check_gradient(double (*f)(void *), void *arg, struct tensor *x,
                              const struct tensor *gradient, float step)
 {
@@ -75,13 +76,13 @@ static void cloob(int64_t n)
     cloob_loss(&loss, p.image, p.text, 30, 8);
     double image = check_gradient(cloob_value, &p, p.image, loss.dimage, 1e-4f);
     double text = check_gradient(cloob_value, &p, p.text, loss.dtext, 1e-4f);
-    tap_ok(image <= 1e-4, "CLOOB, %lld pairs: gradient by images, error %.2g", (long long)n, image);
-    tap_ok(text <= 1e-4, "CLOOB, %lld pairs: gradient by texts, error %.2g", (long long)n, text);
+    tap_ok(image <= 1e-4, "CLOOB, %" PRId64 " pairs: gradient by images, error %.2g", n, image);
+    tap_ok(text <= 1e-4, "CLOOB, %" PRId64 " pairs: gradient by texts, error %.2g", n, text);
     tensor_release(loss.dimage);
     tensor_release(loss.dtext);
     struct pair swapped = {p.text, p.image};
     tap_ok(fabs(cloob_value(&swapped) - loss.total) <= 1e-9 * fabs(loss.total),
-           "CLOOB: images and texts change places");
+           "CLOOB: the loss is symmetric in images and texts");
     tensor_release(p.image);
     tensor_release(p.text);
 }
@@ -100,7 +101,7 @@ static double kl_value(void *arg)
     return loss.total;
 }
 
-/* Some scalar of a sample: its elements times fixed numbers. */
+/* A scalar function of a sample: the sum of its elements times fixed weights. */
 static double sample_value(void *arg)
 {
     struct autoencoder *a = arg;
@@ -118,17 +119,17 @@ static void kl(void)
         normals(DIMS(2, 3, 4, 5), 1), normals(DIMS(2, 3, 4, 5), 2), normals(DIMS(2, 4, 3, 2), 3),
         normals(DIMS(2, 2, 3, 2), 4), normals(DIMS(2, 2, 3, 2), 5),
     };
-    float *logvar = (float *)a.moments->data + 12; /* behind the first image's means */
+    float *logvar = (float *)a.moments->data + 12; /* after the first image's means */
     logvar[0] = -50;
     logvar[1] = 40;
     struct kl_loss loss;
     kl_loss(&loss, a.image, a.reconstruction, a.moments, 0.1);
     tap_ok(fabs(loss.total - loss.reconstruction - 0.1 * loss.kl) <= 1e-12 * loss.total,
-           "KL: total is the weighted sum");
+           "KL: the total is the weighted sum");
     double error = check_gradient(kl_value, &a, a.reconstruction, loss.dreconstruction, 1e-3f);
     tap_ok(error <= 1e-4, "KL: gradient by the reconstruction, error %.2g", error);
     const float *d = (const float *)loss.dmoments->data + 12;
-    tap_ok(d[0] == 0 && d[1] == 0, "KL: nothing through clamped log-variances");
+    tap_ok(d[0] == 0 && d[1] == 0, "KL: no gradient by clamped log-variances");
     logvar[0] = 0.5f;
     logvar[1] = -1;
     tensor_release(loss.dreconstruction);
@@ -146,9 +147,11 @@ static void kl(void)
     logvar[3] = 25;
     float before = ((float *)gradient->data)[15];
     posterior_sample_backward(a.moments, a.noise, a.weights, gradient);
-    tap_ok(((float *)gradient->data)[15] == before, "posterior: nothing through clamped ones");
+    tap_ok(((float *)gradient->data)[15] == before,
+           "posterior: no gradient by clamped log-variances");
     struct tensor *mode = posterior_sample(a.moments, NULL);
-    tap_ok(((float *)mode->data)[12] == ((float *)a.moments->data)[24], "without noise: the mean");
+    tap_ok(((float *)mode->data)[12] == ((float *)a.moments->data)[24],
+           "posterior: a sample without noise is the mean");
     tensor_release(mode);
     tensor_release(gradient);
     tensor_release(loss.dreconstruction);
@@ -163,7 +166,7 @@ static void kl(void)
 int main(void)
 {
     struct error e;
-    if (device_open(&device, "cpu", &e))
+    if (device_open(&device, "cpu", &e) != 0)
         die("%s", e.text);
     cloob(2);
     cloob(7);

@@ -1,3 +1,6 @@
+/* The arrays of parameters: their layout, initial values, gradients, and those made from weights.
+ */
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,55 +75,62 @@ static void layout(const struct parameters *p)
                 !before || (is_modulation(before) && t->offset == before->offset + before->count);
         numbers += t->trained ? t->count : 0;
     }
-    tap_ok(aligned && apart && end <= p->elements, "tensors lie apart, 64 bytes aligned");
-    tap_ok(sorted && p->count == p->trained_count + 2, "trained ones first, by name");
-    tap_ok(p->decayed_elements == p->trained_elements, "all of a U-Net may decay");
-    tap_ok(stacked, "modulations before all others, without gaps");
-    tap_ok(numbers == p->parameter_count, "%lld numbers are trained", (long long)numbers);
+    tap_ok(aligned && apart && end <= p->elements,
+           "tensors do not overlap and are aligned to 64 bytes");
+    tap_ok(sorted && p->count == p->trained_count + 2,
+           "trained tensors come first, sorted by name");
+    tap_ok(p->decayed_elements == p->trained_elements, "weight decay applies to all of a U-Net");
+    tap_ok(stacked, "modulations come before all others, without gaps");
+    tap_ok(numbers == p->parameter_count, "%" PRId64 " elements are trained", numbers);
     const struct parameter *fixed = parameters_find(p, "timestep_embed.weight");
     tap_ok(fixed && !fixed->trained && fixed->offset >= p->trained_elements,
-           "Fourier weights lie outside of what is trained");
+           "Fourier weights follow the trained elements");
     tap_ok(p->scalar_count == 1 && !strcmp(p->scalars[0].name, "autoencoder_scale") &&
                p->scalars[0].value == 2.5f,
-           "autoencoder_scale is kept beside");
-    tap_ok(!parameters_find(p, "net.99.main.0.weight"), "no such name");
+           "autoencoder_scale is a scalar beside the weights");
+    tap_ok(!parameters_find(p, "net.99.main.0.weight"), "an unknown name is not found");
 }
 
-static void initialisation(struct parameters *b)
+static void initialisation(struct parameters *p)
 {
     int64_t n;
     double gain = sqrt(0.5);
-    const float *x = values(b, "net.1.main.0.weight", &n); /* 64 channels, 3x3 */
+    const float *x = values(p, "net.1.main.0.weight", &n); /* 64 channels, 3x3 */
     double bound = gain / sqrt(64 * 9);
     tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > bound * 0.99,
-           "3x3 weights reach +-sqrt(1/2)/sqrt(fan in)");
-    tap_ok(fabs(deviation(x, n) / (bound / sqrt(3)) - 1) < 0.01, "and are uniform");
-    x = values(b, "net.1.main.0.bias", &n);
-    tap_ok(largest(x, n) <= bound && largest(x, n) > 0.5 * bound, "biases by the weight's fan in");
-    x = values(b, "mapping.1.main.0.weight", &n);
+           "3x3 weights are within +-sqrt(1/2)/sqrt(fan_in)");
+    tap_ok(fabs(deviation(x, n) / (bound / sqrt(3)) - 1) < 0.01, "3x3 weights are uniform");
+    x = values(p, "net.1.main.0.bias", &n);
+    tap_ok(largest(x, n) <= bound && largest(x, n) > 0.5 * bound,
+           "biases have the bound of their weights");
+    x = values(p, "mapping.1.main.0.weight", &n);
     bound = gain / sqrt(64);
-    tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > bound * 0.98, "linear weights");
-    x = values(b, "net.4.main.2.norm.weight", &n);
+    tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > bound * 0.98,
+           "linear weights have their bound");
+    x = values(p, "net.4.main.2.norm.weight", &n);
     tap_ok(fabs(x[0] - gain) < 1e-7 && x[0] == x[n - 1], "norms start at sqrt(1/2)");
-    x = values(b, "net.4.main.2.norm.bias", &n);
-    tap_ok(largest(x, n) == 0, "and 0");
-    x = values(b, "mapping_timestep_embed.weight", &n);
+    x = values(p, "net.4.main.2.norm.bias", &n);
+    tap_ok(largest(x, n) == 0, "norms' biases start at 0");
+    x = values(p, "mapping_timestep_embed.weight", &n);
     tap_ok(fabs(deviation(x, n) - 1) < 0.35 && largest(x, n) > 1.5, "Fourier weights are N(0,1)");
 
     struct parameters *again = parameters_new(&architecture, NET_UNET, 5, device);
     struct parameters *other = parameters_new(&architecture, NET_UNET, 6, device);
-    size_t bytes = (size_t)b->elements * sizeof(float);
-    const float *mine = parameters_read(b, ARRAY_WEIGHTS, 0, b->elements, NULL);
-    tap_ok(!memcmp(mine, parameters_read(again, ARRAY_WEIGHTS, 0, b->elements, NULL), bytes),
-           "the same seed, the same bits");
-    tap_ok(!memcmp(mine, parameters_read(b, ARRAY_EMA, 0, b->elements, NULL), bytes),
-           "EMA starts as the parameters");
+    size_t bytes = (size_t)p->elements * sizeof(float);
+    const float *mine = parameters_read(p, ARRAY_WEIGHTS, 0, p->elements, NULL);
+    tap_ok(!memcmp(mine, parameters_read(again, ARRAY_WEIGHTS, 0, p->elements, NULL), bytes),
+           "the same seed gives the same bits");
+    tap_ok(!memcmp(mine, parameters_read(p, ARRAY_EMA, 0, p->elements, NULL), bytes),
+           "EMA starts as a copy of the weights");
+    tap_ok(largest(parameters_read(p, ARRAY_GRADIENTS, 0, p->trained_elements, NULL),
+                   p->trained_elements) == 0,
+           "gradients start at zero");
     int64_t m;
-    x = values(b, "net.1.main.0.weight", &n);
+    x = values(p, "net.1.main.0.weight", &n);
     const float *y = values(other, "net.1.main.0.weight", &m);
-    tap_ok(relative_l2(x, y, (size_t)n) > 1, "another seed, other weights");
-    y = values(b, "net.2.main.0.weight", &m);
-    tap_ok(relative_l2(x, y, (size_t)n) > 1, "another name, other weights");
+    tap_ok(relative_l2(x, y, (size_t)n) > 1, "another seed gives other weights");
+    y = values(p, "net.2.main.0.weight", &m);
+    tap_ok(relative_l2(x, y, (size_t)n) > 1, "another name gives other weights");
     parameters_free(again);
     parameters_free(other);
 
@@ -133,38 +143,40 @@ static void initialisation(struct parameters *b)
     bound = 1 / sqrt(32 * 9);
     tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > 0.98 * bound &&
                k->trained_count == k->count,
-           "an autoencoder keeps torch's defaults and trains all it has");
+           "an autoencoder has torch's defaults, and all its tensors are trained");
     parameters_free(k);
     architecture_release(&kl_tensors);
 
     struct architecture patch_tensors = {0};
     patch_discriminator_architecture(&patch_tensors, 3, 64, 3);
-    struct parameters *p = parameters_new(&patch_tensors, NET_DISCRIMINATOR, 1, device);
-    x = values(p, "main.2.weight", &n);
-    tap_ok(p->parameter_count == 2765633 && fabs(deviation(x, n) / 0.02 - 1) < 0.01 &&
+    struct parameters *d = parameters_new(&patch_tensors, NET_DISCRIMINATOR, 1, device);
+    x = values(d, "main.2.weight", &n);
+    tap_ok(d->parameter_count == 2765633 && fabs(deviation(x, n) / 0.02 - 1) < 0.01 &&
                largest(x, n) > 0.06,
            "a discriminator's kernels are N(0, 0.02)");
-    x = values(p, "main.9.weight", &n);
-    tap_ok(fabs(deviation(x, n) / 0.02 - 1) < 0.15 && fabs(x[0] - 1) < 0.1, "its norms N(1, 0.02)");
-    x = values(p, "main.9.bias", &n);
-    tap_ok(largest(x, n) == 0, "and 0");
-    x = values(p, "main.0.bias", &n);
+    x = values(d, "main.9.weight", &n);
+    tap_ok(fabs(deviation(x, n) / 0.02 - 1) < 0.15 && fabs(x[0] - 1) < 0.1,
+           "a discriminator's norms are N(1, 0.02)");
+    x = values(d, "main.9.bias", &n);
+    tap_ok(largest(x, n) == 0, "a discriminator's norms have biases of 0");
+    x = values(d, "main.0.bias", &n);
     bound = 1 / sqrt(48);
     tap_ok(largest(x, n) <= bound * (1 + 1e-6) && largest(x, n) > 0.9 * bound,
-           "its other biases as torch has them");
-    parameters_free(p);
+           "a discriminator's other biases have torch's default");
+    parameters_free(d);
     architecture_release(&patch_tensors);
 }
 
-/* Deviation and largest value of a tensor against those of normals cut at twice `before_cut`. */
-static void check_cut_normals(const struct parameters *p, const char *name, double before_cut)
+/* Compares the standard deviation and the largest value of a tensor with those of normals of
+ * standard deviation `before`, truncated at twice that. */
+static void check_truncated(const struct parameters *p, const char *name, double before)
 {
     int64_t n;
     const float *x = values(p, name, &n);
-    double most = largest(x, n) / before_cut, ratio = deviation(x, n) / (0.8796257 * before_cut);
+    double most = largest(x, n) / before, ratio = deviation(x, n) / (0.8796257 * before);
     double allowed = 4 / sqrt(2.0 * (double)n);
     tap_ok(fabs(ratio - 1) <= allowed && most <= 2 * (1 + 1e-6) && most > 1.8,
-           "%s: deviation %.4f of what it should be, up to %.3f", name, ratio, most);
+           "%s: %.4f of the expected deviation, at most %.3f", name, ratio, most);
 }
 
 static void cloob_initialisation(void)
@@ -180,23 +192,23 @@ static void cloob_initialisation(void)
                                  .vocabulary = 700};
     struct architecture cloob = {0};
     cloob_architecture(&cloob, &sizes);
-    struct parameters *b = parameters_new(&cloob, NET_CLOOB, 5, device), *again, *other;
+    struct parameters *p = parameters_new(&cloob, NET_CLOOB, 5, device), *again, *other;
     const double cut = 0.87962566103423978;
-    check_cut_normals(b, "image_encoder.layers.0.attn.query.weight", 1 / sqrt(128) / cut);
-    check_cut_normals(b, "text_encoder.layers.0.attn.out.weight", 1 / sqrt(64) / cut);
-    check_cut_normals(b, "image_encoder.layers.0.ff.linear_0.weight", 1 / sqrt(128));
-    check_cut_normals(b, "image_encoder.layers.0.ff.linear_1.weight", 1 / sqrt(512));
-    check_cut_normals(b, "text_encoder.proj.weight", 1 / sqrt(64));
-    check_cut_normals(b, "image_encoder.embed.weight", 1 / sqrt(128));
-    check_cut_normals(b, "text_encoder.embed.weight", 1 / sqrt(64));
-    check_cut_normals(b, "image_encoder.pos_embed.weight", 1 / sqrt(128));
-    check_cut_normals(b, "image_encoder.class_embed", 1 / sqrt(128));
+    check_truncated(p, "image_encoder.layers.0.attn.query.weight", 1 / sqrt(128) / cut);
+    check_truncated(p, "text_encoder.layers.0.attn.out.weight", 1 / sqrt(64) / cut);
+    check_truncated(p, "image_encoder.layers.0.ff.linear_0.weight", 1 / sqrt(128));
+    check_truncated(p, "image_encoder.layers.0.ff.linear_1.weight", 1 / sqrt(512));
+    check_truncated(p, "text_encoder.proj.weight", 1 / sqrt(64));
+    check_truncated(p, "image_encoder.embed.weight", 1 / sqrt(128));
+    check_truncated(p, "text_encoder.embed.weight", 1 / sqrt(64));
+    check_truncated(p, "image_encoder.pos_embed.weight", 1 / sqrt(128));
+    check_truncated(p, "image_encoder.class_embed", 1 / sqrt(128));
     int64_t n;
     int wrong = 0, vectors = 0;
-    for (int i = 0; i < b->count; i++) {
-        const char *name = b->tensors[i].name;
+    for (int i = 0; i < p->count; i++) {
+        const char *name = p->tensors[i].name;
         bool bias = strstr(name, ".bias"), norm = strstr(name, ".norm.weight");
-        const float *x = values(b, name, &n);
+        const float *x = values(p, name, &n);
         for (int64_t j = 0; (bias || norm) && j < n; j++)
             wrong += x[j] != (norm ? 1 : 0);
         vectors += bias || norm;
@@ -205,61 +217,59 @@ static void cloob_initialisation(void)
            vectors);
     again = parameters_new(&cloob, NET_CLOOB, 5, device);
     other = parameters_new(&cloob, NET_CLOOB, 6, device);
-    const float *mine = parameters_read(b, ARRAY_WEIGHTS, 0, b->elements, NULL);
-    tap_ok(!memcmp(mine, parameters_read(again, ARRAY_WEIGHTS, 0, b->elements, NULL),
-                   (size_t)b->elements * sizeof *mine),
-           "CLOOB: the same seed, the same bits");
-    tap_ok(relative_l2(mine, parameters_read(other, ARRAY_WEIGHTS, 0, b->elements, NULL),
-                       (size_t)b->decayed_elements) > 1,
-           "CLOOB: another seed, other weights");
-    parameters_free(b);
+    const float *mine = parameters_read(p, ARRAY_WEIGHTS, 0, p->elements, NULL);
+    tap_ok(!memcmp(mine, parameters_read(again, ARRAY_WEIGHTS, 0, p->elements, NULL),
+                   (size_t)p->elements * sizeof *mine),
+           "CLOOB: the same seed gives the same bits");
+    tap_ok(relative_l2(mine, parameters_read(other, ARRAY_WEIGHTS, 0, p->elements, NULL),
+                       (size_t)p->decayed_elements) > 1,
+           "CLOOB: another seed gives other weights");
+    parameters_free(p);
     parameters_free(again);
     parameters_free(other);
     architecture_release(&cloob);
 }
 
-/* The network shows the parameters: what is written there is what it computes with. */
-static void shown(struct parameters *b)
+/* A network loaded from parameters_names computes with the arrays themselves. */
+static void loaded(struct parameters *p)
 {
     struct named_weights names;
     struct unet *u;
     struct tape t;
     struct error e = {""};
-    parameters_names(&names, b, ARRAY_WEIGHTS);
-    tap_ok(unet_load(&u, &names, device, &e) == 0, "a U-Net loads from it%s", e.text);
+    parameters_names(&names, p, ARRAY_WEIGHTS);
+    tap_ok(unet_load(&u, &names, device, &e) == 0, "a U-Net loads from parameters%s", e.text);
     const struct unet_sizes *sizes = unet_sizes(u);
     tap_ok(sizes->autoencoder_scale == 2.5 && sizes->embed_width == 16 &&
                sizes->latent_channels == 4 && sizes->side_multiple == 8,
-           "with its sizes");
-    parameters_bind(b, unet_loader(u));
+           "it has the parameters' sizes");
+    parameters_bind(p, unet_loader(u));
     tape_init(&t, device);
     struct tensor *x = constant(DIMS(1, 4, 8, 8), 1), *time = constant(DIMS(1), 0.5f);
     struct tensor *embed = constant(DIMS(1, 16), 1);
     struct tensor *v = unet_forward(&t, u, x, time, embed);
-    const struct parameter *bias = parameters_find(b, "net.8.main.4.bias");
+    const struct parameter *bias = parameters_find(p, "net.8.main.4.bias");
     float before = ((float *)v->data)[0],
-          value = parameters_read(b, ARRAY_WEIGHTS, bias->offset, 1, NULL)[0];
+          value = parameters_read(p, ARRAY_WEIGHTS, bias->offset, 1, NULL)[0];
     value += 3;
-    parameters_write(b, ARRAY_WEIGHTS, bias->offset, 1, &value);
+    parameters_write(p, ARRAY_WEIGHTS, bias->offset, 1, &value);
     tensor_replace(&v, unet_forward(&t, u, x, time, embed));
-    tap_ok(fabsf(((float *)v->data)[0] - before - 3) < 1e-5f, "an update is seen at once");
+    tap_ok(fabsf(((float *)v->data)[0] - before - 3) < 1e-5f,
+           "the network uses a written weight at once");
 
     t.recording = true;
     tensor_replace(&v, unet_forward(&t, u, x, time, embed));
     struct tensor *dv = constant(v->ndim, v->shape, 1);
     tape_backward(&t, v, dv);
-    const float *g = parameters_read(b, ARRAY_GRADIENTS, bias->offset, bias->count, NULL);
-    tap_ok(fabsf(g[0] - 64) < 1e-4f, "a bias' gradient is the sum over pixels");
+    const float *g = parameters_read(p, ARRAY_GRADIENTS, bias->offset, bias->count, NULL);
+    tap_ok(fabsf(g[0] - 64) < 1e-4f, "a bias's gradient is the sum over pixels");
     int untouched = 0;
-    for (int i = 0; i < b->trained_count; i++) {
-        const struct parameter *p = &b->tensors[i];
+    for (int i = 0; i < p->trained_count; i++) {
+        const struct parameter *w = &p->tensors[i];
         untouched +=
-            largest(parameters_read(b, ARRAY_GRADIENTS, p->offset, p->count, NULL), p->count) == 0;
+            largest(parameters_read(p, ARRAY_GRADIENTS, w->offset, w->count, NULL), w->count) == 0;
     }
     tap_ok(untouched == 0, "gradients reach every trained tensor");
-    parameters_fill(b, ARRAY_GRADIENTS, 0);
-    g = parameters_read(b, ARRAY_GRADIENTS, 0, b->trained_elements, NULL);
-    tap_ok(largest(g, b->trained_elements) == 0, "and are cleared");
     tensor_release(x);
     tensor_release(time);
     tensor_release(embed);
@@ -276,23 +286,23 @@ static void from_names(struct parameters *p)
     struct parameters *copy = NULL;
     struct error e = {""};
     parameters_names(&names, p, ARRAY_EMA);
-    names.device = NULL; /* as if from a file */
-    tap_ok(parameters_from_names(&copy, &names, device, &e) == 0, "parameters from weights%s",
-           e.text);
+    names.device = NULL; /* as names from a file */
+    tap_ok(parameters_from_names(&copy, &names, NULL, device, &e) == 0,
+           "parameters are made from weights%s", e.text);
     tap_ok(copy && copy->elements == p->elements && copy->parameter_count == p->parameter_count &&
                copy->scalar_count == 1 && copy->scalars[0].value == 2.5f,
-           "has the same table");
+           "they have the same table");
     tap_ok(copy && !memcmp(parameters_read(copy, ARRAY_WEIGHTS, 0, p->elements, NULL),
                            parameters_read(p, ARRAY_EMA, 0, p->elements, NULL),
                            (size_t)p->elements * sizeof(float)),
-           "and the same numbers");
+           "they have the same values");
     parameters_free(copy);
     const struct parameter *t = parameters_find(p, "net.3.main.4.weight");
     float bad = NAN;
     parameters_write(p, ARRAY_EMA, t->offset + 7, 1, &bad);
-    tap_ok(parameters_from_names(&copy, &names, device, &e) < 0 &&
+    tap_ok(parameters_from_names(&copy, &names, NULL, device, &e) < 0 &&
                strstr(e.text, "net.3.main.4.weight"),
-           "not from what is not finite: %s", e.text);
+           "refused: a non-finite weight: %s", e.text);
     names_release(&names);
     parameters_set_scalar(p, "autoencoder_scale", 9);
     tap_ok(p->scalar_count == 1 && p->scalars[0].value == 9, "a scalar is replaced");
@@ -308,18 +318,18 @@ int main(void)
                                 .multipliers = {4, 4, 4, 4},
                                 .autoencoder_scale = 2.5};
     threads_init(0);
-    if (device_open(&device, "cpu", &e))
+    if (device_open(&device, "cpu", &e) != 0)
         die("%s", e.text);
     unet_architecture(&architecture, &sizes);
     struct parameters *p = parameters_new(&architecture, NET_UNET, 5, device);
     layout(p);
     initialisation(p);
-    shown(p);
+    loaded(p);
     from_names(p);
     parameters_free(p);
     architecture_release(&architecture);
     cloob_initialisation();
-    tap_ok(device_memory(device).in_use == 0, "all memory was given back");
+    tap_ok(device_memory(device).in_use == 0, "all memory was released");
     device_close(device);
     return tap_done();
 }

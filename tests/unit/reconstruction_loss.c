@@ -1,5 +1,5 @@
-/* LPIPS, the discriminator and what an autoencoder learns from them: against PyTorch's numbers
- * (tests/unit/golden/make-reconstruction.py) and against differences. */
+/* LPIPS, the discriminator and their gradients against PyTorch's values
+ * (tests/unit/golden/make-reconstruction.py) and finite differences. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +52,7 @@ static struct named_weights named(enum net net)
 {
     struct named_weights n;
     struct error e;
-    if (names_resolve(&n, golden, net, PICK_RAW, &e))
+    if (names_resolve(&n, golden, net, PICK_RAW, &e) != 0)
         die("%s: %s", GOLDEN, e.text);
     return n;
 }
@@ -61,41 +61,41 @@ static void compare(const struct device *d, const char *what, const struct tenso
                     const char *name, double tolerance)
 {
     size_t n = (size_t)tensor_count(t);
-    float *got = xmalloc(n * sizeof *got), *want = values(name);
+    float *got = xmalloc(n * sizeof *got), *expected = values(name);
     CHECK(weight_count(stored(name)) == (int64_t)n);
     tensor_to_f32(t, got);
-    double error = relative_l2(got, want, n);
-    tap_ok(error <= tolerance, "%s on %s: error %.2g of at most %.2g", what, subject_name(d), error,
+    double error = relative_l2(got, expected, n);
+    tap_ok(error <= tolerance, "%s on %s: error %.2g (<= %.2g)", what, subject_name(d), error,
            tolerance);
     free(got);
-    free(want);
+    free(expected);
 }
 
-/* size: what the number, of terms that cancel, is small beside. */
+/* size: of the terms whose sum is the number, if they nearly cancel; else 0. */
 static void compare_number(const struct device *d, const char *what, double got, const char *key,
                            double size, double tolerance)
 {
     double error = fabs(got - number(key)) / fmax(fabs(number(key)), size);
-    tap_ok(error <= tolerance, "%s on %s: %.7g, wanted %.7g", what, subject_name(d), got,
+    tap_ok(error <= tolerance, "%s on %s: %.7g, expected %.7g", what, subject_name(d), got,
            number(key));
 }
 
-/* In 16 bits other pixels are the greatest of their block and other units on: PyTorch's own
- * gradients are 0.058 and 0.12 away then. */
+/* With 16 bits, max pooling picks other pixels and ReLU passes other units: PyTorch's own gradients
+ * then differ by 0.058 and 0.12. */
 static double gradient_tolerance(const struct device *d)
 {
     return subject_tolerance(d, 2e-5, 0.12, 0.25);
 }
 
-/* All that a device's tests work on. */
+/* What the tests on one device work on. */
 struct subject {
     struct device *d;
     struct named_weights lpips_names, discriminator_names;
     struct lpips *lpips;
     struct parameters *parameters;
     struct reconstruction_loss *loss;
-    struct tensor *pictures, *reconstructions, *last, *last_weight;
-    int64_t n, numbers; /* pictures, numbers of one */
+    struct tensor *images, *reconstructions, *last, *last_weight;
+    int64_t n, numbers; /* images; elements of one */
 };
 
 static void open_subject(struct subject *s, struct device *d, int64_t disc_start,
@@ -109,11 +109,12 @@ static void open_subject(struct subject *s, struct device *d, int64_t disc_start
                                             .disc_weight = number("disc_weight"),
                                             .disc_start = disc_start,
                                             .accumulate = accumulate};
-    if (lpips_load(&s->lpips, &s->lpips_names, d, &e) ||
-        parameters_from_names(&s->parameters, &s->discriminator_names, d, &e) ||
-        reconstruction_loss_open(&s->loss, &o, s->lpips, s->parameters, collective_alone(), &e))
+    if (lpips_load(&s->lpips, &s->lpips_names, d, &e) != 0 ||
+        parameters_from_names(&s->parameters, &s->discriminator_names, NULL, d, &e) ||
+        reconstruction_loss_open(&s->loss, &o, s->lpips, s->parameters, collective_alone(), &e) !=
+            0)
         die("%s", e.text);
-    s->pictures = tensor(d, "pictures");
+    s->images = tensor(d, "pictures");
     s->reconstructions = tensor(d, "reconstructions");
     s->last_weight = tensor(d, "last_weight");
     struct tape t;
@@ -122,13 +123,13 @@ static void open_subject(struct subject *s, struct device *d, int64_t disc_start
     s->last = cast_to_compute(&t, last);
     tape_release(&t);
     tensor_release(last);
-    s->n = s->pictures->shape[0];
-    s->numbers = tensor_count(s->pictures) / s->n;
+    s->n = s->images->shape[0];
+    s->numbers = tensor_count(s->images) / s->n;
 }
 
 static void close_subject(struct subject *s)
 {
-    tensor_release(s->pictures);
+    tensor_release(s->images);
     tensor_release(s->reconstructions);
     tensor_release(s->last);
     tensor_release(s->last_weight);
@@ -139,13 +140,13 @@ static void close_subject(struct subject *s)
     names_release(&s->discriminator_names);
 }
 
-/* Of the absolute error, each picture's counting `weight`. */
+/* The gradient of the absolute error, each image weighted by `weight`. */
 static struct tensor *error_gradient(const struct subject *s, double weight)
 {
     float *x = values("pictures"), *y = values("reconstructions");
     for (int64_t i = 0; i < s->n * s->numbers; i++)
         y[i] = (float)((y[i] > x[i]) - (y[i] < x[i])) * (float)(weight / (double)s->numbers);
-    struct tensor *t = tensor_from_f32(s->d, s->pictures->ndim, s->pictures->shape, y);
+    struct tensor *t = tensor_from_f32(s->d, s->images->ndim, s->images->shape, y);
     free(x);
     free(y);
     return t;
@@ -153,7 +154,7 @@ static struct tensor *error_gradient(const struct subject *s, double weight)
 
 static struct reconstruction reconstruction_of(const struct subject *s)
 {
-    return (struct reconstruction){s->pictures, s->reconstructions, s->last, s->last_weight};
+    return (struct reconstruction){s->images, s->reconstructions, s->last, s->last_weight};
 }
 
 static void test_lpips(const struct subject *s)
@@ -164,7 +165,7 @@ static void test_lpips(const struct subject *s)
     struct tape t;
     tape_init(&t, s->d);
     t.recording = true;
-    struct tensor *distances = lpips_distance(&t, s->lpips, s->pictures, y);
+    struct tensor *distances = lpips_distance(&t, s->lpips, s->images, y);
     compare(s->d, "LPIPS", distances, "distances", tolerance);
     float *ones = xcalloc((size_t)s->n, sizeof *ones);
     for (int64_t i = 0; i < s->n; i++)
@@ -176,13 +177,13 @@ static void test_lpips(const struct subject *s)
     tensor_release(distances);
     tensor_replace(&dy, NULL);
     t.recording = false;
-    distances = lpips_distance(&t, s->lpips, s->pictures, s->pictures);
+    distances = lpips_distance(&t, s->lpips, s->images, s->images);
     float *zeros = ones;
     tensor_to_f32(distances, zeros);
     double most = 0;
     for (int64_t i = 0; i < s->n; i++)
         most = fmax(most, isfinite(zeros[i]) ? fabs((double)zeros[i]) : INFINITY);
-    tap_ok(most == 0, "a picture is at distance %g from itself on %s", most, subject_name(s->d));
+    tap_ok(most == 0, "an image is at distance %g from itself on %s", most, subject_name(s->d));
     tensor_release(distances);
     tensor_release(y);
     free(ones);
@@ -194,12 +195,11 @@ static void test_logits(const struct subject *s)
     struct patch_discriminator *p;
     struct error e;
     struct tape t;
-    if (patch_discriminator_load(&p, &s->discriminator_names, s->d, &e))
+    if (patch_discriminator_load(&p, &s->discriminator_names, s->d, &e) != 0)
         die("%s", e.text);
     tape_init(&t, s->d);
-    struct tensor *logits = patch_discriminator_logits(&t, p, s->pictures);
-    compare(s->d, "logits of pictures", logits, "logits",
-            subject_tolerance(s->d, 5e-6, 1e-2, 1e-1));
+    struct tensor *logits = patch_discriminator_logits(&t, p, s->images);
+    compare(s->d, "logits of images", logits, "logits", subject_tolerance(s->d, 5e-6, 1e-2, 1e-1));
     tensor_release(logits);
     patch_discriminator_free(p);
     tape_release(&t);
@@ -230,10 +230,9 @@ static void compare_gradients_of(const struct subject *s)
         free(got);
     }
     double tolerance = subject_tolerance(s->d, 2e-5, 4e-2, 4e-1);
-    tap_ok(
-        worst <= tolerance,
-        "gradients by the discriminator's %d parameters on %s: error %.2g of at most %.2g, of %s",
-        s->parameters->trained_count, subject_name(s->d), worst, tolerance, worst_name);
+    tap_ok(worst <= tolerance,
+           "gradients by the discriminator's %d parameters on %s: error %.2g (<= %.2g), of %s",
+           s->parameters->trained_count, subject_name(s->d), worst, tolerance, worst_name);
 }
 
 static void test_losses(const struct subject *s)
@@ -251,13 +250,13 @@ static void test_losses(const struct subject *s)
         want += (double)distances[i];
     }
     tap_ok(fabs(sum - want) <= loose * want,
-           "LPIPS as it comes with gradients on %s: %.6g, wanted %.6g", subject_name(s->d), sum,
+           "LPIPS computed with gradients on %s: %.6g, expected %.6g", subject_name(s->d), sum,
            want);
     struct reconstruction_numbers numbers = reconstruction_loss_numbers(s->loss);
     compare_number(s->d, "adaptive weight", numbers.weight, "weight", 0, loose);
     compare_number(s->d, "generator's loss", numbers.generator, "generator", 0.5, loose);
     compare_number(s->d, "discriminator's loss", numbers.discriminator, "discriminator", 0, loose);
-    compare_number(s->d, "mean logit of pictures", numbers.logit, "logit", 0.5, loose);
+    compare_number(s->d, "mean logit of images", numbers.logit, "logit", 0.5, loose);
     compare_number(s->d, "mean logit of reconstructions", numbers.fake_logit, "fake_logit", 0.5,
                    loose);
     compare_gradients_of(s);
@@ -266,7 +265,7 @@ static void test_losses(const struct subject *s)
     tensor_release(gradient);
 }
 
-/* Before disc_start only LPIPS counts, and the discriminator stays as it is. */
+/* Before disc_start only LPIPS is added, and the discriminator is not trained. */
 static void test_start(struct device *d)
 {
     struct subject s;
@@ -283,12 +282,12 @@ static void test_start(struct device *d)
     tensor_to_f32(zero, got);
     double error = relative_l2(got, want, (size_t)(s.n * s.numbers));
     tap_ok(error <= gradient_tolerance(d),
-           "before its start there is no discriminator in the gradient on %s: error %.2g",
-           subject_name(d), error);
+           "before its start the discriminator adds no gradient on %s: error %.2g", subject_name(d),
+           error);
     bool before = reconstruction_loss_update(s.loss, 5, 1e-3);
     int64_t updates = s.parameters->updates;
     tap_ok(!before && updates == 0 && isnan(reconstruction_loss_numbers(s.loss).discriminator),
-           "nor does it learn");
+           "before its start it is not trained");
     reconstruction_loss_add(s.loss, 6, 0, &r, weight, &gradient, losses);
     double first = reconstruction_loss_numbers(s.loss).discriminator, last = NAN;
     for (int step = 6; step < 30; step++) {
@@ -298,9 +297,10 @@ static void test_start(struct device *d)
         last = reconstruction_loss_numbers(s.loss).discriminator;
         tensor_release(again);
     }
-    tap_ok(last < 0.3 * first && s.parameters->updates == 24,
-           "from then on it learns to tell them apart on %s: loss %.3f, then %.3f", subject_name(d),
-           first, last);
+    tap_ok(
+        last < 0.3 * first && s.parameters->updates == 24,
+        "after its start it learns to tell images from reconstructions on %s: loss %.3f, then %.3f",
+        subject_name(d), first, last);
     free(want);
     free(got);
     tensor_release(gradient);
@@ -308,7 +308,7 @@ static void test_start(struct device *d)
     close_subject(&s);
 }
 
-/* Two micro-batches of half the weight each are the same as one. */
+/* Two micro-batches of half the weight each equal one. */
 static void test_accumulation(struct device *d)
 {
     struct subject s;
@@ -324,8 +324,6 @@ static void test_accumulation(struct device *d)
     close_subject(&s);
 }
 
-/* ---- differences, of the plain kernels' own numbers */
-
 static double sum_of(struct tensor *t)
 {
     float host[64];
@@ -338,13 +336,13 @@ static double sum_of(struct tensor *t)
     return sum;
 }
 
-static void check_slope(const char *what, double slope, double share, double tolerance)
+static void check_slope(const char *what, double slope, double expected, double tolerance)
 {
-    double error = fabs(slope - share) / fabs(share);
-    tap_ok(error <= tolerance, "%s: slope %.6g, by differences %.6g", what, share, slope);
+    double error = fabs(slope - expected) / fabs(expected);
+    tap_ok(error <= tolerance, "%s: slope %.6g, by finite differences %.6g", what, expected, slope);
 }
 
-/* The gradient's own direction has the steepest slope: its length. */
+/* The slope along the gradient's direction is the gradient's length. */
 static void test_differences_of_lpips(const struct subject *s)
 {
     size_t count = (size_t)(s->n * s->numbers);
@@ -359,7 +357,7 @@ static void test_differences_of_lpips(const struct subject *s)
         struct tensor *y = tensor_from_f32(s->d, 4, s->reconstructions->shape, moved);
         struct tape t;
         tape_init(&t, s->d);
-        sums[side] = sum_of(lpips_distance(&t, s->lpips, s->pictures, y));
+        sums[side] = sum_of(lpips_distance(&t, s->lpips, s->images, y));
         tensor_release(y);
         tape_release(&t);
     }
@@ -376,7 +374,7 @@ static double hinge(const struct subject *s, const struct patch_discriminator *p
     tape_init(&t, s->d);
     for (int fake = 0; fake < 2; fake++) {
         struct tensor *logits =
-            patch_discriminator_logits(&t, p, fake ? s->reconstructions : s->pictures);
+            patch_discriminator_logits(&t, p, fake ? s->reconstructions : s->images);
         int64_t count = tensor_count(logits);
         float *host = xmalloc((size_t)count * sizeof *host);
         tensor_to_f32(logits, host);
@@ -396,7 +394,7 @@ static void test_differences_of_discriminator(const struct subject *s)
     struct error e;
     double h = 1e-3;
     parameters_names(&names, s->parameters, ARRAY_WEIGHTS);
-    if (patch_discriminator_load(&p, &names, s->d, &e))
+    if (patch_discriminator_load(&p, &names, s->d, &e) != 0)
         die("%s", e.text);
     for (int i = 0; i < s->parameters->trained_count; i++) {
         const struct parameter *t = &s->parameters->tensors[i];
@@ -425,7 +423,8 @@ static void test_differences_of_discriminator(const struct subject *s)
     names_release(&names);
 }
 
-/* The two losses whose gradients by the last kernel are compared, as functions of it. */
+/* The two losses whose gradients by the last kernel define the adaptive weight, as functions of it.
+ */
 struct of_last {
     const struct subject *s;
     const struct patch_discriminator *p;
@@ -445,7 +444,7 @@ static void losses_of_last(const struct of_last *f, struct tensor *kernel, doubl
     *nll = 0;
     for (int64_t i = 0; i < s->n * s->numbers; i++)
         *nll += fabs((double)made[i] - x[i]) / (double)(s->n * s->numbers);
-    *nll += number("perceptual_weight") * sum_of(lpips_distance(&t, s->lpips, s->pictures, y)) /
+    *nll += number("perceptual_weight") * sum_of(lpips_distance(&t, s->lpips, s->images, y)) /
             (double)s->n;
     struct tensor *logits = patch_discriminator_logits(&t, f->p, y);
     double count = (double)tensor_count(logits);
@@ -459,7 +458,7 @@ static void test_differences_of_weight(const struct subject *s)
 {
     struct patch_discriminator *p;
     struct error e;
-    if (patch_discriminator_load(&p, &s->discriminator_names, s->d, &e))
+    if (patch_discriminator_load(&p, &s->discriminator_names, s->d, &e) != 0)
         die("%s", e.text);
     struct of_last f = {s, p, tensor(s->d, "last_bias")};
     struct tensor *kernel = tensor(s->d, "last_weight");
@@ -490,7 +489,7 @@ int main(void)
         tap_skip("no such file", "%s", GOLDEN);
         return tap_done();
     }
-    if (weights_open(&golden, GOLDEN, &e))
+    if (weights_open(&golden, GOLDEN, &e) != 0)
         die("cannot read '%s': %s", GOLDEN, e.text);
     for (const char *const *spec = subject_devices(); *spec; spec++) {
         struct device *d = subject_open(*spec);

@@ -1,7 +1,8 @@
+/* The U-Net's training step: splits of an effective batch, determinism, resuming, non-finite values
+ * and random draws. */
 #include "common/train/unet_step.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,6 +10,8 @@
 #include "common/base/rng.h"
 #include "common/base/threads.h"
 #include "tests/support/tap.h"
+#include "tests/support/thread_ranks.h"
+#include "tests/support/trained.h"
 
 #define SIDE   8
 #define LATENT 4
@@ -18,7 +21,7 @@
 static struct device *device;
 static struct architecture architecture;
 
-/* Records of a made-up data set: record i is a pure function of i. */
+/* Synthetic records: record i is a pure function of i. */
 struct data {
     float moments[MOST][2 * LATENT * SIDE * SIDE], embeds[MOST][EMBED];
     uint64_t samples[MOST];
@@ -40,10 +43,14 @@ static void load(int64_t first, int64_t n)
 
 static struct unet_batch batch_at(int64_t at, int64_t n)
 {
-    return (struct unet_batch){n, SIDE, SIDE, data.moments[at], data.embeds[at], data.samples + at};
+    return (struct unet_batch){.n = n,
+                               .height = SIDE,
+                               .width = SIDE,
+                               .moments = data.moments[at],
+                               .embeds = data.embeds[at],
+                               .samples = data.samples + at};
 }
 
-/* Of the step, and of the U-Net. */
 struct settings {
     struct step_options step;
     struct unet_step_options unet;
@@ -67,7 +74,7 @@ static struct training start_rank(const struct settings *o, struct collective *c
     struct training t;
     struct error e;
     t.parameters = parameters_new(&architecture, NET_UNET, 3, d);
-    if (unet_step_open(&t.step, t.parameters, c, &o->step, &o->unet, &e))
+    if (unet_step_open(&t.step, t.parameters, c, &o->step, &o->unet, &e) != 0)
         die("%s", e.text);
     return t;
 }
@@ -97,30 +104,6 @@ static struct step_result update(struct training *t, int64_t step, const struct 
     return r;
 }
 
-static const float *array(const struct parameters *b, enum parameter_array which)
-{
-    int64_t n = which <= ARRAY_EMA ? b->elements : b->trained_elements;
-    return parameters_read(b, which, 0, n, NULL);
-}
-
-static float *copied(const struct parameters *p, enum parameter_array which)
-{
-    size_t bytes = (size_t)p->trained_elements * sizeof(float);
-    return memcpy(xmalloc(bytes), array(p, which), bytes);
-}
-
-static bool same_bits(const struct parameters *a, const struct parameters *p,
-                      enum parameter_array which)
-{
-    return !memcmp(array(a, which), array(p, which), (size_t)a->trained_elements * sizeof(float));
-}
-
-static double apart(const struct parameters *a, const struct parameters *p,
-                    enum parameter_array which)
-{
-    return relative_l2(array(a, which), array(p, which), (size_t)a->trained_elements);
-}
-
 static void accumulation(void)
 {
     struct settings whole = options(8, 1), parts = options(2, 4);
@@ -135,12 +118,13 @@ static void accumulation(void)
                 fabsf(sa[i].loss - sb[i].loss) <= 1e-6f * sa[i].loss;
         loss += sa[i].loss / 8;
     }
-    tap_ok(same, "4 micro-batches of 2 train on what a batch of 8 does");
+    tap_ok(same, "4 micro-batches of 2 draw the same t and dropped samples as a batch of 8");
     tap_ok(fabs(ra.loss - loss) <= 1e-6 * loss && fabs(ra.loss - rb.loss) <= 1e-6 * loss,
-           "the loss is the mean over all");
-    tap_ok(apart(a.parameters, b.parameters, ARRAY_GRADIENTS) <= 2e-6,
-           "the same gradient: relative %.2g", apart(a.parameters, b.parameters, ARRAY_GRADIENTS));
-    tap_ok(fabs(ra.gradient_norm / rb.gradient_norm - 1) <= 1e-6, "and norm");
+           "the loss is the mean over all samples");
+    tap_ok(trained_distance(a.parameters, b.parameters, ARRAY_GRADIENTS) <= 2e-6,
+           "the same gradient: relative error %.2g",
+           trained_distance(a.parameters, b.parameters, ARRAY_GRADIENTS));
+    tap_ok(fabs(ra.gradient_norm / rb.gradient_norm - 1) <= 1e-6, "the same gradient norm");
     stop(&a);
     stop(&b);
 }
@@ -154,18 +138,18 @@ static void determinism(void)
         update(&a, i, &o);
     for (int i = 0; i < 10; i++)
         update(&b, i, &o);
-    tap_ok(same_bits(a.parameters, b.parameters, ARRAY_WEIGHTS) &&
-               same_bits(a.parameters, b.parameters, ARRAY_EMA) &&
-               same_bits(a.parameters, b.parameters, ARRAY_V),
-           "ten steps twice: the same bits");
+    tap_ok(trained_same_bits(a.parameters, b.parameters, ARRAY_WEIGHTS) &&
+               trained_same_bits(a.parameters, b.parameters, ARRAY_EMA) &&
+               trained_same_bits(a.parameters, b.parameters, ARRAY_V),
+           "ten steps twice give identical bits");
     stop(&b);
     threads_init(threads == 1 ? 2 : 1);
     b = start(o);
     for (int i = 0; i < 10; i++)
         update(&b, i, &o);
     threads_init(threads);
-    double error = apart(a.parameters, b.parameters, ARRAY_WEIGHTS);
-    tap_ok(error <= 1e-5, "another number of threads: relative %.2g after ten steps", error);
+    double error = trained_distance(a.parameters, b.parameters, ARRAY_WEIGHTS);
+    tap_ok(error <= 1e-5, "another number of threads: relative error %.2g after ten steps", error);
     stop(&a);
     stop(&b);
 }
@@ -177,9 +161,9 @@ static void recomputation(void)
     o.step.recompute = true;
     struct training b = start(o);
     struct step_result ra = update(&a, 0, &o), rb = update(&b, 0, &o);
-    double error = apart(a.parameters, b.parameters, ARRAY_GRADIENTS);
-    tap_ok(ra.loss == rb.loss && error <= 2e-6, "recomputed blocks: the same gradient, %.2g",
-           error);
+    double error = trained_distance(a.parameters, b.parameters, ARRAY_GRADIENTS);
+    tap_ok(ra.loss == rb.loss && error <= 2e-6,
+           "recomputed activations give the same gradient: %.2g", error);
     stop(&a);
     stop(&b);
 }
@@ -195,16 +179,17 @@ static void resumed(void)
     struct training c = start(o);
     for (int which = 0; which < ARRAY_COUNT; which++) {
         int64_t n = which <= ARRAY_EMA ? b.parameters->elements : b.parameters->trained_elements;
-        parameters_write(c.parameters, which, 0, n, array(b.parameters, which));
+        parameters_write(c.parameters, which, 0, n,
+                         parameters_read(b.parameters, which, 0, n, NULL));
     }
     c.parameters->updates = b.parameters->updates;
     for (int i = 2; i < 4; i++)
         update(&c, i, &o);
-    tap_ok(same_bits(a.parameters, c.parameters, ARRAY_WEIGHTS) &&
-               same_bits(a.parameters, c.parameters, ARRAY_EMA) &&
-               same_bits(a.parameters, c.parameters, ARRAY_M) &&
-               same_bits(a.parameters, c.parameters, ARRAY_V),
-           "2 steps, copied, 2 more: the bits of 4 steps");
+    tap_ok(trained_same_bits(a.parameters, c.parameters, ARRAY_WEIGHTS) &&
+               trained_same_bits(a.parameters, c.parameters, ARRAY_EMA) &&
+               trained_same_bits(a.parameters, c.parameters, ARRAY_M) &&
+               trained_same_bits(a.parameters, c.parameters, ARRAY_V),
+           "2 steps, a copy and 2 more steps give the bits of 4 steps");
     stop(&a);
     stop(&b);
     stop(&c);
@@ -215,11 +200,8 @@ static void not_finite(void)
     struct settings o = options(4, 1);
     struct training t = start(o);
     update(&t, 0, &o);
-    enum parameter_array kept[] = {ARRAY_WEIGHTS, ARRAY_EMA, ARRAY_M, ARRAY_V};
-    float *before[4];
-    for (int i = 0; i < 4; i++)
-        before[i] = copied(t.parameters, kept[i]);
-    size_t bytes = (size_t)t.parameters->trained_elements * sizeof(float);
+    struct snapshot before;
+    snapshot_take(&before, t.parameters);
 
     load(4, 4);
     data.moments[2][9] = NAN;
@@ -227,12 +209,9 @@ static void not_finite(void)
     struct step_result r;
     unet_step_micro_batch(t.step, 1, &b);
     unet_step_update(t.step, 1e-3, 0.9, &r);
-    bool intact = true;
-    for (int i = 0; i < 4; i++)
-        intact &= !memcmp(before[i], array(t.parameters, kept[i]), bytes);
-    tap_ok(!r.applied && intact && t.parameters->updates == 1,
+    tap_ok(!r.applied && snapshot_matches(&before, t.parameters) && t.parameters->updates == 1,
            "a NaN in a record changes no weight");
-    tap_ok(r.suspect_count == 1 && r.suspects[0] == 6, "and the record is named");
+    tap_ok(r.suspect_count == 1 && r.suspects[0] == 6, "the record is named");
 
     load(4, 4);
     b = batch_at(0, 4);
@@ -240,18 +219,14 @@ static void not_finite(void)
     float infinite = INFINITY;
     parameters_write(t.parameters, ARRAY_GRADIENTS, 1000, 1, &infinite);
     unet_step_update(t.step, 1e-3, 0.9, &r);
-    intact = true;
-    for (int i = 0; i < 4; i++)
-        intact &= !memcmp(before[i], array(t.parameters, kept[i]), bytes);
     bool all = r.suspect_count == 4;
     for (int i = 0; i < 4 && all; i++)
         all &= r.suspects[i] == unet_step_samples(t.step)[i].sample;
-    tap_ok(!r.applied && intact && all && isfinite(r.loss),
-           "an infinite gradient changes no weight; any record may be behind it");
+    tap_ok(!r.applied && snapshot_matches(&before, t.parameters) && all && isfinite(r.loss),
+           "an infinite gradient changes no weight; any record may have caused it");
     r = update(&t, 1, &o);
-    tap_ok(r.applied && t.parameters->updates == 2 && isfinite(r.loss), "the next step goes on");
-    for (int i = 0; i < 4; i++)
-        free(before[i]);
+    tap_ok(r.applied && t.parameters->updates == 2 && isfinite(r.loss), "the next step is applied");
+    snapshot_release(&before);
     stop(&t);
 }
 
@@ -267,43 +242,46 @@ static void first_update(void)
 {
     struct settings o = options(4, 1);
     struct training plain = start(o);
-    float *old = copied(plain.parameters, ARRAY_EMA);
+    struct snapshot before;
+    snapshot_take(&before, plain.parameters);
+    const float *old = before.arrays[ARRAY_EMA];
     struct step_result r = update(&plain, 0, &o);
     int64_t n = plain.parameters->trained_elements;
-    double g = norm(array(plain.parameters, ARRAY_GRADIENTS), n);
-    tap_ok(fabs(r.gradient_norm / g - 1) <= 1e-6, "the gradient's norm is reported");
-    tap_ok(fabs(norm(array(plain.parameters, ARRAY_M), n) / (0.1 * g) - 1) <= 1e-5,
-           "m is a tenth of it");
-    const float *p = array(plain.parameters, ARRAY_WEIGHTS),
-                *ema = array(plain.parameters, ARRAY_EMA);
+    double g = norm(trained_values(plain.parameters, ARRAY_GRADIENTS), n);
+    tap_ok(fabs(r.gradient_norm / g - 1) <= 1e-6, "the gradient norm is reported");
+    tap_ok(fabs(norm(trained_values(plain.parameters, ARRAY_M), n) / (0.1 * g) - 1) <= 1e-5,
+           "the first moment is a tenth of the gradient");
+    const float *p = trained_values(plain.parameters, ARRAY_WEIGHTS),
+                *ema = trained_values(plain.parameters, ARRAY_EMA);
     double worst = 0;
     for (int64_t i = 0; i < n; i++)
         worst = fmax(worst, fabs(0.9 * old[i] + 0.1 * p[i] - ema[i]));
-    tap_ok(worst <= 1e-7, "the average moves a tenth of the way");
+    tap_ok(worst <= 1e-7, "EMA moves a tenth of the way");
     const struct parameter *fixed = parameters_find(plain.parameters, "timestep_embed.weight");
     struct parameters *fresh = parameters_new(&architecture, NET_UNET, 3, device);
     tap_ok(
         !memcmp(parameters_read(fresh, ARRAY_WEIGHTS, fixed->offset, fixed->count, NULL),
                 parameters_read(plain.parameters, ARRAY_WEIGHTS, fixed->offset, fixed->count, NULL),
                 (size_t)fixed->count * sizeof(float)),
-        "Fourier weights stay as they are");
+        "Fourier weights do not change");
     parameters_free(fresh);
 
     o.step.clip_grad = r.gradient_norm / 8;
     struct training clipped = start(o);
     struct step_result rc = update(&clipped, 0, &o);
-    tap_ok(fabs(rc.gradient_norm / r.gradient_norm - 1) <= 1e-9, "clipping reports the whole norm");
-    double m = norm(array(clipped.parameters, ARRAY_M), n);
-    tap_ok(fabs(m / (0.1 * o.step.clip_grad) - 1) <= 1e-5, "and trains on the clipped");
+    tap_ok(fabs(rc.gradient_norm / r.gradient_norm - 1) <= 1e-9,
+           "the norm is reported before clipping");
+    double m = norm(trained_values(clipped.parameters, ARRAY_M), n);
+    tap_ok(fabs(m / (0.1 * o.step.clip_grad) - 1) <= 1e-5, "the clipped gradient is used");
     stop(&clipped);
     o.step.clip_grad = r.gradient_norm * 2;
     clipped = start(o);
     update(&clipped, 0, &o);
-    tap_ok(same_bits(plain.parameters, clipped.parameters, ARRAY_M),
-           "a smaller gradient is left alone");
+    tap_ok(trained_same_bits(plain.parameters, clipped.parameters, ARRAY_M),
+           "a smaller gradient is not clipped");
     stop(&clipped);
     stop(&plain);
-    free(old);
+    snapshot_release(&before);
 }
 
 static void draws(void)
@@ -330,13 +308,14 @@ static void draws(void)
         }
     }
     /* Binomial: 1024 draws at 0.2, four standard deviations; 768 at 0.04. */
-    tap_ok(abs(dropped - 205) <= 51, "%d of 1024 embeds are dropped", dropped);
-    tap_ok(abs(repeated - 31) <= 22, "each step anew (%d of 768 twice running)", repeated);
-    tap_ok(intervals == 4 * MOST, "times of each batch are spread evenly");
+    tap_ok(abs(dropped - 205) <= 51, "%d of 1024 embeddings are dropped", dropped);
+    tap_ok(abs(repeated - 31) <= 22,
+           "independently at each step (%d of 768 in two consecutive steps)", repeated);
+    tap_ok(intervals == 4 * MOST, "each batch's times are spread evenly");
     stop(&t);
 }
 
-/* Embeds noised here, by directions, are those that the step makes. */
+/* The step adds the same noise to embeddings as this test, which adds directions. */
 static void embed_noise(void)
 {
     struct settings with = options(6, 1), without = with;
@@ -352,19 +331,19 @@ static void embed_noise(void)
         double length = norm(x, EMBED), noise = norm(z, EMBED);
         for (int j = 0; j < EMBED; j++)
             x[j] = (float)(x[j] / length + 0.3 * z[j] / noise);
-        double shown = norm(x, EMBED);
+        double sum = norm(x, EMBED);
         for (int j = 0; j < EMBED; j++)
-            x[j] = (float)(x[j] * length / shown);
+            x[j] = (float)(x[j] * length / sum);
     }
     struct unet_batch b = batch_at(0, 6);
     struct step_result r;
     unet_step_micro_batch(by_hand.step, 7, &b);
     unet_step_update(by_hand.step, 1e-3, 0.9, &r);
-    double same = apart(by_hand.parameters, noised.parameters, ARRAY_M),
-           other = apart(clean.parameters, noised.parameters, ARRAY_M);
+    double same = trained_distance(by_hand.parameters, noised.parameters, ARRAY_M),
+           other = trained_distance(clean.parameters, noised.parameters, ARRAY_M);
     tap_ok(same <= 1e-5 && other >= 1e-3,
-           "embeds get noise of a length, by seed, step and sample (%.1e; without it %.1e)", same,
-           other);
+           "embeddings get noise that depends on seed, step and sample (%.1e; without noise %.1e)",
+           same, other);
     stop(&noised);
     stop(&clean);
     stop(&by_hand);
@@ -388,8 +367,8 @@ static void held_out(void)
                  first[i].t == parts[i].t;
         kept &= !first[i].dropped && first[i].sample == (uint64_t)(1000 + i);
     }
-    tap_ok(same, "held-out loss: the average starts equal");
-    tap_ok(split, "held-out loss: however the images are split");
+    tap_ok(same, "held-out loss: EMA starts as the weights");
+    tap_ok(split, "held-out loss: the same in any split");
     tap_ok(kept, "held-out loss: always conditional");
     double sum[2] = {0};
     for (int i = 0; i < 30; i++) {
@@ -411,55 +390,25 @@ static void held_out(void)
     }
     tap_ok(sum[1] < 0.7 * sum[0], "30 steps on four images: loss %.3f to %.3f", sum[0] / 4,
            sum[1] / 4);
-    tap_ok(average[0].loss != again[0].loss, "the average is another network by now");
+    tap_ok(average[0].loss != again[0].loss, "averaged weights give another loss");
     stop(&fresh);
     stop(&t);
 }
 
-/* Ranks as threads; sums are made by rank 0 in order of ranks. */
-struct room {
-    pthread_barrier_t barrier;
-    void *x[2];
-};
-
-static void room_allreduce(struct collective *c, struct device *d, float *x, int64_t count)
-{
-    (void)d;
-    struct room *room = c->state;
-    room->x[c->rank] = x;
-    pthread_barrier_wait(&room->barrier);
-    float *a = room->x[0], *b = room->x[1];
-    for (int64_t i = 0; c->rank == 0 && i < count; i++)
-        a[i] = b[i] = a[i] + b[i];
-    pthread_barrier_wait(&room->barrier);
-}
-
-static void room_allreduce_host(struct collective *c, double *x, int64_t count)
-{
-    struct room *room = c->state;
-    room->x[c->rank] = x;
-    pthread_barrier_wait(&room->barrier);
-    double *a = room->x[0], *b = room->x[1];
-    for (int64_t i = 0; c->rank == 0 && i < count; i++)
-        a[i] = b[i] = a[i] + b[i];
-    pthread_barrier_wait(&room->barrier);
-}
-
 struct rank {
-    struct collective collective;
+    struct collective *collective;
     struct training training;
-    struct device *device;
     double loss;
     struct settings options;
     bool broken, applied, suspect;
 };
 
-static void *run_rank(void *arg)
+static void run_rank(void *arg)
 {
     struct rank *r = arg;
     struct step_result result;
     for (int64_t k = 0; k < 2; k++) {
-        struct unet_batch b = batch_at((k * 2 + r->collective.rank) * 2, 2);
+        struct unet_batch b = batch_at((k * 2 + r->collective->rank) * 2, 2);
         unet_step_micro_batch(r->training.step, 7, &b);
     }
     float nan = NAN;
@@ -470,53 +419,40 @@ static void *run_rank(void *arg)
     r->applied = result.applied;
     r->suspect = result.suspect_count > 0 &&
                  result.suspects[0] == unet_step_samples(r->training.step)[0].sample;
-    return NULL;
 }
 
 static void two_ranks(bool broken)
 {
-    static const struct collective_functions functions = {
-        .name = "threads",
-        .allreduce = room_allreduce,
-        .allreduce_host = room_allreduce_host,
-    };
-    struct room room;
+    struct thread_ranks threads;
     struct rank ranks[2];
-    pthread_t other;
-    struct error e;
-    pthread_barrier_init(&room.barrier, NULL, 2);
     load(56, 8);
+    thread_ranks_open(&threads);
     for (int i = 0; i < 2; i++) {
-        ranks[i] = (struct rank){.collective = {&functions, i, 2, &room},
-                                 .options = options(2, 2),
-                                 .broken = broken && i == 1};
-        if (device_open(&ranks[i].device, "cpu", &e))
-            die("%s", e.text);
-        ranks[i].training = start_rank(&ranks[i].options, &ranks[i].collective, ranks[i].device);
+        struct rank *r = &ranks[i];
+        *r = (struct rank){.collective = &threads.collectives[i],
+                           .options = options(2, 2),
+                           .broken = broken && i == 1};
+        r->training = start_rank(&r->options, r->collective, threads.devices[i]);
     }
-    CHECK(pthread_create(&other, NULL, run_rank, &ranks[1]) == 0);
-    run_rank(&ranks[0]);
-    pthread_join(other, NULL);
+    thread_ranks_run(run_rank, (void *[]){&ranks[0], &ranks[1]});
     struct parameters *a = ranks[0].training.parameters, *b = ranks[1].training.parameters;
     if (broken) {
         tap_ok(!ranks[0].applied && !ranks[1].applied && ranks[0].suspect && a->updates == 0,
-               "a gradient that is not finite on one rank stops both");
+               "a non-finite gradient on one rank stops the update on both");
     } else {
         struct settings whole = options(8, 1);
         struct training one = start(whole);
         struct step_result r = update(&one, 7, &whole);
-        tap_ok(same_bits(a, b, ARRAY_WEIGHTS), "two ranks end with the same bits");
+        tap_ok(trained_same_bits(a, b, ARRAY_WEIGHTS), "two ranks end with identical bits");
         tap_ok(fabs(ranks[0].loss - r.loss) <= 1e-6 * r.loss && ranks[0].loss == ranks[1].loss,
-               "two ranks: the loss of all");
-        double error = apart(a, one.parameters, ARRAY_GRADIENTS);
-        tap_ok(error <= 2e-6, "two ranks of 2 x 2 equal a batch of 8: relative %.2g", error);
+               "two ranks report the mean loss of both");
+        double error = trained_distance(a, one.parameters, ARRAY_GRADIENTS);
+        tap_ok(error <= 2e-6, "two ranks of 2 x 2 match a batch of 8: relative error %.2g", error);
         stop(&one);
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 2; i++)
         stop(&ranks[i].training);
-        device_close(ranks[i].device);
-    }
-    pthread_barrier_destroy(&room.barrier);
+    thread_ranks_close(&threads);
 }
 
 static void memory(bool recompute)
@@ -525,15 +461,15 @@ static void memory(bool recompute)
     o.step.recompute = recompute;
     struct device *d;
     struct error e;
-    if (device_open(&d, "cpu", &e))
+    if (device_open(&d, "cpu", &e) != 0)
         die("%s", e.text);
     struct training t = start_rank(&o, collective_alone(), d);
     update(&t, 0, &o);
     double counted = (double)unet_step_memory(&architecture, &o.step, &o.unet, d, SIDE, SIDE);
     double used = (double)device_memory(d).peak;
-    /* The pool hands out blocks up to an eighth too large. */
+    /* The pool's blocks may be up to an eighth too large. */
     tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,
-           "memory%s: %.2f MB used, %.2f MB counted before", recompute ? " with recomputing" : "",
+           "memory%s: %.2f MB used, %.2f MB predicted", recompute ? " with recomputing" : "",
            used / 1e6, counted / 1e6);
     stop(&t);
     device_close(d);
@@ -541,15 +477,13 @@ static void memory(bool recompute)
 
 static void no_conversion(struct device *d, const struct convert_weights_args *a)
 {
-    (void)d, (void)a;
 }
 
 static void no_recording(struct device *d)
 {
-    (void)d;
 }
 
-/* The published network, as a GPU would train it. */
+/* The published network on a GPU. */
 static void memory_of_published(void)
 {
     struct architecture published = {0};
@@ -561,7 +495,7 @@ static void memory_of_published(void)
     o.step.recompute = true;
     double less = (double)unet_step_memory(&published, &o.step, &o.unet, &like, 32, 32);
     tap_ok(plain < 79e9 && less < plain,
-           "the published U-Net trains in bf16 at batch 64 in %.1f GB, recomputing in %.1f GB",
+           "the published U-Net at batch 64 in bf16 needs %.1f GB, with recomputing %.1f GB",
            plain / 1e9, less / 1e9);
     architecture_release(&published);
 }
@@ -576,7 +510,7 @@ int main(void)
                                 .multipliers = {4, 4, 4, 4},
                                 .autoencoder_scale = 1};
     threads_init(0);
-    if (device_open(&device, "cpu", &e))
+    if (device_open(&device, "cpu", &e) != 0)
         die("%s", e.text);
     unet_architecture(&architecture, &sizes);
     accumulation();
