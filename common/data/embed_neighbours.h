@@ -21,7 +21,7 @@ struct embed_neighbours;
 
 /* most: the most neighbors to mix in, at least 1. The candidates are the first records in the first
  * epoch's order, which depends on the seed; they are read here. d is not needed afterwards. */
-int embed_neighbours_open(struct embed_neighbours **n, struct latent_set *d, int64_t most,
+int embed_neighbours_open(struct embed_neighbours **out, struct latent_set *d, int64_t most,
                           uint64_t seed, struct error *e);
 void embed_neighbours_close(struct embed_neighbours *n); /* NULL is fine */
 

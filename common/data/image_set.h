@@ -32,10 +32,10 @@ struct image_set_options {
  * caption is the content of PATH.txt or, if there is no such file, of the file named like PATH but
  * with the extension .txt; leading and trailing white space is removed. An image without a caption
  * is left out with a warning. Paths become absolute. */
-int image_set_open(struct image_set **s, struct path_source *list,
+int image_set_open(struct image_set **out, struct path_source *list,
                    const struct image_set_options *o, struct error *e);
 /* Opens the list that image_set_save wrote to a file in a run's folder. */
-int image_set_reopen(struct image_set **s, const char *file, const struct image_set_options *o,
+int image_set_reopen(struct image_set **out, const char *file, const struct image_set_options *o,
                      struct error *e);
 int image_set_save(const struct image_set *s, const char *file, struct error *e);
 void image_set_close(struct image_set *s); /* NULL is fine */
@@ -59,7 +59,7 @@ struct image_batch {
  * step for which no file can be read. flip: mirrors images left to right with probability 1/2, a
  * function of seed, step and sample. */
 struct image_reader;
-int image_reader_open(struct image_reader **r, struct image_set *s,
+int image_reader_open(struct image_reader **out, struct image_set *s,
                       const struct batch_reader_options *o, bool flip, struct error *e);
 void image_reader_close(struct image_reader *r); /* NULL is fine */
 /* *b is valid until the next call. */

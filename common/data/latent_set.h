@@ -17,7 +17,7 @@ struct latent_set;
 /* Opens compatible stores (shard_info_check). holdout: number of records to hold out. The choice
  * depends only on the records' numbers: a store that has grown holds out none of the records that
  * could be trained on before. Reasons name the store. */
-int latent_set_open(struct latent_set **d, const char *const *folders, int count, int64_t holdout,
+int latent_set_open(struct latent_set **out, const char *const *folders, int count, int64_t holdout,
                     struct error *e);
 void latent_set_close(struct latent_set *d); /* NULL is fine */
 
@@ -46,7 +46,7 @@ struct embed_neighbours;
 /* neighbours: mixes embeddings with those of neighbors (common/data/embed_neighbours.h); NULL:
  * leaves them as they are. Fails if the effective batch (batch * accumulate * ranks) exceeds the
  * number of training records. d and neighbours must outlive the reader. */
-int latent_reader_open(struct latent_reader **r, struct latent_set *d,
+int latent_reader_open(struct latent_reader **out, struct latent_set *d,
                        const struct embed_neighbours *neighbours,
                        const struct batch_reader_options *o, struct error *e);
 void latent_reader_close(struct latent_reader *r); /* NULL is fine */

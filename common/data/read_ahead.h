@@ -34,12 +34,12 @@ struct read_ahead_functions {
 struct read_ahead;
 /* Fails if the effective batch (batch * accumulate * ranks) exceeds the number of training records.
  * functions, context and order must outlive the reader. */
-int read_ahead_open(struct read_ahead **r, const struct read_ahead_functions *functions,
+int read_ahead_open(struct read_ahead **out, const struct read_ahead_functions *functions,
                     void *context, const struct order *order, const struct batch_reader_options *o,
                     struct error *e);
 void read_ahead_close(struct read_ahead *r); /* NULL is fine */
 /* The next micro-batch, valid until the next call. */
-int read_ahead_next(struct read_ahead *r, void **slot, struct error *e);
+int read_ahead_next(struct read_ahead *r, void **memory, struct error *e);
 /* Seconds that read_ahead_next has waited so far. */
 double read_ahead_waited(const struct read_ahead *r);
 

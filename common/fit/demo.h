@@ -25,8 +25,8 @@ struct demo_options {
 };
 
 /* Reads and embeds the prompts. Fails if `store` was not encoded with these networks. p must
- * outlive d. */
-int demo_open(struct demo **d, const struct demo_options *o, const struct parameters *p,
+ * outlive the demo. */
+int demo_open(struct demo **out, const struct demo_options *o, const struct parameters *p,
               const struct shard_info *store, struct error *e);
 void demo_close(struct demo *d); /* NULL is fine */
 

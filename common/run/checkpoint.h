@@ -80,7 +80,7 @@ const char *training_state_option(const struct training_state *s, const char *na
 struct run;
 /* Creates the folder if needed, locks it (fails if another process has it open) and cleans up what
  * killed processes left of incomplete checkpoints. */
-int run_open(struct run **r, const char *folder, struct error *e);
+int run_open(struct run **out, const char *folder, struct error *e);
 void run_close(struct run *r); /* NULL is fine */
 const char *run_folder(const struct run *r);
 /* The number of checkpoints in the folder. */
@@ -109,9 +109,9 @@ int checkpoint_save(struct run *r, const struct parameters *p, struct training_s
 int checkpoint_find(const char *path, char **checkpoint, char **run, struct error *e);
 /* Initializes s; call training_state_release after success. */
 int checkpoint_read_state(struct training_state *s, const char *checkpoint, struct error *e);
-/* Loads all weights and moments and sets p->updates. Checks that the files fit together, match the
- * sizes and hashes in s and hold only finite values. Reasons name the file. */
-int checkpoint_load_parameters(struct parameters **p, const struct training_state *s,
+/* Loads all weights and moments and sets their updates. Checks that the files fit together, match
+ * the sizes and hashes in s and hold only finite values. Reasons name the file. */
+int checkpoint_load_parameters(struct parameters **out, const struct training_state *s,
                                const char *checkpoint, struct device *d, struct error *e);
 
 #endif

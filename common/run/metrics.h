@@ -19,7 +19,7 @@ struct metric {
 /* Opens the files to append to them. A run that is resumed from step `resumed_step` loses its
  * metrics of later steps (in TensorBoard, when it reads the new event file); -1 means a new run and
  * removes all lines. An incomplete last line is removed, too. */
-int metrics_open(struct metrics **m, const char *run, int64_t resumed_step, struct error *e);
+int metrics_open(struct metrics **out, const char *run, int64_t resumed_step, struct error *e);
 void metrics_close(struct metrics *m); /* NULL is fine */
 
 /* Each of these writes a line {"step":..,"time":..,<members below>} immediately, in one write(2).

@@ -41,9 +41,9 @@ struct autoencoder_losses {
 
 struct autoencoder_step;
 
-/* p and c must outlive s. Fails if p is not an autoencoder with an encoder and a decoder for images
- * with three channels. */
-int autoencoder_step_open(struct autoencoder_step **s, struct parameters *p, struct collective *c,
+/* p and c must outlive the step. Fails if p is not an autoencoder with an encoder and a decoder for
+ * images with three channels. */
+int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, struct collective *c,
                           const struct step_options *o, const struct autoencoder_step_options *a,
                           struct error *e);
 void autoencoder_step_close(struct autoencoder_step *s); /* NULL is fine */

@@ -37,8 +37,9 @@ bool cloob_is_image_tower(const char *name);
 
 struct cloob_step;
 
-/* p and c must outlive s. Fails if p is not a CLOOB with both towers. o->seed is not used. */
-int cloob_step_open(struct cloob_step **s, struct parameters *p, struct collective *c,
+/* p and c must outlive the step. Fails if p is not a CLOOB with both towers. o->seed is not used.
+ */
+int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collective *c,
                     const struct step_options *o, const struct cloob_step_options *l,
                     struct error *e);
 void cloob_step_close(struct cloob_step *s); /* NULL is fine */

@@ -75,7 +75,7 @@ struct parameters *parameters_new(const struct architecture *architecture, enum 
  * EMA. Tensors for which fixed(name) holds are not trained: the optimizer does not see them and
  * checkpoints contain no moments of them. fixed: may be NULL. Fails if a tensor is not finite; the
  * reason names it. */
-int parameters_from_names(struct parameters **p, const struct named_weights *names,
+int parameters_from_names(struct parameters **out, const struct named_weights *names,
                           bool (*fixed)(const char *name), struct device *d, struct error *e);
 /* The same from a weight file of any kind that names_resolve accepts, using its EMA weights if it
  * has any. Reasons name the file. */

@@ -34,8 +34,9 @@ struct reconstruction_loss_options {
 struct reconstruction_loss;
 
 /* lpips: a network on the autoencoder's device, or NULL. discriminator: parameters on that device,
- * or NULL. Both must outlive l, as must c. Fails if the parameters are not a discriminator's. */
-int reconstruction_loss_open(struct reconstruction_loss **l,
+ * or NULL. Both must outlive the loss, as must c. Fails if the parameters are not a
+ * discriminator's. */
+int reconstruction_loss_open(struct reconstruction_loss **out,
                              const struct reconstruction_loss_options *o, const struct lpips *lpips,
                              struct parameters *discriminator, struct collective *c,
                              struct error *e);

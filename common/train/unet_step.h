@@ -38,8 +38,8 @@ struct unet_step_sample {
 
 struct unet_step;
 
-/* p and c must outlive s. Fails if p is not a U-Net. */
-int unet_step_open(struct unet_step **s, struct parameters *p, struct collective *c,
+/* p and c must outlive the step. Fails if p is not a U-Net. */
+int unet_step_open(struct unet_step **out, struct parameters *p, struct collective *c,
                    const struct step_options *o, const struct unet_step_options *u,
                    struct error *e);
 void unet_step_close(struct unet_step *s); /* NULL is fine */

@@ -1,5 +1,6 @@
 #include "common/encode/pipeline.h"
 
+#include <inttypes.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -54,7 +55,6 @@ static int prepare(void *context, const char *path, float *image, float *square,
 
 static int load(void *context, int n, const float *images, const float *squares, struct error *e)
 {
-    (void)e;
     struct fake *f = context;
     CHECK(n <= MOST_AT_ONCE && f->loaded == 0);
     f->loaded = n;
@@ -79,7 +79,6 @@ static int run(void *context, struct error *e)
 
 static int fetch(void *context, float *moments, float *embeds, struct error *e)
 {
-    (void)e;
     struct fake *f = context;
     CHECK(f->running > 0);
     for (int i = 0; i < f->running; i++) {
@@ -192,10 +191,8 @@ static bool holds(const char *store, int first, int n, bool finished)
     bool good = shard_store_count(s) == n && shard_store_finished(s) == finished;
     for (int i = 0; good && i < n; i++)
         good = shards_record_is(s, i, first + i, 0);
-    if (!good) {
-        tap_diag("%lld records, finished %d", (long long)shard_store_count(s),
-                 shard_store_finished(s));
-    }
+    if (!good)
+        tap_diag("%" PRId64 " records, finished %d", shard_store_count(s), shard_store_finished(s));
     shard_store_close(s);
     return good;
 }

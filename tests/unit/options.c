@@ -1,5 +1,6 @@
 #include "common/base/options.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,9 +103,8 @@ static void read_all(int fd, char *buffer, size_t size)
 
 static void print_values(int operands, char **argv)
 {
-    printf("f%d 0%d n%lld S%llu X%g o%s c%d s%dx%d", v.force, v.zero, (long long)v.count,
-           (unsigned long long)v.seed, v.scale, v.output ? v.output : "-", v.colour, v.size.height,
-           v.size.width);
+    printf("f%d 0%d n%" PRId64 " S%" PRIu64 " X%g o%s c%d s%dx%d", v.force, v.zero, v.count, v.seed,
+           v.scale, v.output ? v.output : "-", v.colour, v.size.height, v.size.width);
     for (int i = 0; i < v.prompts.count; i++)
         printf(" p%s", v.prompts.items[i]);
     for (int i = 1; i <= operands; i++)

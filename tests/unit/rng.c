@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,8 +121,8 @@ static void test_bits(const float *torch, const float *x)
         memcpy(&bits, i < N ? &torch[i] : &x[i - N], sizeof bits);
         hash = (hash ^ bits) * UINT64_C(0x100000001B3);
     }
-    tap_ok(hash == UINT64_C(0xC21CC9AFC4399347), "the bits of %d normals: %016llx", 2 * N,
-           (unsigned long long)hash);
+    tap_ok(hash == UINT64_C(0xC21CC9AFC4399347), "the bits of %d normals: %016" PRIx64, 2 * N,
+           hash);
 }
 
 /* The functions that normals are computed with, over their whole ranges. */
