@@ -146,7 +146,7 @@ static void draw_truncated_normals(float *out, int64_t n, uint64_t seed, uint64_
     free(draw);
 }
 
-static void initialise_cloob(struct parameters *p, const struct parameter *t, uint64_t seed)
+static void initialize_cloob(struct parameters *p, const struct parameter *t, uint64_t seed)
 {
     float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
     float deviation = (float)cloob_deviation(t);
@@ -169,7 +169,7 @@ static bool is_discriminator_normal(const struct parameters *p, const struct par
     return p->net == NET_DISCRIMINATOR && has_suffix(t->name, ".weight");
 }
 
-static void initialise_discriminator(struct parameters *p, const struct parameter *t, uint64_t seed)
+static void initialize_discriminator(struct parameters *p, const struct parameter *t, uint64_t seed)
 {
     float *host = xmalloc((size_t)t->count * sizeof *host);
     rng_normal(host, (size_t)t->count, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), 0);
@@ -179,14 +179,14 @@ static void initialise_discriminator(struct parameters *p, const struct paramete
     free(host);
 }
 
-static void initialise(struct parameters *p, const struct parameter *t, uint64_t seed)
+static void initialize(struct parameters *p, const struct parameter *t, uint64_t seed)
 {
     if (is_discriminator_normal(p, t)) {
-        initialise_discriminator(p, t, seed);
+        initialize_discriminator(p, t, seed);
         return;
     }
     if (p->net == NET_CLOOB) {
-        initialise_cloob(p, t, seed);
+        initialize_cloob(p, t, seed);
         return;
     }
     float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
@@ -207,16 +207,16 @@ static void initialise(struct parameters *p, const struct parameter *t, uint64_t
     free(host);
 }
 
-struct initialisation {
+struct initialization {
     struct parameters *parameters;
     uint64_t seed;
 };
 
-static void initialise_some(void *arg, int64_t begin, int64_t end, int worker)
+static void initialize_some(void *arg, int64_t begin, int64_t end, int worker)
 {
-    const struct initialisation *job = arg;
+    const struct initialization *job = arg;
     for (int64_t i = begin; i < end; i++)
-        initialise(job->parameters, &job->parameters->tensors[i], job->seed);
+        initialize(job->parameters, &job->parameters->tensors[i], job->seed);
 }
 
 struct parameters *parameters_empty(const struct architecture *architecture, enum net net,
@@ -241,10 +241,10 @@ struct parameters *parameters_new(const struct architecture *architecture, enum 
                                   uint64_t seed, struct device *d)
 {
     struct parameters *p = parameters_empty(architecture, net, d);
-    struct initialisation job = {.parameters = p, .seed = seed};
-    parallel_for(d->host_memory ? p->count : 0, 1, initialise_some, &job);
+    struct initialization job = {.parameters = p, .seed = seed};
+    parallel_for(d->host_memory ? p->count : 0, 1, initialize_some, &job);
     for (int i = 0; !d->host_memory && i < p->count; i++)
-        initialise(p, &p->tensors[i], seed);
+        initialize(p, &p->tensors[i], seed);
     parameters_copy(p, ARRAY_EMA, ARRAY_WEIGHTS);
     return p;
 }

@@ -143,7 +143,7 @@ template void group_norm_partial_moments(struct device *, const group_norm_layou
 /* ---- y */
 
 template <typename T, int VEC, int PER>
-DEVICE_INLINE vec<T, VEC> normalised(const vec<T, VEC> &x, const float (&high)[PER],
+DEVICE_INLINE vec<T, VEC> normalized(const vec<T, VEC> &x, const float (&high)[PER],
                                      const float (&slope)[VEC], const float (&offset)[VEC],
                                      enum activation_kind act)
 {
@@ -157,7 +157,7 @@ DEVICE_INLINE vec<T, VEC> normalised(const vec<T, VEC> &x, const float (&high)[P
 
 template <typename T, int VEC, int PER>
 static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
-    normalise(group_norm_pointers<T> a, group_norm_layout l, T *y, int64_t tile_pixels)
+    normalize(group_norm_pointers<T> a, group_norm_layout l, T *y, int64_t tile_pixels)
 {
     __shared__ slab_statistics statistics;
     const group_norm_place here = group_norm_here<VEC>(l, a.image0, true);
@@ -178,7 +178,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
         for (int u = 0; u < 4; u++)
             if (walk.offset + u * walk.step < walk.end)
                 store_any(to + walk.offset + u * walk.step,
-                          normalised(in[u], t.high, slope, offset, a.act), a.aligned);
+                          normalized(in[u], t.high, slope, offset, a.act), a.aligned);
         walk.offset += 4 * walk.step;
         walk.load(in, from);
     }
@@ -186,7 +186,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
 
 template <typename T, int VEC, int PER>
 static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
-    normalise_whole(group_norm_pointers<T> a, group_norm_layout l, T *y, size_t bytes)
+    normalize_whole(group_norm_pointers<T> a, group_norm_layout l, T *y, size_t bytes)
 {
     __shared__ slab_statistics statistics;
     DYNAMIC_SHARED(unsigned char, shared);
@@ -218,7 +218,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
     T *to = y + image + here.lane * (int64_t)l.channels + here.channel;
     for (int64_t i = 0; i < count; i++)
         store_any(to + i * l.lanes * l.channels,
-                  normalised(slab[i * blockDim.x], t.high, slope, offset, a.act), a.aligned);
+                  normalized(slab[i * blockDim.x], t.high, slope, offset, a.act), a.aligned);
 }
 
 template <typename T>
@@ -229,7 +229,7 @@ static void launch_whole(struct device *d, group_norm_pointers<T> p, const group
     for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
         const dim3 grid(1, (unsigned)l.slabs, group_norm_images(p.image0, images));
         WITH_LAYOUT(l, elements, T, VEC, PER,
-                    LAUNCH((normalise_whole<T, VEC, PER>), grid, group_norm_threads(l),
+                    LAUNCH((normalize_whole<T, VEC, PER>), grid, group_norm_threads(l),
                            bytes + group_norm_merge_bytes(l, PER), stream_of(d), p, l, y, bytes));
     }
 }
@@ -254,7 +254,7 @@ template <typename T> static void forward(struct device *d, const struct group_n
         const int64_t tile = group_norm_tile_pixels(d, l, elements, sizeof(T), now);
         const dim3 grid((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, now);
         WITH_LAYOUT(l, elements, T, VEC, PER,
-                    LAUNCH((normalise<T, VEC, PER>), grid, group_norm_threads(l), 0, stream_of(d),
+                    LAUNCH((normalize<T, VEC, PER>), grid, group_norm_threads(l), 0, stream_of(d),
                            p, l, y, tile));
     }
 }

@@ -26,7 +26,7 @@ DEVICE_INLINE void row_products(float (&sums)[2], const T *x, const T *dy, int64
 }
 
 template <typename T, int VEC>
-static __global__ void normalise(const T *x, T *y, int64_t rows, int64_t c, float eps, float scale)
+static __global__ void normalize(const T *x, T *y, int64_t rows, int64_t c, float eps, float scale)
 {
     const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.y;
     if (row >= rows)
@@ -46,7 +46,7 @@ static __global__ void normalise(const T *x, T *y, int64_t rows, int64_t c, floa
 /* With u = x / |x|: dx = (dy - u (u . dy)) * scale / |x|; below eps the norm counts as a constant.
  */
 template <typename T, int VEC>
-static __global__ void normalise_backward(const T *x, const T *dy, T *dx, int64_t rows, int64_t c,
+static __global__ void normalize_backward(const T *x, const T *dy, T *dx, int64_t rows, int64_t c,
                                           float eps, float scale)
 {
     const int64_t row = (int64_t)blockIdx.x * WARPS + threadIdx.y;
@@ -79,10 +79,10 @@ template <typename T> static void forward(struct device *d, const struct l2_norm
     const T *x = (const T *)a->x->data;
     T *y = (T *)a->y->data;
     if (c % wide_n<T> == 0 && is_aligned(x) && is_aligned(y))
-        LAUNCH((normalise<T, wide_n<T>>), blocks, dim3(32, WARPS), 0, stream_of(d), x, y, rows, c,
+        LAUNCH((normalize<T, wide_n<T>>), blocks, dim3(32, WARPS), 0, stream_of(d), x, y, rows, c,
                a->eps, a->scale);
     else
-        LAUNCH((normalise<T, 1>), blocks, dim3(32, WARPS), 0, stream_of(d), x, y, rows, c, a->eps,
+        LAUNCH((normalize<T, 1>), blocks, dim3(32, WARPS), 0, stream_of(d), x, y, rows, c, a->eps,
                a->scale);
 }
 
@@ -101,10 +101,10 @@ static void backward(struct device *d, const struct l2_normalize_backward_args *
     const T *x = (const T *)f->x->data, *dy = (const T *)a->dy->data;
     T *dx = (T *)a->dx->data;
     if (c % wide_n<T> == 0 && is_aligned(x) && is_aligned(dy) && is_aligned(dx))
-        LAUNCH((normalise_backward<T, wide_n<T>>), blocks, dim3(32, WARPS), 0, stream_of(d), x, dy,
+        LAUNCH((normalize_backward<T, wide_n<T>>), blocks, dim3(32, WARPS), 0, stream_of(d), x, dy,
                dx, rows, c, f->eps, f->scale);
     else
-        LAUNCH((normalise_backward<T, 1>), blocks, dim3(32, WARPS), 0, stream_of(d), x, dy, dx,
+        LAUNCH((normalize_backward<T, 1>), blocks, dim3(32, WARPS), 0, stream_of(d), x, dy, dx,
                rows, c, f->eps, f->scale);
 }
 

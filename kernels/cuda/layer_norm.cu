@@ -62,7 +62,7 @@ template <typename T, int UNITS_> struct row {
 
 template <typename T, int UNITS_>
 static __global__ void __launch_bounds__(32 * WARPS)
-    normalise_rows(const T *x, const float *gamma, const float *beta, T *y, int64_t rows, int c,
+    normalize_rows(const T *x, const float *gamma, const float *beta, T *y, int64_t rows, int c,
                    float eps)
 {
     typedef row<T, UNITS_> row_type;
@@ -118,7 +118,7 @@ DEVICE_INLINE void sum_warps(float *to, const float (&of_mine)[ROW::COUNT][ROW::
  */
 template <typename T, int UNITS_>
 static __global__ void __launch_bounds__(32 * WARPS)
-    normalise_rows_backward(const T *x, const T *dy, const float *gamma, T *dx, float *partial,
+    normalize_rows_backward(const T *x, const T *dy, const float *gamma, T *dx, float *partial,
                             int64_t rows, int rows_per_block, int c, float eps)
 {
     typedef row<T, UNITS_> row_type;
@@ -195,7 +195,7 @@ template <typename T> DEVICE_INLINE row_statistics any_statistics(const T *x, in
 
 template <typename T>
 static __global__ void __launch_bounds__(256)
-    normalise_any(const T *x, const float *gamma, const float *beta, T *y, int64_t c, float eps)
+    normalize_any(const T *x, const float *gamma, const float *beta, T *y, int64_t c, float eps)
 {
     x += blockIdx.x * c;
     y += blockIdx.x * c;
@@ -207,7 +207,7 @@ static __global__ void __launch_bounds__(256)
 
 template <typename T>
 static __global__ void __launch_bounds__(256)
-    normalise_any_backward(const T *x, const T *dy, const float *gamma, T *dx, float *partial,
+    normalize_any_backward(const T *x, const T *dy, const float *gamma, T *dx, float *partial,
                            int64_t rows, int rows_per_block, int64_t c, float eps)
 {
     const int64_t begin = (int64_t)blockIdx.x * rows_per_block;
@@ -282,10 +282,10 @@ template <typename T> static void forward(struct device *d, const struct layer_n
         units_of<T>(c, is_aligned(x) && is_aligned(y) && is_aligned(gamma) && is_aligned(beta));
     if (units)
         WITH_UNITS(units, N,
-                   LAUNCH((normalise_rows<T, N>), (unsigned)divide_up(rows, WARPS), dim3(32, WARPS),
+                   LAUNCH((normalize_rows<T, N>), (unsigned)divide_up(rows, WARPS), dim3(32, WARPS),
                           0, stream_of(d), x, gamma, beta, y, rows, (int)c, a->eps));
     else
-        LAUNCH(normalise_any<T>, (unsigned)rows, threads_for(c), 0, stream_of(d), x, gamma, beta, y,
+        LAUNCH(normalize_any<T>, (unsigned)rows, threads_for(c), 0, stream_of(d), x, gamma, beta, y,
                c, a->eps);
 }
 
@@ -314,11 +314,11 @@ static void backward(struct device *d, const struct layer_norm_backward_args *a)
         units_of<T>(c, is_aligned(x) && is_aligned(dy) && is_aligned(dx) && is_aligned(gamma));
     if (units)
         WITH_UNITS(units, N,
-                   LAUNCH((normalise_rows_backward<T, N>), (unsigned)blocks, dim3(32, WARPS),
+                   LAUNCH((normalize_rows_backward<T, N>), (unsigned)blocks, dim3(32, WARPS),
                           WARPS * (size_t)c * sizeof(float), stream_of(d), x, dy, gamma, dx,
                           partial, rows, (int)per_block, (int)c, eps));
     else
-        LAUNCH(normalise_any_backward<T>, (unsigned)blocks, threads_for(c), 0, stream_of(d), x, dy,
+        LAUNCH(normalize_any_backward<T>, (unsigned)blocks, threads_for(c), 0, stream_of(d), x, dy,
                gamma, dx, partial, rows, (int)per_block, c, eps);
     if (a->dbeta)
         add_column_sums(d, (float *)a->dbeta->data, DTYPE_F32, partial, blocks, c, 2 * c);

@@ -15,7 +15,7 @@
  * round prepares all of them; prints the median round. MB counts the stage's input. */
 
 enum { DECODE, COLOR, RESIZE, TO_FLOAT, ALL, STAGES };
-static const char *const stage_names[STAGES] = {"decode", "colour", "resize", "to float", "all"};
+static const char *const stage_names[STAGES] = {"decode", "color", "resize", "to float", "all"};
 
 struct file {
     char *path;

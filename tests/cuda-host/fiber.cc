@@ -104,7 +104,7 @@ static void exchange(fiber *from, fiber *to)
 }
 #endif
 
-void fiber_make(fiber *f, void (*body)(void *), void *argument, int colour)
+void fiber_make(fiber *f, void (*body)(void *), void *argument, int color)
 {
     char *memory = (char *)mmap(nullptr, GUARD_BYTES + STACK_BYTES, PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -116,7 +116,7 @@ void fiber_make(fiber *f, void (*body)(void *), void *argument, int colour)
     f->stack_bytes = STACK_BYTES;
     f->body = body;
     f->argument = argument;
-    prepare(f, memory + GUARD_BYTES + STACK_BYTES - colour % 32 * 320);
+    prepare(f, memory + GUARD_BYTES + STACK_BYTES - color % 32 * 320);
 }
 
 void fiber_switch(fiber *from, fiber *to)

@@ -30,10 +30,10 @@ struct fiber_switch_state {
 };
 extern __thread fiber_switch_state switching;
 
-/* Prepares f to call body(argument), which never returns, at the first switch to it. `colour` keeps
+/* Prepares f to call body(argument), which never returns, at the first switch to it. `color` keeps
  * the tops of stacks from sharing cache sets. A fiber not set up here represents a thread's own
  * stack. */
-void fiber_make(fiber *f, void (*body)(void *), void *argument, int colour);
+void fiber_make(fiber *f, void (*body)(void *), void *argument, int color);
 /* Switches from the running fiber to another one of this thread. */
 void fiber_switch(fiber *from, fiber *to);
 } // namespace cuda_host

@@ -30,7 +30,7 @@ static void judge(struct tally *t, const struct image *image, const char *captio
     t->both += s.shape == shape && s.color == color;
     if ((s.shape != shape || s.color != color) && t->pictures - t->both < 8)
         tap_diag("'%s': seen %s %s, overlap %.2f, distance %.2f%s%s", caption,
-                 s.color < COLOR_COUNT ? color_names[s.color] : "no colour",
+                 s.color < COLOR_COUNT ? color_names[s.color] : "no color",
                  s.shape < SHAPE_COUNT ? shape_names[s.shape] : "no shape", (double)s.overlap,
                  (double)s.distance, s.trouble ? ", " : "", s.trouble ? s.trouble : "");
 }
@@ -95,11 +95,11 @@ static void test_own_pictures(enum shapes_split split, const char *name, int siz
         judge(&t, &image, caption);
         image_release(&image);
     }
-    tap_diag("%s, %dx%d: shape %d, colour %d, both %d of %d", name, size, size, t.shape, t.color,
+    tap_diag("%s, %dx%d: shape %d, color %d, both %d of %d", name, size, size, t.shape, t.color,
              t.both, t.pictures);
     tap_ok(t.pictures == pictures && t.shape >= 0.99 * pictures, "%s, %dx%d: shapes", name, size,
            size);
-    tap_ok(t.pictures == pictures && t.color >= 0.99 * pictures, "%s, %dx%d: colours", name, size,
+    tap_ok(t.pictures == pictures && t.color >= 0.99 * pictures, "%s, %dx%d: colors", name, size,
            size);
 }
 
@@ -130,7 +130,7 @@ static void test_swapped(void)
     }
     tap_ok(abs(t.shape - same_shape) <= 2, "swapped captions: %d shapes right, %d are the same",
            t.shape, same_shape);
-    tap_ok(abs(t.color - same_color) <= 2, "swapped captions: %d colours right, %d are the same",
+    tap_ok(abs(t.color - same_color) <= 2, "swapped captions: %d colors right, %d are the same",
            t.color, same_color);
 }
 

@@ -91,7 +91,7 @@ static void layout(const struct parameters *p)
     tap_ok(!parameters_find(p, "net.99.main.0.weight"), "an unknown name is not found");
 }
 
-static void initialisation(struct parameters *p)
+static void initialization(struct parameters *p)
 {
     int64_t n;
     double gain = sqrt(0.5);
@@ -179,7 +179,7 @@ static void check_truncated(const struct parameters *p, const char *name, double
            "%s: %.4f of the expected deviation, at most %.3f", name, ratio, most);
 }
 
-static void cloob_initialisation(void)
+static void cloob_initialization(void)
 {
     struct cloob_config sizes = {.embed_width = 96,
                                  .image_size = 32,
@@ -323,12 +323,12 @@ int main(void)
     unet_architecture(&architecture, &sizes);
     struct parameters *p = parameters_new(&architecture, NET_UNET, 5, device);
     layout(p);
-    initialisation(p);
+    initialization(p);
     loaded(p);
     from_names(p);
     parameters_free(p);
     architecture_release(&architecture);
-    cloob_initialisation();
+    cloob_initialization();
     tap_ok(device_memory(device).in_use == 0, "all memory was released");
     device_close(device);
     return tap_done();

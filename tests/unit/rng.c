@@ -43,7 +43,7 @@ static void check_moments(const float *x, size_t n, const char *what)
     tap_ok(fabs(sum[1]) <= 5 * unit && fabs(sum[2] - 1) <= 5 * sqrt(2) * unit &&
                fabs(sum[3]) <= 5 * sqrt(15) * unit && fabs(sum[4] - 3) <= 5 * sqrt(96) * unit &&
                fabs(lag) <= 5 * unit,
-           "%s: normal in four moments, neighbours uncorrelated (%.4f %.4f %.4f %.4f, %.4f)", what,
+           "%s: normal in four moments, neighbors uncorrelated (%.4f %.4f %.4f %.4f, %.4f)", what,
            sum[1], sum[2], sum[3], sum[4], lag);
 }
 

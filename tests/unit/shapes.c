@@ -29,7 +29,7 @@ static void test_held_out_list(void)
         uneven += shapes[i] != 1;
     for (int i = 0; i < COLOR_COUNT; i++)
         uneven += colors[i] != 1;
-    tap_ok(uneven == 0, "each shape and each colour is held out once");
+    tap_ok(uneven == 0, "each shape and each color is held out once");
 }
 
 static void test_splits(void)
@@ -66,7 +66,7 @@ static void test_splits(void)
     tap_ok(outside == 0, "every object is whole");
 }
 
-/* Every pair of colours must find a background, or drawing one would never end. */
+/* Every pair of colors must find a background, or drawing one would never end. */
 static void test_backgrounds(void)
 {
     int none = 0, few = 0;
@@ -82,8 +82,8 @@ static void test_backgrounds(void)
             none += fit < 2;
             few += a == b && (fit < 5 || plain < 3);
         }
-    tap_ok(none == 0, "every two colours have two backgrounds in common");
-    tap_ok(few == 0, "every colour has five backgrounds, three of them plain");
+    tap_ok(none == 0, "every two colors have two backgrounds in common");
+    tap_ok(few == 0, "every color has five backgrounds, three of them plain");
 }
 
 static void test_determinism(void)
