@@ -7,11 +7,16 @@
 #include "common/run/origin.h"
 
 /* What the training programs share, from the command line to the last message. The functions end
- * the program if anything fails. Call them in this order: trainer_begin            checks options,
- * reads the checkpoint to resume from trainer_make_parameters  opens the device, makes or loads the
- * weights trainer_set_data         checks and records the data trainer_run_folder       opens the
- * run's folder trainer_announce         checks memory, prints what will be trained trainer_run runs
- * the loop trainer_end              releases everything */
+ * the program if anything fails. Call them in this order; set_data and make_parameters may be
+ * swapped, depending on which of them needs the other's result:
+ *
+ * - trainer_begin: checks options, reads the checkpoint to resume from;
+ * - trainer_make_parameters: opens the device, makes or loads the weights;
+ * - trainer_set_data: checks and records the data;
+ * - trainer_run_folder: opens the run's folder;
+ * - trainer_announce: checks memory, prints what will be trained;
+ * - trainer_run: runs the loop;
+ * - trainer_end: releases everything. */
 
 struct trainer {
     /* Set by the program. Lists of option names end with NULL. */
