@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "kernels/record.h"
 #include "kernels/tape.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
@@ -106,6 +107,34 @@ static struct tensor *gradient_of(const struct variable *v)
 
 typedef struct tensor *chain_function(struct tape *t, struct model *m);
 
+/* Ops that some chain below has recorded, so that their gradients were compared. cast is recorded
+ * only on devices that do not compute in F32. */
+static struct {
+    const char *name;
+    void (*backward)(struct tape *, struct record *, struct tensor *);
+    bool recorded;
+} differentiable[] = {
+#define OP_BACKWARD(name) {#name, backward_##name, false},
+#include "kernels/ops.def"
+    {"add", backward_add, false},
+    {"linear_combination", backward_linear_combination, false},
+};
+#define DIFFERENTIABLE (sizeof differentiable / sizeof *differentiable)
+
+static void note_recorded(const struct tape *t)
+{
+    for (int i = 0; i < t->count; i++)
+        for (size_t k = 0; k < DIFFERENTIABLE; k++)
+            differentiable[k].recorded |= t->records[i].backward == differentiable[k].backward;
+}
+
+static void check_coverage(void)
+{
+    for (size_t k = 0; k < DIFFERENTIABLE; k++)
+        tap_ok(differentiable[k].recorded, "%s is recorded, and its gradient compared",
+               differentiable[k].name);
+}
+
 /* Runs forward, and backward from a random dy. */
 static void run(struct model *m, chain_function *f)
 {
@@ -113,6 +142,7 @@ static void run(struct model *m, chain_function *f)
     tape_init(&t, m->device);
     t.recording = true;
     struct tensor *y = f(&t, m);
+    note_recorded(&t);
     struct tensor *dy = constant(m, "dy", y->ndim, y->shape);
     CHECK(tensor_same_shape(y, dy));
     tape_backward(&t, y, dy);
@@ -314,6 +344,24 @@ static struct tensor *autoencoder(struct tape *t, struct model *m)
     tensor_replace(&h,
                    linear_combination(t, 3, (struct tensor *[]){h, x, h}, (float[]){0.5f, -2, 1}));
     tensor_replace(&h, conv2d(t, h, parameter(m, "last.weight", DIMS(3, 8, 3, 3)), NULL, 1, 1, 1));
+    return h;
+}
+
+/* A distance of features as in LPIPS, from fixed ones. */
+static struct tensor *distance(struct tape *t, struct model *m)
+{
+    struct tensor *x = input(m, "x", DIMS(2, 8, 8, 4));
+    struct tensor *apart = constant(m, "apart", DIMS(2, 8, 8, 4)); /* keeps maxima what they are */
+    struct tensor *h = linear_combination(t, 2, (struct tensor *[]){x, apart}, (float[]){1, 30});
+    tensor_replace(&h, max_pool2x2(t, h));
+    tensor_replace(&h, conv2d(t, h, parameter(m, "conv.weight", DIMS(8, 4, 3, 3)),
+                              parameter(m, "conv.bias", DIMS(8)), 1, 1, 1));
+    tensor_replace(&h, activation(t, h, ACTIVATION_SILU));
+    tensor_replace(&h, conv2d(t, h, parameter(m, "conv2.weight", DIMS(8, 8, 3, 3)),
+                              parameter(m, "conv2.bias", DIMS(8)), 1, 1, 1));
+    tensor_replace(&h, activation(t, h, ACTIVATION_SILU));
+    tensor_replace(&h, feature_distance(t, constant(m, "features", DIMS(2, 4, 4, 8)), h,
+                                        constant(m, "lin", DIMS(8)), 1e-10f));
     return h;
 }
 
@@ -591,8 +639,10 @@ int main(void)
         check_against_differences(devices[i], "a tiny U-Net", unet);
         check_against_differences(devices[i], "tiny towers", towers);
         check_against_differences(devices[i], "a tiny autoencoder", autoencoder);
+        check_against_differences(devices[i], "a distance of features", distance);
         check_accumulation(devices[i], "a tiny U-Net", unet);
         check_accumulation(devices[i], "tiny towers", towers);
     }
+    check_coverage();
     return tap_done();
 }
