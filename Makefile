@@ -315,14 +315,17 @@ fuzz: $(FUZZERS)
 # What programs can check of the style: formatting, common mistakes, man pages, includes, dialect.
 # Left out of clang-tidy: kernels for several instruction sets and their choice, which gcc understands.
 TIDY_SRC := $(filter-out kernels/cpu/isa%.c,$(LIB_SRC) $(TOOL_SRC))
+LINT_TOOLS = clang-format clang-tidy mandoc prove git
 lint: programs
-	@for t in clang-format clang-tidy mandoc prove; do command -v $$t >/dev/null || { \
+	@for t in $(LINT_TOOLS); do command -v $$t >/dev/null || { \
 	    echo "lint: $$t is missing: run 'make deps LINT=1'" >&2; exit 1; }; done
-	clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h' '*.cc' '*.cu' '*.cuh')
-	$(Q)echo $(TIDY_SRC) | xargs -n 12 -P $$(nproc) sh -c 'clang-tidy --quiet "$$@" -- \
-	    -std=c17 -D_GNU_SOURCE -DPLUGIN_BUILD_ID=0 -I. $(PKG_CFLAGS) 2>/dev/null' tidy
-	mandoc -T lint -W warning man/*.[15]
-	BUILD=$(BUILD) prove tests/include-direction.sh tests/dialect.sh
+	@status=0; \
+	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.c' '*.h' '*.cc' '*.cu' '*.cuh') || status=1; \
+	echo $(TIDY_SRC) | xargs -n 12 -P $$(nproc) sh -c 'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -DPLUGIN_BUILD_ID=0 -I. \
+	    $(PKG_CFLAGS) 2>/dev/null' tidy || status=1; \
+	mandoc -T lint -W warning man/*.[15] || status=1; \
+	BUILD=$(BUILD) prove tests/include-direction.sh tests/dialect.sh || status=1; \
+	exit $$status
 
 install: all
 	@$(MAKE) --no-print-directory install-built

@@ -12,8 +12,6 @@
 #define INSTALLED  "../share/ccld" /* relative to the installed programs */
 #define PIXELS_MAX 16384
 
-static const char *const endings[] = {"safetensors", "ckpt", "pth", "pt", "zip", "pkl"};
-
 /* The folder of model files, or NULL with the reason. */
 static char *model_folder(const struct model_paths *p, struct error *e)
 {
@@ -30,6 +28,19 @@ static char *model_folder(const struct model_paths *p, struct error *e)
     return shipped;
 }
 
+/* "model folder 'x' has no cloob.safetensors (nor .ckpt, .pth ...)" */
+static void say_missing(struct error *e, const char *folder, const char *stem)
+{
+    char others[128] = "";
+    for (int i = 1; weights_extensions[i]; i++) {
+        size_t used = strlen(others);
+        snprintf(others + used, sizeof others - used, "%s.%s", i > 1 ? ", " : "",
+                 weights_extensions[i]);
+    }
+    error_set(e, "model folder '%s' has no %s.%s (nor %s)", folder, stem, weights_extensions[0],
+              others);
+}
+
 static char *find_part(const struct model_paths *p, const char *file, const char *stem,
                        struct error *e)
 {
@@ -39,8 +50,8 @@ static char *find_part(const struct model_paths *p, const char *file, const char
     if (!folder)
         return NULL;
     char *path = NULL;
-    for (size_t i = 0; i < sizeof endings / sizeof *endings && !path; i++) {
-        char *name = xasprintf("%s.%s", stem, endings[i]);
+    for (int i = 0; weights_extensions[i] && !path; i++) {
+        char *name = xasprintf("%s.%s", stem, weights_extensions[i]);
         path = path_join(folder, name);
         free(name);
         if (!file_exists(path)) {
@@ -49,8 +60,7 @@ static char *find_part(const struct model_paths *p, const char *file, const char
         }
     }
     if (!path)
-        error_set(e, "model folder '%s' has no %s.safetensors (nor .ckpt, .pth, .pt, .zip, .pkl)",
-                  folder, stem);
+        say_missing(e, folder, stem);
     free(folder);
     return path;
 }

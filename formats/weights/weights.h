@@ -19,6 +19,10 @@
 
 #define WEIGHT_MAX_DIMS 8
 
+/* Extensions of weight files without the dot, in the order in which a model folder is searched;
+ * ends with NULL. */
+extern const char *const weights_extensions[];
+
 /* Element [i0, i1, ...] is at offset stride[0]*i0 + stride[1]*i1 + ... elements from data. Strides
  * are never negative. A scalar has ndim 0 and one element. */
 struct weight {

@@ -27,19 +27,30 @@ static int read_any(struct weights *w, const uint8_t *data, size_t size, struct 
     return weights_pickle_read(w, data, size, e);
 }
 
+const char *const weights_extensions[] = {"safetensors", "ckpt", "pth", "pt", "zip", "pkl", NULL};
+
+/* Of a weight file within a zip. diffusers calls its torch files .bin. */
+static bool has_extension(const char *name)
+{
+    const char *dot = strrchr(name, '.');
+    if (!dot || !strcmp(dot, ".zip"))
+        return false;
+    for (int i = 0; weights_extensions[i]; i++)
+        if (!strcmp(dot + 1, weights_extensions[i]))
+            return true;
+    return !strcmp(dot, ".bin");
+}
+
 /* Finds the checkpoint in an archive that is not itself one: the only candidate, or the one named
  * model.*. */
 static struct zip_member *find_checkpoint(const struct zip *z, int *candidates)
 {
-    static const char *const suffixes[] = {".ckpt", ".pth", ".pt", ".bin", ".safetensors", ".pkl"};
     struct zip_member *found = NULL;
     bool found_model = false;
     *candidates = 0;
     for (size_t i = 0; i < z->count; i++) {
         struct zip_member *m = &z->members[i];
-        bool is_checkpoint = false;
-        for (size_t s = 0; s < sizeof suffixes / sizeof *suffixes; s++)
-            is_checkpoint |= has_suffix(m->name, suffixes[s]);
+        bool is_checkpoint = has_extension(m->name);
         const char *slash = strrchr(m->name, '/');
         const char *base = slash ? slash + 1 : m->name;
         if (!is_checkpoint || base[0] == '.')

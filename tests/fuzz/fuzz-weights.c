@@ -222,6 +222,13 @@ static int make_inputs(struct input *inputs)
         inputs[n].data = xmalloc(inputs[n].size);
         memcpy(inputs[n].data, pickles[i].bytes, inputs[n].size);
     }
+    for (int i = 0; i < n; i++) { /* damage to what was never readable would find little */
+        struct weights *w;
+        struct error e;
+        if (weights_open_memory(&w, inputs[i].data, inputs[i].size, &e) != 0)
+            die("made input %d cannot be read: %s", i, e.text);
+        weights_close(w);
+    }
     return n;
 }
 

@@ -285,6 +285,16 @@ static bool wanted_dtype(int choice, enum dtype d)
     return !choice || !strcmp(dtype_choices[choice], dtype_name(d));
 }
 
+/* --op NAME also selects NAME_backward, unless it repeats one case or times the op. */
+static bool selected(const char *name)
+{
+    if (!settings.op || !strcmp(settings.op, name))
+        return true;
+    size_t n = strlen(settings.op);
+    return !settings.parameters && !settings.bench && !strncmp(name, settings.op, n) &&
+           !strcmp(name + n, "_backward");
+}
+
 /* On the CPU, activations are F32 and every type of weights has a sweep. On other devices every
  * type of activations has a sweep, in which the forms of weights alternate. */
 static void each_op(struct check *c)
@@ -292,7 +302,7 @@ static void each_op(struct check *c)
     bool forms = wants_forms(c);
     for (int i = 0; op_tests[i]; i++) {
         c->test = op_tests[i];
-        if (settings.op && strcmp(settings.op, c->test->name))
+        if (!selected(c->test->name))
             continue;
         for (enum dtype d = DTYPE_F32; d <= DTYPE_BF16; d++) {
             if (d != DTYPE_F32 && (forms ? c->test->f32_only : !c->test->weight_dtypes))
