@@ -172,3 +172,10 @@ void tensor_to_f32(const struct tensor *t, float *dst)
     dtype_to_f32(dst, t->dtype, host, n);
     free(host);
 }
+
+float *tensor_to_host(const struct tensor *t)
+{
+    float *host = xmalloc((size_t)tensor_count(t) * sizeof *host + 1); /* never NULL */
+    tensor_to_f32(t, host);
+    return host;
+}

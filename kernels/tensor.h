@@ -80,6 +80,7 @@ void tensor_upload(struct tensor *t, const void *src);
 /* F32 host memory to a new tensor, and a tensor of any float type to F32 host memory. */
 struct tensor *tensor_from_f32(struct device *d, int ndim, const int64_t *shape, const float *src);
 void tensor_to_f32(const struct tensor *t, float *dst);
+float *tensor_to_host(const struct tensor *t); /* the same; the caller frees the result */
 
 /* Shorthand for shapes: tensor_new(d, DTYPE_F32, DIMS(n, h, w, c)). */
 #define DIMS(...)                                                                                  \

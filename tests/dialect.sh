@@ -5,17 +5,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 build=${BUILD:-build}
 
-number=0 failed=0
-report() { # NAME OFFENDERS
-    number=$((number + 1))
-    if [ -z "$2" ]; then
-        echo "ok $number - $1"
-    else
-        failed=$((failed + 1))
-        echo "not ok $number - $1"
-        echo "$2" | sed 's/^/# /'
-    fi
-}
+. tests/support/tap.sh
 
 sources=$(find common kernels formats tools tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cc')
 programs=$(find common kernels formats tools -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh')

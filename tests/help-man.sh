@@ -8,17 +8,7 @@ trap 'rm -rf "$work"' EXIT
 
 set -- tools/ccld-*.c
 echo "1..$(($# * 3 + $(ls man/*.[15] | wc -l)))"
-number=0 failed=0
-report() { # NAME OFFENDERS
-    number=$((number + 1))
-    if [ -z "$2" ]; then
-        echo "ok $number - $1"
-    else
-        failed=$((failed + 1))
-        echo "not ok $number - $1"
-        echo "$2" | sed 's/^/# /'
-    fi
-}
+. tests/support/tap.sh
 
 for tool; do
     name=${tool##*/} name=${name%.c} page=man/$name.1

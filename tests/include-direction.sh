@@ -4,6 +4,7 @@
 # usage: tests/include-direction.sh [ROOT]
 set -u
 self=$(cd "$(dirname "$0")" && pwd)/${0##*/}
+tap=$(dirname "$self")/support/tap.sh
 cd "${1:-$(dirname "$0")/..}" || exit 2
 
 # The rooms (folders) and their floors. A room may include itself and rooms on lower floors. The backends
@@ -28,17 +29,7 @@ kernels              2
 common/base          1
 '
 
-number=0 failed=0
-report() { # NAME OFFENDERS
-    number=$((number + 1))
-    if [ -z "$2" ]; then
-        echo "ok $number - $1"
-    else
-        failed=$((failed + 1))
-        echo "not ok $number - $1"
-        echo "$2" | sed 's/^/# /'
-    fi
-}
+. "$tap"
 
 sources() {
     find common kernels formats tools tests -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' -o -name '*.cc' \

@@ -13,7 +13,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "formats/text/utf8.h"
+#include "common/run/json.h"
 #include "formats/tfevents.h"
 
 #define FILE_NAME "metrics.jsonl"
@@ -102,15 +102,6 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static cJSON *string_of(const char *text)
-{
-    char *valid;
-    utf8_repair(&valid, text);
-    cJSON *string = cJSON_CreateString(valid);
-    free(valid);
-    return string;
-}
-
 static cJSON *begin_line(int64_t step, double time)
 {
     cJSON *line = cJSON_CreateObject();
@@ -166,8 +157,8 @@ int metrics_text(struct metrics *m, int64_t step, const char *tag, const char *t
 {
     double time = now();
     cJSON *line = begin_line(step, time);
-    cJSON_AddItemToObject(line, "event", string_of(tag));
-    cJSON_AddItemToObject(line, "text", string_of(text));
+    cJSON_AddItemToObject(line, "event", json_string(tag));
+    cJSON_AddItemToObject(line, "text", json_string(text));
     if (write_line(m, line, e) != 0)
         return -1;
     return tfevents_text(m->events, time, step, tag, text, e);
@@ -178,9 +169,9 @@ int metrics_image(struct metrics *m, int64_t step, const char *tag, const char *
 {
     double time = now();
     cJSON *line = begin_line(step, time);
-    cJSON_AddItemToObject(line, "event", string_of(tag));
+    cJSON_AddItemToObject(line, "event", json_string(tag));
     if (path)
-        cJSON_AddItemToObject(line, "image", string_of(path));
+        cJSON_AddItemToObject(line, "image", json_string(path));
     if (write_line(m, line, e) != 0)
         return -1;
     return tfevents_image(m->events, time, step, tag, png, size, e);
@@ -190,10 +181,10 @@ int metrics_paths(struct metrics *m, int64_t step, const char *tag, const char *
                   const char *const *paths, int count, struct error *e)
 {
     cJSON *line = begin_line(step, now()), *list;
-    cJSON_AddItemToObject(line, "event", string_of(tag));
-    cJSON_AddItemToObject(line, "text", string_of(text));
+    cJSON_AddItemToObject(line, "event", json_string(tag));
+    cJSON_AddItemToObject(line, "text", json_string(text));
     list = cJSON_AddArrayToObject(line, "paths");
     for (int i = 0; i < count; i++)
-        cJSON_AddItemToArray(list, string_of(paths[i]));
+        cJSON_AddItemToArray(list, json_string(paths[i]));
     return write_line(m, line, e);
 }

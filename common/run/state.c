@@ -9,7 +9,7 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/run/checkpoint_internal.h"
-#include "formats/text/utf8.h"
+#include "common/run/json.h"
 
 #define FORMAT         "ccld-training"
 #define FORMAT_VERSION 1
@@ -113,15 +113,6 @@ const char *training_state_option(const struct training_state *s, const char *na
     return NULL;
 }
 
-static cJSON *string_of(const char *text)
-{
-    char *valid;
-    utf8_repair(&valid, text);
-    cJSON *string = cJSON_CreateString(valid);
-    free(valid);
-    return string;
-}
-
 /* Whether the text is a JSON number that prints as the same text. */
 static bool is_plain_number(const char *text)
 {
@@ -153,7 +144,7 @@ static cJSON *field_value(const struct training_state *s, const struct field *f)
     case FIELD_TEXT:
         break;
     }
-    return string_of(at);
+    return json_string(at);
 }
 
 void training_state_print(char **text, const struct training_state *s)
@@ -173,7 +164,7 @@ void training_state_print(char **text, const struct training_state *s)
     for (int i = 0; i < s->option_count; i++) {
         const char *value = s->options[i].value;
         cJSON_AddItemToObject(options, s->options[i].name,
-                              is_plain_number(value) ? cJSON_CreateRaw(value) : string_of(value));
+                              is_plain_number(value) ? cJSON_CreateRaw(value) : json_string(value));
     }
     cJSON *files = cJSON_AddArrayToObject(root, "files");
     for (int i = 0; i < s->file_count; i++) {

@@ -209,13 +209,6 @@ static double mean_cosine(const float *x, const float *y, int64_t n, int64_t d)
     return sum / (double)n;
 }
 
-static float *on_host(const struct tensor *t)
-{
-    float *host = xmalloc((size_t)tensor_count(t) * sizeof *host);
-    tensor_to_f32(t, host);
-    return host;
-}
-
 static void scale_gradient(const struct cloob_step *s, struct tensor *t)
 {
     if (s->updater.loss_scale.scale == 1)
@@ -242,7 +235,7 @@ static void find_loss(struct cloob_step *s)
     s->text.gradient = loss.dtext;
     scale_gradient(s, s->image.gradient);
     scale_gradient(s, s->text.gradient);
-    float *x = on_host(s->image.embeds), *y = on_host(s->text.embeds);
+    float *x = tensor_to_host(s->image.embeds), *y = tensor_to_host(s->text.embeds);
     s->cosine = mean_cosine(x, y, step_effective_batch(&s->options, s->collective),
                             tensor_last(s->image.embeds));
     free(x);
@@ -296,7 +289,7 @@ void cloob_step_gradients(struct cloob_step *s)
 static int64_t find_suspects(struct cloob_step *s)
 {
     int64_t batch = s->options.batch, d = tensor_last(s->image.embeds), count = 0;
-    float *x = on_host(s->image.embeds), *y = on_host(s->text.embeds);
+    float *x = tensor_to_host(s->image.embeds), *y = tensor_to_host(s->text.embeds);
     for (int64_t k = 0; k < s->options.accumulate; k++) {
         int64_t first = step_position(&s->options, s->collective, k);
         for (int64_t i = 0; i < batch; i++)

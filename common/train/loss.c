@@ -12,14 +12,6 @@
 #define LOGVAR_MAX   20.0
 #define ROWS_AT_ONCE 16 /* of an [n, n] matrix in a unit of work for a thread */
 
-static float *on_host(const struct tensor *t)
-{
-    CHECK(t->dtype == DTYPE_F32);
-    float *host = xmalloc((size_t)tensor_count(t) * sizeof *host + 1);
-    tensor_to_f32(t, host);
-    return host;
-}
-
 static struct tensor *like(const struct tensor *t, const float *host)
 {
     return tensor_from_f32(t->device, t->ndim, t->shape, host);
@@ -241,7 +233,7 @@ static double info_loob(const double *x, const double *y, int64_t n, int64_t d, 
 static double *as_double(const struct tensor *t)
 {
     int64_t count = tensor_count(t);
-    float *host = on_host(t);
+    float *host = tensor_to_host(t);
     double *x = matrix(count, 1);
     for (int64_t i = 0; i < count; i++)
         x[i] = host[i];

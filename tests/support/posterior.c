@@ -5,14 +5,6 @@
 #include "common/base/message.h"
 #include "common/train/loss.h"
 
-static float *on_host(const struct tensor *t)
-{
-    CHECK(t->dtype == DTYPE_F32);
-    float *host = xmalloc((size_t)tensor_count(t) * sizeof *host + 1);
-    tensor_to_f32(t, host);
-    return host;
-}
-
 static struct tensor *like(const struct tensor *t, const float *host)
 {
     return tensor_from_f32(t->device, t->ndim, t->shape, host);
@@ -32,7 +24,7 @@ static struct latent latent_of(const struct tensor *moments)
 struct tensor *posterior_sample(const struct tensor *moments, const struct tensor *noise)
 {
     struct latent l = latent_of(moments);
-    float *m = on_host(moments), *e = noise ? on_host(noise) : NULL;
+    float *m = tensor_to_host(moments), *e = noise ? tensor_to_host(noise) : NULL;
     float *z = xmalloc((size_t)(l.n * l.elements) * sizeof *z);
     CHECK(!noise || tensor_count(noise) == l.n * l.elements);
     for (int64_t i = 0; i < l.n; i++)
@@ -50,8 +42,8 @@ void posterior_sample_backward(const struct tensor *moments, const struct tensor
                                const struct tensor *dz, struct tensor *dmoments)
 {
     struct latent l = latent_of(moments);
-    float *m = on_host(moments), *e = noise ? on_host(noise) : NULL;
-    float *d = on_host(dz), *dm = on_host(dmoments);
+    float *m = tensor_to_host(moments), *e = noise ? tensor_to_host(noise) : NULL;
+    float *d = tensor_to_host(dz), *dm = tensor_to_host(dmoments);
     for (int64_t i = 0; i < l.n; i++)
         posterior_draw_backward(m + 2 * i * l.elements, e ? e + i * l.elements : NULL,
                                 d + i * l.elements, l.elements, 0);
@@ -70,7 +62,8 @@ void kl_loss(struct kl_loss *out, const struct tensor *image, const struct tenso
     CHECK(tensor_same_shape(image, reconstruction));
     *out = (struct kl_loss){0};
     struct latent l = latent_of(moments);
-    float *x = on_host(image), *r = on_host(reconstruction), *m = on_host(moments);
+    float *x = tensor_to_host(image), *r = tensor_to_host(reconstruction),
+          *m = tensor_to_host(moments);
     float *z = xmalloc((size_t)l.elements * sizeof *z);
     out->reconstruction = reconstruction_error(x, r, tensor_count(image), false, 1);
     for (int64_t i = 0; i < l.n; i++) {

@@ -93,13 +93,6 @@ static struct tensor *parameter(struct model *m, const char *name, int ndim, con
     return v->value;
 }
 
-static float *floats(const struct tensor *t)
-{
-    float *values = xmalloc((size_t)tensor_count(t) * sizeof(float));
-    tensor_to_f32(t, values);
-    return values;
-}
-
 static struct tensor *gradient_of(const struct variable *v)
 {
     return v->gradient ? v->gradient : v->value->gradient ? v->value->gradient->value : NULL;
@@ -156,7 +149,7 @@ static double loss(struct model *m, chain_function *f)
     struct tape t;
     tape_init(&t, m->device);
     struct tensor *y = f(&t, m);
-    float *values = floats(y), *dy = floats(constant(m, "dy", y->ndim, y->shape));
+    float *values = tensor_to_host(y), *dy = tensor_to_host(constant(m, "dy", y->ndim, y->shape));
     double sum = 0;
     for (int64_t i = 0; i < tensor_count(y); i++)
         sum += (double)dy[i] * values[i];
@@ -171,7 +164,7 @@ static double loss(struct model *m, chain_function *f)
  * so that float keeps enough digits. */
 static double slope(struct model *m, chain_function *f, struct tensor *x, const float *u, double h)
 {
-    float *values = floats(x), *moved = x->data;
+    float *values = tensor_to_host(x), *moved = x->data;
     double losses[4];
     const double steps[4] = {h, -h, 2 * h, -2 * h};
     for (int k = 0; k < 4; k++) {
@@ -189,7 +182,8 @@ static bool agrees(struct model *m, struct model *ref, chain_function *f, int in
     const struct variable *v = &m->variables[index];
     struct tensor *x = ref->variables[index].value;
     size_t n = (size_t)tensor_count(x);
-    float *g = floats(gradient_of(v)), *u = xmalloc(n * sizeof(float)), *values = floats(x);
+    float *g = tensor_to_host(gradient_of(v)), *u = xmalloc(n * sizeof(float)),
+          *values = tensor_to_host(x);
     double share = 0, terms = 0, size = 0;
     synth_data(u, n, v->name, 99, SYNTH_DATA_SCALE);
     for (size_t i = 0; i < n; i++) {
@@ -370,7 +364,7 @@ static bool is_combination(const struct tensor *g, double a, const float *x, dou
 {
     if (!g)
         return false;
-    float *values = floats(g);
+    float *values = tensor_to_host(g);
     int wrong = 0;
     for (int64_t i = 0; i < tensor_count(g); i++)
         wrong += !(values[i] == (float)(a * x[i] + b * y[i]));
@@ -410,7 +404,7 @@ static void check_flow(const char *device)
     struct model m;
     model_open(&m, device);
     run(&m, added_to_itself);
-    float *dy = floats(constant(&m, "dy", DIMS(2, 3)));
+    float *dy = tensor_to_host(constant(&m, "dy", DIMS(2, 3)));
     tap_ok(is_combination(gradient_of(variable(&m, "x", DIMS(2, 3))), 2, dy, 0, dy),
            "a tensor used twice gets both gradients, on %s", device);
     run(&m, added_to_itself);
@@ -433,7 +427,7 @@ static void check_flow(const char *device)
     model_release_variables(&m);
 
     run(&m, concatenated);
-    float *both = floats(constant(&m, "dy", DIMS(1, 6)));
+    float *both = tensor_to_host(constant(&m, "dy", DIMS(1, 6)));
     tap_ok(is_combination(gradient_of(variable(&m, "x", DIMS(1, 3))), 1, both, 1, both + 3),
            "a tensor concatenated with itself gets the sum, on %s", device);
     free(both);
@@ -465,8 +459,8 @@ static void check_records(const char *device)
     struct tensor *dy = constant(&m, "dy", DIMS(2, 4));
     tap_ok(t.count == 3 && y->gradient, "a parameter's ops are recorded, on %s", device);
     tape_backward(&t, y, dy);
-    float *dw = floats(gradient_of(variable(&m, "w", DIMS(4, 3))));
-    float *dv = floats(gradient_of(variable(&m, "v", DIMS(5, 3))));
+    float *dw = tensor_to_host(gradient_of(variable(&m, "w", DIMS(4, 3))));
+    float *dv = tensor_to_host(gradient_of(variable(&m, "v", DIMS(5, 3))));
     bool some = false, none = true;
     for (int i = 0; i < 12; i++)
         some |= dw[i] != 0;
@@ -504,7 +498,8 @@ static void check_accumulation(const char *device, const char *what, chain_funct
     for (int i = 0; i < once.count; i++) {
         if (!once.variables[i].gradient)
             continue;
-        float *one = floats(once.variables[i].gradient), *two = floats(twice.variables[i].gradient);
+        float *one = tensor_to_host(once.variables[i].gradient),
+              *two = tensor_to_host(twice.variables[i].gradient);
         size_t n = (size_t)tensor_count(once.variables[i].value);
         for (size_t j = 0; j < n; j++)
             one[j] *= 2;
@@ -597,7 +592,8 @@ static bool same_gradients(const struct model *a, const struct model *b)
         for (int j = 0; j < b->count; j++) {
             if (strcmp(v->name, b->variables[j].name) || !v->value->gradient)
                 continue;
-            float *x = floats(gradient_of(v)), *y = floats(gradient_of(&b->variables[j]));
+            float *x = tensor_to_host(gradient_of(v)),
+                  *y = tensor_to_host(gradient_of(&b->variables[j]));
             compared++;
             same += !memcmp(x, y, (size_t)tensor_count(v->value) * sizeof(float));
             free(x);

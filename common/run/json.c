@@ -1,0 +1,14 @@
+#include "common/run/json.h"
+
+#include <stdlib.h>
+
+#include "formats/text/utf8.h"
+
+cJSON *json_string(const char *text)
+{
+    char *valid;
+    utf8_repair(&valid, text);
+    cJSON *string = cJSON_CreateString(valid);
+    free(valid);
+    return string;
+}
