@@ -1,0 +1,36 @@
+#ifndef CCLD_FIT_RANKS_H
+#define CCLD_FIT_RANKS_H
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "common/train/collective.h"
+
+/* The ranks of a run on one host, each a process of its own, and the process that supervises them:
+ *
+ * - SIGINT, SIGTERM or SIGUSR1 to the supervisor sets *stop in all ranks; a second one kills them.
+ *   Ranks block these signals and stand in process groups of their own, so that Ctrl-C on a
+ *   terminal reaches the supervisor only.
+ * - A rank that is killed or fails ends all others within two seconds; the supervisor names it.
+ * - A rank that does not answer after *stop was set, for 10 seconds or five times the longest wait
+ * so far, ends all as well.
+ * - If the supervisor is killed, so are the ranks. */
+
+#define RANKS_MAX 64
+
+struct ranks {
+    struct collective *collective;
+    const volatile sig_atomic_t *stop; /* the signal; 0: none */
+    int report;                        /* standard error while a rank is silent */
+};
+
+/* Forks `count` ranks and returns in each of them; the calling process becomes the supervisor and
+ * ends when they have ended. Cores are divided among ranks. read_stdin: ranks will read standard
+ * input; each gets a copy of all of it. Ranks other than the first are silent until ranks_ready:
+ * all would say the same; the supervisor prints what they said if one fails alone. */
+void ranks_start(struct ranks *r, int count, bool read_stdin);
+
+/* From now on, all ranks print warnings and errors, prefixed with their number unless it is 0. */
+void ranks_ready(struct ranks *r, const char *program);
+
+#endif
