@@ -75,12 +75,13 @@ static void check_unchanged(const struct trainer *t, const char *name)
 {
     const char *before = training_state_option(&t->saved, name);
     const struct option *o = option_find(t->program, name);
-    char *now = option_text(o);
-    bool is_flag = o->kind == OPTION_FLAG;
-    if (now && option_given(name) && (!before || strcmp(before, now) != 0))
-        die_usage("--%s%s%s differs from the checkpoint: --resume cannot change it", name,
-                  is_flag ? "" : " ", is_flag ? "" : now);
+    char *now = option_text(o), value[200] = "";
+    bool differs = now && option_given(name) && (!before || strcmp(before, now) != 0);
+    if (now && o->kind != OPTION_FLAG)
+        snprintf(value, sizeof value, " %s", now);
     free(now);
+    if (differs)
+        die_usage("--%s%s differs from the checkpoint: --resume cannot change it", name, value);
 }
 
 #define NAMES_MAX 32
