@@ -199,8 +199,8 @@ static int do_verify(int n, char *const *folders)
         damaged += found > 0;
     }
     if (n > 1 && problems > 0) {
-        warn("%d of %d stores have problems: %" PRId64 " in %" PRId64 " records", damaged, n,
-             problems, records);
+        warn("%d stores, %d of them damaged: %" PRId64 " problem%s in %" PRId64 " records", n,
+             damaged, problems, problems == 1 ? "" : "s", records);
     } else if (n > 1) {
         inform("%d stores: %" PRId64 " record%s, no problems", n, records, records == 1 ? "" : "s");
     }

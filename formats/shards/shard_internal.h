@@ -37,7 +37,8 @@ void shard_folder_remove_locks(const char *folder);
 /* Whether a join into the folder has not ended: see shard_stores_join. */
 #define SHARD_JOURNAL ".join"
 bool shard_folder_joining(const char *folder);
-#define SHARD_JOIN_INTERRUPTED "a join into it was interrupted: repeat that 'ccld-shards join'"
+#define SHARD_JOIN_INTERRUPTED                                                                     \
+    "a 'ccld-shards join' into it has not finished; if it was interrupted, repeat it"
 
 #define SHARDS_MAX 100000 /* five digits */
 void shard_name(char name[24], int number);

@@ -76,9 +76,7 @@ static int identify(struct join *j, bool *out_exists, struct error *e)
         }
         if (*out_exists && same_folder(&s->st, &st)) {
             if (i > 0)
-                return error_set(e,
-                                 "it is the same store as '%s', but only the first store can be "
-                                 "joined in place",
+                return error_set(e, "only the first store can be joined in place, not '%s'",
                                  s->folder);
             j->in_place = true;
         }
