@@ -138,7 +138,7 @@ static int check_journal(struct join *j, const cJSON *root, struct error *e)
         if (cJSON_IsString(store))
             snprintf(list + used, sizeof list - used, " '%s'", store->valuestring);
     }
-    return error_set(e, "complete the interrupted join first, of%s", list);
+    return error_set(e, "complete its interrupted join first, with the stores%s", list);
 }
 
 static int read_journal(struct join *j, struct error *e)
