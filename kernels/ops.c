@@ -465,3 +465,12 @@ void tensor_copy(struct tensor *to, const struct tensor *from)
     struct linear_combination_args args = {.count = 1, .x = {from}, .coefficients = {1}, .y = to};
     to->device->backend->linear_combination(to->device, &args);
 }
+
+void tensor_add(struct tensor *to, const struct tensor *from)
+{
+    CHECK(to->dtype == DTYPE_F32 && from->dtype == DTYPE_F32);
+    CHECK(tensor_count(to) == tensor_count(from));
+    struct linear_combination_args args = {
+        .count = 2, .x = {to, from}, .coefficients = {1, 1}, .y = to};
+    to->device->backend->linear_combination(to->device, &args);
+}

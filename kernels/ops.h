@@ -258,9 +258,10 @@ struct linear_combination_args {
 };
 struct tensor *linear_combination(struct tape *t, int count, struct tensor *const *x,
                                   const float *coefficients);
-/* Copies `from` to `to` on their device: F32, equal counts. Ordered like an op, but not recorded.
- */
+/* Copies `from` to `to`, or adds it, on their device: F32, equal counts. Ordered like an op, but
+ * not recorded. */
 void tensor_copy(struct tensor *to, const struct tensor *from);
+void tensor_add(struct tensor *to, const struct tensor *from);
 
 /* The reference implementation of every op; backends use it for the ops they do not replace. */
 #define OP(name) void ref_##name(struct device *d, const struct name##_args *a);

@@ -43,7 +43,7 @@ void fit_number(struct fit_numbers *n, const char *name, double value)
 bool fit_stop_requested(const struct fit_loop *f)
 {
     double requested = *f->stop != 0;
-    collective_allreduce_host(f->collective, &requested, 1);
+    collective_sum(f->collective, &requested, 1);
     return requested > 0;
 }
 

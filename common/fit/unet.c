@@ -105,7 +105,7 @@ static void numbers(void *trainee, struct fit_numbers *n)
     double sums[2 * QUARTILES];
     memcpy(sums, t->quartile_loss, sizeof t->quartile_loss);
     memcpy(sums + QUARTILES, t->quartile_count, sizeof t->quartile_count);
-    collective_allreduce_host(t->f->loop.collective, sums, 2 * QUARTILES);
+    collective_sum(t->f->loop.collective, sums, 2 * QUARTILES);
     for (int i = 0; i < QUARTILES; i++) {
         if (sums[QUARTILES + i] > 0)
             fit_number(n, names[i], sums[i] / sums[QUARTILES + i]);

@@ -94,6 +94,7 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
     s->loss_options = *a;
     tape_init(&s->encoder, p->device);
     tape_init(&s->decoder, p->device);
+    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad, o->accumulate);
     if (network_views_open(&s->views, &kl_network, p, e) != 0 || check(sizes_of(s), e) != 0 ||
         open_further(s, e) != 0) {
         autoencoder_step_close(s);
@@ -105,7 +106,6 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
     s->losses = xcalloc(count, sizeof *s->losses);
     s->samples = xcalloc(count, sizeof *s->samples);
     s->suspects = xcalloc(count, sizeof *s->suspects);
-    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad);
     *out = s;
     return 0;
 }
@@ -250,8 +250,7 @@ static void judge_further(struct autoencoder_step *s, int64_t step, struct work 
                                .last = last,
                                .last_weight = kl_last_weight(s->views.trained.network)};
     upload_as(&r.images, reconstructions, w->images);
-    reconstruction_loss_add(s->further, step, s->micro_batch, &r, w->weight, dreconstructions,
-                            distances);
+    reconstruction_loss_add(s->further, step, &r, w->weight, dreconstructions, distances);
     add_perceptual(s, w, distances);
     tensor_release(r.images);
     free(distances);
@@ -273,10 +272,8 @@ static void train(struct autoencoder_step *s, int64_t step, struct work *w,
 {
     struct kl *k = network_views_train(&s->views);
     struct tensor *z, *dreconstructions, *dmoments, *last = NULL;
-    if (s->micro_batch == 0) {
-        tape_fresh_gradients(&s->encoder);
-        tape_fresh_gradients(&s->decoder);
-    }
+    tape_fresh_gradients(&s->encoder);
+    tape_fresh_gradients(&s->decoder);
     s->encoder.recording = s->trains_encoder;
     struct tensor *moments = encode(&s->encoder, k, w, b);
     s->encoder.recording = false;
@@ -298,6 +295,7 @@ static void train(struct autoencoder_step *s, int64_t step, struct work *w,
     }
     tensor_release(z);
     tensor_release(moments);
+    updater_add(&s->updater);
 }
 
 void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,
@@ -349,15 +347,14 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
         network_views_refresh(&s->views);
     if (s->further)
         reconstruction_loss_update(s->further, s->step, s->loss_options.disc_rate * learning_rate);
-    double sums[5] = {0};
+    double(*values)[5] = xcalloc((size_t)count, sizeof *values), sums[5];
     for (int64_t i = 0; i < count; i++) {
-        sums[0] += s->losses[i].total;
-        sums[1] += s->losses[i].reconstruction;
-        sums[2] += s->losses[i].kl;
-        sums[3] += !is_finite(&s->losses[i]);
-        sums[4] += s->losses[i].perceptual;
+        const struct autoencoder_losses *l = &s->losses[i];
+        const double own[5] = {l->total, l->reconstruction, l->kl, !is_finite(l), l->perceptual};
+        memcpy(values[i], own, sizeof own);
     }
-    collective_allreduce_host(s->collective, sums, 5);
+    step_sum(&s->options, s->collective, values[0], 5, sums);
+    free(values);
     double all = (double)effective_batch(s);
     s->means = (struct autoencoder_losses){.total = sums[0] / all,
                                            .reconstruction = sums[1] / all,

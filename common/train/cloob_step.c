@@ -31,6 +31,7 @@ struct cloob_step {
     uint64_t *samples;
     int64_t micro_batch; /* those done so far in this update */
     bool has_gradients;
+    struct tensor *held; /* the gradient of the last micro-batch; NULL: it is the only one */
     double loss, cosine;
     struct updater updater;
     uint64_t *suspects;
@@ -86,11 +87,13 @@ int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collec
     s->loss_options = *l;
     tape_init(&s->image.tape, p->device);
     tape_init(&s->text.tape, p->device);
+    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad, o->accumulate);
     if (network_views_open(&s->views, &cloob_network, p, e) != 0 || check_towers(s, e) != 0) {
         cloob_step_close(s);
         return -1;
     }
-    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad);
+    if (o->accumulate > 1)
+        s->held = tensor_new(p->device, DTYPE_F32, DIMS(p->trained_elements));
     int64_t all = step_effective_batch(o, c), width = cloob_step_sizes(s)->embed_width;
     s->image.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
     s->text.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
@@ -111,6 +114,7 @@ void cloob_step_close(struct cloob_step *s)
     side_release(&s->image);
     side_release(&s->text);
     network_views_release(&s->views);
+    tensor_release(s->held);
     free(s->images);
     free(s->tokens);
     free(s->samples);
@@ -158,14 +162,6 @@ static void put_embeds(const struct cloob_step *s, struct side *side, const stru
     tensor_release(place);
 }
 
-/* Other ranks' rows must be zero until the sum over ranks. */
-static void clear_embeds(struct side *side)
-{
-    struct device *d = side->embeds->device;
-    struct fill_args args = {tensor_count(side->embeds), side->embeds->data, 0};
-    d->backend->fill(d, &args);
-}
-
 void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
 {
     const struct step_options *o = &s->options;
@@ -173,10 +169,6 @@ void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
     CHECK(b->n == o->batch && k < o->accumulate);
     struct cloob *c = network_views_train(&s->views);
     s->has_gradients = false;
-    if (k == 0 && s->collective->size > 1) {
-        clear_embeds(&s->image);
-        clear_embeds(&s->text);
-    }
     memcpy(s->samples + k * b->n, b->samples, (size_t)b->n * sizeof *s->samples);
     bool last = k == o->accumulate - 1;
     if (!last && !s->image_is_fixed)
@@ -219,13 +211,33 @@ static void scale_gradient(const struct cloob_step *s, struct tensor *t)
     d->backend->linear_combination(d, &args);
 }
 
+/* Fills in the rows of the other ranks. */
+static void gather_embeds(const struct cloob_step *s, struct side *side)
+{
+    const struct step_options *o = &s->options;
+    size_t ranks = (size_t)s->collective->size, accumulate = (size_t)o->accumulate;
+    size_t part = (size_t)(o->batch * tensor_last(side->embeds)), own = part * accumulate;
+    float *rows = tensor_to_host(side->embeds), *mine = xmalloc(own * sizeof *mine),
+          *all = xmalloc(ranks * own * sizeof *all);
+    for (size_t k = 0; k < accumulate; k++)
+        memcpy(mine + k * part, rows + (k * ranks + (size_t)s->collective->rank) * part,
+               part * sizeof *rows);
+    collective_gather(s->collective, mine, all, own * sizeof *mine);
+    for (size_t k = 0; k < accumulate; k++)
+        for (size_t r = 0; r < ranks; r++)
+            memcpy(rows + (k * ranks + r) * part, all + r * own + k * part, part * sizeof *rows);
+    tensor_upload(side->embeds, rows);
+    free(rows);
+    free(mine);
+    free(all);
+}
+
 /* Computes the loss of all ranks' embeddings, the same on every rank. */
 static void find_loss(struct cloob_step *s)
 {
-    for (int i = 0; i < 2; i++) {
-        struct tensor *embeds = i ? s->text.embeds : s->image.embeds;
-        collective_allreduce(s->collective, s->parameters->device, embeds->data,
-                             tensor_count(embeds));
+    if (s->collective->size > 1) {
+        gather_embeds(s, &s->image);
+        gather_embeds(s, &s->text);
     }
     struct cloob_loss loss;
     cloob_loss(&loss, s->image.embeds, s->text.embeds, s->loss_options.inv_tau,
@@ -242,6 +254,12 @@ static void find_loss(struct cloob_step *s)
     free(y);
 }
 
+static void fresh_gradients(struct cloob_step *s)
+{
+    tape_fresh_gradients(&s->image.tape);
+    tape_fresh_gradients(&s->text.tape);
+}
+
 /* Backward of micro-batch k, which is recorded on the tape. Releases embeds. */
 static void run_back(const struct cloob_step *s, struct side *side, struct tensor *embeds,
                      int64_t k)
@@ -256,20 +274,24 @@ static void run_back(const struct cloob_step *s, struct side *side, struct tenso
     tensor_release(embeds);
 }
 
+/* The last micro-batch ran forward with records; its gradient waits until those of the others,
+ * which run a second time, are added before it. */
 void cloob_step_gradients(struct cloob_step *s)
 {
     const struct step_options *o = &s->options;
     int64_t pixels = image_elements(s), context = cloob_step_sizes(s)->context;
     CHECK(s->micro_batch == o->accumulate);
     find_loss(s);
-    tape_fresh_gradients(&s->image.tape);
-    tape_fresh_gradients(&s->text.tape);
+    fresh_gradients(s);
     run_back(s, &s->image, s->image.last, o->accumulate - 1);
     run_back(s, &s->text, s->text.last, o->accumulate - 1);
     s->image.last = s->text.last = NULL;
+    if (s->held)
+        tensor_copy(s->held, s->parameters->micro_gradients);
     for (int64_t k = 0; k < o->accumulate - 1; k++) {
         struct cloob *c = s->views.trained.network;
         struct tensor *image = NULL;
+        fresh_gradients(s);
         set_recording(s, true);
         if (!s->image_is_fixed)
             image = run_image(s, c, o->batch, s->images + k * o->batch * pixels);
@@ -278,7 +300,11 @@ void cloob_step_gradients(struct cloob_step *s)
         set_recording(s, false);
         run_back(s, &s->image, image, k);
         run_back(s, &s->text, text, k);
+        updater_add(&s->updater);
     }
+    if (s->held)
+        tensor_copy(s->parameters->micro_gradients, s->held);
+    updater_add(&s->updater);
     tensor_release(s->image.gradient);
     tensor_release(s->text.gradient);
     s->image.gradient = s->text.gradient = NULL;
@@ -318,7 +344,7 @@ void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_de
         return;
     r->suspect_count = find_suspects(s);
     double anywhere = (double)r->suspect_count;
-    collective_allreduce_host(s->collective, &anywhere, 1);
+    collective_sum(s->collective, &anywhere, 1);
     if (anywhere == 0) {
         r->suspects = s->samples;
         r->suspect_count = s->options.batch * s->options.accumulate;

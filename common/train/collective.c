@@ -1,40 +1,59 @@
 #include "common/train/collective.h"
 
-#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
-static void alone_allreduce(struct collective *c, struct device *d, float *x, int64_t count)
+#include "common/base/message.h"
+
+static void alone_gather(struct collective *c, const void *own, void *all, size_t bytes)
 {
+    memcpy(all, own, bytes);
 }
 
-static void alone_allreduce_host(struct collective *c, double *x, int64_t count)
+static void alone_add(struct collective *c, struct tensor *total, const struct tensor *own,
+                      bool first)
 {
+    if (first)
+        tensor_copy(total, own);
+    else
+        tensor_add(total, own);
 }
 
-static void alone_nothing(struct collective *c)
+static void alone_barrier(struct collective *c)
 {
 }
 
 struct collective *collective_alone(void)
 {
     static const struct collective_functions functions = {
-        .name = "alone",
-        .allreduce = alone_allreduce,
-        .allreduce_host = alone_allreduce_host,
-        .barrier = alone_nothing,
-        .close = alone_nothing,
-    };
-    static struct collective alone = {.functions = &functions, .rank = 0, .size = 1};
+        .name = "alone", .gather = alone_gather, .add = alone_add, .barrier = alone_barrier};
+    static struct collective alone = {.functions = &functions, .size = 1};
     return &alone;
 }
 
-void collective_allreduce(struct collective *c, struct device *d, float *x, int64_t count)
+void collective_gather(struct collective *c, const void *own, void *all, size_t bytes)
 {
-    c->functions->allreduce(c, d, x, count);
+    c->functions->gather(c, own, all, bytes);
 }
 
-void collective_allreduce_host(struct collective *c, double *x, int64_t count)
+void collective_add(struct collective *c, struct tensor *total, const struct tensor *own,
+                    bool first)
 {
-    c->functions->allreduce_host(c, x, count);
+    CHECK(tensor_count(total) == tensor_count(own));
+    c->functions->add(c, total, own, first);
+}
+
+void collective_sum(struct collective *c, double *x, int count)
+{
+    size_t n = (size_t)count;
+    double *all = xcalloc(n * (size_t)c->size, sizeof *all);
+    collective_gather(c, x, all, n * sizeof *x);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = all[i];
+        for (size_t r = 1; r < (size_t)c->size; r++)
+            x[i] += all[r * n + i];
+    }
+    free(all);
 }
 
 void collective_barrier(struct collective *c)
@@ -44,6 +63,6 @@ void collective_barrier(struct collective *c)
 
 void collective_close(struct collective *c)
 {
-    if (c)
+    if (c && c->functions->close)
         c->functions->close(c);
 }

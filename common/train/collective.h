@@ -1,21 +1,26 @@
 #ifndef CCLD_TRAIN_COLLECTIVE_H
 #define CCLD_TRAIN_COLLECTIVE_H
 
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "kernels/device.h"
+#include "kernels/tensor.h"
 
 /* Communication between the ranks of a training run: a table of functions, so that a step does not
- * depend on the transport. All ranks make the same calls in the same order and get identical bits.
- */
+ * depend on the transport. All ranks make the same calls in the same order and get identical bits,
+ * which do not depend on how a sum is divided among ranks: sums have an order. */
 struct collective;
 
 struct collective_functions {
     const char *name;
-    /* x = sum over ranks, in place; device memory. */
-    void (*allreduce)(struct collective *c, struct device *d, float *x, int64_t count);
-    /* The same for a few doubles in host memory. */
-    void (*allreduce_host)(struct collective *c, double *x, int64_t count);
+    /* all: [size] parts of `bytes` in the order of the ranks; part r is rank r's `own`. Host
+     * memory. */
+    void (*gather)(struct collective *c, const void *own, void *all, size_t bytes);
+    /* total = ((total + own of rank 0) + own of rank 1) + ...; if `first`, total starts as rank 0's
+     * own. F32 tensors of equal counts on the rank's device; total is the same on all ranks. */
+    void (*add)(struct collective *c, struct tensor *total, const struct tensor *own, bool first);
     /* Returns when all ranks have called it. */
     void (*barrier)(struct collective *c);
     void (*close)(struct collective *c);
@@ -30,8 +35,11 @@ struct collective {
 /* A run with a single rank. It need not be closed, but may be. */
 struct collective *collective_alone(void);
 
-void collective_allreduce(struct collective *c, struct device *d, float *x, int64_t count);
-void collective_allreduce_host(struct collective *c, double *x, int64_t count);
+void collective_gather(struct collective *c, const void *own, void *all, size_t bytes);
+void collective_add(struct collective *c, struct tensor *total, const struct tensor *own,
+                    bool first);
+/* x = sum over ranks in their order; a few doubles in host memory. */
+void collective_sum(struct collective *c, double *x, int count);
 void collective_barrier(struct collective *c);
 void collective_close(struct collective *c); /* NULL is fine */
 

@@ -332,6 +332,7 @@ void parameters_free(struct parameters *p)
         return;
     for (int i = 0; i < ARRAY_COUNT; i++)
         tensor_release(p->arrays[i]);
+    tensor_release(p->micro_gradients);
     for (int i = 0; i < p->count; i++)
         free(p->tensors[i].name);
     for (int i = 0; i < p->scalar_count; i++)
@@ -381,13 +382,22 @@ void parameters_bind(const struct parameters *p, struct loader *l)
         CHECK(!w || (t && t->offset == offset));
         if (l->items[i].stacked || (t && !t->trained))
             continue;
-        struct tensor *flat =
-            tensor_slice(p->arrays[ARRAY_GRADIENTS], offset, tensor_count(weight));
+        struct tensor *all = p->micro_gradients ? p->micro_gradients : p->arrays[ARRAY_GRADIENTS];
+        struct tensor *flat = tensor_slice(all, offset, tensor_count(weight));
         struct tensor *gradient = tensor_reshape(flat, weight->ndim, weight->shape);
         tensor_set_parameter(weight, gradient);
         tensor_release(gradient);
         tensor_release(flat);
     }
+}
+
+void parameters_split_gradients(struct parameters *p)
+{
+    if (p->micro_gradients)
+        return;
+    p->micro_gradients = tensor_new(p->device, DTYPE_F32, DIMS(p->trained_elements));
+    struct fill_args zero = {p->trained_elements, p->micro_gradients->data, 0};
+    p->device->backend->fill(p->device, &zero); /* gaps stay zero */
 }
 
 const struct parameter *parameters_find(const struct parameters *p, const char *name)

@@ -44,6 +44,8 @@ struct parameters {
                                  or all trained elements of other networks */
     int64_t parameter_count;  /* trained elements without gaps */
     struct tensor *arrays[ARRAY_COUNT]; /* F32, one dimension */
+    struct tensor *micro_gradients;     /* of one micro-batch, like ARRAY_GRADIENTS; NULL: see
+                                           parameters_split_gradients */
     int64_t updates;                    /* applied so far, for AdamW's bias correction */
     struct parameter_scalar {
         char *name;
@@ -93,9 +95,12 @@ struct architecture parameters_architecture(const struct parameters *p);
 void parameters_names(struct named_weights *out, const struct parameters *p,
                       enum parameter_array which);
 
-/* Makes tape_backward add to the gradients in p whenever it reaches a parameter of the network
- * that `l` loaded from parameters_names(p, ARRAY_WEIGHTS). */
+/* Makes tape_backward add to the gradients in p (micro_gradients if p has them) whenever it reaches
+ * a parameter of the network that `l` loaded from parameters_names(p, ARRAY_WEIGHTS). */
 void parameters_bind(const struct parameters *p, struct loader *l);
+/* Gives each micro-batch a gradient of its own, from which ARRAY_GRADIENTS is summed
+ * (common/train/updater.h). Call it before parameters_bind; calling it again changes nothing. */
+void parameters_split_gradients(struct parameters *p);
 
 /* NULL if there is no tensor with this name. */
 const struct parameter *parameters_find(const struct parameters *p, const char *name);

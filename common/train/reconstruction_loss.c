@@ -39,6 +39,7 @@ static int open_discriminator(struct reconstruction_loss *l, struct error *e)
     if (l->parameters->net != NET_DISCRIMINATOR)
         return error_set(e, "not a discriminator");
     const struct network_functions *net = &patch_discriminator_network;
+    updater_init(&l->updater, l->parameters, l->collective, &adam, 0, l->options.accumulate);
     if (network_view_open(&l->trained, net, l->parameters, ARRAY_WEIGHTS, e) != 0 ||
         network_view_open(&l->judging, net, l->parameters, ARRAY_WEIGHTS, e) != 0)
         return -1;
@@ -46,7 +47,6 @@ static int open_discriminator(struct reconstruction_loss *l, struct error *e)
         return error_set(e, "the discriminator is not for images with 3 channels");
     parameters_bind(l->parameters, network_view_loader(&l->trained));
     refresh(l);
-    updater_init(&l->updater, l->parameters, l->collective, &adam, 0);
     if (l->parameters->device->compute == DTYPE_F16)
         updater_set_loss_scale(&l->updater, (struct loss_scale){FP16_SCALE, 0});
     return 0;
@@ -230,8 +230,7 @@ static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *
     tensor_release(logits);
 }
 
-static void train_discriminator(struct reconstruction_loss *l, int64_t k,
-                                const struct reconstruction *r)
+static void train_discriminator(struct reconstruction_loss *l, const struct reconstruction *r)
 {
     struct tensor *images = leaf_of(r->images, false);
     struct tensor *reconstructions = leaf_of(r->reconstructions, false);
@@ -239,10 +238,10 @@ static void train_discriminator(struct reconstruction_loss *l, int64_t k,
                    (double)(l->options.accumulate * (int64_t)l->collective->size);
     struct tape t;
     tape_init(&t, images->device);
-    if (k == 0)
-        tape_fresh_gradients(&t);
+    tape_fresh_gradients(&t);
     learn(l, &t, images, 1, scale, &l->sums.logit);
     learn(l, &t, reconstructions, -1, scale, &l->sums.fake_logit);
+    updater_add(&l->updater);
     tape_release(&t);
     tensor_release(images);
     tensor_release(reconstructions);
@@ -254,7 +253,7 @@ static bool judges(const struct reconstruction_loss *l, int64_t step)
     return l->parameters && start >= 0 && step >= start;
 }
 
-void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,
+void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step,
                              const struct reconstruction *r, double weight,
                              struct tensor **gradient, double *distances)
 {
@@ -265,7 +264,7 @@ void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_
     if (!judges(l, step))
         return;
     add_generator(l, r, weight, gradient);
-    train_discriminator(l, k, r);
+    train_discriminator(l, r);
     l->judged++;
 }
 

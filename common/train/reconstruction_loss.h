@@ -48,11 +48,11 @@ struct reconstruction {
     struct tensor *images, *reconstructions, *last, *last_weight;
 };
 
-/* Forward and backward of micro-batch `k` of step `step`. *gradient: the gradient by the
+/* Forward and backward of the next micro-batch of step `step`. *gradient: the gradient by the
  * reconstructions of the sum over images of `weight` times their loss so far; the terms here are
  * added to it. Adds LPIPS to distances[n] (host) and the discriminator's gradients to its
  * parameters. */
-void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step, int64_t k,
+void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step,
                              const struct reconstruction *r, double weight,
                              struct tensor **gradient, double *distances);
 /* After all micro-batches of step `step`: updates the discriminator with Adam, betas 0.5 and 0.9,

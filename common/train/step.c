@@ -1,5 +1,9 @@
 #include "common/train/step.h"
 
+#include <stdlib.h>
+
+#include "common/base/message.h"
+
 int64_t step_effective_batch(const struct step_options *o, const struct collective *c)
 {
     return o->batch * o->accumulate * c->size;
@@ -8,6 +12,23 @@ int64_t step_effective_batch(const struct step_options *o, const struct collecti
 int64_t step_position(const struct step_options *o, const struct collective *c, int64_t k)
 {
     return (k * c->size + c->rank) * o->batch;
+}
+
+void step_sum(const struct step_options *o, struct collective *c, const double *values, int width,
+              double *sums)
+{
+    size_t batch = (size_t)(o->batch * width), own = batch * (size_t)o->accumulate;
+    double *all = xcalloc(own * (size_t)c->size, sizeof *all);
+    collective_gather(c, values, all, own * sizeof *all);
+    for (int j = 0; j < width; j++)
+        sums[j] = 0;
+    for (int64_t k = 0; k < o->accumulate; k++)
+        for (int r = 0; r < c->size; r++) {
+            const double *part = all + (size_t)r * own + (size_t)k * batch;
+            for (size_t i = 0; i < batch; i++)
+                sums[i % (size_t)width] += part[i];
+        }
+    free(all);
 }
 
 bool step_judge(struct step_result *r, struct updater *u, const struct update_result *update,

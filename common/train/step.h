@@ -19,6 +19,11 @@ int64_t step_effective_batch(const struct step_options *o, const struct collecti
 /* Position of the first sample of this rank's micro-batch k in the effective batch. */
 int64_t step_position(const struct step_options *o, const struct collective *c, int64_t k);
 
+/* Sums values of all ranks' samples in the order of their positions, the same on every rank.
+ * values: [batch * accumulate][width] of this rank's samples; sums: [width]. */
+void step_sum(const struct step_options *o, struct collective *c, const double *values, int width,
+              double *sums);
+
 /* Outcome of an update. */
 struct step_result {
     double loss;          /* mean over the effective batch of all ranks */

@@ -30,10 +30,10 @@ struct unet_step {
     struct unet_step_options unet;
     struct network_views views;
     struct tape tape;
-    struct inputs inputs;                     /* n is 0 until the first micro-batch */
-    struct replay *first_work, *further_work; /* of an update's first micro-batch, of the others */
-    struct tensor *losses;                    /* [batch * accumulate] */
-    struct unet_step_sample *samples;         /* [batch * accumulate] */
+    struct inputs inputs;             /* n is 0 until the first micro-batch */
+    struct replay *work;              /* of a micro-batch */
+    struct tensor *losses;            /* [batch * accumulate] */
+    struct unet_step_sample *samples; /* [batch * accumulate] */
     uint64_t *suspects;
     int64_t micro_batch; /* those done so far in this update */
     struct updater updater;
@@ -51,12 +51,12 @@ int unet_step_open(struct unet_step **out, struct parameters *p, struct collecti
     s->options = *o;
     s->unet = *u;
     tape_init(&s->tape, p->device);
+    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad, o->accumulate);
     if (network_views_open(&s->views, &unet_network, p, e) != 0) {
         unet_step_close(s);
         return -1;
     }
     unet_set_recompute(s->views.trained.network, o->recompute);
-    updater_init(&s->updater, p, c, &o->adamw, o->clip_grad);
     size_t count = (size_t)(o->batch * o->accumulate);
     s->losses = tensor_new(p->device, DTYPE_F32, DIMS((int64_t)count));
     s->samples = xcalloc(count, sizeof *s->samples);
@@ -83,8 +83,7 @@ void unet_step_close(struct unet_step *s)
 {
     if (!s)
         return;
-    replay_free(s->first_work);
-    replay_free(s->further_work);
+    replay_free(s->work);
     inputs_release(&s->inputs);
     tensor_release(s->losses);
     tape_release(&s->tape);
@@ -217,8 +216,7 @@ static void run_batch(struct unet_step *s, const struct unet *unet, const struct
 
 static void train(struct unet_step *s, const struct unet_step_noise *noise)
 {
-    if (s->micro_batch == 0)
-        tape_fresh_gradients(&s->tape);
+    tape_fresh_gradients(&s->tape);
     s->tape.recording = true;
     run_batch(s, s->views.trained.network, &s->inputs, noise);
     s->tape.recording = false;
@@ -244,8 +242,7 @@ static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
     CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
     if (s->inputs.n == 0) {
         inputs_make(&s->inputs, s, b);
-        s->first_work = replay_new(&s->tape, draw_and_train, s);
-        s->further_work = replay_new(&s->tape, draw_and_train, s);
+        s->work = replay_new(&s->tape, draw_and_train, s);
     }
     CHECK(b->height == s->inputs.height && b->width == s->inputs.width);
     memcpy(s->samples + s->micro_batch * o->batch, samples, (size_t)b->n * sizeof *samples);
@@ -264,6 +261,7 @@ static void micro_batch_end(struct unet_step *s)
     struct tensor *place = tensor_slice(s->losses, s->micro_batch * batch, batch);
     tensor_copy(place, s->inputs.loss);
     tensor_release(place);
+    updater_add(&s->updater);
     s->micro_batch++;
 }
 
@@ -306,24 +304,26 @@ void unet_step_micro_batch(struct unet_step *s, int64_t step, const struct unet_
     micro_batch_begin(s, &noised, samples);
     free(embeds);
     upload_draws(&s->inputs, b, step);
-    replay_run(s->micro_batch == 0 ? s->first_work : s->further_work);
+    replay_run(s->work);
     micro_batch_end(s);
     free(samples);
 }
 
-/* Sums over all ranks. */
+/* Over all ranks. */
 struct sums {
     double loss, non_finite;
 };
 
 static struct sums sum_losses(const struct unet_step *s)
 {
-    double sums[2] = {0};
-    for (int64_t i = 0; i < s->options.batch * s->options.accumulate; i++) {
-        sums[0] += s->samples[i].loss;
-        sums[1] += !isfinite(s->samples[i].loss);
+    int64_t count = s->options.batch * s->options.accumulate;
+    double *values = xcalloc((size_t)(2 * count), sizeof *values), sums[2];
+    for (int64_t i = 0; i < count; i++) {
+        values[2 * i] = s->samples[i].loss;
+        values[2 * i + 1] = !isfinite(s->samples[i].loss);
     }
-    collective_allreduce_host(s->collective, sums, 2);
+    step_sum(&s->options, s->collective, values, 2, sums);
+    free(values);
     return (struct sums){.loss = sums[0], .non_finite = sums[1]};
 }
 

@@ -9,14 +9,25 @@
 #define LOSS_SCALE_PATIENCE 2000
 
 void updater_init(struct updater *u, struct parameters *p, struct collective *c,
-                  const struct adamw_options *adamw, double clip)
+                  const struct adamw_options *adamw, double clip, int64_t accumulate)
 {
+    if (accumulate * c->size > 1)
+        parameters_split_gradients(p);
     double scale = p->device->compute == DTYPE_F16 ? LOSS_SCALE_FIRST : 1;
     *u = (struct updater){.parameters = p,
                           .collective = c,
                           .adamw = *adamw,
                           .clip = clip,
                           .loss_scale = {.scale = scale}};
+}
+
+void updater_add(struct updater *u)
+{
+    struct parameters *p = u->parameters;
+    if (p->micro_gradients)
+        collective_add(u->collective, p->arrays[ARRAY_GRADIENTS], p->micro_gradients,
+                       u->added == 0);
+    u->added++;
 }
 
 void updater_set_loss_scale(struct updater *u, struct loss_scale l)
@@ -61,8 +72,7 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
                    struct update_result *result)
 {
     struct parameters *p = u->parameters;
-    collective_allreduce(u->collective, p->device, p->arrays[ARRAY_GRADIENTS]->data,
-                         p->trained_elements);
+    u->added = 0;
     struct update_args args = {
         .count = p->trained_elements,
         .parameter = p->arrays[ARRAY_WEIGHTS]->data,

@@ -7,8 +7,12 @@
 #include "common/train/parameters.h"
 #include "common/train/schedules.h"
 
-/* The end of a training step, the same for every network: sums the ranks' gradients, clips them,
- * and updates weights, moments and EMA in one pass. */
+/* The end of a training step, the same for every network: sums gradients, clips them, and updates
+ * weights, moments and EMA in one pass.
+ *
+ * The gradient of an update is the sum of those of its micro-batches in their order, ((g0 + g1) +
+ * g2) + ..., where micro-batch k of rank r is number k * ranks + r. So its bits depend on the
+ * effective batch and the size of a micro-batch, but not on how many ranks share the work. */
 
 /* The loss scale of fp16; 1 in other precisions. Losses are multiplied by it before backward so
  * that gradients do not underflow. It is halved when gradients overflow and doubled after 2000
@@ -24,13 +28,18 @@ struct updater {
     struct adamw_options adamw;
     double clip; /* largest L2 norm of the whole gradient; 0: not clipped */
     struct loss_scale loss_scale;
+    int64_t added; /* micro-batches of this rank in the sum */
 };
+/* accumulate: micro-batches of an update on each rank. Splits p's gradients unless there is only
+ * one micro-batch on one rank; call it before parameters_bind. */
 void updater_init(struct updater *u, struct parameters *p, struct collective *c,
-                  const struct adamw_options *adamw, double clip);
+                  const struct adamw_options *adamw, double clip, int64_t accumulate);
 void updater_set_loss_scale(struct updater *u, struct loss_scale l);
 
-/* Applies an update. The gradients in the parameters are this rank's part of those of the mean loss
- * over the effective batch, times loss_scale.scale. If their sum is not finite, nothing else
+/* Adds the gradient of this rank's next micro-batch to the sum: its part of the gradient of the
+ * mean loss over the effective batch, times loss_scale.scale. */
+void updater_add(struct updater *u);
+/* Applies an update after all micro-batches were added. If the sum is not finite, nothing else
  * changes. Otherwise p->updates is counted up, and the caller must refresh any working copies of
  * the weights. */
 void updater_apply(struct updater *u, double learning_rate, double ema_decay,

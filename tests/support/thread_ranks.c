@@ -1,46 +1,50 @@
 #include "tests/support/thread_ranks.h"
 
+#include <string.h>
+
 #include "common/base/message.h"
 
-/* Adds value i of all ranks and returns the sum to all. */
-#define SUM_OVER_RANKS(type, t, i)                                                                 \
-    do {                                                                                           \
-        type sum = 0;                                                                              \
-        for (int r = 0; r < THREAD_RANKS; r++)                                                     \
-            sum += ((type *)(t)->values[r])[i];                                                    \
-        for (int r = 0; r < THREAD_RANKS; r++)                                                     \
-            ((type *)(t)->values[r])[i] = sum;                                                     \
-    } while (0)
-
-static void allreduce(struct collective *c, struct device *d, float *x, int64_t count)
+static void gather(struct collective *c, const void *own, void *all, size_t bytes)
 {
     struct thread_ranks *t = c->state;
-    t->values[c->rank] = x;
+    t->values[c->rank] = own;
     pthread_barrier_wait(&t->barrier);
-    for (int64_t i = 0; c->rank == 0 && i < count; i++)
-        SUM_OVER_RANKS(float, t, i);
+    for (int r = 0; r < t->count; r++)
+        memcpy((char *)all + (size_t)r * bytes, t->values[r], bytes);
     pthread_barrier_wait(&t->barrier);
 }
 
-static void allreduce_host(struct collective *c, double *x, int64_t count)
+static void add_in_order(struct collective *c, struct tensor *total, const struct tensor *own,
+                         bool first)
 {
     struct thread_ranks *t = c->state;
-    t->values[c->rank] = x;
+    float *sum = total->data;
+    t->values[c->rank] = own->data;
     pthread_barrier_wait(&t->barrier);
-    for (int64_t i = 0; c->rank == 0 && i < count; i++)
-        SUM_OVER_RANKS(double, t, i);
+    for (int r = 0; r < t->count; r++)
+        for (int64_t i = 0; i < tensor_count(total); i++)
+            sum[i] = first && r == 0 ? ((const float *)t->values[r])[i]
+                                     : sum[i] + ((const float *)t->values[r])[i];
     pthread_barrier_wait(&t->barrier);
 }
 
-void thread_ranks_open(struct thread_ranks *t)
+static void barrier(struct collective *c)
+{
+    struct thread_ranks *t = c->state;
+    pthread_barrier_wait(&t->barrier);
+}
+
+void thread_ranks_open(struct thread_ranks *t, int count)
 {
     static const struct collective_functions functions = {
-        .name = "threads", .allreduce = allreduce, .allreduce_host = allreduce_host};
+        .name = "threads", .gather = gather, .add = add_in_order, .barrier = barrier};
     struct error e;
-    CHECK(pthread_barrier_init(&t->barrier, NULL, THREAD_RANKS) == 0);
-    for (int i = 0; i < THREAD_RANKS; i++) {
-        t->collectives[i] = (struct collective){
-            .functions = &functions, .rank = i, .size = THREAD_RANKS, .state = t};
+    CHECK(count <= THREAD_RANKS_MAX);
+    t->count = count;
+    CHECK(pthread_barrier_init(&t->barrier, NULL, (unsigned)count) == 0);
+    for (int i = 0; i < count; i++) {
+        t->collectives[i] =
+            (struct collective){.functions = &functions, .rank = i, .size = count, .state = t};
         if (device_open(&t->devices[i], "cpu", &e) != 0)
             die("%s", e.text);
     }
@@ -48,7 +52,7 @@ void thread_ranks_open(struct thread_ranks *t)
 
 void thread_ranks_close(struct thread_ranks *t)
 {
-    for (int i = 0; i < THREAD_RANKS; i++)
+    for (int i = 0; i < t->count; i++)
         device_close(t->devices[i]);
     pthread_barrier_destroy(&t->barrier);
 }
@@ -65,16 +69,16 @@ static void *run_call(void *arg)
     return NULL;
 }
 
-void thread_ranks_run(void (*run)(void *arg), void *const args[THREAD_RANKS])
+void thread_ranks_run(const struct thread_ranks *t, void (*run)(void *arg), void *const *args)
 {
-    pthread_t threads[THREAD_RANKS];
-    struct call calls[THREAD_RANKS];
-    for (int i = 0; i < THREAD_RANKS; i++) {
+    pthread_t threads[THREAD_RANKS_MAX];
+    struct call calls[THREAD_RANKS_MAX];
+    for (int i = 0; i < t->count; i++) {
         calls[i] = (struct call){.run = run, .arg = args[i]};
         if (i > 0)
             CHECK(pthread_create(&threads[i], NULL, run_call, &calls[i]) == 0);
     }
     run_call(&calls[0]);
-    for (int i = 1; i < THREAD_RANKS; i++)
+    for (int i = 1; i < t->count; i++)
         pthread_join(threads[i], NULL);
 }

@@ -5,20 +5,21 @@
 
 #include "common/train/collective.h"
 
-/* The ranks of a training run as threads, each with its own CPU device. Rank 0 computes the
- * sums, in the order of the ranks. */
-#define THREAD_RANKS 2
+/* The ranks of a training run as threads, each with its own CPU device. */
+#define THREAD_RANKS_MAX 5
 
 struct thread_ranks {
+    int count;
     pthread_barrier_t barrier;
-    void *values[THREAD_RANKS]; /* the argument of each rank's call */
-    struct collective collectives[THREAD_RANKS];
-    struct device *devices[THREAD_RANKS];
+    const void *values[THREAD_RANKS_MAX]; /* the argument of each rank's call */
+    struct collective collectives[THREAD_RANKS_MAX];
+    struct device *devices[THREAD_RANKS_MAX];
 };
-void thread_ranks_open(struct thread_ranks *t); /* t must stay in place until it is closed */
+/* t must stay in place until it is closed. */
+void thread_ranks_open(struct thread_ranks *t, int count);
 void thread_ranks_close(struct thread_ranks *t);
 
 /* Calls run(args[i]) in rank i's thread and returns when all ranks have returned. */
-void thread_ranks_run(void (*run)(void *arg), void *const args[THREAD_RANKS]);
+void thread_ranks_run(const struct thread_ranks *t, void (*run)(void *arg), void *const *args);
 
 #endif

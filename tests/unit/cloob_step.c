@@ -154,13 +154,13 @@ static void two_ranks(bool broken)
     load(0);
     if (broken)
         data.images[4][7] = NAN; /* of rank 1 */
-    thread_ranks_open(&threads);
+    thread_ranks_open(&threads, 2);
     for (int i = 0; i < 2; i++) {
         struct rank *r = &ranks[i];
         *r = (struct rank){.collective = &threads.collectives[i], .options = options(3, 2)};
         r->training = start_rank(&r->options, r->collective, threads.devices[i]);
     }
-    thread_ranks_run(run_rank, (void *[]){&ranks[0], &ranks[1]});
+    thread_ranks_run(&threads, run_rank, (void *[]){&ranks[0], &ranks[1]});
     struct parameters *a = ranks[0].training.parameters, *b = ranks[1].training.parameters;
     const struct step_result *ra = &ranks[0].result, *rb = &ranks[1].result;
     if (broken) {

@@ -1,4 +1,4 @@
-#include <stddef.h>
+#include <string.h>
 
 #include "common/base/message.h"
 #include "common/train/collective.h"
@@ -12,13 +12,21 @@ int main(void)
         die("%s", e.text);
     struct collective *c = collective_alone();
     tap_ok(c->rank == 0 && c->size == 1, "one rank");
-    float x[3] = {1, 2, 3};
+    float own[3] = {1, 2, 3}, all[3];
     double y[2] = {4, 5};
-    collective_allreduce(c, d, x, 3);
-    collective_allreduce_host(c, y, 2);
+    collective_gather(c, own, all, sizeof own);
+    collective_sum(c, y, 2);
     collective_barrier(c);
-    tap_ok(x[0] == 1 && x[1] == 2 && x[2] == 3 && y[0] == 4 && y[1] == 5,
-           "a sum over one rank is the value itself");
+    tap_ok(!memcmp(own, all, sizeof own) && y[0] == 4 && y[1] == 5,
+           "one rank gathers and sums what it has");
+    struct tensor *part = tensor_from_f32(d, DIMS(3), own),
+                  *total = tensor_new(d, DTYPE_F32, DIMS(3));
+    collective_add(c, total, part, true);
+    collective_add(c, total, part, false);
+    tensor_to_f32(total, all);
+    tap_ok(all[0] == 2 && all[1] == 4 && all[2] == 6, "and adds micro-batches");
+    tensor_release(part);
+    tensor_release(total);
     collective_close(c);
     collective_close(NULL);
     device_close(d);

@@ -241,7 +241,7 @@ static void test_losses(const struct subject *s)
     struct reconstruction r = reconstruction_of(s);
     struct tensor *gradient = error_gradient(s, weight);
     double *found = xcalloc((size_t)s->n, sizeof *found), sum = 0, want = 0;
-    reconstruction_loss_add(s->loss, 5, 0, &r, weight, &gradient, found);
+    reconstruction_loss_add(s->loss, 5, &r, weight, &gradient, found);
     compare(s->d, "all losses, gradient by reconstructions", gradient, "dreconstructions.total",
             loose);
     float *distances = values("distances");
@@ -275,7 +275,7 @@ static void test_start(struct device *d)
     CHECK(s.n <= 16);
     struct tensor *gradient = error_gradient(&s, weight), *zero = error_gradient(&s, 0);
     float *want = values("dreconstructions.perceptual");
-    reconstruction_loss_add(s.loss, 5, 0, &r, weight, &zero, losses);
+    reconstruction_loss_add(s.loss, 5, &r, weight, &zero, losses);
     for (int64_t i = 0; i < s.n * s.numbers; i++)
         want[i] *= (float)(weight * number("perceptual_weight"));
     float *got = xmalloc((size_t)(s.n * s.numbers) * sizeof *got);
@@ -288,12 +288,12 @@ static void test_start(struct device *d)
     int64_t updates = s.parameters->updates;
     tap_ok(!before && updates == 0 && isnan(reconstruction_loss_numbers(s.loss).discriminator),
            "before its start it is not trained");
-    reconstruction_loss_add(s.loss, 6, 0, &r, weight, &gradient, losses);
+    reconstruction_loss_add(s.loss, 6, &r, weight, &gradient, losses);
     double first = reconstruction_loss_numbers(s.loss).discriminator, last = NAN;
     for (int step = 6; step < 30; step++) {
         struct tensor *again = error_gradient(&s, weight);
         CHECK(reconstruction_loss_update(s.loss, step, 2e-3));
-        reconstruction_loss_add(s.loss, step, 0, &r, weight, &again, losses);
+        reconstruction_loss_add(s.loss, step, &r, weight, &again, losses);
         last = reconstruction_loss_numbers(s.loss).discriminator;
         tensor_release(again);
     }
@@ -317,7 +317,7 @@ static void test_accumulation(struct device *d)
     double losses[16] = {0}, weight = 0.5 / (double)s.n;
     for (int k = 0; k < 2; k++) {
         struct tensor *gradient = error_gradient(&s, weight);
-        reconstruction_loss_add(s.loss, 0, k, &r, weight, &gradient, losses);
+        reconstruction_loss_add(s.loss, 0, &r, weight, &gradient, losses);
         tensor_release(gradient);
     }
     compare_gradients_of(&s);
