@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 static const char *const embed_dtypes[] = {"f32", "f16", NULL};
 
 static struct {
-    const char *store, *rejects;
+    const char *store, *rejects, *part;
     struct model_paths models;
     struct size2d size;
     int64_t batch_size, shard_size, max_pixels;
@@ -73,6 +74,11 @@ static const struct option option_table[] = {
      .kind = OPTION_FLAG,
      .value = &options.nul,
      .help = "separate paths in the list and in rejects by NUL, not line feed"},
+    {.name = "part",
+     .kind = OPTION_STRING,
+     .value = &options.part,
+     .argument = "I/N",
+     .help = "encode only part I of the list divided into N by the paths' hashes"},
     {.name = "pil-compat",
      .kind = OPTION_FLAG,
      .value = &options.pil_compat,
@@ -118,6 +124,34 @@ static const struct program program = {
     .usage = "[OPTION]... -o STORE [PATH]...",
     .options = option_table,
 };
+
+/* Digits without a sign, 1 to INT_MAX; 0 if the text is anything else. */
+static int parse_count(const char *text, size_t length)
+{
+    int64_t n = 0;
+    for (size_t i = 0; i < length; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return 0;
+        n = 10 * n + text[i] - '0';
+        if (n > INT_MAX)
+            return 0;
+    }
+    return (int)n;
+}
+
+static void parse_part(int *part, int *parts)
+{
+    *part = 0;
+    *parts = 1;
+    if (!options.part)
+        return;
+    size_t length = strcspn(options.part, "/");
+    const char *rest = options.part + length;
+    *part = parse_count(options.part, length) - 1;
+    *parts = *rest ? parse_count(rest + 1, strlen(rest + 1)) : 0;
+    if (*part < 0 || *part >= *parts)
+        die_usage("option '--part': '%s' is not a part (I/N, 1 <= I <= N)", options.part);
+}
 
 static int stop_pipe[2];
 
@@ -186,16 +220,20 @@ static FILE *open_rejects(void)
 
 static void summarize(const struct encode_counts *c, struct shard_writer *store, double seconds)
 {
-    char duration[32], scale[48] = "";
+    char duration[32], scale[48] = "", part[80] = "";
     struct latent_statistics statistics = shard_writer_statistics(store);
     if (statistics.count > 0)
         snprintf(scale, sizeof scale, ", scale factor %.4f", latent_statistics_scale(&statistics));
+    if (options.part)
+        snprintf(part, sizeof part, "part %.60s: ", options.part);
     int64_t records = shard_writer_count(store);
-    inform("%s%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64 " failed in %s (%.2f images/s); "
+    inform("%s%s%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64
+           " failed in %s (%.2f images/s); "
            "'%s' has %" PRId64 " record%s%s",
-           c->interrupted ? "interrupted: " : "", c->encoded, c->skipped + c->duplicates, c->failed,
-           format_duration(duration, seconds), seconds > 0 ? (double)c->encoded / seconds : 0.0,
-           options.store, records, records == 1 ? "" : "s", scale);
+           c->interrupted ? "interrupted: " : "", part, c->encoded, c->skipped + c->duplicates,
+           c->failed, format_duration(duration, seconds),
+           seconds > 0 ? (double)c->encoded / seconds : 0.0, options.store, records,
+           records == 1 ? "" : "s", scale);
 }
 
 /* The exit status: 0, or 1 after printing the reason. */
@@ -204,6 +242,8 @@ static int exit_status(const struct encode_counts *c)
     double percent = 100.0 * (double)c->failed / (double)c->listed;
     if (c->interrupted)
         return 1;
+    if (c->listed == 0)
+        return 0; /* all paths are of other parts */
     if (c->encoded == 0 && c->skipped == 0) {
         warn("none of the files could be encoded");
         return 1;
@@ -226,6 +266,8 @@ int main(int argc, char **argv)
     int operands = options_parse(&program, argc, argv);
     if (!options.store)
         die_usage("no store: name a folder with -o");
+    int part, parts;
+    parse_part(&part, &parts);
     struct path_source paths;
     open_paths(&paths, operands, argv);
 
@@ -249,6 +291,8 @@ int main(int argc, char **argv)
         .stop_fd = stop_pipe[0],
         .rejects = rejects,
         .rejects_separator = options.nul ? '\0' : '\n',
+        .part = part,
+        .parts = parts,
     };
     struct encode_counts counts;
     double begin = seconds_now();
@@ -257,11 +301,11 @@ int main(int argc, char **argv)
     int code = 1;
     if (status != 0)
         warn("cannot continue with store '%s': %s", options.store, e.text);
-    else if (counts.listed == 0 && !counts.interrupted)
+    else if (counts.listed + counts.other_part == 0 && !counts.interrupted)
         warn("the list of paths is empty");
     else
         code = exit_status(&counts);
-    if (counts.listed > 0)
+    if (counts.listed + counts.other_part > 0)
         summarize(&counts, store, seconds);
     if (rejects && fclose(rejects) != 0) {
         warn("cannot write '%s': %s", options.rejects, strerror(errno));

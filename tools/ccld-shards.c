@@ -1,4 +1,4 @@
-/* Inspects shard stores. */
+/* Inspects and joins shard stores. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -17,22 +17,28 @@ static const struct option option_table[] = {{0}};
 
 static const struct program program = {
     .name = "ccld-shards",
-    .summary = "Inspects a shard store: shows its statistics, verifies it, lists its records or "
-               "extracts one.",
-    .usage = "[OPTION]... stat STORE\n"
-             "verify STORE\n"
-             "ls STORE\n"
-             "cat STORE INDEX",
+    .summary = "Inspects shard stores: shows their statistics, verifies them, lists their records "
+               "or extracts one.\n"
+               "Joins several stores into one.",
+    .usage = "[OPTION]... stat STORE...\n"
+             "verify STORE...\n"
+             "ls STORE...\n"
+             "cat STORE... INDEX\n"
+             "join OUT STORE...",
     .options = option_table,
 };
 
-static struct shard_store *open_store(const char *folder)
+/* The only store must open. One of several is reported and left out: returns NULL. */
+static struct shard_store *open_store(const char *folder, int n)
 {
     struct shard_store *s;
     struct error e;
-    if (shard_store_open(&s, folder, &e) != 0)
+    if (shard_store_open(&s, folder, &e) == 0)
+        return s;
+    if (n == 1)
         die("cannot read store '%s': %s", folder, e.text);
-    return s;
+    warn("cannot read store '%s': %s", folder, e.text);
+    return NULL;
 }
 
 static void finish_output(void)
@@ -44,36 +50,107 @@ static void finish_output(void)
     }
 }
 
-static int do_stat(const char *folder)
+static uint64_t store_bytes(const struct shard_store *s)
 {
-    struct shard_store *s = open_store(folder);
-    const struct shard_info *i = shard_store_info(s);
-    struct latent_statistics statistics = shard_store_statistics(s);
-    int shards = shard_store_shards(s);
     uint64_t bytes = 0;
-    for (int k = 0; k < shards; k++)
+    for (int k = 0; k < shard_store_shards(s); k++)
         bytes += shard_store_shard(s, k).bytes;
+    return bytes;
+}
+
+static void print_counts(int64_t records, int shards, uint64_t bytes, bool finished)
+{
     char size[32];
-    printf("records        %" PRId64 "\n", shard_store_count(s));
+    printf("records        %" PRId64 "\n", records);
     printf("shards         %d\n", shards);
     printf("bytes          %" PRIu64 " (%s)\n", bytes, format_bytes(size, (double)bytes));
-    printf("finished       %s\n", shard_store_finished(s) ? "yes" : "no");
+    printf("finished       %s\n", finished ? "yes" : "no");
+}
+
+static void print_latent_statistics(const struct latent_statistics *statistics)
+{
+    printf("latent mean    %.6g\n", statistics->mean);
+    printf("scale factor   %.6g\n", latent_statistics_scale(statistics));
+}
+
+static void print_store(const struct shard_store *s)
+{
+    const struct shard_info *i = shard_store_info(s);
+    struct latent_statistics statistics = shard_store_statistics(s);
+    char size[32];
+    print_counts(shard_store_count(s), shard_store_shards(s), store_bytes(s),
+                 shard_store_finished(s));
     printf("latents        %dx%dx%d\n", i->latent_channels, i->latent_height, i->latent_width);
     printf("embeds         %d %s\n", i->embed_size, dtype_name(i->embed_dtype));
     printf("images         %dx%d\n", i->image_height, i->image_width);
     printf("preprocessing  %s\n", i->preprocessing);
     printf("autoencoder    %s %s\n", i->autoencoder.hash, i->autoencoder.name);
     printf("cloob          %s %s\n", i->cloob.hash, i->cloob.name);
-    printf("latent mean    %.6g\n", statistics.mean);
-    printf("scale factor   %.6g\n", latent_statistics_scale(&statistics));
-    for (int k = 0; k < shards; k++) {
+    print_latent_statistics(&statistics);
+    for (int k = 0; k < shard_store_shards(s); k++) {
         struct shard_summary x = shard_store_shard(s, k);
         printf("%s      %" PRId64 " records, %s\n", x.name, x.count,
                format_bytes(size, (double)x.bytes));
     }
-    shard_store_close(s);
+}
+
+struct total {
+    int stores, shards;
+    int64_t records;
+    uint64_t bytes;
+    bool unfinished, mixed;
+    struct latent_statistics statistics;
+    struct shard_info info; /* of the first store */
+    const char *first;
+};
+
+static void add_to_total(struct total *t, const struct shard_store *s, const char *folder)
+{
+    struct latent_statistics statistics = shard_store_statistics(s);
+    struct error e;
+    if (!t->first) {
+        t->first = folder;
+        t->info = *shard_store_info(s);
+    } else if (shard_info_check(shard_store_info(s), &t->info, &e) != 0) {
+        warn("store '%s' does not match '%s': %s", folder, t->first, e.text);
+        t->mixed = true;
+    }
+    t->stores++;
+    t->shards += shard_store_shards(s);
+    t->records += shard_store_count(s);
+    t->bytes += store_bytes(s);
+    t->unfinished |= !shard_store_finished(s);
+    latent_statistics_merge(&t->statistics, &statistics);
+}
+
+/* Several stores make paragraphs, separated by an empty line. The last one is the total. */
+static int do_stat(int n, char *const *folders)
+{
+    struct total total = {0};
+    int status = 0;
+    for (int i = 0; i < n; i++) {
+        struct shard_store *s = open_store(folders[i], n);
+        if (!s) {
+            status = 1;
+            continue;
+        }
+        if (n > 1)
+            printf("store          %s\n", folders[i]);
+        print_store(s);
+        if (n > 1) {
+            printf("\n");
+            add_to_total(&total, s, folders[i]);
+        }
+        shard_store_close(s);
+    }
+    if (n > 1) {
+        printf("total          %d\n", total.stores);
+        print_counts(total.records, total.shards, total.bytes, !total.unfinished && status == 0);
+        if (total.stores > 0 && !total.mixed)
+            print_latent_statistics(&total.statistics);
+    }
     finish_output();
-    return 0;
+    return status;
 }
 
 struct verification {
@@ -95,25 +172,44 @@ static void print_progress(void *arg, int64_t done, int64_t total)
     progress_update(v->progress, done, NULL);
 }
 
-static int do_verify(const char *folder)
+static int64_t verify_one(const char *folder, int64_t *records)
 {
     struct verification v = {.folder = folder};
-    int64_t records;
-    int64_t problems = shard_store_verify(folder, print_problem, print_progress, &v, &records);
+    int64_t problems = shard_store_verify(folder, print_problem, print_progress, &v, records);
     progress_finish(v.progress);
     if (problems > 0) {
         warn("store '%s': %" PRId64 " problem%s in %" PRId64 " records", folder, problems,
-             problems == 1 ? "" : "s", records);
-        return 1;
+             problems == 1 ? "" : "s", *records);
+    } else {
+        inform("store '%s': %" PRId64 " record%s, no problems", folder, *records,
+               *records == 1 ? "" : "s");
     }
-    inform("store '%s': %" PRId64 " record%s, no problems", folder, records,
-           records == 1 ? "" : "s");
-    return 0;
+    return problems;
 }
 
-static int do_ls(const char *folder)
+static int do_verify(int n, char *const *folders)
 {
-    struct shard_store *s = open_store(folder);
+    int64_t problems = 0, records = 0;
+    int damaged = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t of_store;
+        int64_t found = verify_one(folders[i], &of_store);
+        records += of_store;
+        problems += found;
+        damaged += found > 0;
+    }
+    if (n > 1 && problems > 0) {
+        warn("%d stores, %d of them damaged: %" PRId64 " problem%s in %" PRId64 " records", n,
+             damaged, problems, problems == 1 ? "" : "s", records);
+    } else if (n > 1) {
+        inform("%d stores: %" PRId64 " record%s, no problems", n, records, records == 1 ? "" : "s");
+    }
+    return problems > 0;
+}
+
+/* prefix: print the store in the first column. */
+static int list_records(struct shard_store *s, const char *folder, bool prefix)
+{
     struct shard_record r;
     struct error e;
     int status = 0;
@@ -124,28 +220,31 @@ static int do_ls(const char *folder)
             status = 1;
             continue;
         }
+        if (prefix)
+            printf("%s\t", folder);
         printf("%" PRId64 "\t%s\t%dx%d\n", i, r.path, r.width, r.height);
         if (ferror(stdout))
             break;
     }
-    finish_output();
     shard_record_release(&r);
-    shard_store_close(s);
     return status;
 }
 
-static int do_cat(const char *folder, const char *index_text)
+static int do_ls(int n, char *const *folders)
 {
-    char *end;
-    int64_t index = strtoll(index_text, &end, 10);
-    if (end == index_text || *end || index < 0)
-        die_usage("'%s' is not a record index", index_text);
-    output_begin_binary("redirect it to a file");
-    struct shard_store *s = open_store(folder);
-    if (index >= shard_store_count(s)) {
-        die("store '%s' has no record %" PRId64 ": it has %" PRId64 " records", folder, index,
-            shard_store_count(s));
+    int status = 0;
+    for (int i = 0; i < n && !ferror(stdout); i++) {
+        struct shard_store *s = open_store(folders[i], n);
+        if (!s || list_records(s, folders[i], n > 1) != 0)
+            status = 1;
+        shard_store_close(s);
     }
+    finish_output();
+    return status;
+}
+
+static void write_record(struct shard_store *s, const char *folder, int64_t index)
+{
     struct shard_record r;
     struct error e;
     shard_record_init(&r);
@@ -154,7 +253,44 @@ static int do_cat(const char *folder, const char *index_text)
     if (write_all(STDOUT_FILENO, r.blob, r.blob_size, &e) != 0)
         output_failed(&e);
     shard_record_release(&r);
-    shard_store_close(s);
+}
+
+/* Counts records through all stores, so each of them must be readable. */
+static int do_cat(int n, char *const *folders, const char *index_text)
+{
+    char *end;
+    int64_t index = strtoll(index_text, &end, 10), before = 0;
+    if (end == index_text || *end || index < 0)
+        die_usage("'%s' is not a record index", index_text);
+    output_begin_binary("redirect it to a file");
+    for (int i = 0; i < n; i++) {
+        struct shard_store *s = open_store(folders[i], 1);
+        int64_t count = shard_store_count(s);
+        bool here = index < before + count;
+        if (here)
+            write_record(s, folders[i], index - before);
+        shard_store_close(s);
+        if (here)
+            return 0;
+        before += count;
+    }
+    if (n == 1) {
+        die("store '%s' has no record %" PRId64 ": it has %" PRId64 " records", folders[0], index,
+            before);
+    }
+    die("the %d stores have no record %" PRId64 ": they have %" PRId64 " records", n, index,
+        before);
+}
+
+static int do_join(const char *out, int n, char *const *folders)
+{
+    struct shard_join_summary j;
+    struct error e;
+    if (shard_stores_join(out, folders, n, &j, &e) != 0)
+        die("cannot join stores into '%s': %s", out, e.text);
+    inform("%d shard%s moved; '%s' has %" PRId64 " record%s in %d shard%s", j.moved,
+           j.moved == 1 ? "" : "s", out, j.records, j.records == 1 ? "" : "s", j.shards,
+           j.shards == 1 ? "" : "s");
     return 0;
 }
 
@@ -162,17 +298,23 @@ int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
     const char *command = operands > 0 ? argv[1] : "";
-    bool cat = strcmp(command, "cat") == 0;
-    int (*f)(const char *) = strcmp(command, "stat") == 0     ? do_stat
-                             : strcmp(command, "verify") == 0 ? do_verify
-                             : strcmp(command, "ls") == 0     ? do_ls
-                                                              : NULL;
-    if (!f && !cat) {
-        die_usage(*command ? "unknown command '%s': use stat, verify, ls or cat"
-                           : "no command given: use stat, verify, ls or cat",
+    bool cat = strcmp(command, "cat") == 0, join = strcmp(command, "join") == 0;
+    int (*f)(int, char *const *) = strcmp(command, "stat") == 0     ? do_stat
+                                   : strcmp(command, "verify") == 0 ? do_verify
+                                   : strcmp(command, "ls") == 0     ? do_ls
+                                                                    : NULL;
+    if (!f && !cat && !join) {
+        die_usage(*command ? "unknown command '%s': use stat, verify, ls, cat or join"
+                           : "no command given: use stat, verify, ls, cat or join",
                   command);
     }
-    if (operands != (cat ? 3 : 2))
-        die_usage("'%s' needs %s", command, cat ? "a store and an index" : "one store");
-    return cat ? do_cat(argv[2], argv[3]) : f(argv[2]);
+    if (operands < (f ? 2 : 3)) {
+        die_usage("'%s' needs %s", command,
+                  cat    ? "a store and an index"
+                  : join ? "a folder and the stores to join"
+                         : "a store");
+    }
+    if (cat)
+        return do_cat(operands - 2, argv + 2, argv[operands]);
+    return join ? do_join(argv[2], operands - 2, argv + 3) : f(operands - 1, argv + 2);
 }

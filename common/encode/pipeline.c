@@ -94,8 +94,11 @@ static void show_progress(struct pipeline *p)
     char detail[80];
     snprintf(detail, sizeof detail, "%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64 " failed",
              c->encoded, c->skipped, c->failed);
-    if (p->expected >= 0)
-        progress_set_total(p->progress, p->expected - c->skipped - c->duplicates);
+    if (p->expected >= 0) {
+        int64_t ahead = p->expected - c->listed - c->other_part; /* divided about evenly */
+        int64_t total = c->listed + ahead / (p->options->parts > 1 ? p->options->parts : 1);
+        progress_set_total(p->progress, total - c->skipped - c->duplicates);
+    }
     progress_update(p->progress, c->encoded + c->failed, detail);
 }
 
@@ -177,9 +180,13 @@ static int list_one(struct pipeline *p, struct path_set *seen, const char *path,
 {
     uint8_t key[PATH_KEY_SIZE];
     path_key(key, path);
+    int parts = p->options->parts;
+    bool ours = parts <= 1 || path_part(key, parts) == p->options->part;
     pthread_mutex_lock(&p->mutex);
-    p->counts.listed++;
+    (*(ours ? &p->counts.listed : &p->counts.other_part))++;
     pthread_mutex_unlock(&p->mutex);
+    if (!ours)
+        return 1;
     if (!path_set_add(seen, key)) {
         count_one(p, &p->counts.duplicates);
         return 1;
@@ -568,7 +575,7 @@ int encode_run(const struct encoder *encoder, struct path_source *paths, struct 
     run_stages(&p);
     progress_finish(p.progress);
     int status = p.failed ? -1 : 0;
-    if (!p.failed && !p.stop && p.counts.listed > 0)
+    if (!p.failed && !p.stop && p.counts.listed + p.counts.other_part > 0)
         status = shard_writer_finish(store, &p.error);
     if (status != 0 && e)
         *e = p.error;

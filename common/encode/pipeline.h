@@ -38,10 +38,14 @@ struct encode_options {
     int stop_fd;   /* when it becomes readable, commit the current batches and stop; -1: none */
     FILE *rejects; /* receives the path of each file that failed; NULL: none */
     char rejects_separator;
+    /* Only the paths of this part of the list are looked at, as path_part divides it; 0 <= part <
+     * parts. parts 0 or 1: all paths. */
+    int part, parts;
 };
 
 struct encode_counts {
-    int64_t listed;     /* paths in the list */
+    int64_t listed;     /* paths in the list, or in its part */
+    int64_t other_part; /* paths of other parts */
     int64_t encoded;    /* added to the store */
     int64_t skipped;    /* already in the store */
     int64_t duplicates; /* repeated in the list */

@@ -14,6 +14,13 @@ void path_key(uint8_t key[PATH_KEY_SIZE], const char *path)
     memcpy(key, canonical.digest, PATH_KEY_SIZE);
 }
 
+int path_part(const uint8_t key[PATH_KEY_SIZE], int parts)
+{
+    XXH128_canonical_t canonical;
+    memcpy(canonical.digest, key, PATH_KEY_SIZE);
+    return (int)(XXH128_hashFromCanonical(&canonical).low64 % (uint64_t)parts);
+}
+
 void path_set_init(struct path_set *s)
 {
     *s = (struct path_set){.capacity = 1024};

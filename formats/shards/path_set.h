@@ -9,6 +9,9 @@
  * spellings of the same file are two paths. */
 #define PATH_KEY_SIZE 16
 void path_key(uint8_t key[PATH_KEY_SIZE], const char *path);
+/* The part, 0 to parts - 1, of a list divided into `parts` that the path with this key falls to:
+ * the low 64 bits of the hash modulo parts. */
+int path_part(const uint8_t key[PATH_KEY_SIZE], int parts);
 
 /* A growing set of keys: an open-addressing table of 16-byte slots, at most 3/4 full. */
 struct path_set {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -21,7 +22,6 @@
 #define SHARD_DATABASES 3
 /* Two meta pages: the smallest LMDB file, and what opening one touches. */
 #define SMALLEST_FILE 8192
-#define SHARDS_MAX    100000 /* five digits */
 
 void shard_put_be64(uint8_t out[8], uint64_t v)
 {
@@ -55,7 +55,7 @@ bool shard_path_value_parse(struct shard_path_value *v, const MDB_val *value)
     return v->index >= 0;
 }
 
-static void shard_name(char name[24], int number)
+void shard_name(char name[24], int number)
 {
     snprintf(name, 24, "%05d.mdb", number);
 }
@@ -74,20 +74,34 @@ static int parse_name(const char *entry, const char *suffix)
     return strcmp(entry, expected) == 0 ? number : -1;
 }
 
-int shard_folder_list(const char *folder, int *shards, char **foreign, struct error *e)
+/* Each open shard needs three descriptors, so a large store may exceed the usual soft limit. */
+static bool raise_file_limit(void)
 {
-    *shards = 0;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
+        return false;
+    limit.rlim_cur = limit.rlim_max;
+    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+/* Sets *lowest and *highest to the numbers of the first and last shard, or to SHARDS_MAX and -1. */
+static int scan_folder(const char *folder, int *count, int *lowest, int *highest, char **foreign,
+                       struct error *e)
+{
+    *count = 0;
+    *lowest = SHARDS_MAX;
+    *highest = -1;
     *foreign = NULL;
     DIR *d = opendir(folder);
     if (!d)
         return error_errno(e, "cannot open the folder");
-    int last = -1;
     errno = 0;
     for (struct dirent *entry; (entry = readdir(d)); errno = 0) {
         int number = parse_name(entry->d_name, "");
         if (number >= 0) {
-            (*shards)++;
-            last = number > last ? number : last;
+            (*count)++;
+            *lowest = number < *lowest ? number : *lowest;
+            *highest = number > *highest ? number : *highest;
         } else if (entry->d_name[0] != '.' && parse_name(entry->d_name, "-lock") < 0 && !*foreign) {
             *foreign = xstrdup(entry->d_name);
         }
@@ -98,7 +112,12 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
         errno = number;
         return error_errno(e, "cannot read the folder");
     }
-    for (int i = 0; i <= last; i++) {
+    return 0;
+}
+
+static int check_gaps(const char *folder, int first, int last, struct error *e)
+{
+    for (int i = first; i <= last; i++) {
         char name[24];
         shard_name(name, i);
         char *file = path_join(folder, name);
@@ -108,6 +127,70 @@ int shard_folder_list(const char *folder, int *shards, char **foreign, struct er
             return error_set(e, "shard '%s' is missing, but shard %d exists", name, last);
     }
     return 0;
+}
+
+int shard_folder_list(const char *folder, int *shards, char **foreign, struct error *e)
+{
+    int lowest, highest;
+    return scan_folder(folder, shards, &lowest, &highest, foreign, e) != 0
+               ? -1
+               : check_gaps(folder, 0, highest, e);
+}
+
+int shard_folder_range(const char *folder, int *first, int *end, struct error *e)
+{
+    int count, highest;
+    char *foreign;
+    int status = scan_folder(folder, &count, first, &highest, &foreign, e);
+    free(foreign);
+    if (status == 0)
+        status = check_gaps(folder, *first, highest, e);
+    *first = count == 0 ? 0 : *first;
+    *end = highest + 1;
+    return status;
+}
+
+int shard_folder_lock(int *fd, const char *folder, struct error *e)
+{
+    int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
+    *fd = open(folder, flags);
+    if (*fd < 0 && errno == EMFILE && raise_file_limit())
+        *fd = open(folder, flags);
+    if (*fd < 0)
+        return error_errno(e, "cannot open the folder");
+    if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+        return errno == EWOULDBLOCK ? error_set(e, "another program is writing to it")
+                                    : error_errno(e, "cannot lock the folder");
+    }
+    return 0;
+}
+
+void shard_folder_remove_locks(const char *folder)
+{
+    DIR *d = opendir(folder);
+    if (!d)
+        return;
+    for (struct dirent *entry; (entry = readdir(d));) {
+        int number = parse_name(entry->d_name, "-lock");
+        if (number < 0)
+            continue;
+        char name[24];
+        shard_name(name, number);
+        char *file = path_join(folder, name), *lock = path_join(folder, entry->d_name);
+        if (!file_exists(file))
+            unlink(lock);
+        free(file);
+        free(lock);
+    }
+    closedir(d);
+}
+
+bool shard_folder_joining(const char *folder)
+{
+    char *journal = path_join(folder, SHARD_JOURNAL);
+    bool there = file_exists(journal);
+    free(journal);
+    return there;
 }
 
 /* LMDB reports a write cut short by a full disk as an input/output error. */
@@ -357,16 +440,6 @@ static int open_env(MDB_env **env, const char *file, unsigned flags)
         *env = NULL;
     }
     return code;
-}
-
-/* Each open shard needs three descriptors, so a large store may exceed the usual soft limit. */
-static bool raise_file_limit(void)
-{
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
-        return false;
-    limit.rlim_cur = limit.rlim_max;
-    return setrlimit(RLIMIT_NOFILE, &limit) == 0;
 }
 
 static int open_shard_env(struct shard *s, bool write)

@@ -26,6 +26,22 @@ struct shard {
  * is malloc'ed: the name of one entry that does not belong to a store, or NULL. Set even on
  * failure. */
 int shard_folder_list(const char *folder, int *shards, char **foreign, struct error *e);
+/* The numbers of the shards in a folder from which a join has moved the first ones: [*first, *end)
+ * without gaps. Both are 0 if there are none. */
+int shard_folder_range(const char *folder, int *first, int *end, struct error *e);
+/* Takes the lock of a writer, which *fd holds until it is closed. *fd is -1 if the folder cannot be
+ * opened. */
+int shard_folder_lock(int *fd, const char *folder, struct error *e);
+/* Removes LMDB's lock files of shards that have been moved away. */
+void shard_folder_remove_locks(const char *folder);
+/* Whether a join into the folder has not ended: see shard_stores_join. */
+#define SHARD_JOURNAL ".join"
+bool shard_folder_joining(const char *folder);
+#define SHARD_JOIN_INTERRUPTED                                                                     \
+    "a 'ccld-shards join' into it has not finished; if it was interrupted, repeat it"
+
+#define SHARDS_MAX 100000 /* five digits */
+void shard_name(char name[24], int number);
 
 int shard_open(struct shard *s, const char *folder, int number, bool write, struct error *e);
 void shard_close(struct shard *s);

@@ -12,6 +12,7 @@ struct shard_store {
     struct shard *shards;
     int count;
     int64_t *first; /* [count + 1]: the index in the store of each shard's record 0; the total */
+    bool joining;   /* the store is not complete yet */
 };
 
 static int check_model(const char *what, const struct shard_model *a, const struct shard_model *b,
@@ -59,10 +60,13 @@ static int open_shards(struct shard_store *s, const char *folder, struct error *
 {
     int shards;
     char *foreign;
+    s->joining = shard_folder_joining(folder);
     if (shard_folder_list(folder, &shards, &foreign, e) != 0) {
         free(foreign);
         return -1;
     }
+    if (s->joining)
+        warn("store '%s' is incomplete: %s", folder, SHARD_JOIN_INTERRUPTED);
     if (shards == 0) {
         error_set(e, foreign ? "no shards in the folder, but '%s'" : "no shards in the folder",
                   foreign);
@@ -129,7 +133,7 @@ struct latent_statistics shard_store_statistics(const struct shard_store *s)
 
 bool shard_store_finished(const struct shard_store *s)
 {
-    return s->shards[s->count - 1].finished;
+    return s->shards[s->count - 1].finished && !s->joining;
 }
 
 int shard_store_shards(const struct shard_store *s)

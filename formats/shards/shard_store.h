@@ -43,6 +43,9 @@
  *              finished       in the last shard: whether the last run reached the end of its
  *                             list; in all others: true
  *
+ * While stores are joined into the folder, it contains the file .join (see shard_stores_join). A
+ * joined store may have shards of different sizes anywhere.
+ *
  * Records are in input order: by shard, then by index. A file that has changed is encoded again in
  * place of its old record.
  *
@@ -193,5 +196,24 @@ const struct shard_info *shard_writer_info(const struct shard_writer *w);
 int64_t shard_writer_count(struct shard_writer *w); /* records in the store */
 struct latent_statistics shard_writer_statistics(struct shard_writer *w);
 void shard_writer_close(struct shard_writer *w); /* NULL is fine */
+
+/* Makes one store of n by renaming their shards into the folder `out`, under consecutive numbers in
+ * the order of the stores. out is a new or empty folder, or stores[0] itself. The other folders
+ * remain, without shards. No record is read or written: a shard keeps its meta record, and since
+ * every store is finished, so is the result.
+ *
+ * All checks come first, and if one fails, nothing changes: stores whose records must not be mixed
+ * (shard_info_check), a store that is unfinished, has no shards, is given twice or is open in
+ * another program, a path that two stores have, shards that cannot be renamed into out. If the
+ * process ends or a rename fails later on, every shard is in one of the folders, out contains the
+ * file .join, its readers warn that it is incomplete, writers refuse it, and the same call
+ * completes the join. After that the same call does nothing and succeeds. */
+struct shard_join_summary {
+    int64_t records; /* in the joined store */
+    int shards;
+    int moved; /* by this call */
+};
+int shard_stores_join(const char *out, char *const *stores, int n,
+                      struct shard_join_summary *summary, struct error *e);
 
 #endif

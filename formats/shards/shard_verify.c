@@ -189,6 +189,8 @@ int64_t shard_store_verify(const char *folder, void (*problem)(void *arg, const 
     } else {
         if (foreign)
             report(&v, "'%s' is not part of a shard store", foreign);
+        if (shard_folder_joining(folder))
+            report(&v, "%s", SHARD_JOIN_INTERRUPTED);
         if (count == 0)
             report(&v, "no shards in the folder");
         check_shards(&v, folder, count);

@@ -1,9 +1,6 @@
-#include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include <zstd.h>
@@ -41,18 +38,6 @@ struct placement {
     uint16_t *moments; /* F16, as stored */
 };
 
-static int lock_folder(struct shard_writer *w, struct error *e)
-{
-    w->folder_fd = open(w->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (w->folder_fd < 0)
-        return error_errno(e, "cannot open the folder");
-    if (flock(w->folder_fd, LOCK_EX | LOCK_NB) != 0) {
-        return errno == EWOULDBLOCK ? error_set(e, "another program is writing to it")
-                                    : error_errno(e, "cannot lock the folder");
-    }
-    return 0;
-}
-
 static struct shard *add_slot(struct shard_writer *w)
 {
     w->shards = xrealloc(w->shards, (size_t)(w->count + 1) * sizeof *w->shards);
@@ -63,6 +48,8 @@ static int open_existing(struct shard_writer *w, struct error *e)
 {
     int shards;
     char *foreign;
+    if (shard_folder_joining(w->folder))
+        return error_set(e, SHARD_JOIN_INTERRUPTED);
     if (shard_folder_list(w->folder, &shards, &foreign, e) != 0) {
         free(foreign);
         return -1;
@@ -102,7 +89,7 @@ int shard_writer_open(struct shard_writer **out, const char *folder, const struc
     w->zstd = ZSTD_createCCtx();
     CHECK(w->zstd && w->shard_size > 0);
     pthread_mutex_init(&w->mutex, NULL);
-    if (lock_folder(w, e) != 0 || open_existing(w, e) != 0) {
+    if (shard_folder_lock(&w->folder_fd, folder, e) != 0 || open_existing(w, e) != 0) {
         shard_writer_close(w);
         return -1;
     }

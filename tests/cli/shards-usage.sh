@@ -8,7 +8,8 @@ try() {
 try
 try count store
 try ls
-try stat store store
+try stat
+try join store
 try cat store
 try cat store first
 try cat store -- -1

@@ -253,6 +253,77 @@ static void test_duplicates(void)
     list_free(&l);
 }
 
+/* Parts of a list go to stores of their own. A rerun with the list in another order agrees. */
+static void test_parts(void)
+{
+    enum { N = 60, PARTS = 3 };
+    int64_t encoded = 0;
+    bool good = true, again = true, disjoint = true;
+    bool seen[N] = {false};
+    for (int part = 0; part < PARTS; part++) {
+        char store[32];
+        snprintf(store, sizeof store, "part%d", part);
+        struct encode_options options = options_of(4, 2);
+        options.part = part;
+        options.parts = PARTS;
+        for (int run = 0; run < 2; run++) {
+            struct list l = list_photos(0, N);
+            for (int i = 0; run == 1 && i < N / 2; i++) { /* reversed */
+                char *other = l.items[N - 1 - i];
+                l.items[N - 1 - i] = l.items[i];
+                l.items[i] = other;
+            }
+            struct fake f = {0};
+            struct path_source s;
+            path_source_arguments(&s, l.n, l.items);
+            struct outcome o = run_source(store, &s, &f, &options);
+            struct encode_counts *c = &o.counts;
+            good &= o.status == 0 && c->failed == 0 && c->listed + c->other_part == N;
+            if (run == 0) {
+                encoded += c->encoded;
+                good &= c->encoded == c->listed && c->encoded > 0 && f.prepared == c->encoded;
+            } else {
+                again &= c->encoded == 0 && c->skipped == c->listed && f.prepared == 0;
+            }
+            list_free(&l);
+        }
+        struct shard_store *s;
+        struct shard_record r;
+        shard_record_init(&r);
+        CHECK(shard_store_open(&s, shards_folder(store), NULL) == 0);
+        good &= shard_store_finished(s);
+        for (int64_t i = 0; i < shard_store_count(s); i++) {
+            CHECK(shard_store_read(s, i, &r, NULL) == 0);
+            int photo = atoi(strrchr(r.path, '/') + 1);
+            disjoint &= photo >= 0 && photo < N && !seen[photo];
+            seen[photo % N] = true;
+        }
+        shard_record_release(&r);
+        shard_store_close(s);
+    }
+    tap_ok(good && encoded == N && disjoint, "each path of a list is in one of %d parts", PARTS);
+    tap_ok(again, "a rerun of each part with the list reversed skips all of its paths");
+}
+
+/* A part without paths is processed, too: it looks at no file. */
+static void test_empty_part(void)
+{
+    struct list l = list_photos(7000, 1); /* does not exist */
+    struct encode_options options = options_of(4, 2);
+    int64_t failed = 0, other = 0;
+    options.parts = 5;
+    for (options.part = 0; options.part < options.parts; options.part++) {
+        struct fake f = {0};
+        struct path_source s;
+        path_source_arguments(&s, l.n, l.items);
+        struct outcome o = run_source("nothing", &s, &f, &options);
+        failed += o.counts.failed;
+        other += o.counts.other_part;
+    }
+    tap_ok(failed == 1 && other == 4, "a missing file fails in its own part only");
+    list_free(&l);
+}
+
 static void test_bad_files(void)
 {
     write_photos(300, 20);
@@ -429,6 +500,8 @@ int main(void)
     test_order();
     test_rerun();
     test_duplicates();
+    test_parts();
+    test_empty_part();
     test_bad_files();
     test_stop();
     test_failures();

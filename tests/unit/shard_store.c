@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "common/base/message.h"
+#include "formats/shards/path_set.h"
 #include "tests/support/shards.h"
 #include "tests/support/tap.h"
 
@@ -76,6 +77,35 @@ static void test_paths(void)
     shard_record_release(&r);
     shard_store_close(s);
     shards_ok_clean("paths", "unusual paths");
+}
+
+/* Every path falls to exactly one part, and the parts are about equal. */
+static void test_parts(void)
+{
+    const int parts[] = {2, 3, 8};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        int n = parts[i], sizes[8] = {0}, total = 0;
+        bool good = true;
+        for (int k = 0; k < 1000; k++) {
+            char path[64];
+            uint8_t key[PATH_KEY_SIZE];
+            snprintf(path, sizeof path, "photos/%d.jpg", k);
+            path_key(key, path);
+            int part = path_part(key, n);
+            good &= part >= 0 && part < n;
+            if (good)
+                sizes[part]++;
+        }
+        for (int part = 0; part < n; part++) {
+            total += sizes[part];
+            good &= fabs(sizes[part] - 1000.0 / n) <= 0.2 * 1000 / n;
+        }
+        tap_ok(good && total == 1000, "1000 paths in %d parts, %d in the first", n, sizes[0]);
+    }
+    /* xxhash.xxh3_128_intdigest(path) % 2**64 % 1000 in Python */
+    uint8_t key[PATH_KEY_SIZE];
+    path_key(key, "photos/0.jpg");
+    tap_ok(path_part(key, 1000) == 221, "a path falls to the documented part");
 }
 
 static void test_growth_and_rollover(void)
@@ -272,6 +302,7 @@ int main(void)
     message_set_verbosity(VERBOSITY_QUIET);
     test_round_trip();
     test_paths();
+    test_parts();
     test_growth_and_rollover();
     test_rerun();
     test_mixing();
