@@ -1,6 +1,7 @@
 /* Trains a KL autoencoder on images. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/message.h"
 #include "common/base/options.h"
@@ -51,6 +52,7 @@ static struct trainer trainer = {
     .fixed = fixed_options,
     .advice = "a smaller --batch-size with more --accumulate",
     .sample = "images",
+    .devices = 1,
     .betas = "0.5,0.9",
 };
 
@@ -359,6 +361,8 @@ static void set_data(const struct kl_sizes *sizes)
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
+    trainer.reads_stdin =
+        operands == 0 ? !trainer.resume : operands == 1 && strcmp(argv[1], "-") == 0;
     trainer_begin(&trainer, &fit.loop);
     if (options.decoder_only && trainer_is_from_scratch(&trainer))
         die_usage("--decoder-only needs an encoder: give --init-from");

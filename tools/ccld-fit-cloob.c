@@ -44,6 +44,7 @@ static struct trainer trainer = {
     .fixed = fixed_options,
     .advice = "a smaller --batch-size with more --accumulate",
     .sample = "pairs",
+    .devices = 1,
     .betas = "0.9,0.98",
 };
 
@@ -187,7 +188,7 @@ static void check_sizes(void)
         die_usage("--%s %" PRId64 " is not a multiple of %d",
                   n->image_width % HEAD_WIDTH ? "width" : "text-width",
                   n->image_width % HEAD_WIDTH ? n->image_width : n->text_width, HEAD_WIDTH);
-    if (step->batch * step->accumulate < 2)
+    if (step_effective_batch(step, fit.loop.collective) < 2)
         die_usage("the loss contrasts pairs: --batch-size times --accumulate must be at least 2");
 }
 
@@ -233,6 +234,7 @@ int main(int argc, char **argv)
     options.net = cloob_published;
     if (options_parse(&program, argc, argv) > 0)
         die_usage("unexpected operand '%s': pairs are listed on standard input", argv[1]);
+    trainer.reads_stdin = !trainer.resume;
     trainer_begin(&trainer, &fit.loop);
     if (options.text_only && trainer_is_from_scratch(&trainer))
         die_usage("--text-only needs an image tower: give --init-from");

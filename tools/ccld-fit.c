@@ -37,6 +37,7 @@ static struct trainer trainer = {
     .architecture = architecture_options,
     .advice = "a smaller --batch-size with more --accumulate, or --recompute",
     .sample = "images",
+    .devices = 1,
     .betas = "0.9,0.999",
 };
 
@@ -230,9 +231,11 @@ static void open_demo(void)
         .width = store->image_width,
     };
     struct error e;
-    if (options.demo_prompts && demo_open(&fit.demo, &o, fit.loop.parameters, store, &e) != 0)
+    if (!options.demo_prompts || fit.loop.collective->rank > 0) /* the first rank makes them */
+        return;
+    if (demo_open(&fit.demo, &o, fit.loop.parameters, store, &e) != 0)
         die("cannot make demo grids: %s", e.text);
-    fit.loop.demos = fit.demo != NULL;
+    fit.loop.demos = true;
 }
 
 int main(int argc, char **argv)

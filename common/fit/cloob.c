@@ -297,7 +297,8 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
     const struct fit_cloob *c = (const struct fit_cloob *)f;
     struct architecture architecture = parameters_architecture(f->parameters);
     bool evaluates = f->order->holdout > 0;
-    int64_t bytes = cloob_step_memory(&architecture, o, &c->step, like, evaluates ? o->batch : 0);
+    int64_t bytes = cloob_step_memory(&architecture, o, &c->step, like, f->collective->size,
+                                      evaluates ? o->batch : 0);
     architecture_release(&architecture);
     return bytes;
 }

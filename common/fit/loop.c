@@ -183,15 +183,43 @@ static int log_holdout(struct loop *l, struct error *e)
     return 0;
 }
 
+/* Suspects of all ranks, in the order of the ranks. The caller frees the result. */
+static uint64_t *gather_suspects(const struct loop *l, const struct step_result *r, int *count)
+{
+    const struct step_options *o = &l->f->options.step;
+    struct collective *c = l->f->collective;
+    size_t width = (size_t)(o->batch * o->accumulate) + 1, ranks = (size_t)c->size;
+    uint64_t *own = xcalloc(width, sizeof *own);
+    uint64_t *all = xcalloc(ranks * width, sizeof *all);
+    size_t n = 0;
+    own[0] = (uint64_t)r->suspect_count;
+    for (int64_t i = 0; i < r->suspect_count; i++)
+        own[1 + i] = r->suspects[i];
+    collective_gather(c, own, all, width * sizeof *own);
+    for (size_t i = 0; i < ranks; i++) {
+        size_t of_rank = (size_t)all[i * width];
+        memmove(all + n, all + i * width + 1, of_rank * sizeof *all);
+        n += of_rank;
+    }
+    free(own);
+    *count = (int)n;
+    return all;
+}
+
 /* Warns that an update was skipped and names some of its samples; metrics.jsonl names all. */
 static void report_bad_step(struct loop *l, const struct step_result *r)
 {
     const struct training_state *s = l->s;
-    int count = (int)r->suspect_count;
+    int count;
+    uint64_t *suspects = gather_suspects(l, r, &count);
+    if (!is_first_rank(l)) {
+        free(suspects);
+        return;
+    }
     char **paths = xcalloc((size_t)count + 1, sizeof *paths), *named = xstrdup("");
     struct error e;
     for (int i = 0; i < count; i++) {
-        paths[i] = l->f->functions->describe(l->trainee, r->suspects[i]);
+        paths[i] = l->f->functions->describe(l->trainee, suspects[i]);
         if (i < PATHS_IN_WARNING) {
             char *longer = xasprintf("%s%s'%s'", named, i ? ", " : "", paths[i]);
             free(named);
@@ -212,6 +240,7 @@ static void report_bad_step(struct loop *l, const struct step_result *r)
     for (int i = 0; i < count; i++)
         free(paths[i]);
     free(paths);
+    free(suspects);
     free(named);
     free(text);
 }
@@ -270,13 +299,13 @@ static int run_step(struct loop *l, struct error *e)
 
 static int save(struct loop *l, struct error *e)
 {
-    double begin = seconds_now();
-    int status = 0;
+    double begin = seconds_now(), failed = 0;
     l->s->seconds = l->resumed_seconds + begin - l->begin;
+    error_set(e, "%s", ""); /* the first rank's says why */
     if (is_first_rank(l))
-        status = checkpoint_save(l->f->run, l->f->parameters, l->s, l->f->options.keep, e);
-    collective_barrier(l->f->collective);
-    if (status != 0)
+        failed = checkpoint_save(l->f->run, l->f->parameters, l->s, l->f->options.keep, e) != 0;
+    collective_sum(l->f->collective, &failed, 1);
+    if (failed > 0)
         return -1;
     l->saved_step = l->s->step;
     l->tally.begin += seconds_now() - begin;
@@ -293,9 +322,10 @@ static bool due(int64_t step, int64_t every)
 static void demo_if_due(struct loop *l)
 {
     const struct fit_loop *f = l->f;
+    if (!f->demos || !is_first_rank(l) || !due(l->s->step, f->options.demo_every) || *f->stop)
+        return;
     const char *folder = run_folder(f->run);
-    if (!f->demos || !is_first_rank(l) || !due(l->s->step, f->options.demo_every) || *f->stop ||
-        demo_exists(folder, l->s->step))
+    if (demo_exists(folder, l->s->step))
         return;
     double begin = seconds_now();
     struct error e;
@@ -322,7 +352,7 @@ static int between_steps(struct loop *l, struct error *e)
         log_steps(l);
     if (l->f->order->holdout > 0 && due(l->s->step, o->holdout_every) && log_holdout(l, e) != 0)
         return -1;
-    if (due(l->s->step, o->checkpoint_every) && save(l, &failure) != 0)
+    if (due(l->s->step, o->checkpoint_every) && save(l, &failure) != 0 && is_first_rank(l))
         warn("%s", failure.text);
     demo_if_due(l);
     return 0;
@@ -369,14 +399,25 @@ static void restore_loss_scale(struct loop *l, const char *precision)
                                (struct loss_scale){s->loss_scale, s->loss_scale_steps});
 }
 
+static int open_metrics(struct loop *l, struct error *e)
+{
+    const struct fit_loop *f = l->f;
+    if (!is_first_rank(l))
+        return 0;
+    const char *folder = run_folder(f->run);
+    if (metrics_open(&l->metrics, folder, f->resumed ? l->s->step : -1, e) != 0)
+        return error_prefix(e, "cannot write the metrics of '%s'", folder);
+    return 0;
+}
+
 static int begin(struct loop *l, struct error *e)
 {
     const struct fit_loop *f = l->f;
-    const char *precision = device_precision(f->parameters->device), *folder = run_folder(f->run);
+    const char *precision = device_precision(f->parameters->device);
     restore_loss_scale(l, precision);
     snprintf(l->s->precision, sizeof l->s->precision, "%s", precision);
-    if (metrics_open(&l->metrics, folder, f->resumed ? l->s->step : -1, e) != 0)
-        return error_prefix(e, "cannot write the metrics of '%s'", folder);
+    if (open_metrics(l, e) != 0)
+        return -1;
     tally_reset(l);
     l->begin = seconds_now();
     l->resumed_seconds = l->s->seconds;

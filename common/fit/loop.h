@@ -100,8 +100,8 @@ enum fit_end {
     FIT_BAD,      /* max_bad_steps in a row were not finite; nothing was saved, e has the reason */
 };
 
-/* Saves a checkpoint at the end, whether complete or stopped. -1: the run cannot continue, or its
- * last checkpoint cannot be written. */
+/* All ranks call it. Saves a checkpoint at the end, whether complete or stopped. -1: the run cannot
+ * continue, or its last checkpoint cannot be written; e is empty where rank 0's says why. */
 int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e);
 
 /* Prints the sizes of what will be trained and the memory it needs. */

@@ -73,12 +73,13 @@ int fit_check_memory(const struct fit_loop *f, int64_t needed, struct error *e)
     size_t left = device_memory_left(d);
     if (left == SIZE_MAX) /* not known */
         return 0;
-    int64_t available = (int64_t)(left + device_memory(d).in_use) - MARGIN;
+    size_t sharing = d->host_memory ? (size_t)f->collective->size : 1;
+    int64_t available = (int64_t)(left / sharing + device_memory(d).in_use) - MARGIN;
     if (needed <= available)
         return 0;
     char needs[32], has[32];
-    error_set(e, "training needs %s, the device has %s", format_bytes(needs, (double)needed),
-              format_bytes(has, (double)available));
+    error_set(e, "training needs %s, the device has %s%s", format_bytes(needs, (double)needed),
+              format_bytes(has, (double)available), sharing > 1 ? " for each rank" : "");
     bool fits = false;
     static const struct {
         bool recompute, bf16;

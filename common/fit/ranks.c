@@ -21,9 +21,10 @@
 #define PATIENCE 10.0 /* seconds that a rank may take to answer a stop, at least */
 
 struct process {
-    pid_t pid; /* 0: has ended */
-    int code;  /* of its exit; -1: none yet, or killed */
-    int said;  /* file with what it said while silent; -1: none */
+    pid_t pid;    /* 0: has ended */
+    int code;     /* of its exit; -1: none yet, or killed */
+    int said;     /* file with what it said while silent; -1: none */
+    bool stopped; /* by SIGSTOP, say */
 };
 
 struct supervisor {
@@ -108,13 +109,17 @@ static bool is_alive(const struct supervisor *s)
     return false;
 }
 
-/* Takes note of ranks that have ended. Returns one that was killed by a signal, or -1. */
+/* Takes note of ranks that have ended or stopped. Returns one that was killed by a signal, or -1.
+ */
 static int reap(struct supervisor *s, int *signal)
 {
     int status;
     for (int i = 0; i < s->count; i++) {
         struct process *p = &s->ranks[i];
-        if (p->pid <= 0 || waitpid(p->pid, &status, WNOHANG) != p->pid)
+        if (p->pid <= 0 || waitpid(p->pid, &status, WNOHANG | WUNTRACED | WCONTINUED) != p->pid)
+            continue;
+        p->stopped = WIFSTOPPED(status);
+        if (p->stopped || WIFCONTINUED(status))
             continue;
         if (WIFSIGNALED(status)) {
             *signal = WTERMSIG(status);
@@ -138,6 +143,7 @@ _Noreturn static void end_killed(struct supervisor *s, int rank, int signal)
 {
     int pid = (int)s->ranks[rank].pid;
     s->ranks[rank].pid = 0;
+    pass_on(s, rank);
     kill_all(s);
     warn("rank %d (process %d) was killed by SIG%s", rank, pid, sigabbrev_np(signal));
     exit(1);
@@ -161,10 +167,12 @@ _Noreturn static void end_failed(struct supervisor *s)
 
 _Noreturn static void end_hung(struct supervisor *s)
 {
-    for (int i = 0; i < s->count; i++)
-        if (s->ranks[i].pid > 0 && !shared_room_waits(s->room, i))
+    for (int i = 0; i < s->count; i++) {
+        const struct process *p = &s->ranks[i];
+        if (p->pid > 0 && (p->stopped || !shared_room_waits(s->room, i)))
             warn("rank %d (process %d) does not answer: it is killed, the last checkpoint stays", i,
-                 (int)s->ranks[i].pid);
+                 (int)p->pid);
+    }
     kill_all(s);
     exit(1);
 }
@@ -203,6 +211,20 @@ _Noreturn static void supervise(struct supervisor *s, const sigset_t *signals)
     exit(0);
 }
 
+/* threads: of all ranks. */
+static void share_host(const struct collective *c, int threads)
+{
+    int share = threads / c->size + (c->rank < threads % c->size);
+    threads_init(share > 0 ? share : 1);
+    if (c->rank > 0)
+        message_set_verbosity(VERBOSITY_QUIET);
+}
+
+void ranks_share_host(struct ranks *r)
+{
+    share_host(r->collective, threads_count());
+}
+
 /* In the rank's process. */
 static void become_rank(struct ranks *r, const struct supervisor *s, int rank, int threads,
                         pid_t parent, int spooled)
@@ -218,15 +240,13 @@ static void become_rank(struct ranks *r, const struct supervisor *s, int rank, i
     if (spooled >= 0)
         open_spooled(spooled);
     *r = (struct ranks){.stop = s->stop, .report = -1};
+    r->collective = collective_shared(s->room, rank);
     if (rank > 0) {
         r->report = dup(STDERR_FILENO);
-        if (message_verbosity() > VERBOSITY_QUIET)
-            message_set_verbosity(VERBOSITY_QUIET);
         if (r->report < 0 || dup2(s->ranks[rank].said, STDERR_FILENO) < 0)
             _exit(1);
     }
-    threads_init(threads);
-    r->collective = collective_shared(s->room, rank);
+    share_host(r->collective, threads);
 }
 
 void ranks_start(struct ranks *r, int count, bool read_stdin)
@@ -234,8 +254,10 @@ void ranks_start(struct ranks *r, int count, bool read_stdin)
     static struct supervisor s;
     sigset_t signals;
     CHECK(count >= 1 && count <= RANKS_MAX);
-    int threads = threads_count(), spooled = read_stdin ? spool_stdin() : -1;
+    int threads = threads_count(), spooled = -1;
     pid_t parent = getpid();
+    if (read_stdin && !isatty(STDIN_FILENO))
+        spooled = spool_stdin();
     threads_init(1); /* no other thread while forking */
     s.count = count;
     s.room = shared_room_new(count);
@@ -258,8 +280,7 @@ void ranks_start(struct ranks *r, int count, bool read_stdin)
             die("cannot start rank %d: %s", i, strerror(errno));
         }
         if (p->pid == 0) {
-            int share = threads / count + (i < threads % count);
-            become_rank(r, &s, i, share > 0 ? share : 1, parent, spooled);
+            become_rank(r, &s, i, threads, parent, spooled);
             return;
         }
     }

@@ -11,9 +11,10 @@
  * - SIGINT, SIGTERM or SIGUSR1 to the supervisor sets *stop in all ranks; a second one kills them.
  *   Ranks block these signals and stand in process groups of their own, so that Ctrl-C on a
  *   terminal reaches the supervisor only.
- * - A rank that is killed or fails ends all others within two seconds; the supervisor names it.
+ * - A rank that is killed or fails ends all others within two seconds; the supervisor names it if
+ *   it was killed.
  * - A rank that does not answer after *stop was set, for 10 seconds or five times the longest wait
- * so far, ends all as well.
+ *   so far, ends all as well.
  * - If the supervisor is killed, so are the ranks. */
 
 #define RANKS_MAX 64
@@ -29,6 +30,10 @@ struct ranks {
  * input; each gets a copy of all of it. Ranks other than the first are silent until ranks_ready:
  * all would say the same; the supervisor prints what they said if one fails alone. */
 void ranks_start(struct ranks *r, int count, bool read_stdin);
+
+/* After the options of all of the host's work have been applied again: takes this rank's share of
+ * the threads, and keeps silent if it is not the first. */
+void ranks_share_host(struct ranks *r);
 
 /* From now on, all ranks print warnings and errors, prefixed with their number unless it is 0. */
 void ranks_ready(struct ranks *r, const char *program);

@@ -93,6 +93,7 @@ static void not_saved(const char *names[NAMES_MAX], const struct trainer *t)
     names[count++] = "output";
     names[count++] = "resume";
     names[count++] = "null";
+    names[count++] = "devices";
     for (int i = 0; t->init_from && t->architecture[i]; i++) {
         CHECK(count < NAMES_MAX - 1);
         names[count++] = t->architecture[i];
@@ -155,11 +156,76 @@ static void check_options(struct trainer *t)
     o->rate.steps = o->steps;
 }
 
+static bool is_first_rank(const struct trainer *t)
+{
+    return t->loop->collective->rank == 0;
+}
+
+static int64_t saved_number(const struct trainer *t, const char *name, int64_t otherwise)
+{
+    const char *text = training_state_option(&t->saved, name);
+    return text ? strtoll(text, NULL, 10) : otherwise;
+}
+
+_Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
+{
+    int64_t batch = t->loop->options.step.batch;
+    char *fit = xstrdup("");
+    for (int n = 1; n <= RANKS_MAX; n++) {
+        if (effective % (batch * n) != 0)
+            continue;
+        char *longer = xasprintf("%s%s%d", fit, *fit ? ", " : "", n);
+        free(fit);
+        fit = longer;
+    }
+    die("cannot resume from '%s': its effective batch of %" PRId64
+        " does not divide among %d ranks "
+        "of %" PRId64 ": --devices may be %s",
+        t->origin.checkpoint, effective, t->loop->collective->size, batch, fit);
+}
+
+/* Another number of ranks keeps the effective batch by accumulating over more or fewer
+ * micro-batches, unless the command line says otherwise. */
+static void keep_effective_batch(struct trainer *t)
+{
+    struct step_options *o = &t->loop->options.step;
+    int64_t ranks = t->loop->collective->size, before = saved_number(t, "ranks", 1);
+    if (ranks == before || option_given("batch-size") || option_given("accumulate"))
+        return;
+    int64_t effective = o->batch * o->accumulate * before;
+    if (effective % (o->batch * ranks) != 0)
+        refuse_ranks(t, effective);
+    int64_t accumulate = effective / (o->batch * ranks);
+    char *longer = xasprintf("%s%s%" PRId64 " ranks instead of %" PRId64 ", --accumulate %" PRId64
+                             " instead of %" PRId64,
+                             t->changes ? t->changes : "", t->changes ? ", " : "", ranks, before,
+                             accumulate, o->accumulate);
+    free(t->changes);
+    t->changes = longer;
+    o->accumulate = accumulate;
+}
+
+static void start_ranks(struct trainer *t)
+{
+    t->loop->collective = collective_alone();
+    t->loop->stop = &stop;
+    if (t->devices <= 1)
+        return;
+    ranks_start(&t->ranks, (int)t->devices, t->reads_stdin);
+    t->loop->collective = t->ranks.collective;
+    t->loop->stop = t->ranks.stop;
+}
+
 void trainer_begin(struct trainer *t, struct fit_loop *loop)
 {
     t->loop = loop;
-    if (t->resume)
+    start_ranks(t);
+    if (t->resume) {
         read_origin(t);
+        keep_effective_batch(t);
+        if (t->devices > 1)
+            ranks_share_host(&t->ranks); /* restored options apply to all of it */
+    }
     t->folder = t->run ? t->run : t->origin.run;
     if (!t->folder)
         die_usage("no run folder given: name one with -o");
@@ -172,9 +238,7 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop)
         t->state.options = NULL; /* trainer_set_data stores the present ones */
         t->state.option_count = 0;
     }
-    loop->collective = collective_alone();
     loop->state = &t->state;
-    loop->stop = &stop;
     loop->resumed = t->origin.checkpoint != NULL;
 }
 
@@ -190,6 +254,8 @@ void trainer_make_parameters(struct trainer *t, struct architecture *architectur
     struct parameters **p = &t->loop->parameters;
     t->device = program_open_device();
     t->device->advice = t->advice;
+    if (t->devices > 1 && !t->device->host_memory)
+        die("several ranks run on the CPU only: give --device cpu");
     if (t->origin.checkpoint) {
         if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device, &e) != 0)
             die("cannot resume from '%s': %s", t->origin.checkpoint, e.text);
@@ -256,6 +322,11 @@ void trainer_set_data(struct trainer *t, const struct run_data *data)
     f->state->seed = f->options.step.seed;
     not_saved(except, t);
     run_options_store(f->state, t->program, except);
+    if (f->collective->size > 1) {
+        char ranks[16];
+        snprintf(ranks, sizeof ranks, "%d", f->collective->size);
+        training_state_set_option(f->state, "ranks", ranks);
+    }
     f->order = data->order;
     if (f->options.rate.steps == 0)
         f->options.rate.steps = f->options.epochs * steps;
@@ -265,16 +336,20 @@ void trainer_run_folder(struct trainer *t)
 {
     struct error e;
     struct fit_loop *f = t->loop;
-    if (run_begin(&f->run, &f->saved, t->folder, &t->origin, checkpoint_bytes(f->parameters), &e) !=
-        0)
+    collective_barrier(f->collective); /* all ranks have read the checkpoint to resume from */
+    if (is_first_rank(t) && run_begin(&f->run, &f->saved, t->folder, &t->origin,
+                                      checkpoint_bytes(f->parameters), &e) != 0)
         die("cannot train in '%s': %s", t->folder, e.text);
+    double saved = f->saved;
+    collective_sum(f->collective, &saved, 1);
+    f->saved = saved > 0;
 }
 
 void trainer_save_images(const struct trainer *t, const struct image_set *images, const char *list)
 {
     struct error e;
     char *file = path_join(t->folder, list);
-    if (image_set_save(images, file, &e) != 0)
+    if (is_first_rank(t) && image_set_save(images, file, &e) != 0)
         die("cannot write '%s': %s", file, e.text);
     free(file);
 }
@@ -283,6 +358,7 @@ void trainer_announce(const struct trainer *t)
 {
     int64_t memory = fit_memory(t->loop);
     struct error e;
+    collective_barrier(t->loop->collective); /* all have allocated their weights */
     if (fit_check_memory(t->loop, memory, &e) != 0)
         die("not enough memory: %s", e.text);
     fit_loop_announce(t->loop, memory);
@@ -291,16 +367,18 @@ void trainer_announce(const struct trainer *t)
                t->changes ? t->changes : "");
 }
 
-static void report(const struct training_state *s, const char *folder, enum fit_end end,
-                   int64_t steps, int64_t effective_batch, double seconds)
+static void report(const struct trainer *t, enum fit_end end, int64_t steps, double seconds)
 {
+    const struct training_state *s = &t->state;
+    const char *folder = t->folder;
+    int64_t effective_batch = step_effective_batch(&t->loop->options.step, t->loop->collective);
     char duration[32], holdout[48] = "";
     double images = (double)(steps * effective_batch);
     if (isfinite(s->holdout_loss))
         snprintf(holdout, sizeof holdout, ", held-out loss %.5f", s->holdout_loss);
     if (end == FIT_STOPPED)
-        inform("SIG%s: stopped after step %" PRId64 "; resume with --resume %s", sigabbrev_np(stop),
-               s->step, folder);
+        inform("SIG%s: stopped after step %" PRId64 "; resume with --resume %s",
+               sigabbrev_np(*t->loop->stop), s->step, folder);
     else if (steps == 0)
         inform("nothing to do: step %" PRId64 " is the last one of run '%s'", s->step, folder);
     else
@@ -309,27 +387,36 @@ static void report(const struct training_state *s, const char *folder, enum fit_
                holdout, folder, s->step);
 }
 
+_Noreturn static void end_bad(const struct trainer *t, const struct error *e)
+{
+    struct error none;
+    char *last = NULL;
+    if (!is_first_rank(t)) /* which says why */
+        exit(1);
+    int found = checkpoint_find(t->folder, &last, NULL, &none);
+    die("training failed: %s; %s%s%s", e->text,
+        found == 0 ? "the last checkpoint is '" : "there is no checkpoint", found == 0 ? last : "",
+        found == 0 ? "'" : "");
+}
+
 void trainer_run(struct trainer *t)
 {
     struct error e;
     enum fit_end end;
-    const struct training_state *s = &t->state;
-    int64_t first_step = s->step;
+    int64_t first_step = t->state.step;
     double begin = seconds_now();
-    catch_signals();
-    if (fit_loop_run(t->loop, &end, &e) != 0)
+    if (t->devices > 1)
+        ranks_ready(&t->ranks, t->program->name);
+    else
+        catch_signals();
+    if (fit_loop_run(t->loop, &end, &e) != 0) {
+        if (!*e.text)
+            exit(1);
         die("cannot continue training: %s", e.text);
-    if (end == FIT_BAD) {
-        struct error none;
-        char *last = NULL;
-        int found = checkpoint_find(t->folder, &last, NULL, &none);
-        die("training failed: %s; %s%s%s", e.text,
-            found == 0 ? "the last checkpoint is '" : "there is no checkpoint",
-            found == 0 ? last : "", found == 0 ? "'" : "");
     }
-    report(s, t->folder, end, s->step - first_step,
-           step_effective_batch(&t->loop->options.step, t->loop->collective),
-           seconds_now() - begin);
+    if (end == FIT_BAD)
+        end_bad(t, &e);
+    report(t, end, t->state.step - first_step, seconds_now() - begin);
 }
 
 void trainer_end(struct trainer *t)

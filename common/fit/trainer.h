@@ -4,13 +4,14 @@
 #include "common/base/options.h"
 #include "common/data/image_set.h"
 #include "common/fit/loop.h"
+#include "common/fit/ranks.h"
 #include "common/run/origin.h"
 
 /* What the training programs share, from the command line to the last message. The functions end
  * the program if anything fails. Call them in this order; set_data and make_parameters may be
  * swapped, depending on which of them needs the other's result:
  *
- * - trainer_begin: checks options, reads the checkpoint to resume from;
+ * - trainer_begin: starts the ranks, checks options, reads the checkpoint to resume from;
  * - trainer_make_parameters: opens the device, makes or loads the weights;
  * - trainer_set_data: checks and records the data;
  * - trainer_run_folder: opens the run's folder;
@@ -29,9 +30,12 @@ struct trainer {
 
     /* Options outside the loop's. */
     const char *run, *resume, *init_from, *betas;
+    int64_t devices;
+    bool reads_stdin; /* set before trainer_begin: a list of images comes on standard input */
 
     /* Filled by trainer_begin and the functions after it. */
     struct fit_loop *loop;
+    struct ranks ranks; /* if devices > 1 */
     struct run_origin origin;
     struct training_state saved; /* the checkpoint's, if there is one */
     struct training_state state;
@@ -64,6 +68,8 @@ struct trainer {
      .argument = "N", .help = "images per micro-batch on a device", .min = 1, .max = 65536},       \
     {.name = "accumulate", .kind = OPTION_INT, .value = &(o).step.accumulate, .argument = "K",     \
      .help = "accumulate gradients over K micro-batches per step", .min = 1, .max = 65536},        \
+    {.name = "devices", .kind = OPTION_INT, .value = &(t).devices, .argument = "N",                \
+     .help = "train with N ranks (processes) on the CPU", .min = 1, .max = RANKS_MAX},             \
     {.name = "lr", .kind = OPTION_FLOAT, .value = &(o).rate.base, .argument = "X",                 \
      .help = "learning rate, not scaled with the batch size", .max = 1e3},                         \
     {.name = "lr-schedule", .kind = OPTION_CHOICE, .value = &(o).rate.schedule,                    \

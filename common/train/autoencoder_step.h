@@ -63,7 +63,8 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
 /* Means over the last update's effective batch of all ranks. */
 struct autoencoder_losses autoencoder_step_losses(const struct autoencoder_step *s);
 
-/* Numbers of the further terms since the last call; zeros without further terms. */
+/* Numbers of the further terms since the last call, which all ranks make; zeros without further
+ * terms. */
 struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *s);
 
 /* Reconstructs any number n of images from the posterior's mean, [n, 3, height, width], and

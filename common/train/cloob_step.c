@@ -424,15 +424,16 @@ static void dry_batch_release(struct cloob_batch *b)
 }
 
 int64_t cloob_step_memory(const struct architecture *architecture, const struct step_options *o,
-                          const struct cloob_step_options *l, const struct device *like,
+                          const struct cloob_step_options *l, const struct device *like, int ranks,
                           int64_t evaluated)
 {
     struct device *d = device_open_dry(like);
+    struct collective dry = collective_dry(ranks);
     struct parameters *p = parameters_empty(architecture, NET_CLOOB, d);
     struct cloob_step *s;
     struct cloob_batch batch;
     struct error e;
-    CHECK(cloob_step_open(&s, p, collective_alone(), o, l, &e) == 0);
+    CHECK(cloob_step_open(&s, p, &dry, o, l, &e) == 0);
     dry_batch(&batch, s, o->batch);
     for (int64_t i = 0; i < o->accumulate; i++)
         cloob_step_micro_batch(s, &batch);

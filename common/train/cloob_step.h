@@ -77,10 +77,11 @@ struct cloob_scores {
 struct cloob_scores cloob_step_score(struct cloob_step *s, const float *image_embeds,
                                      const float *text_embeds, int64_t n);
 
-/* Peak memory in bytes of training on a device like `like`: the arrays, a step's activations and
- * those of an evaluation of `evaluated` pairs per batch (0: no evaluation). Computes nothing. */
+/* Peak memory in bytes of training with `ranks` ranks on a device like `like`: the arrays, a step's
+ * activations and those of an evaluation of `evaluated` pairs per batch (0: no evaluation).
+ * Computes nothing. */
 int64_t cloob_step_memory(const struct architecture *architecture, const struct step_options *o,
-                          const struct cloob_step_options *l, const struct device *like,
+                          const struct cloob_step_options *l, const struct device *like, int ranks,
                           int64_t evaluated);
 
 #endif

@@ -34,6 +34,9 @@ struct collective {
 
 /* A run with a single rank. It need not be closed, but may be. */
 struct collective *collective_alone(void);
+/* The first of `size` ranks of which the others do not exist: what they send is what it sends. For
+ * dry runs that find out how much memory is needed. Not to be closed. */
+struct collective collective_dry(int size);
 
 void collective_gather(struct collective *c, const void *own, void *all, size_t bytes);
 void collective_add(struct collective *c, struct tensor *total, const struct tensor *own,

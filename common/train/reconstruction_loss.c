@@ -308,14 +308,16 @@ void reconstruction_loss_evaluate(struct reconstruction_loss *l, int64_t n, int 
 struct reconstruction_numbers reconstruction_loss_numbers(struct reconstruction_loss *l)
 {
     struct reconstruction_numbers n = l->sums;
-    double images = l->images ? (double)l->images : NAN,
-           judged = l->judged ? (double)l->judged : NAN;
-    n.perceptual /= images;
-    n.generator /= judged;
-    n.weight /= judged;
-    n.discriminator /= judged;
-    n.logit /= judged;
-    n.fake_logit /= judged;
+    double sums[] = {n.perceptual, n.generator,  n.weight,          n.discriminator,
+                     n.logit,      n.fake_logit, (double)l->images, (double)l->judged};
+    collective_sum(l->collective, sums, sizeof sums / sizeof *sums);
+    double images = sums[6] > 0 ? sums[6] : NAN, judged = sums[7] > 0 ? sums[7] : NAN;
+    n.perceptual = sums[0] / images;
+    n.generator = sums[1] / judged;
+    n.weight = sums[2] / judged;
+    n.discriminator = sums[3] / judged;
+    n.logit = sums[4] / judged;
+    n.fake_logit = sums[5] / judged;
     l->sums = (struct reconstruction_numbers){.gradient_norm = n.gradient_norm};
     l->images = l->judged = 0;
     return n;

@@ -64,8 +64,8 @@ void reconstruction_loss_evaluate(struct reconstruction_loss *l, int64_t n, int 
                                   const float *images, const float *reconstructions,
                                   double *distances);
 
-/* Means over this rank's micro-batches since the last call; those of the discriminator are NaN if
- * it did not run. */
+/* Means over all ranks' micro-batches since the last call, which all ranks make; those of the
+ * discriminator are NaN if it did not run. */
 struct reconstruction_numbers {
     double perceptual;         /* LPIPS */
     double generator, weight;  /* -mean logit of reconstructions; w */

@@ -371,7 +371,7 @@ static void cloob_update(struct subject *s)
 static int64_t cloob_memory(const struct subject *s)
 {
     struct step_options o = step_options(cloob_adamw);
-    return cloob_step_memory(&s->architecture, &o, &cloob_options, s->device, 0);
+    return cloob_step_memory(&s->architecture, &o, &cloob_options, s->device, 1, 0);
 }
 
 /* In the order of network_names. */

@@ -1,0 +1,160 @@
+/* 1 to 5 ranks as processes: all get the same bits, which are those of sums in order. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+#include "common/train/collective_shared.h"
+#include "tests/support/tap.h"
+
+#define RANKS 5
+#define LARGE ((1 << 18) + 3) /* more than ranks show one another at a time */
+
+static const int counts[] = {1, 7, 1000, LARGE};
+
+/* Sums of these depend on their order. */
+static float value(int rank, int micro_batch, int i)
+{
+    unsigned x = (unsigned)(i * 2654435761u) ^ (unsigned)(rank * 97 + micro_batch * 1009) * 40503u;
+    float small = (float)(x % 1000003) / 1000003;
+    return (rank + i) % 3 == 0 ? small * 1e8f : small;
+}
+
+static float expected(int ranks, int i)
+{
+    volatile float total = value(0, 0, i);
+    for (int r = 1; r < ranks; r++)
+        total += value(r, 0, i);
+    for (int r = 0; r < ranks; r++)
+        total += value(r, 1, i);
+    return total;
+}
+
+/* Adds two micro-batches; the first rank's first is summed in place if `aliased`. */
+static bool adds(struct collective *c, struct device *d, int count, bool aliased)
+{
+    float *host = xmalloc((size_t)count * sizeof *host);
+    for (int i = 0; i < count; i++)
+        host[i] = value(c->rank, 0, i);
+    struct tensor *own = tensor_from_f32(d, DIMS(count), host),
+                  *total = aliased ? tensor_retain(own) : tensor_new(d, DTYPE_F32, DIMS(count));
+    collective_add(c, total, own, true);
+    for (int i = 0; i < count; i++)
+        host[i] = value(c->rank, 1, i);
+    struct tensor *next = tensor_from_f32(d, DIMS(count), host);
+    collective_add(c, total, next, false);
+    tensor_to_f32(total, host);
+    bool equal = true;
+    for (int i = 0; i < count; i++) {
+        float right = expected(c->size, i);
+        equal &= memcmp(&host[i], &right, sizeof right) == 0;
+    }
+    tensor_release(own);
+    tensor_release(next);
+    tensor_release(total);
+    free(host);
+    return equal;
+}
+
+static bool gathers(struct collective *c, size_t bytes)
+{
+    unsigned char *own = xmalloc(bytes), *all = xcalloc((size_t)c->size, bytes);
+    bool equal = true;
+    for (size_t i = 0; i < bytes; i++)
+        own[i] = (unsigned char)(i * 7 + (size_t)c->rank);
+    collective_gather(c, own, all, bytes);
+    for (size_t r = 0; r < (size_t)c->size; r++)
+        for (size_t i = 0; i < bytes; i++)
+            equal &= all[r * bytes + i] == (unsigned char)(i * 7 + r);
+    free(own);
+    free(all);
+    return equal;
+}
+
+static bool sums(struct collective *c)
+{
+    const double parts[RANKS] = {1e17, 3, -1e17, 0.1, 7};
+    double x[2] = {parts[c->rank], c->rank + 1}, right[2] = {0, c->size * (c->size + 1) / 2};
+    for (int r = 0; r < c->size; r++)
+        right[0] += parts[r];
+    collective_sum(c, x, 2);
+    return x[0] == right[0] && x[1] == right[1];
+}
+
+/* Returns a bit for each kind of failure. */
+static int run_rank(struct collective *c)
+{
+    struct device *d;
+    struct error e;
+    int failed = 0;
+    threads_init(1 + c->rank % 2); /* sums do not depend on threads either */
+    if (device_open(&d, "cpu", &e) != 0)
+        die("%s", e.text);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        failed |= adds(c, d, counts[i], false) ? 0 : 1;
+        failed |= adds(c, d, counts[i], true) ? 0 : 2;
+    }
+    failed |= gathers(c, 1) && gathers(c, 17) && gathers(c, 4 * LARGE + 1) ? 0 : 4;
+    failed |= sums(c) ? 0 : 8;
+    collective_barrier(c);
+    device_close(d);
+    collective_close(c);
+    return failed;
+}
+
+static int run_ranks(int count)
+{
+    struct shared_room *room = shared_room_new(count);
+    int failed = 0, status;
+    for (int rank = 0; rank < count; rank++) {
+        pid_t pid = fork();
+        CHECK(pid >= 0);
+        if (pid == 0)
+            _exit(run_rank(collective_shared(room, rank)));
+    }
+    for (int rank = 0; rank < count; rank++) {
+        CHECK(wait(&status) > 0);
+        failed |= WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+    }
+    shared_room_free(room);
+    return failed;
+}
+
+/* A rank that waits for one that does not come is seen to wait. */
+static bool shows_waiting(void)
+{
+    struct shared_room *room = shared_room_new(2);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        collective_barrier(collective_shared(room, 1));
+        _exit(0);
+    }
+    int tries = 0;
+    while (!shared_room_waits(room, 1) && tries++ < 2000)
+        usleep(5000);
+    bool seen = shared_room_waits(room, 1) && !shared_room_waits(room, 0);
+    struct collective *c = collective_shared(room, 0);
+    collective_barrier(c);
+    collective_close(c);
+    CHECK(waitpid(pid, NULL, 0) == pid);
+    seen &= !shared_room_waits(room, 1) && shared_room_longest_wait(room) > 0;
+    shared_room_free(room);
+    return seen;
+}
+
+int main(void)
+{
+    static const char *const kinds[] = {"sum micro-batches in order", "in place, too", "gather",
+                                        "sum doubles in order"};
+    threads_init(1);
+    for (int ranks = 1; ranks <= RANKS; ranks++) {
+        int failed = run_ranks(ranks);
+        for (int i = 0; i < 4; i++)
+            tap_ok(!(failed & (1 << i | 128)), "%d ranks %s", ranks, kinds[i]);
+    }
+    tap_ok(shows_waiting(), "a rank is seen to wait");
+    return tap_done();
+}
