@@ -80,7 +80,7 @@ for program in fit fit_autoencoder fit_cloob; do
         $name --resume $program-chain --devices 2 --steps 4 2>>log &&
         $name -q --resume $program-chain --steps 6 2>>log && same $program-1 $program-chain >>log 2>&1
     ok $? 'so does a run of 4 ranks, resumed on 2 and then on 1'
-    grep -q '2 ranks instead of 4, --accumulate 2 instead of 1' log
+    grep -q -- '--devices 2 instead of 4, --accumulate 2 instead of 1' log
     ok $? 'and it says how the effective batch is kept'
 done
 log=log2
@@ -93,7 +93,7 @@ $fit_autoencoder -b 4 --devices 3 --steps 6 -o fit_autoencoder-3 <list 2>log &&
 ok $? 'a file that a rank cannot read is reported by it, and replaced'
 
 ccld-fit -q --resume fit-2 --devices 3 --steps 9 2>log
-[ $? = 1 ] && grep -q 'batch of 4 does not divide among 3 ranks of 1: --devices may be 1, 2, 4$' log && [ "$(wc -l <log)" = 1 ]
+[ $? = 1 ] && grep -q '3 ranks with --batch-size 1 cannot keep its effective batch of 4: --devices may be 1, 2, 4$' log && [ "$(wc -l <log)" = 1 ]
 ok $? 'a number of ranks that does not divide the effective batch is refused with those that do'
 ccld-fit -q --resume fit-2 --devices 3 --accumulate 1 --steps 7 2>log
 ok $? 'unless another effective batch is asked for'
@@ -105,6 +105,11 @@ $fit shards -b 4 --devices 2 --lr 1e3 --max-bad-steps 2 --steps 99 --warmup 0 -o
 ok $? 'a run that diverges ends with one message'
 [ "$(grep -o '"paths":\[[^]]*\]' bad/metrics.jsonl | head -n 1 | tr ',' '\n' | wc -l)" = 8 ]
 ok $? 'after the samples of all ranks have been named'
+
+CCLD_CUDA_PLUGIN=$build/tests/cuda-host/libccld-cuda-host.so XDG_CACHE_HOME=$work \
+    $fit shards -b 1 --device cuda --devices 2 --steps 1 -o never 2>log
+[ $? = 1 ] && [ "$(cat log)" = 'ccld-fit: several ranks run on the CPU only: give --device cpu' ]
+ok $? 'several ranks on a GPU are refused'
 
 # Long runs, each of a name of its own.
 long="$fit $work/shards -b 1 --steps 100000 --checkpoint-every 5 --keep 2"

@@ -208,6 +208,7 @@ _Noreturn static void supervise(struct supervisor *s, const sigset_t *signals)
         if (*s->stop && is_alive(s) && seconds_now() - s->stopped_at > patience(s))
             end_hung(s);
     }
+    shared_room_free(s->room);
     exit(0);
 }
 

@@ -178,10 +178,9 @@ _Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
         free(fit);
         fit = longer;
     }
-    die("cannot resume from '%s': its effective batch of %" PRId64
-        " does not divide among %d ranks "
-        "of %" PRId64 ": --devices may be %s",
-        t->origin.checkpoint, effective, t->loop->collective->size, batch, fit);
+    die("cannot resume from '%s': %d ranks with --batch-size %" PRId64
+        " cannot keep its effective batch of %" PRId64 ": --devices may be %s",
+        t->origin.checkpoint, t->loop->collective->size, batch, effective, fit);
 }
 
 /* Another number of ranks keeps the effective batch by accumulating over more or fewer
@@ -196,8 +195,8 @@ static void keep_effective_batch(struct trainer *t)
     if (effective % (o->batch * ranks) != 0)
         refuse_ranks(t, effective);
     int64_t accumulate = effective / (o->batch * ranks);
-    char *longer = xasprintf("%s%s%" PRId64 " ranks instead of %" PRId64 ", --accumulate %" PRId64
-                             " instead of %" PRId64,
+    char *longer = xasprintf("%s%s--devices %" PRId64 " instead of %" PRId64
+                             ", --accumulate %" PRId64 " instead of %" PRId64,
                              t->changes ? t->changes : "", t->changes ? ", " : "", ranks, before,
                              accumulate, o->accumulate);
     free(t->changes);
