@@ -170,7 +170,7 @@ static void start_helpers(int n)
     if (n > MAX_THREADS)
         n = MAX_THREADS;
     pool.spin = n <= cores ? SPIN_NANOSECONDS : 0;
-    pool.threads = xcalloc((size_t)n, sizeof *pool.threads);
+    pool.threads = n > 1 ? xcalloc((size_t)n - 1, sizeof *pool.threads) : NULL;
     pool.count = 1;
     unsigned generation = atomic_load(&pool.generation);
     for (int i = 1; i < n; i++) {

@@ -293,6 +293,8 @@ void ranks_ready(struct ranks *r, const char *program)
     if (r->report < 0)
         return;
     message_init(xasprintf("%s: rank %d", program, r->collective->rank));
+    if (ftruncate(STDERR_FILENO, 0) != 0) /* the first rank has said it */
+        warn("cannot truncate a file in memory: %s", strerror(errno));
     dup2(r->report, STDERR_FILENO);
     close(r->report);
     r->report = -1;
