@@ -144,7 +144,7 @@ resumes orphaned
 ok $? 'and the last checkpoint resumes'
 
 for signal in TERM INT USR1; do
-    start stopped 2 && kill -$signal $parent && gone 5
+    start stopped 2 && kill -$signal $parent && gone 20
     ok $? "SIG$signal ends all ranks"
     wait $parent
     [ $? = 0 ] && resumes stopped
