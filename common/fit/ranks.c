@@ -15,7 +15,6 @@
 #include "common/base/progress.h"
 #include "common/base/threads.h"
 #include "common/base/write_all.h"
-#include "common/train/collective_shared.h"
 
 #define GRACE    1.0  /* seconds for others to fail by themselves before they are killed */
 #define PATIENCE 10.0 /* seconds that a rank may take to answer a stop, at least */

@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <stdbool.h>
 
-#include "common/train/collective.h"
+#include "common/train/collective_shared.h"
 
 /* The ranks of a run on one host, each a process of its own, and the process that supervises them:
  *
@@ -16,8 +16,6 @@
  * - A rank that does not answer after *stop was set, for 10 seconds or five times the longest wait
  *   so far, ends all as well.
  * - If the supervisor is killed, so are the ranks. */
-
-#define RANKS_MAX 64
 
 struct ranks {
     struct collective *collective;

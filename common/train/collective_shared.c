@@ -13,7 +13,6 @@
 
 #define SLOT_FLOATS ((size_t)1 << 18) /* of each rank: what it shows the others at a time */
 #define SLOT_BYTES  (SLOT_FLOATS * sizeof(float))
-#define RANKS_MAX   64    /* as in common/fit/ranks.h */
 #define GRAIN       16384 /* floats */
 
 struct shared_room {

@@ -7,6 +7,8 @@
  * however they end. Their devices must have host memory. */
 struct shared_room;
 
+#define RANKS_MAX 64
+
 /* Call it before forking the ranks; the mapping lives as long as any of them. */
 struct shared_room *shared_room_new(int size);
 void shared_room_free(struct shared_room *room); /* NULL is fine */
