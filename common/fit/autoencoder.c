@@ -284,7 +284,8 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
 {
     const struct fit_autoencoder *a = (const struct fit_autoencoder *)f;
     const struct image_set_options *set = image_set_options(a->images);
-    return autoencoder_step_memory(f->parameters, o, &a->step, like, set->height, set->width);
+    return autoencoder_step_memory(f->parameters, o, &a->step, like, f->collective->size,
+                                   set->height, set->width);
 }
 
 const struct trainee_functions fit_autoencoder_functions = {

@@ -205,8 +205,8 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
     const struct fit_unet *u = (const struct fit_unet *)f;
     const struct shard_info *info = latent_set_info(u->data);
     struct architecture architecture = parameters_architecture(f->parameters);
-    int64_t bytes =
-        unet_step_memory(&architecture, o, &u->step, like, info->latent_height, info->latent_width);
+    int64_t bytes = unet_step_memory(&architecture, o, &u->step, like, f->collective->size,
+                                     info->latent_height, info->latent_width);
     architecture_release(&architecture);
     return bytes;
 }

@@ -405,16 +405,17 @@ struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *
 
 int64_t autoencoder_step_memory(const struct parameters *p, const struct step_options *o,
                                 const struct autoencoder_step_options *a, const struct device *like,
-                                int height, int width)
+                                int ranks, int height, int width)
 {
     struct device *d = device_open_dry(like);
+    struct collective collective = collective_dry(ranks);
     struct parameters *dry = parameters_like(p, d);
     struct autoencoder_step *s;
     struct error e;
     struct autoencoder_step_options from_start = *a;
     if (a->disc_start > 0)
         from_start.disc_start = 0;
-    CHECK(autoencoder_step_open(&s, dry, collective_alone(), o, &from_start, &e) == 0);
+    CHECK(autoencoder_step_open(&s, dry, &collective, o, &from_start, &e) == 0);
     size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
     float *images = xcalloc(numbers, sizeof *images);
     uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);

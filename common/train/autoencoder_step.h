@@ -73,11 +73,11 @@ void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_arr
                                   const struct autoencoder_batch *b, float *reconstructions,
                                   struct autoencoder_losses *losses);
 
-/* Peak memory in bytes of training p on images of this size, on a device like `like`. Computes
- * nothing. */
+/* Peak memory in bytes of training p with `ranks` ranks on images of this size, on a device like
+ * `like`. Computes nothing. */
 int64_t autoencoder_step_memory(const struct parameters *p, const struct step_options *o,
                                 const struct autoencoder_step_options *a, const struct device *like,
-                                int height, int width);
+                                int ranks, int height, int width);
 
 /* For parameters_from_names: all tensors but those of the decoder and post_quant_conv. With these
  * fixed, latents keep their meaning. */

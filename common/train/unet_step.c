@@ -397,14 +397,15 @@ void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const s
 
 /* Peak memory of a training step, or of an evaluation less what is always allocated. */
 static int64_t dry_run(const struct architecture *architecture, const struct step_options *o,
-                       const struct unet_step_options *u, const struct device *like, int64_t height,
-                       int64_t width, bool evaluation)
+                       const struct unet_step_options *u, const struct device *like, int ranks,
+                       int64_t height, int64_t width, bool evaluation)
 {
     struct device *d = device_open_dry(like);
+    struct collective dry = collective_dry(ranks);
     struct parameters *p = parameters_empty(architecture, NET_UNET, d);
     struct unet_step *s;
     struct error e;
-    CHECK(unet_step_open(&s, p, collective_alone(), o, u, &e) == 0);
+    CHECK(unet_step_open(&s, p, &dry, o, u, &e) == 0);
     size_t n = (size_t)o->batch;
     struct unet_batch batch = {
         .n = o->batch,
@@ -435,11 +436,11 @@ static int64_t dry_run(const struct architecture *architecture, const struct ste
 }
 
 int64_t unet_step_memory(const struct architecture *architecture, const struct step_options *o,
-                         const struct unet_step_options *u, const struct device *like,
+                         const struct unet_step_options *u, const struct device *like, int ranks,
                          int64_t height, int64_t width)
 {
-    int64_t bytes = dry_run(architecture, o, u, like, height, width, false);
+    int64_t bytes = dry_run(architecture, o, u, like, ranks, height, width, false);
     if (like->backend->record_begin) /* replayed work keeps its memory during an evaluation */
-        bytes += dry_run(architecture, o, u, like, height, width, true);
+        bytes += dry_run(architecture, o, u, like, ranks, height, width, true);
     return bytes;
 }

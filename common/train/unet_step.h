@@ -76,10 +76,11 @@ const struct unet_step_sample *unet_step_samples(const struct unet_step *s);
 void unet_step_evaluate(struct unet_step *s, enum parameter_array which, const struct unet_batch *b,
                         int64_t first, struct unet_step_sample *samples);
 
-/* Peak memory in bytes of training on a device like `like`: the arrays and a step's activations,
- * and those of an evaluation too if the step's stay allocated. Computes nothing. */
+/* Peak memory in bytes of training with `ranks` ranks on a device like `like`: the arrays and a
+ * step's activations, and those of an evaluation too if the step's stay allocated. Computes
+ * nothing. */
 int64_t unet_step_memory(const struct architecture *architecture, const struct step_options *o,
-                         const struct unet_step_options *u, const struct device *like,
+                         const struct unet_step_options *u, const struct device *like, int ranks,
                          int64_t height, int64_t width);
 
 #endif

@@ -241,7 +241,7 @@ static void unet_update(struct subject *s)
 static int64_t unet_memory(const struct subject *s)
 {
     struct step_options o = step_options((struct adamw_options)ADAMW_DEFAULTS);
-    return unet_step_memory(&s->architecture, &o, &unet_options, s->device, settings.side,
+    return unet_step_memory(&s->architecture, &o, &unet_options, s->device, 1, settings.side,
                             settings.side);
 }
 
@@ -302,7 +302,7 @@ static void autoencoder_update(struct subject *s)
 static int64_t autoencoder_memory(const struct subject *s)
 {
     struct step_options o = step_options(autoencoder_adamw);
-    return autoencoder_step_memory(s->parameters, &o, &autoencoder_options, s->device,
+    return autoencoder_step_memory(s->parameters, &o, &autoencoder_options, s->device, 1,
                                    (int)settings.side, (int)settings.side);
 }
 

@@ -472,12 +472,21 @@ static void memory(bool recompute)
         die("%s", e.text);
     struct training t = start_rank(&o, collective_alone(), d);
     update(&t, 0, &o);
-    double counted = (double)unet_step_memory(&architecture, &o.step, &o.unet, d, SIDE, SIDE);
+    double counted = (double)unet_step_memory(&architecture, &o.step, &o.unet, d, 1, SIDE, SIDE);
     double used = (double)device_memory(d).peak;
     /* The pool's blocks may be up to an eighth too large. */
     tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,
            "memory%s: %.2f MB used, %.2f MB predicted", recompute ? " with recomputing" : "",
            used / 1e6, counted / 1e6);
+    struct settings single = o;
+    single.step.accumulate = 1;
+    double alone = (double)unet_step_memory(&architecture, &single.step, &single.unet, d, 1, SIDE,
+                                            SIDE),
+           two = (double)unet_step_memory(&architecture, &single.step, &single.unet, d, 2, SIDE,
+                                          SIDE);
+    tap_ok(two - alone >= 3.9 * (double)t.parameters->trained_elements,
+           "several ranks need one more array of gradients: %.2f MB, one %.2f MB", two / 1e6,
+           alone / 1e6);
     stop(&t);
     device_close(d);
 }
@@ -498,9 +507,9 @@ static void memory_of_published(void)
     struct backend gpu = {.convert_weights = no_conversion, .record_begin = no_recording};
     struct device like = {.backend = &gpu, .compute = DTYPE_BF16};
     struct settings o = options(64, 1);
-    double plain = (double)unet_step_memory(&published, &o.step, &o.unet, &like, 32, 32);
+    double plain = (double)unet_step_memory(&published, &o.step, &o.unet, &like, 1, 32, 32);
     o.step.recompute = true;
-    double less = (double)unet_step_memory(&published, &o.step, &o.unet, &like, 32, 32);
+    double less = (double)unet_step_memory(&published, &o.step, &o.unet, &like, 1, 32, 32);
     tap_ok(plain < 79e9 && less < plain,
            "the published U-Net at batch 64 in bf16 needs %.1f GB, with recomputing %.1f GB",
            plain / 1e9, less / 1e9);
