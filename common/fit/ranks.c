@@ -220,11 +220,6 @@ static void share_host(const struct collective *c, int threads)
         message_set_verbosity(VERBOSITY_QUIET);
 }
 
-void ranks_share_host(struct ranks *r)
-{
-    share_host(r->collective, threads_count());
-}
-
 /* In the rank's process. */
 static void become_rank(struct ranks *r, const struct supervisor *s, int rank, int threads,
                         pid_t parent, int spooled)

@@ -29,10 +29,6 @@ struct ranks {
  * all would say the same; the supervisor prints what they said if one fails alone. */
 void ranks_start(struct ranks *r, int count, bool read_stdin);
 
-/* After the options of all of the host's work have been applied again: takes this rank's share of
- * the threads, and keeps silent if it is not the first. */
-void ranks_share_host(struct ranks *r);
-
 /* From now on, all ranks print warnings and errors, prefixed with their number unless it is 0. */
 void ranks_ready(struct ranks *r, const char *program);
 

@@ -178,9 +178,9 @@ _Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
         free(fit);
         fit = longer;
     }
-    die("cannot resume from '%s': %d ranks with --batch-size %" PRId64
+    die("cannot resume from '%s': %" PRId64 " ranks with --batch-size %" PRId64
         " cannot keep its effective batch of %" PRId64 ": --devices may be %s",
-        t->origin.checkpoint, t->loop->collective->size, batch, effective, fit);
+        t->origin.checkpoint, t->devices, batch, effective, fit);
 }
 
 /* Another number of ranks keeps the effective batch by accumulating over more or fewer
@@ -188,7 +188,7 @@ _Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
 static void keep_effective_batch(struct trainer *t)
 {
     struct step_options *o = &t->loop->options.step;
-    int64_t ranks = t->loop->collective->size, before = saved_number(t, "ranks", 1);
+    int64_t ranks = t->devices, before = saved_number(t, "ranks", 1);
     if (ranks == before || option_given("batch-size") || option_given("accumulate"))
         return;
     int64_t effective = o->batch * o->accumulate * before;
@@ -218,12 +218,9 @@ static void start_ranks(struct trainer *t)
 void trainer_begin(struct trainer *t, struct fit_loop *loop)
 {
     t->loop = loop;
-    start_ranks(t);
     if (t->resume) {
         read_origin(t);
         keep_effective_batch(t);
-        if (t->devices > 1)
-            ranks_share_host(&t->ranks); /* restored options apply to all of it */
     }
     t->folder = t->run ? t->run : t->origin.run;
     if (!t->folder)
@@ -239,6 +236,7 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop)
     }
     loop->state = &t->state;
     loop->resumed = t->origin.checkpoint != NULL;
+    start_ranks(t); /* with all options in force */
 }
 
 bool trainer_is_from_scratch(const struct trainer *t)

@@ -11,7 +11,7 @@
  * the program if anything fails. Call them in this order; set_data and make_parameters may be
  * swapped, depending on which of them needs the other's result:
  *
- * - trainer_begin: starts the ranks, checks options, reads the checkpoint to resume from;
+ * - trainer_begin: checks options, reads the checkpoint to resume from, starts the ranks;
  * - trainer_make_parameters: opens the device, makes or loads the weights;
  * - trainer_set_data: checks and records the data;
  * - trainer_run_folder: opens the run's folder;
