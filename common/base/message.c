@@ -188,13 +188,31 @@ char *xstrdup(const char *s)
     return memcpy(xmalloc(size), s, size);
 }
 
+static char *format_text(const char *format, va_list args)
+{
+    char *s;
+    if (vasprintf(&s, format, args) < 0)
+        die("out of memory");
+    return s;
+}
+
 char *xasprintf(const char *format, ...)
 {
     va_list args;
-    char *s;
     va_start(args, format);
-    if (vasprintf(&s, format, args) < 0)
-        die("out of memory");
+    char *s = format_text(format, args);
     va_end(args);
     return s;
+}
+
+void xappend(char **text, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    char *more = format_text(format, args);
+    va_end(args);
+    char *all = xasprintf("%s%s", *text ? *text : "", more);
+    free(more);
+    free(*text);
+    *text = all;
 }

@@ -31,5 +31,7 @@ void *xcalloc(size_t count, size_t size);
 void *xrealloc(void *p, size_t size);
 char *xstrdup(const char *s);
 char *xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Appends to *text, which is malloc'ed, or NULL for an empty one. */
+void xappend(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

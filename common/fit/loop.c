@@ -220,11 +220,8 @@ static void report_bad_step(struct loop *l, const struct step_result *r)
     struct error e;
     for (int i = 0; i < count; i++) {
         paths[i] = l->f->functions->describe(l->trainee, suspects[i]);
-        if (i < PATHS_IN_WARNING) {
-            char *longer = xasprintf("%s%s'%s'", named, i ? ", " : "", paths[i]);
-            free(named);
-            named = longer;
-        }
+        if (i < PATHS_IN_WARNING)
+            xappend(&named, "%s'%s'", i ? ", " : "", paths[i]);
     }
     char *text = xasprintf(
         "step %" PRId64 ": loss %g, gradient norm %g: not finite, update skipped (%" PRId64

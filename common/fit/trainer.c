@@ -133,9 +133,7 @@ static void check_init_from(const struct trainer *t)
     for (int i = 0; t->architecture[i]; i++) {
         given |= option_given(t->architecture[i]);
         const char *join = !i ? "" : t->architecture[i + 1] ? ", " : " or ";
-        char *longer = xasprintf("%s%s--%s", refused, join, t->architecture[i]);
-        free(refused);
-        refused = longer;
+        xappend(&refused, "%s--%s", join, t->architecture[i]);
     }
     if (given)
         die_usage("--init-from sets the architecture: it cannot be combined with %s", refused);
@@ -170,14 +168,10 @@ static int64_t saved_number(const struct trainer *t, const char *name, int64_t o
 _Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
 {
     int64_t batch = t->loop->options.step.batch;
-    char *fit = xstrdup("");
-    for (int n = 1; n <= RANKS_MAX; n++) {
-        if (effective % (batch * n) != 0)
-            continue;
-        char *longer = xasprintf("%s%s%d", fit, *fit ? ", " : "", n);
-        free(fit);
-        fit = longer;
-    }
+    char *fit = NULL;
+    for (int n = 1; n <= RANKS_MAX; n++)
+        if (effective % (batch * n) == 0)
+            xappend(&fit, "%s%d", fit ? ", " : "", n);
     die("cannot resume from '%s': %" PRId64 " ranks with --batch-size %" PRId64
         " cannot keep its effective batch of %" PRId64 ": --devices may be %s",
         t->origin.checkpoint, t->devices, batch, effective, fit);
@@ -195,12 +189,10 @@ static void keep_effective_batch(struct trainer *t)
     if (effective % (o->batch * ranks) != 0)
         refuse_ranks(t, effective);
     int64_t accumulate = effective / (o->batch * ranks);
-    char *longer = xasprintf("%s%s--devices %" PRId64 " instead of %" PRId64
-                             ", --accumulate %" PRId64 " instead of %" PRId64,
-                             t->changes ? t->changes : "", t->changes ? ", " : "", ranks, before,
-                             accumulate, o->accumulate);
-    free(t->changes);
-    t->changes = longer;
+    xappend(&t->changes,
+            "%s--devices %" PRId64 " instead of %" PRId64 ", --accumulate %" PRId64
+            " instead of %" PRId64,
+            t->changes ? ", " : "", ranks, before, accumulate, o->accumulate);
     o->accumulate = accumulate;
 }
 

@@ -57,11 +57,8 @@ static void restore(const struct training_state *s, const struct option *o, char
     char *now = value_text(o);
     if (now && (!saved || strcmp(now, saved) != 0)) {
         bool flag = o->kind == OPTION_FLAG;
-        char *longer = xasprintf("%s%s--%s%s%s%s%s", *changes ? *changes : "", *changes ? ", " : "",
-                                 o->name, flag ? "" : " ", flag ? "" : now,
-                                 saved ? " instead of " : "", saved ? saved : "");
-        free(*changes);
-        *changes = longer;
+        xappend(changes, "%s--%s%s%s%s%s", *changes ? ", " : "", o->name, flag ? "" : " ",
+                flag ? "" : now, saved ? " instead of " : "", saved ? saved : "");
     }
     free(now);
 }
