@@ -6,6 +6,7 @@
 
 #include "common/base/error.h"
 #include "kernels/backward.h"
+#include "kernels/group.h"
 #include "kernels/ops.h"
 #include "kernels/training.h"
 #include "kernels/weight.h"
@@ -29,6 +30,7 @@ struct backend {
     void *(*record_end)(struct device *d);
     void (*replay)(struct device *d, void *recording);
     void (*forget)(struct device *d, void *recording);
+    const struct group_functions *group; /* NULL: not supported */
 /* clang-format off */
 #define OP(name)          void (*name)(struct device *d, const struct name##_args *a);
 #define OP_TRAINING(name) void (*name)(struct device *d, const struct name##_args *a);

@@ -10,13 +10,34 @@ static void alone_gather(struct collective *c, const void *own, void *all, size_
     memcpy(all, own, bytes);
 }
 
-static void alone_add(struct collective *c, struct tensor *total, const struct tensor *own,
-                      bool first)
+static void alone_broadcast(struct collective *c, int root, void *data, size_t bytes)
 {
-    if (first)
+}
+
+static struct tensor *borrowed(struct device *d, const float *data, int64_t count)
+{
+    return tensor_borrow(d, DTYPE_F32, DIMS(count), (void *)data);
+}
+
+static void alone_sum_slices(struct collective *c, struct device *d,
+                             const struct sum_slices_args *a)
+{
+    int64_t count = a->bounds[c->shard + 1] - a->bounds[c->shard];
+    if (count == 0)
+        return;
+    struct tensor *own = borrowed(d, a->own + a->bounds[c->shard], count);
+    struct tensor *total = borrowed(d, a->total, count);
+    if (a->first)
         tensor_copy(total, own);
     else
         tensor_add(total, own);
+    tensor_release(own);
+    tensor_release(total);
+}
+
+static void alone_share_slices(struct collective *c, struct device *d,
+                               const struct share_slices_args *a)
+{
 }
 
 static void alone_barrier(struct collective *c)
@@ -26,8 +47,14 @@ static void alone_barrier(struct collective *c)
 struct collective *collective_alone(void)
 {
     static const struct collective_functions functions = {
-        .name = "alone", .gather = alone_gather, .add = alone_add, .barrier = alone_barrier};
-    static struct collective alone = {.functions = &functions, .size = 1};
+        .name = "alone",
+        .gather = alone_gather,
+        .broadcast = alone_broadcast,
+        .sum_slices = alone_sum_slices,
+        .share_slices = alone_share_slices,
+        .barrier = alone_barrier,
+    };
+    static struct collective alone = {.functions = &functions, .size = 1, .shards = 1};
     return &alone;
 }
 
@@ -40,8 +67,14 @@ static void dry_gather(struct collective *c, const void *own, void *all, size_t 
 struct collective collective_dry(int size)
 {
     static const struct collective_functions functions = {
-        .name = "dry", .gather = dry_gather, .add = alone_add, .barrier = alone_barrier};
-    return (struct collective){.functions = &functions, .size = size};
+        .name = "dry",
+        .gather = dry_gather,
+        .broadcast = alone_broadcast,
+        .sum_slices = alone_sum_slices,
+        .share_slices = alone_share_slices,
+        .barrier = alone_barrier,
+    };
+    return (struct collective){.functions = &functions, .size = size, .shards = size};
 }
 
 void collective_gather(struct collective *c, const void *own, void *all, size_t bytes)
@@ -49,11 +82,26 @@ void collective_gather(struct collective *c, const void *own, void *all, size_t 
     c->functions->gather(c, own, all, bytes);
 }
 
-void collective_add(struct collective *c, struct tensor *total, const struct tensor *own,
-                    bool first)
+void collective_broadcast(struct collective *c, int root, void *data, size_t bytes)
 {
-    CHECK(tensor_count(total) == tensor_count(own));
-    c->functions->add(c, total, own, first);
+    c->functions->broadcast(c, root, data, bytes);
+}
+
+void collective_sum_slices(struct collective *c, struct device *d, const struct sum_slices_args *a)
+{
+    c->functions->sum_slices(c, d, a);
+}
+
+void collective_share_slices(struct collective *c, struct device *d,
+                             const struct share_slices_args *a)
+{
+    c->functions->share_slices(c, d, a);
+}
+
+void collective_join(struct collective *c, struct device *d)
+{
+    if (c->functions->join)
+        c->functions->join(c, d);
 }
 
 void collective_sum(struct collective *c, double *x, int count)

@@ -6,7 +6,7 @@
 #include <stdint.h>
 
 #include "kernels/device.h"
-#include "kernels/tensor.h"
+#include "kernels/group.h"
 
 /* Communication between the ranks of a training run: a table of functions, so that a step does not
  * depend on the transport. All ranks make the same calls in the same order and get identical bits,
@@ -15,12 +15,17 @@ struct collective;
 
 struct collective_functions {
     const char *name;
-    /* all: [size] parts of `bytes` in the order of the ranks; part r is rank r's `own`. Host
-     * memory. */
+    /* Host memory. all: [size] parts of `bytes` in the order of the ranks; part r is rank r's
+     * `own`. */
     void (*gather)(struct collective *c, const void *own, void *all, size_t bytes);
-    /* total = ((total + own of rank 0) + own of rank 1) + ...; if `first`, total starts as rank 0's
-     * own. F32 tensors of equal counts on the rank's device; total is the same on all ranks. */
-    void (*add)(struct collective *c, struct tensor *total, const struct tensor *own, bool first);
+    /* Host memory: all get rank `root`'s data. */
+    void (*broadcast)(struct collective *c, int root, void *data, size_t bytes);
+    /* Memory of device d: see kernels/group.h. */
+    void (*sum_slices)(struct collective *c, struct device *d, const struct sum_slices_args *a);
+    void (*share_slices)(struct collective *c, struct device *d, const struct share_slices_args *a);
+    /* Work given to d from now on sees the results of sum_slices and share_slices. NULL: they are
+     * done when they return. */
+    void (*join)(struct collective *c, struct device *d);
     /* Returns when all ranks have called it. */
     void (*barrier)(struct collective *c);
     void (*close)(struct collective *c);
@@ -28,7 +33,9 @@ struct collective_functions {
 
 struct collective {
     const struct collective_functions *functions;
-    int rank, size; /* 0 <= rank < size */
+    int rank, size;    /* 0 <= rank < size */
+    int shard, shards; /* the slice that this rank owns, and their number; rank r owns slice
+                          r % shards */
     void *state;
 };
 
@@ -39,8 +46,11 @@ struct collective *collective_alone(void);
 struct collective collective_dry(int size);
 
 void collective_gather(struct collective *c, const void *own, void *all, size_t bytes);
-void collective_add(struct collective *c, struct tensor *total, const struct tensor *own,
-                    bool first);
+void collective_broadcast(struct collective *c, int root, void *data, size_t bytes);
+void collective_sum_slices(struct collective *c, struct device *d, const struct sum_slices_args *a);
+void collective_share_slices(struct collective *c, struct device *d,
+                             const struct share_slices_args *a);
+void collective_join(struct collective *c, struct device *d);
 /* x = sum over ranks in their order; a few doubles in host memory. */
 void collective_sum(struct collective *c, double *x, int count);
 void collective_barrier(struct collective *c);

@@ -21,12 +21,27 @@ void updater_init(struct updater *u, struct parameters *p, struct collective *c,
                           .loss_scale = {.scale = scale}};
 }
 
+static void divide(const struct updater *u, int64_t *bounds)
+{
+    int shards = u->collective->shards;
+    for (int s = 0; s <= shards; s++)
+        bounds[s] = u->parameters->trained_elements * s / shards;
+}
+
 void updater_add(struct updater *u)
 {
     struct parameters *p = u->parameters;
-    if (p->micro_gradients)
-        collective_add(u->collective, p->arrays[ARRAY_GRADIENTS], p->micro_gradients,
-                       u->added == 0);
+    int64_t bounds[65];
+    divide(u, bounds);
+    if (p->micro_gradients) {
+        struct sum_slices_args sum = {.own = p->micro_gradients->data,
+                                      .total = (float *)p->arrays[ARRAY_GRADIENTS]->data +
+                                               bounds[u->collective->shard],
+                                      .bounds = bounds,
+                                      .first = u->added == 0};
+        collective_sum_slices(u->collective, p->device, &sum);
+        collective_join(u->collective, p->device);
+    }
     u->added++;
 }
 
@@ -73,6 +88,11 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
 {
     struct parameters *p = u->parameters;
     u->added = 0;
+    int64_t bounds[65];
+    divide(u, bounds);
+    struct share_slices_args share = {p->arrays[ARRAY_GRADIENTS]->data, bounds, sizeof(float)};
+    collective_share_slices(u->collective, p->device, &share);
+    collective_join(u->collective, p->device);
     struct update_args args = {
         .count = p->trained_elements,
         .parameter = p->arrays[ARRAY_WEIGHTS]->data,

@@ -21,8 +21,12 @@ int main(void)
            "one rank gathers and sums what it has");
     struct tensor *part = tensor_from_f32(d, DIMS(3), own),
                   *total = tensor_new(d, DTYPE_F32, DIMS(3));
-    collective_add(c, total, part, true);
-    collective_add(c, total, part, false);
+    const int64_t bounds[2] = {0, 3};
+    struct sum_slices_args sum = {part->data, total->data, bounds, true};
+    collective_sum_slices(c, d, &sum);
+    sum.first = false;
+    collective_sum_slices(c, d, &sum);
+    collective_join(c, d);
     tensor_to_f32(total, all);
     tap_ok(all[0] == 2 && all[1] == 4 && all[2] == 6, "and adds micro-batches");
     tensor_release(part);

@@ -10,7 +10,7 @@
 #include "tests/support/tap.h"
 
 #define RANKS 5
-#define LARGE ((1 << 18) + 3) /* more than ranks show one another at a time */
+#define LARGE ((1 << 20) + 3) /* more than ranks show one another at a time */
 
 static const int counts[] = {1, 7, 1000, LARGE};
 
@@ -32,29 +32,55 @@ static float expected(int ranks, int i)
     return total;
 }
 
-/* Adds two micro-batches; the first rank's first is summed in place if `aliased`. */
-static bool adds(struct collective *c, struct device *d, int count, bool aliased)
+/* Slices of different lengths, one of them empty if there are more than two. */
+static void divide(int64_t *bounds, int ranks, int count)
+{
+    for (int r = 0; r <= ranks; r++)
+        bounds[r] = r == 1 && ranks > 2 ? 0 : (int64_t)count * r * r / (ranks * ranks);
+}
+
+static void fill(float *x, int rank, int micro_batch, int count)
+{
+    for (int i = 0; i < count; i++)
+        x[i] = value(rank, micro_batch, i);
+}
+
+/* Adds two micro-batches and shares the sum. */
+static bool adds(struct collective *c, struct device *d, int count)
 {
     float *host = xmalloc((size_t)count * sizeof *host);
-    for (int i = 0; i < count; i++)
-        host[i] = value(c->rank, 0, i);
-    struct tensor *own = tensor_from_f32(d, DIMS(count), host),
-                  *total = aliased ? tensor_retain(own) : tensor_new(d, DTYPE_F32, DIMS(count));
-    collective_add(c, total, own, true);
-    for (int i = 0; i < count; i++)
-        host[i] = value(c->rank, 1, i);
-    struct tensor *next = tensor_from_f32(d, DIMS(count), host);
-    collective_add(c, total, next, false);
-    tensor_to_f32(total, host);
+    float *whole = xcalloc((size_t)count, sizeof *whole);
+    int64_t bounds[RANKS + 1];
+    divide(bounds, c->size, count);
+    float *total = whole + bounds[c->shard];
+    fill(host, c->rank, 0, count);
+    collective_sum_slices(c, d, &(struct sum_slices_args){host, total, bounds, true});
+    fill(host, c->rank, 1, count);
+    collective_sum_slices(c, d, &(struct sum_slices_args){host, total, bounds, false});
+    collective_share_slices(c, d, &(struct share_slices_args){whole, bounds, sizeof *whole});
+    collective_join(c, d);
     bool equal = true;
     for (int i = 0; i < count; i++) {
         float right = expected(c->size, i);
-        equal &= memcmp(&host[i], &right, sizeof right) == 0;
+        equal &= memcmp(&whole[i], &right, sizeof right) == 0;
     }
-    tensor_release(own);
-    tensor_release(next);
-    tensor_release(total);
     free(host);
+    free(whole);
+    return equal;
+}
+
+static bool broadcasts(struct collective *c, size_t bytes)
+{
+    unsigned char *data = xmalloc(bytes);
+    bool equal = true;
+    for (int root = 0; root < c->size; root++) {
+        for (size_t i = 0; i < bytes; i++)
+            data[i] = (unsigned char)(i * 7 + (size_t)c->rank);
+        collective_broadcast(c, root, data, bytes);
+        for (size_t i = 0; i < bytes; i++)
+            equal &= data[i] == (unsigned char)(i * 7 + (size_t)root);
+    }
+    free(data);
     return equal;
 }
 
@@ -92,10 +118,9 @@ static int run_rank(struct collective *c)
     threads_init(1 + c->rank % 2); /* sums do not depend on threads either */
     if (device_open(&d, "cpu", &e) != 0)
         die("%s", e.text);
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        failed |= adds(c, d, counts[i], false) ? 0 : 1;
-        failed |= adds(c, d, counts[i], true) ? 0 : 2;
-    }
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        failed |= adds(c, d, counts[i]) ? 0 : 1;
+    failed |= broadcasts(c, 1) && broadcasts(c, 4 * LARGE + 1) ? 0 : 2;
     failed |= gathers(c, 1) && gathers(c, 17) && gathers(c, 4 * LARGE + 1) ? 0 : 4;
     failed |= sums(c) ? 0 : 8;
     collective_barrier(c);
@@ -147,7 +172,7 @@ static bool shows_waiting(void)
 
 int main(void)
 {
-    static const char *const kinds[] = {"sum micro-batches in order", "in place, too", "gather",
+    static const char *const kinds[] = {"sum micro-batches in order", "broadcast", "gather",
                                         "sum doubles in order"};
     threads_init(1);
     for (int ranks = 1; ranks <= RANKS; ranks++) {

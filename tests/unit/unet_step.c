@@ -404,12 +404,11 @@ struct rank {
 };
 
 /* Gives the sum a NaN that no loss shows. */
-static void add_nan(struct collective *c, struct tensor *total, const struct tensor *own,
-                    bool first)
+static void sum_nan(struct collective *c, struct device *d, const struct sum_slices_args *a)
 {
     const struct thread_ranks *t = c->state;
-    *(float *)own->data = NAN;
-    t->collectives[0].functions->add(c, total, own, first);
+    *(float *)a->own = NAN;
+    t->collectives[0].functions->sum_slices(c, d, a);
 }
 
 static void run_rank(void *arg)
@@ -434,7 +433,7 @@ static void two_ranks(bool broken)
     load(56, 8);
     thread_ranks_open(&threads, 2);
     struct collective_functions functions = *threads.collectives[1].functions;
-    functions.add = broken ? add_nan : functions.add;
+    functions.sum_slices = broken ? sum_nan : functions.sum_slices;
     threads.collectives[1].functions = &functions;
     for (int i = 0; i < 2; i++) {
         struct rank *r = &ranks[i];
