@@ -15,8 +15,11 @@ static void record_drop(struct record *r)
 {
     for (int i = 0; i < RECORD_KEEPS; i++)
         tensor_release(r->keep[i]);
-    for (int i = 0; i < RECORD_INPUTS; i++)
+    for (int i = 0; i < RECORD_INPUTS; i++) {
+        if (r->inputs[i])
+            r->inputs[i]->uses--;
         gradient_release(r->inputs[i]);
+    }
     gradient_release(r->output);
 }
 
@@ -45,8 +48,11 @@ struct record *record_new(struct tape *t, struct tensor *y,
     struct record *r = &t->records[t->count++];
     *r = (struct record){.backward = backward, .dtype = inputs[0]->dtype, .ndim = inputs[0]->ndim};
     memcpy(r->shape, inputs[0]->shape, sizeof r->shape);
-    for (int i = 0; i < input_count; i++)
+    for (int i = 0; i < input_count; i++) {
         r->inputs[i] = inputs[i] ? gradient_retain(inputs[i]->gradient) : NULL;
+        if (r->inputs[i])
+            r->inputs[i]->uses++;
+    }
     tensor_require_gradient(y);
     r->output = gradient_retain(y->gradient);
     return r;
@@ -87,6 +93,16 @@ void tape_fresh_gradients(struct tape *t)
     t->pass = ++passes;
 }
 
+/* The record has run, and is the last one of some parameters. */
+static void report_complete(const struct tape *t, const struct record *r)
+{
+    for (int i = 0; t->watcher && i < RECORD_INPUTS; i++) {
+        const struct gradient *g = r->inputs[i];
+        if (g && g->parameter && g->uses == 1)
+            t->watcher->completed(t->watcher->context, g);
+    }
+}
+
 void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy)
 {
     CHECK(y->gradient && tensor_same_shape(y, dy) && y->dtype == dy->dtype);
@@ -101,10 +117,12 @@ void tape_backward(struct tape *t, struct tensor *y, struct tensor *dy)
             r->backward(t, r, g);
             tensor_release(g);
         }
+        report_complete(t, r);
         record_drop(r);
     }
     t->recording = recording;
     t->fresh = false;
+    t->watcher = NULL;
 }
 
 /* A view with its own gradient, at which an inner tape's backward pass stops. */
@@ -125,6 +143,7 @@ static void backward_recompute(struct tape *t, struct record *r, struct tensor *
     inner.recording = true;
     inner.fresh = t->fresh;
     inner.pass = t->pass;
+    inner.watcher = t->watcher;
     struct tensor *leaves[2];
     for (int i = 0; i < 2; i++)
         leaves[i] = detached(r->keep[i], r->inputs[i]);

@@ -3,6 +3,14 @@
 
 #include "kernels/device.h"
 
+/* Learns when gradients are complete: the last use of a parameter that was recorded is the last one
+ * that the backward pass comes to. */
+struct tape_watcher {
+    /* The backward pass is done with a parameter's gradient g, unless another one follows. */
+    void (*completed)(void *context, const struct gradient *g);
+    void *context;
+};
+
 /* Runs ops on a device and records them for the backward pass. Networks receive a tape and pass it
  * on; they never ask which device is behind it. An op runs when called. While the tape records, an
  * op that a requested gradient flows through leaves a record, which holds the tensors that its
@@ -12,6 +20,7 @@ struct tape {
     bool recording;
     bool fresh;   /* the first gradient of each parameter overwrites, later ones add */
     int64_t pass; /* number of the backward pass for which `fresh` was set */
+    const struct tape_watcher *watcher; /* told by the next backward pass; or NULL */
     struct record *records;
     int count, capacity;
 };

@@ -24,6 +24,7 @@ struct gradient {
     int references;
     struct tensor *value; /* NULL: no gradient yet */
     bool parameter;       /* value is the caller's memory: added to, never replaced */
+    int uses;             /* records of tapes in which it is an input */
     int64_t pass;         /* of a parameter: the last backward pass that overwrote it */
     bool columns;         /* value is written column by column (group_norm's modulation) */
 };

@@ -47,18 +47,24 @@ struct adamw_args {
     int64_t step;
 };
 
-/* *sum (host) = sum of squares of count elements: float partial sums over short blocks, added in
- * double (1e-6 relative). Not finite if any element is not, or if its square overflows. */
-struct sum_squares_args {
+/* sums[i] (on the device) = sum of squares of segment i of x, its elements i * SQUARES_SEGMENT and
+ * following: float partial sums over short blocks, added in double (1e-6 relative). Not finite if
+ * any element is not, or if its square overflows. A segment's sum depends on nothing else, so that
+ * the sum over all segments in order does not depend on how they are divided among devices. */
+#define SQUARES_SEGMENT 16384
+static inline int64_t squares_segments(int64_t count)
+{
+    return (count + SQUARES_SEGMENT - 1) / SQUARES_SEGMENT;
+}
+struct square_sums_args {
     int64_t count;
     const float *x;
-    double *sum;
+    double *sums; /* [squares_segments(count)] */
 };
 
-/* The end of a training step over `count` elements of flat arrays, with no host synchronization in
- * between: norm = sqrt(sum of gradient^2) / loss_scale; if it is finite, one adamw step with
- * gradient_scale = min(1, clip / norm) / loss_scale (clip 0: no clipping), else nothing changes.
- * result (host) is valid when the call returns. */
+/* The end of a training step over `count` elements of flat arrays: norm = sqrt(sum of squares) /
+ * loss_scale; if it is finite, one adamw step with gradient_scale = min(1, clip / norm) /
+ * loss_scale (clip 0: no clipping), else nothing changes. The host need not know the norm. */
 struct update_result {
     double gradient_norm;
     bool applied;
@@ -69,7 +75,10 @@ struct update_args {
     const float *gradient;
     double learning_rate, beta1, beta2, epsilon, weight_decay, ema_decay, loss_scale, clip;
     int64_t step; /* as adamw counts them: updates applied before this one, plus 1 */
-    struct update_result *result;
+    /* Of the whole gradient, of which `gradient` may be a part (square_sums). */
+    const double *squares;
+    int64_t squares_count;
+    struct update_result *result; /* host memory, valid when the call returns; NULL: not wanted */
 };
 
 /* x = value, for count elements. */

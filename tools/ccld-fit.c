@@ -231,11 +231,11 @@ static void open_demo(void)
         .width = store->image_width,
     };
     struct error e;
-    if (!options.demo_prompts || fit.loop.collective->rank > 0) /* the first rank makes them */
+    fit.loop.demos = options.demo_prompts != NULL;
+    if (!fit.loop.demos || fit.loop.collective->rank > 0) /* the first rank makes them */
         return;
     if (demo_open(&fit.demo, &o, fit.loop.parameters, store, &e) != 0)
         die("cannot make demo grids: %s", e.text);
-    fit.loop.demos = true;
 }
 
 int main(int argc, char **argv)

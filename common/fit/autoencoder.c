@@ -87,9 +87,9 @@ static void numbers(void *trainee, struct fit_numbers *n)
     t->steps = 0;
 }
 
-/* Means over the held-out images. */
+/* Of held-out images: sums, or means. */
 struct quality {
-    double loss, kl, psnr, ssim, lpips;
+    double loss, kl, psnr, ssim, lpips, images;
 };
 
 struct judging {
@@ -111,8 +111,9 @@ static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
-static void add_batch(struct trainee *t, enum parameter_array which, const struct image_batch *b,
-                      struct quality *sums)
+/* values: of each image. */
+static void judge_batch(struct trainee *t, enum parameter_array which, const struct image_batch *b,
+                        struct quality *values)
 {
     size_t n = (size_t)b->n;
     float *reconstructions =
@@ -123,42 +124,67 @@ static void add_batch(struct trainee *t, enum parameter_array which, const struc
     autoencoder_step_reconstruct(t->step, which, &batch, reconstructions, losses);
     struct judging j = {b, reconstructions, psnr, ssim};
     parallel_for(b->n, 1, judge_some, &j);
-    for (size_t i = 0; i < n; i++) {
-        sums->loss += losses[i].total;
-        sums->kl += losses[i].kl;
-        sums->lpips += losses[i].perceptual;
-        sums->psnr += psnr[i];
-        sums->ssim += ssim[i];
-    }
+    for (size_t i = 0; i < n; i++)
+        values[i] = (struct quality){losses[i].total, losses[i].kl,         psnr[i],
+                                     ssim[i],         losses[i].perceptual, 1};
     free(psnr);
     free(losses);
     free(reconstructions);
 }
 
-/* 1: fit_stop_requested. */
+static void add_quality(struct quality *sums, const struct quality *q)
+{
+    sums->loss += q->loss;
+    sums->kl += q->kl;
+    sums->psnr += q->psnr;
+    sums->ssim += q->ssim;
+    sums->lpips += q->lpips;
+    sums->images += q->images;
+}
+
+/* Values of up to a batch of held-out images from `first` on; zeros for those that cannot be read.
+ */
+static void judge_some_images(struct trainee *t, enum parameter_array which, int64_t first,
+                              struct quality *values)
+{
+    int64_t batch = t->f->loop.options.step.batch;
+    int64_t left = image_set_order(t->f->images)->holdout - first, n = left < batch ? left : batch;
+    memset(values, 0, (size_t)batch * sizeof *values);
+    if (n <= 0)
+        return;
+    image_set_read_holdout(t->f->images, first, n, &t->held_out);
+    if (t->held_out.n > 0)
+        judge_batch(t, which, &t->held_out, values);
+}
+
+/* Each rank judges every size-th batch. 1: fit_stop_requested. */
 static int judge(struct trainee *t, enum parameter_array which, struct quality *mean,
                  struct error *e)
 {
     const struct fit_loop *f = &t->f->loop;
-    struct image_set *images = t->f->images;
-    int64_t count = image_set_order(images)->holdout, batch = f->options.step.batch, seen = 0;
-    *mean = (struct quality){0};
-    for (int64_t first = 0; first < count; first += batch) {
-        if (fit_stop_requested(f))
-            return 1;
-        int64_t n = count - first < batch ? count - first : batch;
-        image_set_read_holdout(images, first, n, &t->held_out);
-        if (t->held_out.n > 0)
-            add_batch(t, which, &t->held_out, mean);
-        seen += t->held_out.n;
+    int64_t count = image_set_order(t->f->images)->holdout, batch = f->options.step.batch;
+    int64_t together = batch * f->collective->size;
+    struct quality *own = xcalloc((size_t)batch, sizeof *own);
+    struct quality *all = xcalloc((size_t)together, sizeof *all), sums = {0};
+    bool stopped = false;
+    for (int64_t first = 0; first < count && !stopped; first += together) {
+        stopped = fit_stop_requested(f);
+        if (stopped)
+            break;
+        judge_some_images(t, which, first + f->collective->rank * batch, own);
+        collective_gather(f->collective, own, all, (size_t)batch * sizeof *own);
+        for (int64_t i = 0; i < together; i++)
+            add_quality(&sums, &all[i]);
     }
-    if (seen == 0)
+    free(own);
+    free(all);
+    if (stopped)
+        return 1;
+    if (sums.images == 0)
         return error_set(e, "none of the held-out images can be read");
-    mean->loss /= (double)seen;
-    mean->kl /= (double)seen;
-    mean->psnr /= (double)seen;
-    mean->ssim /= (double)seen;
-    mean->lpips /= (double)seen;
+    *mean =
+        (struct quality){sums.loss / sums.images, sums.kl / sums.images,    sums.psnr / sums.images,
+                         sums.ssim / sums.images, sums.lpips / sums.images, sums.images};
     return 0;
 }
 

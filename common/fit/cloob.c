@@ -132,8 +132,15 @@ static void numbers(void *trainee, struct fit_numbers *n)
 struct held_out {
     struct path_set captions; /* hashes of their tokens */
     int64_t count;
-    float *images, *texts; /* [count, d] */
+    float *images, *texts;  /* [count, d] */
+    int64_t batches, *ends; /* rows before the end of each batch */
 };
+
+/* The rank that computes a batch's embeddings. */
+static int owner_of(const struct trainee *t, int64_t batch)
+{
+    return (int)(batch % t->f->loop.collective->size);
+}
 
 static bool is_new_caption(struct held_out *h, const int32_t *tokens, int64_t context)
 {
@@ -144,7 +151,8 @@ static bool is_new_caption(struct held_out *h, const int32_t *tokens, int64_t co
     return path_set_add(&h->captions, key);
 }
 
-/* Adds the embeddings of a batch without the pairs whose caption has occurred before. */
+/* Adds the embeddings of a batch without the pairs whose caption has occurred before, or room for
+ * them if another rank computes them. */
 static void embed_batch(struct trainee *t, enum parameter_array which, struct held_out *h,
                         struct image_batch *b)
 {
@@ -168,8 +176,23 @@ static void embed_batch(struct trainee *t, enum parameter_array which, struct he
     h->images = xrealloc(h->images, rows * width * sizeof *h->images);
     h->texts = xrealloc(h->texts, rows * width * sizeof *h->texts);
     size_t at = (size_t)h->count * width;
-    cloob_step_embed(t->step, which, &batch, h->images + at, h->texts + at);
+    if (owner_of(t, h->batches) == t->f->loop.collective->rank)
+        cloob_step_embed(t->step, which, &batch, h->images + at, h->texts + at);
     h->count += kept;
+    h->ends = xrealloc(h->ends, (size_t)(h->batches + 1) * sizeof *h->ends);
+    h->ends[h->batches++] = h->count;
+}
+
+static void exchange(const struct trainee *t, struct held_out *h)
+{
+    struct collective *c = t->f->loop.collective;
+    size_t width = (size_t)cloob_step_sizes(t->step)->embed_width, at = 0;
+    for (int64_t i = 0; i < h->batches; i++) {
+        size_t bytes = ((size_t)h->ends[i] * width - at) * sizeof *h->images;
+        collective_broadcast(c, owner_of(t, i), h->images + at, bytes);
+        collective_broadcast(c, owner_of(t, i), h->texts + at, bytes);
+        at = (size_t)h->ends[i] * width;
+    }
 }
 
 static int embed_holdout(struct trainee *t, enum parameter_array which, struct held_out *h,
@@ -188,6 +211,7 @@ static int embed_holdout(struct trainee *t, enum parameter_array which, struct h
         embed_batch(t, which, h, &b);
     }
     image_batch_release(&b);
+    exchange(t, h); /* as much on every rank, even if *stop is set */
     if (status == 0 && h->count < 2)
         return error_set(e, "no two held-out pairs with different captions can be read");
     return status;
@@ -224,6 +248,7 @@ static int judge(struct trainee *t, enum parameter_array which, struct cloob_sco
     path_set_release(&h.captions);
     free(h.images);
     free(h.texts);
+    free(h.ends);
     return status;
 }
 

@@ -17,7 +17,7 @@
 struct demo {
     struct demo_options options;
     struct model *model;
-    struct network_view unet; /* with the averaged weights */
+    const struct parameters *parameters;
     struct tape tape;
     struct conditionings prompts;
     char *text; /* lists the prompts with their places in the grid */
@@ -95,14 +95,22 @@ static char *list_prompts(const struct demo *d)
     return text;
 }
 
-static int open_all(struct demo *d, const struct parameters *p, const struct shard_info *store,
-                    struct error *e)
+static int check_network(const struct demo *d, struct error *e)
+{
+    struct sample_options sample = sampling(d);
+    struct network_view unet = {0};
+    int status = network_view_open(&unet, &unet_network, d->parameters, ARRAY_WEIGHTS, e);
+    if (status == 0)
+        status = sample_check(&sample, unet.network, d->model->kl, e);
+    network_view_release(&unet);
+    return status;
+}
+
+static int open_all(struct demo *d, const struct shard_info *store, struct error *e)
 {
     if (read_prompts(d, e) != 0 || open_networks(d, store, e) != 0)
         return -1;
-    struct sample_options sample = sampling(d);
-    if (network_view_open(&d->unet, &unet_network, p, ARRAY_EMA, e) != 0 ||
-        sample_check(&sample, d->unet.network, d->model->kl, e) != 0)
+    if (check_network(d, e) != 0)
         return -1;
     int64_t columns =
         d->options.columns ? d->options.columns : grid_default_columns(d->prompts.count);
@@ -116,8 +124,9 @@ int demo_open(struct demo **out, const struct demo_options *o, const struct para
 {
     struct demo *d = xcalloc(1, sizeof *d);
     d->options = *o;
+    d->parameters = p;
     tape_init(&d->tape, p->device);
-    if (open_all(d, p, store, e) != 0) {
+    if (open_all(d, store, e) != 0) {
         demo_close(d);
         return -1;
     }
@@ -129,7 +138,6 @@ void demo_close(struct demo *d)
 {
     if (!d)
         return;
-    network_view_release(&d->unet);
     model_close(d->model);
     conditionings_release(&d->prompts);
     tape_release(&d->tape);
@@ -210,17 +218,21 @@ int demo_make(struct demo *d, const char *run, int64_t step, struct metrics *m,
 {
     struct sample_options sample = sampling(d);
     sample.stop = stop;
-    loader_refresh(network_view_loader(&d->unet));
+    struct network_view unet = {0};
     struct drawing w = {.demo = d, .sample = &sample, .step = step};
-    int status =
-        sample_run(&d->tape, &sample, d->unet.network, d->model->kl, &d->prompts, add_image, &w, e);
+    int status = network_view_open(&unet, &unet_network, d->parameters, ARRAY_EMA, e);
+    if (status == 0) {
+        loader_refresh(network_view_loader(&unet));
+        status = sample_run(&d->tape, &sample, unet.network, d->model->kl, &d->prompts, add_image,
+                            &w, e);
+    }
     bool stopped = status != 0 && *stop;
     if (status == 0)
         status = demo_keep(&w.grid, d->columns, run, step, m, e);
     if (status == 0)
         status = metrics_text(m, step, "demo/prompts", d->text, e);
     grid_release(&w.grid);
-    loader_forget_copies(network_view_loader(&d->unet));
+    network_view_release(&unet);
     device_trim(d->tape.device);
     return stopped ? 1 : status;
 }

@@ -170,6 +170,7 @@ static int log_holdout(struct loop *l, struct error *e)
     const struct fit_loop *f = l->f;
     struct fit_numbers n = {0};
     double begin = seconds_now();
+    parameters_gather_ema(f->parameters);
     int status = f->functions->evaluate(l->trainee, &n, e);
     l->tally.begin += seconds_now() - begin; /* do not count it in images/s */
     if (status != 0)
@@ -299,8 +300,12 @@ static int save(struct loop *l, struct error *e)
     double begin = seconds_now(), failed = 0;
     l->s->seconds = l->resumed_seconds + begin - l->begin;
     error_set(e, "%s", ""); /* the first rank's says why */
-    if (is_first_rank(l))
+    if (is_first_rank(l)) {
         failed = checkpoint_save(l->f->run, l->f->parameters, l->s, l->f->options.keep, e) != 0;
+        parameters_serve_end(l->f->parameters);
+    } else {
+        parameters_serve(l->f->parameters);
+    }
     collective_sum(l->f->collective, &failed, 1);
     if (failed > 0)
         return -1;
@@ -315,18 +320,22 @@ static bool due(int64_t step, int64_t every)
     return every > 0 && step % every == 0;
 }
 
-/* Makes the step's grid unless it exists, so that one interrupted by a kill is made later. */
+/* Makes the step's grid unless it exists, so that one interrupted by a kill is made later. The
+ * first rank makes it, of the EMA of all. */
 static void demo_if_due(struct loop *l)
 {
     const struct fit_loop *f = l->f;
-    if (!f->demos || !is_first_rank(l) || !due(l->s->step, f->options.demo_every) || *f->stop)
+    if (!f->demos || !due(l->s->step, f->options.demo_every))
         return;
-    const char *folder = run_folder(f->run);
-    if (demo_exists(folder, l->s->step))
+    bool wanted = is_first_rank(l) && !*f->stop && !demo_exists(run_folder(f->run), l->s->step);
+    collective_broadcast(f->collective, 0, &wanted, sizeof wanted);
+    if (!wanted)
         return;
     double begin = seconds_now();
     struct error e;
-    if (f->functions->demo(l->trainee, folder, l->s->step, l->metrics, &e) < 0)
+    parameters_gather_ema(f->parameters);
+    if (is_first_rank(l) &&
+        f->functions->demo(l->trainee, run_folder(f->run), l->s->step, l->metrics, &e) < 0)
         warn("cannot make the demo grid of step %" PRId64 ": %s", l->s->step, e.text);
     l->tally.begin += seconds_now() - begin;
 }

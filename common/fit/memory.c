@@ -10,21 +10,42 @@
 /* Bytes left free for libraries and fragmentation. */
 #define MARGIN ((int64_t)1 << 30)
 
+/* Bytes that a rank holds all the time. */
+struct held {
+    int64_t weights, ema, gradients, moments;
+};
+
+static struct held held_by_rank(const struct fit_loop *f)
+{
+    const struct step_options *o = &f->options.step;
+    struct held h = {0};
+    for (const struct parameters *p = f->parameters; p; p = p->companion) {
+        const int64_t size = sizeof(float);
+        bool sharded = parameters_are_sharded(p);
+        int64_t own = sharded ? slices_owned(&p->slices) : p->trained_elements;
+        h.weights += p->elements * size;
+        h.ema += (sharded ? own : p->elements) * size;
+        h.gradients += own * size;
+        if (o->accumulate * f->collective->size > 1) /* those of a micro-batch, too */
+            h.gradients += p->trained_elements * size;
+        h.moments += 2 * own * size;
+    }
+    return h;
+}
+
 int64_t fit_memory(const struct fit_loop *f)
 {
     const struct device *d = f->parameters->device;
-    int64_t needed = f->functions->memory(f, &f->options.step, d), all = 0, trained = 0;
-    for (const struct parameters *p = f->parameters; p; p = p->companion) {
-        all += p->elements * (int64_t)sizeof(float);
-        trained += p->trained_elements * (int64_t)sizeof(float);
-    }
+    int64_t needed = f->functions->memory(f, &f->options.step, d);
+    struct held h = held_by_rank(f);
+    int64_t rest = needed - h.weights - h.ema - h.gradients - h.moments;
     char weights[32], ema[32], gradients[32], moments[32], step[32];
-    note("memory: weights %s, EMA %s, gradients %s, optimizer moments %s, a micro-batch of %" PRId64
-         " in %s %s",
-         format_bytes(weights, (double)all), format_bytes(ema, (double)all),
-         format_bytes(gradients, (double)trained), format_bytes(moments, 2.0 * (double)trained),
-         f->options.step.batch, device_precision(d),
-         format_bytes(step, (double)(needed - 2 * all - 3 * trained)));
+    note("memory%s: weights %s, EMA %s, gradients %s, optimizer moments %s, a micro-batch of "
+         "%" PRId64 " in %s %s",
+         f->collective->size > 1 ? " of each rank" : "", format_bytes(weights, (double)h.weights),
+         format_bytes(ema, (double)h.ema), format_bytes(gradients, (double)h.gradients),
+         format_bytes(moments, (double)h.moments), f->options.step.batch, device_precision(d),
+         format_bytes(step, (double)(rest > 0 ? rest : 0)));
     return needed;
 }
 

@@ -14,6 +14,7 @@
 #include "common/fit/memory.h"
 #include "common/program/device.h"
 #include "common/run/options.h"
+#include "common/train/completion.h"
 
 static volatile sig_atomic_t stop;
 static atomic_flag signalled = ATOMIC_FLAG_INIT;
@@ -236,6 +237,16 @@ bool trainer_is_from_scratch(const struct trainer *t)
     return !t->origin.checkpoint && !t->init_from;
 }
 
+/* A parameters_prepare. */
+static void place_parameters(void *context, struct parameters *p)
+{
+    const struct trainer *t = context;
+    int *completion = xcalloc((size_t)p->trained_count + 1, sizeof *completion);
+    completion_find(p, completion);
+    parameters_place(p, t->loop->collective, completion);
+    free(completion);
+}
+
 void trainer_make_parameters(struct trainer *t, struct architecture *architecture,
                              bool (*fixed)(const char *name))
 {
@@ -246,7 +257,8 @@ void trainer_make_parameters(struct trainer *t, struct architecture *architectur
     if (t->devices > 1 && !t->device->host_memory)
         die("several ranks run on the CPU only: give --device cpu");
     if (t->origin.checkpoint) {
-        if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device, &e) != 0)
+        if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device,
+                                       place_parameters, t, &e) != 0)
             die("cannot resume from '%s': %s", t->origin.checkpoint, e.text);
     } else if (t->init_from) {
         if (parameters_from_file(p, t->init_from, t->net, fixed, t->device, &e) != 0)
@@ -254,6 +266,8 @@ void trainer_make_parameters(struct trainer *t, struct architecture *architectur
     } else {
         *p = parameters_new(architecture, t->net, t->loop->options.step.seed, t->device);
     }
+    if (!t->origin.checkpoint)
+        place_parameters(t, *p);
     architecture_release(architecture);
 }
 

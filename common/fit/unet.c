@@ -113,26 +113,46 @@ static void numbers(void *trainee, struct fit_numbers *n)
     }
 }
 
-/* The mean loss of all held-out records. 1: fit_stop_requested. */
+/* Losses of up to a batch of held-out records from `first` on. */
+static int holdout_losses(struct trainee *t, enum parameter_array which, int64_t first,
+                          double *losses, struct error *e)
+{
+    int64_t batch = t->f->loop.options.step.batch;
+    int64_t left = latent_set_holdout_count(t->f->data) - first, n = left < batch ? left : batch;
+    if (n <= 0)
+        return 0;
+    if (holdout_batch_read(&t->holdout, t->f->data, first, n, e) != 0)
+        return -1;
+    struct unet_step_sample *samples = xcalloc((size_t)batch, sizeof *samples);
+    unet_step_evaluate(t->step, which, &t->holdout.data, first, samples);
+    for (int64_t i = 0; i < n; i++)
+        losses[i] = samples[i].loss;
+    free(samples);
+    return 0;
+}
+
+/* The mean loss of all held-out records, of which each rank computes every size-th batch. 1:
+ * fit_stop_requested. */
 static int mean_loss(struct trainee *t, enum parameter_array which, double *mean, struct error *e)
 {
-    const struct fit_unet *f = t->f;
-    int64_t count = latent_set_holdout_count(f->data), batch = f->loop.options.step.batch;
-    struct unet_step_sample *samples = xcalloc((size_t)batch, sizeof *samples);
-    double sum = 0;
+    const struct fit_loop *l = &t->f->loop;
+    int64_t count = latent_set_holdout_count(t->f->data), batch = l->options.step.batch;
+    int64_t together = batch * l->collective->size;
+    double *own = xcalloc((size_t)batch, sizeof *own);
+    double *all = xcalloc((size_t)together, sizeof *all), sum = 0;
     int status = 0;
-    for (int64_t first = 0; first < count; first += batch) {
-        int64_t n = count - first < batch ? count - first : batch;
-        status = fit_stop_requested(&f->loop);
+    for (int64_t first = 0; first < count && status == 0; first += together) {
+        status = fit_stop_requested(l);
         if (status == 0)
-            status = holdout_batch_read(&t->holdout, f->data, first, n, e);
+            status = holdout_losses(t, which, first + l->collective->rank * batch, own, e);
         if (status != 0)
             break;
-        unet_step_evaluate(t->step, which, &t->holdout.data, first, samples);
-        for (int64_t i = 0; i < n; i++)
-            sum += samples[i].loss;
+        collective_gather(l->collective, own, all, (size_t)batch * sizeof *own);
+        for (int64_t i = 0; i < together && first + i < count; i++)
+            sum += all[i];
     }
-    free(samples);
+    free(own);
+    free(all);
     *mean = sum / (double)count;
     return status;
 }

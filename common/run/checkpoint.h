@@ -95,10 +95,11 @@ int64_t checkpoint_bytes(const struct parameters *p);
 /* Fails if the file system of `folder` has fewer bytes free; the reason states both figures. */
 int checkpoint_check_space(const char *folder, int64_t bytes, struct error *e);
 
-/* Writes a checkpoint of step s->step, replacing one of the same step, makes `latest` point to it
- * and then prunes the run. Checks the free space first. Whatever fails and whenever the process is
- * killed, earlier checkpoints survive and `latest` points to a complete one. Sets s->version,
- * s->updates and s->files. */
+/* The first rank calls it; if arrays are sharded, all others are in parameters_serve
+ * meanwhile. Writes a checkpoint of step s->step, replacing one of the same step, makes `latest`
+ * point to it and then prunes the run. Checks the free space first. Whatever fails and whenever the
+ * process is killed, earlier checkpoints survive and `latest` points to a complete one. Sets
+ * s->version, s->updates and s->files. */
 int checkpoint_save(struct run *r, const struct parameters *p, struct training_state *s,
                     int64_t keep, struct error *e);
 
@@ -109,9 +110,13 @@ int checkpoint_save(struct run *r, const struct parameters *p, struct training_s
 int checkpoint_find(const char *path, char **checkpoint, char **run, struct error *e);
 /* Initializes s; call training_state_release after success. */
 int checkpoint_read_state(struct training_state *s, const char *checkpoint, struct error *e);
-/* Loads all weights and moments and sets their updates. Checks that the files fit together, match
- * the sizes and hashes in s and hold only finite values. Reasons name the file. */
+/* Loads all weights and moments and sets their updates. prepare: called with the parameters and
+ * their companion before anything is written to them (parameters_place); may be NULL. Checks that
+ * the files fit together, match the sizes and hashes in s and hold only finite values. Reasons name
+ * the file. */
+typedef void parameters_prepare(void *context, struct parameters *p);
 int checkpoint_load_parameters(struct parameters **out, const struct training_state *s,
-                               const char *checkpoint, struct device *d, struct error *e);
+                               const char *checkpoint, struct device *d,
+                               parameters_prepare *prepare, void *context, struct error *e);
 
 #endif

@@ -166,8 +166,9 @@ static int write_file(const char *path, const struct parameters *p, int file,
     if (safetensors_create(&w.out, path, e) != 0)
         return -1;
     w.hash = hash_new();
-    w.scratch =
-        p->device->host_memory ? NULL : xmalloc((size_t)ELEMENTS_AT_ONCE * sizeof *w.scratch);
+    w.scratch = p->device->host_memory && !parameters_are_sharded(p)
+                    ? NULL
+                    : xmalloc((size_t)ELEMENTS_AT_ONCE * sizeof *w.scratch);
     declare_all(&w, file, s);
     int status = append_all(&w, file, e);
     if (status != 0)
@@ -349,7 +350,8 @@ static int load_file(struct parameters *p, const struct training_state *s, const
 }
 
 int checkpoint_load_parameters(struct parameters **out, const struct training_state *s,
-                               const char *checkpoint, struct device *d, struct error *e)
+                               const char *checkpoint, struct device *d,
+                               parameters_prepare *prepare, void *context, struct error *e)
 {
     struct weights *in[CHECKPOINT_FILES_MAX] = {0};
     struct parameters *p = NULL;
@@ -362,6 +364,8 @@ int checkpoint_load_parameters(struct parameters **out, const struct training_st
         parameters_of_file(&p->companion, in[FILE_COMPANION], in[FILE_COMPANION_OPTIMIZER], d, e) !=
             0)
         status = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_COMPANION].name);
+    for (struct parameters *q = status == 0 && prepare ? p : NULL; q; q = q->companion)
+        prepare(context, q);
     for (int i = 0; i < s->file_count && status == 0; i++)
         status = load_file(i < FILE_COMPANION ? p : p->companion, s, checkpoint, i, in[i], e);
     for (int i = 0; i < s->file_count; i++)
@@ -373,7 +377,7 @@ int checkpoint_load_parameters(struct parameters **out, const struct training_st
     p->updates = s->updates;
     if (p->companion) {
         p->companion->updates = s->companion_updates;
-        parameters_copy(p->companion, ARRAY_EMA, ARRAY_WEIGHTS); /* it has no EMA */
+        parameters_restart_ema(p->companion); /* it has no EMA */
     }
     *out = p;
     return 0;

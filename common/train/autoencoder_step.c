@@ -50,7 +50,7 @@ bool autoencoder_is_encoder(const char *name)
            strncmp(name, "post_quant_conv.", strlen("post_quant_conv.")) != 0;
 }
 
-static const struct kl_sizes *sizes_of(const struct autoencoder_step *s)
+const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s)
 {
     return kl_sizes(s->views.trained.network);
 }
@@ -95,8 +95,8 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
     tape_init(&s->encoder, p->device);
     tape_init(&s->decoder, p->device);
     updater_init(&s->updater, p, c, &o->adamw, o->clip_grad, o->accumulate);
-    if (network_views_open(&s->views, &kl_network, p, e) != 0 || check(sizes_of(s), e) != 0 ||
-        open_further(s, e) != 0) {
+    if (network_views_open(&s->views, &kl_network, p, e) != 0 ||
+        check(autoencoder_step_sizes(s), e) != 0 || open_further(s, e) != 0) {
         autoencoder_step_close(s);
         return -1;
     }
@@ -116,6 +116,7 @@ void autoencoder_step_close(struct autoencoder_step *s)
         return;
     tape_release(&s->encoder);
     tape_release(&s->decoder);
+    updater_release(&s->updater);
     network_views_release(&s->views);
     reconstruction_loss_close(s->further);
     lpips_free(s->lpips);
@@ -138,7 +139,7 @@ static int64_t effective_batch(const struct autoencoder_step *s)
 static void work_init(struct work *w, const struct autoencoder_step *s,
                       const struct autoencoder_batch *b, struct autoencoder_losses *losses)
 {
-    const struct kl_sizes *sizes = sizes_of(s);
+    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
     CHECK(b->height % sizes->factor == 0 && b->width % sizes->factor == 0);
     int64_t places = (int64_t)(b->height / sizes->factor) * (b->width / sizes->factor);
     *w = (struct work){
@@ -274,6 +275,8 @@ static void train(struct autoencoder_step *s, int64_t step, struct work *w,
     struct tensor *z, *dreconstructions, *dmoments, *last = NULL;
     tape_fresh_gradients(&s->encoder);
     tape_fresh_gradients(&s->decoder);
+    updater_watch(&s->updater, &s->encoder);
+    updater_watch(&s->updater, &s->decoder);
     s->encoder.recording = s->trains_encoder;
     struct tensor *moments = encode(&s->encoder, k, w, b);
     s->encoder.recording = false;
@@ -295,7 +298,8 @@ static void train(struct autoencoder_step *s, int64_t step, struct work *w,
     }
     tensor_release(z);
     tensor_release(moments);
-    updater_add(&s->updater);
+    updater_sum(&s->updater);
+    updater_count(&s->updater);
 }
 
 void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,
@@ -318,7 +322,7 @@ void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step
 void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
                                   const struct autoencoder_batch *b)
 {
-    const struct kl_sizes *sizes = sizes_of(s);
+    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
     int64_t latent =
         sizes->latent_channels * (b->height / sizes->factor) * (int64_t)(b->width / sizes->factor);
     float *noise = xmalloc((size_t)(b->n * latent) * sizeof *noise);

@@ -48,6 +48,7 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
                           struct error *e);
 void autoencoder_step_close(struct autoencoder_step *s); /* NULL is fine */
 
+const struct kl_sizes *autoencoder_step_sizes(const struct autoencoder_step *s);
 struct updater *autoencoder_step_updater(struct autoencoder_step *s);
 
 /* Forward and backward of the next micro-batch of step `step` (from 0, below 2^26); b->n is the

@@ -113,6 +113,7 @@ void cloob_step_close(struct cloob_step *s)
         return;
     side_release(&s->image);
     side_release(&s->text);
+    updater_release(&s->updater);
     network_views_release(&s->views);
     tensor_release(s->held);
     free(s->images);
@@ -254,10 +255,21 @@ static void find_loss(struct cloob_step *s)
     free(y);
 }
 
-static void fresh_gradients(struct cloob_step *s)
+/* watched: the next backward passes complete a micro-batch's gradient, which is not held. */
+static void fresh_gradients(struct cloob_step *s, bool watched)
 {
     tape_fresh_gradients(&s->image.tape);
     tape_fresh_gradients(&s->text.tape);
+    if (watched) {
+        updater_watch(&s->updater, &s->image.tape);
+        updater_watch(&s->updater, &s->text.tape);
+    }
+}
+
+static void sum_gradients(struct cloob_step *s)
+{
+    updater_sum(&s->updater);
+    updater_count(&s->updater);
 }
 
 /* Backward of micro-batch k, which is recorded on the tape. Releases embeds. */
@@ -282,7 +294,7 @@ void cloob_step_gradients(struct cloob_step *s)
     int64_t pixels = image_elements(s), context = cloob_step_sizes(s)->context;
     CHECK(s->micro_batch == o->accumulate);
     find_loss(s);
-    fresh_gradients(s);
+    fresh_gradients(s, !s->held);
     run_back(s, &s->image, s->image.last, o->accumulate - 1);
     run_back(s, &s->text, s->text.last, o->accumulate - 1);
     s->image.last = s->text.last = NULL;
@@ -291,7 +303,7 @@ void cloob_step_gradients(struct cloob_step *s)
     for (int64_t k = 0; k < o->accumulate - 1; k++) {
         struct cloob *c = s->views.trained.network;
         struct tensor *image = NULL;
-        fresh_gradients(s);
+        fresh_gradients(s, true);
         set_recording(s, true);
         if (!s->image_is_fixed)
             image = run_image(s, c, o->batch, s->images + k * o->batch * pixels);
@@ -300,11 +312,11 @@ void cloob_step_gradients(struct cloob_step *s)
         set_recording(s, false);
         run_back(s, &s->image, image, k);
         run_back(s, &s->text, text, k);
-        updater_add(&s->updater);
+        sum_gradients(s);
     }
     if (s->held)
         tensor_copy(s->parameters->micro_gradients, s->held);
-    updater_add(&s->updater);
+    sum_gradients(s);
     tensor_release(s->image.gradient);
     tensor_release(s->text.gradient);
     s->image.gradient = s->text.gradient = NULL;

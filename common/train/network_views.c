@@ -25,7 +25,7 @@ struct loader *network_view_loader(const struct network_view *v)
 }
 
 int network_views_open(struct network_views *v, const struct network_functions *functions,
-                       const struct parameters *p, struct error *e)
+                       struct parameters *p, struct error *e)
 {
     *v = (struct network_views){.parameters = p};
     if (network_view_open(&v->trained, functions, p, ARRAY_WEIGHTS, e) != 0)
@@ -43,8 +43,12 @@ void network_views_release(struct network_views *v)
 
 void *network_views_train(struct network_views *v)
 {
-    if (v->averaged_is_fresh)
+    if (v->parameters->whole_ema) {
+        network_view_release(&v->averaged);
+        parameters_drop_ema(v->parameters);
+    } else if (v->averaged_is_fresh) {
         loader_forget_copies(network_view_loader(&v->averaged));
+    }
     v->averaged_is_fresh = false;
     return v->trained.network;
 }
@@ -59,6 +63,7 @@ void *network_views_evaluate(struct network_views *v, enum parameter_array which
     struct error e;
     if (which != ARRAY_EMA)
         return v->trained.network;
+    parameters_gather_ema(v->parameters);
     if (!v->averaged.network &&
         network_view_open(&v->averaged, v->trained.functions, v->parameters, ARRAY_EMA, &e) != 0)
         die("%s", e.text); /* the same names and shapes have been loaded before */

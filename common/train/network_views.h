@@ -21,19 +21,20 @@ struct loader *network_view_loader(const struct network_view *v);
  * (EMA) that is evaluated, opened when first used. At most one of them keeps working copies that
  * the other does not need: those of the averaged weights last until the next micro-batch. */
 struct network_views {
-    const struct parameters *parameters;
+    struct parameters *parameters;
     struct network_view trained, averaged;
     bool averaged_is_fresh; /* its working copies match its weights */
 };
 /* Opens the trained network and directs its gradients to p. After a failure, release v. */
 int network_views_open(struct network_views *v, const struct network_functions *functions,
-                       const struct parameters *p, struct error *e);
+                       struct parameters *p, struct error *e);
 void network_views_release(struct network_views *v); /* zeroed is fine */
 /* Call before each micro-batch. Returns the trained network. */
 void *network_views_train(struct network_views *v);
 /* Call after each applied update. */
 void network_views_refresh(struct network_views *v);
-/* The network to evaluate: which is ARRAY_WEIGHTS or ARRAY_EMA. */
+/* The network to evaluate: which is ARRAY_WEIGHTS or ARRAY_EMA, for which all ranks must call it or
+ * parameters_gather_ema. A gathered EMA lasts until the next micro-batch, too. */
 void *network_views_evaluate(struct network_views *v, enum parameter_array which);
 
 #endif

@@ -9,18 +9,9 @@
 #include "common/base/text.h"
 #include "common/base/threads.h"
 #include "common/nets/network.h"
+#include "common/train/parameters_internal.h"
 
 #define ALIGNMENT 16 /* elements: 64 bytes */
-
-static int64_t array_length(const struct parameters *p, enum parameter_array which)
-{
-    return which == ARRAY_WEIGHTS || which == ARRAY_EMA ? p->elements : p->trained_elements;
-}
-
-static float *array_data(const struct parameters *p, enum parameter_array which)
-{
-    return p->arrays[which]->data;
-}
 
 static void add_tensor(struct parameters *p, const char *name, bool trained, int ndim,
                        const int64_t *shape)
@@ -64,14 +55,19 @@ static int in_order(const void *left, const void *right)
     return together ? together : strcmp(a->name, b->name);
 }
 
-/* Sets the offsets and allocates the arrays, once all tensors have been added. */
+static int64_t padded(int64_t count)
+{
+    return (count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+/* Sets the offsets and allocates the weights, once all tensors have been added. */
 static void lay_out(struct parameters *p)
 {
     qsort(p->tensors, (size_t)p->count, sizeof *p->tensors, in_order);
     for (int i = 0; i < p->count; i++) {
         struct parameter *t = &p->tensors[i];
         t->offset = p->elements;
-        p->elements += (t->count + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        p->elements += padded(t->count);
         if (t->trained) {
             p->trained_count++;
             p->trained_elements = p->elements;
@@ -80,11 +76,62 @@ static void lay_out(struct parameters *p)
                 p->decayed_elements = p->elements;
         }
     }
-    for (int i = 0; i < ARRAY_COUNT; i++) {
-        p->arrays[i] = tensor_new(p->device, DTYPE_F32, DIMS(array_length(p, i)));
-        struct fill_args zero = {array_length(p, i), array_data(p, i), 0};
-        p->device->backend->fill(p->device, &zero);
+    p->collective = collective_alone();
+    p->arrays[ARRAY_WEIGHTS] = parameters_array(p, p->elements);
+}
+
+struct move {
+    int tensor, completion;
+    bool decayed;
+};
+
+static int by_completion(const void *left, const void *right)
+{
+    const struct move *a = left, *b = right;
+    if (a->decayed != b->decayed)
+        return b->decayed - a->decayed;
+    return a->completion != b->completion ? (a->completion > b->completion) * 2 - 1
+                                          : a->tensor - b->tensor;
+}
+
+static void copy_elements(struct tensor *to, int64_t at, struct tensor *from, int64_t first,
+                          int64_t count)
+{
+    struct tensor *source = tensor_slice(from, first, count), *place = tensor_slice(to, at, count);
+    tensor_copy(place, source);
+    tensor_release(source);
+    tensor_release(place);
+}
+
+static void arrange(struct parameters *p, const int *completion)
+{
+    struct move *moves = xcalloc((size_t)p->trained_count + 1, sizeof *moves);
+    struct tensor *before = p->arrays[ARRAY_WEIGHTS];
+    int64_t at = 0, fixed = p->elements - p->trained_elements;
+    for (int i = 0; i < p->trained_count; i++)
+        moves[i] = (struct move){i, completion[i], p->tensors[i].offset < p->decayed_elements};
+    qsort(moves, (size_t)p->trained_count, sizeof *moves, by_completion);
+    p->arrays[ARRAY_WEIGHTS] = parameters_array(p, p->elements);
+    for (int i = 0; i < p->trained_count; i++) {
+        struct parameter *t = &p->tensors[moves[i].tensor];
+        copy_elements(p->arrays[ARRAY_WEIGHTS], at, before, t->offset, t->count);
+        t->offset = at;
+        at += padded(t->count);
     }
+    if (fixed > 0)
+        copy_elements(p->arrays[ARRAY_WEIGHTS], p->trained_elements, before, p->trained_elements,
+                      fixed);
+    tensor_release(before);
+    free(moves);
+}
+
+void parameters_place(struct parameters *p, struct collective *c, const int *completion)
+{
+    CHECK(!p->arrays[ARRAY_EMA]);
+    if (completion)
+        arrange(p, completion);
+    p->collective = c;
+    parameters_allocate(p);
 }
 
 /* The number of inputs per output of the tensor's module, for a bias its weight's; 0: a norm. */
@@ -245,7 +292,6 @@ struct parameters *parameters_new(const struct architecture *architecture, enum 
     parallel_for(d->host_memory ? p->count : 0, 1, initialize_some, &job);
     for (int i = 0; !d->host_memory && i < p->count; i++)
         initialize(p, &p->tensors[i], seed);
-    parameters_copy(p, ARRAY_EMA, ARRAY_WEIGHTS);
     return p;
 }
 
@@ -293,7 +339,6 @@ int parameters_from_names(struct parameters **out, const struct named_weights *n
         parameters_free(p);
         return -1;
     }
-    parameters_copy(p, ARRAY_EMA, ARRAY_WEIGHTS);
     *out = p;
     return 0;
 }
@@ -322,6 +367,8 @@ struct parameters *parameters_like(const struct parameters *p, struct device *d)
     for (int i = 0; i < p->scalar_count; i++)
         parameters_set_scalar(other, p->scalars[i].name, p->scalars[i].value);
     lay_out(other);
+    for (int i = 0; i < p->count; i++)
+        other->tensors[i].offset = p->tensors[i].offset;
     other->companion = p->companion ? parameters_like(p->companion, d) : NULL;
     return other;
 }
@@ -333,6 +380,7 @@ void parameters_free(struct parameters *p)
     for (int i = 0; i < ARRAY_COUNT; i++)
         tensor_release(p->arrays[i]);
     tensor_release(p->micro_gradients);
+    tensor_release(p->whole_ema);
     for (int i = 0; i < p->count; i++)
         free(p->tensors[i].name);
     for (int i = 0; i < p->scalar_count; i++)
@@ -351,6 +399,7 @@ void parameters_names(struct named_weights *out, const struct parameters *p,
                       enum parameter_array which)
 {
     CHECK(which == ARRAY_WEIGHTS || which == ARRAY_EMA);
+    const float *whole = parameters_whole(p, which)->data;
     *out = (struct named_weights){.net = p->net, .ema = which == ARRAY_EMA, .device = p->device};
     out->items = xcalloc((size_t)(p->count + p->scalar_count), sizeof *out->items);
     for (int i = 0; i < p->count; i++) {
@@ -358,7 +407,7 @@ void parameters_names(struct named_weights *out, const struct parameters *p,
         struct weight *w = &out->items[out->count++];
         *w = (struct weight){.name = t->name, .dtype = DTYPE_F32, .ndim = t->ndim};
         memcpy(w->shape, t->shape, sizeof t->shape);
-        w->data = array_data(p, which) + t->offset;
+        w->data = (float *)whole + t->offset;
         weight_set_row_major(w);
     }
     for (int i = 0; i < p->scalar_count; i++) {
@@ -372,7 +421,9 @@ void parameters_names(struct named_weights *out, const struct parameters *p,
 
 void parameters_bind(const struct parameters *p, struct loader *l)
 {
-    const float *weights = array_data(p, ARRAY_WEIGHTS);
+    const float *weights = p->arrays[ARRAY_WEIGHTS]->data;
+    struct tensor *all =
+        p->micro_gradients ? p->micro_gradients : parameters_whole(p, ARRAY_GRADIENTS);
     for (int i = 0; i < l->count; i++) {
         struct tensor *weight = l->items[i].tensor;
         int64_t offset = (const float *)weight->data - weights;
@@ -382,7 +433,6 @@ void parameters_bind(const struct parameters *p, struct loader *l)
         CHECK(!w || (t && t->offset == offset));
         if (l->items[i].stacked || (t && !t->trained))
             continue;
-        struct tensor *all = p->micro_gradients ? p->micro_gradients : p->arrays[ARRAY_GRADIENTS];
         struct tensor *flat = tensor_slice(all, offset, tensor_count(weight));
         struct tensor *gradient = tensor_reshape(flat, weight->ndim, weight->shape);
         tensor_set_parameter(weight, gradient);
@@ -395,9 +445,7 @@ void parameters_split_gradients(struct parameters *p)
 {
     if (p->micro_gradients)
         return;
-    p->micro_gradients = tensor_new(p->device, DTYPE_F32, DIMS(p->trained_elements));
-    struct fill_args zero = {p->trained_elements, p->micro_gradients->data, 0};
-    p->device->backend->fill(p->device, &zero); /* gaps stay zero */
+    p->micro_gradients = parameters_array(p, p->trained_elements); /* gaps stay zero */
 }
 
 const struct parameter *parameters_find(const struct parameters *p, const char *name)
@@ -410,31 +458,6 @@ const struct parameter *parameters_find(const struct parameters *p, const char *
             return t;
     }
     return NULL;
-}
-
-const float *parameters_read(const struct parameters *p, enum parameter_array which, int64_t first,
-                             int64_t count, float *scratch)
-{
-    CHECK(first >= 0 && count >= 0 && first + count <= array_length(p, which));
-    const float *at = array_data(p, which) + first;
-    if (p->device->host_memory)
-        return at;
-    p->device->backend->download(p->device, scratch, at, (size_t)count * sizeof *at);
-    return scratch;
-}
-
-void parameters_write(struct parameters *p, enum parameter_array which, int64_t first,
-                      int64_t count, const float *host)
-{
-    CHECK(first >= 0 && count >= 0 && first + count <= array_length(p, which));
-    p->device->backend->upload(p->device, array_data(p, which) + first, host,
-                               (size_t)count * sizeof *host);
-}
-
-void parameters_copy(struct parameters *p, enum parameter_array to, enum parameter_array from)
-{
-    CHECK(array_length(p, to) == array_length(p, from));
-    tensor_copy(p->arrays[to], p->arrays[from]);
 }
 
 void parameters_set_scalar(struct parameters *p, const char *name, float value)

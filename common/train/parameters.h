@@ -6,21 +6,25 @@
 
 #include "common/nets/architecture.h"
 #include "common/nets/loader.h"
+#include "common/train/collective.h"
+#include "common/train/slices.h"
 #include "kernels/device.h"
 
 /* The parameters of a network in training: weights, their exponential moving average (EMA),
  * gradients and Adam's two moments, for any network. They are flat F32 arrays on the device, one
- * allocation each, with a table of each tensor's position. Trained tensors come first: among them
- * a U-Net's modulations and the matrices of CLOOB's towers, so that these are contiguous, then the
- * others, each group in the order of their names. Fixed tensors (Fourier weights), which the
- * optimizer never sees, follow. Tensors start at multiples of 16 elements; the gaps are zero and
- * stay zero. */
+ * allocation each, with a table of each tensor's position. Trained tensors come first, the matrices
+ * of CLOOB's towers before the others; a U-Net's modulations are contiguous. Fixed tensors (Fourier
+ * weights), which the optimizer never sees, follow. Tensors start at multiples of 16 elements; the
+ * gaps are zero and stay zero.
+ *
+ * With several ranks, weights are whole on each, and the other arrays are sharded: a rank has only
+ * its slices (common/train/slices.h) of the trained elements, one after another. */
 #define PARAMETERS_SCALARS_MAX 4
 
 enum parameter_array {
     ARRAY_WEIGHTS,   /* all elements */
-    ARRAY_EMA,       /* all elements */
-    ARRAY_GRADIENTS, /* this and the following: trained elements only */
+    ARRAY_EMA,       /* all elements; if sharded, trained ones */
+    ARRAY_GRADIENTS, /* of an update; this and the following: trained elements only */
     ARRAY_M,         /* Adam's first moment */
     ARRAY_V,         /* and its second */
     ARRAY_COUNT
@@ -37,14 +41,19 @@ struct parameter {
 struct parameters {
     struct device *device;
     enum net net;
-    struct parameter *tensors; /* [0, trained_count) are trained */
+    struct parameter *tensors; /* [0, trained_count) are trained; each part in the order of names,
+                                  a U-Net's modulations and CLOOB's matrices before others */
     int count, trained_count;
     int64_t elements, trained_elements; /* lengths of the arrays, gaps included */
     int64_t decayed_elements; /* those at the start that weight decay applies to: CLOOB's matrices,
                                  or all trained elements of other networks */
     int64_t parameter_count;  /* trained elements without gaps */
-    struct tensor *arrays[ARRAY_COUNT]; /* F32, one dimension */
-    struct tensor *micro_gradients;     /* of one micro-batch, like ARRAY_GRADIENTS; NULL: see
+    struct collective *collective; /* of the ranks among which arrays are sharded */
+    struct slices slices;
+    struct tensor *arrays[ARRAY_COUNT]; /* F32, one dimension; all but the first are NULL until
+                                           parameters_place or their first use */
+    struct tensor *whole_ema;           /* see parameters_gather_ema */
+    struct tensor *micro_gradients;     /* of one micro-batch, all trained elements; NULL: see
                                            parameters_split_gradients */
     int64_t updates;                    /* applied so far, for AdamW's bias correction */
     struct parameter_scalar {
@@ -56,7 +65,8 @@ struct parameters {
                                      autoencoder's discriminator; or NULL */
 };
 
-/* All arrays are zero, for the caller to write. */
+/* All arrays are zero, for the caller to write, but EMA, which starts as a copy of the weights when
+ * it is first used. */
 struct parameters *parameters_empty(const struct architecture *architecture, enum net net,
                                     struct device *d);
 
@@ -83,11 +93,27 @@ int parameters_from_names(struct parameters **out, const struct named_weights *n
  * has any. Reasons name the file. */
 int parameters_from_file(struct parameters **p, const char *path, enum net net,
                          bool (*fixed)(const char *name), struct device *d, struct error *e);
-/* Parameters with the same tensors on another device, companion included; all arrays are zero. */
+/* Parameters with the same tensors in the same places on another device, companion included, for
+ * one rank; all arrays are zero. */
 struct parameters *parameters_like(const struct parameters *p, struct device *d);
 void parameters_free(struct parameters *p); /* NULL is fine */
 /* Lists the tensors, for parameters_empty; free with architecture_release. */
 struct architecture parameters_architecture(const struct parameters *p);
+
+/* Shards the arrays among the ranks of c, which must outlive p, and moves trained tensors into the
+ * order in which their gradients become complete. completion: [trained_count], of each tensor, a
+ * number that grows in that order, the same on all ranks; NULL: they stay in place. Call it before
+ * anything but weights is used; not calling it means one rank. */
+void parameters_place(struct parameters *p, struct collective *c, const int *completion);
+static inline bool parameters_are_sharded(const struct parameters *p)
+{
+    return p->slices.shards > 1;
+}
+
+/* All ranks call it: ARRAY_EMA can be read as a whole, in place (parameters_names), until
+ * parameters_drop_ema. Both do nothing if EMA is not sharded. */
+void parameters_gather_ema(struct parameters *p);
+void parameters_drop_ema(struct parameters *p);
 
 /* The tensors of ARRAY_WEIGHTS or ARRAY_EMA, for unet_load and the like. A network loaded from them
  * reads the arrays in place and so sees an update without loading again. Call names_release(out)
@@ -102,18 +128,27 @@ void parameters_bind(const struct parameters *p, struct loader *l);
  * (common/train/updater.h). Call it before parameters_bind; calling it again changes nothing. */
 void parameters_split_gradients(struct parameters *p);
 
+/* Room for doubles on p's device, as the memory of a tensor without a meaningful type. */
+struct tensor *parameters_doubles(const struct parameters *p, int64_t count);
+
 /* NULL if there is no tensor with this name. */
 const struct parameter *parameters_find(const struct parameters *p, const char *name);
 
-/* Elements first .. first+count of an array, for the host to read: the array itself if the device
- * has host memory, else a copy in scratch (room for count floats; may be NULL if the device has
- * host memory). */
+/* Elements first .. first+count of a whole array, for the host to read: the array itself if the
+ * device has host memory and the array is not sharded, else a copy in scratch (room for count
+ * floats; otherwise it may be NULL). If the array is sharded, only the first rank may call it,
+ * while all others are in parameters_serve. */
 const float *parameters_read(const struct parameters *p, enum parameter_array which, int64_t first,
                              int64_t count, float *scratch);
+/* Answers the first rank's parameters_read, of p or its companion, until parameters_serve_end. */
+void parameters_serve(const struct parameters *p);
+/* On the first rank; does nothing if there is only one. */
+void parameters_serve_end(const struct parameters *p);
+/* Of a sharded array, a rank writes what it has of these elements. */
 void parameters_write(struct parameters *p, enum parameter_array which, int64_t first,
                       int64_t count, const float *host);
-/* Copies a whole array to another of the same length. */
-void parameters_copy(struct parameters *p, enum parameter_array to, enum parameter_array from);
+/* EMA = weights. */
+void parameters_restart_ema(struct parameters *p);
 
 /* Sets or replaces a number stored beside the weights, such as a U-Net's "autoencoder_scale". */
 void parameters_set_scalar(struct parameters *p, const char *name, float value);

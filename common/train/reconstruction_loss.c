@@ -77,6 +77,7 @@ void reconstruction_loss_close(struct reconstruction_loss *l)
         return;
     network_view_release(&l->trained);
     network_view_release(&l->judging);
+    updater_release(&l->updater);
     free(l);
 }
 
@@ -137,6 +138,23 @@ static void add_perceptual(struct reconstruction_loss *l, const struct reconstru
     tape_release(&t);
 }
 
+/* L2 */
+static double norm_of(const struct tensor *x)
+{
+    int64_t segments = squares_segments(tensor_count(x));
+    size_t bytes = (size_t)segments * sizeof(double), granted;
+    double *sums = device_allocate(x->device, bytes, &granted);
+    double *host = xcalloc((size_t)segments, sizeof *host), sum = 0;
+    struct square_sums_args args = {tensor_count(x), x->data, sums};
+    x->device->backend->square_sums(x->device, &args);
+    x->device->backend->download(x->device, host, sums, bytes);
+    for (int64_t i = 0; i < segments; i++)
+        sum += host[i];
+    device_release(x->device, sums, granted);
+    free(host);
+    return sqrt(sum);
+}
+
 /* The L2 norm of the gradient by the last kernel, given the gradient by the reconstructions. */
 static double last_gradient_norm(const struct reconstruction *r,
                                  const struct tensor *dreconstructions)
@@ -152,12 +170,10 @@ static double last_gradient_norm(const struct reconstruction *r,
                                         .dweight = dweight,
                                         .fresh = true};
     d->backend->conv2d_backward(d, &args);
-    double squares = 0;
-    struct sum_squares_args sum = {tensor_count(dweight), dweight->data, &squares};
-    d->backend->sum_squares(d, &sum);
+    double norm = norm_of(dweight);
     tensor_release(dy);
     tensor_release(dweight);
-    return sqrt(squares);
+    return norm;
 }
 
 static double mean_of(const struct tensor *t, float *host)
@@ -240,8 +256,10 @@ static void train_discriminator(struct reconstruction_loss *l, const struct reco
     tape_init(&t, images->device);
     tape_fresh_gradients(&t);
     learn(l, &t, images, 1, scale, &l->sums.logit);
+    updater_watch(&l->updater, &t);
     learn(l, &t, reconstructions, -1, scale, &l->sums.fake_logit);
-    updater_add(&l->updater);
+    updater_sum(&l->updater);
+    updater_count(&l->updater);
     tape_release(&t);
     tensor_release(images);
     tensor_release(reconstructions);

@@ -31,7 +31,7 @@ struct unet_step {
     struct network_views views;
     struct tape tape;
     struct inputs inputs;             /* n is 0 until the first micro-batch */
-    struct replay *work;              /* of a micro-batch */
+    struct replay *work[2];           /* of the first micro-batch of an update, and of others */
     struct tensor *losses;            /* [batch * accumulate] */
     struct unet_step_sample *samples; /* [batch * accumulate] */
     uint64_t *suspects;
@@ -83,7 +83,9 @@ void unet_step_close(struct unet_step *s)
 {
     if (!s)
         return;
-    replay_free(s->work);
+    replay_free(s->work[0]);
+    replay_free(s->work[1]);
+    updater_release(&s->updater);
     inputs_release(&s->inputs);
     tensor_release(s->losses);
     tape_release(&s->tape);
@@ -217,9 +219,11 @@ static void run_batch(struct unet_step *s, const struct unet *unet, const struct
 static void train(struct unet_step *s, const struct unet_step_noise *noise)
 {
     tape_fresh_gradients(&s->tape);
+    updater_watch(&s->updater, &s->tape);
     s->tape.recording = true;
     run_batch(s, s->views.trained.network, &s->inputs, noise);
     s->tape.recording = false;
+    updater_sum(&s->updater);
 }
 
 /* A replay_function: a micro-batch whose noise depends on the samples. */
@@ -242,7 +246,8 @@ static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
     CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
     if (s->inputs.n == 0) {
         inputs_make(&s->inputs, s, b);
-        s->work = replay_new(&s->tape, draw_and_train, s);
+        for (int i = 0; i < 2; i++)
+            s->work[i] = replay_new(&s->tape, draw_and_train, s);
     }
     CHECK(b->height == s->inputs.height && b->width == s->inputs.width);
     memcpy(s->samples + s->micro_batch * o->batch, samples, (size_t)b->n * sizeof *samples);
@@ -261,7 +266,7 @@ static void micro_batch_end(struct unet_step *s)
     struct tensor *place = tensor_slice(s->losses, s->micro_batch * batch, batch);
     tensor_copy(place, s->inputs.loss);
     tensor_release(place);
-    updater_add(&s->updater);
+    updater_count(&s->updater);
     s->micro_batch++;
 }
 
@@ -304,7 +309,7 @@ void unet_step_micro_batch(struct unet_step *s, int64_t step, const struct unet_
     micro_batch_begin(s, &noised, samples);
     free(embeds);
     upload_draws(&s->inputs, b, step);
-    replay_run(s->work);
+    replay_run(s->work[!updater_is_at_first(&s->updater)]);
     micro_batch_end(s);
     free(samples);
 }

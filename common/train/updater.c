@@ -1,6 +1,8 @@
 #include "common/train/updater.h"
 
+#include <limits.h>
 #include <math.h>
+#include <stdlib.h>
 
 #include "common/base/message.h"
 
@@ -8,9 +10,80 @@
 #define LOSS_SCALE_MOST     16777216.0
 #define LOSS_SCALE_PATIENCE 2000
 
+/* Elements of [first, first + count) that are in a bucket. */
+static int64_t in_bucket(const struct slices *s, int bucket, int64_t first, int64_t count)
+{
+    int64_t begin = slices_bucket(s, bucket), end = slices_bucket(s, bucket + 1);
+    begin = begin > first ? begin : first;
+    end = end < first + count ? end : first + count;
+    return end > begin ? end - begin : 0;
+}
+
+static void sum_bucket(struct updater *u, int bucket)
+{
+    struct parameters *p = u->parameters;
+    const struct slices *s = &p->slices;
+    u->missing[bucket] = 0;
+    if (!p->micro_gradients)
+        return;
+    slices_bounds(s, bucket, u->bounds);
+    struct sum_slices_args sum = {
+        .own = (const float *)p->micro_gradients->data + slices_bucket(s, bucket),
+        .total = (float *)p->arrays[ARRAY_GRADIENTS]->data + slices_at(s, bucket, s->shard).local,
+        .bounds = u->bounds,
+        .first = u->added == 0,
+    };
+    collective_sum_slices(u->collective, p->device, &sum);
+}
+
+static void note_completion(struct updater *u, int64_t first, int64_t count)
+{
+    const struct parameters *p = u->parameters;
+    for (int i = 0; u->completion && i < p->trained_count; i++)
+        if (p->tensors[i].offset >= first && p->tensors[i].offset < first + count)
+            u->completion[i] = u->completed;
+    u->completed++;
+}
+
+/* A watcher of tapes. */
+static void on_complete(void *context, const struct gradient *g)
+{
+    struct updater *u = context;
+    const struct parameters *p = u->parameters;
+    const struct tensor *all = p->micro_gradients ? p->micro_gradients : p->arrays[ARRAY_GRADIENTS];
+    int64_t first = (const float *)g->value->data - (const float *)all->data;
+    int64_t count = tensor_count(g->value);
+    CHECK(first >= 0 && first + count <= p->trained_elements);
+    note_completion(u, first, count);
+    for (int b = (int)(first / p->slices.bucket_elements);
+         b < p->slices.buckets && slices_bucket(&p->slices, b) < first + count; b++) {
+        int64_t now = in_bucket(&p->slices, b, first, count);
+        CHECK(u->missing[b] >= now); /* else a gradient has changed after it was sent */
+        u->missing[b] -= now;
+        if (u->missing[b] == 0)
+            sum_bucket(u, b);
+    }
+}
+
+static void expect_all(struct updater *u)
+{
+    const struct parameters *p = u->parameters;
+    for (int b = 0; b < p->slices.buckets; b++)
+        u->missing[b] = 0;
+    for (int i = 0; i < p->trained_count; i++) {
+        const struct parameter *t = &p->tensors[i];
+        for (int b = (int)(t->offset / p->slices.bucket_elements);
+             b < p->slices.buckets && slices_bucket(&p->slices, b) < t->offset + t->count; b++)
+            u->missing[b] += in_bucket(&p->slices, b, t->offset, t->count);
+    }
+}
+
 void updater_init(struct updater *u, struct parameters *p, struct collective *c,
                   const struct adamw_options *adamw, double clip, int64_t accumulate)
 {
+    if (!p->arrays[ARRAY_EMA])
+        parameters_place(p, c, NULL);
+    CHECK(p->slices.shards == c->shards && p->slices.shard == c->shard);
     if (accumulate * c->size > 1)
         parameters_split_gradients(p);
     double scale = p->device->compute == DTYPE_F16 ? LOSS_SCALE_FIRST : 1;
@@ -19,30 +92,46 @@ void updater_init(struct updater *u, struct parameters *p, struct collective *c,
                           .adamw = *adamw,
                           .clip = clip,
                           .loss_scale = {.scale = scale}};
+    u->watcher = (struct tape_watcher){on_complete, u};
+    u->missing = xcalloc((size_t)p->slices.buckets + 1, sizeof *u->missing);
+    u->bounds = xcalloc((size_t)c->shards + 1, sizeof *u->bounds);
+    u->squares = parameters_doubles(p, squares_segments(p->trained_elements));
+    expect_all(u);
 }
 
-static void divide(const struct updater *u, int64_t *bounds)
+void updater_release(struct updater *u)
 {
-    int shards = u->collective->shards;
-    for (int s = 0; s <= shards; s++)
-        bounds[s] = u->parameters->trained_elements * s / shards;
+    tensor_release(u->squares);
+    free(u->missing);
+    free(u->bounds);
+    *u = (struct updater){0};
 }
 
-void updater_add(struct updater *u)
+void updater_watch(struct updater *u, struct tape *t)
 {
-    struct parameters *p = u->parameters;
-    int64_t bounds[65];
-    divide(u, bounds);
-    if (p->micro_gradients) {
-        struct sum_slices_args sum = {.own = p->micro_gradients->data,
-                                      .total = (float *)p->arrays[ARRAY_GRADIENTS]->data +
-                                               bounds[u->collective->shard],
-                                      .bounds = bounds,
-                                      .first = u->added == 0};
-        collective_sum_slices(u->collective, p->device, &sum);
-        collective_join(u->collective, p->device);
-    }
+    t->watcher = &u->watcher;
+}
+
+void updater_sum(struct updater *u)
+{
+    for (int b = 0; b < u->parameters->slices.buckets; b++)
+        if (u->missing[b] > 0)
+            sum_bucket(u, b);
+    collective_join(u->collective, u->parameters->device);
+    expect_all(u);
+}
+
+void updater_count(struct updater *u)
+{
     u->added++;
+}
+
+void updater_record_completion(struct updater *u, int *completion)
+{
+    for (int i = 0; i < u->parameters->trained_count; i++)
+        completion[i] = INT_MAX;
+    u->completion = completion;
+    u->completed = 0;
 }
 
 void updater_set_loss_scale(struct updater *u, struct loss_scale l)
@@ -51,36 +140,63 @@ void updater_set_loss_scale(struct updater *u, struct loss_scale l)
     u->loss_scale = l;
 }
 
-/* As the op `update`, for weights of which the first `decayed` decay and the others do not. */
-static void update_in_parts(struct updater *u, const struct update_args *all, int64_t decayed)
+/* The sums of the whole gradient's squares, of which each rank computes those of its slices. */
+static void find_squares(struct updater *u)
 {
-    struct device *d = u->parameters->device;
-    double squares = 0;
-    struct sum_squares_args sum = {all->count, all->gradient, &squares};
-    d->backend->sum_squares(d, &sum);
-    double norm = sqrt(squares) / all->loss_scale;
-    *all->result = (struct update_result){norm, isfinite(norm)};
-    double clipped = all->clip > 0 && norm > all->clip ? all->clip / norm : 1;
-    for (int part = 0; part < 2 && all->result->applied; part++) {
-        int64_t first = part ? decayed : 0;
-        struct adamw_args step = {
-            .count = part ? all->count - decayed : decayed,
-            .parameter = all->parameter + first,
-            .m = all->m + first,
-            .v = all->v + first,
-            .ema = all->ema + first,
-            .gradient = all->gradient + first,
-            .learning_rate = all->learning_rate,
-            .beta1 = all->beta1,
-            .beta2 = all->beta2,
-            .epsilon = all->epsilon,
-            .weight_decay = part ? 0 : all->weight_decay,
-            .gradient_scale = clipped / all->loss_scale,
-            .ema_decay = all->ema_decay,
-            .step = all->step,
+    const struct parameters *p = u->parameters;
+    const struct slices *s = &p->slices;
+    double *squares = u->squares->data;
+    for (int b = 0; b < s->buckets; b++) {
+        struct slice own = slices_at(s, b, s->shard);
+        struct square_sums_args args = {
+            .count = own.count,
+            .x = (const float *)p->arrays[ARRAY_GRADIENTS]->data + own.local,
+            .sums = squares + own.first / SQUARES_SEGMENT,
         };
-        d->backend->adamw(d, &step);
+        p->device->backend->square_sums(p->device, &args);
+        slices_bounds(s, b, u->bounds);
+        for (int i = 0; i <= s->shards; i++)
+            u->bounds[i] = squares_segments(u->bounds[i]);
+        struct share_slices_args share = {squares + slices_bucket(s, b) / SQUARES_SEGMENT,
+                                          u->bounds, sizeof *squares};
+        collective_share_slices(u->collective, p->device, &share);
     }
+    collective_join(u->collective, p->device);
+}
+
+/* Elements that lie together in all arrays, all with weight decay or all without. */
+static void update_elements(struct updater *u, const struct update_args *all, int64_t first,
+                            int64_t count, int64_t local)
+{
+    const struct parameters *p = u->parameters;
+    struct update_args part = *all;
+    if (count == 0)
+        return;
+    part.count = count;
+    part.parameter = (float *)p->arrays[ARRAY_WEIGHTS]->data + first;
+    part.m = (float *)p->arrays[ARRAY_M]->data + local;
+    part.v = (float *)p->arrays[ARRAY_V]->data + local;
+    part.ema = (float *)p->arrays[ARRAY_EMA]->data + local;
+    part.gradient = (const float *)p->arrays[ARRAY_GRADIENTS]->data + local;
+    part.weight_decay = first < p->decayed_elements ? all->weight_decay : 0;
+    p->device->backend->update(p->device, &part);
+}
+
+static void update_slice(struct updater *u, const struct update_args *args, struct slice s)
+{
+    int64_t decayed = u->parameters->decayed_elements - s.first;
+    decayed = decayed < 0 ? 0 : decayed < s.count ? decayed : s.count;
+    update_elements(u, args, s.first, decayed, s.local);
+    update_elements(u, args, s.first + decayed, s.count - decayed, s.local + decayed);
+}
+
+static void share_weights(struct updater *u, int bucket)
+{
+    const struct parameters *p = u->parameters;
+    slices_bounds(&p->slices, bucket, u->bounds);
+    float *weights = (float *)p->arrays[ARRAY_WEIGHTS]->data + slices_bucket(&p->slices, bucket);
+    struct share_slices_args share = {weights, u->bounds, sizeof *weights};
+    collective_share_slices(u->collective, p->device, &share);
 }
 
 void updater_apply(struct updater *u, double learning_rate, double ema_decay,
@@ -88,18 +204,8 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
 {
     struct parameters *p = u->parameters;
     u->added = 0;
-    int64_t bounds[65];
-    divide(u, bounds);
-    struct share_slices_args share = {p->arrays[ARRAY_GRADIENTS]->data, bounds, sizeof(float)};
-    collective_share_slices(u->collective, p->device, &share);
-    collective_join(u->collective, p->device);
+    find_squares(u);
     struct update_args args = {
-        .count = p->trained_elements,
-        .parameter = p->arrays[ARRAY_WEIGHTS]->data,
-        .m = p->arrays[ARRAY_M]->data,
-        .v = p->arrays[ARRAY_V]->data,
-        .ema = p->arrays[ARRAY_EMA]->data,
-        .gradient = p->arrays[ARRAY_GRADIENTS]->data,
         .learning_rate = learning_rate,
         .beta1 = u->adamw.beta1,
         .beta2 = u->adamw.beta2,
@@ -109,13 +215,18 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         .loss_scale = u->loss_scale.scale,
         .clip = u->clip,
         .step = p->updates + 1,
-        .result = result,
+        .squares = u->squares->data,
+        .squares_count = squares_segments(p->trained_elements),
     };
     *result = (struct update_result){0};
-    if (p->decayed_elements == p->trained_elements)
-        p->device->backend->update(p->device, &args);
-    else
-        update_in_parts(u, &args, p->decayed_elements);
+    for (int b = 0; b < p->slices.buckets; b++) {
+        update_slice(u, &args, slices_at(&p->slices, b, p->slices.shard));
+        share_weights(u, b);
+    }
+    /* Nothing to update, but the result to get. */
+    args.result = result;
+    p->device->backend->update(p->device, &args);
+    collective_join(u->collective, p->device);
     p->updates += result->applied;
 }
 

@@ -6,9 +6,11 @@
 #include "common/train/collective.h"
 #include "common/train/parameters.h"
 #include "common/train/schedules.h"
+#include "kernels/tape.h"
 
 /* The end of a training step, the same for every network: sums gradients, clips them, and updates
- * weights, moments and EMA in one pass.
+ * weights, moments and EMA in one pass. Each rank sums and updates the slices that it owns
+ * (common/train/slices.h) and gets the others' weights.
  *
  * The gradient of an update is the sum of those of its micro-batches in their order, ((g0 + g1) +
  * g2) + ..., where micro-batch k of rank r is number k * ranks + r. So its bits depend on the
@@ -29,16 +31,41 @@ struct updater {
     double clip; /* largest L2 norm of the whole gradient; 0: not clipped */
     struct loss_scale loss_scale;
     int64_t added; /* micro-batches of this rank in the sum */
+
+    struct tape_watcher watcher;
+    int64_t *missing; /* [buckets]: elements whose gradient is not complete; 0: has been sent */
+    int64_t *bounds;  /* [shards + 1] */
+    struct tensor *squares;
+    int *completion; /* see updater_record_completion */
+    int completed;
 };
-/* accumulate: micro-batches of an update on each rank. Splits p's gradients unless there is only
- * one micro-batch on one rank; call it before parameters_bind. */
+/* accumulate: micro-batches of an update on each rank. Shards p's arrays among the ranks of c if
+ * they are not, and splits p's gradients unless there is only one micro-batch on one rank; call it
+ * before parameters_bind. Release it before p. */
 void updater_init(struct updater *u, struct parameters *p, struct collective *c,
                   const struct adamw_options *adamw, double clip, int64_t accumulate);
+void updater_release(struct updater *u); /* zeroed is fine */
 void updater_set_loss_scale(struct updater *u, struct loss_scale l);
 
-/* Adds the gradient of this rank's next micro-batch to the sum: its part of the gradient of the
- * mean loss over the effective batch, times loss_scale.scale. */
-void updater_add(struct updater *u);
+/* The gradient of this rank's next micro-batch is its part of the gradient of the mean loss over
+ * the effective batch, times loss_scale.scale.
+ *
+ * updater_watch: sums each bucket of gradients as soon as the next backward pass of t has completed
+ * it; there must be no further one that adds to the same parameters. updater_sum: sums the buckets
+ * that are left. Both may be part of replayed work (kernels/replay.h), a replay for first and one
+ * for further micro-batches. updater_count, which is not: the micro-batch is done. */
+void updater_watch(struct updater *u, struct tape *t);
+void updater_sum(struct updater *u);
+void updater_count(struct updater *u);
+static inline bool updater_is_at_first(const struct updater *u)
+{
+    return u->added == 0;
+}
+
+/* Stores the order in which gradients are completed from now on: completion[i], for trained tensor
+ * i of the parameters, counts from 0; INT_MAX for those that have not been (parameters_place). */
+void updater_record_completion(struct updater *u, int *completion);
+
 /* Applies an update after all micro-batches were added. If the sum is not finite, nothing else
  * changes. Otherwise p->updates is counted up, and the caller must refresh any working copies of
  * the weights. */

@@ -33,6 +33,6 @@ void cpu_backend_init(struct backend *b)
     b->upsample_nearest2x_backward = cpu_upsample_nearest2x_backward;
     b->upsample_bilinear2x_backward = cpu_upsample_bilinear2x_backward;
     b->adamw = cpu_adamw;
-    b->sum_squares = cpu_sum_squares;
+    b->square_sums = cpu_square_sums;
     b->fill = cpu_fill;
 }

@@ -40,7 +40,7 @@ void cpu_upsample_bilinear2x_backward(struct device *d,
                                       const struct upsample_bilinear2x_backward_args *a);
 void cpu_adamw(struct device *d, const struct adamw_args *a);
 void cpu_fill(struct device *d, const struct fill_args *a);
-void cpu_sum_squares(struct device *d, const struct sum_squares_args *a);
+void cpu_square_sums(struct device *d, const struct square_sums_args *a);
 
 /* conv2d_backward.c's fast path for the weights' gradient (winograd_backward.c). */
 void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a);

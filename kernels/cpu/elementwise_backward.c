@@ -67,27 +67,13 @@ void cpu_fill(struct device *d, const struct fill_args *a)
     parallel_for(a->count, STEP_CHUNK, fill_chunk, (void *)a);
 }
 
-struct squares_job {
-    const float *x;
-    double *partial;
-};
-
-static void squares_chunk(void *arg, int64_t begin, int64_t end, int worker)
+static void square_sums_of(void *arg, int64_t begin, int64_t end, int worker)
 {
-    const struct squares_job *j = arg;
-    j->partial[begin / STEP_CHUNK] = cpu_isa()->sum_squares(j->x + begin, end - begin);
+    const struct square_sums_args *a = arg;
+    a->sums[begin / SQUARES_SEGMENT] = cpu_isa()->sum_squares(a->x + begin, end - begin);
 }
 
-void cpu_sum_squares(struct device *d, const struct sum_squares_args *a)
+void cpu_square_sums(struct device *d, const struct square_sums_args *a)
 {
-    int64_t chunks = (a->count + STEP_CHUNK - 1) / STEP_CHUNK;
-    size_t granted;
-    struct squares_job j = {a->x, NULL};
-    j.partial = device_allocate(d, (size_t)chunks * sizeof(double), &granted);
-    parallel_for(a->count, STEP_CHUNK, squares_chunk, &j);
-    double sum = 0;
-    for (int64_t i = 0; i < chunks; i++)
-        sum += j.partial[i];
-    *a->sum = sum;
-    device_release(d, j.partial, granted);
+    parallel_for(a->count, SQUARES_SEGMENT, square_sums_of, (void *)a);
 }

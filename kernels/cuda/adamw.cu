@@ -8,21 +8,22 @@ static bool is_aligned(const void *p)
     return (uintptr_t)p % 16 == 0;
 }
 
-/* ---- sum of squares: reads every element once. A thread's four sums of 32 elements are float, all
- * further sums double; the order depends on count alone. */
+/* ---- sums of squares: a block per segment. A thread's four sums of 32 elements are float, all
+ * further sums double. */
 
 #define SUM_TURNS   8
 #define SUM_BLOCK   (4 * THREADS * SUM_TURNS) /* elements */
-#define SUM_STRIDE  2048 /* maximum of blocks, whose sums one block then adds */
 #define SUM_THREADS 1024
+static_assert(SQUARES_SEGMENT % SUM_BLOCK == 0, "a block reads whole segments");
 
-static __global__ void sum_of_squares(const float *x, int64_t count, bool aligned, double *sums)
+static __global__ void sums_of_squares(const float *x, int64_t count, bool aligned, double *sums)
 {
+    const int64_t first = (int64_t)blockIdx.x * SQUARES_SEGMENT;
+    const int64_t end = min(first + SQUARES_SEGMENT, count);
     double sum = 0;
-    for (int64_t begin = (int64_t)blockIdx.x * SUM_BLOCK; begin < count;
-         begin += (int64_t)SUM_STRIDE * SUM_BLOCK) {
+    for (int64_t begin = first; begin < end; begin += SUM_BLOCK) {
         float s[4] = {0, 0, 0, 0};
-        if (aligned && begin + SUM_BLOCK <= count) {
+        if (aligned && begin + SUM_BLOCK <= end) {
             vec<float, 4> v[SUM_TURNS];
 #pragma unroll
             for (int i = 0; i < SUM_TURNS; i++)
@@ -37,7 +38,7 @@ static __global__ void sum_of_squares(const float *x, int64_t count, bool aligne
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     const int64_t at = begin + 4 * (i * THREADS + (int)threadIdx.x) + j;
-                    const float v = at < count ? x[at] : 0;
+                    const float v = at < end ? x[at] : 0;
                     s[j] = __fmaf_rn(v, v, s[j]);
                 }
         }
@@ -49,43 +50,19 @@ static __global__ void sum_of_squares(const float *x, int64_t count, bool aligne
 }
 
 /* For one block. */
-static __device__ double sum_of_sums(const double *sums, int count)
+static __device__ double sum_of_sums(const double *sums, int64_t count)
 {
     double sum = 0;
-    for (int i = (int)threadIdx.x; i < count; i += SUM_THREADS)
+    for (int64_t i = (int)threadIdx.x; i < count; i += SUM_THREADS)
         sum += sums[i];
     return block_sum(sum);
 }
 
-static __global__ void __launch_bounds__(SUM_THREADS)
-    finish_sum(const double *sums, int count, double *result)
+void cuda_square_sums(struct device *d, const struct square_sums_args *a)
 {
-    const double sum = sum_of_sums(sums, count);
-    if (threadIdx.x == 0)
-        *result = sum;
-}
-
-static int sum_blocks(int64_t count)
-{
-    const int64_t blocks = divide_up(count, SUM_BLOCK);
-    return blocks < SUM_STRIDE ? (int)blocks : SUM_STRIDE;
-}
-
-static void launch_sums(struct device *d, const float *x, int64_t count, double *sums)
-{
-    if (count > 0)
-        LAUNCH(sum_of_squares, (unsigned)sum_blocks(count), THREADS, 0, stream_of(d), x, count,
-               is_aligned(x), sums);
-}
-
-void cuda_sum_squares(struct device *d, const struct sum_squares_args *a)
-{
-    scratch memory(d, (SUM_STRIDE + 1) * sizeof(double));
-    double *sums = memory.as<double>();
-    launch_sums(d, a->x, a->count, sums);
-    LAUNCH(finish_sum, 1, SUM_THREADS, 0, stream_of(d), (const double *)sums, sum_blocks(a->count),
-           sums + SUM_STRIDE);
-    d->backend->download(d, a->sum, sums + SUM_STRIDE, sizeof *a->sum);
+    if (a->count > 0)
+        LAUNCH(sums_of_squares, (unsigned)squares_segments(a->count), THREADS, 0, stream_of(d),
+               a->x, a->count, is_aligned(a->x), a->sums);
 }
 
 /* ---- AdamW: reads five arrays and writes four, 36 bytes per element; rounds each operation as
@@ -190,7 +167,7 @@ void cuda_adamw(struct device *d, const struct adamw_args *a)
  */
 
 static __global__ void __launch_bounds__(SUM_THREADS)
-    decide(const double *sums, int count, double loss_scale, double clip, decision *result)
+    decide(const double *sums, int64_t count, double loss_scale, double clip, decision *result)
 {
     const double sum = sum_of_sums(sums, count);
     if (threadIdx.x > 0)
@@ -204,14 +181,13 @@ static __global__ void __launch_bounds__(SUM_THREADS)
 
 void cuda_update(struct device *d, const struct update_args *a)
 {
-    scratch memory(d, SUM_STRIDE * sizeof(double) + sizeof(decision));
-    double *sums = memory.as<double>();
-    decision *decided = (decision *)(sums + SUM_STRIDE);
-    launch_sums(d, a->gradient, a->count, sums);
-    LAUNCH(decide, 1, SUM_THREADS, 0, stream_of(d), (const double *)sums, sum_blocks(a->count),
-           a->loss_scale, a->clip, decided);
+    scratch memory(d, sizeof(decision));
+    decision *decided = memory.as<decision>();
+    LAUNCH(decide, 1, SUM_THREADS, 0, stream_of(d), a->squares, a->squares_count, a->loss_scale,
+           a->clip, decided);
     struct staging *staging = cuda_of(d)->staging;
-    const decision *known = (const decision *)staging_fetch(staging, decided, sizeof *decided);
+    const decision *known =
+        a->result ? (const decision *)staging_fetch(staging, decided, sizeof *decided) : nullptr;
     struct adamw_args step = {};
     step.count = a->count;
     step.parameter = a->parameter;
@@ -227,6 +203,8 @@ void cuda_update(struct device *d, const struct update_args *a)
     step.ema_decay = a->ema_decay;
     step.step = a->step;
     launch_adamw(d, &step, decided);
+    if (!known)
+        return;
     staging_fetched(staging);
     a->result->gradient_norm = known->norm;
     a->result->applied = known->applied;

@@ -1,6 +1,7 @@
 #include "tests/op/checker.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/message.h"
@@ -48,6 +49,17 @@ static struct operand *draw_gradient(struct check *c, const int64_t *p)
     return computed(c, "gradient", g);
 }
 
+/* The sums of g's squares, which the op only reads. */
+static struct operand *square_sums(struct check *c, const struct operand *g, int64_t count)
+{
+    int64_t segments = squares_segments(count);
+    double *sums = xmalloc((size_t)segments * sizeof *sums);
+    ref_square_sums(c->device[REF], &(struct square_sums_args){count, on(g, REF)->data, sums});
+    struct operand *o = input_typed(c, "squares", DTYPE_I64, DIMS(segments), sums);
+    free(sums);
+    return o;
+}
+
 /* The result is no tensor, so RUN does not see it. */
 static void check_result(struct check *c, const struct update_result *result, bool broken)
 {
@@ -68,15 +80,17 @@ static void run(struct check *c, const int64_t *p)
     struct operand *v = updated(c, "v", 5, 1, p[COUNT]); /* positive */
     struct operand *ema = p[EMA] ? updated(c, "ema", 0, 1, p[COUNT]) : NULL;
     struct operand *g = draw_gradient(c, p);
+    struct operand *squares = square_sums(c, g, p[COUNT]);
     struct update_result result[SIDES];
     double rate = pow(10, -(double)p[RATE_EXPONENT]), decay = (double)p[DECAY] / 100;
     double ema_decay = 1 - pow(10, -(double)p[EMA]), scale = ldexp(1, (int)p[LOSS_SCALE]);
     double clip = (double)p[CLIP] / 100 * sqrt((double)p[COUNT]);
     memset(result, 0xff, sizeof result);
-    work(c, 0, (ema ? 9 : 7) * (double)g->bytes + (double)g->bytes);
+    work(c, 0, (ema ? 9 : 7) * (double)g->bytes);
     RUN(c, update, p[COUNT], on(parameters, side)->data, on(m, side)->data, on(v, side)->data,
         ema ? on(ema, side)->data : NULL, on(g, side)->data, rate, 0.9, 0.999, 1e-8, decay,
-        ema_decay, scale, clip, p[STEP], &result[side]);
+        ema_decay, scale, clip, p[STEP], on(squares, side)->data, squares_segments(p[COUNT]),
+        &result[side]);
     if (c->mode == MODE_BENCH) {
         finish(c, NULL);
         return;

@@ -123,7 +123,7 @@ int checkpoints_load(struct parameters **p, int64_t *step, const char *path, str
         return -1;
     int status = checkpoint_read_state(&s, checkpoint, e);
     if (status == 0) {
-        status = checkpoint_load_parameters(p, &s, checkpoint, checkpoints_device, e);
+        status = checkpoint_load_parameters(p, &s, checkpoint, checkpoints_device, NULL, NULL, e);
         *step = s.step;
         training_state_release(&s);
     }

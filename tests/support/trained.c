@@ -16,17 +16,56 @@ const float *trained_values(const struct parameters *p, enum parameter_array whi
     return parameters_read(p, which, 0, p->trained_elements, NULL);
 }
 
+/* Elements of an array that p has in one piece. */
+static const float *piece(const struct parameters *p, enum parameter_array which, struct slice s)
+{
+    if (!parameters_are_sharded(p) || which == ARRAY_WEIGHTS)
+        return parameters_read(p, which, s.first, s.count, NULL);
+    return (const float *)p->arrays[which]->data + s.local;
+}
+
+/* Copies of what both have of an array: all trained elements, or those of the one that is sharded.
+ * Returns their number. */
+static size_t common_part(const struct parameters *a, const struct parameters *b,
+                          enum parameter_array which, float **of_a, float **of_b)
+{
+    const struct slices *s = parameters_are_sharded(a) ? &a->slices : &b->slices;
+    bool whole = which == ARRAY_WEIGHTS;
+    size_t count = 0;
+    *of_a = xmalloc(bytes_of(a));
+    *of_b = xmalloc(bytes_of(a));
+    for (int i = 0; i < s->buckets; i++)
+        for (int shard = 0; shard < s->shards; shard++) {
+            struct slice part = slices_at(s, i, shard);
+            if (part.count == 0 || (!whole && shard != s->shard))
+                continue;
+            memcpy(*of_a + count, piece(a, which, part), (size_t)part.count * sizeof **of_a);
+            memcpy(*of_b + count, piece(b, which, part), (size_t)part.count * sizeof **of_b);
+            count += (size_t)part.count;
+        }
+    return count;
+}
+
 bool trained_same_bits(const struct parameters *a, const struct parameters *b,
                        enum parameter_array which)
 {
-    return memcmp(trained_values(a, which), trained_values(b, which), bytes_of(a)) == 0;
+    float *x, *y;
+    size_t count = common_part(a, b, which, &x, &y);
+    bool same = memcmp(x, y, count * sizeof *x) == 0;
+    free(x);
+    free(y);
+    return same;
 }
 
 double trained_distance(const struct parameters *a, const struct parameters *b,
                         enum parameter_array which)
 {
-    return relative_l2(trained_values(a, which), trained_values(b, which),
-                       (size_t)a->trained_elements);
+    float *x, *y;
+    size_t count = common_part(a, b, which, &x, &y);
+    double distance = relative_l2(x, y, count);
+    free(x);
+    free(y);
+    return distance;
 }
 
 void snapshot_take(struct snapshot *s, const struct parameters *p)

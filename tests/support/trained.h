@@ -5,8 +5,9 @@
 
 /* Comparisons of trained parameters, on devices with host memory. */
 
-/* The trained elements of an array, in place. */
+/* The trained elements of an array that is not sharded, in place. */
 const float *trained_values(const struct parameters *p, enum parameter_array which);
+/* Of what both have: if an array is sharded, its slices. */
 bool trained_same_bits(const struct parameters *a, const struct parameters *b,
                        enum parameter_array which);
 /* relative_l2 of the trained elements. */

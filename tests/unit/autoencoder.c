@@ -261,7 +261,8 @@ static void test_decoder_only(void)
     strcpy(state.precision, "fp32");
     struct parameters *back = NULL;
     bool saved = run_open(&run, folder, &e) == 0 && checkpoint_save(run, fixed, &state, 0, &e) == 0;
-    tap_ok(saved && checkpoint_load_parameters(&back, &state, checkpoint, device, &e) == 0,
+    tap_ok(saved &&
+               checkpoint_load_parameters(&back, &state, checkpoint, device, NULL, NULL, &e) == 0,
            "a checkpoint is saved and loaded%s%s", saved && back ? "" : ": ",
            saved && back ? "" : e.text);
     CHECK(back);

@@ -156,7 +156,7 @@ static void test_round_trip(void)
     tap_ok(read_back && isnan(read.gradient_norm) && isnan(read.holdout_loss) &&
                states_are_equal(&s, &read),
            "the state is restored %s", read_back ? "" : e.text);
-    status = checkpoint_load_parameters(&back, &read, folder, checkpoints_device, &e);
+    status = checkpoint_load_parameters(&back, &read, folder, checkpoints_device, NULL, NULL, &e);
     tap_ok(status == 0 && checkpoints_equal(p, back), "weights, EMA and moments are restored %s",
            status != 0 ? e.text : "");
     ok_sampled_from(run, p);
@@ -301,7 +301,7 @@ static void add_companion(struct parameters *p, uint64_t seed)
     patch_discriminator_architecture(&architecture, 3, 4, 2);
     p->companion = parameters_new(&architecture, NET_DISCRIMINATOR, seed, checkpoints_device);
     checkpoints_each(p->companion, checkpoints_draw, &seed);
-    parameters_copy(p->companion, ARRAY_EMA, ARRAY_WEIGHTS);
+    parameters_restart_ema(p->companion);
     p->companion->updates = 123;
     architecture_release(&architecture);
 }

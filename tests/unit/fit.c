@@ -87,7 +87,7 @@ static int64_t latest(const struct session *s)
     int64_t step = status == 0 ? state.step : -2;
     if (status == 0) {
         struct parameters *p;
-        if (checkpoint_load_parameters(&p, &state, checkpoint, device, &e) == 0)
+        if (checkpoint_load_parameters(&p, &state, checkpoint, device, NULL, NULL, &e) == 0)
             parameters_free(p);
         else
             step = -3;

@@ -10,6 +10,7 @@
 #include "common/nets/patch_discriminator.h"
 #include "common/train/autoencoder_step.h"
 #include "common/train/cloob_step.h"
+#include "common/train/completion.h"
 #include "common/train/unet_step.h"
 #include "tests/support/tap.h"
 #include "tests/support/thread_ranks.h"
@@ -65,6 +66,15 @@ static int64_t sample_at(const struct rank *r, const struct step_options *o, int
     return step_position(o, r->collective, k);
 }
 
+/* As training programs do; the discriminator stays in place. */
+static void place(struct rank *r)
+{
+    int *completion = xcalloc((size_t)r->parameters->trained_count, sizeof *completion);
+    completion_find(r->parameters, completion);
+    parameters_place(r->parameters, r->collective, completion);
+    free(completion);
+}
+
 static void train_unet(void *arg)
 {
     struct rank *r = arg;
@@ -81,6 +91,7 @@ static void train_unet(void *arg)
     unet_architecture(&architecture, &config);
     r->parameters = parameters_new(&architecture, NET_UNET, 3, r->device);
     architecture_release(&architecture);
+    place(r);
     if (unet_step_open(&s, r->parameters, r->collective, &o, &u, &e) != 0)
         die("%s", e.text);
     for (int64_t step = 0; step < STEPS; step++) {
@@ -116,6 +127,7 @@ static void train_autoencoder(void *arg)
     r->parameters = parameters_new(&architecture, NET_KL, 3, r->device);
     r->parameters->companion = parameters_new(&discriminator, NET_DISCRIMINATOR, 4, r->device);
     architecture_release(&architecture);
+    place(r);
     architecture_release(&discriminator);
     if (autoencoder_step_open(&s, r->parameters, r->collective, &o, &a, &e) != 0)
         die("%s", e.text);
@@ -154,6 +166,7 @@ static void train_cloob(void *arg)
     cloob_architecture(&architecture, &config);
     r->parameters = parameters_new(&architecture, NET_CLOOB, 3, r->device);
     architecture_release(&architecture);
+    place(r);
     if (cloob_step_open(&s, r->parameters, r->collective, &o, &l, &e) != 0)
         die("%s", e.text);
     for (int64_t step = 0; step < STEPS; step++) {

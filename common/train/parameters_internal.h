@@ -1,0 +1,13 @@
+#ifndef CCLD_TRAIN_PARAMETERS_INTERNAL_H
+#define CCLD_TRAIN_PARAMETERS_INTERNAL_H
+
+#include "common/train/parameters.h"
+
+/* A new flat array of zeros. */
+struct tensor *parameters_array(const struct parameters *p, int64_t count);
+/* Allocates all arrays but weights for p->collective, unless they are. */
+void parameters_allocate(struct parameters *p);
+/* An array that this rank has as a whole. */
+struct tensor *parameters_whole(const struct parameters *p, enum parameter_array which);
+
+#endif
