@@ -80,9 +80,9 @@ EMULATOR_SRC := $(wildcard tests/cuda-host/*.cc)
 PLUGIN := $(BUILD)/libccld-cuda.so
 PLUGIN_ON_HOST := $(BUILD)/tests/cuda-host/libccld-cuda-host.so
 PLUGIN_OBJ := $(CUDA_SRC:%.cu=$(BUILD)/%.o)
-EMULATOR_OBJ := $(filter-out %/test-emulator.o,$(EMULATOR_SRC:%.cc=$(BUILD)/%.o))
+EMULATOR_OBJ := $(patsubst %.cc,$(BUILD)/%.o,$(filter-out tests/cuda-host/test-%,$(EMULATOR_SRC)))
 ON_HOST_OBJ := $(patsubst %.cu,$(BUILD)/tests/cuda-host/%.o,$(filter-out $(CUDA_LIBRARY_SRC),$(CUDA_SRC)))
-TEST_EMULATOR := $(BUILD)/tests/cuda-host/test-emulator
+TEST_EMULATOR := $(patsubst %.cc,$(BUILD)/%,$(filter tests/cuda-host/test-%,$(EMULATOR_SRC)))
 # auto: not with sanitizers, which cannot see what a GPU does.
 WITH_CUDA := $(if $(filter auto,$(CUDA)),$(if $(sanitizers),,$(shell command -v $(NVCC))),$(filter 1,$(CUDA)))
 
@@ -175,7 +175,7 @@ $(PLUGIN_OBJ): $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
 $(PLUGIN): $(PLUGIN_OBJ) kernels/cuda/plugin.map
 	$(if $(V),,@echo link $@)
 	$(Q)$(NVCC) -ccbin $(CXX) -shared -cudart static -o $@ $(PLUGIN_OBJ) -Xlinker -z,defs,--version-script=kernels/cuda/plugin.map $(NVCC_LIBS)
-$(EMULATOR_OBJ) $(TEST_EMULATOR).o: $(BUILD)/%.o: %.cc $(BUILD)/flags-on-host
+$(EMULATOR_OBJ) $(TEST_EMULATOR:=.o): $(BUILD)/%.o: %.cc $(BUILD)/flags-on-host
 	@mkdir -p $(@D)
 	$(if $(V),,@echo compile $<)
 	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ $<
@@ -186,7 +186,7 @@ $(ON_HOST_OBJ): $(BUILD)/tests/cuda-host/%.o: %.cu $(BUILD)/flags-on-host
 $(PLUGIN_ON_HOST): $(ON_HOST_OBJ) $(EMULATOR_OBJ) kernels/cuda/plugin.map
 	$(if $(V),,@echo link $@)
 	$(Q)$(CXX) $(ALL_CXXFLAGS) -shared -Wl,-z,defs,-z,nodelete -o $@ $(ON_HOST_OBJ) $(EMULATOR_OBJ) -Wl,--version-script=kernels/cuda/plugin.map $(LDFLAGS)
-$(TEST_EMULATOR): $(TEST_EMULATOR).o $(filter-out %/libraries.o,$(EMULATOR_OBJ)) $(SUPPORT_OBJ) $(BUILD)/libccld.a
+$(TEST_EMULATOR): %: %.o $(filter-out %/libraries.o,$(EMULATOR_OBJ)) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CXX) $(ALL_CXXFLAGS) -o $@ $^ $(ALL_LIBS)
 
@@ -360,4 +360,4 @@ clean:
 FORCE:
 .PHONY: all programs tests deps demo check prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz lint install install-built help clean FORCE
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR).d $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d)

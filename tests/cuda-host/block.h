@@ -21,7 +21,8 @@ struct place {
     index3 thread, block, block_size, grid_size;
     block_runner *runner; /* null outside kernels */
     void *dynamic_shared;
-    int capture_mode; /* runtime.cc's */
+    int capture_mode; /* streams.cc's */
+    int device;       /* runtime.cc's */
 };
 extern __thread place here;
 

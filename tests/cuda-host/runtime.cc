@@ -1,99 +1,22 @@
-#include <chrono>
 #include <map>
-#include <memory>
-#include <mutex>
 #include <stdlib.h>
-#include <vector>
 
 #include "kernels/cuda/cuda.cuh"
+#include "tests/cuda-host/streams.h"
 
-typedef std::shared_ptr<std::vector<std::function<void()>>> task_list;
+using cuda_host::failed;
+using cuda_host::guard;
 
-struct capture {
-    cudaStreamCaptureMode mode;
-    cudaStream_t origin;
-    task_list tasks;
-    bool invalid;
-};
-struct cuda_host_stream {
-    capture *into;
-};
-struct cuda_host_event {
-    capture *recorded_in; /* a capture, not a run */
-    bool done;
-    std::chrono::steady_clock::time_point when;
-};
-struct cuda_host_graph {
-    task_list tasks;
-};
-struct cuda_host_graph_exec {
-    task_list tasks;
-};
-
-static std::recursive_mutex lock;
-typedef std::lock_guard<std::recursive_mutex> guard;
-/* Work of all streams in the order of the calls, which satisfies all dependencies. */
-static std::vector<std::function<void()>> begun;
-static bool running;
-static std::vector<cudaStream_t> streams;
-static std::vector<capture *> captures;
 static std::map<const char *, size_t> device_blocks, pinned_blocks;
 static size_t in_use;
 static cudaError_t last_error;
 
-static cudaError_t failed(cudaError_t e)
+/* ---- errors */
+
+cudaError_t cuda_host::failed(cudaError_t e)
 {
     return last_error = e;
 }
-
-/* ---- order */
-
-static void run_all()
-{
-    if (running)
-        cuda_die("emulated CUDA: a task on a stream calls the runtime");
-    running = true;
-    for (size_t i = 0; i < begun.size(); i++) {
-        begun[i]();
-        begun[i] = nullptr;
-    }
-    begun.clear();
-    running = false;
-}
-
-static bool blocking()
-{
-    static const char *asked = getenv("CUDA_LAUNCH_BLOCKING");
-    return asked && *asked == '1';
-}
-
-void cuda_host::host_task(cudaStream_t stream, std::function<void()> task)
-{
-    guard held(lock);
-    if (stream && stream->into) {
-        stream->into->tasks->push_back(std::move(task));
-        return;
-    }
-    if (!stream && !captures.empty())
-        cuda_die("emulated CUDA: work for the default stream during a capture");
-    begun.push_back(std::move(task));
-    if (blocking() || begun.size() >= 1024)
-        run_all();
-}
-
-/* Calls that wait, or may wait, are refused during a capture and invalidate it. */
-static bool refused_by_capture()
-{
-    bool refused = false;
-    if (cuda_host::here.capture_mode == cudaStreamCaptureModeRelaxed)
-        return false;
-    for (capture *c : captures)
-        if (c->mode != cudaStreamCaptureModeRelaxed)
-            refused = c->invalid = true;
-    return refused;
-}
-
-/* ---- errors */
 
 const char *cudaGetErrorString(cudaError_t e)
 {
@@ -120,6 +43,16 @@ const char *cudaGetErrorString(cudaError_t e)
         return "operation failed due to a previous error during capture";
     case cudaErrorStreamCaptureUnmatched:
         return "the capture was not initiated in this stream";
+    case cudaErrorStreamCaptureUnjoined:
+        return "capturing stream has unjoined work";
+    case cudaErrorStreamCaptureIsolation:
+        return "dependency created on uncaptured work in another stream";
+    case cudaErrorStreamCaptureImplicit:
+        return "operation would make the legacy stream depend on a capturing blocking stream";
+    case cudaErrorCapturedEvent:
+        return "operation not permitted on an event last recorded in a capturing stream";
+    case cudaErrorNotSupported:
+        return "operation not supported";
     }
     return "unrecognized error code";
 }
@@ -168,11 +101,14 @@ cudaError_t cudaGetDeviceCount(int *count)
 }
 cudaError_t cudaSetDevice(int device)
 {
-    return device >= 0 && device < gpus() ? cudaSuccess : failed(cudaErrorInvalidDevice);
+    if (device < 0 || device >= gpus())
+        return failed(cudaErrorInvalidDevice);
+    cuda_host::here.device = device;
+    return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int *device)
 {
-    *device = 0;
+    *device = cuda_host::here.device;
     return cudaSuccess;
 }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp *p, int device)
@@ -241,10 +177,10 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 }
 cudaError_t cudaDeviceSynchronize()
 {
-    guard held(lock);
-    if (refused_by_capture())
+    guard held(cuda_host::lock);
+    if (cuda_host::refused_by_capture())
         return failed(cudaErrorStreamCaptureUnsupported);
-    run_all();
+    cuda_host::run_all();
     return cudaSuccess;
 }
 cudaError_t cudaDeviceReset()
@@ -253,7 +189,7 @@ cudaError_t cudaDeviceReset()
 }
 cudaError_t cudaMemGetInfo(size_t *unused, size_t *total)
 {
-    guard held(lock);
+    guard held(cuda_host::lock);
     *total = memory_bytes();
     *unused = *total - in_use;
     return cudaSuccess;
@@ -269,9 +205,9 @@ static void *aligned_bytes(size_t bytes)
 }
 cudaError_t cudaMalloc(void **p, size_t bytes)
 {
-    guard held(lock);
+    guard held(cuda_host::lock);
     *p = nullptr;
-    if (refused_by_capture())
+    if (cuda_host::refused_by_capture())
         return failed(cudaErrorStreamCaptureUnsupported);
     if (!bytes)
         return cudaSuccess;
@@ -284,12 +220,12 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
 }
 cudaError_t cudaFree(void *p)
 {
-    guard held(lock);
+    guard held(cuda_host::lock);
     if (!p)
         return cudaSuccess;
-    if (refused_by_capture())
+    if (cuda_host::refused_by_capture())
         return failed(cudaErrorStreamCaptureUnsupported);
-    run_all();
+    cuda_host::run_all();
     auto found = device_blocks.find((const char *)p);
     if (found == device_blocks.end())
         return failed(cudaErrorInvalidValue);
@@ -300,7 +236,7 @@ cudaError_t cudaFree(void *p)
 }
 cudaError_t cudaMallocHost(void **p, size_t bytes, unsigned)
 {
-    guard held(lock);
+    guard held(cuda_host::lock);
     *p = nullptr;
     if (!bytes)
         return cudaSuccess;
@@ -316,10 +252,10 @@ cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags)
 }
 cudaError_t cudaFreeHost(void *p)
 {
-    guard held(lock);
+    guard held(cuda_host::lock);
     if (!p)
         return cudaSuccess;
-    run_all();
+    cuda_host::run_all();
     if (!pinned_blocks.erase((const char *)p))
         return failed(cudaErrorInvalidValue);
     free(p);
@@ -345,7 +281,7 @@ static int lies_in(const std::map<const char *, size_t> &blocks, const void *p, 
 static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
                         size_t width, size_t height, cudaMemcpyKind kind, cudaStream_t stream)
 {
-    guard held(lock);
+    guard held(cuda_host::lock);
     if (!width || !height)
         return cudaSuccess;
     const int to = lies_in(device_blocks, dst, (height - 1) * dst_pitch + width);
@@ -362,8 +298,8 @@ static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src
     /* Copies from and to pageable memory are complete when the call returns. */
     const bool pageable = (!to && lies_in(pinned_blocks, dst, 1) != 1) ||
                           (!from && lies_in(pinned_blocks, src, 1) != 1);
-    if (pageable && !(stream && stream->into))
-        run_all();
+    if (pageable && !cuda_host::is_captured(stream))
+        cuda_host::run_stream(stream);
     return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind,
@@ -380,17 +316,17 @@ cudaError_t cudaMemcpy2DAsync(void *dst, size_t dst_pitch, const void *src, size
 }
 cudaError_t cudaMemcpy(void *dst, const void *src, size_t bytes, cudaMemcpyKind kind)
 {
-    guard held(lock);
-    if (refused_by_capture())
+    guard held(cuda_host::lock);
+    if (cuda_host::refused_by_capture())
         return failed(cudaErrorStreamCaptureUnsupported);
     const cudaError_t e = cudaMemcpyAsync(dst, src, bytes, kind, nullptr);
     if (e == cudaSuccess)
-        run_all();
+        cuda_host::run_stream(nullptr);
     return e;
 }
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream)
 {
-    guard held(lock);
+    guard held(cuda_host::lock);
     if (!bytes)
         return cudaSuccess;
     if (lies_in(device_blocks, p, bytes) != 1)
@@ -401,186 +337,4 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
 cudaError_t cudaMemset(void *p, int value, size_t bytes)
 {
     return cudaMemsetAsync(p, value, bytes, nullptr);
-}
-
-/* ---- streams and events */
-
-cudaError_t cudaStreamCreate(cudaStream_t *stream)
-{
-    guard held(lock);
-    *stream = new cuda_host_stream{nullptr};
-    streams.push_back(*stream);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
-{
-    return cudaStreamCreate(stream);
-}
-cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned, int)
-{
-    return cudaStreamCreate(stream);
-}
-cudaError_t cudaStreamDestroy(cudaStream_t stream)
-{
-    guard held(lock);
-    run_all();
-    streams.erase(std::find(streams.begin(), streams.end(), stream));
-    delete stream;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t stream)
-{
-    guard held(lock);
-    if (refused_by_capture() || (stream && stream->into))
-        return failed(cudaErrorStreamCaptureUnsupported);
-    run_all();
-    return cudaSuccess;
-}
-cudaError_t cudaStreamQuery(cudaStream_t stream)
-{
-    return cudaStreamSynchronize(stream);
-}
-cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*f)(void *), void *argument)
-{
-    cuda_host::host_task(stream, [=] { f(argument); });
-    return cudaSuccess;
-}
-
-cudaError_t cudaEventCreate(cudaEvent_t *event)
-{
-    *event = new cuda_host_event{nullptr, true, {}};
-    return cudaSuccess;
-}
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
-{
-    return cudaEventCreate(event);
-}
-cudaError_t cudaEventDestroy(cudaEvent_t event)
-{
-    guard held(lock);
-    run_all();
-    delete event;
-    return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
-{
-    guard held(lock);
-    event->recorded_in = stream ? stream->into : nullptr;
-    if (event->recorded_in)
-        return cudaSuccess;
-    event->done = false;
-    cuda_host::host_task(stream, [=] {
-        event->when = std::chrono::steady_clock::now();
-        event->done = true;
-    });
-    return cudaSuccess;
-}
-cudaError_t cudaEventSynchronize(cudaEvent_t event)
-{
-    guard held(lock);
-    if (event->recorded_in || refused_by_capture())
-        return failed(cudaErrorStreamCaptureUnsupported);
-    if (!event->done)
-        run_all();
-    return cudaSuccess;
-}
-cudaError_t cudaEventQuery(cudaEvent_t event)
-{
-    return cudaEventSynchronize(event);
-}
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEvent_t end)
-{
-    guard held(lock);
-    if (!start->done || !end->done)
-        return failed(cudaErrorNotReady);
-    *milliseconds = std::chrono::duration<float, std::milli>(end->when - start->when).count();
-    return cudaSuccess;
-}
-cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
-{
-    guard held(lock);
-    if (event->recorded_in) {
-        if (!stream || (stream->into && stream->into != event->recorded_in))
-            return failed(cudaErrorStreamCaptureUnsupported);
-        stream->into = event->recorded_in;
-    }
-    return cudaSuccess;
-}
-
-/* ---- graphs */
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
-{
-    const cudaStreamCaptureMode before = (cudaStreamCaptureMode)cuda_host::here.capture_mode;
-    cuda_host::here.capture_mode = *mode;
-    *mode = before;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
-{
-    guard held(lock);
-    if (!stream || stream->into)
-        return failed(cudaErrorStreamCaptureUnsupported);
-    stream->into = new capture{mode, stream, std::make_shared<task_list::element_type>(), false};
-    captures.push_back(stream->into);
-    return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
-{
-    guard held(lock);
-    *graph = nullptr;
-    if (!stream || !stream->into || stream->into->origin != stream)
-        return failed(cudaErrorStreamCaptureUnmatched);
-    capture *c = stream->into;
-    for (cudaStream_t s : streams)
-        if (s->into == c)
-            s->into = nullptr;
-    captures.erase(std::find(captures.begin(), captures.end(), c));
-    const bool invalid = c->invalid;
-    if (!invalid)
-        *graph = new cuda_host_graph{c->tasks};
-    delete c;
-    return invalid ? failed(cudaErrorStreamCaptureInvalidated) : cudaSuccess;
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status)
-{
-    guard held(lock);
-    const capture *c = stream ? stream->into : nullptr;
-    *status = !c           ? cudaStreamCaptureStatusNone
-              : c->invalid ? cudaStreamCaptureStatusInvalidated
-                           : cudaStreamCaptureStatusActive;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
-{
-    *exec = new cuda_host_graph_exec{graph->tasks};
-    return cudaSuccess;
-}
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
-{
-    return cudaSuccess;
-}
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
-{
-    const task_list tasks = exec->tasks;
-    cuda_host::host_task(stream, [=] {
-        for (const auto &task : *tasks)
-            task();
-    });
-    return cudaSuccess;
-}
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cuda_host_node *, size_t *count)
-{
-    *count = graph->tasks->size();
-    return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
-{
-    delete exec;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph)
-{
-    delete graph;
-    return cudaSuccess;
 }
