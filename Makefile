@@ -75,7 +75,7 @@ ALL_LIBS = $(PKG_LIBS) -pthread -ldl -lm $(LDFLAGS)
 # The CUDA backend is a plugin. It is built twice: by nvcc, and for tests by the C++ compiler, with an
 # emulator of CUDA in place of NVIDIA's libraries.
 CUDA_SRC := $(wildcard kernels/cuda/*.cu)
-CUDA_LIBRARY_SRC := $(filter kernels/cuda/cublas%.cu kernels/cuda/cudnn%.cu kernels/cuda/nccl%.cu,$(CUDA_SRC))
+CUDA_LIBRARY_SRC := $(filter kernels/cuda/cublas%.cu kernels/cuda/cudnn%.cu,$(CUDA_SRC))
 EMULATOR_SRC := $(wildcard tests/cuda-host/*.cc)
 PLUGIN := $(BUILD)/libccld-cuda.so
 PLUGIN_ON_HOST := $(BUILD)/tests/cuda-host/libccld-cuda-host.so
@@ -150,7 +150,7 @@ $(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host: FORCE
 # The fast kernels contract to FMA; everything else rounds after every operation, as written.
 $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
 # The program and the plugin refuse each other unless both were built from the same interface.
-INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward ops tensor training weight) common/base/dtype.h common/base/error.h
+INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward group ops tensor training weight) common/base/dtype.h common/base/error.h
 SIGNED := $(addprefix $(BUILD)/,kernels/plugin.o kernels/cuda/backend.o tests/cuda-host/kernels/cuda/backend.o tests/unit/plugin.o)
 $(SIGNED): $(INTERFACE)
 $(SIGNED): private PLUGIN_DEFINES = -DPLUGIN_BUILD_ID=$(firstword $(shell cat $(INTERFACE) | cksum))
@@ -183,9 +183,9 @@ $(ON_HOST_OBJ): $(BUILD)/tests/cuda-host/%.o: %.cu $(BUILD)/flags-on-host
 	@mkdir -p $(@D)
 	$(if $(V),,@echo compile $< for the host)
 	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c -o $@ -x c++ $<
-$(PLUGIN_ON_HOST): $(ON_HOST_OBJ) $(EMULATOR_OBJ) kernels/cuda/plugin.map
+$(PLUGIN_ON_HOST): $(ON_HOST_OBJ) $(EMULATOR_OBJ) tests/cuda-host/plugin.map
 	$(if $(V),,@echo link $@)
-	$(Q)$(CXX) $(ALL_CXXFLAGS) -shared -Wl,-z,defs,-z,nodelete -o $@ $(ON_HOST_OBJ) $(EMULATOR_OBJ) -Wl,--version-script=kernels/cuda/plugin.map $(LDFLAGS)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -shared -Wl,-z,defs,-z,nodelete,-soname,$(@F) -o $@ $(ON_HOST_OBJ) $(EMULATOR_OBJ) -Wl,--version-script=tests/cuda-host/plugin.map $(LDFLAGS)
 $(TEST_EMULATOR): %: %.o $(filter-out %/libraries.o,$(EMULATOR_OBJ)) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CXX) $(ALL_CXXFLAGS) -o $@ $^ $(ALL_LIBS)

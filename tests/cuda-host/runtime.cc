@@ -278,6 +278,12 @@ static int lies_in(const std::map<const char *, size_t> &blocks, const void *p, 
     return c + bytes <= after->first + after->second ? 1 : -1;
 }
 
+bool cuda_host::in_device_memory(const void *p, size_t bytes)
+{
+    guard held(cuda_host::lock);
+    return bytes == 0 || lies_in(device_blocks, p, bytes) == 1;
+}
+
 static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src_pitch,
                         size_t width, size_t height, cudaMemcpyKind kind, cudaStream_t stream)
 {

@@ -1,4 +1,4 @@
-/* Streams, shared by the files of the emulator. Only events order the work of different streams. In
+/* What the files of the emulator share, streams above all. Only events order the work of different streams. In
  * each wait, the work of streams that are not waited for runs as early as their own waits allow, or
  * as late: which of both varies from wait to wait, or is set by CCLD_EMULATED_ORDER=early or late.
  * Of two streams, either order puts every pair of unordered tasks the other way round than the
@@ -21,6 +21,8 @@ cudaError_t failed(cudaError_t e);
 /* Calls that wait, or may wait, are refused during a capture and invalidate it. */
 bool refused_by_capture();
 bool is_captured(cudaStream_t stream);
+
+bool in_device_memory(const void *p, size_t bytes); /* within one allocation, or no bytes */
 
 /* Run pending work: all of it, or a stream's and what that waits for. */
 void run_all();
