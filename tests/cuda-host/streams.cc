@@ -1,76 +1,21 @@
 #include <algorithm>
-#include <atomic>
-#include <chrono>
-#include <deque>
-#include <memory>
 #include <stdlib.h>
 #include <thread>
-#include <vector>
 
 #include "kernels/cuda/cuda.cuh"
-#include "tests/cuda-host/streams.h"
+#include "tests/cuda-host/captures.h"
 
-using cuda_host::failed;
-using cuda_host::guard;
-using cuda_host::lock;
+using namespace cuda_host;
 
 typedef std::chrono::steady_clock steady;
-typedef std::vector<size_t> node_list;
-
-/* A place in a stream's work. */
-struct mark {
-    cudaStream_t in;
-    bool reached;
-    steady::time_point when;
-};
-typedef std::shared_ptr<mark> mark_reference;
-
-/* Runs a function, or waits for a mark. */
-struct task {
-    std::function<void()> run;
-    mark_reference after;
-};
-
-struct node {
-    std::function<void()> run;
-    node_list after;
-    cudaStream_t captured_from;
-};
-struct capture {
-    cudaStreamCaptureMode mode;
-    cudaStream_t origin;
-    std::vector<node> nodes;
-    bool invalid, ended;
-};
-typedef std::shared_ptr<capture> capture_reference;
-
-struct cuda_host_stream {
-    bool follows_default;
-    int device;
-    std::deque<task> pending;
-    capture_reference into;
-    node_list last; /* what the next node follows */
-};
-struct cuda_host_event {
-    capture_reference recorded_in;
-    node_list last;
-    mark_reference at;
-};
-struct cuda_host_graph {
-    capture_reference from;
-};
-struct cuda_host_graph_exec {
-    capture_reference from;
-};
 
 /* The following are never destroyed, because the background thread runs until the end. */
 std::recursive_mutex &cuda_host::lock = *new std::recursive_mutex;
 static cuda_host_stream &default_stream = *new cuda_host_stream{};
-static std::vector<cudaStream_t> &streams = *new std::vector<cudaStream_t>{&default_stream};
-static std::vector<capture_reference> &captures = *new std::vector<capture_reference>;
+std::vector<cudaStream_t> &cuda_host::streams = *new std::vector<cudaStream_t>{&default_stream};
 static bool running;
 static size_t enqueued; /* since everything was run */
-static std::atomic<unsigned> calls;
+std::atomic<unsigned> cuda_host::calls;
 
 static cudaStream_t or_default(cudaStream_t stream)
 {
@@ -79,7 +24,7 @@ static cudaStream_t or_default(cudaStream_t stream)
 
 /* ---- order */
 
-static bool others_early()
+bool cuda_host::others_early()
 {
     static uint32_t state = 1;
     const char *asked = getenv("CCLD_EMULATED_ORDER");
@@ -165,7 +110,7 @@ static void look_for_work()
         if (idle < 10)
             continue;
         guard held(lock);
-        cuda_host::run_all();
+        run_all();
     }
 }
 
@@ -197,15 +142,6 @@ static void follow_default(cudaStream_t stream)
                 follow(stream, s);
 }
 
-static void record_node(cudaStream_t stream, std::function<void()> run)
-{
-    capture *c = stream->into.get();
-    if (c->invalid)
-        cuda_die("emulated CUDA: work for a stream whose capture has failed");
-    c->nodes.push_back({std::move(run), stream->last, stream});
-    stream->last = {c->nodes.size() - 1};
-}
-
 void cuda_host::host_task(cudaStream_t stream, std::function<void()> run)
 {
     guard held(lock);
@@ -215,38 +151,21 @@ void cuda_host::host_task(cudaStream_t stream, std::function<void()> run)
     if (stream && stream->device != device)
         cuda_die("emulated CUDA: work for a stream of GPU %d while GPU %d is current",
                  stream->device, device);
-    if (cuda_host::is_captured(stream)) {
+    if (is_captured(stream)) {
         record_node(stream, std::move(run));
         return;
     }
-    if (!stream && !captures.empty())
+    if (!stream && any_capture())
         cuda_die("emulated CUDA: work for the default stream during a capture");
     follow_default(or_default(stream));
     or_default(stream)->pending.push_back({std::move(run), nullptr});
     if (blocking())
-        cuda_host::run_stream(stream);
+        run_stream(stream);
     else if (++enqueued >= 1024)
-        cuda_host::run_all();
+        run_all();
 }
 
 /* ---- streams and events */
-
-bool cuda_host::is_captured(cudaStream_t stream)
-{
-    return stream && stream->into;
-}
-
-bool cuda_host::refused_by_capture()
-{
-    bool refused = false;
-    calls++;
-    if (cuda_host::here.capture_mode == cudaStreamCaptureModeRelaxed)
-        return false;
-    for (const capture_reference &c : captures)
-        if (c->mode != cudaStreamCaptureModeRelaxed)
-            refused = c->invalid = true;
-    return refused;
-}
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
@@ -268,7 +187,7 @@ cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, i
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
     guard held(lock);
-    cuda_host::run_all();
+    run_all();
     streams.erase(std::find(streams.begin(), streams.end(), stream));
     delete stream;
     return cudaSuccess;
@@ -276,9 +195,9 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     guard held(lock);
-    if (cuda_host::refused_by_capture() || cuda_host::is_captured(stream))
+    if (refused_by_capture() || is_captured(stream))
         return failed(cudaErrorStreamCaptureUnsupported);
-    cuda_host::run_stream(stream);
+    run_stream(stream);
     return cudaSuccess;
 }
 cudaError_t cudaStreamQuery(cudaStream_t stream)
@@ -287,7 +206,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 }
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*f)(void *), void *argument)
 {
-    cuda_host::host_task(stream, [=] { f(argument); });
+    host_task(stream, [=] { f(argument); });
     return cudaSuccess;
 }
 
@@ -311,7 +230,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     guard held(lock);
     calls++;
     event->recorded_in = nullptr;
-    if (!cuda_host::is_captured(stream)) {
+    if (!is_captured(stream)) {
         follow_default(or_default(stream));
         event->at = place_mark(or_default(stream));
         return cudaSuccess;
@@ -327,7 +246,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
     guard held(lock);
     if (event->recorded_in)
         return failed(cudaErrorCapturedEvent);
-    if (cuda_host::refused_by_capture())
+    if (refused_by_capture())
         return failed(cudaErrorStreamCaptureUnsupported);
     if (event->at && !event->at->reached)
         run_to(*event->at);
@@ -349,24 +268,6 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t start, cudaEve
     return cudaSuccess;
 }
 
-/* Work captured from `stream` follows the event, and joins its capture. */
-static cudaError_t wait_in_capture(cudaStream_t stream, cudaEvent_t event)
-{
-    const capture_reference c = event->recorded_in;
-    if (c->ended)
-        return cudaErrorCapturedEvent;
-    if (c->invalid)
-        return cudaErrorStreamCaptureInvalidated;
-    if (!stream || (stream->into && stream->into != c)) {
-        c->invalid = true;
-        return stream ? cudaErrorStreamCaptureIsolation : cudaErrorStreamCaptureImplicit;
-    }
-    if (!stream->into)
-        stream->last.clear();
-    stream->into = c;
-    stream->last.insert(stream->last.end(), event->last.begin(), event->last.end());
-    return cudaSuccess;
-}
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
     guard held(lock);
@@ -375,131 +276,11 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
         const cudaError_t e = wait_in_capture(stream, event);
         return e == cudaSuccess ? e : failed(e);
     }
-    if (cuda_host::is_captured(stream)) {
+    if (is_captured(stream)) {
         stream->into->invalid = true;
         return failed(cudaErrorStreamCaptureIsolation);
     }
     if (event->at)
         or_default(stream)->pending.push_back({nullptr, event->at});
-    return cudaSuccess;
-}
-
-/* ---- graphs */
-
-cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode *mode)
-{
-    const cudaStreamCaptureMode before = (cudaStreamCaptureMode)cuda_host::here.capture_mode;
-    cuda_host::here.capture_mode = *mode;
-    *mode = before;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode)
-{
-    guard held(lock);
-    if (!stream || stream->into)
-        return failed(cudaErrorStreamCaptureUnsupported);
-    stream->into = std::make_shared<capture>(capture{mode, stream, {}, false, false});
-    stream->last.clear();
-    captures.push_back(stream->into);
-    return cudaSuccess;
-}
-
-/* Which of the first nodes, in topological order, must run before `last` do. */
-static std::vector<bool> ancestors(const std::vector<node> &nodes, const node_list &last)
-{
-    std::vector<bool> needed(nodes.size());
-    for (size_t i : last)
-        needed[i] = true;
-    for (size_t i = nodes.size(); i-- > 0;)
-        for (size_t before : nodes[i].after)
-            if (needed[i])
-                needed[before] = true;
-    return needed;
-}
-
-cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
-{
-    guard held(lock);
-    *graph = nullptr;
-    if (!stream || !stream->into || stream->into->origin != stream)
-        return failed(cudaErrorStreamCaptureUnmatched);
-    const capture_reference c = stream->into;
-    const std::vector<bool> joined = ancestors(c->nodes, stream->last);
-    for (cudaStream_t s : streams)
-        if (s->into == c)
-            s->into = nullptr;
-    captures.erase(std::find(captures.begin(), captures.end(), c));
-    c->ended = true;
-    if (c->invalid)
-        return failed(cudaErrorStreamCaptureInvalidated);
-    if (std::count(joined.begin(), joined.end(), false) > 0)
-        return failed(cudaErrorStreamCaptureUnjoined);
-    *graph = new cuda_host_graph{c};
-    return cudaSuccess;
-}
-cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus *status)
-{
-    guard held(lock);
-    const capture *c = stream ? stream->into.get() : nullptr;
-    *status = !c           ? cudaStreamCaptureStatusNone
-              : c->invalid ? cudaStreamCaptureStatusInvalidated
-                           : cudaStreamCaptureStatusActive;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long)
-{
-    const char *asked = getenv("CCLD_EMULATED_GRAPHS");
-    if (asked && *asked == '0')
-        return failed(cudaErrorNotSupported);
-    *exec = new cuda_host_graph_exec{graph->from};
-    return cudaSuccess;
-}
-cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
-{
-    return cudaSuccess;
-}
-
-/* Runs the nodes of one kind of branch, the first stream's or the others', each with what it needs.
- */
-static void run_branch(const capture &c, bool origin, std::vector<bool> &done)
-{
-    for (size_t i = 0; i < c.nodes.size(); i++) {
-        if (done[i] || (c.nodes[i].captured_from == c.origin) != origin)
-            continue;
-        bool ready = true;
-        for (size_t before : c.nodes[i].after)
-            ready &= done[before];
-        const std::vector<bool> needed = ready ? std::vector<bool>() : ancestors(c.nodes, {i});
-        for (size_t j = ready ? i : 0; j <= i; j++)
-            if (!done[j] && (ready || needed[j])) {
-                c.nodes[j].run();
-                done[j] = true;
-            }
-    }
-}
-cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
-{
-    const capture_reference c = exec->from;
-    cuda_host::host_task(stream, [c] {
-        std::vector<bool> done(c->nodes.size());
-        const bool early = others_early();
-        run_branch(*c, !early, done);
-        run_branch(*c, early, done);
-    });
-    return cudaSuccess;
-}
-cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cuda_host_node *, size_t *count)
-{
-    *count = graph->from->nodes.size();
-    return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
-{
-    delete exec;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph)
-{
-    delete graph;
     return cudaSuccess;
 }
