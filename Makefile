@@ -13,6 +13,8 @@ CUDA ?= auto
 NVCC ?= nvcc
 # Folder with cuDNN's include/ and lib/, if it is not in a usual place.
 CUDNN ?=
+# Folder with NCCL's lib/, likewise. Building does not need it; several GPUs do.
+NCCL ?=
 # A Python with a current PyTorch, for bench-torch only.
 PYTHON ?= python3
 GOLDEN ?= tests/golden/data
@@ -88,11 +90,15 @@ WITH_CUDA := $(if $(filter auto,$(CUDA)),$(if $(sanitizers),,$(shell command -v 
 
 ifneq ($(WITH_CUDA),)
 CUDA_HOME ?= $(patsubst %/bin/,%,$(dir $(realpath $(shell command -v $(NVCC)))))
-# Usual places: the toolkit's own folder, Debian's, Red Hat's.
+# Usual places: the toolkit's own folder, Debian's, Red Hat's. PyPI's packages lie beside each other.
 CUDNN_ROOTS := $(or $(CUDNN),$(CUDA_HOME) /usr /usr/local)
+NCCL_ROOTS := $(or $(NCCL),$(CUDNN:%=%/../nccl) $(CUDA_HOME) /usr /usr/local)
 MACHINE := $(shell uname -m)
+# $(call library,NAME,ROOTS)
+library = $(firstword $(foreach d,$2,$(wildcard $d/lib64/$1 $d/lib/$1 $d/lib/$(MACHINE)-linux-gnu/$1)))
 CUDNN_HEADER := $(firstword $(foreach d,$(CUDNN_ROOTS),$(wildcard $d/include/cudnn.h $d/include/$(MACHINE)-linux-gnu/cudnn.h)))
-CUDNN_LIBRARY := $(firstword $(foreach d,$(CUDNN_ROOTS),$(wildcard $d/lib64/libcudnn.so.9 $d/lib/libcudnn.so.9 $d/lib/$(MACHINE)-linux-gnu/libcudnn.so.9)))
+CUDNN_LIBRARY := $(call library,libcudnn.so.9,$(CUDNN_ROOTS))
+NCCL_LIBRARY := $(abspath $(call library,libnccl.so.2,$(NCCL_ROOTS)))
 ifeq ($(and $(CUDNN_HEADER),$(CUDNN_LIBRARY)),)
 ifneq ($(CUDA),auto)
 $(error cuDNN 9 was not found: install it, set CUDNN to its folder, or build with CUDA=0)
@@ -105,7 +111,7 @@ NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Xfatbin -compress-all -ccbin $(CXX) -I. $
     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90] \
     -Xcompiler -fPIC,-Wall,-Wno-unused-function $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(PLUGIN_DEFINES) $(EXTRA_NVCC_FLAGS)
 NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthread \
-    $(foreach d,$(patsubst %/,%,$(sort $(dir $(CUDNN_LIBRARY)) $(CUDA_HOME)/lib64/)),-Xlinker -rpath=$d)
+    $(foreach d,$(patsubst %/,%,$(sort $(dir $(CUDNN_LIBRARY) $(NCCL_LIBRARY)) $(CUDA_HOME)/lib64/)),-Xlinker -rpath=$d)
 ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -Itests/cuda-host/include -fPIC -pthread -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow=local \
     -Wpointer-arith -Wno-unused-parameter -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized $(if $(filter 1,$(WERROR)),-Werror) $(CFLAGS) -O3 $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CXXFLAGS)
 
@@ -152,7 +158,7 @@ $(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
 # The program and the plugin refuse each other unless both were built from the same interface.
 INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward group ops tensor training weight) common/base/dtype.h common/base/error.h
 SIGNED := $(addprefix $(BUILD)/,kernels/plugin.o kernels/cuda/backend.o tests/cuda-host/kernels/cuda/backend.o tests/unit/plugin.o)
-$(SIGNED): $(INTERFACE)
+$(SIGNED): $(INTERFACE) Makefile
 $(SIGNED): private PLUGIN_DEFINES = -DPLUGIN_BUILD_ID=$(firstword $(shell cat $(INTERFACE) | cksum))
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
@@ -352,7 +358,7 @@ help:
 	    'make lint          check style: clang-format, clang-tidy, man pages, includes, dialect' \
 	    'make install       install programs, CUDA backend, small model and man pages under DESTDIR and PREFIX' \
 	    'make clean         remove $(BUILD)/' \
-    'Variables: CUDA=1|0, CUDNN=DIR, WERROR=1, SANITIZE=address,undefined, V=1; pipelines/*.mk are further makefiles'
+    'Variables: CUDA=1|0, CUDNN=DIR, NCCL=DIR, WERROR=1, SANITIZE=address,undefined, V=1; pipelines/*.mk are further makefiles'
 
 clean:
 	rm -rf $(BUILD)

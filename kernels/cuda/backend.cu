@@ -24,6 +24,8 @@ static void *allocate(struct device *d, size_t bytes)
 
 static void synchronize(struct device *d)
 {
+    if (!cuda_of(d)->recording)
+        group_settle(d);
     cuda_check_result(cudaStreamSynchronize(stream_of(d)), "waiting for the GPU");
 }
 
@@ -59,6 +61,7 @@ static void download(struct device *d, void *dst, const void *src, size_t bytes)
 static void record_begin(struct device *d)
 {
     refuse_while_recording(d, "another recording");
+    group_settle(d); /* a recording cannot wait for work outside of it */
     cuda_check(cudaStreamBeginCapture(stream_of(d), cudaStreamCaptureModeThreadLocal));
     cuda_of(d)->recording = true;
 }
@@ -69,6 +72,7 @@ static void *record_end(struct device *d)
     cudaGraph_t graph = NULL;
     cudaGraphExec_t recording = NULL;
     cuda_of(d)->recording = false;
+    group_settle(d); /* if CUDA refuses, so it will below */
     cudaError_t result = cudaStreamEndCapture(stream_of(d), &graph);
     if (result == cudaSuccess)
         result = cudaGraphInstantiate(&recording, graph, 0);
@@ -132,6 +136,7 @@ extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct 
     b->record_end = record_end;
     b->replay = replay;
     b->forget = forget;
+    b->group = &cuda_group;
 #define OP(name)          b->name = cuda_##name;
 #define OP_TRAINING(name) b->name = cuda_##name;
 #define OP_BACKWARD(name) b->name##_backward = cuda_##name##_backward;

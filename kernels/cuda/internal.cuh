@@ -17,9 +17,14 @@ extern "C" {
 #include "kernels/ops.def"
 void cuda_convert_weights(struct device *d, const struct convert_weights_args *a);
 }
+extern const struct group_functions cuda_group;
 
 /* Functions of the program that loaded this backend. */
 extern const struct plugin_host *plugin_host;
+
+/* Joins the group's stream if it has work that has not been joined. Returns false if CUDA refuses.
+ */
+bool group_settle(struct device *d);
 
 struct library_plans; /* library handles and autotuned choices (kernels/cuda/libraries.h) */
 
@@ -30,6 +35,7 @@ struct cuda_device {
     bool recording;
     struct staging *staging; /* pinned memory that uploads pass through */
     struct library_plans *plans;
+    struct group *group; /* communication with other ranks' devices, or NULL */
 };
 
 static inline struct cuda_device *cuda_of(const struct device *d)

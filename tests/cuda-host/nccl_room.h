@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/cuda/nccl_api.h"
+#include "kernels/cuda/nccl.h"
 
 namespace cuda_host
 {

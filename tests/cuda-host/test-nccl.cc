@@ -4,7 +4,7 @@
 #include <chrono>
 #include <thread>
 
-#include "kernels/cuda/nccl_api.h"
+#include "kernels/cuda/nccl.h"
 #include "tests/cuda-host/testing.h"
 
 #define FUNCTION(name, result, parameters) extern "C" result name parameters;

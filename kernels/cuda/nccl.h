@@ -1,8 +1,9 @@
-#ifndef CCLD_KERNELS_CUDA_NCCL_API_H
-#define CCLD_KERNELS_CUDA_NCCL_API_H
+#ifndef CCLD_KERNELS_CUDA_NCCL_H
+#define CCLD_KERNELS_CUDA_NCCL_H
 
-/* The part of NCCL's interface that the backend uses, with the names and values of its header
- * nccl.h, which a build does not need. NCCL 2.13 or later. */
+/* NCCL, which is loaded only when several GPUs are used: it is larger than everything else
+ * together. Here is the part of its interface that the backend uses, with the names and values of
+ * its own header, which a build does not need. NCCL 2.13 or later. */
 
 #include "kernels/cuda/cuda.cuh"
 
@@ -44,5 +45,16 @@ enum ncclRedOp_t { ncclSum = 0 };
     FUNCTION(ncclAllReduce, ncclResult_t,                                                          \
              (const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,       \
               ncclComm_t comm, cudaStream_t stream))
+
+struct nccl {
+#define FUNCTION(name, result, parameters) result(*name) parameters;
+    NCCL_FUNCTIONS
+#undef FUNCTION
+};
+
+/* Loads $CCLD_NCCL if that is set, else libnccl.so.2 from where the loader looks and from the
+ * folders that the Makefile found. Returns NULL with *problem set to why it cannot, as will every
+ * later call. */
+const struct nccl *nccl_load(const char **problem);
 
 #endif
