@@ -12,6 +12,8 @@ struct replay {
     int64_t runs;
     void *recording; /* the backend's, or NULL */
     bool plain;      /* not recordable: runs plainly */
+    replay_agreement *agree;
+    void *agree_context;
 };
 
 struct replay *replay_new(struct tape *t, replay_function *f, void *context)
@@ -20,6 +22,19 @@ struct replay *replay_new(struct tape *t, replay_function *f, void *context)
     *r = (struct replay){.tape = t, .function = f, .context = context};
     r->plain = !t->device->backend->record_begin;
     return r;
+}
+
+void replay_agree(struct replay *r, replay_agreement *agree, void *context)
+{
+    r->agree = agree;
+    r->agree_context = context;
+}
+
+static void forget(struct replay *r)
+{
+    if (r->recording)
+        r->tape->device->backend->forget(r->tape->device, r->recording);
+    r->recording = NULL;
 }
 
 /* Recorded work uses its temporaries' addresses even after they are released, so they come from a
@@ -40,6 +55,8 @@ static void record(struct replay *r)
     r->recording = d->backend->record_end(d);
     CHECK(pool_memory(d->pool).in_use == 0);
     d->pool = usual;
+    if (r->agree && !r->agree(r->agree_context, r->recording != NULL))
+        forget(r);
     r->plain = !r->recording;
 }
 
@@ -63,7 +80,6 @@ void replay_free(struct replay *r)
 {
     if (!r)
         return;
-    if (r->recording)
-        r->tape->device->backend->forget(r->tape->device, r->recording);
+    forget(r);
     free(r);
 }

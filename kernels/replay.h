@@ -14,6 +14,10 @@ struct replay;
 typedef void replay_function(struct tape *t, void *context);
 
 struct replay *replay_new(struct tape *t, replay_function *f, void *context);
+/* With several ranks, all must replay or none, or their communication would not match: after
+ * recording, agree(context, whether it succeeded here) returns whether it did so on all. */
+typedef bool replay_agreement(void *context, bool recorded);
+void replay_agree(struct replay *r, replay_agreement *agree, void *context);
 void replay_run(struct replay *r);
 void replay_free(struct replay *r); /* r may be NULL */
 

@@ -31,6 +31,13 @@ void step_sum(const struct step_options *o, struct collective *c, const double *
     free(all);
 }
 
+bool step_agree(void *collective, bool recorded)
+{
+    double failures = !recorded;
+    collective_sum(collective, &failures, 1);
+    return failures == 0;
+}
+
 bool step_judge(struct step_result *r, struct updater *u, const struct update_result *update,
                 double loss, bool finite)
 {

@@ -24,6 +24,9 @@ int64_t step_position(const struct step_options *o, const struct collective *c, 
 void step_sum(const struct step_options *o, struct collective *c, const double *values, int width,
               double *sums);
 
+/* A replay_agreement of the ranks of a struct collective: whether all have recorded. */
+bool step_agree(void *collective, bool recorded);
+
 /* Outcome of an update. */
 struct step_result {
     double loss;          /* mean over the effective batch of all ranks */

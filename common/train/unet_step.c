@@ -246,8 +246,10 @@ static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
     CHECK(b->n == o->batch && s->micro_batch < o->accumulate);
     if (s->inputs.n == 0) {
         inputs_make(&s->inputs, s, b);
-        for (int i = 0; i < 2; i++)
+        for (int i = 0; i < 2; i++) {
             s->work[i] = replay_new(&s->tape, draw_and_train, s);
+            replay_agree(s->work[i], step_agree, s->collective);
+        }
     }
     CHECK(b->height == s->inputs.height && b->width == s->inputs.width);
     memcpy(s->samples + s->micro_batch * o->batch, samples, (size_t)b->n * sizeof *samples);
