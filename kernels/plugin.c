@@ -37,7 +37,13 @@ static char *cache_folder(void)
     return folder;
 }
 
-static int load(struct backend *b, plugin_open **open, struct error *e)
+/* What the plugin exports besides its table. */
+struct entries {
+    plugin_open *open;
+    plugin_count *count;
+};
+
+static int load(struct backend *b, struct entries *x, struct error *e)
 {
     char *path = find_plugin();
     if (!path)
@@ -48,8 +54,9 @@ static int load(struct backend *b, plugin_open **open, struct error *e)
     if (!library)
         return error_set(e, "cannot load the CUDA backend: %s", dlerror());
     plugin_entry *entry = (plugin_entry *)dlsym(library, "ccld_cuda_backend");
-    *open = (plugin_open *)dlsym(library, "ccld_cuda_open");
-    if (!entry || !*open)
+    x->open = (plugin_open *)dlsym(library, "ccld_cuda_open");
+    x->count = (plugin_count *)dlsym(library, "ccld_cuda_count");
+    if (!entry || !x->open || !x->count)
         return error_set(e, "cannot load the CUDA backend: it is of another version");
     static struct plugin_host host; /* the plugin keeps a pointer to it */
     host = (struct plugin_host){
@@ -67,17 +74,36 @@ static int load(struct backend *b, plugin_open **open, struct error *e)
     return 0; /* stays loaded until the program ends */
 }
 
-int plugin_backend(const struct backend **out, plugin_open **open, struct error *e)
+static int load_once(const struct backend **table, const struct entries **x, struct error *e)
 {
-    static struct backend table;
-    static plugin_open *its_open;
+    static struct backend its_table;
+    static struct entries its_entries;
     static struct error failure;
     static enum { NOT_TRIED, LOADED, FAILED } state;
     if (state == NOT_TRIED)
-        state = load(&table, &its_open, &failure) == 0 ? LOADED : FAILED;
+        state = load(&its_table, &its_entries, &failure) == 0 ? LOADED : FAILED;
     if (state == FAILED)
         return error_set(e, "%s", failure.text);
-    *out = &table;
-    *open = its_open;
+    *table = &its_table;
+    *x = &its_entries;
     return 0;
+}
+
+int plugin_backend(const struct backend **out, plugin_open **open, struct error *e)
+{
+    const struct entries *x;
+    if (load_once(out, &x, e) != 0)
+        return -1;
+    *open = x->open;
+    return 0;
+}
+
+int plugin_count_gpus(int *count, struct error *e)
+{
+    const struct backend *table;
+    const struct entries *x;
+    if (load_once(&table, &x, e) != 0)
+        return -1;
+    const char *problem = x->count(count);
+    return problem ? error_set(e, "%s", problem) : 0;
 }

@@ -67,9 +67,17 @@ typedef const char *plugin_entry(const struct plugin_host *host, struct backend 
  * for GPU `index`. Returns NULL, or why the GPU cannot be used. */
 typedef const char *plugin_open(struct device *d, int index);
 
+/* Exported as "ccld_cuda_count". Sets *count to the number of GPUs, at least 1. Returns NULL, or
+ * why none can be used. */
+typedef const char *plugin_count(int *count);
+
 /* Sets *out to the plugin's table and *open to its plugin_open. The first call loads the plugin,
  * from $CCLD_CUDA_PLUGIN if that is set, else from the program's folder, else from ../lib/ccld
  * relative to it. Returns 0, or -1 with e set, as will every later call. */
 int plugin_backend(const struct backend **out, plugin_open **open, struct error *e);
+
+/* Loads the plugin as plugin_backend does and counts the GPUs, which starts CUDA: no process forked
+ * from the calling one can use a GPU afterwards. Fails if there is none. */
+int plugin_count_gpus(int *count, struct error *e);
 
 #endif

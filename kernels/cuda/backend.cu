@@ -144,16 +144,15 @@ extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct 
     return NULL;
 }
 
-/* NULL, or why GPU `index` cannot be used. */
-static const char *examine(int index, int *multiprocessors)
+extern "C" const char *ccld_cuda_count(int *count)
 {
     static char why[256];
-    int driver = 0, count = 0, major = 0, minor = 0;
+    int driver = 0;
     if (cudaDriverGetVersion(&driver) != cudaSuccess || driver == 0) {
         cudaGetLastError();
         return "there is no NVIDIA driver";
     }
-    cudaError_t counted = cudaGetDeviceCount(&count);
+    cudaError_t counted = cudaGetDeviceCount(count);
     if (counted == cudaErrorInsufficientDriver) {
         snprintf(why, sizeof why,
                  "the NVIDIA driver is too old: it is for CUDA %d.%d, and %d.%d is needed",
@@ -161,12 +160,23 @@ static const char *examine(int index, int *multiprocessors)
                  CUDART_VERSION % 1000 / 10);
         return why;
     }
-    if (counted == cudaErrorNoDevice || (counted == cudaSuccess && count == 0))
+    if (counted == cudaErrorNoDevice || (counted == cudaSuccess && *count == 0))
         return "there is no GPU";
     if (counted != cudaSuccess) {
         snprintf(why, sizeof why, "cannot count GPUs: %s", cudaGetErrorString(counted));
         return why;
     }
+    return NULL;
+}
+
+/* NULL, or why GPU `index` cannot be used. */
+static const char *examine(int index, int *multiprocessors)
+{
+    static char why[256];
+    int count = 0, major = 0, minor = 0;
+    const char *problem = ccld_cuda_count(&count);
+    if (problem)
+        return problem;
     if (index < 0 || index >= count) {
         snprintf(why, sizeof why, "there is no GPU %d: %s", index,
                  count == 1 ? "the only one is 0" : "");
