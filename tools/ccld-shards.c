@@ -294,6 +294,16 @@ static int do_join(const char *out, int n, char *const *folders)
     return 0;
 }
 
+/* Puts parts in the place of the stores that have them. */
+static struct shard_folders expand(int n, char *const *folders, enum shard_parts_which which)
+{
+    struct shard_folders f;
+    struct error e;
+    if (shard_folders_expand(&f, (const char *const *)folders, n, which, &e) != 0)
+        die("cannot read store %s", e.text);
+    return f;
+}
+
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
@@ -314,7 +324,11 @@ int main(int argc, char **argv)
                   : join ? "a folder and the stores to join"
                          : "a store");
     }
-    if (cat)
-        return do_cat(operands - 2, argv + 2, argv[operands]);
-    return join ? do_join(argv[2], operands - 2, argv + 3) : f(operands - 1, argv + 2);
+    struct shard_folders stores = join ? expand(operands - 2, argv + 3, SHARD_PARTS_ALL)
+                                       : expand(operands - 1 - cat, argv + 2, SHARD_PARTS_FILLED);
+    int status = cat    ? do_cat(stores.count, stores.items, argv[operands])
+                 : join ? do_join(argv[2], stores.count, stores.items)
+                        : f(stores.count, stores.items);
+    shard_folders_release(&stores);
+    return status;
 }

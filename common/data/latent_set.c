@@ -22,9 +22,9 @@ struct latent_set {
     struct order order;
 };
 
-static int open_sources(struct latent_set *d, const char *const *folders, int count,
-                        struct error *e)
+static int open_sources(struct latent_set *d, char *const *folders, int count, struct error *e)
 {
+    d->sources = xcalloc((size_t)count, sizeof *d->sources);
     for (int i = 0; i < count; i++) {
         struct source *s = &d->sources[i];
         if (shard_store_open(&s->store, folders[i], e) != 0)
@@ -43,9 +43,12 @@ int latent_set_open(struct latent_set **out, const char *const *folders, int cou
                     struct error *e)
 {
     CHECK(count > 0 && holdout >= 0);
+    struct shard_folders stores;
+    if (shard_folders_expand(&stores, folders, count, SHARD_PARTS_FILLED, e) != 0)
+        return -1;
     struct latent_set *d = xcalloc(1, sizeof *d);
-    d->sources = xcalloc((size_t)count, sizeof *d->sources);
-    int status = open_sources(d, folders, count, e);
+    int status = open_sources(d, stores.items, stores.count, e);
+    shard_folders_release(&stores);
     if (status == 0 && d->records == 0)
         status = error_set(e, "the shard stores contain no records");
     if (status == 0 && holdout >= d->records)

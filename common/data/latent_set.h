@@ -14,7 +14,8 @@
  */
 struct latent_set;
 
-/* Opens compatible stores (shard_info_check). holdout: number of records to hold out. The choice
+/* Opens compatible stores (shard_info_check); a store in parts counts as its parts with shards, in
+ * their order. holdout: number of records to hold out. The choice
  * depends only on the records' numbers: a store that has grown holds out none of the records that
  * could be trained on before. Reasons name the store. */
 int latent_set_open(struct latent_set **out, const char *const *folders, int count, int64_t holdout,

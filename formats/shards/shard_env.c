@@ -102,7 +102,8 @@ static int scan_folder(const char *folder, int *count, int *lowest, int *highest
             (*count)++;
             *lowest = number < *lowest ? number : *lowest;
             *highest = number > *highest ? number : *highest;
-        } else if (entry->d_name[0] != '.' && parse_name(entry->d_name, "-lock") < 0 && !*foreign) {
+        } else if (entry->d_name[0] != '.' && parse_name(entry->d_name, "-lock") < 0 &&
+                   strcmp(entry->d_name, SHARD_PARTS) != 0 && !*foreign) {
             *foreign = xstrdup(entry->d_name);
         }
     }

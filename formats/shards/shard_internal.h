@@ -26,9 +26,14 @@ struct shard {
  * is malloc'ed: the name of one entry that does not belong to a store, or NULL. Set even on
  * failure. */
 int shard_folder_list(const char *folder, int *shards, char **foreign, struct error *e);
+#define SHARD_FOLDER_FOREIGN                                                                       \
+    "the folder holds '%s' but no shards; a new store needs an empty folder"
 /* The numbers of the shards in a folder from which a join has moved the first ones: [*first, *end)
  * without gaps. Both are 0 if there are none. */
 int shard_folder_range(const char *folder, int *first, int *end, struct error *e);
+/* Whether the folder is a part of a store by its name: it ends in parts/N. */
+#define SHARD_PARTS "parts"
+bool shard_folder_is_part(const char *folder);
 /* Takes the lock of a writer, which *fd holds until it is closed. *fd is -1 if the folder cannot be
  * opened. */
 int shard_folder_lock(int *fd, const char *folder, struct error *e);

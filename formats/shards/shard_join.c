@@ -180,9 +180,11 @@ static int list_shards(struct join *j, bool out_exists, struct error *e)
         if (shard_folder_joining(s->folder))
             return error_set(e, "store '%s': %s", s->folder, SHARD_JOIN_INTERRUPTED);
         j->remaining += s->end - s->first;
-        if (s->end == s->first)
+        if (s->end == s->first && !shard_folder_is_part(s->folder))
             without = s;
     }
+    if (j->remaining == 0 && !without)
+        without = &j->sources[first_moved(j) < j->n ? first_moved(j) : 0];
     if (j->have > SHARDS_MAX - j->remaining)
         return error_set(e, "more than %d shards", SHARDS_MAX);
     if (j->resumed) {

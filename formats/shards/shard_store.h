@@ -46,6 +46,9 @@
  * While stores are joined into the folder, it contains the file .join (see shard_stores_join). A
  * joined store may have shards of different sizes anywhere.
  *
+ * A folder without shards that contains parts/0, parts/1 ... is a store in parts
+ * (shard_parts_open).
+ *
  * Records are in input order: by shard, then by index. A file that has changed is encoded again in
  * place of its old record.
  *
@@ -197,17 +200,48 @@ int64_t shard_writer_count(struct shard_writer *w); /* records in the store */
 struct latent_statistics shard_writer_statistics(struct shard_writer *w);
 void shard_writer_close(struct shard_writer *w); /* NULL is fine */
 
+/* A store in parts: the folder holds no shards but the stores parts/0, parts/1 ..., as several
+ * encoders make them that share a list of paths. Part k of n has the paths of which path_part says
+ * so, which is why the number of parts stays as it was when the folder was made. A part that no
+ * path has fallen to yet is an empty folder. */
+char *shard_part_folder(const char *folder, int part); /* malloc'ed */
+
+struct shard_folders {
+    char **items; /* malloc'ed, each as well */
+    int count;
+};
+enum shard_parts_which {
+    SHARD_PARTS_FILLED, /* those with shards, or all if there are none */
+    SHARD_PARTS_ALL,
+};
+/* The folders, with the parts of those that are stores in parts in their place. Fails if one of
+ * them has shards as well as parts with shards, unless a join into it has not ended. */
+int shard_folders_expand(struct shard_folders *out, const char *const *folders, int n,
+                         enum shard_parts_which which, struct error *e);
+void shard_folders_release(struct shard_folders *f);
+
+struct shard_parts {
+    int count; /* 0: a single store, in the folder itself */
+    int fd;    /* holds a writer's lock on the folder with the parts; -1: not held */
+};
+/* Prepares a folder for encoders that write its parts; shard_writer_open opens each of them. A new
+ * or empty folder gets `wanted` parts; a store in parts keeps its number. wanted 0: nothing is
+ * created, and a new folder is a single store. Fails for a single store if parts are wanted, for a
+ * folder with shards and parts with shards, and if another program writes to its parts. */
+int shard_parts_open(struct shard_parts *p, const char *folder, int wanted, struct error *e);
+void shard_parts_close(struct shard_parts *p);
+
 /* Makes one store of n by renaming their shards into the folder `out`, under consecutive numbers in
- * the order of the stores. out is a new or empty folder, or stores[0] itself. The other folders
- * remain, without shards. No record is read or written: a shard keeps its meta record, and since
- * every store is finished, so is the result.
+ * the order of the stores. out is a new or empty folder, a store in parts, or stores[0] itself. The
+ * other folders remain, without shards. No record is read or written: a shard keeps its meta
+ * record, and since every store is finished, so is the result.
  *
  * All checks come first, and if one fails, nothing changes: stores whose records must not be mixed
- * (shard_info_check), a store that is unfinished, has no shards, is given twice or is open in
- * another program, a path that two stores have, shards that cannot be renamed into out. If the
- * process ends or a rename fails later on, every shard is in one of the folders, out contains the
- * file .join, its readers warn that it is incomplete, writers refuse it, and the same call
- * completes the join. After that the same call does nothing and succeeds. */
+ * (shard_info_check), a store that is unfinished, has no shards and is no part of a store, is given
+ * twice or is open in another program, a path that two stores have, shards that cannot be renamed
+ * into out. If the process ends or a rename fails later on, every shard is in one of the folders,
+ * out contains the file .join, its readers warn that it is incomplete, writers refuse it, and the
+ * same call completes the join. After that the same call does nothing and succeeds. */
 struct shard_join_summary {
     int64_t records; /* in the joined store */
     int shards;

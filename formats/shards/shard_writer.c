@@ -55,8 +55,7 @@ static int open_existing(struct shard_writer *w, struct error *e)
         return -1;
     }
     if (foreign && shards == 0) {
-        error_set(e, "the folder holds '%s' but no shards; a new store needs an empty folder",
-                  foreign);
+        error_set(e, SHARD_FOLDER_FOREIGN, foreign);
         free(foreign);
         return -1;
     }
