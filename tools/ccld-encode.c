@@ -14,12 +14,14 @@
 #include "common/base/progress.h"
 #include "common/base/threads.h"
 #include "common/encode/networks.h"
+#include "common/fit/ranks.h"
 #include "common/program/device.h"
+#include "common/program/devices.h"
 
 static const char *const embed_dtypes[] = {"f32", "f16", NULL};
 
 static struct {
-    const char *store, *rejects, *part;
+    const char *store, *rejects, *part, *devices;
     struct model_paths models;
     struct size2d size;
     int64_t batch_size, shard_size, max_pixels;
@@ -79,6 +81,11 @@ static const struct option option_table[] = {
      .value = &options.part,
      .argument = "I/N",
      .help = "encode only part I of the list divided into N by the paths' hashes"},
+    {.name = "devices",
+     .kind = OPTION_STRING,
+     .value = &options.devices,
+     .argument = "LIST",
+     .help = "one process per device, each with a part of the store: all, N or GPUs 0,2,5"},
     {.name = "pil-compat",
      .kind = OPTION_FLAG,
      .value = &options.pil_compat,
@@ -139,42 +146,95 @@ static int parse_count(const char *text, size_t length)
     return (int)n;
 }
 
-static void parse_part(int *part, int *parts)
+/* What this process does of the whole list. */
+static struct {
+    int part, parts; /* --part: 0 <= part < parts */
+    struct device_list devices;
+    struct shard_parts layout;
+    int stores; /* 1, or the number of parts of the store */
+    int process, processes;
+    struct ranks ranks; /* if the process is one that ranks_start has started */
+    bool forked;
+    struct encode_tally *tally;
+    struct shard_writer **writers; /* [stores]; NULL: another process's */
+    const volatile sig_atomic_t *stop;
+} job = {.processes = 1};
+
+static void parse_part(void)
 {
-    *part = 0;
-    *parts = 1;
+    job.parts = 1;
     if (!options.part)
         return;
     size_t length = strcspn(options.part, "/");
     const char *rest = options.part + length;
-    *part = parse_count(options.part, length) - 1;
-    *parts = *rest ? parse_count(rest + 1, strlen(rest + 1)) : 0;
-    if (*part < 0 || *part >= *parts)
+    job.part = parse_count(options.part, length) - 1;
+    job.parts = *rest ? parse_count(rest + 1, strlen(rest + 1)) : 0;
+    if (job.part < 0 || job.part >= job.parts)
         die_usage("option '--part': '%s' is not a part (I/N, 1 <= I <= N)", options.part);
 }
 
-static int stop_pipe[2];
+static volatile sig_atomic_t stop;
 
 /* The first signal lets the pipeline finish its batches; the second ends the program at once. */
-static void on_signal(int signal)
+static void on_signal(int number)
 {
-    static volatile sig_atomic_t again;
-    if (again)
-        _exit(128 + signal);
-    again = 1;
-    int saved = errno;
-    if (write(stop_pipe[1], "", 1) < 0)
-        _exit(128 + signal);
-    errno = saved;
+    if (stop)
+        _exit(128 + number);
+    stop = number;
 }
 
 static void catch_signals(void)
 {
-    if (pipe2(stop_pipe, O_CLOEXEC) != 0)
-        die("cannot make a pipe: %s", strerror(errno));
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    job.stop = &stop;
+}
+
+/* Chooses the devices and the parts of the store, and forks if there are several parts: process r
+ * of n encodes parts r, r + n ..., so it needs a list that can be read again. */
+static void divide(bool paths_from_stdin)
+{
+    struct error e;
+    devices_parse(&job.devices, options.devices, common_options.device, DEVICES_ONE);
+    int wanted = options.devices ? job.devices.count : 0;
+    if (shard_parts_open(&job.layout, options.store, wanted, &e) != 0)
+        die("cannot write to store '%s': %s", options.store, e.text);
+    job.stores = job.layout.count > 0 ? job.layout.count : 1;
+    job.processes = job.devices.count < job.stores ? job.devices.count : job.stores;
+    if (job.processes < job.devices.count) {
+        warn("store '%s' has %d part%s: only %d of %d devices are used", options.store, job.stores,
+             job.stores == 1 ? "" : "s", job.processes, job.devices.count);
+    }
+    if (job.parts > INT_MAX / job.stores)
+        die_usage("option '--part': '%s' has too many parts", options.part);
+    job.tally = encode_tally_new(job.stores);
+    job.forked = job.stores > 1;
+    if (job.forked) {
+        job.ranks.patient = true;
+        ranks_start(&job.ranks, job.processes, paths_from_stdin);
+        job.process = job.ranks.collective->rank;
+        job.stop = job.ranks.stop;
+    }
+    devices_select(&job.devices, job.process);
+}
+
+static char *store_folder(int k)
+{
+    return job.layout.count > 0 ? shard_part_folder(options.store, k) : xstrdup(options.store);
+}
+
+static void open_stores(const struct shard_info *info)
+{
+    struct shard_writer_options o = {.shard_size = options.shard_size};
+    struct error e;
+    job.writers = xcalloc((size_t)job.stores, sizeof(struct shard_writer *));
+    for (int k = job.process; k < job.stores; k += job.processes) {
+        char *folder = store_folder(k);
+        if (shard_writer_open(&job.writers[k], folder, info, &o, &e) != 0)
+            die("cannot write to store '%s': %s", folder, e.text);
+        free(folder);
+    }
 }
 
 static void open_networks(struct encode_networks *n, struct shard_info *info,
@@ -200,40 +260,55 @@ static void open_networks(struct encode_networks *n, struct shard_info *info,
 
 static void open_paths(struct path_source *paths, int operands, char **argv)
 {
-    if (operands > 0)
+    if (operands > 0) {
         path_source_arguments(paths, operands, argv + 1);
-    else if (isatty(STDIN_FILENO))
-        die_usage("no paths: name files, or pipe a list of paths to standard input");
-    else
-        path_source_stream(paths, STDIN_FILENO, options.nul ? '\0' : '\n');
+        return;
+    }
+    if (job.forked) /* each process has a copy of its own */
+        lseek(STDIN_FILENO, 0, SEEK_SET);
+    path_source_stream(paths, STDIN_FILENO, options.nul ? '\0' : '\n');
 }
 
-static FILE *open_rejects(void)
+/* Several processes append to one file, a path at a time; the first one empties it. */
+static FILE *open_rejects_as(int flags)
 {
-    if (!options.rejects)
-        return NULL;
-    FILE *f = fopen(options.rejects, "we");
+    int fd = open(options.rejects, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "a");
     if (!f)
         die("cannot write '%s': %s", options.rejects, strerror(errno));
+    setvbuf(f, NULL, _IOFBF, 1 << 17);
     return f;
 }
 
-static void summarize(const struct encode_counts *c, struct shard_writer *store, double seconds)
+/* Returns when all processes have opened their stores. */
+static FILE *open_rejects(void)
 {
-    char duration[32], scale[48] = "", part[80] = "";
-    struct latent_statistics statistics = shard_writer_statistics(store);
-    if (statistics.count > 0)
-        snprintf(scale, sizeof scale, ", scale factor %.4f", latent_statistics_scale(&statistics));
+    FILE *f = options.rejects && job.process == 0 ? open_rejects_as(O_TRUNC) : NULL;
+    if (job.forked) {
+        collective_barrier(job.ranks.collective);
+        ranks_ready(&job.ranks, program.name);
+    }
+    return options.rejects && !f ? open_rejects_as(0) : f;
+}
+
+static void summarize(const struct encode_state *s, double seconds)
+{
+    const struct encode_counts *c = &s->counts;
+    char duration[32], scale[48] = "", part[80] = "", parts[32] = "";
+    if (s->statistics.count > 0)
+        snprintf(scale, sizeof scale, ", scale factor %.4f",
+                 latent_statistics_scale(&s->statistics));
     if (options.part)
         snprintf(part, sizeof part, "part %.60s: ", options.part);
-    int64_t records = shard_writer_count(store);
+    if (job.layout.count > 1)
+        snprintf(parts, sizeof parts, " in %d parts", job.layout.count);
     inform("%s%s%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64
            " failed in %s (%.2f images/s); "
-           "'%s' has %" PRId64 " record%s%s",
+           "'%s' has %" PRId64 " record%s%s%s",
            c->interrupted ? "interrupted: " : "", part, c->encoded, c->skipped + c->duplicates,
            c->failed, format_duration(duration, seconds),
-           seconds > 0 ? (double)c->encoded / seconds : 0.0, options.store, records,
-           records == 1 ? "" : "s", scale);
+           seconds > 0 ? (double)c->encoded / seconds : 0.0, options.store, s->records,
+           s->records == 1 ? "" : "s", parts, scale);
 }
 
 /* The exit status: 0, or 1 after printing the reason. */
@@ -242,6 +317,10 @@ static int exit_status(const struct encode_counts *c)
     double percent = 100.0 * (double)c->failed / (double)c->listed;
     if (c->interrupted)
         return 1;
+    if (c->listed + c->other_part == 0) {
+        warn("the list of paths is empty");
+        return 1;
+    }
     if (c->listed == 0)
         return 0; /* all paths are of other parts */
     if (c->encoded == 0 && c->skipped == 0) {
@@ -261,61 +340,101 @@ static int exit_status(const struct encode_counts *c)
     return 0;
 }
 
+/* Encodes the part of the list that belongs to store k. */
+static int encode_part(const struct encoder *encoder, int k, struct path_source *paths,
+                       FILE *rejects, struct encode_counts *counts)
+{
+    struct encode_options run = {
+        .batch_size = (int)options.batch_size,
+        .decode_threads = threads_count(),
+        .stop = job.stop,
+        .rejects = rejects,
+        .rejects_separator = options.nul ? '\0' : '\n',
+        .part = job.part + job.parts * k, /* modulo job.parts this is job.part */
+        .parts = job.parts * job.stores,
+        .tally = job.tally,
+        .tally_part = k,
+    };
+    struct error e;
+    int status = encode_run(encoder, paths, job.writers[k], &run, counts, &e);
+    /* All processes read the same list, so the first one says what is wrong with it. */
+    if (status != 0 && !(counts->list_failed && job.process > 0)) {
+        char *folder = store_folder(k);
+        warn("cannot continue with store '%s': %s", folder, e.text);
+        free(folder);
+    }
+    return status;
+}
+
+/* Returns 0 if the process has done its work, -1 after an error. */
+static int encode_parts(const struct encoder *encoder, int operands, char **argv, FILE *rejects)
+{
+    int status = 0;
+    for (int k = job.process; k < job.stores; k += job.processes) {
+        struct encode_state s = {.counts.interrupted = true, .ended = true};
+        struct path_source paths;
+        if (status == 0 && !*job.stop) {
+            open_paths(&paths, operands, argv);
+            status = encode_part(encoder, k, &paths, rejects, &s.counts);
+            path_source_release(&paths);
+        }
+        s.records = shard_writer_count(job.writers[k]);
+        s.statistics = shard_writer_statistics(job.writers[k]);
+        shard_writer_close(job.writers[k]);
+        if (status != 0 && job.process > 0 && !s.counts.list_failed)
+            exit(1); /* which ends all processes */
+        encode_tally_put(job.tally, k, &s);
+    }
+    return status;
+}
+
+/* What all processes did. Returns the exit status. */
+static int report(int status, double begin)
+{
+    if (status == 0)
+        encode_tally_wait(job.tally);
+    double seconds = seconds_now() - begin;
+    struct encode_state all = encode_tally_sum(job.tally);
+    encode_tally_free(job.tally);
+    int code = status == 0 && !all.counts.list_failed ? exit_status(&all.counts) : 1;
+    if (all.counts.listed + all.counts.other_part > 0)
+        summarize(&all, seconds);
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
     if (!options.store)
         die_usage("no store: name a folder with -o");
-    int part, parts;
-    parse_part(&part, &parts);
-    struct path_source paths;
-    open_paths(&paths, operands, argv);
+    parse_part();
+    if (operands == 0 && isatty(STDIN_FILENO))
+        die_usage("no paths: name files, or pipe a list of paths to standard input");
+    divide(operands == 0);
 
-    struct error e;
     struct encode_networks networks;
     struct shard_info info;
     struct device *device;
-    open_networks(&networks, &info, &device);
     struct encoder encoder;
+    open_networks(&networks, &info, &device);
     encode_networks_encoder(&encoder, &networks, &info);
-
-    struct shard_writer *store;
-    struct shard_writer_options store_options = {.shard_size = options.shard_size};
-    if (shard_writer_open(&store, options.store, &info, &store_options, &e) != 0)
-        die("cannot write to store '%s': %s", options.store, e.text);
+    open_stores(&info);
     FILE *rejects = open_rejects();
-    catch_signals();
-    struct encode_options run = {
-        .batch_size = (int)options.batch_size,
-        .decode_threads = threads_count(),
-        .stop_fd = stop_pipe[0],
-        .rejects = rejects,
-        .rejects_separator = options.nul ? '\0' : '\n',
-        .part = part,
-        .parts = parts,
-    };
-    struct encode_counts counts;
+    if (!job.forked)
+        catch_signals();
+    encode_tally_show_progress(job.tally);
     double begin = seconds_now();
-    int status = encode_run(&encoder, &paths, store, &run, &counts, &e);
-    double seconds = seconds_now() - begin;
-    int code = 1;
-    if (status != 0)
-        warn("cannot continue with store '%s': %s", options.store, e.text);
-    else if (counts.listed + counts.other_part == 0 && !counts.interrupted)
-        warn("the list of paths is empty");
-    else
-        code = exit_status(&counts);
-    if (counts.listed + counts.other_part > 0)
-        summarize(&counts, store, seconds);
+    int status = encode_parts(&encoder, operands, argv, rejects);
+    int code = job.process == 0 ? report(status, begin) : 0;
     if (rejects && fclose(rejects) != 0) {
         warn("cannot write '%s': %s", options.rejects, strerror(errno));
         code = 1;
     }
-    shard_writer_close(store);
-    path_source_release(&paths);
     encode_networks_release(&networks);
     tape_release(&networks.tape);
     model_close(networks.model);
     device_close(device);
+    shard_parts_close(&job.layout);
+    free(job.writers);
     return code;
 }

@@ -10,10 +10,10 @@
 #include <unistd.h>
 
 #include "common/base/message.h"
-#include "common/base/progress.h"
 #include "formats/shards/path_set.h"
 
-#define BATCHES 3 /* one being assembled, one in the networks, one being written */
+#define WATCH_MILLISECONDS 100
+#define BATCHES            3 /* one being assembled, one in the networks, one being written */
 
 /* A file between the list and the networks. */
 struct slot {
@@ -37,7 +37,6 @@ struct pipeline {
     const struct encode_options *options;
     struct path_source *paths;
     struct shard_writer *store;
-    struct progress *progress;
     int64_t expected; /* paths in the list, -1: unknown */
     int wake[2];      /* pipe that becomes readable on stopping, for threads that wait in poll() */
 
@@ -86,20 +85,19 @@ static void fail(struct pipeline *p, const struct error *e)
     pthread_mutex_unlock(&p->mutex);
 }
 
-/* Called with the mutex held. Done and total leave out skipped files, so that the rate measures
- * work and the time left is realistic. */
-static void show_progress(struct pipeline *p)
+/* Called with the mutex held. */
+static void put_counts(struct pipeline *p)
 {
     const struct encode_counts *c = &p->counts;
-    char detail[80];
-    snprintf(detail, sizeof detail, "%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64 " failed",
-             c->encoded, c->skipped, c->failed);
+    struct encode_state s = {.counts = *c, .expected = -1};
+    if (!p->options->tally)
+        return;
     if (p->expected >= 0) {
         int64_t ahead = p->expected - c->listed - c->other_part; /* divided about evenly */
-        int64_t total = c->listed + ahead / (p->options->parts > 1 ? p->options->parts : 1);
-        progress_set_total(p->progress, total - c->skipped - c->duplicates);
+        s.expected = c->listed + ahead / (p->options->parts > 1 ? p->options->parts : 1) -
+                     c->skipped - c->duplicates;
     }
-    progress_update(p->progress, c->encoded + c->failed, detail);
+    encode_tally_put(p->options->tally, p->options->tally_part, &s);
 }
 
 static void reject(struct pipeline *p, const char *path, const char *reason, bool bad_latents)
@@ -112,7 +110,7 @@ static void reject(struct pipeline *p, const char *path, const char *reason, boo
     FILE *f = p->options->rejects;
     if (f && (fputs(path, f) < 0 || putc(p->options->rejects_separator, f) == EOF || fflush(f)))
         number = errno;
-    show_progress(p);
+    put_counts(p);
     pthread_mutex_unlock(&p->mutex);
     if (number != 0) {
         struct error e;
@@ -171,7 +169,7 @@ static void count_one(struct pipeline *p, int64_t *counter)
 {
     pthread_mutex_lock(&p->mutex);
     (*counter)++;
-    show_progress(p);
+    put_counts(p);
     pthread_mutex_unlock(&p->mutex);
 }
 
@@ -205,6 +203,13 @@ static int list_one(struct pipeline *p, struct path_set *seen, const char *path,
     return add_file(p, path, &st, NULL);
 }
 
+static void list_failed(struct pipeline *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    p->counts.list_failed = true;
+    pthread_mutex_unlock(&p->mutex);
+}
+
 static bool stopping(struct pipeline *p)
 {
     pthread_mutex_lock(&p->mutex);
@@ -223,7 +228,9 @@ static void *list_stage(void *arg)
     path_set_init(&seen);
     while (status > 0 && !stopping(p)) {
         status = path_source_next(p->paths, p->wake[0], &path, &e);
-        if (status > 0)
+        if (status < 0)
+            list_failed(p);
+        else if (status > 0)
             status = list_one(p, &seen, path, &e);
     }
     path_set_release(&seen);
@@ -463,22 +470,25 @@ static void *write_stage(void *arg)
         p->counts.encoded += b->n;
         clear_batch(b);
         p->written++;
-        show_progress(p);
+        put_counts(p);
         pthread_cond_broadcast(&p->ready);
         pthread_mutex_unlock(&p->mutex);
     }
     return NULL;
 }
 
-/* Sets p->stop when stop_fd becomes readable. */
+/* Sets p->stop when the caller says so. */
 static void *watch_stage(void *arg)
 {
     struct pipeline *p = arg;
-    struct pollfd fds[] = {{.fd = p->options->stop_fd, .events = POLLIN},
-                           {.fd = p->wake[0], .events = POLLIN}};
-    while (poll(fds, 2, -1) < 0 && errno == EINTR) {
+    const volatile sig_atomic_t *stop = p->options->stop;
+    struct pollfd woken = {.fd = p->wake[0], .events = POLLIN};
+    while (poll(&woken, 1, WATCH_MILLISECONDS) <= 0 && !(stop && *stop)) {
+        pthread_mutex_lock(&p->mutex);
+        put_counts(p); /* other processes progress as well */
+        pthread_mutex_unlock(&p->mutex);
     }
-    if (fds[0].revents) {
+    if (stop && *stop) {
         pthread_mutex_lock(&p->mutex);
         p->stop = true;
         wake_all(p);
@@ -571,9 +581,7 @@ int encode_run(const struct encoder *encoder, struct path_source *paths, struct 
         return error_errno(e, "cannot make a pipe");
     allocate(&p);
     p.expected = path_source_count(paths);
-    p.progress = progress_start("encoding", "images", p.expected);
     run_stages(&p);
-    progress_finish(p.progress);
     int status = p.failed ? -1 : 0;
     if (!p.failed && !p.stop && p.counts.listed + p.counts.other_part > 0)
         status = shard_writer_finish(store, &p.error);

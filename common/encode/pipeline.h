@@ -1,10 +1,10 @@
 #ifndef CCLD_ENCODE_PIPELINE_H
 #define CCLD_ENCODE_PIPELINE_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include <signal.h>
 #include <stdio.h>
 
+#include "common/encode/tally.h"
 #include "common/images/path_source.h"
 #include "formats/shards/shard_store.h"
 
@@ -35,26 +35,19 @@ struct encoder {
 
 struct encode_options {
     int batch_size, decode_threads;
-    int stop_fd;   /* when it becomes readable, commit the current batches and stop; -1: none */
+    /* Looked at ten times a second: when it is not 0, commit the current batches and stop. NULL:
+     * there is none. */
+    const volatile sig_atomic_t *stop;
     FILE *rejects; /* receives the path of each file that failed; NULL: none */
     char rejects_separator;
     /* Only the paths of this part of the list are looked at, as path_part divides it; 0 <= part <
      * parts. parts 0 or 1: all paths. */
     int part, parts;
+    struct encode_tally *tally; /* receives the counts as they change; NULL: none */
+    int tally_part;
 };
 
-struct encode_counts {
-    int64_t listed;     /* paths in the list, or in its part */
-    int64_t other_part; /* paths of other parts */
-    int64_t encoded;    /* added to the store */
-    int64_t skipped;    /* already in the store */
-    int64_t duplicates; /* repeated in the list */
-    int64_t failed;
-    int64_t bad_latents; /* failed because their latents or embeddings cannot be stored */
-    bool interrupted;
-};
-
-/* Returns 0 if the whole list was processed (files that failed are reported as warnings) or stop_fd
+/* Returns 0 if the whole list was processed (files that failed are reported as warnings) or *stop
  * ended the run; -1 if the store, the list, the rejects file or the networks failed. counts is
  * valid in every case. */
 int encode_run(const struct encoder *encoder, struct path_source *paths, struct shard_writer *store,

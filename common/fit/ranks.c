@@ -32,6 +32,7 @@ struct supervisor {
     struct shared_room *room;
     volatile sig_atomic_t *stop; /* shared */
     double stopped_at;
+    bool patient; /* see struct ranks */
 };
 
 /* A file in memory, which ends with the last process that has it open. */
@@ -204,7 +205,7 @@ _Noreturn static void supervise(struct supervisor *s, const sigset_t *signals)
             end_killed(s, killed, killed_by);
         if (failed_rank(s) >= 0)
             end_failed(s);
-        if (*s->stop && is_alive(s) && seconds_now() - s->stopped_at > patience(s))
+        if (*s->stop && !s->patient && is_alive(s) && seconds_now() - s->stopped_at > patience(s))
             end_hung(s);
     }
     shared_room_free(s->room);
@@ -255,6 +256,7 @@ void ranks_start(struct ranks *r, int count, bool read_stdin)
         spooled = spool_stdin();
     threads_init(1); /* no other thread while forking */
     s.count = count;
+    s.patient = r->patient;
     s.room = shared_room_new(count);
     s.stop = mmap(NULL, sizeof *s.stop, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (s.stop == MAP_FAILED)

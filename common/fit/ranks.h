@@ -21,6 +21,7 @@ struct ranks {
     struct collective *collective;
     const volatile sig_atomic_t *stop; /* the signal; 0: none */
     int report;                        /* standard error while a rank is silent */
+    bool patient; /* set it before ranks_start: a rank may take any time to answer a stop */
 };
 
 /* Forks `count` ranks and returns in each of them; the calling process becomes the supervisor and
