@@ -96,15 +96,15 @@ static void add_folder(struct shard_folders *f, char *folder)
     f->items[f->count++] = folder;
 }
 
-static void add_parts(struct shard_folders *f, const char *folder, int parts,
-                      enum shard_parts_which which)
+/* Returns how many. */
+static int add_parts(struct shard_folders *f, const char *folder, int parts,
+                     enum shard_parts_which which)
 {
-    bool any = false;
-    for (int i = 0; i < parts && !any; i++)
-        any = part_has_shards(folder, i);
+    int before = f->count;
     for (int i = 0; i < parts; i++)
-        if (which == SHARD_PARTS_ALL || !any || part_has_shards(folder, i))
+        if (which == SHARD_PARTS_ALL || part_has_shards(folder, i))
             add_folder(f, shard_part_folder(folder, i));
+    return f->count - before;
 }
 
 int shard_folders_expand(struct shard_folders *out, const char *const *folders, int n,
@@ -112,14 +112,13 @@ int shard_folders_expand(struct shard_folders *out, const char *const *folders, 
 {
     *out = (struct shard_folders){0};
     for (int i = 0; i < n; i++) {
-        int parts;
-        if (find_parts(&parts, folders[i], e) != 0) {
+        int parts = 0;
+        bool single = which == SHARD_PARTS_ALL && has_shards(folders[i]);
+        if (!single && find_parts(&parts, folders[i], e) != 0) {
             shard_folders_release(out);
             return error_prefix(e, "'%s'", folders[i]);
         }
-        if (parts > 0)
-            add_parts(out, folders[i], parts, which);
-        else
+        if (add_parts(out, folders[i], parts, which) == 0)
             add_folder(out, xstrdup(folders[i]));
     }
     return 0;

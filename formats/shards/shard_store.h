@@ -211,11 +211,11 @@ struct shard_folders {
     int count;
 };
 enum shard_parts_which {
-    SHARD_PARTS_FILLED, /* those with shards, or all if there are none */
-    SHARD_PARTS_ALL,
+    SHARD_PARTS_FILLED, /* to read: parts with shards. A folder that has shards as well is an error,
+                           unless a join into it has not ended */
+    SHARD_PARTS_ALL,    /* to join: all parts, of folders without shards */
 };
-/* The folders, with the parts of those that are stores in parts in their place. Fails if one of
- * them has shards as well as parts with shards, unless a join into it has not ended. */
+/* The folders, with their parts in the place of those that are stores in parts. */
 int shard_folders_expand(struct shard_folders *out, const char *const *folders, int n,
                          enum shard_parts_which which, struct error *e);
 void shard_folders_release(struct shard_folders *f);
