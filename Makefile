@@ -242,7 +242,7 @@ IN_BF16 := $(filter-out %/samplers,$(ON_DEVICES))
 IN_FP16 := $(filter %/nets,$(PARITY))
 ON_EMULATOR := $(addprefix emulated-fp32:,$(CHECKER) $(ON_DEVICES) tests/cli/run) \
     $(addprefix emulated-bf16:,$(IN_BF16) tests/cli/run) $(addprefix emulated-fp16:,$(IN_FP16))
-ON_GPU := $(addprefix gpu-fp32:,$(CHECKER) $(ON_DEVICES) tests/fit-resume.sh tests/cli/run) \
+ON_GPU := $(addprefix gpu-fp32:,$(CHECKER) $(ON_DEVICES) tests/fit-resume.sh tests/gpu-ranks.sh tests/cli/run) \
     $(addprefix gpu-bf16:,$(IN_BF16) tests/fit-resume.sh tests/cli/run) \
     $(addprefix gpu-fp16:,$(IN_FP16) tests/fit-resume.sh)
 

@@ -106,11 +106,6 @@ ok $? 'a run that diverges ends with one message'
 [ "$(grep -o '"paths":\[[^]]*\]' bad/metrics.jsonl | head -n 1 | tr ',' '\n' | wc -l)" = 8 ]
 ok $? 'after the samples of all ranks have been named'
 
-CCLD_CUDA_PLUGIN=$build/tests/cuda-host/libccld-cuda-host.so XDG_CACHE_HOME=$work \
-    $fit shards -b 1 --device cuda --devices 2 --steps 1 -o never 2>log
-[ $? = 1 ] && [ "$(cat log)" = 'ccld-fit: several ranks run on the CPU only: give --device cpu' ]
-ok $? 'several ranks on a GPU are refused'
-
 # Long runs, each of a name of its own.
 long="$fit $work/shards -b 1 --steps 100000 --checkpoint-every 5 --keep 2"
 start() { # RUN RANKS

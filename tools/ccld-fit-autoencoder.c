@@ -52,7 +52,6 @@ static struct trainer trainer = {
     .fixed = fixed_options,
     .advice = "a smaller --batch-size with more --accumulate",
     .sample = "images",
-    .devices = 1,
     .betas = "0.5,0.9",
 };
 

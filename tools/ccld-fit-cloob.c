@@ -44,7 +44,6 @@ static struct trainer trainer = {
     .fixed = fixed_options,
     .advice = "a smaller --batch-size with more --accumulate",
     .sample = "pairs",
-    .devices = 1,
     .betas = "0.9,0.98",
 };
 

@@ -37,7 +37,6 @@ static struct trainer trainer = {
     .architecture = architecture_options,
     .advice = "a smaller --batch-size with more --accumulate, or --recompute",
     .sample = "images",
-    .devices = 1,
     .betas = "0.9,0.999",
 };
 

@@ -14,6 +14,7 @@
 #include "common/fit/memory.h"
 #include "common/program/device.h"
 #include "common/run/options.h"
+#include "common/train/collective_grouped.h"
 #include "common/train/completion.h"
 
 static volatile sig_atomic_t stop;
@@ -175,7 +176,7 @@ _Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
             xappend(&fit, "%s%d", fit ? ", " : "", n);
     die("cannot resume from '%s': %" PRId64 " ranks with --batch-size %" PRId64
         " cannot keep its effective batch of %" PRId64 ": --devices may be %s",
-        t->origin.checkpoint, t->devices, batch, effective, fit);
+        t->origin.checkpoint, (int64_t)t->ranks_count, batch, effective, fit);
 }
 
 /* Another number of ranks keeps the effective batch by accumulating over more or fewer
@@ -183,7 +184,7 @@ _Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
 static void keep_effective_batch(struct trainer *t)
 {
     struct step_options *o = &t->loop->options.step;
-    int64_t ranks = t->devices, before = saved_number(t, "ranks", 1);
+    int64_t ranks = t->ranks_count, before = saved_number(t, "ranks", 1);
     if (ranks == before || option_given("batch-size") || option_given("accumulate"))
         return;
     int64_t effective = o->batch * o->accumulate * before;
@@ -201,16 +202,19 @@ static void start_ranks(struct trainer *t)
 {
     t->loop->collective = collective_alone();
     t->loop->stop = &stop;
-    if (t->devices <= 1)
-        return;
-    ranks_start(&t->ranks, (int)t->devices, t->reads_stdin);
-    t->loop->collective = t->ranks.collective;
-    t->loop->stop = t->ranks.stop;
+    if (t->ranks_count > 1) {
+        ranks_start(&t->ranks, t->ranks_count, t->reads_stdin);
+        t->loop->collective = t->ranks.collective;
+        t->loop->stop = t->ranks.stop;
+    }
+    devices_select(&t->devices, t->loop->collective->rank);
 }
 
 void trainer_begin(struct trainer *t, struct fit_loop *loop)
 {
     t->loop = loop;
+    devices_parse(&t->devices, t->devices_text, common_options.device, DEVICES_ALL);
+    t->ranks_count = t->devices.count;
     if (t->resume) {
         read_origin(t);
         keep_effective_batch(t);
@@ -237,6 +241,25 @@ bool trainer_is_from_scratch(const struct trainer *t)
     return !t->origin.checkpoint && !t->init_from;
 }
 
+/* After a failure, GPUs that wait for others may keep CUDA from ending the process. */
+static void end_at_once(int status, void *context)
+{
+    if (status != 0)
+        _exit(status);
+}
+
+/* Lets the ranks' GPUs communicate directly. */
+static void connect_gpus(struct trainer *t)
+{
+    struct error e;
+    struct fit_loop *f = t->loop;
+    if (f->collective->size == 1 || t->device->host_memory)
+        return;
+    if (collective_grouped(&f->collective, f->collective, t->device, f->collective->size, &e) != 0)
+        die("cannot connect the GPUs: %s", e.text);
+    on_exit(end_at_once, NULL);
+}
+
 /* A parameters_prepare. */
 static void place_parameters(void *context, struct parameters *p)
 {
@@ -254,8 +277,7 @@ void trainer_make_parameters(struct trainer *t, struct architecture *architectur
     struct parameters **p = &t->loop->parameters;
     t->device = program_open_device();
     t->device->advice = t->advice;
-    if (t->devices > 1 && !t->device->host_memory)
-        die("several ranks run on the CPU only: give --device cpu");
+    connect_gpus(t);
     if (t->origin.checkpoint) {
         if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device,
                                        place_parameters, t, &e) != 0)
@@ -408,7 +430,7 @@ void trainer_run(struct trainer *t)
     enum fit_end end;
     int64_t first_step = t->state.step;
     double begin = seconds_now();
-    if (t->devices > 1)
+    if (t->ranks_count > 1)
         ranks_ready(&t->ranks, t->program->name);
     else
         catch_signals();
@@ -426,8 +448,8 @@ void trainer_end(struct trainer *t)
 {
     run_close(t->loop->run);
     parameters_free(t->loop->parameters);
-    device_close(t->device);
     collective_close(t->loop->collective);
+    device_close(t->device);
     training_state_release(&t->state);
     if (t->origin.checkpoint)
         training_state_release(&t->saved);

@@ -5,6 +5,7 @@
 #include "common/data/image_set.h"
 #include "common/fit/loop.h"
 #include "common/fit/ranks.h"
+#include "common/program/devices.h"
 #include "common/run/origin.h"
 
 /* What the training programs share, from the command line to the last message. The functions end
@@ -30,12 +31,14 @@ struct trainer {
 
     /* Options outside the loop's. */
     const char *run, *resume, *init_from, *betas;
-    int64_t devices;
+    const char *devices_text; /* --devices */
     bool reads_stdin; /* set before trainer_begin: a list of images comes on standard input */
 
     /* Filled by trainer_begin and the functions after it. */
     struct fit_loop *loop;
-    struct ranks ranks; /* if devices > 1 */
+    struct device_list devices;
+    int ranks_count;
+    struct ranks ranks; /* if ranks_count > 1 */
     struct run_origin origin;
     struct training_state saved; /* the checkpoint's, if there is one */
     struct training_state state;
@@ -68,8 +71,9 @@ struct trainer {
      .argument = "N", .help = "images per micro-batch on a device", .min = 1, .max = 65536},       \
     {.name = "accumulate", .kind = OPTION_INT, .value = &(o).step.accumulate, .argument = "K",     \
      .help = "accumulate gradients over K micro-batches per step", .min = 1, .max = 65536},        \
-    {.name = "devices", .kind = OPTION_INT, .value = &(t).devices, .argument = "N",                \
-     .help = "train with N ranks (processes) on the CPU", .min = 1, .max = RANKS_MAX},             \
+    {.name = "devices", .kind = OPTION_STRING, .value = &(t).devices_text,                         \
+     .argument = "all|N|LIST",                                                                     \
+     .help = "GPUs to train on, with a rank (process) for each; with --device cpu, N ranks"},      \
     {.name = "lr", .kind = OPTION_FLOAT, .value = &(o).rate.base, .argument = "X",                 \
      .help = "learning rate, not scaled with the batch size", .max = 1e3},                         \
     {.name = "lr-schedule", .kind = OPTION_CHOICE, .value = &(o).rate.schedule,                    \
