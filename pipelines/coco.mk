@@ -1,10 +1,11 @@
-# Trains a diffusion model from scratch on COCO's photographs, with the published autoencoder and CLOOB, on a GPU. Nothing is
+# Trains a diffusion model from scratch on COCO's photographs, with the published autoencoder and CLOOB, on GPUs. Nothing is
 # fetched here. Download the images from cocodataset.org (train2017.zip, unpacked) and the two networks, whose addresses are in
 # published.mk: kl-f8.zip of CompVis/latent-diffusion and a CLOOB of crowsonkb/cloob-training.
 #   make -f pipelines/coco.mk BIN=build OUT=coco PHOTOS=train2017 AUTOENCODER=kl-f8.zip CLOOB=\
 #       cloob_laion_400m_vit_b_16_16_epochs-405a3c31572e0a38f8632fa0db704d0e4521ad663555479f86babd3d178b1892.pkl
 # CLOOB is checked against the SHA-256 at the end of its name; set SHA256_CLOOB if the file has another name. None is published
 # for the autoencoder, which is checked only if you set SHA256_AUTOENCODER.
+# With DEVICES=all, =4 or =0,2,5, several GPUs encode and train, as diffusion.mk explains.
 # Captions are not used. Goals: check pictures latents diffusion samples grid. To start from a published U-Net, use finetune.mk.
 BIN ?= build
 OUT ?= coco

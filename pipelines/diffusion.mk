@@ -9,6 +9,10 @@
 SEED ?= 1
 # Options for every program that computes, for example --threads 1 or --device cuda.
 COMPUTE ?=
+# The devices that encode and train together, for --devices: all, a number, or a list of GPUs. Empty: the programs choose. Batch
+# sizes are per device: keep the product when you change the number. A store made by one device is a single store, which only one
+# device adds to.
+DEVICES ?=
 CHECKPOINT_EVERY ?= 500
 
 settings_latents = --size $(SIZE)
@@ -36,8 +40,9 @@ samples: $(OUT)/samples.ppm
 grid: $(OUT)/grid.png
 
 # Trainers exit with status 0 even if a signal stopped them; only the last checkpoint tells whether a run is finished.
+devices = $(if $(DEVICES),--devices $(DEVICES))
 begin_or_resume = $$(if [ -e $(1)/latest ]; then echo --resume $(1); else echo -o $(1) $(if $(2),--init-from $(2)); fi) \
-    --checkpoint-every $(CHECKPOINT_EVERY) --keep 2 $(COMPUTE)
+    --checkpoint-every $(CHECKPOINT_EVERY) --keep 2 $(COMPUTE) $(devices)
 is_finished = @[ "$$(readlink $(1)/latest)" = "$$(printf 'step-%08d' $(2))" ] || { \
     echo "$(1) is at $$(readlink $(1)/latest), not at step $(2): run the same command again to resume" >&2; exit 1; }
 keep_half = $(BIN)/ccld-weights convert $(1) --dtype f16 -o $(2)
@@ -47,9 +52,10 @@ $(OUT)/settings/%: FORCE
 	@printf '%s\n' '$(settings_$*)' | cmp -s - $@ || printf '%s\n' '$(settings_$*)' >$@
 
 $(stores): %shards.txt: %pictures.list $(networks) $(OUT)/settings/latents
-	$(BIN)/ccld-encode -m $(OUT)/model -o $(@:.txt=) $(settings_latents) $(COMPUTE) <$<
+	$(BIN)/ccld-encode -m $(OUT)/model -o $(@:.txt=) $(settings_latents) $(COMPUTE) \
+	    $(if $(wildcard $(@:.txt=)/00000.mdb),,$(devices)) <$<
 	$(BIN)/ccld-shards stat $(@:.txt=) >$@.part
-	@grep -q '^finished *yes' $@.part || { echo "$(@:.txt=) is not finished: run the same command again to resume" >&2; exit 1; }
+	@! grep -q '^finished *no' $@.part || { echo "$(@:.txt=) is not finished: run the same command again to resume" >&2; exit 1; }
 	mv $@.part $@
 
 # PROGRAM and its input, the run, its steps, the weights to start from.

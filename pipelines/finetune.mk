@@ -2,7 +2,9 @@
 #   make -f pipelines/finetune.mk BIN=build MODEL=models/yfcc PHOTOS=~/photos OUT=tuned
 # After an interruption, the same command encodes the remaining images and resumes from the last checkpoint. OUT/model becomes a
 # model folder for ccld-plms -m. PROMPTS names a file of prompts for demo grids, one per line; FIT holds further options of
-# ccld-fit. published.mk makes the folder MODEL of published weights.
+# ccld-fit. published.mk makes the folder MODEL of published weights. With DEVICES=all, =4 or =0,2,5, several GPUs encode and
+# train (--devices of the programs), and BATCH is per GPU; images that were first encoded without DEVICES stay one store, which one
+# device adds to.
 BIN ?= build
 OUT ?= tuned
 STEPS ?= 20000
@@ -11,6 +13,7 @@ BATCH ?= 64
 HOLDOUT ?= 100
 PROMPTS ?=
 FIT ?=
+DEVICES ?=
 
 ifeq ($(MODEL),)
 $(error no model to start from: set MODEL=DIR)
@@ -25,13 +28,14 @@ endif
 
 all: $(OUT)/model
 
+devices = $(if $(DEVICES),--devices $(DEVICES))
 $(OUT)/shards: FORCE
-	find $(PHOTOS) -type f | sort | $(BIN)/ccld-encode -m $(MODEL) -o $@
+	find $(PHOTOS) -type f | sort | $(BIN)/ccld-encode -m $(MODEL) -o $@ $(if $(wildcard $@/00000.mdb),,$(devices))
 
 $(OUT)/run: $(OUT)/shards FORCE
-	if [ -e $@/latest ]; then $(BIN)/ccld-fit --resume $@ --steps $(STEPS) $(FIT); else \
+	if [ -e $@/latest ]; then $(BIN)/ccld-fit --resume $@ --steps $(STEPS) $(devices) $(FIT); else \
 	    $(BIN)/ccld-fit $(OUT)/shards -o $@ --init-from $(diffusion) --steps $(STEPS) --lr $(LR) -b $(BATCH) \
-	        --holdout $(HOLDOUT) $(if $(PROMPTS),-m $(MODEL) --demo-prompts $(PROMPTS)) $(FIT); fi
+	        --holdout $(HOLDOUT) $(if $(PROMPTS),-m $(MODEL) --demo-prompts $(PROMPTS)) $(devices) $(FIT); fi
 
 $(OUT)/model: $(OUT)/run
 	mkdir -p $@

@@ -152,6 +152,12 @@ coco() { # OUT CLOOB ARGUMENT...
 }
 coco coco "cloob-$sum.pkl" && [ -s "$work/coco/grid.png" ] && [ -s "$work/coco/model/diffusion.safetensors" ]
 ok $? 'coco.mk trains with the given networks and samples images'
+coco coco-2 "cloob-$sum.pkl" DEVICES=2 BATCH_DIFFUSION=2 COMPUTE='-q --device cpu --threads 2' && [ -s "$work/coco-2/grid.png" ] &&
+    [ -e "$work/coco-2/shards/parts/1" ] && ! [ -e "$work/coco-2/shards/00000.mdb" ] &&
+    grep -q '"ranks"' "$work/coco-2/diffusion/latest/state.json"
+ok $? 'with DEVICES=2, two processes encode and train'
+coco coco "cloob-$sum.pkl" DEVICES=2 BATCH_DIFFUSION=2 STEPS_DIFFUSION=3 && [ "$(readlink "$work/coco/diffusion/latest")" = step-00000003 ]
+ok $? 'also in a run that began without DEVICES'
 ! coco wrong "cloob-${sum%?????}00000.pkl" check && grep -q "SHA-256 is $sum, expected ${sum%?????}00000" "$log" &&
     ! [ -e "$work/wrong/model/cloob.pkl" ]
 ok $? 'it refuses a CLOOB whose sum differs from its name'
@@ -159,6 +165,19 @@ ok $? 'it refuses a CLOOB whose sum differs from its name'
 ok $? 'and an autoencoder whose sum differs from the one given'
 ! recipe coco wrong PHOTOS="$work/photos" && grep -q 'no autoencoder: set AUTOENCODER=FILE' "$log"
 ok $? 'and reports a missing variable'
+
+
+finetune() { # ARGUMENT...
+    CCLD_DEVICE=cpu make --no-print-directory -f pipelines/finetune.mk BIN="$build" MODEL="$work/small" PHOTOS="$work/photos" \
+        OUT="$work/finetuned" BATCH=1 HOLDOUT=1 FIT=-q "$@" >>"$log" 2>&1
+}
+mkdir "$work/small"
+cp "$work"/model/{autoencoder,cloob,diffusion}.safetensors "$work/small"
+finetune STEPS=2 DEVICES=2 && [ -e "$work/finetuned/shards/parts/1" ] && [ -s "$work/finetuned/model/diffusion.safetensors" ]
+ok $? 'finetune.mk encodes and trains with two processes'
+finetune STEPS=3 DEVICES=2 && finetune STEPS=4 &&
+    [ "$(readlink "$work/finetuned/run/latest")" = step-00000004 ] && [ "$(ls "$work/finetuned/shards/parts")" = "$(printf '0\n1')" ]
+ok $? 'and resumes with two and with one'
 
 echo "1..$number"
 exit $((failed > 0))
