@@ -153,8 +153,25 @@ ok $? 'with the status of the signal; the last checkpoint resumes'
 start hung 2 && kill -STOP "${ranks[1]}" && kill -TERM $parent && gone 20
 ok $? 'so does one, after a while'
 wait $parent
-[ $? = 1 ] && grep -q "rank [01] (process ${ranks[1]}) does not answer" log && resumes hung
+[ $? = 1 ] && grep -q "rank [01] (process ${ranks[1]}) has been stopped" log && resumes hung
 ok $? 'naming the rank; the last checkpoint resumes'
+
+export CCLD_WATCHDOG=2
+start hung 3 && kill -STOP "${ranks[2]}" && gone 8
+ok $? 'a rank that hangs ends all after the time in CCLD_WATCHDOG, without a stop signal'
+wait $parent
+[ $? = 1 ] && [ "$(grep -c 'rank' log)" = 1 ] && grep -q "rank [012] (process ${ranks[2]}) has been stopped for [2-5] seconds" log && resumes hung
+ok $? 'naming the rank; the last checkpoint resumes'
+start suspended 2 && kill -STOP $parent "${ranks[@]}" && sleep 6 && kill -CONT $parent "${ranks[@]}" && sleep 3 &&
+    kill -USR1 $parent && gone 20
+ok $? 'a run that is suspended as a whole continues'
+wait $parent
+[ $? = 0 ] && ! grep -q 'rank' log && resumes suspended
+ok $? 'and ends with a checkpoint'
+CCLD_WATCHDOG=soon $long --devices 2 -o "$work/never" 2>log
+[ $? = 1 ] && [ "$(cat log)" = "ccld-fit: CCLD_WATCHDOG: 'soon' is not a number of seconds" ]
+ok $? 'CCLD_WATCHDOG must be a number'
+unset CCLD_WATCHDOG
 
 # Ranks and parents killed at random moments.
 start random 2 && kill -KILL $parent && gone 2

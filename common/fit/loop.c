@@ -9,6 +9,7 @@
 #include "common/base/message.h"
 #include "common/base/progress.h"
 #include "common/fit/demo.h"
+#include "common/train/watchdog.h"
 
 #define SMOOTHING        0.02 /* of the displayed loss: about the mean of 50 steps */
 #define PATHS_IN_WARNING 3
@@ -44,6 +45,8 @@ bool fit_stop_requested(const struct fit_loop *f)
 {
     double requested = *f->stop != 0;
     collective_sum(f->collective, &requested, 1);
+    if (requested > 0)
+        watchdog_stopping();
     return requested > 0;
 }
 
@@ -300,6 +303,7 @@ static int save(struct loop *l, struct error *e)
     double begin = seconds_now(), failed = 0;
     l->s->seconds = l->resumed_seconds + begin - l->begin;
     error_set(e, "%s", ""); /* the first rank's says why */
+    collective_patient(l->f->collective, true);
     if (is_first_rank(l)) {
         failed = checkpoint_save(l->f->run, l->f->parameters, l->s, l->f->options.keep, e) != 0;
         parameters_serve_end(l->f->parameters);
@@ -307,6 +311,7 @@ static int save(struct loop *l, struct error *e)
         parameters_serve(l->f->parameters);
     }
     collective_sum(l->f->collective, &failed, 1);
+    collective_patient(l->f->collective, false);
     if (failed > 0)
         return -1;
     l->saved_step = l->s->step;
@@ -321,12 +326,10 @@ static bool due(int64_t step, int64_t every)
 }
 
 /* Makes the step's grid unless it exists, so that one interrupted by a kill is made later. The
- * first rank makes it, of the EMA of all. */
-static void demo_if_due(struct loop *l)
+ * first rank makes it, of the EMA of all, while the others wait. */
+static void demo(struct loop *l)
 {
     const struct fit_loop *f = l->f;
-    if (!f->demos || !due(l->s->step, f->options.demo_every))
-        return;
     bool wanted = is_first_rank(l) && !*f->stop && !demo_exists(run_folder(f->run), l->s->step);
     collective_broadcast(f->collective, 0, &wanted, sizeof wanted);
     if (!wanted)
@@ -337,7 +340,18 @@ static void demo_if_due(struct loop *l)
     if (is_first_rank(l) &&
         f->functions->demo(l->trainee, run_folder(f->run), l->s->step, l->metrics, &e) < 0)
         warn("cannot make the demo grid of step %" PRId64 ": %s", l->s->step, e.text);
+    collective_barrier(f->collective);
     l->tally.begin += seconds_now() - begin;
+}
+
+static void demo_if_due(struct loop *l)
+{
+    const struct fit_loop *f = l->f;
+    if (!f->demos || !due(l->s->step, f->options.demo_every))
+        return;
+    collective_patient(f->collective, true);
+    demo(l);
+    collective_patient(f->collective, false);
 }
 
 static void show_progress(struct loop *l)

@@ -122,6 +122,12 @@ void collective_barrier(struct collective *c)
     c->functions->barrier(c);
 }
 
+void collective_patient(struct collective *c, bool on)
+{
+    if (c->functions->patient && c->rank > 0)
+        c->functions->patient(c, on);
+}
+
 void collective_close(struct collective *c)
 {
     if (c && c->functions->close)

@@ -28,6 +28,7 @@ struct collective_functions {
     void (*join)(struct collective *c, struct device *d);
     /* Returns when all ranks have called it. */
     void (*barrier)(struct collective *c);
+    void (*patient)(struct collective *c, bool on); /* optional: see collective_patient */
     void (*close)(struct collective *c);
 };
 
@@ -54,6 +55,10 @@ void collective_join(struct collective *c, struct device *d);
 /* x = sum over ranks in their order; a few doubles in host memory. */
 void collective_sum(struct collective *c, double *x, int count);
 void collective_barrier(struct collective *c);
+/* on: from now on the first rank works alone, say writes a checkpoint, and however long that takes,
+ * others that wait for it do not take it for hung (common/train/watchdog.h); until they call it
+ * with on = false. */
+void collective_patient(struct collective *c, bool on);
 void collective_close(struct collective *c); /* NULL is fine */
 
 #endif

@@ -19,7 +19,8 @@
 struct shared_room {
     pthread_barrier_t barrier;
     int size;
-    atomic_bool waits[RANKS_MAX];
+    _Atomic double waits_since[RANKS_MAX]; /* seconds_now; 0: does not wait */
+    atomic_bool patient[RANKS_MAX];
     _Atomic double longest_wait;
     size_t bytes; /* of the mapping */
     /* [2][size][SLOT_BYTES] */
@@ -58,7 +59,15 @@ void shared_room_free(struct shared_room *room)
 
 bool shared_room_waits(const struct shared_room *room, int rank)
 {
-    return atomic_load(&room->waits[rank]);
+    return atomic_load(&room->waits_since[rank]) > 0;
+}
+
+double shared_room_waited(const struct shared_room *room, int rank, double since)
+{
+    double began = atomic_load(&room->waits_since[rank]);
+    if (began == 0 || atomic_load(&room->patient[rank]))
+        return 0;
+    return seconds_now() - (began > since ? began : since);
 }
 
 double shared_room_longest_wait(const struct shared_room *room)
@@ -70,12 +79,17 @@ static void barrier(struct collective *c)
 {
     struct shared_room *room = ((struct rank *)c)->room;
     double begin = seconds_now();
-    atomic_store(&room->waits[c->rank], true);
+    atomic_store(&room->waits_since[c->rank], begin);
     pthread_barrier_wait(&room->barrier);
-    atomic_store(&room->waits[c->rank], false);
+    atomic_store(&room->waits_since[c->rank], 0);
     double waited = seconds_now() - begin;
     if (waited > atomic_load(&room->longest_wait)) /* a lost race costs a little precision */
         atomic_store(&room->longest_wait, waited);
+}
+
+static void patient(struct collective *c, bool on)
+{
+    atomic_store(&((struct rank *)c)->room->patient[c->rank], on);
 }
 
 static void *slot(const struct collective *c, int rank)
@@ -226,6 +240,7 @@ struct collective *collective_shared(struct shared_room *room, int rank)
         .sum_slices = sum_slices,
         .share_slices = share_slices,
         .barrier = barrier,
+        .patient = patient,
         .close = close_rank,
     };
     CHECK(rank >= 0 && rank < room->size);
