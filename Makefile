@@ -15,6 +15,9 @@ NVCC ?= nvcc
 CUDNN ?=
 # Folder with NCCL's lib/, likewise. Building does not need it; several GPUs do.
 NCCL ?=
+# MPI=1: build what training on several hosts needs, or fail; deps also installs Open MPI. MPI=0: leave it out. auto: build it if mpicc is found.
+MPI ?= auto
+MPICC ?= mpicc
 # A Python with a current PyTorch, for bench-torch only.
 PYTHON ?= python3
 GOLDEN ?= tests/golden/data
@@ -49,7 +52,7 @@ LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
 # Building and testing need these as well: perl has prove; tests use netpbm and mandoc.
 # LINT=1: deps also installs what `make lint` needs.
 LINT ?= 0
-DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
+DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
 NO_BUILD = help deps demo check install-built clean
@@ -67,6 +70,11 @@ PKG_LIBS := $(shell pkg-config --libs $(PACKAGES))
 ifeq ($(CUDA),1)
 ifeq ($(shell command -v $(NVCC)),)
 $(error CUDA=1, but '$(NVCC)' was not found: install the CUDA toolkit, set NVCC, or build with CUDA=0)
+endif
+endif
+ifeq ($(MPI),1)
+ifeq ($(shell command -v $(MPICC)),)
+$(error MPI=1, but '$(MPICC)' was not found: run 'make deps MPI=1', set MPICC, or build with MPI=0)
 endif
 endif
 endif
@@ -112,6 +120,9 @@ NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Xfatbin -compress-all -ccbin $(CXX) -I. $
     -Xcompiler -fPIC,-Wall,-Wno-unused-function $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(PLUGIN_DEFINES) $(EXTRA_NVCC_FLAGS)
 NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthread \
     $(foreach d,$(patsubst %/,%,$(sort $(dir $(CUDNN_LIBRARY) $(NCCL_LIBRARY)) $(CUDA_HOME)/lib64/)),-Xlinker -rpath=$d)
+# What needs MPI is a plugin as well.
+MPI_PLUGIN := $(BUILD)/libccld-mpi.so
+WITH_MPI := $(if $(filter auto,$(MPI)),$(if $(sanitizers),,$(shell command -v $(MPICC))),$(filter 1,$(MPI)))
 ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -Itests/cuda-host/include -fPIC -pthread -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow=local \
     -Wpointer-arith -Wno-unused-parameter -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized $(if $(filter 1,$(WERROR)),-Werror) $(CFLAGS) -O3 $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CXXFLAGS)
 
@@ -136,7 +147,7 @@ BENCHES := $(filter-out $(FIDELITY),$(filter $(BUILD)/tests/bench/%,$(MAINS)))
 FUZZERS := $(filter $(BUILD)/tests/fuzz/%,$(MAINS))
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
-all: programs $(if $(WITH_CUDA),$(PLUGIN))
+all: programs $(if $(WITH_CUDA),$(PLUGIN)) $(if $(WITH_MPI),$(MPI_PLUGIN))
 programs: $(TOOLS) $(BUILD)/models
 # Programs look beside themselves for the model that ships with the project.
 $(BUILD)/models:
@@ -150,7 +161,8 @@ $(BUILD)/libccld.a: $(LIB_OBJ)
 $(BUILD)/flags: private COMMAND = $(CC) $(ALL_CFLAGS)
 $(BUILD)/flags-cuda: private COMMAND = $(NVCC) $(NVCC_FLAGS)
 $(BUILD)/flags-on-host: private COMMAND = $(CXX) $(ALL_CXXFLAGS)
-$(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host: FORCE
+$(BUILD)/flags-mpi: private COMMAND = $(MPICC) $(ALL_CFLAGS)
+$(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host $(BUILD)/flags-mpi: FORCE
 	@mkdir -p $(@D)
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
 # The fast kernels contract to FMA; everything else rounds after every operation, as written.
@@ -160,6 +172,9 @@ INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward gro
 SIGNED := $(addprefix $(BUILD)/,kernels/plugin.o kernels/cuda/backend.o tests/cuda-host/kernels/cuda/backend.o tests/unit/plugin.o)
 $(SIGNED): $(INTERFACE) Makefile
 $(SIGNED): private PLUGIN_DEFINES = -DPLUGIN_BUILD_ID=$(firstword $(shell cat $(INTERFACE) | cksum))
+MPI_SIGNED := $(addprefix $(BUILD)/common/train/,collective_mpi.o mpi/plugin.o)
+$(MPI_SIGNED): common/train/mpi/plugin.h
+$(MPI_SIGNED): private PLUGIN_DEFINES = -DMPI_PLUGIN_BUILD_ID=$(firstword $(shell cksum <common/train/mpi/plugin.h))
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo compile $<)
@@ -181,6 +196,13 @@ $(PLUGIN_OBJ): $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
 $(PLUGIN): $(PLUGIN_OBJ) kernels/cuda/plugin.map
 	$(if $(V),,@echo link $@)
 	$(Q)$(NVCC) -ccbin $(CXX) -shared -cudart static -o $@ $(PLUGIN_OBJ) -Xlinker -z,defs,--version-script=kernels/cuda/plugin.map $(NVCC_LIBS)
+$(BUILD)/common/train/mpi/plugin.o: $(BUILD)/%.o: %.c $(BUILD)/flags-mpi
+	@mkdir -p $(@D)
+	$(if $(V),,@echo mpicc $<)
+	$(Q)OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(ALL_CFLAGS) -fPIC -fvisibility=hidden -MMD -MP -c -o $@ $<
+$(MPI_PLUGIN): $(BUILD)/common/train/mpi/plugin.o
+	$(if $(V),,@echo link $@)
+	$(Q)OMPI_CC='$(CC)' MPICH_CC='$(CC)' $(MPICC) $(ALL_CFLAGS) -shared -o $@ $^ $(LDFLAGS)
 $(EMULATOR_OBJ) $(TEST_EMULATOR:=.o): $(BUILD)/%.o: %.cc $(BUILD)/flags-on-host
 	@mkdir -p $(@D)
 	$(if $(V),,@echo compile $<)
@@ -327,7 +349,7 @@ lint: programs
 	    echo "lint: $$t is missing: run 'make deps LINT=1'" >&2; exit 1; }; done
 	@status=0; \
 	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.c' '*.h' '*.cc' '*.cu' '*.cuh') || status=1; \
-	echo $(TIDY_SRC) | xargs -n 12 -P $$(nproc) sh -c 'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -DPLUGIN_BUILD_ID=0 -I. \
+	echo $(TIDY_SRC) | xargs -n 12 -P $$(nproc) sh -c 'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -DPLUGIN_BUILD_ID=0 -DMPI_PLUGIN_BUILD_ID=0 -I. \
 	    $(PKG_CFLAGS) 2>/dev/null' tidy || status=1; \
 	mandoc -T lint -W warning man/*.[15] || status=1; \
 	BUILD=$(BUILD) prove tests/include-direction.sh tests/dialect.sh || status=1; \
@@ -338,7 +360,7 @@ install: all
 install-built:
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
 	install $(TOOLS) $(DESTDIR)$(PREFIX)/bin
-	$(if $(wildcard $(PLUGIN)),install -D -t $(DESTDIR)$(PREFIX)/lib/ccld $(PLUGIN))
+	$(if $(wildcard $(PLUGIN) $(MPI_PLUGIN)),install -D -t $(DESTDIR)$(PREFIX)/lib/ccld $(wildcard $(PLUGIN) $(MPI_PLUGIN)))
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ccld/models/small models/small/*
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
@@ -346,7 +368,7 @@ install-built:
 help:
 	@printf '%s\n' \
 	    'make               build the programs into $(BUILD)/' \
-	    'make deps          install missing Debian packages' \
+	    'make deps          install missing Debian packages; with MPI=1 also those for training on several hosts' \
 	    'make demo          install, build, encode sample photographs, sample a grid of images' \
 	    'make check         install, build, run all tests that need no GPU' \
 	    'make check-golden GOLDEN=DIR   compare the networks with another folder of golden numbers' \
@@ -356,9 +378,9 @@ help:
 	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
 	    'make lint          check style: clang-format, clang-tidy, man pages, includes, dialect' \
-	    'make install       install programs, CUDA backend, small model and man pages under DESTDIR and PREFIX' \
+	    'make install       install programs, plugins, small model and man pages under DESTDIR and PREFIX' \
 	    'make clean         remove $(BUILD)/' \
-    'Variables: CUDA=1|0, CUDNN=DIR, NCCL=DIR, WERROR=1, SANITIZE=address,undefined, V=1; pipelines/*.mk are further makefiles'
+    'Variables: CUDA=1|0, CUDNN=DIR, NCCL=DIR, MPI=1|0, WERROR=1, SANITIZE=address,undefined, V=1; pipelines/*.mk are further makefiles'
 
 clean:
 	rm -rf $(BUILD)
@@ -366,4 +388,4 @@ clean:
 FORCE:
 .PHONY: all programs tests deps demo check prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz lint install install-built help clean FORCE
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)

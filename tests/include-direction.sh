@@ -15,6 +15,7 @@ common/fit          10
 common/run           9
 common/data          8
 common/train         7
+common/train/mpi     6
 common/diffusion     6
 common/encode        6
 common/nets          5

@@ -1,7 +1,6 @@
 #include "common/fit/ranks.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,16 +13,18 @@
 #include "common/base/message.h"
 #include "common/base/progress.h"
 #include "common/base/threads.h"
-#include "common/base/write_all.h"
+#include "common/fit/rank_process.h"
+#include "common/train/watchdog.h"
 
-#define GRACE    1.0  /* seconds for others to fail by themselves before they are killed */
-#define PATIENCE 10.0 /* seconds that a rank may take to answer a stop, at least */
+#define GRACE 1.0 /* seconds for others to fail by themselves before they are killed */
+#define GAP   5.0 /* seconds between two looks at the ranks: the supervisor was stopped itself */
 
 struct process {
-    pid_t pid;    /* 0: has ended */
-    int code;     /* of its exit; -1: none yet, or killed */
-    int said;     /* file with what it said while silent; -1: none */
-    bool stopped; /* by SIGSTOP, say */
+    pid_t pid;       /* 0: has ended */
+    int code;        /* of its exit; -1: none yet, or killed */
+    int said;        /* file with what it said while silent; -1: none */
+    bool stopped;    /* by SIGSTOP, say */
+    double ended_at; /* when it ended or was stopped */
 };
 
 struct supervisor {
@@ -31,48 +32,10 @@ struct supervisor {
     int count;
     struct shared_room *room;
     volatile sig_atomic_t *stop; /* shared */
-    double stopped_at;
-    bool patient; /* see struct ranks */
+    bool patient;                /* see struct ranks */
+    double forgiven;             /* waits count from here */
+    double looked;               /* when the ranks were last looked at */
 };
-
-/* A file in memory, which ends with the last process that has it open. */
-static int memory_file(const char *name)
-{
-    int fd = memfd_create(name, MFD_CLOEXEC);
-    if (fd < 0)
-        die("cannot make a file in memory: %s", strerror(errno));
-    return fd;
-}
-
-static int spool_stdin(void)
-{
-    int fd = memory_file("stdin");
-    char buffer[65536];
-    struct error e;
-    for (;;) {
-        ssize_t n = read(STDIN_FILENO, buffer, sizeof buffer);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            die("cannot read standard input: %s", strerror(errno));
-        if (n == 0)
-            return fd;
-        if (write_all(fd, buffer, (size_t)n, &e) != 0)
-            die("cannot keep standard input: %s", e.text);
-    }
-}
-
-/* Each rank reads from the beginning, at its own pace. */
-static void open_spooled(int fd)
-{
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    int own = open(path, O_RDONLY);
-    if (own < 0 || dup2(own, STDIN_FILENO) < 0)
-        die("cannot read standard input again: %s", strerror(errno));
-    close(own);
-    close(fd);
-}
 
 static void kill_all(struct supervisor *s)
 {
@@ -84,21 +47,12 @@ static void kill_all(struct supervisor *s)
             waitpid(s->ranks[i].pid, NULL, 0);
 }
 
-/* Prints what a silent rank said, line by line. */
-static void pass_on(const struct supervisor *s, int rank)
+/* Prints what a silent rank said. */
+static void pass_on_rank(const struct supervisor *s, int rank)
 {
-    char line[1024];
-    int fd = s->ranks[rank].said < 0 ? -1 : dup(s->ranks[rank].said);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
-    if (!f)
-        return;
-    rewind(f);
-    while (fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = '\0';
-        const char *text = strstr(line, ": "); /* past the program's name */
-        warn("rank %d: %s", rank, text ? text + 2 : line);
-    }
-    fclose(f);
+    char who[32];
+    snprintf(who, sizeof who, "rank %d", rank);
+    pass_on(s->ranks[rank].said, who);
 }
 
 static bool is_alive(const struct supervisor *s)
@@ -119,6 +73,7 @@ static int reap(struct supervisor *s, int *signal)
         if (p->pid <= 0 || waitpid(p->pid, &status, WNOHANG | WUNTRACED | WCONTINUED) != p->pid)
             continue;
         p->stopped = WIFSTOPPED(status);
+        p->ended_at = seconds_now();
         if (p->stopped || WIFCONTINUED(status))
             continue;
         if (WIFSIGNALED(status)) {
@@ -143,7 +98,7 @@ _Noreturn static void end_killed(struct supervisor *s, int rank, int signal)
 {
     int pid = (int)s->ranks[rank].pid;
     s->ranks[rank].pid = 0;
-    pass_on(s, rank);
+    pass_on_rank(s, rank);
     kill_all(s);
     warn("rank %d (process %d) was killed by SIG%s", rank, pid, sigabbrev_np(signal));
     exit(1);
@@ -160,27 +115,51 @@ _Noreturn static void end_failed(struct supervisor *s)
     }
     int code = s->ranks[s->ranks[0].code > 0 ? 0 : rank].code;
     if (s->ranks[0].code <= 0)
-        pass_on(s, rank);
+        pass_on_rank(s, rank);
     kill_all(s);
     exit(code);
 }
 
-_Noreturn static void end_hung(struct supervisor *s)
+/* How long rank i has made others wait or waits for them. After a stop, one that has ended waits
+ * for the others' end. */
+static double stuck_for(const struct supervisor *s, int i)
 {
-    for (int i = 0; i < s->count; i++) {
-        const struct process *p = &s->ranks[i];
-        if (p->pid > 0 && (p->stopped || !shared_room_waits(s->room, i)))
-            warn("rank %d (process %d) does not answer: it is killed, the last checkpoint stays", i,
-                 (int)p->pid);
-    }
-    kill_all(s);
-    exit(1);
+    const struct process *p = &s->ranks[i];
+    if (p->stopped || (p->pid == 0 && *s->stop))
+        return seconds_now() - (p->ended_at > s->forgiven ? p->ended_at : s->forgiven);
+    return p->pid == 0 ? 0 : shared_room_waited(s->room, i, s->forgiven);
 }
 
-static double patience(const struct supervisor *s)
+static double longest_stuck(struct supervisor *s)
 {
-    double longest = 5 * shared_room_longest_wait(s->room);
-    return longest > PATIENCE ? longest : PATIENCE;
+    double now = seconds_now(), longest = 0;
+    if (now - s->looked > GAP)
+        s->forgiven = now;
+    s->looked = now;
+    for (int i = 0; i < s->count; i++)
+        if (stuck_for(s, i) > longest)
+            longest = stuck_for(s, i);
+    return longest;
+}
+
+_Noreturn static void end_hung(struct supervisor *s, double seconds)
+{
+    bool named = false;
+    for (int i = 0; i < s->count; i++) {
+        const struct process *p = &s->ranks[i];
+        if (p->pid > 0 && (p->stopped || !shared_room_waits(s->room, i))) {
+            named = true;
+            warn("rank %d (process %d) %s for %.0f seconds: it is killed, the last checkpoint "
+                 "stays",
+                 i, (int)p->pid, p->stopped ? "has been stopped" : "does not answer", seconds);
+        }
+    }
+    if (!named)
+        warn("the ranks wait for one another for %.0f seconds: they are killed, the last "
+             "checkpoint stays",
+             seconds);
+    kill_all(s);
+    exit(1);
 }
 
 static void on_stop_signal(struct supervisor *s, int signal)
@@ -190,11 +169,12 @@ static void on_stop_signal(struct supervisor *s, int signal)
         exit(128 + signal);
     }
     *s->stop = signal;
-    s->stopped_at = seconds_now();
+    s->forgiven = seconds_now();
 }
 
 _Noreturn static void supervise(struct supervisor *s, const sigset_t *signals)
 {
+    s->looked = seconds_now();
     while (is_alive(s)) {
         struct timespec second = {.tv_sec = 1};
         int number = sigtimedwait(signals, NULL, &second), killed_by;
@@ -205,20 +185,13 @@ _Noreturn static void supervise(struct supervisor *s, const sigset_t *signals)
             end_killed(s, killed, killed_by);
         if (failed_rank(s) >= 0)
             end_failed(s);
-        if (*s->stop && !s->patient && is_alive(s) && seconds_now() - s->stopped_at > patience(s))
-            end_hung(s);
+        double stuck = longest_stuck(s);
+        if (!s->patient && is_alive(s) &&
+            stuck > watchdog_limit(shared_room_longest_wait(s->room), *s->stop))
+            end_hung(s, stuck);
     }
     shared_room_free(s->room);
     exit(0);
-}
-
-/* threads: of all ranks. */
-static void share_host(const struct collective *c, int threads)
-{
-    int share = threads / c->size + (c->rank < threads % c->size);
-    threads_init(share > 0 ? share : 1);
-    if (c->rank > 0)
-        message_set_verbosity(VERBOSITY_QUIET);
 }
 
 /* In the rank's process. */
@@ -241,8 +214,9 @@ static void become_rank(struct ranks *r, const struct supervisor *s, int rank, i
         r->report = dup(STDERR_FILENO);
         if (r->report < 0 || dup2(s->ranks[rank].said, STDERR_FILENO) < 0)
             _exit(1);
+        message_set_verbosity(VERBOSITY_QUIET);
     }
-    share_host(r->collective, threads);
+    share_threads(threads, rank, s->count);
 }
 
 void ranks_start(struct ranks *r, int count, bool read_stdin)
@@ -254,7 +228,8 @@ void ranks_start(struct ranks *r, int count, bool read_stdin)
     pid_t parent = getpid();
     if (read_stdin && !isatty(STDIN_FILENO))
         spooled = spool_stdin();
-    threads_init(1); /* no other thread while forking */
+    watchdog_limit(0, false); /* a wrong $CCLD_WATCHDOG is reported now */
+    threads_init(1);          /* no other thread while forking */
     s.count = count;
     s.patient = r->patient;
     s.room = shared_room_new(count);
@@ -288,7 +263,9 @@ void ranks_ready(struct ranks *r, const char *program)
 {
     if (r->report < 0)
         return;
-    message_init(xasprintf("%s: rank %d", program, r->collective->rank));
+    int rank = r->collective->rank;
+    message_init(r->launched ? xasprintf("%s: rank %d (%s)", program, rank, r->host)
+                             : xasprintf("%s: rank %d", program, rank));
     if (ftruncate(STDERR_FILENO, 0) != 0) /* the first rank has said it */
         warn("cannot truncate a file in memory: %s", strerror(errno));
     dup2(r->report, STDERR_FILENO);

@@ -13,15 +13,19 @@
  *   terminal reaches the supervisor only.
  * - A rank that is killed or fails ends all others within two seconds; the supervisor names it if
  *   it was killed.
- * - A rank that does not answer after *stop was set, for 10 seconds or five times the longest wait
- *   so far, ends all as well.
+ * - A rank that hangs or is stopped (SIGSTOP) ends all as well, once others have waited for it for
+ *   too long (common/train/watchdog.h), and is named.
  * - If the supervisor is killed, so are the ranks. */
 
 struct ranks {
     struct collective *collective;
     const volatile sig_atomic_t *stop; /* the signal; 0: none */
     int report;                        /* standard error while a rank is silent */
-    bool patient; /* set it before ranks_start: a rank may take any time to answer a stop */
+    bool patient;   /* set it before ranks_start: a rank may take any time to answer a stop */
+    bool launched;  /* by mpirun or srun (common/fit/launched.h) */
+    char host[64];  /* if launched, as are the next two */
+    int host_rank;  /* number among the ranks of this host */
+    int host_ranks; /* ranks of each host, which are consecutive; 0: it is not so */
 };
 
 /* Forks `count` ranks and returns in each of them; the calling process becomes the supervisor and
@@ -30,7 +34,8 @@ struct ranks {
  * all would say the same; the supervisor prints what they said if one fails alone. */
 void ranks_start(struct ranks *r, int count, bool read_stdin);
 
-/* From now on, all ranks print warnings and errors, prefixed with their number unless it is 0. */
+/* From now on, all ranks print warnings and errors, prefixed with their number, and their host if
+ * they were launched, unless the number is 0. */
 void ranks_ready(struct ranks *r, const char *program);
 
 #endif

@@ -11,6 +11,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/fit/launched.h"
 #include "common/fit/memory.h"
 #include "common/program/device.h"
 #include "common/run/options.h"
@@ -198,23 +199,39 @@ static void keep_effective_batch(struct trainer *t)
     o->accumulate = accumulate;
 }
 
+/* Under a launcher, each task is a rank, on the GPU with its number on the host. */
+static void choose_devices(struct trainer *t)
+{
+    if (!launched_join(&t->ranks)) {
+        devices_parse(&t->devices, t->devices_text, common_options.device, DEVICES_ALL);
+        t->ranks_count = t->devices.count;
+        return;
+    }
+    t->ranks_count = t->ranks.collective->size;
+    if (t->devices_text)
+        die_usage("mpirun or srun has started %d ranks: --devices cannot be given", t->ranks_count);
+    devices_of_task(&t->devices, common_options.device, t->ranks.host_rank);
+}
+
 static void start_ranks(struct trainer *t)
 {
     t->loop->collective = collective_alone();
     t->loop->stop = &stop;
-    if (t->ranks_count > 1) {
+    if (t->ranks.launched)
+        launched_start(&t->ranks, &stop, t->reads_stdin);
+    else if (t->ranks_count > 1)
         ranks_start(&t->ranks, t->ranks_count, t->reads_stdin);
+    if (t->ranks_count > 1) {
         t->loop->collective = t->ranks.collective;
         t->loop->stop = t->ranks.stop;
     }
-    devices_select(&t->devices, t->loop->collective->rank);
+    devices_select(&t->devices, t->ranks.launched ? 0 : t->loop->collective->rank);
 }
 
 void trainer_begin(struct trainer *t, struct fit_loop *loop)
 {
     t->loop = loop;
-    devices_parse(&t->devices, t->devices_text, common_options.device, DEVICES_ALL);
-    t->ranks_count = t->devices.count;
+    choose_devices(t);
     if (t->resume) {
         read_origin(t);
         keep_effective_batch(t);
@@ -255,7 +272,8 @@ static void connect_gpus(struct trainer *t)
     struct fit_loop *f = t->loop;
     if (f->collective->size == 1 || t->device->host_memory)
         return;
-    if (collective_grouped(&f->collective, f->collective, t->device, f->collective->size, &e) != 0)
+    int together = t->ranks.launched ? t->ranks.host_ranks : f->collective->size;
+    if (collective_grouped(&f->collective, f->collective, t->device, together, &e) != 0)
         die("cannot connect the GPUs: %s", e.text);
     on_exit(end_at_once, NULL);
 }
@@ -392,6 +410,18 @@ void trainer_announce(const struct trainer *t)
                t->changes ? t->changes : "");
 }
 
+/* The signal that has stopped the run: it may have reached another rank only. */
+static int stop_signal(const struct trainer *t)
+{
+    struct collective *c = t->loop->collective;
+    int own = *t->loop->stop, *all = xcalloc((size_t)c->size, sizeof *all), signal = 0;
+    collective_gather(c, &own, all, sizeof own);
+    for (int r = 0; r < c->size && signal == 0; r++)
+        signal = all[r];
+    free(all);
+    return signal;
+}
+
 static void report(const struct trainer *t, enum fit_end end, int64_t steps, double seconds)
 {
     const struct training_state *s = &t->state;
@@ -403,7 +433,7 @@ static void report(const struct trainer *t, enum fit_end end, int64_t steps, dou
         snprintf(holdout, sizeof holdout, ", held-out loss %.5f", s->holdout_loss);
     if (end == FIT_STOPPED)
         inform("SIG%s: stopped after step %" PRId64 "; resume with --resume %s",
-               sigabbrev_np(*t->loop->stop), s->step, folder);
+               sigabbrev_np(stop_signal(t)), s->step, folder);
     else if (steps == 0)
         inform("nothing to do: step %" PRId64 " is the last one of run '%s'", s->step, folder);
     else
@@ -432,7 +462,7 @@ void trainer_run(struct trainer *t)
     double begin = seconds_now();
     if (t->ranks_count > 1)
         ranks_ready(&t->ranks, t->program->name);
-    else
+    if (t->ranks_count <= 1 || t->ranks.launched)
         catch_signals();
     if (fit_loop_run(t->loop, &end, &e) != 0) {
         if (!*e.text)

@@ -155,6 +155,21 @@ void devices_parse(struct device_list *out, const char *text, const char *device
     }
 }
 
+void devices_of_task(struct device_list *out, const char *device, int task)
+{
+    struct error why;
+    *out = (struct device_list){.count = 1};
+    bool cuda = !strcmp(device, "cuda");
+    if (!cuda && strcmp(device, "auto") != 0)
+        return;
+    int gpus = count_gpus(&why);
+    if (cuda && gpus < 0)
+        die("cannot use device 'cuda': %s", why.text);
+    out->gpu = gpus > 0;
+    if (out->gpu)
+        out->ids[0] = task % gpus; /* a launcher may show each task its own one only */
+}
+
 void devices_select(const struct device_list *l, int process)
 {
     static char spec[32];

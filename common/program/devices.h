@@ -32,6 +32,10 @@ enum devices_unsaid {
 void devices_parse(struct device_list *out, const char *text, const char *device,
                    enum devices_unsaid unsaid);
 
+/* The device of a process that a launcher has started as number `task` on its host: GPU `task` of
+ * those it sees, if --device, which is `device`, leaves the choice. */
+void devices_of_task(struct device_list *out, const char *device, int task);
+
 /* Makes --device name the device of this process; call it before program_open_device. */
 void devices_select(const struct device_list *l, int process);
 
