@@ -149,6 +149,11 @@ const char *device_precision(const struct device *d)
     return precisions[i].name;
 }
 
+const char *device_model(struct device *d)
+{
+    return d->backend->model ? d->backend->model(d) : d->backend->name;
+}
+
 struct device *device_open_dry(const struct device *other)
 {
     static struct backend tables[2];

@@ -30,6 +30,8 @@ struct backend {
     void *(*record_end)(struct device *d);
     void (*replay)(struct device *d, void *recording);
     void (*forget)(struct device *d, void *recording);
+    /* What decides how results are rounded: the GPU's model, the CPU's instruction set. */
+    const char *(*model)(struct device *d);
     const struct group_functions *group; /* NULL: not supported */
 /* clang-format off */
 #define OP(name)          void (*name)(struct device *d, const struct name##_args *a);
@@ -59,6 +61,9 @@ int device_open(struct device **out, const char *spec, struct error *e);
  * any tensor. Returns 0, or -1 with e set if the device does not support it. */
 int device_set_precision(struct device *d, const char *name, bool tf32, struct error *e);
 const char *device_precision(const struct device *d); /* "fp32", "bf16", "fp16" */
+/* What decides how results are rounded: a GPU's model, "avx2"; the backend's name if unknown. Valid
+ * until the next call. */
+const char *device_model(struct device *d);
 /* Free bytes on the device, including the pool's idle blocks; SIZE_MAX if unknown. */
 size_t device_memory_left(struct device *d);
 void device_synchronize(struct device *d);

@@ -11,6 +11,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/fit/compare.h"
 #include "common/fit/launched.h"
 #include "common/fit/memory.h"
 #include "common/program/device.h"
@@ -379,6 +380,8 @@ void trainer_run_folder(struct trainer *t)
 {
     struct error e;
     struct fit_loop *f = t->loop;
+    if (compare_training(f, t->program, t->ranks.host, &e) != 0)
+        die("cannot train: %s", e.text);
     collective_barrier(f->collective); /* all ranks have read the checkpoint to resume from */
     if (is_first_rank(t) && run_begin(&f->run, &f->saved, t->folder, &t->origin,
                                       checkpoint_bytes(f->parameters), &e) != 0)

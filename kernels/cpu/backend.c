@@ -1,8 +1,15 @@
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/isa.h"
+
+static const char *model(struct device *d)
+{
+    return cpu_isa()->name;
+}
 
 void cpu_backend_init(struct backend *b)
 {
     b->name = "cpu";
+    b->model = model;
     b->conv2d = cpu_conv2d;
     b->linear = cpu_linear;
     b->group_norm = cpu_group_norm;

@@ -101,6 +101,13 @@ static void forget(struct device *d, void *recording)
     cuda_check(cudaGraphExecDestroy((cudaGraphExec_t)recording));
 }
 
+static const char *model(struct device *d)
+{
+    static cudaDeviceProp properties;
+    cuda_check(cudaGetDeviceProperties(&properties, cuda_of(d)->index));
+    return properties.name;
+}
+
 static void close(struct device *d)
 {
     struct cuda_device *cuda = cuda_of(d);
@@ -137,6 +144,7 @@ extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct 
     b->replay = replay;
     b->forget = forget;
     b->group = &cuda_group;
+    b->model = model;
 #define OP(name)          b->name = cuda_##name;
 #define OP_TRAINING(name) b->name = cuda_##name;
 #define OP_BACKWARD(name) b->name##_backward = cuda_##name##_backward;
