@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -443,9 +444,34 @@ static int open_env(MDB_env **env, const char *file, unsigned flags)
     return code;
 }
 
+/* File systems that several hosts share. LMDB's lock file is a mapping with mutexes, which works
+ * within a host at most, and creating it fails or is slow when many hosts open a store. */
+static bool is_network_file(const char *file)
+{
+    static const uint32_t types[] = {
+        0x6969,     /* NFS */
+        0x0bd00bd0, /* Lustre */
+        0x47504653, /* GPFS */
+        0x19830326, /* BeeGFS */
+        0x00c36400, /* Ceph */
+        0xff534d42, /* CIFS */
+        0xfe534d42, /* SMB2 */
+        0x5346414f, /* AFS */
+        0x6b414653, /* kAFS */
+        0x01021997, /* 9P */
+    };
+    struct statfs st;
+    if (statfs(file, &st) != 0)
+        return false;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if ((uint32_t)st.f_type == types[i])
+            return true;
+    return false;
+}
+
 static int open_shard_env(struct shard *s, bool write)
 {
-    unsigned flags = write ? 0 : MDB_RDONLY;
+    unsigned flags = write ? 0 : is_network_file(s->file) ? MDB_RDONLY | MDB_NOLOCK : MDB_RDONLY;
     int code = open_env(&s->env, s->file, flags);
     if (code == EMFILE && raise_file_limit())
         code = open_env(&s->env, s->file, flags);
