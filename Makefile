@@ -131,7 +131,7 @@ CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cu
 
 LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c formats/*/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
-TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/fuzz/*.c tests/bench/*.c tests/synth/*.c)
+TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/fuzz/*.c tests/bench/*.c tests/synth/*.c tests/mpi/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 OP_SRC := $(wildcard tests/op/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)

@@ -12,13 +12,15 @@
 
 #define PLUGIN_NAME "libccld-mpi.so"
 #define INSTALLED   "../lib/ccld"      /* relative to the program */
-#define STAGE       ((int64_t)1 << 22) /* floats received from all ranks at a time */
+#define STAGE       ((int64_t)1 << 19) /* floats received at a time, from all ranks */
+#define PART        16384              /* but at least so many from each */
 #define GRAIN       16384              /* floats */
 
 struct rank {
     struct collective collective;
     const struct mpi_functions *mpi;
-    float *stage;             /* [STAGE] */
+    int64_t part;             /* floats of a slice that are exchanged at a time */
+    float *stage;             /* [size * part] */
     struct mpi_piece *pieces; /* [2 * size]: to others, from others */
 };
 
@@ -105,7 +107,7 @@ static void sum_slices(struct collective *c, struct device *d, const struct sum_
     for (int s = 0; s < c->shards; s++)
         longest =
             a->bounds[s + 1] - a->bounds[s] > longest ? a->bounds[s + 1] - a->bounds[s] : longest;
-    struct summation j = {.r = (struct rank *)c, .args = a, .part = STAGE / c->size};
+    struct summation j = {.r = (struct rank *)c, .args = a, .part = ((struct rank *)c)->part};
     for (; j.at < longest; j.at += j.part) {
         exchange_parts(&j);
         parallel_for(part_of(&j, c->shard), GRAIN, add_some, &j);
@@ -205,7 +207,8 @@ int collective_mpi_open(struct collective **out, int tasks, struct error *e)
         return cannot_join(tasks, e);
     struct rank *r = xcalloc(1, sizeof *r);
     r->mpi = mpi;
-    r->stage = xmalloc((size_t)STAGE * sizeof *r->stage);
+    r->part = STAGE / size > PART ? STAGE / size : PART;
+    r->stage = xcalloc((size_t)(r->part * size), sizeof *r->stage);
     r->pieces = xcalloc(2 * (size_t)size, sizeof *r->pieces);
     r->collective = (struct collective){
         .functions = &functions, .rank = rank, .size = size, .shard = rank, .shards = size};

@@ -6,8 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-/* MPI counts in int. */
-#define PART_BYTES ((size_t)1 << 30)
+#define PART_BYTES ((size_t)1 << 22) /* sent to a rank at a time; MPI counts in int */
 /* Larger ones are not collected by MPI's own algorithms, which may copy all. */
 #define GATHER_BYTES ((size_t)1 << 20)
 #define SPIN_SECONDS 0.02 /* before a waiting process sleeps between looks */
