@@ -21,11 +21,11 @@
     2 /* seconds for the first rank to fail for the same reason, and the launcher to end all */
 #define DELAY 1.0 /* seconds for the first rank to report that it waits */
 
-/* This rank. `silent` until ranks_ready: messages go to a file in memory. */
+/* This rank. Until ranks_ready, ranks->report says that it is silent: messages go to a file in
+ * memory. */
 static struct {
     const struct ranks *ranks;
     int rank;
-    bool silent;
 } self;
 
 static const char *who(void)
@@ -81,7 +81,7 @@ static void speak(void)
 /* At exit. */
 static void speak_at_last(void)
 {
-    if (!self.silent || self.ranks->report < 0)
+    if (self.ranks->report < 0)
         return;
     sleep(GRACE);
     speak();
@@ -94,7 +94,6 @@ static void fall_silent(struct ranks *r)
     if (r->report < 0 || dup2(said, STDERR_FILENO) < 0)
         die("cannot redirect standard error: %s", strerror(errno));
     close(said);
-    self.silent = true;
     message_set_verbosity(VERBOSITY_QUIET);
     atexit(speak_at_last);
 }
@@ -200,11 +199,11 @@ static void pass_on_stdin(struct collective *c)
 /* The launcher ends the others. */
 static void end_waiting(const char *what, double seconds)
 {
-    if (self.silent && self.ranks->report >= 0)
+    bool named = self.rank > 0 && self.ranks->report < 0; /* by ranks_ready */
+    if (self.ranks->report >= 0)
         speak();
     warn("%s%swaited %.0f seconds for other ranks in %s: the run ends, the last checkpoint stays",
-         self.rank == 0 || self.silent ? who() : "", self.rank == 0 || self.silent ? ": " : "",
-         seconds, what);
+         named ? "" : who(), named ? "" : ": ", seconds, what);
     _exit(1);
 }
 
