@@ -272,6 +272,12 @@ PROVE = BUILD=$(BUILD) prove --timer --exec tests/on-device
 prove: all tests
 	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(PARITY) $(SCRIPTS) $(ON_EMULATOR)
 
+# Ranks of one host, then of several, which need further packages and root; says how much was skipped.
+check-ranks: all tests
+	@$(PROVE) tests/ranks.sh tests/mpi/*.sh >$(BUILD)/check-ranks.out 2>&1; status=$$?; cat $(BUILD)/check-ranks.out; \
+	echo "check-ranks: $$(grep -c 'skipped: ' $(BUILD)/check-ranks.out) of $(words $(wildcard tests/mpi/*.sh)) tests of several hosts were skipped"; \
+	exit $$status
+
 # The part of check-gpu that needs no GPU.
 check-emulated: all tests
 	$(PROVE) -j 2 $(TEST_EMULATOR) $(CUDA_TESTS) $(ON_EMULATOR)
@@ -373,7 +379,8 @@ help:
 	    'make check         install, build, run all tests that need no GPU' \
 	    'make check-golden GOLDEN=DIR   compare the networks with another folder of golden numbers' \
 	    'make check-emulated   run the CUDA tests that need no GPU; part of check' \
-	    'make check-gpu     run all CUDA tests on a GPU; check-gpu-memory: under compute-sanitizer' \
+	    'make check-ranks   test training on several hosts: needs MPI=1, root, iproute2; slurmctld, slurmd, slurm-client and munge for srun' \
+    'make check-gpu     run all CUDA tests on a GPU; check-gpu-memory: under compute-sanitizer' \
 	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
 	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
@@ -386,6 +393,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all programs tests deps demo check prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz lint install install-built help clean FORCE
+.PHONY: all programs tests deps demo check check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz lint install install-built help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)
