@@ -13,7 +13,7 @@
 #define PLUGIN_NAME "libccld-mpi.so"
 #define INSTALLED   "../lib/ccld"      /* relative to the program */
 #define STAGE       ((int64_t)1 << 19) /* floats received at a time, from all ranks */
-#define PART        16384              /* but at least so many from each */
+#define PART        16384              /* the least from each */
 #define GRAIN       16384              /* floats */
 
 struct rank {
