@@ -13,6 +13,7 @@
 #include "common/base/message.h"
 #include "common/base/threads.h"
 #include "common/base/write_all.h"
+#include "common/fit/peers.h"
 #include "common/fit/rank_process.h"
 #include "common/train/collective_mpi.h"
 #include "common/train/watchdog.h"
@@ -207,12 +208,26 @@ static void end_waiting(const char *what, double seconds)
     _exit(1);
 }
 
+static void end_with(int rank, int process, bool first)
+{
+    if (first && self.ranks->report < 0)
+        warn("rank %d (%s, process %d) has ended: so does the run, the last checkpoint stays", rank,
+             self.ranks->host, process);
+    _exit(1);
+}
+
 void launched_start(struct ranks *r, const volatile sig_atomic_t *stop, bool read_stdin)
 {
     watchdog_start(&(struct watchdog_options){
         .end = end_waiting, .stop = stop, .delay = self.rank > 0 ? DELAY : 0});
     r->stop = stop;
+    peers_watch(r->collective, end_with);
     share_cores(r);
     if (read_stdin)
         pass_on_stdin(r->collective);
+}
+
+void launched_end(void)
+{
+    peers_expect_end();
 }

@@ -481,6 +481,7 @@ void trainer_end(struct trainer *t)
 {
     run_close(t->loop->run);
     parameters_free(t->loop->parameters);
+    launched_end();
     collective_close(t->loop->collective);
     device_close(t->device);
     training_state_release(&t->state);
