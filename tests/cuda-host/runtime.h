@@ -1,9 +1,9 @@
 /* The part of CUDA's runtime that the backend uses. Work runs only when something waits for it, or
  * at once with CUDA_LAUNCH_BLOCKING=1; streams are ordered by events only (streams.h). Environment
- * variables: CCLD_EMULATED_MEMORY, bytes of device memory; CCLD_EMULATED_GPUS, the number of devices
- * (with the same memory); CCLD_EMULATED_CAPABILITY, "75" for 7.5; CCLD_EMULATED_DRIVER, the version
- * that cudaDriverGetVersion returns, 0 for no driver; CCLD_EMULATED_GRAPHS, 0: graphs cannot be
- * instantiated; CCLD_EMULATED_ORDER: see streams.h. */
+ * variables: CCLD_EMULATED_MEMORY, bytes of device memory; CCLD_EMULATED_GPUS, the number of
+ * devices (with the same memory); CCLD_EMULATED_CAPABILITY, "75" for 7.5; CCLD_EMULATED_DRIVER, the
+ * version that cudaDriverGetVersion returns, 0 for no driver; CCLD_EMULATED_GRAPHS, 0: graphs
+ * cannot be instantiated; CCLD_EMULATED_ORDER: see streams.h. */
 #ifndef CCLD_TESTS_CUDA_HOST_RUNTIME_H
 #define CCLD_TESTS_CUDA_HOST_RUNTIME_H
 

@@ -1,8 +1,9 @@
-/* What the files of the emulator share, streams above all. Only events order the work of different streams. In
- * each wait, the work of streams that are not waited for runs as early as their own waits allow, or
- * as late: which of both varies from wait to wait, or is set by CCLD_EMULATED_ORDER=early or late.
- * Of two streams, either order puts every pair of unordered tasks the other way round than the
- * other one does. A graph's branches are treated in the same way. */
+/* What the files of the emulator share, streams above all. Only events order the work of different
+ * streams. In each wait, the work of streams that are not waited for runs as early as their own
+ * waits allow, or as late: which of both varies from wait to wait, or is set by
+ * CCLD_EMULATED_ORDER=early or late. Of two streams, either order puts every pair of unordered
+ * tasks the other way round than the other one does. A graph's branches are treated in the same
+ * way. */
 #ifndef CCLD_TESTS_CUDA_HOST_STREAMS_H
 #define CCLD_TESTS_CUDA_HOST_STREAMS_H
 
