@@ -24,7 +24,8 @@ struct group_options {
 };
 
 /* bounds: [shards + 1], ascending; slice s is [bounds[s], bounds[s + 1]), from the start of the
- * pointers below. All ranks pass the same. */
+ * pointers below. All ranks pass the same. GPUs are fastest with slices of equal length whose
+ * bounds are multiples of 16 bytes. */
 
 /* total, of the slice that this rank owns: total[i] = ((total[i] + own[i] of shard 0) + own[i] of
  * shard 1) + ..., with `first` starting from shard 0's own[i]; then the sums of hosts are added.
@@ -45,8 +46,8 @@ struct share_slices_args {
 
 /* What a backend offers. sum_slices and share_slices start when all work given to the device before
  * them is done, and run beside work given to it after them, until join: work after it starts when
- * they are done. They and join may be recorded (struct backend). All ranks make the same calls in
- * the same order. */
+ * they are done. They and join may be recorded (struct backend); a recording begins and ends with
+ * join, as does synchronize. All ranks make the same calls in the same order. */
 struct group_functions {
     /* Fills id[GROUP_ID_BYTES]. NULL, or why it cannot. */
     const char *(*new_id)(void *id);

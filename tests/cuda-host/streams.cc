@@ -107,7 +107,7 @@ static void look_for_work()
         std::this_thread::sleep_for(std::chrono::milliseconds(20));
         idle = calls == seen ? idle + 1 : 0;
         seen = calls;
-        if (idle < 10)
+        if (idle < 25) /* half a second */
             continue;
         guard held(lock);
         run_all();
