@@ -36,6 +36,7 @@ static void check(ncclResult_t result, const char *call)
 
 static int open_groups;
 
+/* Run before the exit handlers of CUDA and NCCL, if the program fails for whatever reason. */
 static void leave(int status, void *unused)
 {
     if (status == 0 || open_groups == 0)
@@ -102,6 +103,10 @@ static const char *open(struct device *d, const struct group_options *o)
         cuda_die("out of memory");
     g->options = *o;
     const char *problem = make_buffers(g);
+    if (!registered)
+        on_exit(leave, NULL);
+    registered = true;
+    open_groups++; /* from now on others may wait for this rank */
     if (!problem)
         problem = meet(&g->shards, o->host_id, o->shard, o->shards);
     if (!problem)
@@ -115,10 +120,6 @@ static const char *open(struct device *d, const struct group_options *o)
     cuda_check(cudaStreamCreateWithPriority(&g->stream, cudaStreamNonBlocking, -1));
     cuda_check(cudaEventCreateWithFlags(&g->forked, cudaEventDisableTiming));
     cuda_check(cudaEventCreateWithFlags(&g->joined, cudaEventDisableTiming));
-    if (!registered)
-        on_exit(leave, NULL);
-    registered = true;
-    open_groups++;
     cuda_of(d)->group = g;
     return NULL;
 }
