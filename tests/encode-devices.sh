@@ -137,7 +137,7 @@ completes() { # STORE PROCESSES
     $encode --devices "$2" -o "$1" <long-list 2>>log && [ "$(ccld-shards stat "$1" | grep -c '^finished *no')" = 0 ] &&
         ccld-shards ls "$1" | awk -F '\t' '{ print $(NF - 1) }' | sort | cmp - long-expected >>log 2>&1
 }
-for signal in KILL SEGV; do
+for signal in KILL ABRT; do
     start killed-$signal 3 && victim=${ranks[1]} && kill -$signal "$victim" && gone 2
     ok $? "within two seconds of SIG$signal to a process, all have ended"
     wait $parent

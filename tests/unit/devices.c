@@ -24,6 +24,7 @@ _Noreturn static void attempt_child(const struct attempt *a, int to)
     struct device_list l;
     char *plugin = emulated_plugin();
     setenv("CCLD_CUDA_PLUGIN", a->gpus ? plugin : "/no/such/plugin.so", 1);
+    free(plugin);
     setenv("CCLD_EMULATED_GPUS", a->gpus ? a->gpus : "0", 1);
     fflush(NULL);
     dup2(to, STDERR_FILENO);
