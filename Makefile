@@ -357,19 +357,20 @@ lint: programs
 	clang-format --dry-run -Werror $$(git ls-files -co --exclude-standard '*.c' '*.h' '*.cc' '*.cu' '*.cuh') || status=1; \
 	echo $(TIDY_SRC) | xargs -n 12 -P $$(nproc) sh -c 'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -DPLUGIN_BUILD_ID=0 -DMPI_PLUGIN_BUILD_ID=0 -I. \
 	    $(PKG_CFLAGS) 2>/dev/null' tidy || status=1; \
-	mandoc -T lint -W warning man/*.[15] || status=1; \
+	mandoc -T lint -W warning man/*.[157] || status=1; \
 	BUILD=$(BUILD) prove tests/include-direction.sh tests/dialect.sh || status=1; \
 	exit $$status
 
 install: all
 	@$(MAKE) --no-print-directory install-built
 install-built:
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
 	install $(TOOLS) $(DESTDIR)$(PREFIX)/bin
 	$(if $(wildcard $(PLUGIN) $(MPI_PLUGIN)),install -D -t $(DESTDIR)$(PREFIX)/lib/ccld $(wildcard $(PLUGIN) $(MPI_PLUGIN)))
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ccld/models/small models/small/*
 	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
+	install -m 644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
 
 help:
 	@printf '%s\n' \

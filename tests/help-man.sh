@@ -7,7 +7,7 @@ work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
 
 set -- tools/ccld-*.c
-echo "1..$(($# * 3 + $(ls man/*.[15] | wc -l)))"
+echo "1..$(($# * 3 + $(ls man/*.[157] | wc -l)))"
 . tests/support/tap.sh
 
 for tool; do
@@ -23,7 +23,7 @@ for tool; do
     report "$name: every option of --help is in $page" "$(comm -23 "$work/in-help" "$work/in-man")"
     report "$name: every option of $page is in --help" "$(comm -13 "$work/in-help" "$work/in-man")"
 done
-for page in man/*.[15]; do
+for page in man/*.[157]; do
     report "$page is well formed" "$(mandoc -T lint -W warning "$page" 2>&1)"
 done
 [ $failed = 0 ]

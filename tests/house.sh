@@ -39,7 +39,7 @@ install_all() {
             name=$(basename "$tool" .c)
             "$work/root/usr/bin/$name" --version && [ -f "$work/root/usr/share/man/man1/$name.1" ] ||
                 return 1
-        done && [ -f "$work/root/usr/share/man/man5/ccld-models.5" ] &&
+        done && [ -f "$work/root/usr/share/man/man5/ccld-models.5" ] && [ -f "$work/root/usr/share/man/man7/ccld-ranks.7" ] &&
         for part in autoencoder cloob diffusion; do
             cmp models/small/$part.safetensors "$work/root/usr/share/ccld/models/small/$part.safetensors" || return 1
         done &&

@@ -72,8 +72,8 @@ struct trainer {
     {.name = "accumulate", .kind = OPTION_INT, .value = &(o).step.accumulate, .argument = "K",     \
      .help = "accumulate gradients over K micro-batches per step", .min = 1, .max = 65536},        \
     {.name = "devices", .kind = OPTION_STRING, .value = &(t).devices_text,                         \
-     .argument = "all|N|LIST",                                                                     \
-     .help = "GPUs to train on, with a rank (process) for each; with --device cpu, N ranks"},      \
+     .argument = "LIST",                                                                           \
+     .help = "train on GPUs: all, a number or 0,2,5; on the CPU: a number of ranks (processes)"},  \
     {.name = "lr", .kind = OPTION_FLOAT, .value = &(o).rate.base, .argument = "X",                 \
      .help = "learning rate, not scaled with the batch size", .max = 1e3},                         \
     {.name = "lr-schedule", .kind = OPTION_CHOICE, .value = &(o).rate.schedule,                    \
