@@ -71,8 +71,8 @@ ok $? 'in bf16, too'
 $fit_autoencoder --steps 3 -b 1 --accumulate 2 --device cuda:0 -o a-one <list 2>log &&
     $fit_autoencoder --steps 3 -b 1 --devices 2 -o a-two <list 2>>log && same a-one a-two >>log 2>&1
 ok $? 'ccld-fit-autoencoder, with a discriminator'
-$fit_cloob --steps 3 -b 2 --accumulate 2 --device cuda:0 -o c-one <pairs.tsv 2>log &&
-    $fit_cloob --steps 3 -b 2 --devices 2 -o c-two <pairs.tsv 2>>log && same c-one c-two >>log 2>&1
+$fit_cloob --steps 3 -b 2 --accumulate 4 --device cuda:0 -o c-one <pairs.tsv 2>log &&
+    $fit_cloob --steps 3 -b 2 --accumulate 2 --devices 2 -o c-two <pairs.tsv 2>>log && same c-one c-two >>log 2>&1
 ok $? 'ccld-fit-cloob'
 
 $fit --device cuda:0 --devices 2 --steps 1 -b 1 -o never 2>log

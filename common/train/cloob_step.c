@@ -144,8 +144,11 @@ static struct tensor *run_image(struct cloob_step *s, const struct cloob *c, int
     return embeds;
 }
 
-static void set_recording(struct cloob_step *s, bool recording)
+/* A micro-batch's embeddings are those that its gradient will be computed from, whether or not they
+ * are computed twice. */
+static void set_training(struct cloob_step *s, bool training, bool recording)
 {
+    s->image.tape.training = s->text.tape.training = training;
     s->image.tape.recording = recording && !s->image_is_fixed;
     s->text.tape.recording = recording;
 }
@@ -178,10 +181,10 @@ void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
     if (!last)
         memcpy(s->tokens + k * b->n * context, b->tokens,
                (size_t)(b->n * context) * sizeof *s->tokens);
-    set_recording(s, last);
+    set_training(s, true, last);
     struct tensor *image = run_image(s, c, b->n, b->images);
     struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
-    set_recording(s, false);
+    set_training(s, false, false);
     put_embeds(s, &s->image, image);
     put_embeds(s, &s->text, text);
     s->micro_batch++;
@@ -304,12 +307,12 @@ void cloob_step_gradients(struct cloob_step *s)
         struct cloob *c = s->views.trained.network;
         struct tensor *image = NULL;
         fresh_gradients(s, true);
-        set_recording(s, true);
+        set_training(s, true, true);
         if (!s->image_is_fixed)
             image = run_image(s, c, o->batch, s->images + k * o->batch * pixels);
         struct tensor *text =
             cloob_text(&s->text.tape, c, s->tokens + k * o->batch * context, o->batch);
-        set_recording(s, false);
+        set_training(s, false, false);
         run_back(s, &s->image, image, k);
         run_back(s, &s->text, text, k);
         sum_gradients(s);
