@@ -85,6 +85,9 @@ fit="ccld-fit -q --lr 1e-3 --init-from $work/model/diffusion.safetensors --log-e
 fit_autoencoder="ccld-fit-autoencoder -q --size 32 --base-channels 32 --channel-multipliers 1,2 --blocks 1
     --lr 1e-3 --warmup 2 --clip-grad 1 --flip --holdout 5 --holdout-every 3 --demo-every 3 --demo-pictures 3
     --disc-start 3 --log-every 1 --seed 7 --threads 2"
+fit_cloob="ccld-fit-cloob -q --image-size 16 --patch-size 8 --width 64 --layers 1 --text-width 64 --text-layers 1
+    --vocabulary 600 --embed 32 --lr 3e-4 --warmup 4 --lr-schedule constant --size 24 --flip --holdout 7
+    --holdout-every 3 --log-every 1 --seed 3 --threads 2"
 same() { # RUN RUN
     local file
     for file in "$1"/latest/*.safetensors; do
@@ -110,11 +113,16 @@ gone() { # SECONDS
     return 1
 }
 
-for program in fit fit_autoencoder; do
-    begin="${!program} $([ $program = fit ] && echo shards) -b 1 --steps 6"
-    $begin --accumulate 4 -o $program-1 <list >log 2>&1 && $begin --devices 4 -o $program-4 <list >>log 2>&1
+for program in fit fit_autoencoder fit_cloob; do
+    case $program in
+    fit) input=/dev/null data=shards ;;
+    fit_autoencoder) input=list data= ;;
+    fit_cloob) input=pairs.tsv data= ;;
+    esac
+    begin="${!program} $data -b 1 --steps 6"
+    $begin --accumulate 4 -o $program-1 <$input >log 2>&1 && $begin --devices 4 -o $program-4 <$input >>log 2>&1
     ok $? "$program on 1 rank and on 4 forked ones"
-    mpirun_on $a:2,$b:2 $begin -o "$work/$program-mpi" <list >log 2>&1
+    mpirun_on $a:2,$b:2 $begin -o "$work/$program-mpi" <$input >log 2>&1
     ok $? 'on 4 ranks on two hosts'
     same $program-1 $program-4 >log 2>&1 && same $program-1 $program-mpi >>log 2>&1
     ok $? 'ends in the same weights and optimizer, bit for bit'
