@@ -89,7 +89,8 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
         shape[i] = x->shape[i];
     shape[x->ndim - 1] = weight->shape[0];
     /* linear_backward supports only ReLU; other activations become a separate op. */
-    enum activation_kind apart = (t->recording || t->training) && act != ACTIVATION_RELU ? act : ACTIVATION_NONE;
+    enum activation_kind apart =
+        (t->recording || t->training) && act != ACTIVATION_RELU ? act : ACTIVATION_NONE;
     if (apart != ACTIVATION_NONE)
         act = ACTIVATION_NONE;
     struct tensor *y = output(t, x, x->ndim, shape);

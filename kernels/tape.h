@@ -19,8 +19,8 @@ struct tape {
     struct device *device;
     bool recording;
     bool training; /* without recording, ops round as they do with it */
-    bool fresh;   /* the first gradient of each parameter overwrites, later ones add */
-    int64_t pass; /* number of the backward pass for which `fresh` was set */
+    bool fresh;    /* the first gradient of each parameter overwrites, later ones add */
+    int64_t pass;  /* number of the backward pass for which `fresh` was set */
     const struct tape_watcher *watcher; /* told by the next backward pass; or NULL */
     struct record *records;
     int count, capacity;

@@ -259,13 +259,6 @@ bool trainer_is_from_scratch(const struct trainer *t)
     return !t->origin.checkpoint && !t->init_from;
 }
 
-/* After a failure, GPUs that wait for others may keep CUDA from ending the process. */
-static void end_at_once(int status, void *context)
-{
-    if (status != 0)
-        _exit(status);
-}
-
 /* Lets the ranks' GPUs communicate directly. */
 static void connect_gpus(struct trainer *t)
 {
@@ -276,7 +269,6 @@ static void connect_gpus(struct trainer *t)
     int together = t->ranks.launched ? t->ranks.host_ranks : f->collective->size;
     if (collective_grouped(&f->collective, f->collective, t->device, together, &e) != 0)
         die("cannot connect the GPUs: %s", e.text);
-    on_exit(end_at_once, NULL);
 }
 
 /* A parameters_prepare. */

@@ -122,6 +122,17 @@ void collective_barrier(struct collective *c)
     c->functions->barrier(c);
 }
 
+void collective_wait(struct collective *c, struct device *d)
+{
+    if (c->size == 1 || d->host_memory)
+        return;
+    if (c->functions->waiting)
+        c->functions->waiting(c, true);
+    device_synchronize(d);
+    if (c->functions->waiting)
+        c->functions->waiting(c, false);
+}
+
 void collective_patient(struct collective *c, bool on)
 {
     if (c->functions->patient && c->rank > 0)

@@ -29,6 +29,7 @@ struct collective_functions {
     /* Returns when all ranks have called it. */
     void (*barrier)(struct collective *c);
     void (*patient)(struct collective *c, bool on); /* optional: see collective_patient */
+    void (*waiting)(struct collective *c, bool on); /* optional: see collective_wait */
     void (*close)(struct collective *c);
 };
 
@@ -55,6 +56,9 @@ void collective_join(struct collective *c, struct device *d);
 /* x = sum over ranks in their order; a few doubles in host memory. */
 void collective_sum(struct collective *c, double *x, int count);
 void collective_barrier(struct collective *c);
+/* Returns when d has done all work, which may wait for other ranks' devices: a wait that counts for
+ * the watchdog, as those of the other functions do. */
+void collective_wait(struct collective *c, struct device *d);
 /* on: from now on the first rank works alone, say writes a checkpoint, and however long that takes,
  * others that wait for it do not take it for hung (common/train/watchdog.h); until they call it
  * with on = false. */

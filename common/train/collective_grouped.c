@@ -54,6 +54,20 @@ static void barrier(struct collective *c)
     collective_barrier(host_of(c));
 }
 
+static void patient(struct collective *c, bool on)
+{
+    struct collective *host = host_of(c);
+    if (host->functions->patient)
+        host->functions->patient(host, on);
+}
+
+static void waiting(struct collective *c, bool on)
+{
+    struct collective *host = host_of(c);
+    if (host->functions->waiting)
+        host->functions->waiting(host, on);
+}
+
 static void close_grouped(struct collective *c)
 {
     struct grouped *g = (struct grouped *)c;
@@ -111,6 +125,8 @@ int collective_grouped(struct collective **out, struct collective *host, struct 
         .share_slices = share_slices,
         .join = join,
         .barrier = barrier,
+        .patient = patient,
+        .waiting = waiting,
         .close = close_grouped,
     };
     if (shards < 1 || host->size % shards != 0)

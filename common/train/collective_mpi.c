@@ -128,6 +128,14 @@ static void share_slices(struct collective *c, struct device *d, const struct sh
     exchange(r, "an exchange of weights");
 }
 
+static void waiting(struct collective *c, bool on)
+{
+    if (on)
+        watchdog_enter("work of their devices");
+    else
+        watchdog_leave();
+}
+
 static void patient(struct collective *c, bool on)
 {
     watchdog_patient(on);
@@ -192,6 +200,7 @@ int collective_mpi_open(struct collective **out, int tasks, struct error *e)
         .share_slices = share_slices,
         .barrier = barrier,
         .patient = patient,
+        .waiting = waiting,
         .close = close_rank,
     };
     const struct mpi_functions *mpi = NULL;

@@ -75,16 +75,23 @@ double shared_room_longest_wait(const struct shared_room *room)
     return atomic_load(&room->longest_wait);
 }
 
-static void barrier(struct collective *c)
+static void waiting(struct collective *c, bool on)
 {
     struct shared_room *room = ((struct rank *)c)->room;
-    double begin = seconds_now();
-    atomic_store(&room->waits_since[c->rank], begin);
-    pthread_barrier_wait(&room->barrier);
-    atomic_store(&room->waits_since[c->rank], 0);
-    double waited = seconds_now() - begin;
+    if (on) {
+        atomic_store(&room->waits_since[c->rank], seconds_now());
+        return;
+    }
+    double waited = seconds_now() - atomic_exchange(&room->waits_since[c->rank], 0);
     if (waited > atomic_load(&room->longest_wait)) /* a lost race costs a little precision */
         atomic_store(&room->longest_wait, waited);
+}
+
+static void barrier(struct collective *c)
+{
+    waiting(c, true);
+    pthread_barrier_wait(&((struct rank *)c)->room->barrier);
+    waiting(c, false);
 }
 
 static void patient(struct collective *c, bool on)
@@ -241,6 +248,7 @@ struct collective *collective_shared(struct shared_room *room, int rank)
         .share_slices = share_slices,
         .barrier = barrier,
         .patient = patient,
+        .waiting = waiting,
         .close = close_rank,
     };
     CHECK(rank >= 0 && rank < room->size);

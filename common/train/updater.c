@@ -223,6 +223,7 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         update_slice(u, &args, slices_at(&p->slices, b, p->slices.shard));
         share_weights(u, b);
     }
+    collective_wait(u->collective, p->device);
     /* Nothing to update, but the result to get. */
     args.result = result;
     p->device->backend->update(p->device, &args);
