@@ -273,6 +273,7 @@ static void train(struct autoencoder_step *s, int64_t step, struct work *w,
 {
     struct kl *k = network_views_train(&s->views);
     struct tensor *z, *dreconstructions, *dmoments, *last = NULL;
+    updater_aim(&s->updater, network_view_loader(&s->views.trained));
     tape_fresh_gradients(&s->encoder);
     tape_fresh_gradients(&s->decoder);
     updater_watch(&s->updater, &s->encoder);

@@ -264,6 +264,7 @@ static void fresh_gradients(struct cloob_step *s, bool watched)
     tape_fresh_gradients(&s->image.tape);
     tape_fresh_gradients(&s->text.tape);
     if (watched) {
+        updater_aim(&s->updater, network_view_loader(&s->views.trained));
         updater_watch(&s->updater, &s->image.tape);
         updater_watch(&s->updater, &s->text.tape);
     }
@@ -297,6 +298,8 @@ void cloob_step_gradients(struct cloob_step *s)
     int64_t pixels = image_elements(s), context = cloob_step_sizes(s)->context;
     CHECK(s->micro_batch == o->accumulate);
     find_loss(s);
+    if (s->held)
+        parameters_aim(s->parameters, network_view_loader(&s->views.trained), false);
     fresh_gradients(s, !s->held);
     run_back(s, &s->image, s->image.last, o->accumulate - 1);
     run_back(s, &s->text, s->text.last, o->accumulate - 1);
@@ -317,8 +320,10 @@ void cloob_step_gradients(struct cloob_step *s)
         run_back(s, &s->text, text, k);
         sum_gradients(s);
     }
-    if (s->held)
+    if (s->held) {
+        updater_aim(&s->updater, network_view_loader(&s->views.trained));
         tensor_copy(s->parameters->micro_gradients, s->held);
+    }
     sum_gradients(s);
     tensor_release(s->image.gradient);
     tensor_release(s->text.gradient);

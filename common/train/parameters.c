@@ -441,6 +441,18 @@ void parameters_bind(const struct parameters *p, struct loader *l)
     }
 }
 
+void parameters_aim(const struct parameters *p, struct loader *l, bool at_sum)
+{
+    const float *weights = p->arrays[ARRAY_WEIGHTS]->data;
+    struct tensor *all = at_sum ? parameters_whole(p, ARRAY_GRADIENTS) : p->micro_gradients;
+    for (int i = 0; i < l->count; i++) {
+        struct tensor *weight = l->items[i].tensor;
+        if (weight->gradient && weight->gradient->parameter)
+            weight->gradient->value->data =
+                (float *)all->data + ((const float *)weight->data - weights);
+    }
+}
+
 void parameters_split_gradients(struct parameters *p)
 {
     if (p->micro_gradients)

@@ -124,6 +124,10 @@ void parameters_names(struct named_weights *out, const struct parameters *p,
 /* Makes tape_backward add to the gradients in p (micro_gradients if p has them) whenever it reaches
  * a parameter of the network that `l` loaded from parameters_names(p, ARRAY_WEIGHTS). */
 void parameters_bind(const struct parameters *p, struct loader *l);
+/* From now on, what parameters_bind made goes to the sum of gradients itself, or to
+ * micro_gradients.
+ */
+void parameters_aim(const struct parameters *p, struct loader *l, bool at_sum);
 /* Gives each micro-batch a gradient of its own, from which ARRAY_GRADIENTS is summed
  * (common/train/updater.h). Call it before parameters_bind; calling it again changes nothing. */
 void parameters_split_gradients(struct parameters *p);

@@ -254,6 +254,7 @@ static void train_discriminator(struct reconstruction_loss *l, const struct reco
                    (double)(l->options.accumulate * (int64_t)l->collective->size);
     struct tape t;
     tape_init(&t, images->device);
+    updater_aim(&l->updater, network_view_loader(&l->trained));
     tape_fresh_gradients(&t);
     learn(l, &t, images, 1, scale, &l->sums.logit);
     updater_watch(&l->updater, &t);

@@ -254,6 +254,7 @@ static void micro_batch_begin(struct unet_step *s, const struct unet_batch *b,
     CHECK(b->height == s->inputs.height && b->width == s->inputs.width);
     memcpy(s->samples + s->micro_batch * o->batch, samples, (size_t)b->n * sizeof *samples);
     network_views_train(&s->views);
+    updater_aim(&s->updater, network_view_loader(&s->views.trained));
     int64_t image = unet_step_sizes(s)->latent_channels * b->height * b->width;
     double elements = (double)(effective_batch(s) * image);
     tensor_upload(s->inputs.moments, b->moments);

@@ -24,7 +24,7 @@ static void sum_bucket(struct updater *u, int bucket)
     struct parameters *p = u->parameters;
     const struct slices *s = &p->slices;
     u->missing[bucket] = 0;
-    if (!p->micro_gradients)
+    if (!p->micro_gradients || u->direct)
         return;
     slices_bounds(s, bucket, u->bounds);
     struct sum_slices_args sum = {
@@ -50,7 +50,8 @@ static void on_complete(void *context, const struct gradient *g)
 {
     struct updater *u = context;
     const struct parameters *p = u->parameters;
-    const struct tensor *all = p->micro_gradients ? p->micro_gradients : p->arrays[ARRAY_GRADIENTS];
+    const struct tensor *all =
+        p->micro_gradients && !u->direct ? p->micro_gradients : p->arrays[ARRAY_GRADIENTS];
     int64_t first = (const float *)g->value->data - (const float *)all->data;
     int64_t count = tensor_count(g->value);
     CHECK(first >= 0 && first + count <= p->trained_elements);
@@ -105,6 +106,14 @@ void updater_release(struct updater *u)
     free(u->missing);
     free(u->bounds);
     *u = (struct updater){0};
+}
+
+void updater_aim(struct updater *u, struct loader *l)
+{
+    if (!u->parameters->micro_gradients)
+        return;
+    u->direct = u->collective->size == 1 && u->added == 0;
+    parameters_aim(u->parameters, l, u->direct);
 }
 
 void updater_watch(struct updater *u, struct tape *t)

@@ -31,6 +31,7 @@ struct updater {
     double clip; /* largest L2 norm of the whole gradient; 0: not clipped */
     struct loss_scale loss_scale;
     int64_t added; /* micro-batches of this rank in the sum */
+    bool direct; /* the backward pass writes into the sum: the first micro-batch of a single rank */
 
     struct tape_watcher watcher;
     int64_t *missing; /* [buckets]: elements whose gradient is not complete; 0: has been sent */
@@ -50,10 +51,13 @@ void updater_set_loss_scale(struct updater *u, struct loss_scale l);
 /* The gradient of this rank's next micro-batch is its part of the gradient of the mean loss over
  * the effective batch, times loss_scale.scale.
  *
- * updater_watch: sums each bucket of gradients as soon as the next backward pass of t has completed
- * it; there must be no further one that adds to the same parameters. updater_sum: sums the buckets
- * that are left. Both may be part of replayed work (kernels/replay.h), a replay for first and one
- * for further micro-batches. updater_count, which is not: the micro-batch is done. */
+ * updater_aim: call it before the backward pass, or a replay of it, of the network that l loaded
+ * (parameters_bind). updater_watch: sums each bucket of gradients as soon as the next backward pass
+ * of t has completed it; there must be no further one that adds to the same parameters.
+ * updater_sum: sums the buckets that are left. Both may be part of replayed work
+ * (kernels/replay.h), a replay for first and one for further micro-batches. updater_count, which is
+ * not: the micro-batch is done. */
+void updater_aim(struct updater *u, struct loader *l);
 void updater_watch(struct updater *u, struct tape *t);
 void updater_sum(struct updater *u);
 void updater_count(struct updater *u);
