@@ -173,12 +173,12 @@ CCLD_WATCHDOG=soon $long --devices 2 -o "$work/never" 2>log
 ok $? 'CCLD_WATCHDOG must be a number'
 unset CCLD_WATCHDOG
 
-# Ranks and parents killed at random moments.
-start random 2 && kill -KILL $parent && gone 2
+# Ranks and parents killed at random moments, and resumed on other numbers of ranks.
+start random 4 && kill -KILL $parent && gone 2
 ok $? 'a run for random kills starts'
-sound=0
+sound=0 step=0
 for kill in $(seq "$kills"); do
-    ccld-fit -q --resume random --devices $((kill % 3 + 1)) -b 1 --accumulate 1 -o "$work/random" 2>log &
+    ccld-fit -q --resume random --devices $((1 << RANDOM % 3)) -o "$work/random" 2>log &
     parent=$!
     sleep "0.$((RANDOM % 6 + 1))$((RANDOM % 10))"
     processes=($parent $(pgrep -P $parent))
@@ -188,11 +188,15 @@ for kill in $(seq "$kills"); do
     for file in diffusion raw; do
         ccld-weights ls random/latest/$file.safetensors >log2 2>&1 || sound=1
     done
+    before=$step step=$((10#$(readlink random/latest | tr -dc 0-9)))
+    [ $step -ge $before ] || sound=1
     [ $sound = 0 ] || break
 done
-ok $sound "after each of $kills kills no process is left, and there is a valid checkpoint ($(readlink random/latest))"
-resumes random
-ok $? 'which resumes'
+ok $sound "after each of $kills kills no process is left, and the last checkpoint is valid (step $step)"
+last=$((step + 3))
+ccld-fit -q --resume random --devices 2 --steps $last -o "$work/random" 2>log &&
+    $fit shards -b 1 --accumulate 2 --devices 2 --steps $last -o unbroken 2>>log && same unbroken random >>log 2>&1
+ok $? "whose run ends as if nothing had happened, bit for bit (step $last)"
 
 [ $failed = 0 ] || sed 's/^/# /' stderr
 echo "1..$number"
