@@ -14,9 +14,9 @@
 #include "common/fit/compare.h"
 #include "common/fit/launched.h"
 #include "common/fit/memory.h"
+#include "common/fit/trainer_ranks.h"
 #include "common/program/device.h"
 #include "common/run/options.h"
-#include "common/train/collective_grouped.h"
 #include "common/train/completion.h"
 
 static volatile sig_atomic_t stop;
@@ -163,79 +163,13 @@ static bool is_first_rank(const struct trainer *t)
     return t->loop->collective->rank == 0;
 }
 
-static int64_t saved_number(const struct trainer *t, const char *name, int64_t otherwise)
-{
-    const char *text = training_state_option(&t->saved, name);
-    return text ? strtoll(text, NULL, 10) : otherwise;
-}
-
-_Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
-{
-    int64_t batch = t->loop->options.step.batch;
-    char *fit = NULL;
-    for (int n = 1; n <= RANKS_MAX; n++)
-        if (effective % (batch * n) == 0)
-            xappend(&fit, "%s%d", fit ? ", " : "", n);
-    die("cannot resume from '%s': %" PRId64 " ranks with --batch-size %" PRId64
-        " cannot keep its effective batch of %" PRId64 ": --devices may be %s",
-        t->origin.checkpoint, (int64_t)t->ranks_count, batch, effective, fit);
-}
-
-/* Another number of ranks keeps the effective batch by accumulating over more or fewer
- * micro-batches, unless the command line says otherwise. */
-static void keep_effective_batch(struct trainer *t)
-{
-    struct step_options *o = &t->loop->options.step;
-    int64_t ranks = t->ranks_count, before = saved_number(t, "ranks", 1);
-    if (ranks == before || option_given("batch-size") || option_given("accumulate"))
-        return;
-    int64_t effective = o->batch * o->accumulate * before;
-    if (effective % (o->batch * ranks) != 0)
-        refuse_ranks(t, effective);
-    int64_t accumulate = effective / (o->batch * ranks);
-    xappend(&t->changes,
-            "%s--devices %" PRId64 " instead of %" PRId64 ", --accumulate %" PRId64
-            " instead of %" PRId64,
-            t->changes ? ", " : "", ranks, before, accumulate, o->accumulate);
-    o->accumulate = accumulate;
-}
-
-/* Under a launcher, each task is a rank, on the GPU with its number on the host. */
-static void choose_devices(struct trainer *t)
-{
-    if (!launched_join(&t->ranks)) {
-        devices_parse(&t->devices, t->devices_text, common_options.device, DEVICES_ALL);
-        t->ranks_count = t->devices.count;
-        return;
-    }
-    t->ranks_count = t->ranks.collective->size;
-    if (t->devices_text)
-        die_usage("mpirun or srun has started %d ranks: --devices cannot be given", t->ranks_count);
-    devices_of_task(&t->devices, common_options.device, t->ranks.host_rank);
-}
-
-static void start_ranks(struct trainer *t)
-{
-    t->loop->collective = collective_alone();
-    t->loop->stop = &stop;
-    if (t->ranks.launched)
-        launched_start(&t->ranks, &stop, t->reads_stdin);
-    else if (t->ranks_count > 1)
-        ranks_start(&t->ranks, t->ranks_count, t->reads_stdin);
-    if (t->ranks_count > 1) {
-        t->loop->collective = t->ranks.collective;
-        t->loop->stop = t->ranks.stop;
-    }
-    devices_select(&t->devices, t->ranks.launched ? 0 : t->loop->collective->rank);
-}
-
 void trainer_begin(struct trainer *t, struct fit_loop *loop)
 {
     t->loop = loop;
-    choose_devices(t);
+    trainer_choose_devices(t);
     if (t->resume) {
         read_origin(t);
-        keep_effective_batch(t);
+        trainer_keep_effective_batch(t);
     }
     t->folder = t->run ? t->run : t->origin.run;
     if (!t->folder)
@@ -251,24 +185,12 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop)
     }
     loop->state = &t->state;
     loop->resumed = t->origin.checkpoint != NULL;
-    start_ranks(t); /* with all options in force */
+    trainer_start_ranks(t, &stop); /* with all options in force */
 }
 
 bool trainer_is_from_scratch(const struct trainer *t)
 {
     return !t->origin.checkpoint && !t->init_from;
-}
-
-/* Lets the ranks' GPUs communicate directly. */
-static void connect_gpus(struct trainer *t)
-{
-    struct error e;
-    struct fit_loop *f = t->loop;
-    if (f->collective->size == 1 || t->device->host_memory)
-        return;
-    int together = t->ranks.launched ? t->ranks.host_ranks : f->collective->size;
-    if (collective_grouped(&f->collective, f->collective, t->device, together, &e) != 0)
-        die("cannot connect the GPUs: %s", e.text);
 }
 
 /* A parameters_prepare. */
@@ -288,7 +210,7 @@ void trainer_make_parameters(struct trainer *t, struct architecture *architectur
     struct parameters **p = &t->loop->parameters;
     t->device = program_open_device();
     t->device->advice = t->advice;
-    connect_gpus(t);
+    trainer_connect_gpus(t);
     if (t->origin.checkpoint) {
         if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device,
                                        place_parameters, t, &e) != 0)

@@ -3,6 +3,11 @@
 
 #include "common/train/parameters.h"
 
+/* A matrix of a CLOOB tower, to which weight decay applies, as in the reference. Embeddings,
+ * including that of patches, are not among them. */
+bool parameter_is_tower_matrix(const struct parameter *t);
+/* Draws all weights (parameters_new). */
+void parameters_initialize(struct parameters *p, uint64_t seed);
 /* A new flat array of zeros. */
 struct tensor *parameters_array(const struct parameters *p, int64_t count);
 /* Allocates all arrays but weights for p->collective, unless they are. */
