@@ -137,7 +137,7 @@ ok $? 'and without a launcher'
 
 # Options and files that are refused.
 mpirun -n 2 $fit shards --devices 2 -o never >log 2>&1
-grep -qx 'ccld-fit: mpirun or srun has started 2 ranks: --devices must be 1' log && ! grep -q 'ccld-fit: rank' log
+grep -qx 'ccld-fit: mpirun or srun has started 2 ranks: --devices cannot be given' log && ! grep -q 'ccld-fit: rank' log
 ok $? '--devices is refused'
 mpirun -n 2 $fit no/such/store -b 1 -o never >log 2>&1
 [ "$(grep -c '^ccld-fit: ' log)" = 1 ] && grep -q "^ccld-fit: .*no/such/store" log
