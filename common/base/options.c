@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "common/base/standard_streams.h"
 #include "common/base/threads.h"
 
 struct common_options common_options = {.device = "auto", .threads = 0, .precision = "auto"};
@@ -453,6 +454,7 @@ static void take_default(const char *variable, const char **value)
 int options_parse(const struct program *p, int argc, char **argv)
 {
     message_init(p->name);
+    standard_streams_open();
     take_default("CCLD_DEVICE", &common_options.device);
     take_default("CCLD_PRECISION", &common_options.precision);
     int operands = 0;

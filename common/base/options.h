@@ -59,8 +59,8 @@ struct common_options {
 extern struct common_options common_options;
 
 /* Parses argv into the table's values. Handles --help and --version (prints to stdout and exits
- * with status 0) and applies the common options. Calls message_init. Returns the number of operands
- * n, which it moves to argv[1..n] in their original order. */
+ * with status 0) and applies the common options. Calls message_init and standard_streams_open.
+ * Returns the number of operands n, which it moves to argv[1..n] in their original order. */
 int options_parse(const struct program *program, int argc, char **argv);
 
 /* For programs that resume a run with its saved options; to be called after options_parse. */
