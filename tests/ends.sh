@@ -67,5 +67,97 @@ ok $? 'a closed standard input is an empty list'
 sums | cmp before - 2>>log
 ok $? 'no input has changed'
 
+# Nobody left to read messages, a terminal that closes, and nohup.
+step() { sed -n 's/^\t"step":\t\([0-9]*\),$/\1/p' "$1/latest/state.json"; }
+lines() { # FILE COUNT PROCESS: waits until the file has so many lines, at most while the process runs
+    until [ "$(wc -l 2>/dev/null <"$1")" -ge "$2" ] 2>/dev/null; do
+        kill -0 "$3" 2>/dev/null || return
+        sleep 0.02
+    done
+}
+fit="ccld-fit shards --init-from model/diffusion.safetensors -b 2"
+fit_autoencoder="ccld-fit-autoencoder --init-from model/autoencoder.safetensors --size 64 -b 2"
+fit_cloob="ccld-fit-cloob --init-from model/cloob.safetensors -b 2"
+start() { # RUN COMMAND...: runs a trainer whose messages go through a pipe to $reader
+    : >log
+    rm -rf "$1" said
+    mkfifo said
+    sleep 1000 <said &
+    reader=$!
+    "${@:2}" --steps 1000000 --log-every 1 -v -o "$1" <input 2>said &
+    parent=$!
+    lines "$1/metrics.jsonl" 5 $parent
+}
+for program in fit fit_autoencoder fit_cloob; do
+    case $program in
+    fit) : >input ;;
+    fit_autoencoder) cp list input ;;
+    fit_cloob) cp pairs.tsv input ;;
+    esac
+    for ranks in 1 2; do
+        run=$program-$ranks
+        start $run ${!program} --devices $ranks
+        kill -KILL $reader
+        lines $run/metrics.jsonl $(($(wc -l <$run/metrics.jsonl) + 5)) $parent && kill -INT $parent
+        wait $parent
+        status=$?
+        [ $status = 0 ] && [ "$(step $run)" -gt 5 ] 2>>log
+        ok $? "$program on $ranks ranks trains on when its messages' reader ends, and Ctrl-C leaves a checkpoint"
+        start $run ${!program} --devices $ranks
+        kill -HUP $parent && sleep 0.05
+        kill -HUP $parent 2>/dev/null # from the shell, then from the kernel
+        kill -TERM $parent 2>/dev/null # from the session
+        kill -KILL $reader
+        wait $parent
+        status=$?
+        [ $status = 0 ] && [ "$(step $run)" -ge 1 ] 2>>log
+        ok $? 'a terminal that closes stops it with a checkpoint'
+    done
+done
+for ranks in 1 2; do
+    run=nohup-$ranks
+    (trap '' HUP; exec $fit --devices $ranks --steps 1000000 --log-every 1 -o $run 2>said-$ranks) &
+    parent=$!
+    lines $run/metrics.jsonl 5 $parent
+    kill -HUP $parent
+    lines $run/metrics.jsonl $(($(wc -l <$run/metrics.jsonl) + 5)) $parent && kill -TERM $parent
+    wait $parent
+    status=$?
+    [ $status = 0 ] && grep -q 'SIGTERM: stopped after step' said-$ranks
+    ok $? "SIGHUP is ignored under nohup, on $ranks ranks"
+done
+
+# The encoder. A single process reads a list that stays open until it has its signal; several read all of it first.
+for copy in $(seq 100); do sed "s,^,$(printf '%*s' $copy '' | sed 's, ,./,g')," list; done >long-list
+for devices in '' '--devices 2'; do
+    for signal in HUP USR1 PIPE; do
+        store=encoded${devices: -1}-$signal
+        rm -f paths said
+        mkfifo paths said
+        sleep 1000 <said &
+        reader=$!
+        $encode $devices --batch-size 1 -o $store <paths 2>said &
+        parent=$!
+        exec 3>paths
+        if [ -z "$devices" ]; then head -n 4 list >&3; else cat long-list >&3 && exec 3>&-; fi
+        until [ "$(ccld-shards ls $store 2>/dev/null | wc -l)" -ge 4 ] || ! kill -0 $parent; do sleep 0.05; done
+        if [ $signal != PIPE ]; then
+            kill -$signal $parent
+        elif kill -KILL $reader && [ -z "$devices" ]; then
+            (echo nope.jpg && sed -n 5,8p list) >&3 # with a warning between
+            until [ "$(ccld-shards ls $store | wc -l)" -ge 8 ] || ! kill -0 $parent; do sleep 0.05; done
+            kill -TERM $parent
+        else
+            kill -TERM $parent # it says how many are encoded
+        fi
+        exec 3>&-
+        wait $parent
+        status=$?
+        kill -KILL $reader
+        [ $status = 1 ] && ccld-shards -q verify $store 2>>log
+        ok $? "ccld-encode $devices ends by itself at SIG$signal"
+    done
+done
+
 echo "1..$number"
 [ $failed = 0 ]

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +16,7 @@
 #include "common/fit/ranks.h"
 #include "common/program/device.h"
 #include "common/program/devices.h"
+#include "common/program/stop.h"
 
 static const char *const embed_dtypes[] = {"f32", "f16", NULL};
 
@@ -173,24 +173,6 @@ static void parse_part(void)
         die_usage("option '--part': '%s' is not a part (I/N, 1 <= I <= N)", options.part);
 }
 
-static volatile sig_atomic_t stop;
-
-/* The first signal lets the pipeline finish its batches; the second ends the program at once. */
-static void on_signal(int number)
-{
-    if (stop)
-        _exit(128 + number);
-    stop = number;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    job.stop = &stop;
-}
-
 /* Chooses the devices and the parts of the store, and forks if there are several parts: process r
  * of n encodes parts r, r + n ..., so it needs a list that can be read again. */
 static void divide(bool paths_from_stdin)
@@ -209,6 +191,7 @@ static void divide(bool paths_from_stdin)
     if (job.parts > INT_MAX / job.stores)
         die_usage("option '--part': '%s' has too many parts", options.part);
     job.tally = encode_tally_new(job.stores);
+    job.stop = stop_caught();
     job.forked = job.stores > 1;
     if (job.forked) {
         job.ranks.patient = true;
@@ -405,6 +388,7 @@ static int report(int status, double begin)
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
+    stop_not_by_pipe();
     if (!options.store)
         die_usage("no store: name a folder with -o");
     parse_part();
@@ -421,7 +405,7 @@ int main(int argc, char **argv)
     open_stores(&info);
     FILE *rejects = open_rejects();
     if (!job.forked)
-        catch_signals();
+        stop_catch();
     encode_tally_show_progress(job.tally);
     double begin = seconds_now();
     int status = encode_parts(&encoder, operands, argv, rejects);

@@ -196,7 +196,7 @@ static const struct program program = {
     .name = "ccld-fit-autoencoder",
     .summary = "Trains a KL autoencoder on image files.\n"
                "Without PATH, or if it is -, reads a list of paths from standard input.\n"
-               "SIGTERM, SIGINT and SIGUSR1 stop the run after writing a checkpoint.",
+               "SIGINT, SIGTERM, SIGUSR1 and SIGHUP stop the run after writing a checkpoint.",
     .usage = "[OPTION]... -o RUN [PATH]...\n[OPTION]... --resume RUN|CKPT [-o RUN] [PATH]...",
     .options = option_table,
 };

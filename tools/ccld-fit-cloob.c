@@ -169,7 +169,7 @@ static const struct program program = {
     .summary = "Trains CLOOB on the image-caption pairs that standard input lists, one per line:\n"
                "PATH<tab>CAPTION, or PATH alone with the caption in PATH.txt or in PATH with\n"
                "the extension replaced by .txt.\n"
-               "SIGTERM, SIGINT and SIGUSR1 stop the run after writing a checkpoint.",
+               "SIGINT, SIGTERM, SIGUSR1 and SIGHUP stop the run after writing a checkpoint.",
     .usage = "[OPTION]... -o RUN < PAIRS\n[OPTION]... --resume RUN|CKPT [-o RUN]",
     .options = option_table,
 };

@@ -135,7 +135,7 @@ static const struct option option_table[] = {
 static const struct program program = {
     .name = "ccld-fit",
     .summary = "Trains a latent diffusion model on the shard stores in the folders SHARDS.\n"
-               "SIGTERM, SIGINT and SIGUSR1 stop the run after writing a checkpoint.",
+               "SIGINT, SIGTERM, SIGUSR1 and SIGHUP stop the run after writing a checkpoint.",
     .usage = "[OPTION]... SHARDS... -o RUN\n[OPTION]... --resume RUN|CKPT [SHARDS]... [-o RUN]",
     .options = option_table,
 };

@@ -11,6 +11,7 @@
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/program/output.h"
+#include "common/program/stop.h"
 #include "formats/shards/shard_store.h"
 
 static const struct option option_table[] = {{0}};
@@ -286,6 +287,7 @@ static int do_join(const char *out, int n, char *const *folders)
 {
     struct shard_join_summary j;
     struct error e;
+    stop_not_by_pipe();
     if (shard_stores_join(out, folders, n, &j, &e) != 0)
         die("cannot join stores into '%s': %s", out, e.text);
     inform("%d shard%s moved; '%s' has %" PRId64 " record%s in %d shard%s", j.moved,

@@ -10,6 +10,7 @@
 #include "common/base/text.h"
 #include "common/nets/network.h"
 #include "common/program/output.h"
+#include "common/program/stop.h"
 #include "formats/weights/weights_write.h"
 
 enum { DTYPE_KEEP, DTYPE_TO_F32, DTYPE_TO_F16, DTYPE_TO_BF16 };
@@ -233,6 +234,7 @@ static int do_convert(const struct weights *w)
     const struct weight *items;
     enum net net;
     bool recognized;
+    stop_not_by_pipe();
     int count = select_tensors(&items, &named, w, &net, &recognized);
     /* The reference reads U-Net tensors at the top level, all others under `state_dict`. */
     bool plain = (recognized && net == NET_CLOOB) || weights_find(w, "net.0.main.0.weight") ||

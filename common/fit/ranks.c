@@ -14,6 +14,7 @@
 #include "common/base/progress.h"
 #include "common/base/threads.h"
 #include "common/fit/rank_process.h"
+#include "common/program/stop.h"
 #include "common/train/watchdog.h"
 
 #define GRACE 1.0 /* seconds for others to fail by themselves before they are killed */
@@ -164,10 +165,12 @@ _Noreturn static void end_hung(struct supervisor *s, double seconds)
 
 static void on_stop_signal(struct supervisor *s, int signal)
 {
-    if (*s->stop) {
+    if (stop_at_once(signal)) {
         kill_all(s);
         exit(128 + signal);
     }
+    if (*s->stop)
+        return;
     *s->stop = signal;
     s->forgiven = seconds_now();
 }
@@ -236,10 +239,7 @@ void ranks_start(struct ranks *r, int count, bool read_stdin)
     s.stop = mmap(NULL, sizeof *s.stop, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (s.stop == MAP_FAILED)
         die("cannot share memory between %d ranks: %s", count, strerror(errno));
-    sigemptyset(&signals);
-    sigaddset(&signals, SIGINT);
-    sigaddset(&signals, SIGTERM);
-    sigaddset(&signals, SIGUSR1);
+    stop_signals(&signals);
     sigaddset(&signals, SIGCHLD);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     for (int i = 0; i < count; i++) {

@@ -8,9 +8,9 @@
 
 /* The ranks of a run on one host, each a process of its own, and the process that supervises them:
  *
- * - SIGINT, SIGTERM or SIGUSR1 to the supervisor sets *stop in all ranks; a second one kills them.
- *   Ranks block these signals and stand in process groups of their own, so that Ctrl-C on a
- *   terminal reaches the supervisor only.
+ * - SIGINT, SIGTERM, SIGUSR1 or SIGHUP to the supervisor sets *stop in all ranks; a second one but
+ *   SIGHUP kills them (common/program/stop.h). Ranks block these signals and stand in process
+ * groups of their own, so that Ctrl-C on a terminal reaches the supervisor only.
  * - A rank that is killed or fails ends all others within two seconds; the supervisor names it if
  *   it was killed.
  * - A rank that hangs or is stopped (SIGSTOP) ends all as well, once others have waited for it for

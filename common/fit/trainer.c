@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <math.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,27 +15,9 @@
 #include "common/fit/memory.h"
 #include "common/fit/trainer_ranks.h"
 #include "common/program/device.h"
+#include "common/program/stop.h"
 #include "common/run/options.h"
 #include "common/train/completion.h"
-
-static volatile sig_atomic_t stop;
-static atomic_flag signalled = ATOMIC_FLAG_INIT;
-
-/* The first signal requests a checkpoint, the second does not wait for it. */
-static void on_signal(int number)
-{
-    if (atomic_flag_test_and_set(&signalled))
-        _exit(128 + number);
-    stop = number;
-}
-
-static void catch_signals(void)
-{
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigaction(SIGINT, &action, NULL);
-    sigaction(SIGTERM, &action, NULL);
-    sigaction(SIGUSR1, &action, NULL);
-}
 
 /* Parses at_least to count comma-separated numbers and returns their number. */
 static int parse_numbers(double *numbers, int at_least, int count, const char *option,
@@ -165,6 +146,7 @@ static bool is_first_rank(const struct trainer *t)
 
 void trainer_begin(struct trainer *t, struct fit_loop *loop)
 {
+    stop_not_by_pipe();
     t->loop = loop;
     trainer_choose_devices(t);
     if (t->resume) {
@@ -185,7 +167,7 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop)
     }
     loop->state = &t->state;
     loop->resumed = t->origin.checkpoint != NULL;
-    trainer_start_ranks(t, &stop); /* with all options in force */
+    trainer_start_ranks(t, stop_caught()); /* with all options in force */
 }
 
 bool trainer_is_from_scratch(const struct trainer *t)
@@ -380,7 +362,7 @@ void trainer_run(struct trainer *t)
     if (t->ranks_count > 1)
         ranks_ready(&t->ranks, t->program->name);
     if (t->ranks_count <= 1 || t->ranks.launched)
-        catch_signals();
+        stop_catch();
     if (fit_loop_run(t->loop, &end, &e) != 0) {
         if (!*e.text)
             exit(1);

@@ -141,7 +141,7 @@ void trainer_run_folder(struct trainer *t);
 /* Writes the list of images into the run's folder. */
 void trainer_save_images(const struct trainer *t, const struct image_set *images, const char *list);
 void trainer_announce(const struct trainer *t);
-/* The first SIGINT, SIGTERM or SIGUSR1 ends the run with a checkpoint; the second one ends the
+/* The first signal of common/program/stop.h ends the run with a checkpoint; the second one ends the
  * program immediately. */
 void trainer_run(struct trainer *t);
 void trainer_end(struct trainer *t);
