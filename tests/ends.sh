@@ -5,7 +5,7 @@
 set -u
 top=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
-export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu
+export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu GOLDEN="$top/tests/golden/data"
 unset CCLD_MODEL
 
 work=$(mktemp -d) || exit 2
@@ -158,6 +158,68 @@ for devices in '' '--devices 2'; do
         ok $? "ccld-encode $devices ends by itself at SIG$signal"
     done
 done
+
+# Files that are written and may be read as well.
+bad() { printf '%s\n' nope1.jpg "$(head -n 1 list)" nope2.jpg; }
+refuses() { # REASON FILE COMMAND...: one line says why, and the file stays
+    cp "$2" saved
+    "${@:3}" >out 2>log </dev/null
+    [ $? = 1 ] && grep -q "^ccld-[a-z]*: cannot write '$2': $1$" log && [ "$(wc -l <log)" = 1 ] && cmp -s saved "$2"
+}
+from() { "${@:2}" <"$1"; } # FILE COMMAND...
+for devices in '' '--devices 2'; do
+    n=${devices: -1}
+    run="$encode -q $devices --max-failures 90"
+    bad >bad
+    refuses 'it is the list of paths to encode' bad from bad $run --rejects bad -o refused
+    ok $? "--rejects refuses the list of paths $devices"
+    for file in "$(head -n 1 list)" shards/00000.mdb model/cloob.safetensors; do
+        refuses 'the file exists and is not a list of paths' "$file" from list $run --rejects "$file" -o refused
+        ok $? "and $file"
+    done
+    cp "$GOLDEN"/images/photo420.jpg picture.jpg
+    ln -sf picture.jpg link.jpg
+    refuses 'it is one of the files to encode' link.jpg $run --rejects link.jpg -o refused picture.jpg
+    ok $? 'and an argument by another name'
+    [ ! -e refused ]
+    ok $? 'before a store is made'
+    bad >bad
+    (sleep 0.5 && cat bad) | $run --rejects bad -o retried$n 2>log && bad | grep nope | cmp - <(sort bad) 2>>log &&
+        [ "$(ccld-shards ls retried$n | wc -l)" = 1 ]
+    ok $? 'a list that comes from the file through a pipe is read before it is replaced'
+    bad >bad
+    rm -f paths
+    mkfifo paths
+    $run --rejects bad -o retried$n <paths 2>log &
+    parent=$!
+    exec 3>paths
+    cat bad >&3
+    until [ -n "$devices" ] || grep -q nope1 log || ! kill -0 $parent; do sleep 0.05; done
+    kill -TERM $parent
+    exec 3>&-
+    wait $parent
+    bad | cmp - bad 2>>log
+    ok $? 'and stays if the run is interrupted'
+    bad >bad
+    : | $run --rejects bad -o retried$n 2>log
+    bad | cmp - bad 2>>log
+    ok $? 'or the list is empty'
+    echo nope3 >rejects && bad | $run --rejects /dev/stdout -o retried$n 2>log >>rejects
+    { echo nope3 && bad | grep nope; } | sort | cmp - <(sort rejects) 2>>log
+    ok $? 'rejects on standard output are appended to what is there'
+    bad | $run --rejects new$n -o retried$n 2>log && bad | grep nope | cmp - <(sort new$n) 2>>log
+    ok $? 'a new file has the rejects of all'
+done
+refuses 'it is one of the images of the grid' link.jpg ccld-grid "$(head -n 1 list)" picture.jpg -o link.jpg
+ok $? 'ccld-grid refuses to write over one of its images'
+ccld-grid -q $(head -n 2 list) -o a.png && cp a.png b.png &&
+    refuses 'it is one of the images of the grid' a.png from b.png ccld-grid - a.png -o a.png
+ok $? 'also among others'
+cp model/cloob.safetensors weights
+refuses 'it is the file to convert' weights ccld-weights convert weights --dtype f16 -o ./weights
+status=$?
+refuses 'it is the file to convert' weights ccld-weights convert ./weights --dtype f16 -o weights && [ $status != 0 ]
+ok $? 'ccld-weights refuses to write over the file that it converts'
 
 echo "1..$number"
 [ $failed = 0 ]

@@ -13,6 +13,7 @@
 #include "common/base/progress.h"
 #include "common/base/threads.h"
 #include "common/encode/networks.h"
+#include "common/encode/rejects.h"
 #include "common/fit/ranks.h"
 #include "common/program/device.h"
 #include "common/program/devices.h"
@@ -156,6 +157,7 @@ static struct {
     struct ranks ranks; /* if the process is one that ranks_start has started */
     bool forked;
     struct encode_tally *tally;
+    struct rejects *rejects;       /* NULL: not wanted */
     struct shard_writer **writers; /* [stores]; NULL: another process's */
     const volatile sig_atomic_t *stop;
 } job = {.processes = 1};
@@ -252,26 +254,33 @@ static void open_paths(struct path_source *paths, int operands, char **argv)
     path_source_stream(paths, STDIN_FILENO, options.nul ? '\0' : '\n');
 }
 
-/* Several processes append to one file, a path at a time; the first one empties it. */
-static FILE *open_rejects_as(int flags)
+static void open_rejects(int operands, char **argv)
 {
-    int fd = open(options.rejects, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | flags, 0666);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "a");
-    if (!f)
-        die("cannot write '%s': %s", options.rejects, strerror(errno));
-    setvbuf(f, NULL, _IOFBF, 1 << 17);
-    return f;
+    struct error e;
+    if (options.rejects && rejects_open(&job.rejects, options.rejects, operands,
+                                        operands > 0 ? argv + 1 : NULL, &e) != 0)
+        die("cannot write '%s': %s", options.rejects, e.text);
 }
 
 /* Returns when all processes have opened their stores. */
-static FILE *open_rejects(void)
+static void begin_together(void)
 {
-    FILE *f = options.rejects && job.process == 0 ? open_rejects_as(O_TRUNC) : NULL;
-    if (job.forked) {
-        collective_barrier(job.ranks.collective);
-        ranks_ready(&job.ranks, program.name);
+    if (!job.forked)
+        return stop_catch();
+    collective_barrier(job.ranks.collective);
+    ranks_ready(&job.ranks, program.name);
+}
+
+/* Returns the exit status. */
+static int finish_rejects(bool complete)
+{
+    struct error e;
+    int status = 0;
+    if (job.rejects && job.process == 0 && rejects_finish(job.rejects, complete, &e) != 0) {
+        warn("cannot write '%s': %s", options.rejects, e.text);
+        status = 1;
     }
-    return options.rejects && !f ? open_rejects_as(0) : f;
+    return status;
 }
 
 static void summarize(const struct encode_state *s, double seconds)
@@ -325,13 +334,13 @@ static int exit_status(const struct encode_counts *c)
 
 /* Encodes the part of the list that belongs to store k. */
 static int encode_part(const struct encoder *encoder, int k, struct path_source *paths,
-                       FILE *rejects, struct encode_counts *counts)
+                       struct encode_counts *counts)
 {
     struct encode_options run = {
         .batch_size = (int)options.batch_size,
         .decode_threads = threads_count(),
         .stop = job.stop,
-        .rejects = rejects,
+        .rejects = rejects_stream(job.rejects),
         .rejects_separator = options.nul ? '\0' : '\n',
         .part = job.part + job.parts * k, /* modulo job.parts this is job.part */
         .parts = job.parts * job.stores,
@@ -350,7 +359,7 @@ static int encode_part(const struct encoder *encoder, int k, struct path_source 
 }
 
 /* Returns 0 if the process has done its work, -1 after an error. */
-static int encode_parts(const struct encoder *encoder, int operands, char **argv, FILE *rejects)
+static int encode_parts(const struct encoder *encoder, int operands, char **argv)
 {
     int status = 0;
     for (int k = job.process; k < job.stores; k += job.processes) {
@@ -358,7 +367,7 @@ static int encode_parts(const struct encoder *encoder, int operands, char **argv
         struct path_source paths;
         if (status == 0 && !*job.stop) {
             open_paths(&paths, operands, argv);
-            status = encode_part(encoder, k, &paths, rejects, &s.counts);
+            status = encode_part(encoder, k, &paths, &s.counts);
             path_source_release(&paths);
         }
         s.records = shard_writer_count(job.writers[k]);
@@ -379,10 +388,13 @@ static int report(int status, double begin)
     double seconds = seconds_now() - begin;
     struct encode_state all = encode_tally_sum(job.tally);
     encode_tally_free(job.tally);
-    int code = status == 0 && !all.counts.list_failed ? exit_status(&all.counts) : 1;
-    if (all.counts.listed + all.counts.other_part > 0)
+    bool read = status == 0 && !all.counts.list_failed;
+    bool any = all.counts.listed + all.counts.other_part > 0;
+    int code = read ? exit_status(&all.counts) : 1;
+    if (any)
         summarize(&all, seconds);
-    return code;
+    int written = finish_rejects(read && any && !all.counts.interrupted);
+    return code ? code : written;
 }
 
 int main(int argc, char **argv)
@@ -394,6 +406,7 @@ int main(int argc, char **argv)
     parse_part();
     if (operands == 0 && isatty(STDIN_FILENO))
         die_usage("no paths: name files, or pipe a list of paths to standard input");
+    open_rejects(operands, argv);
     divide(operands == 0);
 
     struct encode_networks networks;
@@ -403,17 +416,12 @@ int main(int argc, char **argv)
     open_networks(&networks, &info, &device);
     encode_networks_encoder(&encoder, &networks, &info);
     open_stores(&info);
-    FILE *rejects = open_rejects();
-    if (!job.forked)
-        stop_catch();
+    begin_together();
     encode_tally_show_progress(job.tally);
     double begin = seconds_now();
-    int status = encode_parts(&encoder, operands, argv, rejects);
+    int status = encode_parts(&encoder, operands, argv);
     int code = job.process == 0 ? report(status, begin) : 0;
-    if (rejects && fclose(rejects) != 0) {
-        warn("cannot write '%s': %s", options.rejects, strerror(errno));
-        code = 1;
-    }
+    rejects_close(job.rejects);
     encode_networks_release(&networks);
     tape_release(&networks.tape);
     model_close(networks.model);

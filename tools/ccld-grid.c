@@ -1,4 +1,5 @@
 /* Arranges the images of a stream or of files in a grid and writes it as PNG. */
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -71,6 +72,16 @@ static void read_images(struct grid *g, int files, char **paths)
         die("no images: %s", files ? "the files contain none" : "standard input is empty");
 }
 
+static void check_output(int files, char **paths)
+{
+    bool same = files == 0 && files_are_same(options.output, STANDARD_INPUT);
+    for (int i = 0; i < files && !same; i++)
+        same =
+            files_are_same(options.output, strcmp(paths[i], "-") == 0 ? STANDARD_INPUT : paths[i]);
+    if (same)
+        die("cannot write '%s': it is one of the images of the grid", options.output);
+}
+
 static void write_file(const struct image *sheet, const struct image_text *text, int texts)
 {
     struct error e;
@@ -87,6 +98,8 @@ int main(int argc, char **argv)
     int files = options_parse(&program, argc, argv);
     if (!options.output)
         output_begin_binary("redirect it, or name a file with -o");
+    else
+        check_output(files, argv + 1);
     struct grid g = {0};
     read_images(&g, files, argv + 1);
 

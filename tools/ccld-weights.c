@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
@@ -235,6 +236,8 @@ static int do_convert(const struct weights *w)
     enum net net;
     bool recognized;
     stop_not_by_pipe();
+    if (files_are_same(options.output, options.input))
+        die("cannot write '%s': it is the file to convert", options.output);
     int count = select_tensors(&items, &named, w, &net, &recognized);
     /* The reference reads U-Net tensors at the top level, all others under `state_dict`. */
     bool plain = (recognized && net == NET_CLOOB) || weights_find(w, "net.0.main.0.weight") ||

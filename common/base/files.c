@@ -241,6 +241,13 @@ bool file_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+bool files_are_same(const char *a, const char *b)
+{
+    struct stat one, two;
+    return stat(a, &one) == 0 && stat(b, &two) == 0 && S_ISREG(one.st_mode) &&
+           one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+}
+
 static char *find_in(const char *folder, const char *name)
 {
     char *path = path_join(folder, name);

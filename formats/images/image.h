@@ -53,6 +53,8 @@ struct image {
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e);
 int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
                  struct error *e);
+/* Whether the file that starts so is of a format that image_decode reads. */
+bool image_is_known(const void *data, size_t size);
 /* Frees what *image owns and zeroes it; a zeroed image is fine. */
 void image_release(struct image *image);
 

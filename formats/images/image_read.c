@@ -54,24 +54,36 @@ static bool is_pnm(const uint8_t *data, size_t size)
            (strchr(" \t\n\v\f\r#", data[2]) && data[2]);
 }
 
+typedef int decoder(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                    struct error *e);
+
+/* NULL: the format is unknown. */
+static decoder *find_decoder(const uint8_t *data, size_t size)
+{
+    if (starts(data, size, 0, "\xff\xd8\xff", 3))
+        return image_jpeg_decode;
+    if (starts(data, size, 0, "\x89PNG\r\n\x1a\n", 8))
+        return image_png_decode;
+    if (starts(data, size, 0, "RIFF", 4) && starts(data, size, 8, "WEBP", 4))
+        return image_webp_decode;
+    return is_pnm(data, size) ? decode_pnm : NULL;
+}
+
+bool image_is_known(const void *data, size_t size)
+{
+    return find_decoder(data, size) != NULL;
+}
+
 int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
                  struct error *e)
 {
-    const uint8_t *bytes = data;
-    int status;
     *image = (struct image){0};
     if (size == 0)
         return error_set(e, "empty file");
-    if (starts(bytes, size, 0, "\xff\xd8\xff", 3))
-        status = image_jpeg_decode(image, bytes, size, max_pixels, e);
-    else if (starts(bytes, size, 0, "\x89PNG\r\n\x1a\n", 8))
-        status = image_png_decode(image, bytes, size, max_pixels, e);
-    else if (starts(bytes, size, 0, "RIFF", 4) && starts(bytes, size, 8, "WEBP", 4))
-        status = image_webp_decode(image, bytes, size, max_pixels, e);
-    else if (is_pnm(bytes, size))
-        status = decode_pnm(image, bytes, size, max_pixels, e);
-    else
-        status = refuse_unknown(bytes, size, e);
+    decoder *decode = find_decoder(data, size);
+    if (!decode)
+        return refuse_unknown(data, size, e);
+    int status = decode(image, data, size, max_pixels, e);
     if (status != 0)
         image_release(image);
     return status;
