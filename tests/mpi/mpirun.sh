@@ -205,11 +205,13 @@ ok $? 'SIGUSR1 to mpirun ends all ranks'
 wait $launcher
 [ $? = 0 ] && ! grep -q 'rank' log && resumes stopped
 ok $? 'with a checkpoint, from which the run resumes'
-start stopped && kill -USR1 "${ranks[1]}" && gone 20
-ok $? 'SIGUSR1 to one rank ends all'
-wait $launcher
-[ $? = 0 ] && resumes stopped
-ok $? 'with a checkpoint, from which the run resumes'
+for signal in USR1 HUP; do
+    start stopped && kill -$signal "${ranks[1]}" && gone 20
+    ok $? "SIG$signal to one rank ends all"
+    wait $launcher
+    [ $? = 0 ] && resumes stopped
+    ok $? 'with a checkpoint, from which the run resumes'
+done
 for victim in 0 2; do
     start killed && begun=$(date +%s%N) && kill -KILL "${ranks[victim]}" && ended 4
     ok $? "SIGKILL to rank $victim ends all within seconds ($((($(date +%s%N) - begun) / 1000000)) ms)"
