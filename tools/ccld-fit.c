@@ -180,8 +180,12 @@ static double choose_scale(void)
 {
     if (option_given("autoencoder-scale") && options.autoencoder_scale > 0)
         return options.autoencoder_scale;
-    if (fit.loop.resumed && !option_given("autoencoder-scale"))
+    if (fit.loop.resumed && !option_given("autoencoder-scale")) {
+        if (!(trainer.saved.autoencoder_scale > 0))
+            die("cannot resume from '%s': state.json does not record \"autoencoder_scale\"",
+                trainer.origin.checkpoint);
         return trainer.saved.autoencoder_scale;
+    }
     struct latent_statistics statistics = latent_set_statistics(fit.data);
     double scale = latent_statistics_scale(&statistics);
     if (!(scale > 0))

@@ -6,11 +6,12 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "formats/text/utf8.h"
 
 static void describe_part(struct shard_model *out, const struct model_part *part)
 {
     const char *slash = strrchr(part->path, '/');
-    snprintf(out->name, sizeof out->name, "%s", slash ? slash + 1 : part->path);
+    utf8_cut(out->name, sizeof out->name, slash ? slash + 1 : part->path);
     char hex[33];
     names_hash(hex, &part->names);
     snprintf(out->hash, sizeof out->hash, "%s", hex);

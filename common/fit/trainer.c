@@ -162,8 +162,8 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop)
     training_state_init(&t->state);
     if (t->origin.checkpoint) {
         t->state = t->saved;
-        t->state.options = NULL; /* trainer_set_data stores the present ones */
-        t->state.option_count = 0;
+        t->state.options =
+            (struct training_options){0}; /* trainer_set_data stores the present ones */
     }
     loop->state = &t->state;
     loop->resumed = t->origin.checkpoint != NULL;

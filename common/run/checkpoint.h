@@ -16,7 +16,8 @@
  *   - optimizer.safetensors: AdamW's moments, m.NAME and v.NAME for each trained tensor,
  *   - discriminator.safetensors, discriminator-optimizer.safetensors: weights and moments of the
  *     companion, if the parameters have one,
- *   - state.json: everything else;
+ *   - state.json: everything else, and under "hash" the XXH3-128 of the document without it, printed
+ *     without white space. Removing the hash allows deliberate changes;
  * - RUN/latest: a symbolic link to the last checkpoint.
  *
  * Tensors are F32 and have our names (common/nets/names.h); scalars stored beside the weights
@@ -30,6 +31,14 @@
 /* A command-line option and its value as text. */
 struct training_option {
     char *name, *value;
+};
+
+/* Options in the order in which they were first set. */
+struct training_options {
+    struct training_option *items;
+    int count;
+    int *slots; /* a hash table of places in items, plus 1; 0: free */
+    size_t slot_count;
 };
 
 /* The contents of state.json. Floating-point numbers that are not known are NaN. */
@@ -55,8 +64,7 @@ struct training_state {
     char dataset_hash[CHECKPOINT_HASH_SIZE];
     int64_t dataset_count, holdout_count; /* records */
 
-    struct training_option *options; /* see training_state_set_option */
-    int option_count;
+    struct training_options options; /* see training_state_set_option */
 
     /* Filled by checkpoint_save and checked by checkpoint_load_parameters. */
     struct checkpoint_file {
@@ -108,7 +116,9 @@ int checkpoint_save(struct run *r, const struct parameters *p, struct training_s
  * step. To write to the same run, call run_open first: it repairs what a killed process left.
  * *checkpoint and *run (the folder that holds it; run may be NULL) are malloc'ed. */
 int checkpoint_find(const char *path, char **checkpoint, char **run, struct error *e);
-/* Initializes s; call training_state_release after success. */
+/* Initializes s; call training_state_release after success. Checks the range of every number and, if
+ * the file has one, the hash; checkpoints of older programs have none. Reasons name file and field.
+ */
 int checkpoint_read_state(struct training_state *s, const char *checkpoint, struct error *e);
 /* Loads all weights and moments and sets their updates. prepare: called with the parameters and
  * their companion before anything is written to them (parameters_place); may be NULL. Checks that

@@ -7,7 +7,6 @@
 #include "common/base/message.h"
 
 #define LOSS_SCALE_FIRST    65536.0
-#define LOSS_SCALE_MOST     16777216.0
 #define LOSS_SCALE_PATIENCE 2000
 
 /* Elements of [first, first + count) that are in a bucket. */

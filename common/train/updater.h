@@ -19,8 +19,9 @@
 /* The loss scale of fp16; 1 in other precisions. Losses are multiplied by it before backward so
  * that gradients do not underflow. It is halved when gradients overflow and doubled after 2000
  * updates without overflow. A run saves it and sets it again when resumed in the same precision. */
+#define LOSS_SCALE_MOST 16777216.0
 struct loss_scale {
-    double scale;
+    double scale; /* 1 to LOSS_SCALE_MOST */
     int64_t updates; /* since it was changed */
 };
 

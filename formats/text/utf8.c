@@ -1,5 +1,6 @@
 #include "formats/text/utf8.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <utf8proc.h>
 
@@ -28,4 +29,19 @@ bool utf8_repair(char **out, const char *text)
     *end = 0;
     *out = repaired;
     return valid;
+}
+
+void utf8_cut(char *out, size_t size, const char *text)
+{
+    char *repaired;
+    utf8_repair(&repaired, text);
+    size_t length = strlen(repaired);
+    if (length >= size) {
+        length = size - 1;
+        while (length > 0 && ((uint8_t)repaired[length] & 0xc0) == 0x80)
+            length--;
+    }
+    memcpy(out, repaired, length);
+    out[length] = 0;
+    free(repaired);
 }

@@ -2,6 +2,7 @@
 #define CCLD_FORMATS_TEXT_UTF8_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 /* Writes one code point (below 0x110000) as UTF-8, at most four bytes; returns where it ends. */
@@ -22,5 +23,8 @@ static inline char *utf8_put(char *out, uint32_t c)
 /* Copies text (*out is malloc'ed) with U+FFFD for every byte that is not part of valid UTF-8.
  * false: there were such bytes. */
 bool utf8_repair(char **out, const char *text);
+
+/* Copies text, repaired, to out[size], as many whole characters as fit. */
+void utf8_cut(char *out, size_t size, const char *text);
 
 #endif

@@ -1,16 +1,19 @@
 /* Checkpoints are restored bit for bit, or an error names what is wrong. */
+#include <cjson/cJSON.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/nets/patch_discriminator.h"
+#include "common/run/checkpoint_internal.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/tap.h"
 
@@ -87,13 +90,13 @@ static bool states_are_equal(const struct training_state *a, const struct traini
         a->autoencoder_scale == b->autoencoder_scale && strcmp(a->precision, b->precision) == 0 &&
         a->loss_scale == b->loss_scale && a->loss_scale_steps == b->loss_scale_steps &&
         strcmp(a->dataset_hash, b->dataset_hash) == 0 && a->dataset_count == b->dataset_count &&
-        a->holdout_count == b->holdout_count && a->option_count == b->option_count;
+        a->holdout_count == b->holdout_count && a->options.count == b->options.count;
     same &= shard_info_check(&a->store, &b->store, NULL) == 0 &&
             strcmp(a->store.autoencoder.name, b->store.autoencoder.name) == 0 &&
             strcmp(a->store.cloob.name, b->store.cloob.name) == 0;
-    for (int i = 0; i < a->option_count; i++) {
-        const char *value = training_state_option(b, a->options[i].name);
-        same &= value && strcmp(value, a->options[i].value) == 0;
+    for (int i = 0; i < a->options.count; i++) {
+        const char *value = training_state_option(b, a->options.items[i].name);
+        same &= value && strcmp(value, a->options.items[i].value) == 0;
     }
     for (int i = 0; i < CHECKPOINT_FILES; i++) {
         same &= strcmp(a->files[i].name, b->files[i].name) == 0 &&
@@ -365,6 +368,28 @@ static void replace_text(const char *path, const char *from, const char *to)
     free(data);
 }
 
+/* Sets the value of a key in state.json to a JSON text, with or without the document's hash. */
+static void change_value(const char *path, const char *key, const char *value, bool hashed)
+{
+    uint8_t *data;
+    size_t size;
+    struct error e;
+    CHECK(file_read(&data, &size, path, 1 << 20, &e) == 0);
+    cJSON *root = cJSON_Parse((const char *)data), *new = cJSON_Parse(value);
+    cJSON *data_object = cJSON_GetObjectItem(root, "data");
+    CHECK(root && new &&data_object);
+    CHECK(cJSON_GetObjectItem(root, "hash"));
+    cJSON *object = cJSON_GetObjectItem(data_object, key) ? data_object : root;
+    CHECK(cJSON_ReplaceItemInObjectCaseSensitive(object, key, new));
+    if (!hashed)
+        cJSON_DeleteItemFromObject(root, "hash");
+    char *text = cJSON_Print(root);
+    CHECK(file_write(path, text, strlen(text), &e) == 0);
+    cJSON_free(text);
+    cJSON_Delete(root);
+    free(data);
+}
+
 /* Damages a file of a new checkpoint; the error must name it. expected: text that the error must
  * contain, or NULL if the checkpoint must load. */
 static void ok_refused(const char *file, const char *what, const char *expected)
@@ -406,6 +431,14 @@ static void ok_refused(const char *file, const char *what, const char *expected)
         replace_text(path, "\"records\":\t0,", "\"records\":-1,");
     } else if (strcmp(what, "no updates of a discriminator") == 0) {
         replace_text(path, "\"updates\":\t123", "\"updates\":\t\"1\"");
+    } else if (strncmp(what, "hashed: ", 8) == 0) {
+        char from[64], to[64];
+        CHECK(sscanf(what, "hashed: %63s -> %63s", from, to) == 2);
+        change_value(path, from, to, true);
+    } else if (strchr(what, '>')) {
+        char from[64], to[64];
+        CHECK(sscanf(what, "%63s -> %63s", from, to) == 2);
+        change_value(path, from, to, false);
     } else if (strcmp(what, "a file elsewhere") == 0) {
         replace_text(path, "raw.safetensors", "../.safetensors");
     } else {
@@ -457,6 +490,93 @@ static void test_damage(void)
     ok_refused("state.json", "a file elsewhere", "files");
 }
 
+/* What the parser of JSON accepts but the program did not write. */
+static void test_changed_state(void)
+{
+    const char *hashed[] = {"seed -> \"1\"",        "step -> 2",    "place -> 0.0001",
+                            "epoch -> 1",           "seconds -> 1", "loss_scale -> 2",
+                            "options -> {\"lr\":1}"};
+    for (size_t i = 0; i < sizeof hashed / sizeof *hashed; i++) {
+        char what[80];
+        snprintf(what, sizeof what, "hashed: %s", hashed[i]);
+        ok_refused("state.json", what, i == 2 ? "place" : "damaged or modified");
+    }
+    const char *invalid[] = {
+        "loss_scale -> 0",
+        "loss_scale -> -1",
+        "loss_scale -> 9007199254740992",
+        "loss_scale -> null",
+        "loss_scale -> 1e400",
+        "autoencoder_scale -> 0",
+        "autoencoder_scale -> -1",
+        "ema_decay -> 2",
+        "learning_rate -> -1",
+        "seconds -> -1",
+        "seconds -> null",
+        "updates -> 2",
+        "bad_steps -> 2",
+        "bad_steps_in_a_row -> 1",
+        "held_out -> 1",
+        "place -> 1",
+        "latent_width -> 1e10",
+        "loss_scale_steps -> 1.5",
+    };
+    for (size_t i = 0; i < sizeof invalid / sizeof *invalid; i++) {
+        char key[64];
+        CHECK(sscanf(invalid[i], "%63s", key) == 1);
+        ok_refused("state.json", invalid[i], key);
+    }
+    ok_refused("state.json", "epoch -> 7", NULL); /* without a hash, as older programs write it */
+}
+
+/* A name that fills its buffer, cut inside a character or not UTF-8 at all, can be read again. */
+static void test_long_names(void)
+{
+    struct training_state s, back;
+    struct error e = {""};
+    char *text;
+    training_state_init(&s);
+    memset(s.store.autoencoder.name, 'a', sizeof s.store.autoencoder.name - 2);
+    s.store.autoencoder.name[sizeof s.store.autoencoder.name - 2] = '\xc3';
+    memset(s.store.cloob.name, '\xe4', sizeof s.store.cloob.name - 1);
+    for (int i = 0; i < CHECKPOINT_FILES; i++)
+        strcpy(s.files[i].name, "file");
+    training_state_print(&text, &s);
+    int status = training_state_parse(&back, text, &e);
+    tap_ok(status == 0 && strlen(back.store.autoencoder.name) == 126 &&
+               strlen(back.store.cloob.name) == 126,
+           "names that are cut inside a character are read %s", e.text);
+    if (status == 0)
+        training_state_release(&back);
+    free(text);
+}
+
+static void test_many_options(void)
+{
+    enum { COUNT = 200000 };
+    struct training_state s, back;
+    struct error e = {""};
+    char *text, name[32];
+    training_state_init(&s);
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(name, sizeof name, "shards-%d", i);
+        training_state_set_option(&s, name, name);
+    }
+    for (int i = 0; i < CHECKPOINT_FILES; i++)
+        strcpy(s.files[i].name, "file");
+    training_state_print(&text, &s);
+    clock_t begin = clock();
+    bool read = training_state_parse(&back, text, &e) == 0;
+    double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
+    tap_ok(read && back.options.count == COUNT &&
+               strcmp(training_state_option(&back, name), name) == 0 && seconds < 10,
+           "%d options are read in %.1f s %s", COUNT, seconds, e.text);
+    if (read)
+        training_state_release(&back);
+    training_state_release(&s);
+    free(text);
+}
+
 int main(void)
 {
     struct error e;
@@ -466,6 +586,9 @@ int main(void)
     test_find();
     test_keep_and_clean();
     test_damage();
+    test_changed_state();
+    test_long_names();
+    test_many_options();
     device_close(checkpoints_device);
     return tap_done();
 }

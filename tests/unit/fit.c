@@ -61,6 +61,8 @@ static void begin(struct session *s, const char *name, struct fit_options o)
     s->fit.loop.order = latent_set_order(s->fit.data);
     training_state_init(&s->state);
     s->state.store = *latent_set_info(s->fit.data);
+    s->state.dataset_count = s->fit.loop.order->records;
+    s->state.holdout_count = s->fit.loop.order->holdout;
     s->state.autoencoder_scale = 1;
     strcpy(s->state.precision, "fp32");
     free(store);
