@@ -303,6 +303,8 @@ static struct shard_folders expand(int n, char *const *folders, enum shard_parts
     struct error e;
     if (shard_folders_expand(&f, (const char *const *)folders, n, which, &e) != 0)
         die("cannot read store %s", e.text);
+    if (which == SHARD_PARTS_FILLED && shard_folders_check_distinct(&f, &e) != 0)
+        die("cannot read the stores: %s", e.text);
     return f;
 }
 

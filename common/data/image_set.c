@@ -13,6 +13,7 @@
 #include "common/base/message.h"
 #include "common/base/rng.h"
 #include "common/base/threads.h"
+#include "formats/shards/path_set.h"
 
 #define CAPTION_LIMIT 65536
 #define LIST_LIMIT    ((size_t)1 << 40)
@@ -89,13 +90,51 @@ static char *caption_beside(const char *path, struct error *e)
     return caption;
 }
 
+/* A list that is being read. */
+struct listing {
+    char *folder; /* of relative paths */
+    struct path_set seen;
+    int64_t repeated;
+    char *repeated_path; /* the first one */
+};
+
+/* Removes repeated slashes and components "." of an absolute path. */
+static void normalize(char *path)
+{
+    char *out = path;
+    for (const char *at = path; *at;) {
+        size_t length = 1 + strcspn(at + 1, "/");
+        bool nothing = length == 1 || (length == 2 && at[1] == '.');
+        if (!nothing || (!at[length] && out == path)) {
+            memmove(out, at, length);
+            out += length;
+        }
+        at += length;
+    }
+    *out = 0;
+}
+
+static bool is_repeated(struct listing *l, const char *path, const char *caption)
+{
+    char *text = xasprintf("%s\t%s", path, caption ? caption : "");
+    uint8_t key[PATH_KEY_SIZE];
+    path_key(key, text);
+    free(text);
+    if (path_set_add(&l->seen, key))
+        return false;
+    if (l->repeated++ == 0)
+        l->repeated_path = xstrdup(path);
+    return true;
+}
+
 /* Adds the record of one line of a list. Changes line. */
-static void add_line(struct image_set *s, const char *folder, char *line)
+static void add_line(struct image_set *s, struct listing *l, char *line)
 {
     char *tab = s->options.captions ? strchr(line, '\t') : NULL;
     if (tab)
         *tab = 0;
-    char *path = *line == '/' ? xstrdup(line) : path_join(folder, line);
+    char *path = *line == '/' ? xstrdup(line) : path_join(l->folder, line);
+    normalize(path);
     char *caption = NULL, *given = tab ? trim(tab + 1) : NULL;
     struct error e;
     if (given)
@@ -104,9 +143,10 @@ static void add_line(struct image_set *s, const char *folder, char *line)
         error_set(&e, "nothing after the tab");
     else if (s->options.captions)
         caption = caption_beside(path, &e);
-    if (caption || !s->options.captions)
+    bool complete = caption || !s->options.captions;
+    if (complete && !is_repeated(l, path, caption))
         add_record(s, path, caption);
-    else
+    else if (!complete)
         warn("no caption for '%s', skipping it: %s", line, e.text);
     free(caption);
     free(path);
@@ -143,18 +183,24 @@ static int finish_open(struct image_set **out, struct image_set *s, int status, 
 int image_set_open(struct image_set **out, struct path_source *list,
                    const struct image_set_options *o, struct error *e)
 {
-    char *folder = getcwd(NULL, 0);
-    if (!folder)
+    struct listing l = {.folder = getcwd(NULL, 0)};
+    if (!l.folder)
         return error_errno(e, "cannot get the current folder");
     struct image_set *s = set_new(o);
     const char *line;
     int got;
+    path_set_init(&l.seen);
     while ((got = path_source_next(list, -1, &line, e)) > 0) {
         char *copy = xstrdup(line);
-        add_line(s, folder, copy);
+        add_line(s, &l, copy);
         free(copy);
     }
-    free(folder);
+    if (l.repeated > 0)
+        warn("leaving out %" PRId64 " repeated %s%s of the list, the first '%s'", l.repeated,
+             o->captions ? "pair" : "image", l.repeated == 1 ? "" : "s", l.repeated_path);
+    path_set_release(&l.seen);
+    free(l.repeated_path);
+    free(l.folder);
     return finish_open(out, s, got, e);
 }
 

@@ -31,7 +31,9 @@ struct image_set_options {
 /* A line of the list is a path or, with captions, a path, a tab and the caption. Without a tab the
  * caption is the content of PATH.txt or, if there is no such file, of the file named like PATH but
  * with the extension .txt; leading and trailing white space is removed. An image without a caption
- * is left out with a warning. Paths become absolute. */
+ * is left out with a warning. Paths become absolute, without repeated slashes and "." components;
+ * an image (with captions, a pair) that is in the list again is left out, so that none is both held
+ * out and trained on, and one warning says so. Copies and links are not recognized. */
 int image_set_open(struct image_set **out, struct path_source *list,
                    const struct image_set_options *o, struct error *e);
 /* Opens the list that image_set_save wrote to a file in a run's folder. */

@@ -47,7 +47,9 @@ int latent_set_open(struct latent_set **out, const char *const *folders, int cou
     if (shard_folders_expand(&stores, folders, count, SHARD_PARTS_FILLED, e) != 0)
         return -1;
     struct latent_set *d = xcalloc(1, sizeof *d);
-    int status = open_sources(d, stores.items, stores.count, e);
+    int status = shard_folders_check_distinct(&stores, e);
+    if (status == 0)
+        status = open_sources(d, stores.items, stores.count, e);
     shard_folders_release(&stores);
     if (status == 0 && d->records == 0)
         status = error_set(e, "the shard stores contain no records");

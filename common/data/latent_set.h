@@ -15,7 +15,8 @@
 struct latent_set;
 
 /* Opens compatible stores (shard_info_check); a store in parts counts as its parts with shards, in
- * their order. holdout: number of records to hold out. The choice
+ * their order. Refuses a store or shard that is given twice (shard_folders_check_distinct): records
+ * would be both held out and trained on. holdout: number of records to hold out. The choice
  * depends only on the records' numbers: a store that has grown holds out none of the records that
  * could be trained on before. Reasons name the store. */
 int latent_set_open(struct latent_set **out, const char *const *folders, int count, int64_t holdout,

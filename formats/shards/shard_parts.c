@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/base/files.h"
@@ -122,6 +123,101 @@ int shard_folders_expand(struct shard_folders *out, const char *const *folders, 
             add_folder(out, xstrdup(folders[i]));
     }
     return 0;
+}
+
+/* The file system's name of a folder or shard. */
+struct identity {
+    dev_t device;
+    ino_t inode;
+    int folder; /* number of the folder, or of the one that the shard is in */
+    int shard;  /* -1: the folder itself */
+};
+
+struct identities {
+    struct identity *items;
+    int count, capacity;
+};
+
+/* A file that does not exist is reported when it is opened. */
+static void identify(struct identities *all, const char *path, int folder, int shard)
+{
+    struct stat st;
+    if (stat(path, &st) != 0)
+        return;
+    if (all->count == all->capacity) {
+        all->capacity = all->capacity ? 2 * all->capacity : 64;
+        all->items = xrealloc(all->items, (size_t)all->capacity * sizeof *all->items);
+    }
+    all->items[all->count++] = (struct identity){st.st_dev, st.st_ino, folder, shard};
+}
+
+static void identify_store(struct identities *all, const char *folder, int number)
+{
+    int first, end;
+    identify(all, folder, number, -1);
+    if (shard_folder_range(folder, &first, &end, NULL) != 0)
+        return;
+    for (int i = first; i < end; i++) {
+        char name[24];
+        shard_name(name, i);
+        char *path = path_join(folder, name);
+        identify(all, path, number, i);
+        free(path);
+    }
+}
+
+static bool is_same(const struct identity *x, const struct identity *y)
+{
+    return x->device == y->device && x->inode == y->inode;
+}
+
+/* The same ones side by side, in the order in which they were given. */
+static int compare_identities(const void *left, const void *right)
+{
+    const struct identity *x = left, *y = right;
+    if (!is_same(x, y)) {
+        bool less = x->device < y->device || (x->device == y->device && x->inode < y->inode);
+        return less ? -1 : 1;
+    }
+    if (x->folder != y->folder)
+        return x->folder < y->folder ? -1 : 1;
+    return (x->shard > y->shard) - (x->shard < y->shard);
+}
+
+static char *identity_path(const struct shard_folders *f, const struct identity *x)
+{
+    char name[24];
+    if (x->shard < 0)
+        return xstrdup(f->items[x->folder]);
+    shard_name(name, x->shard);
+    return path_join(f->items[x->folder], name);
+}
+
+int shard_folders_check_distinct(const struct shard_folders *f, struct error *e)
+{
+    struct identities all = {0};
+    for (int i = 0; i < f->count; i++)
+        identify_store(&all, f->items[i], i);
+    if (all.count > 0)
+        qsort(all.items, (size_t)all.count, sizeof *all.items, compare_identities);
+    const struct identity *found = NULL; /* a store rather than its shards */
+    for (int i = 1; i < all.count; i++)
+        if (is_same(&all.items[i - 1], &all.items[i]) && (!found || all.items[i].shard < 0))
+            found = &all.items[i - 1];
+    if (!found) {
+        free(all.items);
+        return 0;
+    }
+    char *one = identity_path(f, found), *other = identity_path(f, found + 1);
+    if (strcmp(one, other) == 0)
+        error_set(e, "store '%s' is given twice", one);
+    else
+        error_set(e, "'%s' and '%s' are the same %s", one, other,
+                  found->shard < 0 ? "store" : "shard");
+    free(one);
+    free(other);
+    free(all.items);
+    return -1;
 }
 
 void shard_folders_release(struct shard_folders *f)

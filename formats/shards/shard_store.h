@@ -218,6 +218,9 @@ enum shard_parts_which {
 /* The folders, with their parts in the place of those that are stores in parts. */
 int shard_folders_expand(struct shard_folders *out, const char *const *folders, int n,
                          enum shard_parts_which which, struct error *e);
+/* Fails, naming both, if two of the folders or of their shards are the same on disk, under whatever
+ * names: a store given twice, a part beside its whole, a link. Copies are not recognized. */
+int shard_folders_check_distinct(const struct shard_folders *f, struct error *e);
 void shard_folders_release(struct shard_folders *f);
 
 struct shard_parts {

@@ -41,8 +41,12 @@ grep -v 000007 pairs.tsv | tr '\n' '\0' | try -o zero --steps 1 -b 4 -0
 
 echo 290 held-out pairs: repeated captions are left out, groups have at most 256 pairs
 grep -v 000007 pairs.tsv | cut -f 1 >paths
-for i in $(seq 40); do cat paths; done | awk 'NR <= 300 { print $0 "\tnumber " NR % 275 }' >many
+for i in $(seq 40); do cat paths; done | awk 'NR <= 300 { print $0 "\tnumber " NR % 274 }' >many
 try -o groups --steps 1 -b 4 --holdout 290 --holdout-every 0 <many
 grep -o '"holdout-pairs":[0-9]*' groups/metrics.jsonl
-awk '{ sub(/number .*/, "number " NR % 20) } 1' many | try -o few --steps 1 -b 4 --holdout 290
+awk '{ sub(/number .*/, "number " NR % 20) } 1' many | try -o few --steps 1 -b 4 --holdout 210
 grep -o '"holdout-pairs":[0-9]*' few/metrics.jsonl
+
+echo a pair that is in the list twice
+grep -v 000007 pairs.tsv | sed 'p;p' | try -o twice --steps 1 -b 4
+tr -d '\t' <twice/latest/state.json | grep '^"records"'

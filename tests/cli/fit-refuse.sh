@@ -20,6 +20,17 @@ try wide.shards -o run $first
 try small.shards -o run $first
 try model.shards -o run $first --init-from list
 try model.shards -o run $first --init-from model/cloob.safetensors
+echo the same records twice
+ln -s model.shards link
+mkdir hard
+ln model.shards/*.mdb hard
+mkdir -p divided/parts
+cp -R model.shards divided/parts/0
+try model.shards model.shards/ -o run $first
+try model.shards model.shards -o run $first
+try other.shards model.shards link -o run $first
+try model.shards hard -o run $first
+try divided divided/parts/0 -o run $first
 echo "a cat" >prompts
 cp "$(command -v ccld-fit)" alone
 status=0

@@ -43,3 +43,6 @@ ccld-shards cat b a 0 || echo $?
 # Stores that cannot be trained on together have no scale factor in common.
 ccld-encode -q -m ../model --size 32 -o small "$GOLDEN"/images/rgb.png
 ccld-shards stat a small | sed '1,/^total/d' | grep -v ^bytes
+# Nor does one store count twice.
+ln -s a link
+for again in a link; do ccld-shards stat a small $again || echo $?; done

@@ -375,6 +375,48 @@ static void test_captions(void)
     free(blank);
 }
 
+static bool warned(const char *what)
+{
+    uint8_t *text;
+    size_t size;
+    struct error e;
+    CHECK(file_read(&text, &size, warnings, 1 << 20, &e) == 0);
+    bool found = strstr((char *)text, what) != NULL;
+    free(text);
+    return found;
+}
+
+/* However a path is spelled, each image is one record; in lists of pairs, each pair is. */
+static void test_repeated(void)
+{
+    struct image_set_options o = options();
+    o.holdout = 1;
+    char *argv[5] = {file_name(0), file_name(1), file_name(0),
+                     xasprintf("%s/.//01.png", test_folder()), file_name(2)};
+    struct path_source list;
+    struct image_set *s = NULL;
+    struct error e = {""};
+    path_source_arguments(&list, 5, argv);
+    bool opened = image_set_open(&s, &list, &o, &e) == 0;
+    tap_ok(opened && order_training_count(image_set_order(s)) == 2 &&
+               strcmp(image_set_path(s, 2), argv[4]) == 0 && warned("leaving out 2 repeated images"),
+           "repeated images are left out, with a warning %s", e.text);
+    image_set_close(opened ? s : NULL);
+    for (int i = 0; i < 5; i++) {
+        char *pair = xasprintf("%s\t%s", argv[i], i == 2 ? "another" : "one");
+        free(argv[i]);
+        argv[i] = pair;
+    }
+    o.captions = true;
+    path_source_arguments(&list, 5, argv);
+    opened = image_set_open(&s, &list, &o, &e) == 0;
+    tap_ok(opened && order_training_count(image_set_order(s)) == 3 && warned("leaving out 1 repeated pair of"),
+           "one image may have several captions, but each pair is one record %s", e.text);
+    image_set_close(opened ? s : NULL);
+    for (int i = 0; i < 5; i++)
+        free(argv[i]);
+}
+
 int main(void)
 {
     message_init("image_set");
@@ -386,6 +428,7 @@ int main(void)
     test_flip_and_resume();
     test_unreadable();
     test_captions();
+    test_repeated();
     free(warnings);
     return tap_done();
 }
