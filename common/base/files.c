@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/message.h"
@@ -50,6 +51,24 @@ void file_unmap(struct mapped_file *m)
     *m = (struct mapped_file){0};
 }
 
+int read_failed(struct error *e, int number)
+{
+    error_set(e, "%s", strerror(number));
+    return number == EMFILE || number == ENFILE || number == ENOMEM || number == EIO
+               ? READ_SYSTEM_FAILED
+               : -1;
+}
+
+bool read_again(int status, int *tries)
+{
+    static const long milliseconds[] = {50, 250, 1000};
+    if (status != READ_SYSTEM_FAILED || *tries == sizeof milliseconds / sizeof *milliseconds)
+        return false;
+    long pause = milliseconds[(*tries)++];
+    nanosleep(&(struct timespec){pause / 1000, pause % 1000 * 1000000}, NULL);
+    return true;
+}
+
 static int read_all(uint8_t **data, size_t *size, int fd, size_t limit, size_t expected,
                     struct error *e)
 {
@@ -64,9 +83,9 @@ static int read_all(uint8_t **data, size_t *size, int fd, size_t limit, size_t e
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0) {
-            error_set(e, "%s", strerror(errno));
+            int status = read_failed(e, errno);
             free(buffer);
-            return -1;
+            return status;
         }
         if (got == 0)
             break;
@@ -82,17 +101,18 @@ static int read_all(uint8_t **data, size_t *size, int fd, size_t limit, size_t e
     return 0;
 }
 
-int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, struct error *e)
+static int file_read_once(uint8_t **data, size_t *size, const char *path, size_t limit,
+                          struct error *e)
 {
     *data = NULL;
     *size = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return error_set(e, "%s", strerror(errno));
+        return read_failed(e, errno);
     struct stat st;
     int status;
     if (fstat(fd, &st) < 0)
-        status = error_set(e, "%s", strerror(errno));
+        status = read_failed(e, errno);
     else if (S_ISDIR(st.st_mode))
         status = error_set(e, "is a directory");
     else if (S_ISREG(st.st_mode) && (uintmax_t)st.st_size > limit)
@@ -101,6 +121,15 @@ int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, stru
         status =
             read_all(data, size, fd, limit, S_ISREG(st.st_mode) ? (size_t)st.st_size : 65536, e);
     close(fd);
+    return status;
+}
+
+int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, struct error *e)
+{
+    int status, tries = 0;
+    do
+        status = file_read_once(data, size, path, limit, e);
+    while (read_again(status, &tries));
     return status;
 }
 

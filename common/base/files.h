@@ -17,7 +17,18 @@ struct mapped_file {
 int file_map(struct mapped_file *m, const char *path, struct error *e);
 void file_unmap(struct mapped_file *m);
 
-/* Reads a whole file of at most `limit` bytes; *data is malloc'ed and followed by a zero byte. */
+/* What functions that read an input return instead of -1 if the system failed and not the file: it
+ * lacked file descriptors or memory, or a device reported an error. They have tried again by then;
+ * callers that go on without a bad file must not do so without this one. */
+#define READ_SYSTEM_FAILED (-2)
+/* Fills e with the message for an errno. Returns -1 or READ_SYSTEM_FAILED. */
+int read_failed(struct error *e, int number);
+/* Whether to try again: if status is READ_SYSTEM_FAILED, for the first three times and after a
+ * pause of up to a second. *tries starts at 0. */
+bool read_again(int status, int *tries);
+
+/* Reads a whole file of at most `limit` bytes; *data is malloc'ed and followed by a zero byte. May
+ * return READ_SYSTEM_FAILED. */
 int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, struct error *e);
 
 /* A file that appears under its name only when complete: it is written to a temporary file in the

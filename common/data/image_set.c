@@ -56,38 +56,36 @@ static char *trim(char *text)
     return *text ? text : NULL;
 }
 
-/* malloc'ed; NULL: the file cannot be read or is empty. */
-static char *read_caption(const char *path, struct error *e)
+/* *caption is malloc'ed. Fails if the file cannot be read (as file_read) or is empty. */
+static int read_caption(char **caption, const char *path, struct error *e)
 {
     uint8_t *text;
     size_t size;
-    if (file_read(&text, &size, path, CAPTION_LIMIT, e) != 0)
-        return NULL;
-    char *trimmed = trim((char *)text), *caption = trimmed ? xstrdup(trimmed) : NULL;
-    if (!caption)
-        error_set(e, "'%s' is empty", path);
+    int status = file_read(&text, &size, path, CAPTION_LIMIT, e);
+    if (status != 0)
+        return status;
+    char *trimmed = trim((char *)text);
+    if (trimmed)
+        *caption = xstrdup(trimmed);
+    else
+        status = error_set(e, "'%s' is empty", path);
     free(text);
-    return caption;
+    return status;
 }
 
-static char *caption_beside(const char *path, struct error *e)
+static int caption_beside(char **caption, const char *path, struct error *e)
 {
     char *file = xasprintf("%s.txt", path);
-    if (!file_exists(file)) {
+    int status = read_caption(caption, file, e);
+    if (status == -1 && !file_exists(file)) {
         const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
-        char *other =
-            xasprintf("%.*s.txt",
-                      dot && (!slash || dot > slash) ? (int)(dot - path) : (int)strlen(path), path);
-        if (file_exists(other)) {
-            free(file);
-            file = other;
-        } else {
-            free(other);
-        }
+        int stem = dot && (!slash || dot > slash) ? (int)(dot - path) : (int)strlen(path);
+        free(file);
+        file = xasprintf("%.*s.txt", stem, path);
+        status = read_caption(caption, file, e);
     }
-    char *caption = read_caption(file, e);
     free(file);
-    return caption;
+    return status;
 }
 
 /* A list that is being read. */
@@ -127,8 +125,8 @@ static bool is_repeated(struct listing *l, const char *path, const char *caption
     return true;
 }
 
-/* Adds the record of one line of a list. Changes line. */
-static void add_line(struct image_set *s, struct listing *l, char *line)
+/* Adds the record of one line of a list. Changes line. READ_SYSTEM_FAILED, or 0. */
+static int add_line(struct image_set *s, struct listing *l, char *line, struct error *e)
 {
     char *tab = s->options.captions ? strchr(line, '\t') : NULL;
     if (tab)
@@ -136,20 +134,22 @@ static void add_line(struct image_set *s, struct listing *l, char *line)
     char *path = *line == '/' ? xstrdup(line) : path_join(l->folder, line);
     normalize(path);
     char *caption = NULL, *given = tab ? trim(tab + 1) : NULL;
-    struct error e;
+    int status = 0;
     if (given)
         caption = xstrdup(given);
     else if (tab)
-        error_set(&e, "nothing after the tab");
+        status = error_set(e, "nothing after the tab");
     else if (s->options.captions)
-        caption = caption_beside(path, &e);
-    bool complete = caption || !s->options.captions;
-    if (complete && !is_repeated(l, path, caption))
+        status = caption_beside(&caption, path, e);
+    if (status == 0 && !is_repeated(l, path, caption))
         add_record(s, path, caption);
-    else if (!complete)
-        warn("no caption for '%s', skipping it: %s", line, e.text);
+    if (status == READ_SYSTEM_FAILED)
+        error_prefix(e, "cannot read the caption of '%s'", line);
+    else if (status != 0)
+        warn("no caption for '%s', skipping it: %s", line, e->text);
     free(caption);
     free(path);
+    return status == READ_SYSTEM_FAILED ? status : 0;
 }
 
 static struct image_set *set_new(const struct image_set_options *o)
@@ -192,8 +192,12 @@ int image_set_open(struct image_set **out, struct path_source *list,
     path_set_init(&l.seen);
     while ((got = path_source_next(list, -1, &line, e)) > 0) {
         char *copy = xstrdup(line);
-        add_line(s, &l, copy);
+        int status = add_line(s, &l, copy, e);
         free(copy);
+        if (status != 0) {
+            got = -1;
+            break;
+        }
     }
     if (l.repeated > 0)
         warn("leaving out %" PRId64 " repeated %s%s of the list, the first '%s'", l.repeated,
@@ -319,10 +323,11 @@ static int decode(const struct image_set *s, const char *path, uint8_t *planes, 
 {
     const struct image_set_options *o = &s->options;
     struct image image, prepared;
-    if (image_read(&image, path, o->max_pixels, e) != 0)
-        return -1;
+    int status = image_read(&image, path, o->max_pixels, e);
+    if (status != 0)
+        return status;
     snprintf(note, 128, "%s", image.warning);
-    int status = prepare_color(&image, o->color, e);
+    status = prepare_color(&image, o->color, e);
     if (status == 0)
         status = o->height == o->width ? prepare_square(&prepared, &image, o->width, e)
                                        : prepare_cover(&prepared, &image, o->width, o->height, e);
@@ -349,24 +354,29 @@ static void keep(struct image_set *s, struct record *r, const uint8_t *planes)
     atomic_fetch_sub(&s->kept_bytes, bytes);
 }
 
-/* The record's pixels: the kept copy, or read into `planes`. NULL: the file cannot be read. */
-static const uint8_t *pixels_of(struct image_set *s, int64_t record, uint8_t *planes)
+/* Sets *pixels to the record's: the kept copy, or read into `planes`; NULL: the file cannot be
+ * read. Fails if the system does. */
+static int pixels_of(const uint8_t **pixels, struct image_set *s, int64_t record, uint8_t *planes,
+                     struct error *e)
 {
     struct record *r = &s->records[record];
-    const uint8_t *kept = atomic_load(&r->kept);
-    if (kept || atomic_load(&r->unreadable))
-        return kept;
-    struct error e;
+    *pixels = atomic_load(&r->kept);
+    if (*pixels || atomic_load(&r->unreadable))
+        return 0;
     char remark[128] = "";
-    if (decode(s, r->path, planes, remark, &e) != 0) {
+    int status = decode(s, r->path, planes, remark, e);
+    if (status == READ_SYSTEM_FAILED)
+        return error_prefix(e, "cannot read '%s'", r->path);
+    if (status != 0) {
         if (!atomic_exchange(&r->unreadable, true))
-            warn("cannot read '%s': %s; skipping it", r->path, e.text);
-        return NULL;
+            warn("cannot read '%s': %s; skipping it", r->path, e->text);
+        return 0;
     }
     if (*remark)
         note("'%s': %s", r->path, remark);
     keep(s, r, planes);
-    return planes;
+    *pixels = planes;
+    return 0;
 }
 
 static void to_floats(const struct image_set *s, float *out, const uint8_t *planes, bool flip)
@@ -410,25 +420,31 @@ static void put(const struct image_set *s, struct image_batch *b, int64_t i, int
         b->captions[i] = s->records[record].caption;
 }
 
-void image_set_read(struct image_set *s, const int64_t *records, int64_t n, struct image_batch *b)
+int image_set_read(struct image_set *s, const int64_t *records, int64_t n, struct image_batch *b,
+                   struct error *e)
 {
     image_batch_release(b);
     batch_make(b, s, n);
     b->n = 0;
     uint8_t *planes = xmalloc(pixel_bytes(s));
-    for (int64_t i = 0; i < n; i++) {
+    struct error reason; /* of files that are left out, too */
+    int status = 0;
+    for (int64_t i = 0; i < n && status == 0; i++) {
         CHECK(records[i] >= 0 && records[i] < s->count);
-        const uint8_t *pixels = pixels_of(s, records[i], planes);
-        if (pixels)
+        const uint8_t *pixels;
+        status = pixels_of(&pixels, s, records[i], planes, &reason);
+        if (status == 0 && pixels)
             put(s, b, b->n++, records[i], pixels, false);
     }
     free(planes);
+    return status != 0 ? error_set(e, "%s", reason.text) : 0;
 }
 
-void image_set_read_holdout(struct image_set *s, int64_t first, int64_t n, struct image_batch *b)
+int image_set_read_holdout(struct image_set *s, int64_t first, int64_t n, struct image_batch *b,
+                           struct error *e)
 {
     CHECK(first >= 0 && n > 0 && first + n <= s->order.holdout);
-    image_set_read(s, s->order.held_out + first, n, b);
+    return image_set_read(s, s->order.held_out + first, n, b, e);
 }
 
 struct image_reader {
@@ -481,7 +497,8 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
         for (int64_t tried = 0; !pixels && tried < count; tried++) {
             int64_t place = (at->first + i + tried) % count;
             record = order_record_at(&s->order, r->options.seed, at->at.epoch, place);
-            pixels = pixels_of(s, record, slot->planes);
+            if (pixels_of(&pixels, s, record, slot->planes, e) != 0)
+                return -1;
         }
         if (!pixels)
             return error_set(e, "none of the images can be read");

@@ -12,7 +12,8 @@
  * order and the held-out ones.
  *
  * A file that cannot be read causes one warning, and the record at the next readable place in the
- * epoch's order takes its place; an unreadable held-out file is left out. So the data of a step
+ * epoch's order takes its place; an unreadable held-out file is left out. If the system is to blame
+ * (READ_SYSTEM_FAILED, common/base/files.h), reading fails instead. So the data of a step
  * depends only on the list and the files, wherever a run begins. */
 struct image_set;
 
@@ -70,9 +71,11 @@ double image_reader_waited(const struct image_reader *r); /* seconds, as latent_
 
 /* Reads those of n records that can be read, without mirroring: b->n may be less than n, even 0.
  * Zero b before its first use; it may be reused. Release it with image_batch_release. */
-void image_set_read(struct image_set *s, const int64_t *records, int64_t n, struct image_batch *b);
+int image_set_read(struct image_set *s, const int64_t *records, int64_t n, struct image_batch *b,
+                   struct error *e);
 /* The same for held-out records first .. first+n. */
-void image_set_read_holdout(struct image_set *s, int64_t first, int64_t n, struct image_batch *b);
+int image_set_read_holdout(struct image_set *s, int64_t first, int64_t n, struct image_batch *b,
+                           struct error *e);
 void image_batch_release(struct image_batch *b);
 
 #endif

@@ -76,10 +76,11 @@ static int prepare(void *context, const char *path, float *image, float *square,
 {
     const struct encode_networks *m = context;
     struct image source, resized;
-    if (image_read(&source, path, m->max_pixels, e) != 0)
-        return -1;
+    int status = image_read(&source, path, m->max_pixels, e);
+    if (status != 0)
+        return status;
     snprintf(note, 128, "%s", source.warning);
-    int status = prepare_color(&source, m->color, e);
+    status = prepare_color(&source, m->color, e);
     if (status == 0) {
         *width = source.width;
         *height = source.height;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/files.h"
 #include "common/base/message.h"
 #include "formats/shards/path_set.h"
 
@@ -17,8 +18,8 @@
 
 /* A file between the list and the networks. */
 struct slot {
-    bool done; /* decoded, or failed */
-    bool failed;
+    bool done;  /* decoded, or failed */
+    int status; /* 0, -1: a bad file, READ_SYSTEM_FAILED */
     char *path;
     int64_t size, mtime_ns;
     int width, height;
@@ -126,7 +127,7 @@ static int64_t mtime_ns(const struct stat *st)
 }
 
 /* Waits for a free slot and fills it. Returns false if the pipeline is stopping instead. */
-static bool add_file(struct pipeline *p, const char *path, const struct stat *st,
+static bool add_file(struct pipeline *p, const char *path, const struct stat *st, int status,
                      const struct error *error)
 {
     pthread_mutex_lock(&p->mutex);
@@ -138,12 +139,13 @@ static bool add_file(struct pipeline *p, const char *path, const struct stat *st
         s->path = xstrdup(path);
         s->size = st->st_size;
         s->mtime_ns = mtime_ns(st);
-        s->failed = s->done = error != NULL;
-        if (error)
+        s->status = status;
+        s->done = status != 0;
+        if (status != 0)
             s->error = *error;
         p->filled++;
         pthread_cond_signal(&p->work);
-        if (error)
+        if (status != 0)
             pthread_cond_signal(&p->ready);
     }
     pthread_mutex_unlock(&p->mutex);
@@ -152,9 +154,13 @@ static bool add_file(struct pipeline *p, const char *path, const struct stat *st
 
 static int check_file(const char *path, struct stat *st, struct error *e)
 {
-    if (stat(path, st) != 0) {
+    int status, tries = 0;
+    do
+        status = stat(path, st) != 0 ? read_failed(e, errno) : 0;
+    while (read_again(status, &tries));
+    if (status != 0) {
         *st = (struct stat){0};
-        return error_set(e, "%s", strerror(errno));
+        return status;
     }
     if (S_ISDIR(st->st_mode))
         return error_set(e, "is a directory");
@@ -191,8 +197,9 @@ static int list_one(struct pipeline *p, struct path_set *seen, const char *path,
     }
     struct stat st;
     struct error bad;
-    if (check_file(path, &st, &bad) != 0)
-        return add_file(p, path, &st, &bad);
+    int status = check_file(path, &st, &bad);
+    if (status != 0)
+        return add_file(p, path, &st, status, &bad);
     enum shard_path_state state;
     if (shard_writer_lookup(p->store, path, st.st_size, mtime_ns(&st), &state, e) != 0)
         return -1;
@@ -200,7 +207,7 @@ static int list_one(struct pipeline *p, struct path_set *seen, const char *path,
         count_one(p, &p->counts.skipped);
         return 1;
     }
-    return add_file(p, path, &st, NULL);
+    return add_file(p, path, &st, 0, NULL);
 }
 
 static void list_failed(struct pipeline *p)
@@ -269,12 +276,12 @@ static void *decode_stage(void *arg)
     const struct encoder *en = p->encoder;
     for (struct slot *s; (s = next_to_decode(p));) {
         char note[128] = "";
-        bool failed = en->prepare(en->context, s->path, s->image, s->square, &s->width, &s->height,
-                                  note, &s->error) != 0;
+        int status = en->prepare(en->context, s->path, s->image, s->square, &s->width, &s->height,
+                                 note, &s->error);
         if (*note)
             warn("'%s': %s", s->path, note);
         pthread_mutex_lock(&p->mutex);
-        s->failed = failed;
+        s->status = status;
         s->done = true;
         pthread_cond_signal(&p->ready);
         pthread_mutex_unlock(&p->mutex);
@@ -315,7 +322,12 @@ static void collect(struct pipeline *p, struct batch *b)
     const struct encoder *en = p->encoder;
     b->n = 0;
     for (struct slot *s; b->n < p->options->batch_size && (s = next_done(p)); free_slot(p, s)) {
-        if (s->failed) {
+        if (s->status == READ_SYSTEM_FAILED) {
+            error_prefix(&s->error, "cannot read '%s'", s->path);
+            fail(p, &s->error);
+            break;
+        }
+        if (s->status != 0) {
             reject(p, s->path, s->error.text, false);
             continue;
         }
@@ -449,9 +461,9 @@ static int write_batch(struct pipeline *p, struct batch *b, const struct shard_i
 static struct batch *next_to_write(struct pipeline *p)
 {
     pthread_mutex_lock(&p->mutex);
-    while (p->submitted == p->written && !p->batches_ended && !p->failed)
-        pthread_cond_wait(&p->full, &p->mutex);
     /* Results of the networks are kept even if another stage fails. */
+    while (p->submitted == p->written && !p->batches_ended)
+        pthread_cond_wait(&p->full, &p->mutex);
     struct batch *b = p->submitted > p->written ? &p->batches[p->written % BATCHES] : NULL;
     pthread_mutex_unlock(&p->mutex);
     return b;

@@ -21,7 +21,8 @@ struct encoder {
      * [2z, h, w] and the embedding [d]. */
     size_t image_floats, square_floats, moments_floats, embed_floats;
     /* Turns one file into both inputs and returns the source's size in pixels. Several threads call
-     * it at once. note receives a warning, or "". */
+     * it at once. note receives a warning, or "". READ_SYSTEM_FAILED (common/base/files.h) ends the
+     * run, -1 rejects the file. */
     int (*prepare)(void *context, const char *path, float *image, float *square, int *width,
                    int *height, char note[128], struct error *e);
     /* The networks, in three calls per batch, so that a GPU computes while the next batch is being
@@ -48,8 +49,9 @@ struct encode_options {
 };
 
 /* Returns 0 if the whole list was processed (files that failed are reported as warnings) or *stop
- * ended the run; -1 if the store, the list, the rejects file or the networks failed. counts is
- * valid in every case. */
+ * ended the run; -1 if the store, the list, the rejects file, the networks or the system failed:
+ * then the files before the one that could not be read have been stored. counts is valid in every
+ * case. */
 int encode_run(const struct encoder *encoder, struct path_source *paths, struct shard_writer *store,
                const struct encode_options *options, struct encode_counts *counts, struct error *e);
 

@@ -144,17 +144,19 @@ static void add_quality(struct quality *sums, const struct quality *q)
 
 /* Values of up to a batch of held-out images from `first` on; zeros for those that cannot be read.
  */
-static void judge_some_images(struct trainee *t, enum parameter_array which, int64_t first,
-                              struct quality *values)
+static int judge_some_images(struct trainee *t, enum parameter_array which, int64_t first,
+                             struct quality *values, struct error *e)
 {
     int64_t batch = t->f->loop.options.step.batch;
     int64_t left = image_set_order(t->f->images)->holdout - first, n = left < batch ? left : batch;
     memset(values, 0, (size_t)batch * sizeof *values);
     if (n <= 0)
-        return;
-    image_set_read_holdout(t->f->images, first, n, &t->held_out);
+        return 0;
+    if (image_set_read_holdout(t->f->images, first, n, &t->held_out, e) != 0)
+        return -1;
     if (t->held_out.n > 0)
         judge_batch(t, which, &t->held_out, values);
+    return 0;
 }
 
 /* Each rank judges every size-th batch. 1: fit_stop_requested. */
@@ -166,20 +168,21 @@ static int judge(struct trainee *t, enum parameter_array which, struct quality *
     int64_t together = batch * f->collective->size;
     struct quality *own = xcalloc((size_t)batch, sizeof *own);
     struct quality *all = xcalloc((size_t)together, sizeof *all), sums = {0};
-    bool stopped = false;
-    for (int64_t first = 0; first < count && !stopped; first += together) {
-        stopped = fit_stop_requested(f);
-        if (stopped)
+    int status = 0;
+    for (int64_t first = 0; first < count; first += together) {
+        status = fit_stop_requested(f);
+        if (status == 0)
+            status = judge_some_images(t, which, first + f->collective->rank * batch, own, e);
+        if (status != 0)
             break;
-        judge_some_images(t, which, first + f->collective->rank * batch, own);
         collective_gather(f->collective, own, all, (size_t)batch * sizeof *own);
         for (int64_t i = 0; i < together; i++)
             add_quality(&sums, &all[i]);
     }
     free(own);
     free(all);
-    if (stopped)
-        return 1;
+    if (status != 0)
+        return status;
     if (sums.images == 0)
         return error_set(e, "none of the held-out images can be read");
     *mean =
@@ -242,15 +245,16 @@ static int add_images(struct grid *g, const float *images, const struct image_ba
 }
 
 /* The first held-out images or, if there are too few, the first of all images. */
-static void read_demo_images(struct trainee *t, struct image_batch *b)
+static int read_demo_images(struct trainee *t, struct image_batch *b, struct error *e)
 {
     const struct order *o = image_set_order(t->f->images);
     int64_t n = t->f->demo_images < o->records ? t->f->demo_images : o->records;
     int64_t *records = xcalloc((size_t)n, sizeof *records);
     for (int64_t i = 0; i < n; i++)
         records[i] = n <= o->holdout ? order_holdout_at(o, i) : i;
-    image_set_read(t->f->images, records, n, b);
+    int status = image_set_read(t->f->images, records, n, b, e);
     free(records);
+    return status;
 }
 
 static int demo(void *trainee, const char *run, int64_t step, struct metrics *m, struct error *e)
@@ -258,10 +262,10 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     struct trainee *t = trainee;
     struct image_batch b = {0};
     struct grid grid = {0};
-    read_demo_images(t, &b);
-    if (b.n == 0) {
+    int status = read_demo_images(t, &b, e);
+    if (status != 0 || b.n == 0) {
         image_batch_release(&b);
-        return 0;
+        return status;
     }
     size_t size = 3 * (size_t)b.height * (size_t)b.width;
     float *reconstructions = xmalloc((size_t)b.n * size * sizeof *reconstructions);
@@ -273,7 +277,7 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
         autoencoder_step_reconstruct(t->step, ARRAY_EMA, &part, reconstructions + (size_t)i * size,
                                      losses + i);
     }
-    int status = add_images(&grid, b.images, &b, e);
+    status = add_images(&grid, b.images, &b, e);
     if (status == 0)
         status = add_images(&grid, reconstructions, &b, e);
     if (status == 0)

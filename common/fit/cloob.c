@@ -207,7 +207,9 @@ static int embed_holdout(struct trainee *t, enum parameter_array which, struct h
         if (status != 0)
             break;
         int64_t n = count - first < batch ? count - first : batch;
-        image_set_read_holdout(f->images, first, n, &b);
+        status = image_set_read_holdout(f->images, first, n, &b, e);
+        if (status != 0)
+            break;
         embed_batch(t, which, h, &b);
     }
     image_batch_release(&b);

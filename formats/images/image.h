@@ -48,8 +48,8 @@ struct image {
  * against the header before anything of that size is allocated or decoded.
  * A truncated file is an error, even if part of the image could be decoded. Animated WebP is
  * refused; of an animated PNG, the default image is read; of concatenated PNMs, the first. Returns
- * 0 and fills *image, which the caller releases, or returns -1 with a reason and nothing to
- * release. */
+ * 0 and fills *image, which the caller releases, or returns -1 or READ_SYSTEM_FAILED
+ * (common/base/files.h) with a reason and nothing to release. */
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e);
 int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
                  struct error *e);

@@ -6,8 +6,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/files.h"
 #include "formats/images/image.h"
 #include "formats/images/image_decoders.h"
+
+/* An image file for which memory may well be lacking; for smaller ones, the system is to blame. */
+#define LARGE_FILE (INT64_C(1) << 30)
 
 static bool starts(const uint8_t *data, size_t size, size_t at, const char *magic, size_t length)
 {
@@ -95,20 +99,22 @@ static int read_regular(uint8_t **data, size_t *size, int fd, struct error *e)
 {
     struct stat st;
     if (fstat(fd, &st) < 0)
-        return error_set(e, "%s", strerror(errno));
+        return read_failed(e, errno);
     if (!S_ISREG(st.st_mode))
         return error_set(e, S_ISDIR(st.st_mode) ? "is a directory" : "not a regular file");
     if (st.st_size == 0)
         return error_set(e, "empty file");
     *data = malloc((size_t)st.st_size);
-    if (!*data)
-        return error_set(e, "out of memory for a file of %" PRId64 " bytes", (int64_t)st.st_size);
+    if (!*data) {
+        error_set(e, "out of memory for a file of %" PRId64 " bytes", (int64_t)st.st_size);
+        return st.st_size > LARGE_FILE ? -1 : READ_SYSTEM_FAILED;
+    }
     while (*size < (size_t)st.st_size) {
         ssize_t n = read(fd, *data + *size, (size_t)st.st_size - *size);
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return error_set(e, "%s", strerror(errno));
+            return read_failed(e, errno);
         if (n == 0)
             break;
         *size += (size_t)n;
@@ -116,16 +122,27 @@ static int read_regular(uint8_t **data, size_t *size, int fd, struct error *e)
     return 0;
 }
 
+/* *data is malloc'ed, or NULL. */
+static int read_file(uint8_t **data, size_t *size, const char *path, struct error *e)
+{
+    *data = NULL;
+    *size = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
+    if (fd < 0)
+        return read_failed(e, errno);
+    int status = read_regular(data, size, fd, e);
+    close(fd);
+    return status;
+}
+
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e)
 {
     *image = (struct image){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block */
-    if (fd < 0)
-        return error_set(e, "%s", strerror(errno));
-    uint8_t *data = NULL;
-    size_t size = 0;
-    int status = read_regular(&data, &size, fd, e);
-    close(fd);
+    uint8_t *data;
+    size_t size;
+    int status, tries = 0;
+    while (read_again(status = read_file(&data, &size, path, e), &tries))
+        free(data);
     if (status == 0)
         status = image_decode(image, data, size, max_pixels, e);
     free(data);

@@ -16,6 +16,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "tests/support/input_faults.h"
 #include "tests/support/shards.h"
 #include "tests/support/tap.h"
 
@@ -39,8 +40,9 @@ static int prepare(void *context, const char *path, float *image, float *square,
     struct fake *f = context;
     uint8_t *data;
     size_t size;
-    if (file_read(&data, &size, path, 1000, e))
-        return -1;
+    int status = file_read(&data, &size, path, 1000, e);
+    if (status != 0)
+        return status;
     int k = atoi((const char *)data);
     free(data);
     if (k < 0)
@@ -377,6 +379,44 @@ static void test_bad_files(void)
     list_free(&l);
 }
 
+/* The system's failures are no fault of a file: a short one is waited for, a long one ends the run.
+ */
+static void test_system_failures(void)
+{
+    static const int numbers[] = {EMFILE, ENFILE, ENOMEM, EIO};
+    struct fake f = {0};
+    write_photos(400, 40);
+    for (int i = 0; i < 4; i++) {
+        char store[32];
+        snprintf(store, sizeof store, "passing%d", i);
+        input_faults_set("photos/413.jpg", numbers[i], 2);
+        struct outcome o = run_photos(store, 400, 40, &f, 4, 3);
+        tap_ok(o.status == 0 && o.counts.failed == 0 && input_faults_left() == 0 &&
+                   holds(store, 400, 40, true),
+               "'%s' twice: the file is tried again", strerror(numbers[i]));
+    }
+    FILE *rejects = fopen("rejects", "w");
+    struct encode_options options = options_of(4, 3);
+    struct list l = list_photos(400, 40);
+    struct path_source s;
+    options.rejects = rejects;
+    path_source_arguments(&s, l.n, l.items);
+    input_faults_set("photos/413.jpg", EMFILE, 1000);
+    struct outcome o = run_source("lasting", &s, &f, &options);
+    input_faults_set("", 0, 0);
+    tap_ok(o.status == -1 && strstr(o.error.text, "cannot read 'photos/413.jpg': Too many open"),
+           "a lasting failure ends the run: %s", o.error.text);
+    tap_ok(o.counts.failed == 0 && ftell(rejects) == 0 && o.counts.encoded == 13 &&
+               holds("lasting", 400, 13, false),
+           "no file is rejected, and all before it are stored");
+    path_source_arguments(&s, l.n, l.items);
+    o = run_source("lasting", &s, &f, &options);
+    tap_ok(o.status == 0 && o.counts.skipped == 13 && holds("lasting", 400, 40, true),
+           "a rerun encodes the rest");
+    fclose(rejects);
+    list_free(&l);
+}
+
 static void test_stop(void)
 {
     struct fake f = {.stop_at = 40};
@@ -504,6 +544,7 @@ int main(void)
     test_parts();
     test_empty_part();
     test_bad_files();
+    test_system_failures();
     test_stop();
     test_failures();
     test_path_source();

@@ -2,6 +2,7 @@
  */
 #include "common/data/image_set.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
+#include "tests/support/input_faults.h"
 #include "tests/support/tap.h"
 
 #define FILES  23
@@ -132,7 +134,7 @@ static bool is_image(const struct image_set *s, const struct image_batch *b, int
 static const char *caption_of(struct image_set *s, int64_t record)
 {
     struct image_batch b = {0};
-    image_set_read(s, &record, 1, &b);
+    CHECK(image_set_read(s, &record, 1, &b, NULL) == 0);
     CHECK(b.n == 1 && b.captions);
     const char *caption = b.captions[0];
     image_batch_release(&b);
@@ -204,7 +206,7 @@ static void test_batches(void)
     tap_ok(b->at.at.epoch == 1 && b->at.at.place == 0, "the next epoch follows");
     image_reader_close(r);
     struct image_batch held = {0};
-    image_set_read_holdout(s, 1, 2, &held);
+    CHECK(image_set_read_holdout(s, 1, 2, &held, NULL) == 0);
     tap_ok(held.n == 2 && held.samples[0] == (uint64_t)order_holdout_at(order, 1) &&
                is_image(s, &held, 0, false) && is_image(s, &held, 1, false),
            "held-out images are read");
@@ -277,7 +279,7 @@ static void test_unreadable(void)
     }
     tap_ok(right, "the next readable file replaces one that cannot be read");
     struct image_batch held = {0};
-    image_set_read_holdout(s, 0, 3, &held);
+    CHECK(image_set_read_holdout(s, 0, 3, &held, NULL) == 0);
     tap_ok(held.n == 2 && held.samples[0] == (uint64_t)order_holdout_at(order, 1),
            "an unreadable held-out file is left out");
     tap_ok(unreadable_warnings() == 3, "each causes one warning");
@@ -326,7 +328,7 @@ static void test_captions(void)
                strcmp(caption_of(s, 2), "two\nlines") == 0,
            "captions are read from the list, PATH.txt or the file with extension .txt");
     struct image_batch b = {0};
-    image_set_read(s, (int64_t[]){2, 0}, 2, &b);
+    CHECK(image_set_read(s, (int64_t[]){2, 0}, 2, &b, NULL) == 0);
     tap_ok(b.n == 2 && b.captions[0] == caption_of(s, 2) && b.captions[1] == caption_of(s, 0),
            "a batch contains the images' captions");
     image_batch_release(&b);
@@ -358,7 +360,7 @@ static void test_captions(void)
     o.holdout = 0;
     s = open_text("relative.png\n", o, &e);
     char *here = getcwd(NULL, 0), *full = path_join(here, "relative.png");
-    image_set_read(s, (int64_t[]){0}, 1, &b);
+    CHECK(image_set_read(s, (int64_t[]){0}, 1, &b, NULL) == 0);
     tap_ok(s && strcmp(image_set_path(s, 0), full) == 0 && !b.captions, "paths become absolute");
     image_batch_release(&b);
     image_set_close(s);
@@ -373,6 +375,63 @@ static void test_captions(void)
     free(beside);
     free(in_place);
     free(blank);
+}
+
+static void ok_reads_on(int number, int times, bool can)
+{
+    struct image_set_options o = options();
+    struct batch_reader_options r = {.batch = 20, .accumulate = 1, .ranks = 1, .seed = 1};
+    struct image_set *s = open_files(&o);
+    struct image_reader *reader;
+    struct image_batch held = {0};
+    const struct image_batch *b;
+    struct error e = {""};
+    char *name = strerror(number);
+    input_faults_set(".png", number, times);
+    CHECK(image_reader_open(&reader, s, &r, false, &e) == 0);
+    int status = image_reader_next(reader, &b, &e);
+    tap_ok(can ? status == 0 : status != 0 && strstr(e.text, ".png': ") && strstr(e.text, name),
+           "'%s' %d times: %s", name, times, can ? "images are read again" : e.text);
+    input_faults_set(".png", number, times);
+    status = image_set_read_holdout(s, 0, 3, &held, &e);
+    tap_ok(can ? status == 0 && held.n == 3 : status != 0 && strstr(e.text, name),
+           "held-out ones, too: %s", can ? "all" : e.text);
+    input_faults_set("", 0, 0);
+    image_batch_release(&held);
+    image_reader_close(reader);
+    image_set_close(s);
+}
+
+/* The system's failures are no fault of an image, nor of a caption. */
+static void test_system_failures(void)
+{
+    int before = unreadable_warnings();
+    ok_reads_on(EMFILE, 2, true);
+    ok_reads_on(ENFILE, 2, true);
+    ok_reads_on(ENOMEM, 2, true);
+    ok_reads_on(EIO, 100000, false);
+    tap_ok(unreadable_warnings() == before, "no image is left out");
+    struct image_set_options o = options();
+    o.captions = true;
+    o.holdout = 0;
+    char *argv[] = {file_name(0)}, *caption = xasprintf("%s.txt", argv[0]);
+    struct path_source list;
+    struct image_set *s = NULL;
+    struct error e = {""};
+    write_file(caption, "a caption", 9);
+    path_source_arguments(&list, 1, argv);
+    input_faults_set(".txt", EMFILE, 2);
+    bool opened = image_set_open(&s, &list, &o, &e) == 0;
+    tap_ok(opened, "a caption is read again %s", e.text);
+    image_set_close(opened ? s : NULL);
+    path_source_arguments(&list, 1, argv);
+    input_faults_set(".txt", EMFILE, 100000);
+    int status = image_set_open(&s, &list, &o, &e);
+    input_faults_set("", 0, 0);
+    tap_ok(status != 0 && strstr(e.text, "cannot read the caption of"),
+           "or reading the list ends: %s", e.text);
+    free(caption);
+    free(argv[0]);
 }
 
 static bool warned(const char *what)
@@ -399,7 +458,8 @@ static void test_repeated(void)
     path_source_arguments(&list, 5, argv);
     bool opened = image_set_open(&s, &list, &o, &e) == 0;
     tap_ok(opened && order_training_count(image_set_order(s)) == 2 &&
-               strcmp(image_set_path(s, 2), argv[4]) == 0 && warned("leaving out 2 repeated images"),
+               strcmp(image_set_path(s, 2), argv[4]) == 0 &&
+               warned("leaving out 2 repeated images"),
            "repeated images are left out, with a warning %s", e.text);
     image_set_close(opened ? s : NULL);
     for (int i = 0; i < 5; i++) {
@@ -410,7 +470,8 @@ static void test_repeated(void)
     o.captions = true;
     path_source_arguments(&list, 5, argv);
     opened = image_set_open(&s, &list, &o, &e) == 0;
-    tap_ok(opened && order_training_count(image_set_order(s)) == 3 && warned("leaving out 1 repeated pair of"),
+    tap_ok(opened && order_training_count(image_set_order(s)) == 3 &&
+               warned("leaving out 1 repeated pair of"),
            "one image may have several captions, but each pair is one record %s", e.text);
     image_set_close(opened ? s : NULL);
     for (int i = 0; i < 5; i++)
@@ -429,6 +490,7 @@ int main(void)
     test_unreadable();
     test_captions();
     test_repeated();
+    test_system_failures();
     free(warnings);
     return tap_done();
 }
