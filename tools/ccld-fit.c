@@ -1,4 +1,5 @@
 /* Trains a U-Net on shard stores. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "common/base/message.h"
@@ -6,6 +7,7 @@
 #include "common/data/embed_neighbours.h"
 #include "common/fit/trainer.h"
 #include "common/fit/unet.h"
+#include "common/nets/model.h"
 #include "common/run/options.h"
 
 static struct {
@@ -176,6 +178,38 @@ static struct latent_set *open_data(int operands, char **argv)
     return data;
 }
 
+/* What the file of --init-from says about how its network was trained. */
+static struct {
+    double autoencoder_scale; /* 0: it does not say */
+    double measured;          /* of the latents; 0: the data do not record it */
+} origin;
+
+/* Finetuning keeps how latents are scaled and embeddings are noised, which the weights have adapted
+ * to. */
+static void read_init_from(void)
+{
+    const char *path = trainer.init_from;
+    struct weights *w;
+    struct named_weights names;
+    struct error e;
+    double scale;
+    if (!path || fit.loop.resumed)
+        return;
+    if (weights_open(&w, path, &e) != 0)
+        die("cannot read '%s': %s", path, e.text);
+    if (names_resolve(&names, w, NET_UNET, PICK_EMA, &e) != 0)
+        die("cannot use '%s': %s", path, e.text);
+    if (names_scalar(&names, "autoencoder_scale", &scale) && scale > 0 && isfinite(scale))
+        origin.autoencoder_scale = scale;
+    double noise = model_embed_noise(&(struct model_part){.weights = w});
+    if (!option_given("embed-noise") && noise > 0) {
+        fit.step.embed_noise = noise;
+        inform("noise of %.9g in embeddings, as in training '%s'", noise, path);
+    }
+    names_release(&names);
+    weights_close(w);
+}
+
 static double choose_scale(void)
 {
     if (option_given("autoencoder-scale") && options.autoencoder_scale > 0)
@@ -188,6 +222,9 @@ static double choose_scale(void)
     }
     struct latent_statistics statistics = latent_set_statistics(fit.data);
     double scale = latent_statistics_scale(&statistics);
+    origin.measured = scale > 0 ? scale : 0;
+    if (origin.autoencoder_scale > 0 && !option_given("autoencoder-scale"))
+        return origin.autoencoder_scale;
     if (!(scale > 0))
         die("cannot train: the data do not record the scale of the latents: give "
             "--autoencoder-scale");
@@ -218,6 +255,22 @@ static void make_network(struct unet_config config)
                           (float)trainer.state.autoencoder_scale);
 }
 
+#define SCALE_FAR 1.25 /* other images change the scale by less, another autoencoder by more */
+
+static void announce_scale(void)
+{
+    double scale = trainer.state.autoencoder_scale, measured = origin.measured;
+    bool kept = origin.autoencoder_scale > 0 && !option_given("autoencoder-scale");
+    if (!kept)
+        inform("autoencoder scale %.9g", scale);
+    else
+        inform("autoencoder scale %.9g, from '%s'", scale, trainer.init_from);
+    if (kept && measured > 0 && (measured > SCALE_FAR * scale || scale > SCALE_FAR * measured))
+        warn("the scale of the data is %.9g: if another autoencoder has encoded them, give "
+             "--autoencoder-scale 0",
+             measured);
+}
+
 static void open_demo(void)
 {
     const struct shard_info *store = latent_set_info(fit.data);
@@ -246,6 +299,7 @@ int main(int argc, char **argv)
     int operands = options_parse(&program, argc, argv);
     trainer_begin(&trainer, &fit.loop);
     struct unet_config config = parse_config();
+    read_init_from();
     fit.data = open_data(operands, argv);
     set_data();
     make_network(config);
@@ -254,7 +308,7 @@ int main(int argc, char **argv)
     if (!latent_set_finished(fit.data))
         warn("encoding into a shard store is not finished: images added from now on are not "
              "trained on");
-    inform("autoencoder scale %.9g", trainer.state.autoencoder_scale);
+    announce_scale();
     open_demo();
     trainer_run(&trainer);
     demo_close(fit.demo);

@@ -31,3 +31,22 @@ sample plain/latest/diffusion.safetensors --embed-noise 0 | cmp - default
 
 # Demo grids use it, too: these two have the same weights.
 cmp -s plain/demo/00000000.png noised/demo/00000000.png || echo 'and demos'
+
+# Finetuning keeps the noise and the scale of latents unless told otherwise.
+tune() { # OPTION...
+    rm -rf tuned
+    ccld-fit shards -o tuned -b 2 --steps 1 --init-from "$@" 2>err || cat err
+    grep -o 'autoencoder scale.*\|.*noise of.*\|.*the scale of.*' err
+    noise tuned/latest/diffusion.safetensors
+    ccld-weights ls tuned/latest/diffusion.safetensors 2>&1 | grep '^autoencoder_scale\|^scale' || true
+}
+tune model/diffusion.safetensors | sed "s/is 1.184[0-9]*/is 1.184/"
+tune noised/latest/diffusion.safetensors | sed "s/is 1.184[0-9]*/is 1.184/"
+tune noised/latest/diffusion.safetensors --embed-noise 0 --autoencoder-scale 0 | sed 's/1\.184[0-9]*/1.184/'
+ccld-fit -q shards -o third -b 2 --steps 1 --init-from noised/latest/raw.safetensors --autoencoder-scale 1.2 2>err || cat err
+noise third/latest/diffusion.safetensors
+echo 'resumed without the file'
+rm -r noised
+ccld-fit --resume third --steps 2 2>err || cat err
+grep -o 'autoencoder scale.*' err
+noise third/latest/diffusion.safetensors

@@ -1,7 +1,7 @@
 # Under a launcher, a task is a rank, for which the plugin for MPI is needed, unless there is only one.
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
-fit="ccld-fit -q --device cpu --threads 2 shards --init-from model/diffusion.safetensors -b 1 --steps 1"
+fit="ccld-fit -q --device cpu --threads 2 shards --init-from model/diffusion.safetensors --autoencoder-scale 0 -b 1 --steps 1"
 mkdir without
 cp "$(command -v ccld-fit)" without
 export OMPI_COMM_WORLD_RANK=0

@@ -11,7 +11,7 @@ try() {
     grep -v 'likely to overfit' err >&2 || true
     echo $status
 }
-first="--init-from model/diffusion.safetensors -b 2 --steps 2"
+first="--init-from model/diffusion.safetensors --autoencoder-scale 0 -b 2 --steps 2"
 try nowhere -o run $first
 try model.shards other.shards -o run $first
 try model.shards -o run $first -b 13

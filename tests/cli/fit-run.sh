@@ -2,7 +2,7 @@
 $SYNTH -q --embed 32 --unet-cond 64 -o model
 find "$GOLDEN"/images -maxdepth 1 -name '*.*' | sort | ccld-encode -q -m model --size 64 -o shards
 printf 'a cat\n\nred:2\na blue sky\n' >prompts
-ccld-fit shards -o run -m model --init-from model/diffusion.safetensors -b 2 --accumulate 2 --steps 5 \
+ccld-fit shards -o run -m model --init-from model/diffusion.safetensors --autoencoder-scale 0 -b 2 --accumulate 2 --steps 5 \
     --checkpoint-every 2 --keep 2 --holdout 3 --holdout-every 2 --log-every 2 --demo-prompts prompts \
     --demo-every 4 --demo-grid 2
 ls run run/demo run/latest/ | sed 's/tfevents.*/tfevents/'
