@@ -16,8 +16,8 @@
  *   - optimizer.safetensors: AdamW's moments, m.NAME and v.NAME for each trained tensor,
  *   - discriminator.safetensors, discriminator-optimizer.safetensors: weights and moments of the
  *     companion, if the parameters have one,
- *   - state.json: everything else, and under "hash" the XXH3-128 of the document without it, printed
- *     without white space. Removing the hash allows deliberate changes;
+ *   - state.json: everything else, and under "hash" the XXH3-128 of the document without it,
+ * printed without white space. Removing the hash allows deliberate changes;
  * - RUN/latest: a symbolic link to the last checkpoint.
  *
  * Tensors are F32 and have our names (common/nets/names.h); scalars stored beside the weights
@@ -116,8 +116,9 @@ int checkpoint_save(struct run *r, const struct parameters *p, struct training_s
  * step. To write to the same run, call run_open first: it repairs what a killed process left.
  * *checkpoint and *run (the folder that holds it; run may be NULL) are malloc'ed. */
 int checkpoint_find(const char *path, char **checkpoint, char **run, struct error *e);
-/* Initializes s; call training_state_release after success. Checks the range of every number and, if
- * the file has one, the hash; checkpoints of older programs have none. Reasons name file and field.
+/* Initializes s; call training_state_release after success. Checks the range of every number and,
+ * if the file has one, the hash; checkpoints of older programs have none. Reasons name file and
+ * field.
  */
 int checkpoint_read_state(struct training_state *s, const char *checkpoint, struct error *e);
 /* Loads all weights and moments and sets their updates. prepare: called with the parameters and

@@ -21,7 +21,7 @@
  * updates without overflow. A run saves it and sets it again when resumed in the same precision. */
 #define LOSS_SCALE_MOST 16777216.0
 struct loss_scale {
-    double scale; /* 1 to LOSS_SCALE_MOST */
+    double scale;    /* 1 to LOSS_SCALE_MOST */
     int64_t updates; /* since it was changed */
 };
 
