@@ -467,7 +467,8 @@ static void fill_statics(block_runner *r)
 
 static block_runner *make_runner()
 {
-    static std::vector<block_runner *> all;
+    /* Never destroyed: threads may run until the end. */
+    static std::vector<block_runner *> &all = *new std::vector<block_runner *>;
     static std::mutex lock;
     block_runner *r = new block_runner();
     r->shared = (unsigned char *)aligned_alloc(128, (227 << 10) + 2 * MARGIN);
