@@ -18,8 +18,7 @@
 #include "common/train/collective_mpi.h"
 #include "common/train/watchdog.h"
 
-#define GRACE                                                                                      \
-    2 /* seconds for the first rank to fail for the same reason, and the launcher to end all */
+#define GRACE 2   /* seconds for the first rank to fail as well, and for the launcher to end all */
 #define DELAY 1.0 /* seconds for the first rank to report that it waits */
 
 /* This rank. Until ranks_ready, ranks->report says that it is silent: messages go to a file in

@@ -172,5 +172,20 @@ ok $? 'and the one that waited says so; the last checkpoint resumes'
 unset CCLD_WATCHDOG
 
 [ $failed = 0 ] || sed 's/^/# /' stderr
+# The batch files, with two tasks.
+batch() { # FILE
+    sbatch --wait -n 2 --cpus-per-task=1 -o "$work/batch.log" --signal=USR1@20 "$top/pipelines/slurm/$1.sbatch" >log 2>&1
+    local status=$?
+    cat batch.log >>log
+    return $status
+}
+export LIST=$work/list STORE=$work/batch MODEL=$work/model BIN=$build DEVICE=cpu OPTIONS='-q --size 64'
+batch encode && [ "$(ccld-shards ls "$STORE" | wc -l)" = 40 ] && [ -d "$STORE/parts/1" ]
+ok $? 'encode.sbatch encodes a part with each task'
+export RUN=$work/batch-run STEPS=5 INIT_FROM=$work/model/diffusion.safetensors MODEL='' OPTIONS='-q -b 2 --lr 1e-3 --seed 7'
+batch fit && ccld-fit $OPTIONS --init-from "$INIT_FROM" "$STORE" --devices 2 --steps 5 -o batch-forked 2>>log &&
+    same batch-forked batch-run >>log 2>&1
+ok $? 'fit.sbatch trains with both, with the same result as two forked ranks'
+
 echo "1..$number"
 exit $((failed > 0))
