@@ -299,8 +299,7 @@ static void train(struct autoencoder_step *s, int64_t step, struct work *w,
     }
     tensor_release(z);
     tensor_release(moments);
-    updater_sum(&s->updater);
-    updater_count(&s->updater);
+    updater_add(&s->updater);
 }
 
 void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,

@@ -270,12 +270,6 @@ static void fresh_gradients(struct cloob_step *s, bool watched)
     }
 }
 
-static void sum_gradients(struct cloob_step *s)
-{
-    updater_sum(&s->updater);
-    updater_count(&s->updater);
-}
-
 /* Backward of micro-batch k, which is recorded on the tape. Releases embeds. */
 static void run_back(const struct cloob_step *s, struct side *side, struct tensor *embeds,
                      int64_t k)
@@ -318,13 +312,13 @@ void cloob_step_gradients(struct cloob_step *s)
         set_training(s, false, false);
         run_back(s, &s->image, image, k);
         run_back(s, &s->text, text, k);
-        sum_gradients(s);
+        updater_add(&s->updater);
     }
     if (s->held) {
         updater_aim(&s->updater, network_view_loader(&s->views.trained));
         tensor_copy(s->parameters->micro_gradients, s->held);
     }
-    sum_gradients(s);
+    updater_add(&s->updater);
     tensor_release(s->image.gradient);
     tensor_release(s->text.gradient);
     s->image.gradient = s->text.gradient = NULL;

@@ -2,7 +2,6 @@
 
 #include <limits.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "common/base/message.h"
 #include "common/train/autoencoder_step.h"
@@ -70,16 +69,6 @@ static void run_cloob(struct parameters *p, int *completion)
     cloob_step_close(s);
 }
 
-static bool has_both_towers(const struct parameters *p)
-{
-    bool image = false, text = false;
-    for (int i = 0; i < p->count; i++) {
-        image |= strncmp(p->tensors[i].name, "image_encoder.", 14) == 0;
-        text |= strncmp(p->tensors[i].name, "text_encoder.", 13) == 0;
-    }
-    return image && text;
-}
-
 void completion_find(const struct parameters *p, int *completion)
 {
     struct device *d = device_open_dry(p->device);
@@ -92,7 +81,7 @@ void completion_find(const struct parameters *p, int *completion)
         run_unet(dry, completion);
     else if (p->net == NET_KL)
         run_autoencoder(dry, completion);
-    else if (p->net == NET_CLOOB && has_both_towers(p))
+    else if (p->net == NET_CLOOB)
         run_cloob(dry, completion);
     parameters_free(dry);
     device_close(d);

@@ -97,14 +97,6 @@ struct request {
     int64_t net, which, first, count;
 };
 
-/* The part of elements [first, first + count) that is in slice s. */
-static struct slice part_of(struct slice s, int64_t first, int64_t count)
-{
-    int64_t begin = s.first > first ? s.first : first;
-    int64_t end = s.first + s.count < first + count ? s.first + s.count : first + count;
-    return (struct slice){begin, end > begin ? end - begin : 0, s.local + begin - s.first};
-}
-
 /* Calls f for each part of the elements that is in one slice. */
 static void for_parts(const struct parameters *p, const struct request *r,
                       void (*f)(const struct parameters *p, const struct request *r, int shard,
@@ -112,10 +104,10 @@ static void for_parts(const struct parameters *p, const struct request *r,
                       float *host)
 {
     const struct slices *slices = &p->slices;
-    for (int b = (int)(r->first / slices->bucket_elements);
-         b < slices->buckets && slices_bucket(slices, b) < r->first + r->count; b++)
+    int end = slices_bucket_of(slices, r->first + r->count - 1) + 1;
+    for (int b = slices_bucket_of(slices, r->first); b < end; b++)
         for (int shard = 0; shard < slices->shards; shard++) {
-            struct slice part = part_of(slices_at(slices, b, shard), r->first, r->count);
+            struct slice part = slice_part(slices_at(slices, b, shard), r->first, r->count);
             if (part.count > 0)
                 f(p, r, shard, part, host + part.first - r->first);
         }

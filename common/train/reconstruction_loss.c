@@ -259,8 +259,7 @@ static void train_discriminator(struct reconstruction_loss *l, const struct reco
     learn(l, &t, images, 1, scale, &l->sums.logit);
     updater_watch(&l->updater, &t);
     learn(l, &t, reconstructions, -1, scale, &l->sums.fake_logit);
-    updater_sum(&l->updater);
-    updater_count(&l->updater);
+    updater_add(&l->updater);
     tape_release(&t);
     tensor_release(images);
     tensor_release(reconstructions);

@@ -38,6 +38,13 @@ struct slice slices_at(const struct slices *s, int bucket, int shard)
     return (struct slice){.first = first + begin, .count = end - begin, .local = bucket * full};
 }
 
+struct slice slice_part(struct slice s, int64_t first, int64_t count)
+{
+    int64_t begin = s.first > first ? s.first : first;
+    int64_t end = s.first + s.count < first + count ? s.first + s.count : first + count;
+    return (struct slice){begin, end > begin ? end - begin : 0, s.local + begin - s.first};
+}
+
 void slices_bounds(const struct slices *s, int bucket, int64_t *bounds)
 {
     int64_t size = slices_bucket(s, bucket + 1) - slices_bucket(s, bucket);

@@ -20,8 +20,15 @@ struct slice {
     int64_t local; /* its first element in an array that holds only the slices of its shard */
 };
 struct slice slices_at(const struct slices *s, int bucket, int shard);
+/* What of it is in the whole array's elements [first, first + count). */
+struct slice slice_part(struct slice s, int64_t first, int64_t count);
 /* First element of a bucket; of number `buckets`: the number of elements. */
 int64_t slices_bucket(const struct slices *s, int bucket);
+/* The bucket of an element. */
+static inline int slices_bucket_of(const struct slices *s, int64_t element)
+{
+    return (int)(element / s->bucket_elements);
+}
 /* bounds[shards + 1]: where the bucket's slices begin and end, from its first element. */
 void slices_bounds(const struct slices *s, int bucket, int64_t *bounds);
 /* Elements of all slices of this shard. */

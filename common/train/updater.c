@@ -13,9 +13,7 @@
 static int64_t in_bucket(const struct slices *s, int bucket, int64_t first, int64_t count)
 {
     int64_t begin = slices_bucket(s, bucket), end = slices_bucket(s, bucket + 1);
-    begin = begin > first ? begin : first;
-    end = end < first + count ? end : first + count;
-    return end > begin ? end - begin : 0;
+    return slice_part((struct slice){begin, end - begin, 0}, first, count).count;
 }
 
 static void sum_bucket(struct updater *u, int bucket)
@@ -55,8 +53,8 @@ static void on_complete(void *context, const struct gradient *g)
     int64_t count = tensor_count(g->value);
     CHECK(first >= 0 && first + count <= p->trained_elements);
     note_completion(u, first, count);
-    for (int b = (int)(first / p->slices.bucket_elements);
-         b < p->slices.buckets && slices_bucket(&p->slices, b) < first + count; b++) {
+    int end = slices_bucket_of(&p->slices, first + count - 1) + 1;
+    for (int b = slices_bucket_of(&p->slices, first); b < end; b++) {
         int64_t now = in_bucket(&p->slices, b, first, count);
         CHECK(u->missing[b] >= now); /* else a gradient has changed after it was sent */
         u->missing[b] -= now;
@@ -72,8 +70,8 @@ static void expect_all(struct updater *u)
         u->missing[b] = 0;
     for (int i = 0; i < p->trained_count; i++) {
         const struct parameter *t = &p->tensors[i];
-        for (int b = (int)(t->offset / p->slices.bucket_elements);
-             b < p->slices.buckets && slices_bucket(&p->slices, b) < t->offset + t->count; b++)
+        int end = slices_bucket_of(&p->slices, t->offset + t->count - 1) + 1;
+        for (int b = slices_bucket_of(&p->slices, t->offset); b < end; b++)
             u->missing[b] += in_bucket(&p->slices, b, t->offset, t->count);
     }
 }
@@ -132,6 +130,12 @@ void updater_sum(struct updater *u)
 void updater_count(struct updater *u)
 {
     u->added++;
+}
+
+void updater_add(struct updater *u)
+{
+    updater_sum(u);
+    updater_count(u);
 }
 
 void updater_record_completion(struct updater *u, int *completion)
