@@ -14,6 +14,7 @@ trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
 cd "$work" || exit 2
 
 . "$top/tests/support/tap.sh"
+. "$top/tests/support/runs.sh"
 
 if [ "${CCLD_DEVICE:-}" = cuda ]; then
     gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
@@ -38,12 +39,6 @@ fit_cloob="ccld-fit-cloob -q --image-size 16 --patch-size 8 --width 64 --layers 
     --vocabulary 600 --embed 32 --lr 3e-4 --lr-schedule constant --size 24 --holdout 4 --holdout-every 2
     --log-every 1 --seed 3"
 
-same() { # RUN RUN
-    local file
-    for file in "$1"/latest/*.safetensors; do
-        cmp "$file" "$2/latest/${file##*/}" || return 1
-    done
-}
 
 # Steps beyond the second one are replayed.
 steps=4

@@ -16,6 +16,7 @@ trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
 cd "$work" || exit 2
 
 . "$top/tests/support/tap.sh"
+. "$top/tests/support/runs.sh"
 
 exec 2>stderr # where the shell reports processes that are killed
 "$build/tests/synth/synth-model" -q --embed 32 --unet-cond 64 -o model || exit 2
@@ -32,12 +33,6 @@ fit_cloob="ccld-fit-cloob -q --image-size 16 --patch-size 8 --width 64 --layers 
     --vocabulary 600 --embed 32 --lr 3e-4 --warmup 4 --lr-schedule constant --size 24 --flip --holdout 7
     --holdout-every 3 --log-every 1 --seed 3"
 
-same() { # RUN RUN
-    local file
-    for file in "$1"/latest/*.safetensors; do
-        cmp "$file" "$2/latest/${file##*/}" || return 1
-    done
-}
 # The log without times and in 12 digits: some means are those of ranks' own sums.
 logged() { # RUN
     sed 's/"\(time\|images-per-second\|data-wait\)":[^,}]*//g; s/\(\.[0-9]\{10\}\)[0-9]*/\1/g' "$1/metrics.jsonl"
@@ -118,9 +113,6 @@ start() { # RUN RANKS
     done
     ranks=($(pgrep -P $parent))
     [ ${#ranks[@]} = "$2" ]
-}
-resumes() { # RUN
-    ccld-fit -q --resume "$1" --steps $(($(sed -n 's/^\t"step":\t\([0-9]*\),$/\1/p' "$1/latest/state.json") + 1)) 2>>log
 }
 
 for signal in KILL ABRT; do

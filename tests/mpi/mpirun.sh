@@ -35,6 +35,8 @@ trap 'exit 1' INT TERM
 cd "$work" || exit 2
 exec 2>stderr # where the shell reports processes that are killed
 . "$top/tests/support/tap.sh"
+. "$top/tests/support/runs.sh"
+resume_with='--batch-size 1'
 
 # Host a runs mpirun, which reaches b by `remote`. The name of each host is its own.
 ip netns add $net-a && ip netns add $net-b &&
@@ -88,28 +90,12 @@ fit_autoencoder="ccld-fit-autoencoder -q --size 32 --base-channels 32 --channel-
 fit_cloob="ccld-fit-cloob -q --image-size 16 --patch-size 8 --width 64 --layers 1 --text-width 64 --text-layers 1
     --vocabulary 600 --embed 32 --lr 3e-4 --warmup 4 --lr-schedule constant --size 24 --flip --holdout 7
     --holdout-every 3 --log-every 1 --seed 3 --threads 2"
-same() { # RUN RUN
-    local file
-    for file in "$1"/latest/*.safetensors; do
-        cmp "$file" "$2/latest/${file##*/}" || return 1
-    done
-}
 ended() { # SECONDS: ranks, not mpirun
     local i
     for i in $(seq $(($1 * 20))); do
         [ -z "$(left)" ] && return
         sleep 0.05
     done
-    return 1
-}
-gone() { # SECONDS
-    local i
-    for i in $(seq $(($1 * 20))); do
-        [ -z "$(left)" ] && ! kill -0 "$launcher" 2>/dev/null && return
-        sleep 0.05
-    done
-    ps -o pid,stat,args -p "$launcher" $(left) >>log
-    kill -KILL "$launcher" $(left)
     return 1
 }
 
@@ -174,16 +160,7 @@ start() { # RUN
     rm -rf "$1"
     ./on a mpirun -x PATH ${CCLD_WATCHDOG:+-x CCLD_WATCHDOG} --host $a:2,$b:1 $long -o "$work/$1" >log 2>&1 </dev/null &
     launcher=$!
-    until [ -e "$1/latest" ]; do
-        kill -0 $launcher 2>/dev/null || return 1
-        sleep 0.02
-    done
-    ranks=()
-    local process
-    for process in $(pgrep -f "^ccld-fit.* -o $work/$1\$"); do
-        ranks[$(tr '\0' '\n' <"/proc/$process/environ" | sed -n 's/^OMPI_COMM_WORLD_RANK=//p')]=$process
-    done
-    [ ${#ranks[@]} = 3 ]
+    started "$1" OMPI_COMM_WORLD_RANK && [ ${#ranks[@]} = 3 ]
 }
 link_up() { # after mpirun has lost the connection
     kill -KILL $launcher $(ip netns pids $net-a) $(ip netns pids $net-b)
@@ -192,9 +169,6 @@ link_up() { # after mpirun has lost the connection
     ip -n $net-a neigh flush all
     ip -n $net-b neigh flush all
     until [ "$(ip -n $net-a -br link show va | grep -c ' UP ')" = 1 ]; do sleep 0.1; done
-}
-resumes() { # RUN
-    ccld-fit -q --resume "$1" --steps $(($(sed -n 's/^\t"step":\t\([0-9]*\),$/\1/p' "$1/latest/state.json") + 1)) --batch-size 1 2>>log
 }
 seconds() {
     echo $((SECONDS - begun))

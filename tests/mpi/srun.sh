@@ -37,6 +37,8 @@ trap 'exit 1' INT TERM
 cd "$work" || exit 2
 exec 2>stderr # where the shell reports processes that are killed
 . "$top/tests/support/tap.sh"
+. "$top/tests/support/runs.sh"
+resume_with='--batch-size 1'
 
 port=$((20000 + $$ % 20000)) host=$(hostname -s)
 mkdir state spool munge && chmod 711 "$work" && chmod 700 munge
@@ -84,22 +86,6 @@ ccld-encode -q -m model --size 64 -o shards <list 2>log || exit 2
 fit="ccld-fit -q --lr 1e-3 --init-from $work/model/diffusion.safetensors --log-every 1 --holdout 4 --holdout-every 3 --seed 7 --threads 2"
 fit_autoencoder="ccld-fit-autoencoder -q --size 32 --base-channels 32 --channel-multipliers 1,2 --blocks 1
     --lr 1e-3 --holdout 5 --holdout-every 3 --log-every 1 --seed 7 --threads 2"
-same() { # RUN RUN
-    local file
-    for file in "$1"/latest/*.safetensors; do
-        cmp "$file" "$2/latest/${file##*/}" || return 1
-    done
-}
-gone() { # SECONDS
-    local i
-    for i in $(seq $(($1 * 20))); do
-        [ -z "$(left)" ] && ! kill -0 "$launcher" 2>/dev/null && return
-        sleep 0.05
-    done
-    ps -o pid,stat,args -p "$launcher" $(left) >>log
-    kill -KILL "$launcher" $(left)
-    return 1
-}
 srun='srun -K1 --mpi=pmix'
 
 for program in fit fit_autoencoder; do
@@ -139,19 +125,7 @@ start() { # RUN [OPTION]...
     rm -rf "$run"
     $srun -n 2 "$@" $long -o "$work/$run" >log 2>&1 </dev/null &
     launcher=$!
-    until [ -e "$run/latest" ]; do
-        kill -0 $launcher 2>/dev/null || return 1
-        sleep 0.02
-    done
-    ranks=()
-    local process
-    for process in $(pgrep -f "^[^ ]*ccld-fit.* -o $work/$run\$"); do
-        ranks[$(tr '\0' '\n' <"/proc/$process/environ" | sed -n 's/^SLURM_PROCID=//p')]=$process
-    done
-    [ ${#ranks[@]} = 2 ]
-}
-resumes() { # RUN
-    ccld-fit -q --resume "$1" --steps $(($(sed -n 's/^\t"step":\t\([0-9]*\),$/\1/p' "$1/latest/state.json") + 1)) --batch-size 1 2>>log
+    started "$run" SLURM_PROCID && [ ${#ranks[@]} = 2 ]
 }
 start stopped && scancel --signal USR1 --user root && gone 20
 ok $? 'SIGUSR1 from scancel ends all ranks'
