@@ -127,6 +127,29 @@ for ranks in 1 2; do
     ok $? "SIGHUP is ignored under nohup, on $ranks ranks"
 done
 
+# Limits that are reached in the middle of the work.
+for ranks in 1 2; do
+    $fit --devices $ranks --steps 1000000 --log-every 1 -o time-$ranks 2>said &
+    parent=$!
+    lines time-$ranks/metrics.jsonl 5 $parent
+    kill -XCPU $parent && kill -XCPU $parent 2>/dev/null # every second
+    wait $parent
+    status=$?
+    [ $status = 0 ] && grep -q 'SIGXCPU: stopped after step' said
+    ok $? "a limit of CPU time stops $ranks ranks with a checkpoint"
+    (ulimit -f 1000; exec $fit --devices $ranks --steps 4 --checkpoint-every 2 -o size-$ranks 2>said)
+    status=$?
+    cp said log
+    [ $status = 1 ] && [ "$(grep -c 'File too large' said)" = 3 ] && [ -s size-$ranks/metrics.jsonl ]
+    ok $? "files that may not grow are an error, not a signal, on $ranks ranks"
+done
+(ulimit -f 100; exec $encode -q -o grown $(cat list) "$top"/tests/golden/data/images/*.* 2>log)
+[ $? = 1 ] && [ "$(wc -l <log)" = 1 ] && grep -q 'File too large' log && ccld-shards -q verify grown 2>>log
+ok $? 'so they are to ccld-encode, whose store remains whole'
+(ulimit -f 100; exec ccld-weights convert model/cloob.safetensors -o large.pt 2>log)
+[ $? = 1 ] && [ "$(wc -l <log)" = 1 ] && grep -q 'File too large' log && [ -z "$(find . -maxdepth 1 -name 'large*')" ]
+ok $? 'and to ccld-weights, which leaves nothing behind'
+
 # The encoder. A single process reads a list that stays open until it has its signal; several read all of it first.
 for copy in $(seq 100); do sed "s,^,$(printf '%*s' $copy '' | sed 's, ,./,g')," list; done >long-list
 for devices in '' '--devices 2'; do

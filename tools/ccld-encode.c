@@ -400,7 +400,7 @@ static int report(int status, double begin)
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
-    stop_not_by_pipe();
+    stop_not_by_writing();
     if (!options.store)
         die_usage("no store: name a folder with -o");
     parse_part();

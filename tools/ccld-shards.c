@@ -216,14 +216,19 @@ static int list_records(struct shard_store *s, const char *folder, bool prefix)
     int status = 0;
     shard_record_init(&r);
     for (int64_t i = 0; i < shard_store_count(s); i++) {
-        if (shard_store_read(s, i, &r, &e) != 0) {
+        int read = shard_store_read(s, i, &r, &e);
+        if (read != 0) {
             warn("cannot read record %" PRId64 " of store '%s': %s", i, folder, e.text);
             status = 1;
-            continue;
         }
+        if (!r.path)
+            continue;
         if (prefix)
             printf("%s\t", folder);
-        printf("%" PRId64 "\t%s\t%dx%d\n", i, r.path, r.width, r.height);
+        if (read == 0)
+            printf("%" PRId64 "\t%s\t%dx%d\n", i, r.path, r.width, r.height);
+        else
+            printf("%" PRId64 "\t%s\tdamaged\n", i, r.path);
         if (ferror(stdout))
             break;
     }
@@ -287,7 +292,7 @@ static int do_join(const char *out, int n, char *const *folders)
 {
     struct shard_join_summary j;
     struct error e;
-    stop_not_by_pipe();
+    stop_not_by_writing();
     if (shard_stores_join(out, folders, n, &j, &e) != 0)
         die("cannot join stores into '%s': %s", out, e.text);
     inform("%d shard%s moved; '%s' has %" PRId64 " record%s in %d shard%s", j.moved,

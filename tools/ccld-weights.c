@@ -235,7 +235,7 @@ static int do_convert(const struct weights *w)
     const struct weight *items;
     enum net net;
     bool recognized;
-    stop_not_by_pipe();
+    stop_not_by_writing();
     if (files_are_same(options.output, options.input))
         die("cannot write '%s': it is the file to convert", options.output);
     int count = select_tensors(&items, &named, w, &net, &recognized);

@@ -71,16 +71,20 @@ static int read_candidates(struct embed_neighbours *n, struct latent_set *d, str
     struct shard_record r;
     int status = 0;
     shard_record_init(&r);
-    for (int64_t i = 0; i < n->count && status == 0; i++) {
-        n->records[i] = latent_set_record_at(d, n->seed, 0, i);
-        status = latent_set_read(d, n->records[i], &r, moments, embed, e);
-        if (status == 0)
-            normalize(n, n->embeds + i * n->stride, embed);
+    int64_t most = n->count;
+    n->count = 0;
+    for (int64_t i = 0; i < most && status >= 0; i++) {
+        int64_t record = latent_set_record_at(d, n->seed, 0, i);
+        status = latent_set_read(d, record, &r, moments, embed, e);
+        if (status != 0) /* a damaged one is no candidate */
+            continue;
+        n->records[n->count] = record;
+        normalize(n, n->embeds + n->count++ * n->stride, embed);
     }
     shard_record_release(&r);
     free(moments);
     free(embed);
-    return status;
+    return status < 0 ? -1 : 0;
 }
 
 int embed_neighbours_open(struct embed_neighbours **out, struct latent_set *d, int64_t most,

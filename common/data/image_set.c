@@ -21,7 +21,6 @@
 struct record {
     char *path, *caption;    /* caption: NULL without captions */
     _Atomic(uint8_t *) kept; /* prepared pixels, 8-bit planes of R, G, B; NULL: not kept */
-    atomic_bool unreadable;
 };
 
 struct image_set {
@@ -29,6 +28,7 @@ struct image_set {
     struct record *records;
     int64_t count, capacity;
     struct order order;
+    struct unreadable *unreadable;
     atomic_size_t kept_bytes;
 };
 
@@ -42,7 +42,6 @@ static void add_record(struct image_set *s, const char *path, const char *captio
     r->path = xstrdup(path);
     r->caption = caption ? xstrdup(caption) : NULL;
     atomic_init(&r->kept, NULL);
-    atomic_init(&r->unreadable, false);
 }
 
 /* Strips white space at both ends, changing text. NULL: nothing is left. */
@@ -167,6 +166,7 @@ static int begin_order(struct image_set *s, struct error *e)
     if (holdout >= s->count)
         return error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " images", holdout, s->count);
     order_init(&s->order, s->count, holdout);
+    s->unreadable = unreadable_new(s->count);
     return 0;
 }
 
@@ -267,12 +267,18 @@ void image_set_close(struct image_set *s)
     }
     free(s->records);
     order_release(&s->order);
+    unreadable_free(s->unreadable);
     free(s);
 }
 
 const struct order *image_set_order(const struct image_set *s)
 {
     return &s->order;
+}
+
+struct unreadable *image_set_unreadable(const struct image_set *s)
+{
+    return s->unreadable;
 }
 
 const struct image_set_options *image_set_options(const struct image_set *s)
@@ -361,14 +367,14 @@ static int pixels_of(const uint8_t **pixels, struct image_set *s, int64_t record
 {
     struct record *r = &s->records[record];
     *pixels = atomic_load(&r->kept);
-    if (*pixels || atomic_load(&r->unreadable))
+    if (*pixels || unreadable_has(s->unreadable, record))
         return 0;
     char remark[128] = "";
     int status = decode(s, r->path, planes, remark, e);
     if (status == READ_SYSTEM_FAILED)
         return error_prefix(e, "cannot read '%s'", r->path);
     if (status != 0) {
-        if (!atomic_exchange(&r->unreadable, true))
+        if (unreadable_add(s->unreadable, record))
             warn("cannot read '%s': %s; skipping it", r->path, e->text);
         return 0;
     }

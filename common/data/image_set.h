@@ -4,6 +4,7 @@
 #include <stdbool.h>
 
 #include "common/data/read_ahead.h"
+#include "common/data/unreadable.h"
 #include "common/images/path_source.h"
 #include "common/images/prepare.h"
 
@@ -44,6 +45,7 @@ int image_set_save(const struct image_set *s, const char *file, struct error *e)
 void image_set_close(struct image_set *s); /* NULL is fine */
 
 const struct order *image_set_order(const struct image_set *s);
+struct unreadable *image_set_unreadable(const struct image_set *s);
 const struct image_set_options *image_set_options(const struct image_set *s);
 const char *image_set_path(const struct image_set *s, int64_t record);
 /* Writes the hash of paths and captions in order: 32 hex digits and a terminating zero. */

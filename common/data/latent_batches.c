@@ -20,24 +20,35 @@ struct latent_reader {
     struct read_ahead *ahead;
 };
 
+/* Reads the record at a place in the epoch, or at the next readable one, as image i of a batch. */
+static int fill_one(const struct latent_reader *r, struct slot *slot, const struct batch_place *at,
+                    int64_t i, struct error *e)
+{
+    const struct shard_info *info = latent_set_info(r->latent_set);
+    float *moments = slot->moments + (size_t)i * 2 * shard_latent_count(info);
+    float *embed = slot->embeds + (size_t)i * (size_t)info->embed_size;
+    int64_t count = latent_set_training_count(r->latent_set);
+    for (int64_t tried = 0; tried < count; tried++) {
+        int64_t place = (at->first + i + tried) % count;
+        int64_t record = latent_set_record_at(r->latent_set, r->options.seed, at->at.epoch, place);
+        slot->samples[i] = (uint64_t)record;
+        int status = latent_set_read(r->latent_set, record, &slot->record, moments, embed, e);
+        if (status != SHARD_RECORD_DAMAGED)
+            return status;
+    }
+    return error_set(e, "all records are damaged");
+}
+
 static int fill(void *context, void *memory, const struct batch_place *at, struct error *e)
 {
     const struct latent_reader *r = context;
     struct slot *slot = memory;
-    const struct shard_info *info = latent_set_info(r->latent_set);
-    size_t moments = 2 * shard_latent_count(info), embed = (size_t)info->embed_size;
     slot->batch.step = at->step;
     slot->batch.micro_batch = at->micro_batch;
     slot->batch.at = at->at;
     int status = 0;
-    for (int64_t i = 0; i < r->options.batch && status == 0; i++) {
-        int64_t record =
-            latent_set_record_at(r->latent_set, r->options.seed, at->at.epoch, at->first + i);
-        slot->samples[i] = (uint64_t)record;
-        status = latent_set_read(r->latent_set, record, &slot->record,
-                                 slot->moments + (size_t)i * moments,
-                                 slot->embeds + (size_t)i * embed, e);
-    }
+    for (int64_t i = 0; i < r->options.batch && status == 0; i++)
+        status = fill_one(r, slot, at, i, e);
     if (status == 0 && r->neighbours)
         embed_neighbours_mix(r->neighbours, slot->embeds, r->options.batch, slot->samples,
                              at->step);

@@ -20,6 +20,7 @@ struct latent_set {
     int count;
     int64_t records;
     struct order order;
+    struct unreadable *unreadable;
 };
 
 static int open_sources(struct latent_set *d, char *const *folders, int count, struct error *e)
@@ -61,6 +62,7 @@ int latent_set_open(struct latent_set **out, const char *const *folders, int cou
         return -1;
     }
     order_init(&d->order, d->records, holdout);
+    d->unreadable = unreadable_new(d->records);
     *out = d;
     return 0;
 }
@@ -75,6 +77,7 @@ void latent_set_close(struct latent_set *d)
     }
     free(d->sources);
     order_release(&d->order);
+    unreadable_free(d->unreadable);
     free(d);
 }
 
@@ -137,6 +140,11 @@ const struct order *latent_set_order(const struct latent_set *d)
     return &d->order;
 }
 
+struct unreadable *latent_set_unreadable(const struct latent_set *d)
+{
+    return d->unreadable;
+}
+
 int64_t latent_set_record_at(const struct latent_set *d, uint64_t seed, int64_t epoch,
                              int64_t place)
 {
@@ -156,17 +164,19 @@ static int read_record(struct latent_set *d, int64_t record, struct shard_record
                        struct error *e)
 {
     const struct source *s = source_of(d, record);
-    if (shard_store_read(s->store, record - s->first, r, e) != 0)
-        return error_prefix(e, "'%s'", s->folder);
-    return 0;
+    int status = shard_store_read(s->store, record - s->first, r, e);
+    if (status != 0)
+        error_prefix(e, "'%s'", s->folder);
+    return status;
 }
 
 int latent_set_path(struct latent_set *d, int64_t record, char **path, struct error *e)
 {
     struct shard_record r;
     shard_record_init(&r);
-    int status = read_record(d, record, &r, e);
-    if (status == 0)
+    read_record(d, record, &r, e);
+    int status = r.path ? 0 : -1;
+    if (r.path)
         *path = xstrdup(r.path);
     shard_record_release(&r);
     return status;
@@ -190,8 +200,14 @@ char *latent_set_describe(struct latent_set *d, int64_t record)
 int latent_set_read(struct latent_set *d, int64_t record, struct shard_record *r, float *moments,
                     float *embed, struct error *e)
 {
-    if (read_record(d, record, r, e) != 0)
-        return -1;
+    struct error why;
+    if (unreadable_has(d->unreadable, record))
+        return SHARD_RECORD_DAMAGED;
+    int status = read_record(d, record, r, &why);
+    if (status == SHARD_RECORD_DAMAGED && unreadable_add(d->unreadable, record))
+        warn("damaged record, skipping it: %s", why.text);
+    if (status != 0)
+        return status == SHARD_RECORD_DAMAGED ? status : error_set(e, "%s", why.text);
     const struct shard_info *info = latent_set_info(d);
     dtype_to_f32(moments, DTYPE_F16, r->moments, 2 * shard_latent_count(info));
     dtype_to_f32(embed, info->embed_dtype, r->embed, (size_t)info->embed_size);
@@ -208,6 +224,7 @@ void holdout_batch_release(struct holdout_batch *h)
     free(h->moments);
     free(h->embeds);
     free(h->samples);
+    free(h->damaged);
     holdout_batch_init(h);
 }
 
@@ -222,6 +239,7 @@ int holdout_batch_read(struct holdout_batch *h, struct latent_set *d, int64_t fi
         h->moments = xmalloc((size_t)n * moments * sizeof *h->moments);
         h->embeds = xmalloc((size_t)n * embed * sizeof *h->embeds);
         h->samples = xmalloc((size_t)n * sizeof *h->samples);
+        h->damaged = xmalloc((size_t)n * sizeof *h->damaged);
         h->capacity = n;
     }
     struct shard_record r;
@@ -229,9 +247,15 @@ int holdout_batch_read(struct holdout_batch *h, struct latent_set *d, int64_t fi
     int status = 0;
     for (int64_t i = 0; i < n && status == 0; i++) {
         int64_t record = order_holdout_at(&d->order, first + i);
+        float *m = h->moments + (size_t)i * moments, *x = h->embeds + (size_t)i * embed;
         h->samples[i] = (uint64_t)record;
-        status = latent_set_read(d, record, &r, h->moments + (size_t)i * moments,
-                                 h->embeds + (size_t)i * embed, e);
+        status = latent_set_read(d, record, &r, m, x, e);
+        h->damaged[i] = status == SHARD_RECORD_DAMAGED;
+        if (!h->damaged[i])
+            continue;
+        memset(m, 0, moments * sizeof *m);
+        memset(x, 0, embed * sizeof *x);
+        status = 0;
     }
     shard_record_release(&r);
     h->data = (struct unet_batch){.n = n,

@@ -5,13 +5,17 @@
 #include <stdint.h>
 
 #include "common/data/read_ahead.h"
+#include "common/data/unreadable.h"
 #include "common/train/unet_step.h"
 #include "formats/shards/shard_store.h"
 
 /* The data set of the U-Net: all records of one or more shard stores, in the order of the stores,
  * some of them held out. Records are numbered across all stores; unet_batch.samples holds these
  * numbers. Several threads may call the functions that take a const latent_set and those that read.
- */
+ *
+ * A damaged record causes one warning, and the record at the next readable place in the epoch's
+ * order takes its place; a damaged held-out record is left out. If the system is to blame, reading
+ * fails instead. So the data of a step depends only on the stores, wherever a run begins. */
 struct latent_set;
 
 /* Opens compatible stores (shard_info_check); a store in parts counts as its parts with shards, in
@@ -33,10 +37,12 @@ int64_t latent_set_holdout_count(const struct latent_set *d);
 void latent_set_hash(char hex[33], const struct latent_set *d);
 
 const struct order *latent_set_order(const struct latent_set *d);
+struct unreadable *latent_set_unreadable(const struct latent_set *d); /* the damaged records */
 /* The record's number at a place in an epoch's order; 0 <= place < latent_set_training_count. */
 int64_t latent_set_record_at(const struct latent_set *d, uint64_t seed, int64_t epoch,
                              int64_t place);
-/* Returns the path in the record, such as "photos/1.jpg", malloc'ed. */
+/* Returns the path in the record, such as "photos/1.jpg", malloc'ed; of a damaged one, too, if its
+ * label tells. */
 int latent_set_path(struct latent_set *d, int64_t record, char **path, struct error *e);
 /* Describes a record in error messages: "shards/00002.mdb, index 17, 'photos/1.jpg'", malloc'ed;
  * without the path if the record cannot be read. */
@@ -59,7 +65,8 @@ struct latent_batch {
     struct data_position at;   /* of the whole step's first record */
 };
 /* The next micro-batch; those of one step follow one another. Image i of micro-batch k on rank r is
- * at place at.place + (k * ranks + r) * batch + i. Valid until the next call. */
+ * at place at.place + (k * ranks + r) * batch + i, or at the next readable one. Valid until the
+ * next call. Fails if no record can be read. */
 int latent_reader_next(struct latent_reader *r, const struct latent_batch **b, struct error *e);
 /* Seconds that latent_reader_next has waited for data so far. */
 double latent_reader_waited(const struct latent_reader *r);
@@ -69,6 +76,7 @@ struct holdout_batch {
     struct unet_batch data; /* its n: the number last read */
     float *moments, *embeds;
     uint64_t *samples;
+    bool *damaged;    /* [n]: this record could not be read, its values are zeros */
     int64_t capacity; /* records */
 };
 void holdout_batch_init(struct holdout_batch *h);

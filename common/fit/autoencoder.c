@@ -17,6 +17,7 @@ struct trainee {
     const struct fit_autoencoder *f;
     struct autoencoder_step *step;
     struct image_reader *reader;
+    const struct image_batch *batch; /* read last */
     struct image_batch held_out;
     struct autoencoder_losses sums; /* over the steps since metrics were last logged */
     int64_t steps;
@@ -27,16 +28,20 @@ static struct autoencoder_batch autoencoder_batch(const struct image_batch *b)
     return (struct autoencoder_batch){b->n, b->height, b->width, b->images, b->samples};
 }
 
-static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
+static int read_batch(void *trainee, int64_t step, int64_t k, struct error *e)
 {
     struct trainee *t = trainee;
-    const struct image_batch *b;
-    if (image_reader_next(t->reader, &b, e) != 0)
+    if (image_reader_next(t->reader, &t->batch, e) != 0)
         return -1;
-    CHECK(b->at.step == step && b->at.micro_batch == k);
-    struct autoencoder_batch batch = autoencoder_batch(b);
-    autoencoder_step_micro_batch(t->step, step, &batch);
+    CHECK(t->batch->at.step == step && t->batch->at.micro_batch == k);
     return 0;
+}
+
+static void micro_batch(void *trainee)
+{
+    struct trainee *t = trainee;
+    struct autoencoder_batch batch = autoencoder_batch(t->batch);
+    autoencoder_step_micro_batch(t->step, t->batch->at.step, &batch);
 }
 
 static void update(void *trainee, double learning_rate, double ema_decay, struct step_result *r)
@@ -171,8 +176,10 @@ static int judge(struct trainee *t, enum parameter_array which, struct quality *
     int status = 0;
     for (int64_t first = 0; first < count; first += together) {
         status = fit_stop_requested(f);
-        if (status == 0)
-            status = judge_some_images(t, which, first + f->collective->rank * batch, own, e);
+        if (status != 0)
+            break;
+        int64_t at = first + f->collective->rank * batch;
+        status = fit_agree(f, judge_some_images(t, which, at, own, e), e);
         if (status != 0)
             break;
         collective_gather(f->collective, own, all, (size_t)batch * sizeof *own);
@@ -219,6 +226,12 @@ static double waited(void *trainee)
 {
     struct trainee *t = trainee;
     return image_reader_waited(t->reader);
+}
+
+static struct unreadable *unreadable(void *trainee)
+{
+    struct trainee *t = trainee;
+    return image_set_unreadable(t->f->images);
 }
 
 static char *describe(void *trainee, uint64_t sample)
@@ -323,11 +336,13 @@ const struct trainee_functions fit_autoencoder_functions = {
     .open = open_trainee,
     .close = close_trainee,
     .updater = updater,
+    .read = read_batch,
     .micro_batch = micro_batch,
     .update = update,
     .evaluate = evaluate,
     .numbers = numbers,
     .waited = waited,
+    .unreadable = unreadable,
     .describe = describe,
     .demo = demo,
     .memory = memory,

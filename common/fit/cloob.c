@@ -19,6 +19,7 @@ struct trainee {
     const struct fit_cloob *f;
     struct cloob_step *step;
     struct image_reader *reader;
+    const struct image_batch *batch; /* read last */
     struct clip_bpe *bpe;
     float *images;        /* [batch, 3, S, S]: resized to the network's size */
     int32_t *tokens;      /* [batch, context] */
@@ -91,16 +92,20 @@ static struct cloob_batch batch_of(struct trainee *t, const struct image_batch *
     return (struct cloob_batch){b->n, resized_images(t, b), t->tokens, b->samples};
 }
 
-static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
+static int read_batch(void *trainee, int64_t step, int64_t k, struct error *e)
 {
     struct trainee *t = trainee;
-    const struct image_batch *b;
-    if (image_reader_next(t->reader, &b, e) != 0)
+    if (image_reader_next(t->reader, &t->batch, e) != 0)
         return -1;
-    CHECK(b->at.step == step && b->at.micro_batch == k);
-    struct cloob_batch batch = batch_of(t, b);
-    cloob_step_micro_batch(t->step, &batch);
+    CHECK(t->batch->at.step == step && t->batch->at.micro_batch == k);
     return 0;
+}
+
+static void micro_batch(void *trainee)
+{
+    struct trainee *t = trainee;
+    struct cloob_batch batch = batch_of(t, t->batch);
+    cloob_step_micro_batch(t->step, &batch);
 }
 
 static void update(void *trainee, double learning_rate, double ema_decay, struct step_result *r)
@@ -207,7 +212,7 @@ static int embed_holdout(struct trainee *t, enum parameter_array which, struct h
         if (status != 0)
             break;
         int64_t n = count - first < batch ? count - first : batch;
-        status = image_set_read_holdout(f->images, first, n, &b, e);
+        status = fit_agree(&f->loop, image_set_read_holdout(f->images, first, n, &b, e), e);
         if (status != 0)
             break;
         embed_batch(t, which, h, &b);
@@ -284,6 +289,12 @@ static double waited(void *trainee)
     return image_reader_waited(t->reader);
 }
 
+static struct unreadable *unreadable(void *trainee)
+{
+    struct trainee *t = trainee;
+    return image_set_unreadable(t->f->images);
+}
+
 static char *describe(void *trainee, uint64_t sample)
 {
     struct trainee *t = trainee;
@@ -335,11 +346,13 @@ const struct trainee_functions fit_cloob_functions = {
     .open = open_trainee,
     .close = close_trainee,
     .updater = updater,
+    .read = read_batch,
     .micro_batch = micro_batch,
     .update = update,
     .evaluate = evaluate,
     .numbers = numbers,
     .waited = waited,
+    .unreadable = unreadable,
     .describe = describe,
     .memory = memory,
 };

@@ -13,6 +13,7 @@
 
 #define SMOOTHING        0.02 /* of the displayed loss: about the mean of 50 steps */
 #define PATHS_IN_WARNING 3
+#define TOLD_AT_ONCE     64 /* unreadable records that a rank tells the others of */
 
 /* Sums over the steps since metrics were last logged. */
 struct tally {
@@ -48,6 +49,23 @@ bool fit_stop_requested(const struct fit_loop *f)
     if (requested > 0)
         watchdog_stopping();
     return requested > 0;
+}
+
+int fit_agree(const struct fit_loop *f, int status, struct error *e)
+{
+    struct collective *c = f->collective;
+    int *all = xcalloc((size_t)c->size, sizeof *all), first = 0;
+    struct error why = {""};
+    collective_gather(c, &status, all, sizeof status);
+    while (first < c->size && all[first] == 0)
+        first++;
+    free(all);
+    if (first == c->size)
+        return 0;
+    if (first == c->rank)
+        why = *e;
+    collective_broadcast(c, first, &why, sizeof why);
+    return error_set(e, "%s", why.text);
 }
 
 struct batch_reader_options fit_loop_reader_options(const struct fit_loop *f)
@@ -155,6 +173,9 @@ static void log_steps(struct loop *l)
     fit_number(&n, "data-wait", waited / seconds);
     fit_number(&n, "epoch", (double)s->at.epoch + place);
     fit_number(&n, "bad-steps", (double)s->bad_steps);
+    int64_t unreadable = unreadable_agreed(f->functions->unreadable(l->trainee));
+    if (unreadable > 0)
+        fit_number(&n, "unreadable", (double)unreadable);
     if (strcmp(s->precision, "fp16") == 0)
         fit_number(&n, "loss-scale", s->loss_scale);
     if (f->functions->numbers)
@@ -279,16 +300,59 @@ static void account(struct loop *l, const struct step_result *r, double rate, do
     report_bad_step(l, r);
 }
 
-/* 1: a signal arrived before the last micro-batch; the weights are unchanged. */
+/* Tells all ranks of the records that one of them could not read. Fails on all of them if these are
+ * too many. */
+static int share_unreadable(struct loop *l, struct error *e)
+{
+    const struct fit_loop *f = l->f;
+    struct unreadable *u = f->functions->unreadable(l->trainee);
+    int ranks = f->collective->size;
+    int64_t own[1 + TOLD_AT_ONCE] = {0};
+    int64_t *all = xcalloc((size_t)ranks, sizeof own), *of_rank = all;
+    own[0] = unreadable_take(u, own + 1, TOLD_AT_ONCE);
+    collective_gather(f->collective, own, all, sizeof own);
+    for (int r = 0; r < ranks; r++, of_rank += 1 + TOLD_AT_ONCE)
+        for (int64_t i = 0; i < of_rank[0]; i++)
+            unreadable_agree(u, of_rank[1 + i]);
+    free(all);
+    int64_t count = unreadable_agreed(u), records = f->order->records;
+    if (count <= FIT_UNREADABLE_ALWAYS ||
+        (double)count <= f->options.max_unreadable * (double)records)
+        return 0;
+    return error_set(e,
+                     "%" PRId64 " of %" PRId64 " images cannot be read, more than "
+                     "--max-unreadable %g allows",
+                     count, records, f->options.max_unreadable);
+}
+
+/* Before a micro-batch, agrees with the other ranks on going on. read: the status of its data. 1: a
+ * signal has arrived. */
+static int agree_to_go_on(struct loop *l, int read, struct error *e)
+{
+    const struct fit_loop *f = l->f;
+    struct unreadable *u = f->functions->unreadable(l->trainee);
+    double sums[] = {*f->stop != 0, read != 0, (double)unreadable_waiting(u)};
+    collective_sum(f->collective, sums, 3);
+    if (sums[2] > 0 && share_unreadable(l, e) != 0)
+        return -1;
+    if (sums[1] > 0)
+        return fit_agree(f, read, e);
+    if (sums[0] > 0)
+        watchdog_stopping();
+    return sums[0] > 0;
+}
+
+/* -1, or 1 if a signal has arrived before the last micro-batch: the weights are unchanged. */
 static int run_step(struct loop *l, struct error *e)
 {
     const struct fit_loop *f = l->f;
     const struct fit_options *o = &f->options;
     for (int64_t k = 0; k < o->step.accumulate; k++) {
-        if (fit_stop_requested(l->f))
-            return 1;
-        if (f->functions->micro_batch(l->trainee, l->s->step, k, e) != 0)
-            return -1;
+        int read = *f->stop ? 0 : f->functions->read(l->trainee, l->s->step, k, e);
+        int status = agree_to_go_on(l, read, e);
+        if (status != 0)
+            return status;
+        f->functions->micro_batch(l->trainee);
     }
     double rate = learning_rate_at(&o->rate, l->s->step);
     double decay = ema_decay_at(f->parameters->updates + 1, o->ema_decay_at);
@@ -394,20 +458,39 @@ static int run_loop(struct loop *l, struct error *e)
     return 0;
 }
 
-/* The last metrics, held-out losses and checkpoint. */
+/* The last metrics and held-out losses. */
 static int finish(struct loop *l, struct error *e)
 {
     const struct fit_options *o = &l->f->options;
     if (l->tally.steps > 0)
         log_steps(l);
-    if (l->f->order->holdout > 0 && !fit_stop_requested(l->f) && l->s->step > l->first_step &&
-        !due(l->s->step, o->holdout_every) && log_holdout(l, e) != 0)
-        return -1;
-    if (l->saved_step != l->s->step)
-        return save(l, e);
-    if (is_first_rank(l)) /* the process that saved it may not have come to this */
-        run_prune(l->f->run, l->s->step, o->keep);
-    return 0;
+    if (l->f->order->holdout == 0 || fit_stop_requested(l->f) || l->s->step == l->first_step ||
+        due(l->s->step, o->holdout_every))
+        return 0;
+    return log_holdout(l, e);
+}
+
+/* The last checkpoint, also if the run cannot continue; status: whether it can, with the reason. */
+static int finish_saving(struct loop *l, int status, struct error *e)
+{
+    struct error why = {""};
+    if (status != 0 && l->s->step == l->first_step)
+        return status;
+    if (l->saved_step == l->s->step) {
+        if (is_first_rank(l)) /* the process that saved it may not have come to this */
+            run_prune(l->f->run, l->s->step, l->f->options.keep);
+        return status;
+    }
+    int saved = save(l, &why);
+    if (status == 0)
+        return saved != 0 ? error_set(e, "%s", why.text) : 0;
+    struct error before = *e;
+    if (saved == 0)
+        error_set(e, "%s; a checkpoint of step %" PRId64 " has been written", before.text,
+                  l->s->step);
+    else if (*why.text)
+        error_set(e, "%s; %s", before.text, why.text);
+    return status;
 }
 
 /* The loss scale of mixed precision continues where the checkpoint left it. */
@@ -456,17 +539,20 @@ static int begin(struct loop *l, struct error *e)
 static int run(struct loop *l, enum fit_end *end, struct error *e)
 {
     int status = begin(l, e);
-    if (status == 0)
-        status = run_loop(l, e);
+    if (status != 0)
+        return -1;
+    status = run_loop(l, e);
     progress_finish(l->progress);
     l->progress = NULL;
     *end = status == 1 ? FIT_STOPPED : status == 2 ? FIT_BAD : FIT_COMPLETE;
-    if (status == 2)
+    if (status == 2) {
         error_set(e, "%" PRId64 " non-finite steps in a row, the last one step %" PRId64,
                   l->s->bad_steps_in_a_row, l->s->step - 1);
-    if (status == 0 || status == 1)
+        return 0;
+    }
+    if (status >= 0)
         status = finish(l, e);
-    return status < 0 ? -1 : 0;
+    return finish_saving(l, status < 0 ? -1 : 0, e);
 }
 
 int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e)

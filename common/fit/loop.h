@@ -8,6 +8,7 @@
 
 #include "common/data/order.h"
 #include "common/data/read_ahead.h"
+#include "common/data/unreadable.h"
 #include "common/run/checkpoint.h"
 #include "common/run/metrics.h"
 #include "common/train/collective.h"
@@ -38,19 +39,23 @@ struct trainee_functions {
     int (*open)(void *trainee, const struct fit_loop *f, struct error *e);
     void (*close)(void *trainee);
     struct updater *(*updater)(void *trainee);
-    /* Reads the data of micro-batch k of step `step` (both count from 0) and runs forward and
-     * backward passes, without waiting for the device needlessly. */
-    int (*micro_batch)(void *trainee, int64_t step, int64_t k, struct error *e);
+    /* Reads the data of micro-batch k of step `step`; both count from 0. */
+    int (*read)(void *trainee, int64_t step, int64_t k, struct error *e);
+    /* Runs forward and backward passes on the data that were read last, without waiting for the
+     * device needlessly. */
+    void (*micro_batch)(void *trainee);
     /* After all micro-batches of a step: sums gradients over ranks, then updates weights and EMA or
      * leaves them unchanged. */
     void (*update)(void *trainee, double learning_rate, double ema_decay, struct step_result *r);
     /* Numbers about the held-out records and their summary; items[0] is the loss to report.
-     * 1: abandoned because of fit_stop_requested, -1: the data cannot be read. */
+     * 1: abandoned because of fit_stop_requested, -1: the data cannot be read. All ranks return
+     * the same: see fit_agree. */
     int (*evaluate)(void *trainee, struct fit_numbers *n, struct error *e);
     /* Optional: appends further numbers about the steps since the last call. */
     void (*numbers)(void *trainee, struct fit_numbers *n);
-    /* Seconds that micro_batch has waited for data so far. */
+    /* Seconds that `read` has waited for data so far. */
     double (*waited)(void *trainee);
+    struct unreadable *(*unreadable)(void *trainee); /* of its data */
     /* The path of a sample, or another description if it is unknown; malloc'ed. */
     char *(*describe)(void *trainee, uint64_t sample);
     /* Optional: makes a demo grid (common/fit/demo.h) and adds it to m. 1: *stop ended it. */
@@ -62,6 +67,8 @@ struct trainee_functions {
                       const struct device *like);
     bool can_recompute; /* the network honors step_options.recompute */
 };
+
+#define FIT_UNREADABLE_ALWAYS 10
 
 /* Options of the loop. Their rows of the option table are in common/fit/trainer.h. */
 struct fit_options {
@@ -76,6 +83,9 @@ struct fit_options {
     int64_t log_every;     /* steps, at least 1 */
     int64_t keep;          /* checkpoints, see checkpoint_save */
     int64_t max_bad_steps; /* this many in a row end the run */
+    /* A larger fraction of the records than this, and more than FIT_UNREADABLE_ALWAYS of them, end
+     * the run. */
+    double max_unreadable;
 };
 
 /* A run. Everything it points to belongs to the caller and must outlive the call. Trainees expect
@@ -100,8 +110,9 @@ enum fit_end {
     FIT_BAD,      /* max_bad_steps in a row were not finite; nothing was saved, e has the reason */
 };
 
-/* All ranks call it. Saves a checkpoint at the end, whether complete or stopped. -1: the run cannot
- * continue, or its last checkpoint cannot be written; e is empty where rank 0's says why. */
+/* All ranks call it. Saves a checkpoint at the end, whether complete, stopped or unable to
+ * continue, but not if the network is broken. -1: the run cannot continue, or its last checkpoint
+ * cannot be written; e is empty where rank 0's says why. */
 int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e);
 
 /* Prints the sizes of what will be trained and the memory it needs. */
@@ -114,5 +125,8 @@ int64_t fit_loop_steps_left(const struct fit_loop *f);
  * same answer on all of them. */
 struct batch_reader_options fit_loop_reader_options(const struct fit_loop *f);
 bool fit_stop_requested(const struct fit_loop *f);
+/* For what may fail on one rank: 0 if `status` is 0 on all of them, otherwise -1 and the reason of
+ * the first rank where it is not. */
+int fit_agree(const struct fit_loop *f, int status, struct error *e);
 
 #endif

@@ -146,7 +146,7 @@ static bool is_first_rank(const struct trainer *t)
 
 void trainer_begin(struct trainer *t, struct fit_loop *loop)
 {
-    stop_not_by_pipe();
+    stop_not_by_writing();
     t->loop = loop;
     trainer_choose_devices(t);
     if (t->resume) {

@@ -49,7 +49,7 @@ struct trainer {
 
 #define FIT_DEFAULTS                                                                               \
     .ema_decay_at = EMA_DECAY_AT_DEFAULT, .checkpoint_every = 5000, .log_every = 50,               \
-    .holdout_every = 1000, .max_bad_steps = 10
+    .holdout_every = 1000, .max_bad_steps = 10, .max_unreadable = 0.01
 
 #define FIT_STEPS_MAX 67108863 /* the range of the random streams */
 
@@ -104,7 +104,10 @@ struct trainer {
      .max = FIT_STEPS_MAX},                                                                        \
     {.name = "max-bad-steps", .kind = OPTION_INT, .value = &(o).max_bad_steps, .argument = "N",    \
      .help = "give up after N non-finite steps in a row", .min = 1,                                \
-     .max = FIT_STEPS_MAX}
+     .max = FIT_STEPS_MAX},                                                                        \
+    {.name = "max-unreadable", .kind = OPTION_FLOAT, .value = &(o).max_unreadable,                 \
+     .argument = "X", .help = "give up if this fraction of the images, and 10, cannot be read",    \
+     .max = 1}
 /* clang-format on */
 
 /* Parses at_least to count comma-separated multipliers, whole numbers from 1 to 1024. Returns their

@@ -18,6 +18,7 @@ struct trainee {
     struct unet_step *step;
     struct embed_neighbours *neighbours; /* NULL: embeddings are not averaged */
     struct latent_reader *reader;
+    const struct latent_batch *batch; /* read last */
     struct holdout_batch holdout;
     /* Sums over the samples since metrics were last logged, by quarter of the timestep range. */
     double quartile_loss[QUARTILES], quartile_count[QUARTILES];
@@ -60,15 +61,19 @@ static void warn_of_overfitting(const struct fit_loop *loop)
          format_count(count, images));
 }
 
-static int micro_batch(void *trainee, int64_t step, int64_t k, struct error *e)
+static int read_batch(void *trainee, int64_t step, int64_t k, struct error *e)
 {
     struct trainee *t = trainee;
-    const struct latent_batch *b;
-    if (latent_reader_next(t->reader, &b, e) != 0)
+    if (latent_reader_next(t->reader, &t->batch, e) != 0)
         return -1;
-    CHECK(b->step == step && b->micro_batch == k);
-    unet_step_micro_batch(t->step, step, &b->data);
+    CHECK(t->batch->step == step && t->batch->micro_batch == k);
     return 0;
+}
+
+static void micro_batch(void *trainee)
+{
+    struct trainee *t = trainee;
+    unet_step_micro_batch(t->step, t->batch->step, &t->batch->data);
 }
 
 static void tally_add(struct trainee *t)
@@ -113,12 +118,18 @@ static void numbers(void *trainee, struct fit_numbers *n)
     }
 }
 
+/* Of a held-out record; zeros if it is damaged. */
+struct holdout_loss {
+    double loss, records;
+};
+
 /* Losses of up to a batch of held-out records from `first` on. */
 static int holdout_losses(struct trainee *t, enum parameter_array which, int64_t first,
-                          double *losses, struct error *e)
+                          struct holdout_loss *losses, struct error *e)
 {
     int64_t batch = t->f->loop.options.step.batch;
     int64_t left = latent_set_holdout_count(t->f->data) - first, n = left < batch ? left : batch;
+    memset(losses, 0, (size_t)batch * sizeof *losses);
     if (n <= 0)
         return 0;
     if (holdout_batch_read(&t->holdout, t->f->data, first, n, e) != 0)
@@ -126,7 +137,8 @@ static int holdout_losses(struct trainee *t, enum parameter_array which, int64_t
     struct unet_step_sample *samples = xcalloc((size_t)batch, sizeof *samples);
     unet_step_evaluate(t->step, which, &t->holdout.data, first, samples);
     for (int64_t i = 0; i < n; i++)
-        losses[i] = samples[i].loss;
+        if (!t->holdout.damaged[i])
+            losses[i] = (struct holdout_loss){samples[i].loss, 1};
     free(samples);
     return 0;
 }
@@ -138,22 +150,28 @@ static int mean_loss(struct trainee *t, enum parameter_array which, double *mean
     const struct fit_loop *l = &t->f->loop;
     int64_t count = latent_set_holdout_count(t->f->data), batch = l->options.step.batch;
     int64_t together = batch * l->collective->size;
-    double *own = xcalloc((size_t)batch, sizeof *own);
-    double *all = xcalloc((size_t)together, sizeof *all), sum = 0;
+    struct holdout_loss *own = xcalloc((size_t)batch, sizeof *own), sum = {0};
+    struct holdout_loss *all = xcalloc((size_t)together, sizeof *all);
     int status = 0;
     for (int64_t first = 0; first < count && status == 0; first += together) {
         status = fit_stop_requested(l);
-        if (status == 0)
-            status = holdout_losses(t, which, first + l->collective->rank * batch, own, e);
+        if (status != 0)
+            break;
+        int64_t at = first + l->collective->rank * batch;
+        status = fit_agree(l, holdout_losses(t, which, at, own, e), e);
         if (status != 0)
             break;
         collective_gather(l->collective, own, all, (size_t)batch * sizeof *own);
-        for (int64_t i = 0; i < together && first + i < count; i++)
-            sum += all[i];
+        for (int64_t i = 0; i < together; i++) {
+            sum.loss += all[i].loss;
+            sum.records += all[i].records;
+        }
     }
     free(own);
     free(all);
-    *mean = sum / (double)count;
+    if (status == 0 && sum.records == 0)
+        return error_set(e, "none of the held-out images can be read");
+    *mean = sum.loss / sum.records;
     return status;
 }
 
@@ -176,6 +194,12 @@ static double waited(void *trainee)
 {
     struct trainee *t = trainee;
     return latent_reader_waited(t->reader);
+}
+
+static struct unreadable *unreadable(void *trainee)
+{
+    struct trainee *t = trainee;
+    return latent_set_unreadable(t->f->data);
 }
 
 static char *describe(void *trainee, uint64_t sample)
@@ -236,11 +260,13 @@ const struct trainee_functions fit_unet_functions = {
     .open = open_trainee,
     .close = close_trainee,
     .updater = updater,
+    .read = read_batch,
     .micro_batch = micro_batch,
     .update = update,
     .evaluate = evaluate,
     .numbers = numbers,
     .waited = waited,
+    .unreadable = unreadable,
     .describe = describe,
     .demo = demo,
     .announce = warn_of_overfitting,

@@ -7,9 +7,10 @@
 static volatile sig_atomic_t stop;
 static atomic_flag counted = ATOMIC_FLAG_INIT;
 
-void stop_not_by_pipe(void)
+void stop_not_by_writing(void)
 {
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
 }
 
 void stop_signals(sigset_t *set)
@@ -19,13 +20,14 @@ void stop_signals(sigset_t *set)
     sigaddset(set, SIGINT);
     sigaddset(set, SIGTERM);
     sigaddset(set, SIGUSR1);
+    sigaddset(set, SIGXCPU);
     if (sigaction(SIGHUP, NULL, &hangup) == 0 && hangup.sa_handler != SIG_IGN)
         sigaddset(set, SIGHUP);
 }
 
 bool stop_at_once(int signal)
 {
-    return signal != SIGHUP && atomic_flag_test_and_set(&counted);
+    return signal != SIGHUP && signal != SIGXCPU && atomic_flag_test_and_set(&counted);
 }
 
 static void on_signal(int signal)

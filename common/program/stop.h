@@ -6,13 +6,15 @@
 
 /* For programs whose work must survive the end of those who watch it.
  *
- * SIGINT, SIGTERM, SIGUSR1 and SIGHUP ask such a program to stop; a second one ends it at once.
- * SIGHUP does not count as a first or second one: a terminal that closes sends it several times,
- * and others follow when its session ends. SIGHUP stays ignored if it was from the start (nohup).
- */
+ * SIGINT, SIGTERM, SIGUSR1, SIGXCPU and SIGHUP ask such a program to stop; a second one ends it at
+ * once. Two of them do not count as a first or second one, because they are repeated: a terminal
+ * that closes sends SIGHUP several times, and others follow when its session ends; SIGXCPU comes
+ * every second once the limit of CPU time is reached. SIGHUP stays ignored if it was from the start
+ * (nohup). */
 
-/* Ignores SIGPIPE, so that messages may be lost but nothing else. */
-void stop_not_by_pipe(void);
+/* Ignores SIGPIPE and SIGXFSZ: a write that fails says so itself. Messages may be lost, but nothing
+ * else. */
+void stop_not_by_writing(void);
 
 /* The signals that ask to stop. */
 void stop_signals(sigset_t *set);

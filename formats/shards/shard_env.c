@@ -195,16 +195,24 @@ bool shard_folder_joining(const char *folder)
     return there;
 }
 
-/* LMDB reports a write cut short by a full disk as an input/output error. */
-static bool disk_is_full(const struct shard *s)
+/* LMDB reports a write cut short by a full disk or by `ulimit -f` as an input/output error. */
+static int cause_of_io_error(const struct shard *s)
 {
-    struct statvfs st;
-    return s->file && statvfs(s->file, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize < 1 << 20;
+    struct statvfs disk;
+    struct stat st;
+    struct rlimit limit;
+    if (s->file && statvfs(s->file, &disk) == 0 &&
+        (uint64_t)disk.f_bavail * disk.f_frsize < 1 << 20)
+        return ENOSPC;
+    if (s->file && stat(s->file, &st) == 0 && getrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+        limit.rlim_cur != RLIM_INFINITY && (rlim_t)st.st_size + (1 << 20) > limit.rlim_cur)
+        return EFBIG;
+    return EIO;
 }
 
 int shard_error(struct error *e, const struct shard *s, const char *what, int code)
 {
-    code = code == EIO && disk_is_full(s) ? ENOSPC : code;
+    code = code == EIO ? cause_of_io_error(s) : code;
     const char *why = code == MDB_INVALID            ? "not an LMDB file"
                       : code == MDB_CORRUPTED        ? "damaged LMDB file"
                       : code == MDB_VERSION_MISMATCH ? "LMDB file of an unsupported version"

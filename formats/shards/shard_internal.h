@@ -75,12 +75,26 @@ bool shard_path_value_parse(struct shard_path_value *v, const MDB_val *value);
 void shard_put_be64(uint8_t out[8], uint64_t v);
 uint64_t shard_get_be64(const uint8_t in[8]);
 
-/* Makes a record's frame; *frame is malloc'ed. moments_f16 receives the moments as stored, 2*z*h*w
- * elements. zstd: a ZSTD_CCtx. */
-int shard_frame_make(uint8_t **frame, size_t *size, uint16_t *moments_f16, void *zstd,
+/* Makes the value of a record: its frame and its label; *value is malloc'ed. moments_f16 receives
+ * the moments as stored, 2*z*h*w elements. zstd: a ZSTD_CCtx. */
+int shard_value_make(uint8_t **value, size_t *size, uint16_t *moments_f16, void *zstd,
                      const struct shard_item *item, const struct shard_info *i, struct error *e);
-/* Fills r from a frame after checking its checksum, shapes and metadata. */
-int shard_frame_read(struct shard_record *r, const MDB_val *frame, const struct shard_info *i,
+/* Fills r from a value after checking its checksum, shapes and metadata. If the frame is damaged,
+ * r->path still is the label's, or NULL. */
+int shard_value_read(struct shard_record *r, const MDB_val *value, const struct shard_info *i,
                      struct error *e);
+/* "00000.mdb, index 17 ('photos/1.jpg')", before the reason in e; path may be NULL. Returns -1. */
+int shard_record_error(struct error *e, const struct shard *s, int64_t index, const char *path);
+
+/* The label of a record: its path outside the frame, which names the image if the frame is damaged.
+ */
+enum shard_label {
+    SHARD_LABEL_FOUND,
+    SHARD_LABEL_NONE, /* a record written before there were labels */
+    SHARD_LABEL_DAMAGED,
+};
+void shard_label_append(uint8_t **value, size_t *size, const char *path);
+/* *path: reallocated if there is a label. */
+enum shard_label shard_label_read(char **path, const MDB_val *value);
 
 #endif

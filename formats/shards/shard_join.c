@@ -235,8 +235,9 @@ static int get_path(struct shard *s, MDB_txn *txn, MDB_val *key, char path[200])
     MDB_val sample = {.mv_size = sizeof index, .mv_data = index};
     struct shard_record r;
     shard_record_init(&r);
-    if (mdb_get(txn, s->samples, &sample, &frame) == 0 &&
-        shard_frame_read(&r, &frame, &s->info, NULL) == 0)
+    if (mdb_get(txn, s->samples, &sample, &frame) == 0)
+        shard_value_read(&r, &frame, &s->info, NULL);
+    if (r.path)
         snprintf(path, 200, "%s", r.path);
     shard_record_release(&r);
     return 0;

@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -130,7 +131,7 @@ static int compress(uint8_t **frame, size_t *size, ZSTD_CCtx *zstd, const uint8_
     return 0;
 }
 
-int shard_frame_make(uint8_t **frame, size_t *size, uint16_t *moments_f16, void *zstd,
+int shard_value_make(uint8_t **value, size_t *size, uint16_t *moments_f16, void *zstd,
                      const struct shard_item *item, const struct shard_info *i, struct error *e)
 {
     size_t n = 2 * shard_latent_count(i), d = (size_t)i->embed_size;
@@ -157,9 +158,11 @@ int shard_frame_make(uint8_t **frame, size_t *size, uint16_t *moments_f16, void 
         safetensors_abandon(s);
     free(embed);
     if (status == 0) {
-        status = compress(frame, size, zstd, blob, blob_size, e);
+        status = compress(value, size, zstd, blob, blob_size, e);
         free(blob);
     }
+    if (status == 0)
+        shard_label_append(value, size, item->path);
     return status;
 }
 
@@ -179,18 +182,19 @@ void shard_record_release(struct shard_record *r)
 }
 
 /* RFC 8878: bit 2 of the byte after the magic number is the checksum flag. */
-static bool frame_has_checksum(const MDB_val *frame)
+static bool frame_has_checksum(const MDB_val *value)
 {
-    return frame->mv_size > 4 && ((const uint8_t *)frame->mv_data)[4] >> 2 & 1;
+    return value->mv_size > 4 && ((const uint8_t *)value->mv_data)[4] >> 2 & 1;
 }
 
-static int decompress(struct shard_record *r, const MDB_val *frame, const struct shard_info *i,
+/* value: the frame, and whatever follows it. */
+static int decompress(struct shard_record *r, const MDB_val *value, const struct shard_info *i,
                       struct error *e)
 {
-    unsigned long long size = ZSTD_getFrameContentSize(frame->mv_data, frame->mv_size);
+    unsigned long long size = ZSTD_getFrameContentSize(value->mv_data, value->mv_size);
     if (size == ZSTD_CONTENTSIZE_ERROR || size == ZSTD_CONTENTSIZE_UNKNOWN)
         return error_set(e, "not a zstd frame with a content size");
-    if (!frame_has_checksum(frame))
+    if (!frame_has_checksum(value))
         return error_set(e, "zstd frame without checksum");
     size_t limit = 4 * shard_latent_count(i) + (size_t)i->embed_size * dtype_size(i->embed_dtype) +
                    HEADER_SLACK;
@@ -201,8 +205,10 @@ static int decompress(struct shard_record *r, const MDB_val *frame, const struct
         r->blob = xrealloc((void *)r->blob, (size_t)size);
         r->blob_capacity = (size_t)size;
     }
-    size_t code = ZSTD_decompressDCtx(r->zstd, (void *)r->blob, r->blob_capacity, frame->mv_data,
-                                      frame->mv_size);
+    size_t code = ZSTD_findFrameCompressedSize(value->mv_data, value->mv_size);
+    if (!ZSTD_isError(code))
+        code =
+            ZSTD_decompressDCtx(r->zstd, (void *)r->blob, r->blob_capacity, value->mv_data, code);
     if (ZSTD_isError(code))
         return error_set(e, "damaged zstd frame: %s", ZSTD_getErrorName(code));
     if (code != size)
@@ -284,17 +290,28 @@ static int parse_blob(struct shard_record *r, const struct weights *w, const str
     return 0;
 }
 
-int shard_frame_read(struct shard_record *r, const MDB_val *frame, const struct shard_info *i,
+int shard_value_read(struct shard_record *r, const MDB_val *value, const struct shard_info *i,
                      struct error *e)
 {
-    if (decompress(r, frame, i, e) != 0)
-        return -1;
     struct weights *w;
-    if (weights_open_memory(&w, r->blob, r->blob_size, e) != 0)
-        return -1;
-    int status = parse_blob(r, w, i, e);
-    weights_close(w);
+    r->path = NULL;
+    int status = decompress(r, value, i, e);
+    if (status == 0)
+        status = weights_open_memory(&w, r->blob, r->blob_size, e);
+    if (status == 0) {
+        status = parse_blob(r, w, i, e);
+        weights_close(w);
+    }
+    if (status != 0 && shard_label_read(&r->path_buffer, value) == SHARD_LABEL_FOUND)
+        r->path = r->path_buffer;
     return status;
+}
+
+int shard_record_error(struct error *e, const struct shard *s, int64_t index, const char *path)
+{
+    if (!path)
+        return error_prefix(e, "%s, index %" PRId64, s->name, index);
+    return error_prefix(e, "%s, index %" PRId64 " ('%.300s')", s->name, index, path);
 }
 
 int shard_record_check_values(const struct shard_record *r, const struct shard_info *i,

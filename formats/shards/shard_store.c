@@ -178,12 +178,15 @@ int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *
         return shard_error(e, shard, "cannot read", code);
     uint8_t key_bytes[8];
     shard_put_be64(key_bytes, (uint64_t)within);
-    MDB_val key = {.mv_size = sizeof key_bytes, .mv_data = key_bytes}, frame;
-    code = mdb_get(txn, shard->samples, &key, &frame);
+    MDB_val key = {.mv_size = sizeof key_bytes, .mv_data = key_bytes}, value;
+    r->path = NULL;
+    code = mdb_get(txn, shard->samples, &key, &value);
     int status =
         code == 0
-            ? shard_frame_read(r, &frame, &shard->info, e)
+            ? shard_value_read(r, &value, &shard->info, e)
             : error_set(e, "%s", code == MDB_NOTFOUND ? "no such record" : mdb_strerror(code));
     mdb_txn_abort(txn);
-    return status != 0 ? error_prefix(e, "%s, index %" PRId64, shard->name, within) : 0;
+    if (status != 0)
+        shard_record_error(e, shard, within, r->path);
+    return status != 0 ? SHARD_RECORD_DAMAGED : 0;
 }

@@ -16,8 +16,8 @@
  * exist. A writer holds an flock on the folder. Each shard has three named databases:
  *
  *   samples  Key: the index within the shard, 8 bytes big-endian, from 0 without gaps.
- *            Value: one zstd frame with content size and checksum, which contains one
- *            safetensors blob:
+ *            Value: two frames of zstd. The first one, with content size and checksum, contains
+ *            one safetensors blob:
  *              moments       F16 [2z, h, w]: mean, then log-variance of the autoencoder's
  *                            posterior, as output by its quant_conv (not scaled, not clamped)
  *              embed         F32 or F16 [d], unit norm: the CLOOB image embedding
@@ -26,6 +26,9 @@
  *                            path_bytes  only then: all bytes of the path in hexadecimal
  *                            width       of the source image in pixels, decimal; after
  *                            height      rotation if preprocessing applies it
+ *            The second one, a skippable frame with the magic number 0x184D2A5C, is the label: all
+ *            bytes of the path, their XXH3-64 (8 bytes, big-endian) and the size of the label
+ *            (4 bytes, little-endian). It is missing in older records.
  *   paths    Key: XXH3-128 of the path's bytes, canonical (big-endian).
  *            Value: 24 bytes, big-endian: the file's size in bytes (8), its mtime in
  *            nanoseconds since 1970 (8, signed), the index within the shard (8).
@@ -145,7 +148,9 @@ struct shard_summary shard_store_shard(const struct shard_store *s, int shard);
 int shard_store_locate(const struct shard_store *s, int64_t index, int64_t *index_in_shard);
 
 /* Reads record `index`, 0 <= index < count: decompresses it and checks its checksum and shapes. An
- * error names the shard and the index within it. */
+ * error names the shard, the index within it and, from the label, the path: r->path, or NULL if it
+ * is unknown. SHARD_RECORD_DAMAGED: others can still be read; -1: the system is to blame. */
+#define SHARD_RECORD_DAMAGED 1
 int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *r, struct error *e);
 
 /* Checks everything in a store that can be opened: each frame and its checksum, each record's

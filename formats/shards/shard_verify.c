@@ -18,6 +18,7 @@ struct verifier {
     int64_t problems, records, total;
     bool unread; /* a record of this shard was unreadable, so its statistics cannot be compared */
     struct path_set seen;
+    char *label; /* of a record */
 };
 
 __attribute__((format(printf, 2, 3))) static void report(struct verifier *v, const char *format,
@@ -32,17 +33,30 @@ __attribute__((format(printf, 2, 3))) static void report(struct verifier *v, con
     v->problem(v->arg, text);
 }
 
-/* Checks one record: its frame, its values, and its entry in the paths. */
+static void check_label(struct verifier *v, const struct shard *s, int64_t index,
+                        const MDB_val *value, const struct shard_record *r)
+{
+    enum shard_label label = shard_label_read(&v->label, value);
+    if (label == SHARD_LABEL_DAMAGED)
+        report(v, "%s, index %" PRId64 " ('%s'): damaged label", s->name, index, r->path);
+    else if (label == SHARD_LABEL_FOUND && strcmp(v->label, r->path) != 0)
+        report(v, "%s, index %" PRId64 ": the path is '%s', but the label '%s'", s->name, index,
+               r->path, v->label);
+}
+
+/* Checks one record: its frame, its label, its values, and its entry in the paths. */
 static void check_record(struct verifier *v, struct shard *s, MDB_txn *txn, int64_t index,
                          const MDB_val *frame, struct shard_record *r,
                          struct latent_statistics *statistics)
 {
     struct error e;
-    if (shard_frame_read(r, frame, &s->info, &e) != 0) {
-        report(v, "%s, index %" PRId64 ": %s", s->name, index, e.text);
+    if (shard_value_read(r, frame, &s->info, &e) != 0) {
+        shard_record_error(&e, s, index, r->path);
+        report(v, "%s", e.text);
         v->unread = true;
         return;
     }
+    check_label(v, s, index, frame, r);
     latent_statistics_add(statistics, &s->info, r->moments, 1);
     if (shard_record_check_values(r, &s->info, &e) != 0)
         report(v, "%s, index %" PRId64 " ('%s'): %s", s->name, index, r->path, e.text);
@@ -197,6 +211,7 @@ int64_t shard_store_verify(const char *folder, void (*problem)(void *arg, const 
     }
     free(foreign);
     path_set_release(&v.seen);
+    free(v.label);
     *records = v.records;
     return v.problems;
 }

@@ -200,7 +200,7 @@ static int recount(struct shard *s, MDB_txn *txn, const MDB_val *except,
     while ((code = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
         bool excepted = key.mv_size == except->mv_size &&
                         memcmp(key.mv_data, except->mv_data, key.mv_size) == 0;
-        if (!excepted && shard_frame_read(r, &frame, &s->info, &unreadable) == 0)
+        if (!excepted && shard_value_read(r, &frame, &s->info, &unreadable) == 0)
             latent_statistics_add(statistics, &s->info, r->moments, 1);
     }
     mdb_cursor_close(cursor);
@@ -218,7 +218,7 @@ static int forget_old(struct shard *s, MDB_txn *txn, MDB_val *key, struct latent
         return shard_error(e, s, "cannot read the record to replace", code);
     struct shard_record r;
     shard_record_init(&r);
-    if (shard_frame_read(&r, &frame, &s->info, e) == 0)
+    if (shard_value_read(&r, &frame, &s->info, e) == 0)
         latent_statistics_add(st, &s->info, r.moments, -1);
     else
         status = recount(s, txn, key, st, &r, e);
@@ -344,7 +344,7 @@ int shard_writer_put(struct shard_writer *w, const struct shard_item *items, int
         p[i].moments = f16 + (size_t)i * moments;
         status = shard_item_check(&items[i], &w->info, e);
         if (status == 0) {
-            status = shard_frame_make(&p[i].frame, &p[i].frame_size, p[i].moments, w->zstd,
+            status = shard_value_make(&p[i].frame, &p[i].frame_size, p[i].moments, w->zstd,
                                       &items[i], &w->info, e);
         }
         if (status != 0)

@@ -384,48 +384,116 @@ static void test_errors(void)
     latent_set_close(d);
 }
 
-/* Damages a record: the reader returns the batches before it, then the same error at every call. */
-static void test_damage(void)
+#define DAMAGED 12 /* records, 8 of them in the first shard */
+#define LABELED 11 /* index 3 of the second shard: damaged within its frame */
+#define GARBAGE 9  /* index 1: without frame and label */
+
+/* flip: inverts a byte of the value; otherwise replaces it. */
+static void damage(const char *store, const char *shard, uint8_t index, bool flip)
 {
-    char file[4300];
-    snprintf(file, sizeof file, "%s/00001.mdb", shards_folder("damaged"));
+    char *file = xasprintf("%s/%s", shards_folder(store), shard);
     MDB_env *env;
     MDB_txn *txn;
     MDB_dbi samples;
-    uint8_t key_bytes[8] = {0, 0, 0, 0, 0, 0, 0, 3};
-    MDB_val key = {8, key_bytes}, value = {7, "garbage"};
+    uint8_t key_bytes[8] = {0, 0, 0, 0, 0, 0, 0, index};
+    MDB_val key = {8, key_bytes}, value;
     CHECK(!mdb_env_create(&env) && !mdb_env_set_maxdbs(env, 3) &&
           !mdb_env_open(env, file, MDB_NOSUBDIR, 0666) && !mdb_txn_begin(env, NULL, 0, &txn) &&
-          !mdb_dbi_open(txn, "samples", 0, &samples) && !mdb_put(txn, samples, &key, &value, 0) &&
-          !mdb_txn_commit(txn));
+          !mdb_dbi_open(txn, "samples", 0, &samples) && !mdb_get(txn, samples, &key, &value));
+    size_t size = value.mv_size;
+    uint8_t *copy = memcpy(xmalloc(size), value.mv_data, size);
+    copy[size / 2] ^= 0xff;
+    value = flip ? (MDB_val){size, copy} : (MDB_val){7, "garbage"};
+    CHECK(!mdb_put(txn, samples, &key, &value, 0) && !mdb_txn_commit(txn));
     mdb_env_close(env);
+    free(copy);
+    free(file);
+}
 
+/* Whether record `got` is the first readable one from this place of an epoch on. */
+static bool is_substitute(const struct latent_set *d, int64_t got, int64_t epoch, int64_t place)
+{
+    int64_t count = latent_set_training_count(d);
+    int64_t record = latent_set_record_at(d, 9, epoch, place % count);
+    while (record == LABELED || record == GARBAGE)
+        record = latent_set_record_at(d, 9, epoch, ++place % count);
+    return got == record;
+}
+
+static void test_damage(void)
+{
+    damage("damaged", "00001.mdb", LABELED - 8, true);
+    damage("damaged", "00001.mdb", GARBAGE - 8, false);
     struct latent_set *d = open_one("damaged", 0);
+    struct unreadable *u = latent_set_unreadable(d);
+    struct batch_reader_options o = reader_options(3, 1);
+    struct latent_reader *r = open_reader(d, &o);
+    bool right = true;
+    for (int step = 0; step < 5 * DAMAGED / 3; step++) {
+        const struct latent_batch *b = next(r);
+        right &= content_is_right(&b->data);
+        for (int64_t i = 0; i < 3; i++)
+            right &= is_substitute(d, (int64_t)b->data.samples[i], b->at.epoch, b->at.place + i);
+    }
+    tap_ok(right, "in 5 epochs, others take the places of damaged records");
+    latent_reader_close(r);
+    int64_t found[4];
+    int n = unreadable_take(u, found, 4);
+    tap_ok(n == 2 && found[0] + found[1] == LABELED + GARBAGE && unreadable_take(u, found, 4) == 0,
+           "each is noticed once");
+
+    char *path = NULL, *text = latent_set_describe(d, LABELED);
+    struct error e;
+    tap_ok(latent_set_path(d, LABELED, &path, &e) == 0 && strcmp(path, "photos/11.jpg") == 0 &&
+               strstr(text, "00001.mdb, index 3, 'photos/11.jpg'"),
+           "the label names the damaged record: %s", text);
+    free(text);
+    text = latent_set_describe(d, GARBAGE);
+    tap_ok(strstr(text, "00001.mdb, index 1") && !strchr(text, '\''),
+           "the description without label: %s", text);
+    free(text);
+    free(path);
+    latent_set_close(d);
+}
+
+static void test_damaged_holdout(void)
+{
+    struct latent_set *d = open_one("damaged", DAMAGED - 1);
+    struct holdout_batch h;
+    struct error e = {""};
+    holdout_batch_init(&h);
+    bool right = holdout_batch_read(&h, d, 0, DAMAGED - 1, &e) == 0;
+    for (int64_t i = 0; right && i < DAMAGED - 1; i++) {
+        bool damaged = h.data.samples[i] == LABELED || h.data.samples[i] == GARBAGE;
+        right = h.damaged[i] == damaged && (!damaged || h.moments[i * MOMENTS] == 0);
+    }
+    tap_ok(right, "damaged held-out records are marked %s", e.text);
+    holdout_batch_release(&h);
+    latent_set_close(d);
+}
+
+/* The same error at every call. */
+static void test_nothing_readable(void)
+{
+    for (uint8_t i = 0; i < 6; i++)
+        damage("lost", "00000.mdb", i, i % 2);
+    struct latent_set *d = open_one("lost", 0);
     struct batch_reader_options o = reader_options(2, 1);
     struct latent_reader *r = open_reader(d, &o);
     const struct latent_batch *b;
     struct error e = {""}, again = {""};
-    int64_t place = 0, good = 0;
-    const int64_t record = 11; /* 8 are in the first shard: index 3 in the second */
-    while (latent_set_record_at(d, 9, 0, place) != record)
-        place++;
-    while (good < 6 && !latent_reader_next(r, &b, &e))
-        good++;
-    tap_ok(good == place / 2 && strstr(e.text, "damaged") && strstr(e.text, "00001.mdb, index 3") &&
-               latent_reader_next(r, &b, &again) && !strcmp(e.text, again.text),
-           "a damaged record after %" PRId64 " batches: %s", good, e.text);
+    tap_ok(latent_reader_next(r, &b, &e) && latent_reader_next(r, &b, &again) &&
+               strcmp(e.text, "all records are damaged") == 0 && strcmp(again.text, e.text) == 0,
+           "a store without a readable record: %s", e.text);
     latent_reader_close(r);
-    char *text = latent_set_describe(d, record);
-    tap_ok(strstr(text, "00001.mdb, index 3") && !strchr(text, '\''),
-           "the damaged record's description: %s", text);
-    free(text);
     latent_set_close(d);
 }
 
 static void write_stores(void)
 {
     CHECK(shards_write("plain", RECORDS, 50, 40, 0) && shards_write("copy", RECORDS, 50, 40, 0));
-    CHECK(shards_write("small", 12, 6, 6, 0) && shards_write("damaged", 12, 4, 8, 0));
+    CHECK(shards_write("small", 12, 6, 6, 0) && shards_write("damaged", DAMAGED, 4, 8, 0));
+    CHECK(shards_write("lost", 6, 6, 6, 0));
     struct shard_info other = shards_info;
     memcpy(other.autoencoder.hash, "ffff", 4);
     struct shard_writer *w;
@@ -451,5 +519,7 @@ int main(void)
     test_two_stores();
     test_errors();
     test_damage();
+    test_damaged_holdout();
+    test_nothing_readable();
     return tap_done();
 }

@@ -166,7 +166,7 @@ static void put_frame(MDB_txn *txn, MDB_dbi samples, const struct shard_item *it
     size_t size;
     struct error e;
     ZSTD_CCtx *zstd = ZSTD_createCCtx();
-    CHECK(shard_frame_make(&frame, &size, moments, zstd, item, info, &e) == 0);
+    CHECK(shard_value_make(&frame, &size, moments, zstd, item, info, &e) == 0);
     MDB_val key = index_key(bytes, 4), value = {.mv_size = size, .mv_data = frame};
     CHECK(mdb_put(txn, samples, &key, &value, 0) == 0);
     ZSTD_freeCCtx(zstd);
@@ -200,6 +200,59 @@ static void put_other_shape(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_db
     info.latent_width /= 2;
     info.latent_height *= 2;
     put_frame(txn, samples, &item, &info);
+}
+
+/* Record 4 as it is, in memory to be changed. */
+static uint8_t *copy_value(MDB_txn *txn, MDB_dbi samples, MDB_val *value)
+{
+    uint8_t bytes[8];
+    MDB_val key = index_key(bytes, 4);
+    CHECK(mdb_get(txn, samples, &key, value) == 0);
+    return value->mv_data = memcpy(xmalloc(value->mv_size), value->mv_data, value->mv_size);
+}
+
+static void put_value(MDB_txn *txn, MDB_dbi samples, MDB_val value)
+{
+    uint8_t bytes[8];
+    MDB_val key = index_key(bytes, 4);
+    CHECK(mdb_put(txn, samples, &key, &value, 0) == 0);
+    free(value.mv_data);
+}
+
+static void flip_frame(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
+{
+    MDB_val value;
+    copy_value(txn, samples, &value)[1000] ^= 4;
+    put_value(txn, samples, value);
+}
+
+/* "photos/4.jpg" is followed by a trailer of 12 bytes. */
+static void flip_label(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
+{
+    MDB_val value;
+    uint8_t *copy = copy_value(txn, samples, &value);
+    copy[value.mv_size - 12 - 1] ^= 4;
+    put_value(txn, samples, value);
+}
+
+#define LABEL_SIZE (8 + strlen("photos/4.jpg") + 12)
+
+static void put_other_label(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
+{
+    MDB_val value;
+    uint8_t *copy = copy_value(txn, samples, &value);
+    value.mv_size -= LABEL_SIZE;
+    shard_label_append(&copy, &value.mv_size, "photos/40.jpg");
+    value.mv_data = copy;
+    put_value(txn, samples, value);
+}
+
+static void remove_label(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
+{
+    MDB_val value;
+    copy_value(txn, samples, &value);
+    value.mv_size -= LABEL_SIZE;
+    put_value(txn, samples, value);
 }
 
 static void put_other_path(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
@@ -270,8 +323,14 @@ static void test_damaged_records(void)
          "a path that points elsewhere"},
         {put_nan, "00000.mdb, index 4 ('photos/4.jpg'): non-finite latents", "NaN"},
         {put_other_values, "00000.mdb: statistics: mean", "statistics of other records"},
-        {put_other_shape, "00000.mdb, index 4: type or shape of 'moments' does not match",
+        {put_other_shape,
+         "00000.mdb, index 4 ('photos/4.jpg'): type or shape of 'moments' does not match",
          "another shape"},
+        {flip_frame, "00000.mdb, index 4 ('photos/4.jpg'): damaged zstd frame",
+         "a flipped bit, and names the image"},
+        {flip_label, "00000.mdb, index 4 ('photos/4.jpg'): damaged label", "a damaged label"},
+        {put_other_label, "index 4: the path is 'photos/4.jpg', but the label 'photos/40.jpg'",
+         "another label"},
         {put_other_path, "00000.mdb, index 5: duplicate path 'photos/5.jpg'", "a duplicate path"},
         {put_unchecked, "00000.mdb, index 4: zstd frame without checksum",
          "a frame without checksum"},
@@ -288,6 +347,9 @@ static void test_damaged_records(void)
         change(name, cases[i].f);
         shards_ok_problem(name, cases[i].expected, cases[i].what);
     }
+    CHECK(shards_write("unlabeled", 10, 5, 0, 0));
+    change("unlabeled", remove_label);
+    shards_ok_clean("unlabeled", "a record without label, as older versions wrote them");
     mkdir(shards_folder("lmdb"), 0777);
     change("lmdb", no_change);
     ok_refused("lmdb", "00000.mdb: not a shard: no meta record",
