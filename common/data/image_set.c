@@ -441,6 +441,8 @@ int image_set_read(struct image_set *s, const int64_t *records, int64_t n, struc
         status = pixels_of(&pixels, s, records[i], planes, &reason);
         if (status == 0 && pixels)
             put(s, b, b->n++, records[i], pixels, false);
+        else if (status == 0)
+            unreadable_meet(s->unreadable, records[i]);
     }
     free(planes);
     return status != 0 ? error_set(e, "%s", reason.text) : 0;
@@ -462,6 +464,7 @@ struct image_reader {
 
 struct slot {
     struct image_batch batch;
+    struct unreadable_list skipped;
     uint8_t *planes; /* for one image */
 };
 
@@ -478,6 +481,7 @@ static void slot_free(void *memory)
 {
     struct slot *slot = memory;
     image_batch_release(&slot->batch);
+    unreadable_list_release(&slot->skipped);
     free(slot->planes);
     free(slot);
 }
@@ -497,6 +501,7 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
     struct image_set *s = r->set;
     int64_t count = order_training_count(&s->order);
     slot->batch.at = *at;
+    slot->skipped.count = 0;
     for (int64_t i = 0; i < r->options.batch; i++) {
         const uint8_t *pixels = NULL;
         int64_t record = 0;
@@ -505,6 +510,8 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
             record = order_record_at(&s->order, r->options.seed, at->at.epoch, place);
             if (pixels_of(&pixels, s, record, slot->planes, e) != 0)
                 return -1;
+            if (!pixels)
+                unreadable_list_add(&slot->skipped, record);
         }
         if (!pixels)
             return error_set(e, "none of the images can be read");
@@ -545,6 +552,7 @@ int image_reader_next(struct image_reader *r, const struct image_batch **b, stru
     if (read_ahead_next(r->ahead, &slot, e) != 0)
         return -1;
     *b = &((struct slot *)slot)->batch;
+    unreadable_meet_all(r->set->unreadable, &((struct slot *)slot)->skipped);
     return 0;
 }
 

@@ -10,6 +10,7 @@ struct slot {
     struct latent_batch batch;
     float *moments, *embeds;
     uint64_t *samples;
+    struct unreadable_list skipped;
     struct shard_record record;
 };
 
@@ -35,6 +36,7 @@ static int fill_one(const struct latent_reader *r, struct slot *slot, const stru
         int status = latent_set_read(r->latent_set, record, &slot->record, moments, embed, e);
         if (status != SHARD_RECORD_DAMAGED)
             return status;
+        unreadable_list_add(&slot->skipped, record);
     }
     return error_set(e, "all records are damaged");
 }
@@ -46,6 +48,7 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
     slot->batch.step = at->step;
     slot->batch.micro_batch = at->micro_batch;
     slot->batch.at = at->at;
+    slot->skipped.count = 0;
     int status = 0;
     for (int64_t i = 0; i < r->options.batch && status == 0; i++)
         status = fill_one(r, slot, at, i, e);
@@ -81,6 +84,7 @@ static void slot_free(void *memory)
     free(s->moments);
     free(s->embeds);
     free(s->samples);
+    unreadable_list_release(&s->skipped);
     free(s);
 }
 
@@ -116,6 +120,7 @@ int latent_reader_next(struct latent_reader *r, const struct latent_batch **b, s
     if (read_ahead_next(r->ahead, &slot, e) != 0)
         return -1;
     *b = &((struct slot *)slot)->batch;
+    unreadable_meet_all(latent_set_unreadable(r->latent_set), &((struct slot *)slot)->skipped);
     return 0;
 }
 

@@ -253,6 +253,7 @@ int holdout_batch_read(struct holdout_batch *h, struct latent_set *d, int64_t fi
         h->damaged[i] = status == SHARD_RECORD_DAMAGED;
         if (!h->damaged[i])
             continue;
+        unreadable_meet(d->unreadable, record);
         memset(m, 0, moments * sizeof *m);
         memset(x, 0, embed * sizeof *x);
         status = 0;

@@ -7,15 +7,14 @@
 
 #include "common/base/message.h"
 
-enum { KNOWN = 1, AGREED = 2 };
+enum { KNOWN = 1, MET = 2, AGREED = 4 };
 
 struct unreadable {
     int64_t records;
-    _Atomic uint8_t *flags; /* [records], KNOWN | AGREED */
+    _Atomic uint8_t *flags; /* [records] */
     _Atomic int64_t agreed;
-    pthread_mutex_t mutex; /* guards what follows */
-    int64_t *found;        /* not taken yet */
-    int64_t count, capacity;
+    pthread_mutex_t mutex;      /* guards what follows */
+    struct unreadable_list met; /* not taken yet */
 };
 
 struct unreadable *unreadable_new(int64_t records)
@@ -33,23 +32,14 @@ void unreadable_free(struct unreadable *u)
         return;
     pthread_mutex_destroy(&u->mutex);
     free((void *)u->flags);
-    free(u->found);
+    unreadable_list_release(&u->met);
     free(u);
 }
 
 bool unreadable_add(struct unreadable *u, int64_t record)
 {
     CHECK(record >= 0 && record < u->records);
-    if (atomic_fetch_or(&u->flags[record], KNOWN) & KNOWN)
-        return false;
-    pthread_mutex_lock(&u->mutex);
-    if (u->count == u->capacity) {
-        u->capacity = u->capacity ? 2 * u->capacity : 16;
-        u->found = xrealloc(u->found, (size_t)u->capacity * sizeof *u->found);
-    }
-    u->found[u->count++] = record;
-    pthread_mutex_unlock(&u->mutex);
-    return true;
+    return !(atomic_fetch_or(&u->flags[record], KNOWN) & KNOWN);
 }
 
 bool unreadable_has(const struct unreadable *u, int64_t record)
@@ -57,14 +47,46 @@ bool unreadable_has(const struct unreadable *u, int64_t record)
     return atomic_load(&u->flags[record]) & KNOWN;
 }
 
+void unreadable_list_add(struct unreadable_list *l, int64_t record)
+{
+    if (l->count == l->capacity) {
+        l->capacity = l->capacity ? 2 * l->capacity : 16;
+        l->items = xrealloc(l->items, (size_t)l->capacity * sizeof *l->items);
+    }
+    l->items[l->count++] = record;
+}
+
+void unreadable_list_release(struct unreadable_list *l)
+{
+    free(l->items);
+    *l = (struct unreadable_list){0};
+}
+
+void unreadable_meet(struct unreadable *u, int64_t record)
+{
+    CHECK(record >= 0 && record < u->records);
+    if (atomic_fetch_or(&u->flags[record], MET) & (MET | AGREED))
+        return;
+    pthread_mutex_lock(&u->mutex);
+    unreadable_list_add(&u->met, record);
+    pthread_mutex_unlock(&u->mutex);
+}
+
+void unreadable_meet_all(struct unreadable *u, const struct unreadable_list *l)
+{
+    for (int64_t i = 0; i < l->count; i++)
+        unreadable_meet(u, l->items[i]);
+}
+
 int unreadable_take(struct unreadable *u, int64_t *records, int most)
 {
     pthread_mutex_lock(&u->mutex);
-    int n = u->count < most ? (int)u->count : most;
+    struct unreadable_list *l = &u->met;
+    int n = l->count < most ? (int)l->count : most;
     if (n > 0) {
-        memcpy(records, u->found, (size_t)n * sizeof *records);
-        u->count -= n;
-        memmove(u->found, u->found + n, (size_t)u->count * sizeof *u->found);
+        memcpy(records, l->items, (size_t)n * sizeof *records);
+        l->count -= n;
+        memmove(l->items, l->items + n, (size_t)l->count * sizeof *l->items);
     }
     pthread_mutex_unlock(&u->mutex);
     return n;
@@ -73,7 +95,7 @@ int unreadable_take(struct unreadable *u, int64_t *records, int most)
 int64_t unreadable_waiting(struct unreadable *u)
 {
     pthread_mutex_lock(&u->mutex);
-    int64_t count = u->count;
+    int64_t count = u->met.count;
     pthread_mutex_unlock(&u->mutex);
     return count;
 }
