@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "common/base/message.h"
+#include "common/base/unfinished.h"
 
 int file_map(struct mapped_file *m, const char *path, struct error *e)
 {
@@ -163,7 +164,7 @@ int atomic_file_open(struct atomic_file *f, const char *path, struct error *e)
     }
     path = f->path;
     f->temporary = xasprintf("%s.XXXXXX", path);
-    f->fd = mkostemp(f->temporary, O_CLOEXEC);
+    f->fd = unfinished_create(f->temporary);
     if (f->fd < 0) {
         error_set(e, "%s", strerror(errno));
         free(f->temporary);
@@ -175,6 +176,14 @@ int atomic_file_open(struct atomic_file *f, const char *path, struct error *e)
     umask(mask);
     fchmod(f->fd, 0666 & ~mask);
     return 0;
+}
+
+static void release_names(struct atomic_file *f)
+{
+    if (f->temporary)
+        unfinished_forget(f->temporary);
+    free(f->temporary);
+    free(f->path);
 }
 
 int atomic_file_commit(struct atomic_file *f, struct error *e)
@@ -203,8 +212,7 @@ int atomic_file_commit(struct atomic_file *f, struct error *e)
         close(folder_fd);
     }
     free(folder);
-    free(f->temporary);
-    free(f->path);
+    release_names(f);
     *f = (struct atomic_file){.fd = -1};
     return 0;
 }
@@ -215,8 +223,7 @@ void atomic_file_abandon(struct atomic_file *f)
         close(f->fd);
     if (f->temporary)
         unlink(f->temporary);
-    free(f->temporary);
-    free(f->path);
+    release_names(f);
     *f = (struct atomic_file){.fd = -1};
 }
 

@@ -33,7 +33,8 @@ int file_read(uint8_t **data, size_t *size, const char *path, size_t limit, stru
 
 /* A file that appears under its name only when complete: it is written to a temporary file in the
  * same folder, then fsynced and renamed, and the folder is fsynced. Abandoning it leaves nothing
- * behind. A symbolic link is kept and its target replaced. Devices and pipes are written directly.
+ * behind, nor does a program that ends before (see unfinished.h). A symbolic link is kept and its
+ * target replaced. Devices and pipes are written directly.
  */
 struct atomic_file {
     int fd;

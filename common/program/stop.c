@@ -4,6 +4,8 @@
 #include <stddef.h>
 #include <unistd.h>
 
+#include "common/base/unfinished.h"
+
 static volatile sig_atomic_t stop;
 static atomic_flag counted = ATOMIC_FLAG_INIT;
 
@@ -32,8 +34,10 @@ bool stop_at_once(int signal)
 
 static void on_signal(int signal)
 {
-    if (stop_at_once(signal))
+    if (stop_at_once(signal)) {
+        unfinished_remove();
         _exit(128 + signal);
+    }
     if (!stop)
         stop = signal;
 }
