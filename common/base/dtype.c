@@ -9,10 +9,25 @@ static const struct {
     const char *name;
     size_t size;
 } types[DTYPE_COUNT] = {
-    [DTYPE_F32] = {"F32", 4},   [DTYPE_F16] = {"F16", 2}, [DTYPE_BF16] = {"BF16", 2},
-    [DTYPE_F64] = {"F64", 8},   [DTYPE_I64] = {"I64", 8}, [DTYPE_I32] = {"I32", 4},
-    [DTYPE_I16] = {"I16", 2},   [DTYPE_I8] = {"I8", 1},   [DTYPE_U8] = {"U8", 1},
+    [DTYPE_F32] = {"F32", 4},
+    [DTYPE_F16] = {"F16", 2},
+    [DTYPE_BF16] = {"BF16", 2},
+    [DTYPE_F64] = {"F64", 8},
+    [DTYPE_I64] = {"I64", 8},
+    [DTYPE_I32] = {"I32", 4},
+    [DTYPE_I16] = {"I16", 2},
+    [DTYPE_I8] = {"I8", 1},
+    [DTYPE_U8] = {"U8", 1},
     [DTYPE_BOOL] = {"BOOL", 1},
+    [DTYPE_F8_E4M3] = {"F8_E4M3", 1},
+    [DTYPE_F8_E5M2] = {"F8_E5M2", 1},
+    [DTYPE_F8_E4M3FNUZ] = {"F8_E4M3FNUZ", 1},
+    [DTYPE_F8_E5M2FNUZ] = {"F8_E5M2FNUZ", 1},
+    [DTYPE_F8_E8M0] = {"F8_E8M0", 1},
+    [DTYPE_U16] = {"U16", 2},
+    [DTYPE_U32] = {"U32", 4},
+    [DTYPE_U64] = {"U64", 8},
+    [DTYPE_C64] = {"C64", 8},
 };
 
 size_t dtype_size(enum dtype d)
@@ -35,6 +50,17 @@ bool dtype_parse(enum dtype *d, const char *name)
             return true;
         }
     return false;
+}
+
+bool dtype_is_float(enum dtype d)
+{
+    return d == DTYPE_F32 || d == DTYPE_F64 || d == DTYPE_F16 || d == DTYPE_BF16 ||
+           (d >= DTYPE_F8_E4M3 && d <= DTYPE_F8_E5M2FNUZ);
+}
+
+size_t dtype_swap_size(enum dtype d)
+{
+    return d == DTYPE_C64 ? dtype_size(d) / 2 : dtype_size(d);
 }
 
 static inline float float_from_bits(uint32_t u)
@@ -93,6 +119,35 @@ uint16_t f32_to_f16(float f)
     return float_to_half(f);
 }
 
+/* Types of one byte: OCP's "8-bit Floating Point Specification" 1.0 and "Microscaling Formats"
+ * 1.0; FNUZ: arXiv:2206.02915. */
+static float byte_to_float(enum dtype d, uint8_t x)
+{
+    if (d == DTYPE_F8_E8M0)
+        return x == 0xff ? NAN : ldexpf(1, x - 127);
+    if (d == DTYPE_F8_E5M2)
+        return half_to_float((uint16_t)(x << 8));
+    if (d == DTYPE_F8_E4M3 ? (x & 0x7f) == 0x7f : x == 0x80)
+        return NAN;
+    int bits = d == DTYPE_F8_E5M2FNUZ ? 2 : 3; /* of the mantissa */
+    int bias = d == DTYPE_F8_E4M3 ? 7 : d == DTYPE_F8_E4M3FNUZ ? 8 : 16;
+    int exponent = (x & 0x7f) >> bits, mantissa = x & ((1 << bits) - 1);
+    if (exponent > 0)
+        mantissa |= 1 << bits;
+    float magnitude = ldexpf((float)mantissa, (exponent > 0 ? exponent : 1) - bias - bits);
+    return x & 0x80 ? -magnitude : magnitude;
+}
+
+static void bytes_to_floats(float *restrict dst, enum dtype d, const uint8_t *restrict src,
+                            size_t n)
+{
+    float values[256];
+    for (int x = 0; x < 256; x++)
+        values[x] = byte_to_float(d, (uint8_t)x);
+    for (size_t i = 0; i < n; i++)
+        dst[i] = values[src[i]];
+}
+
 /* Sources may be unaligned (tensors in mapped files), so elements are copied with memcpy. */
 #define CONVERT_LOOP(type, expression)                                                             \
     for (size_t i = 0; i < n; i++) {                                                               \
@@ -128,10 +183,24 @@ __attribute__((optimize("O3"))) void dtype_to_f32(float *restrict dst, enum dtyp
         CONVERT_LOOP(uint8_t, (float)x);
     case DTYPE_BOOL:
         CONVERT_LOOP(uint8_t, x ? 1.0f : 0.0f);
+    case DTYPE_U16:
+        CONVERT_LOOP(uint16_t, (float)x);
+    case DTYPE_U32:
+        CONVERT_LOOP(uint32_t, (float)x);
+    case DTYPE_U64:
+        CONVERT_LOOP(uint64_t, (float)x);
+    case DTYPE_F8_E4M3:
+    case DTYPE_F8_E5M2:
+    case DTYPE_F8_E4M3FNUZ:
+    case DTYPE_F8_E5M2FNUZ:
+    case DTYPE_F8_E8M0:
+        bytes_to_floats(dst, d, src, n);
+        return;
+    case DTYPE_C64:
     case DTYPE_COUNT:
         break;
     }
-    CHECK(!"a dtype");
+    CHECK(!"a dtype of real numbers");
 }
 
 __attribute__((optimize("O3"))) void dtype_from_f32(enum dtype d, void *restrict dst,

@@ -145,19 +145,20 @@ static void test_integers(void)
     const int16_t i16[] = {-300, 32767};
     const int8_t i8[] = {-128, 127};
     const uint8_t u8[] = {0, 255}, flags[] = {0, 2};
+    const uint16_t u16[] = {32768, 65535};
+    const uint32_t u32[] = {0, UINT32_MAX};
+    const uint64_t u64[] = {1, UINT64_MAX};
     const double f64[] = {0.1, -1e300};
     struct {
         enum dtype d;
         const void *data;
         float want[2];
     } cases[] = {
-        {DTYPE_I64, i64, {-5, 0x1p40f}},
-        {DTYPE_I32, i32, {-7, 0x1p30f}},
-        {DTYPE_I16, i16, {-300, 32767}},
-        {DTYPE_I8, i8, {-128, 127}},
-        {DTYPE_U8, u8, {0, 255}},
-        {DTYPE_BOOL, flags, {0, 1}},
-        {DTYPE_F64, f64, {0.1f, -HUGE_VALF}},
+        {DTYPE_I64, i64, {-5, 0x1p40f}},  {DTYPE_I32, i32, {-7, 0x1p30f}},
+        {DTYPE_I16, i16, {-300, 32767}},  {DTYPE_I8, i8, {-128, 127}},
+        {DTYPE_U8, u8, {0, 255}},         {DTYPE_BOOL, flags, {0, 1}},
+        {DTYPE_U16, u16, {32768, 65535}}, {DTYPE_U32, u32, {0, 0x1p32f}},
+        {DTYPE_U64, u64, {1, 0x1p64f}},   {DTYPE_F64, f64, {0.1f, -HUGE_VALF}},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         float got[2];
@@ -167,9 +168,51 @@ static void test_integers(void)
     }
 }
 
+/* All values of a type of one byte, by the definition of its format. tests/golden/types.c compares
+ * them with PyTorch's. */
+static void test_byte_floats(void)
+{
+    static const struct {
+        enum dtype d;
+        int bits, bias; /* of the mantissa, of the exponent */
+        bool fnuz;
+        float largest;
+    } types[] = {{DTYPE_F8_E4M3, 3, 7, false, 448},
+                 {DTYPE_F8_E5M2, 2, 15, false, 57344},
+                 {DTYPE_F8_E4M3FNUZ, 3, 8, true, 240},
+                 {DTYPE_F8_E5M2FNUZ, 2, 16, true, 57344}};
+    uint8_t bytes[256];
+    float got[256];
+    for (int x = 0; x < 256; x++)
+        bytes[x] = (uint8_t)x;
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
+        int wrong = 0, bits = types[i].bits;
+        float largest = 0;
+        dtype_to_f32(got, types[i].d, bytes, 256);
+        for (int x = 0; x < 256; x++) {
+            int exponent = x % 128 >> bits, mantissa = x % (1 << bits);
+            double want = exponent ? ldexp((1 << bits) + mantissa, exponent - types[i].bias - bits)
+                                   : ldexp(mantissa, 1 - types[i].bias - bits);
+            if (types[i].fnuz ? x == 128 : x % 128 == 127)
+                want = NAN;
+            else if (types[i].d == DTYPE_F8_E5M2 && exponent == 31)
+                want = mantissa ? NAN : INFINITY;
+            wrong += isnan(want) ? !isnan(got[x])
+                                 : !(got[x] == (float)(x < 128 ? want : -want)) ||
+                                       !!signbit(got[x]) != x >> 7;
+            largest = isfinite(got[x]) ? fmaxf(largest, got[x]) : largest;
+        }
+        tap_ok(wrong == 0 && largest == types[i].largest, "%s to float", dtype_name(types[i].d));
+    }
+    dtype_to_f32(got, DTYPE_F8_E8M0, bytes, 256);
+    tap_ok(got[0] == 0x1p-127f && got[127] == 1 && got[254] == 0x1p127f && isnan(got[255]),
+           "F8_E8M0 to float");
+}
+
 static void test_names(void)
 {
-    static const size_t sizes[DTYPE_COUNT] = {4, 2, 2, 8, 8, 4, 2, 1, 1, 1};
+    static const size_t sizes[DTYPE_COUNT] = {4, 2, 2, 8, 8, 4, 2, 1, 1, 1,
+                                              1, 1, 1, 1, 1, 2, 4, 8, 8};
     int wrong = 0;
     for (int d = 0; d < DTYPE_COUNT; d++) {
         enum dtype back = DTYPE_COUNT;
@@ -177,7 +220,7 @@ static void test_names(void)
         wrong += dtype_size((enum dtype)d) != sizes[d];
     }
     enum dtype d;
-    wrong += dtype_parse(&d, "F8_E4M3") || dtype_parse(&d, "") || dtype_parse(&d, "f32");
+    wrong += dtype_parse(&d, "F4") || dtype_parse(&d, "") || dtype_parse(&d, "f32");
     tap_ok(wrong == 0, "names and sizes");
 }
 
@@ -198,6 +241,7 @@ int main(void)
     test_bfloat();
     test_bulk();
     test_integers();
+    test_byte_floats();
     test_names();
     test_finite();
     return tap_done();
