@@ -19,6 +19,8 @@ enum { WEIGHTS_ALL, WEIGHTS_EMA, WEIGHTS_RAW };
 enum { AS_AUTO, AS_SAFETENSORS, AS_TORCH };
 enum { NAMES_AUTO, NAMES_FILE, NAMES_OURS };
 
+#define TYPE_WIDTH_MAX 24 /* of ls's column; types beyond it shift their line */
+
 static struct {
     const char *input, *output;
     int dtype, weights, as, names;
@@ -73,16 +75,28 @@ static void print_name(const char *name)
         putchar((unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name);
 }
 
-static void print_tensor(const struct weight *t)
+static void print_tensor(const struct weight *t, int type_width)
 {
     char shape[WEIGHT_MAX_DIMS * 24] = "-";
     size_t at = 0;
     for (int i = 0; i < t->ndim; i++)
         at += (size_t)snprintf(shape + at, sizeof shape - at, "%s%" PRId64, i > 0 ? "x" : "",
                                t->shape[i]);
-    printf("%-4s  %-15s  ", dtype_name(t->dtype), shape);
+    const int padding = type_width - (int)strnlen(weight_type(t), (size_t)type_width);
+    print_name(weight_type(t));
+    printf("%*s  %-15s  ", padding, "", shape);
     print_name(t->name);
     putchar('\n');
+}
+
+static int widest_type(const struct weights *w)
+{
+    size_t widest = 4;
+    for (int i = 0; i < weights_count(w); i++) {
+        size_t n = strlen(weight_type(weights_at(w, i)));
+        widest = n > widest ? n : widest;
+    }
+    return (int)(widest < TYPE_WIDTH_MAX ? widest : TYPE_WIDTH_MAX);
 }
 
 static void print_network(const struct weights *w)
@@ -126,15 +140,20 @@ static int do_ls(const struct weights *w)
         putchar('\n');
     }
     int64_t elements = 0;
+    int type_width = widest_type(w), unreadable = 0;
     for (int i = 0; i < weights_count(w); i++) {
-        print_tensor(weights_at(w, i));
-        elements += weight_count(weights_at(w, i));
+        const struct weight *t = weights_at(w, i);
+        print_tensor(t, type_width);
+        elements += t->unreadable ? 0 : weight_count(t);
+        unreadable += t->unreadable != NULL;
     }
     if (fflush(stdout) != 0 || ferror(stdout)) {
         error_set(&e, "%s", strerror(errno));
         output_failed(&e);
     }
     inform("%d tensors, %" PRId64 " elements", weights_count(w), elements);
+    if (unreadable > 0)
+        inform("%d tensors are of types that cannot be read", unreadable);
     if (weights_opaque_count(w) > 0)
         inform("left out %d pickled objects that are not tensors", weights_opaque_count(w));
     return 0;
@@ -152,11 +171,10 @@ static enum dtype output_dtype(const struct weight *t)
 {
     static const enum dtype types[] = {
         [DTYPE_TO_F32] = DTYPE_F32, [DTYPE_TO_F16] = DTYPE_F16, [DTYPE_TO_BF16] = DTYPE_BF16};
-    bool is_float = t->dtype == DTYPE_F32 || t->dtype == DTYPE_F64 || t->dtype == DTYPE_F16 ||
-                    t->dtype == DTYPE_BF16;
     /* Rounding errors of Fourier weights become phase errors 2 pi times as large. */
     bool sensitive = weight_count(t) <= 1 || has_suffix(t->name, "timestep_embed.weight");
-    return options.dtype == DTYPE_KEEP || !is_float || (sensitive && options.dtype != DTYPE_TO_F32)
+    return options.dtype == DTYPE_KEEP || !dtype_is_float(t->dtype) ||
+                   (sensitive && options.dtype != DTYPE_TO_F32)
                ? t->dtype
                : types[options.dtype];
 }
@@ -186,6 +204,21 @@ static int select_tensors(const struct weight **items, struct named_weights *nam
     note("%s; writing our names", named->description);
     *items = named->items;
     return named->count;
+}
+
+/* Ends the program, with each named, if some of the tensors to write cannot be read. */
+static void check_types(const struct weight *items, int count)
+{
+    int unreadable = 0;
+    for (int i = 0; i < count; i++)
+        if (items[i].unreadable) {
+            warn("cannot convert tensor '%.1000s': it is of type %.100s", items[i].name,
+                 items[i].unreadable);
+            unreadable++;
+        }
+    if (unreadable > 0)
+        die("cannot convert '%s': %d of %d tensors are of types that cannot be read", options.input,
+            unreadable, count);
 }
 
 static void declare(struct weights_writer *out, const struct weights *w, const struct weight *items,
@@ -239,6 +272,7 @@ static int do_convert(const struct weights *w)
     if (files_are_same(options.output, options.input))
         die("cannot write '%s': it is the file to convert", options.output);
     int count = select_tensors(&items, &named, w, &net, &recognized);
+    check_types(items, count);
     /* The reference reads U-Net tensors at the top level, all others under `state_dict`. */
     bool plain = (recognized && net == NET_CLOOB) || weights_find(w, "net.0.main.0.weight") ||
                  (items == named.items && net == NET_UNET);

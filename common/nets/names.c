@@ -332,8 +332,27 @@ static const char *skip_prefix(const struct naming *naming, const char *name)
     return has_prefix(name, naming->prefix) ? name + strlen(naming->prefix) : NULL;
 }
 
-static void add(struct named_weights *out, const struct weight *t, const struct naming *naming,
-                int up_blocks)
+/* Whether the file has a scale that this tensor's elements must be multiplied by, as quantized
+ * models do: those of ComfyUI, compressed-tensors, DeepSeek and quanto. */
+static bool is_scaled(const struct weights *w, const struct weight *t)
+{
+    static const char weight[] = "weight";
+    static const char *const scales[] = {"scale_weight", "weight_scale", "weight_scale_inv",
+                                         "weight._scale"};
+    char name[NAME_BYTES];
+    size_t size = strlen(t->name), stem = size - strlen(weight);
+    if (t->unreadable || dtype_size(t->dtype) != 1 || !has_suffix(t->name, weight))
+        return false;
+    for (size_t i = 0; i < sizeof scales / sizeof *scales; i++) {
+        int length = snprintf(name, sizeof name, "%.*s%s", (int)stem, t->name, scales[i]);
+        if ((size_t)length < sizeof name && weights_find(w, name))
+            return true;
+    }
+    return false;
+}
+
+static void add(struct named_weights *out, const struct weights *w, const struct weight *t,
+                const struct naming *naming, int up_blocks)
 {
     struct name name = {0};
     const char *rest = skip_prefix(naming, t->name);
@@ -352,6 +371,12 @@ static void add(struct named_weights *out, const struct weight *t, const struct 
     struct weight *item = &out->items[out->count++];
     *item = *t;
     item->name = arena_text(&out->arena, name.text, name.size);
+    if (is_scaled(w, t)) {
+        char type[64];
+        int length = snprintf(type, sizeof type, "%s with a scale", weight_type(t));
+        item->unreadable = arena_text(&out->arena, type, (size_t)length);
+        item->contiguous = false;
+    }
     if (naming->style == STYLE_HAIKU)
         reshape_haiku(item);
     else if (naming->style == STYLE_DIFFUSERS)
@@ -376,7 +401,7 @@ int names_resolve(struct named_weights *out, const struct weights *w, enum net n
     int up_blocks = count_up_blocks(w, naming->prefix);
     out->items = xcalloc((size_t)weights_count(w) + 1, sizeof *out->items);
     for (int i = 0; i < weights_count(w); i++)
-        add(out, weights_at(w, i), naming, up_blocks);
+        add(out, w, weights_at(w, i), naming, up_blocks);
     qsort(out->items, (size_t)out->count, sizeof *out->items, compare_items);
     for (int i = 1; i < out->count; i++) {
         if (compare_items(&out->items[i - 1], &out->items[i]) == 0) {
@@ -387,7 +412,7 @@ int names_resolve(struct named_weights *out, const struct weights *w, enum net n
     }
     const struct weight *scale = weights_find(w, "scale_factor");
     float factor;
-    if (net == NET_KL && scale && weight_count(scale) == 1) {
+    if (net == NET_KL && scale && weight_is_real(scale) && weight_count(scale) == 1) {
         weight_to_f32(scale, &factor);
         out->scale_factor = factor;
     }
@@ -423,12 +448,21 @@ static void print_shape(char *text, size_t size, int ndim, const int64_t *shape)
         snprintf(text, size, "a single number");
 }
 
+int names_check_type(const struct weight *t, struct error *e)
+{
+    return weight_is_real(t) ? 0
+                             : error_set(e, "tensor '%s' is of type %.100s, which is not supported",
+                                         t->name, weight_type(t));
+}
+
 int names_get(const struct weight **t, const struct named_weights *n, const char *name, int ndim,
               const int64_t *shape, struct error *e)
 {
     *t = names_find(n, name);
     if (!*t)
         return error_set(e, "tensor '%s' is missing", name);
+    if (names_check_type(*t, e) != 0)
+        return -1;
     bool same = (*t)->ndim == ndim;
     for (int i = 0; same && i < ndim; i++)
         same = shape[i] < 0 || shape[i] == (*t)->shape[i];
@@ -448,7 +482,7 @@ bool names_scalar(const struct named_weights *n, const char *name, double *value
     }
     const struct weight *t = names_find(n, name);
     float f;
-    if (!t || weight_count(t) != 1)
+    if (!t || !weight_is_real(t) || weight_count(t) != 1)
         return false;
     weight_to_f32(t, &f);
     *value = f;
@@ -474,12 +508,13 @@ void names_hash(char hex[33], const struct named_weights *n)
     XXH3_128bits_reset(h.state);
     for (int i = 0; i < n->count; i++) {
         const struct weight *t = &n->items[i];
-        char text[NAME_BYTES + 160], shape[100];
+        char text[NAME_BYTES + 320], shape[100];
         print_shape(shape, sizeof shape, t->ndim, t->shape);
-        int size = snprintf(text, sizeof text, "%s %s %s\n", t->name, dtype_name(t->dtype), shape);
+        int size = snprintf(text, sizeof text, "%s %.100s %s\n", t->name, weight_type(t), shape);
         XXH3_128bits_update(h.state, text, (size_t)size);
         h.element = dtype_size(t->dtype);
-        weight_stream(t, hash_run, &h);
+        if (!t->unreadable)
+            weight_stream(t, hash_run, &h);
     }
     XXH128_hash_t hash = XXH3_128bits_digest(h.state);
     XXH3_freeState(h.state);

@@ -38,15 +38,19 @@ struct named_weights {
 /* Detects a file's network. Fails if its names belong to none of the above. */
 int names_detect(enum net *net, const struct weights *w, struct error *e);
 /* Fails if the file does not hold that network or two of its tensors get one name; names_get
- * reports missing tensors. w must outlive out. */
+ * reports missing tensors. A quantized tensor that has a scale in another one becomes unreadable. w
+ * must outlive out. */
 int names_resolve(struct named_weights *out, const struct weights *w, enum net net,
                   enum weights_pick pick, struct error *e);
 void names_release(struct named_weights *n);
 
 const struct weight *names_find(const struct named_weights *n, const char *name); /* NULL: none */
-/* As names_find; fails if the tensor is missing or has another shape. -1 in shape fits any size. */
+/* As names_find; fails if the tensor is missing, has another shape or is not of real numbers. -1 in
+ * shape fits any size. */
 int names_get(const struct weight **t, const struct named_weights *n, const char *name, int ndim,
               const int64_t *shape, struct error *e);
+/* Fails, naming the tensor and its type, unless its elements are real numbers. */
+int names_check_type(const struct weight *t, struct error *e);
 /* A number stored beside the weights: "autoencoder_scale" (U-Net), "scale_factor" (KL files of
  * latent diffusion), "norm_groups" (KL). false if there is none. */
 bool names_scalar(const struct named_weights *n, const char *name, double *value);

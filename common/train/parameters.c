@@ -159,6 +159,8 @@ struct parameters *parameters_new(const struct architecture *architecture, enum 
 static int read_weight(struct parameters *p, const struct parameter *t, const struct weight *w,
                        struct error *e)
 {
+    if (names_check_type(w, e) != 0)
+        return -1;
     float *host = xmalloc((size_t)t->count * sizeof *host);
     weight_to_f32(w, host);
     int status = 0;

@@ -13,7 +13,40 @@ static bool is_numpy(const struct pickle_value *f, const char *name)
            pickle_is_global(f, "numpy._core.numeric", name);
 }
 
-/* numpy.dtype('f4', False, True) with state (3, '<', ...); bfloat16 is a separate class. */
+/* A class of a package such as ml_dtypes that adds a type to numpy. */
+static bool added_dtype(const struct pickle_value *class, enum dtype *dtype)
+{
+    static const struct {
+        const char *name;
+        enum dtype dtype;
+    } types[] = {
+        {"bfloat16", DTYPE_BF16},
+        {"float8_e4m3fn", DTYPE_F8_E4M3},
+        {"float8_e5m2", DTYPE_F8_E5M2},
+        {"float8_e4m3fnuz", DTYPE_F8_E4M3FNUZ},
+        {"float8_e5m2fnuz", DTYPE_F8_E5M2FNUZ},
+        {"float8_e8m0fnu", DTYPE_F8_E8M0},
+    };
+    static const char *const modules[] = {"ml_dtypes", "jaxlib.xla_extension",
+                                          "tensorflow.python.lib.core._pywrap_bfloat16"};
+    for (size_t m = 0; m < sizeof modules / sizeof *modules; m++)
+        for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+            if (pickle_is_global(class, modules[m], types[i].name)) {
+                *dtype = types[i].dtype;
+                return true;
+            }
+    return false;
+}
+
+static const struct pickle_value *dtype_name_of(const struct pickle_value *dtype)
+{
+    return dtype && dtype->kind == PICKLE_OBJECT &&
+                   pickle_is_global(dtype->object.callable, "numpy", "dtype")
+               ? pickle_item(dtype->object.arguments, 0)
+               : NULL;
+}
+
+/* numpy.dtype('f4', False, True) with state (3, '<', ...). */
 static bool numpy_dtype(const struct pickle_value *v, enum dtype *dtype, bool *big_endian)
 {
     static const struct {
@@ -22,24 +55,21 @@ static bool numpy_dtype(const struct pickle_value *v, enum dtype *dtype, bool *b
     } types[] = {
         {"f4", DTYPE_F32},  {"f2", DTYPE_F16},        {"f8", DTYPE_F64}, {"i8", DTYPE_I64},
         {"i4", DTYPE_I32},  {"i2", DTYPE_I16},        {"i1", DTYPE_I8},  {"u1", DTYPE_U8},
-        {"b1", DTYPE_BOOL}, {"bfloat16", DTYPE_BF16},
+        {"b1", DTYPE_BOOL}, {"bfloat16", DTYPE_BF16}, {"u2", DTYPE_U16}, {"u4", DTYPE_U32},
+        {"u8", DTYPE_U64},  {"c8", DTYPE_C64},
     };
     *big_endian = false;
-    if (!v || v->kind != PICKLE_OBJECT || !pickle_is_global(v->object.callable, "numpy", "dtype"))
+    const struct pickle_value *name = dtype_name_of(v);
+    if (!name)
         return false;
-    const struct pickle_value *name = pickle_item(v->object.arguments, 0);
     const struct pickle_value *order = pickle_item(v->object.state, 1);
     if (pickle_is_text(order, ">"))
         *big_endian = true;
     else if (order && !pickle_is_text(order, "<") && !pickle_is_text(order, "|") &&
              !pickle_is_text(order, "="))
         return false;
-    if (pickle_is_global(name, "ml_dtypes", "bfloat16") ||
-        pickle_is_global(name, "jaxlib.xla_extension", "bfloat16") ||
-        pickle_is_global(name, "tensorflow.python.lib.core._pywrap_bfloat16", "bfloat16")) {
-        *dtype = DTYPE_BF16;
+    if (added_dtype(name, dtype))
         return true;
-    }
     for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
         if (pickle_is_text(name, types[i].name)) {
             *dtype = types[i].dtype;
@@ -128,18 +158,45 @@ static int transpose(struct weight *t, const struct pickle_value *axes, struct e
     return 0;
 }
 
+/* The name of a dtype whose elements are numbers, known here or not; empty for text and objects. */
+static struct pickle_string number_name(const struct pickle_value *dtype)
+{
+    const struct pickle_value *name = dtype_name_of(dtype);
+    if (name && name->kind == PICKLE_GLOBAL)
+        return name->global.name;
+    if (!name || (name->kind != PICKLE_TEXT && name->kind != PICKLE_BYTES) ||
+        name->string.size == 0 || strchr("OSUa", name->string.bytes[0]))
+        return (struct pickle_string){"", 0};
+    return name->string;
+}
+
+bool numpy_is_array(const struct pickle_value *v)
+{
+    if (v->kind != PICKLE_OBJECT)
+        return false;
+    const struct pickle_value *f = v->object.callable;
+    return (is_numpy(f, "_reconstruct") && number_name(pickle_item(v->object.state, 2)).size > 0) ||
+           (is_numpy(f, "_frombuffer") &&
+            number_name(pickle_item(v->object.arguments, 1)).size > 0);
+}
+
 static enum tensor_result fill(struct pickle_source *s, const struct pickle_value *shape,
                                const struct pickle_value *dtype, struct pickle_value *data,
                                bool column_major, struct weight *t, struct error *e)
 {
     bool big_endian;
     struct pickle_string bytes;
-    if (!numpy_dtype(dtype, &t->dtype, &big_endian) || !data || data->kind == PICKLE_LIST)
-        return TENSOR_NOT_ONE; /* strings, records, objects */
-    if (!pickle_sizes(shape, t->shape, &t->ndim)) {
+    bool known = numpy_dtype(dtype, &t->dtype, &big_endian);
+    struct pickle_string name = number_name(dtype);
+    if (name.size == 0 || !data || data->kind == PICKLE_LIST)
+        return TENSOR_NOT_ONE;
+    if (!pickle_sizes(shape, t->shape, &t->ndim) ||
+        (!known && !weight_set_unreadable(t, arena_text(&s->w->arena, name.bytes, name.size)))) {
         error_set(e, "invalid shape");
         return TENSOR_BAD;
     }
+    if (!known)
+        return TENSOR_FILLED;
     if (array_bytes(s, data, &bytes, e) != 0)
         return TENSOR_BAD;
     int64_t expected = shape_bytes(t->ndim, t->shape, t->dtype);
@@ -148,8 +205,8 @@ static enum tensor_result fill(struct pickle_source *s, const struct pickle_valu
         return TENSOR_BAD;
     }
     t->data = bytes.bytes;
-    size_t element = dtype_size(t->dtype);
-    if (big_endian && !(t->data = byte_swapped(s, t->data, bytes.size / element, element))) {
+    size_t swap = dtype_swap_size(t->dtype);
+    if (big_endian && !(t->data = byte_swapped(s, t->data, bytes.size / swap, swap))) {
         error_set(e, "too large for byte swapping");
         return TENSOR_BAD;
     }
@@ -182,7 +239,7 @@ static enum tensor_result fill_from_buffer(struct pickle_source *s, const struct
     bool any_order = pickle_is_text(order, "K") && axes;
     enum tensor_result filled = fill(s, pickle_item(a, 2), pickle_item(a, 1), pickle_item(a, 0),
                                      pickle_is_text(order, "F"), t, e);
-    if (filled == TENSOR_FILLED && any_order && transpose(t, axes, e) != 0)
+    if (filled == TENSOR_FILLED && any_order && !t->unreadable && transpose(t, axes, e) != 0)
         return TENSOR_BAD;
     return filled;
 }

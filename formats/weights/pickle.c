@@ -783,6 +783,14 @@ bool pickle_is_global(const struct pickle_value *v, const char *module, const ch
            string_equals(v->global.name, name);
 }
 
+bool pickle_is_within(const struct pickle_value *v, const char *package)
+{
+    size_t n = strlen(package);
+    return v && v->kind == PICKLE_GLOBAL && v->global.module.size >= n &&
+           memcmp(v->global.module.bytes, package, n) == 0 &&
+           (v->global.module.size == n || v->global.module.bytes[n] == '.');
+}
+
 bool pickle_is_text(const struct pickle_value *v, const char *text)
 {
     return v && (v->kind == PICKLE_TEXT || v->kind == PICKLE_BYTES) &&

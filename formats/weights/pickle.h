@@ -40,6 +40,7 @@ struct pickle_string {
 
 struct pickle_value {
     enum pickle_kind kind;
+    uint32_t searched; /* zero; for who walks over values that may be shared and cyclic */
     union {
         int64_t integer; /* INT, and BOOL as 0 or 1 */
         double number;
@@ -75,6 +76,8 @@ int pickle_read(struct pickle *p, struct arena *arena, const uint8_t *data, size
 
 /* These accept NULL and values of any kind, so that lookups chain. */
 bool pickle_is_global(const struct pickle_value *v, const char *module, const char *name);
+/* A class or function of this package or of a module in it. */
+bool pickle_is_within(const struct pickle_value *v, const char *package);
 bool pickle_is_text(const struct pickle_value *v, const char *text); /* TEXT or BYTES */
 /* Item i of a tuple or list; NULL if there is none. */
 struct pickle_value *pickle_item(const struct pickle_value *v, uint32_t i);

@@ -222,8 +222,7 @@ static int scan_tensor(struct scanner *s, const char *name, struct span *span)
             seen = &has_dtype;
             status = scan_string(s, &dtype);
             if (status == 0 && !dtype_parse(&t->dtype, dtype))
-                return error_set(s->e, "tensor '%.100s' has the unknown element type '%.20s'", name,
-                                 dtype);
+                t->unreadable = dtype;
         } else if (strcmp(key, "shape") == 0) {
             seen = &has_shape;
             status = scan_sizes(s, t->shape, WEIGHT_MAX_DIMS, &t->ndim);
@@ -265,11 +264,15 @@ static int place(struct weights *w, struct span *spans, const uint8_t *data, siz
 {
     for (int i = 0; i < w->count; i++) {
         struct weight *t = &w->items[i];
-        int64_t bytes = shape_bytes(t->ndim, t->shape, t->dtype);
+        const int64_t length = spans[i].end - spans[i].begin;
+        /* How many bits an element of a type unknown here has is unknown, too. */
+        int64_t bytes = t->unreadable ? length : shape_bytes(t->ndim, t->shape, t->dtype);
         if (spans[i].begin > spans[i].end || (uint64_t)spans[i].end > size)
             return error_set(e, "tensor '%.100s' lies outside the file (truncated?)", t->name);
-        if (bytes != spans[i].end - spans[i].begin)
+        if (bytes != length || (t->unreadable && !weight_set_unreadable(t, t->unreadable)))
             return error_set(e, "tensor '%.100s': size in bytes does not match the shape", t->name);
+        if (t->unreadable)
+            continue;
         t->data = data + spans[i].begin;
         weight_set_row_major(t);
     }

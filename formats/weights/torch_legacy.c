@@ -14,7 +14,7 @@ static const uint8_t magic[] = {0x8a, 10,   0x6c, 0xfc, 0x9c, 0x46, 0xf9,
 
 struct storage {
     struct pickle_string key;
-    size_t element;      /* bytes */
+    const struct torch_type *type;
     const uint8_t *data; /* NULL until place_storages */
     size_t size;
 };
@@ -66,7 +66,7 @@ static int collect_storages(struct legacy *l, struct arena *arena, const struct 
         if (!pickle_is_text(pickle_item(id, 0), "storage") || !key ||
             (key->kind != PICKLE_TEXT && key->kind != PICKLE_BYTES))
             continue;
-        if ((s.element = torch_storage_element(pickle_item(id, 1))) == 0)
+        if (!(s.type = torch_type_of_storage(pickle_item(id, 1))))
             return error_set(e, "a storage with an unknown element type");
         s.key = key->string;
         l->storages[l->count++] = s;
@@ -76,7 +76,7 @@ static int collect_storages(struct legacy *l, struct arena *arena, const struct 
     for (size_t i = 0; i < l->count; i++)
         if (unique == 0 || compare_storages(&l->storages[unique - 1], &l->storages[i]) != 0)
             l->storages[unique++] = l->storages[i];
-        else if (l->storages[unique - 1].element != l->storages[i].element)
+        else if (l->storages[unique - 1].type->element != l->storages[i].type->element)
             return error_set(e, "a storage with two element types");
     l->count = unique;
     return 0;
@@ -101,24 +101,29 @@ static int place_storages(struct pickle_source *s, const struct pickle_value *ke
         if (l->big_endian)
             count = __builtin_bswap64(count);
         data += 8, size -= 8;
-        if (count > size / found->element)
+        const size_t element = found->type->element, swap = found->type->swap;
+        if (count > size / element)
             return error_set(e, "truncated torch checkpoint");
         found->data = data;
-        found->size = (size_t)count * found->element;
+        found->size = (size_t)count * element;
         data += found->size, size -= found->size;
         if (l->big_endian &&
-            !(found->data = byte_swapped(s, found->data, (size_t)count, found->element)))
+            !(found->data = byte_swapped(s, found->data, found->size / swap, swap)))
             return error_set(e, "too large for byte swapping");
     }
     return 0;
 }
 
-static int find_storage(struct pickle_source *s, struct pickle_string key, enum dtype dtype,
+static int find_storage(struct pickle_source *s, struct pickle_string key,
+                        const struct torch_type *stored, const struct torch_type *type,
                         const uint8_t **data, size_t *size, struct error *e)
 {
-    struct storage *found = find(s->container, key);
-    if (!found || !found->data || found->element != dtype_size(dtype))
+    const struct legacy *l = s->container;
+    struct storage *found = find(l, key);
+    if (!found || !found->data || found->type->element != stored->element)
         return error_set(e, "its storage is missing from the file");
+    if (l->big_endian && type->swap != found->type->swap)
+        return error_set(e, "big-endian elements in a storage of bytes");
     *data = found->data;
     *size = found->size;
     return 0;

@@ -2,82 +2,14 @@
 
 #include "formats/weights/pickle_values.h"
 
-static bool text_is(struct pickle_string s, const char *text)
-{
-    return s.size == strlen(text) && memcmp(s.bytes, text, s.size) == 0;
-}
-
-static const struct {
-    const char *storage, *name;
-    enum dtype dtype;
-} types[] = {
-    {"FloatStorage", "float32", DTYPE_F32},      {"HalfStorage", "float16", DTYPE_F16},
-    {"BFloat16Storage", "bfloat16", DTYPE_BF16}, {"DoubleStorage", "float64", DTYPE_F64},
-    {"LongStorage", "int64", DTYPE_I64},         {"IntStorage", "int32", DTYPE_I32},
-    {"ShortStorage", "int16", DTYPE_I16},        {"CharStorage", "int8", DTYPE_I8},
-    {"ByteStorage", "uint8", DTYPE_U8},          {"BoolStorage", "bool", DTYPE_BOOL},
-    {"UntypedStorage", NULL, DTYPE_U8},
-};
-
-/* Types without a dtype here: their tensors are left out, but their data must be skipped. */
-static const struct {
-    const char *storage;
-    size_t element;
-} others[] = {
-    {"ComplexFloatStorage", 8}, {"ComplexDoubleStorage", 16}, {"QInt8Storage", 1},
-    {"QUInt8Storage", 1},       {"QInt32Storage", 4},
-};
-
-/* Class names are the same in "torch" and "torch.cuda"; UntypedStorage is in "torch.storage". */
-static bool is_torch(const struct pickle_value *global)
-{
-    return global && global->kind == PICKLE_GLOBAL && global->global.module.size >= 5 &&
-           memcmp(global->global.module.bytes, "torch", 5) == 0;
-}
-
-static bool torch_storage_dtype(const struct pickle_value *global, enum dtype *dtype)
-{
-    if (!is_torch(global))
-        return false;
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (text_is(global->global.name, types[i].storage)) {
-            *dtype = types[i].dtype;
-            return true;
-        }
-    }
-    return false;
-}
-
-size_t torch_storage_element(const struct pickle_value *global)
-{
-    enum dtype dtype;
-    if (torch_storage_dtype(global, &dtype))
-        return dtype_size(dtype);
-    for (size_t i = 0; is_torch(global) && i < sizeof others / sizeof *others; i++)
-        if (text_is(global->global.name, others[i].storage))
-            return others[i].element;
-    return 0;
-}
-
-static bool torch_dtype(const struct pickle_value *v, enum dtype *dtype)
-{
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        if (types[i].name && pickle_is_global(v, "torch", types[i].name)) {
-            *dtype = types[i].dtype;
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Older files may store a storage as a view of another: [offset, offset + size). */
-static int apply_view(const struct pickle_value *view, enum dtype dtype, const uint8_t **data,
+static int apply_view(const struct pickle_value *view, size_t element, const uint8_t **data,
                       size_t *size, struct error *e)
 {
     const struct pickle_value *offset = pickle_item(view, 1), *length = pickle_item(view, 2);
     if (!offset || !length || offset->kind != PICKLE_INT || length->kind != PICKLE_INT)
         return error_set(e, "damaged view of a storage");
-    size_t element = dtype_size(dtype), room = *size / element;
+    size_t room = *size / element;
     if (offset->integer < 0 || length->integer < 0 || (uint64_t)offset->integer > room ||
         (uint64_t)length->integer > room - (size_t)offset->integer)
         return error_set(e, "a view exceeds its storage");
@@ -86,34 +18,71 @@ static int apply_view(const struct pickle_value *view, enum dtype dtype, const u
     return 0;
 }
 
-/* A persistent id is ('storage', class, key, device, elements[, view]). */
-static enum tensor_result find_storage(struct pickle_source *s, const struct pickle_value *v,
-                                       enum dtype *dtype, const uint8_t **data, size_t *size,
-                                       struct error *e)
+/* A persistent id is ('storage', class, key, device, elements[, view]). NULL: v is none. */
+static const struct pickle_value *storage_id(const struct pickle_value *v)
 {
-    if (!v || v->kind != PICKLE_PERSISTENT || !s->find_storage)
-        return TENSOR_NOT_ONE;
-    const struct pickle_value *id = v->persistent.id, *key = pickle_item(id, 2);
-    if (!pickle_is_text(pickle_item(id, 0), "storage") ||
-        !torch_storage_dtype(pickle_item(id, 1), dtype))
-        return TENSOR_NOT_ONE;
-    const struct pickle_value *view = pickle_item(id, 5);
-    if (!key || (key->kind != PICKLE_TEXT && key->kind != PICKLE_BYTES)) {
-        error_set(e, "a storage without a key");
-        return TENSOR_BAD;
-    }
-    if (s->find_storage(s, key->string, *dtype, data, size, e) != 0)
-        return TENSOR_BAD;
-    if (view && view->kind != PICKLE_NONE && apply_view(view, *dtype, data, size, e) != 0)
-        return TENSOR_BAD;
-    return TENSOR_FILLED;
+    const struct pickle_value *id = v && v->kind == PICKLE_PERSISTENT ? v->persistent.id : NULL;
+    return pickle_is_text(pickle_item(id, 0), "storage") ? id : NULL;
 }
 
-/* Arguments: (storage, offset, size, stride, ...). dtype: for a version 3 tensor over untyped
- * bytes, otherwise NULL. */
+/* type: of the tensor's elements, which differs from stored, the storage's, if that has bytes. */
+static int find_storage(struct pickle_source *s, const struct pickle_value *id,
+                        const struct torch_type *stored, const struct torch_type *type,
+                        const uint8_t **data, size_t *size, struct error *e)
+{
+    const struct pickle_value *key = pickle_item(id, 2), *view = pickle_item(id, 5);
+    if (!key || (key->kind != PICKLE_TEXT && key->kind != PICKLE_BYTES))
+        return error_set(e, "a storage without a key");
+    if (s->find_storage(s, key->string, stored, type, data, size, e) != 0)
+        return -1;
+    return view && view->kind != PICKLE_NONE ? apply_view(view, stored->element, data, size, e) : 0;
+}
+
+static int place(struct weight *t, const uint8_t *data, size_t size, int64_t offset,
+                 struct error *e)
+{
+    size_t element = dtype_size(t->dtype);
+    if ((uint64_t)offset > size / element)
+        return error_set(e, "it exceeds its storage");
+    t->data = data + (size_t)offset * element;
+    if (!weight_fits(t, size - (size_t)offset * element))
+        return error_set(e, "it exceeds its storage");
+    weight_update_contiguous(t);
+    return 0;
+}
+
+/* The elements of views such as x.conj() and x.conj().imag are stored without the operation. */
+static bool is_lazy(const struct pickle_value *metadata)
+{
+    if (!metadata || metadata->kind != PICKLE_DICT)
+        return false;
+    for (uint32_t i = 0; i + 1 < metadata->list.count; i += 2) {
+        const struct pickle_value *key = metadata->list.items[i],
+                                  *value = metadata->list.items[i + 1];
+        if ((pickle_is_text(key, "conj") || pickle_is_text(key, "neg")) &&
+            value->kind == PICKLE_BOOL && value->integer)
+            return true;
+    }
+    return false;
+}
+
+/* Why a tensor cannot be read; NULL: it can. */
+static const char *unreadable(struct pickle_source *s, const struct torch_type *type,
+                              const struct pickle_value *dtype, const struct pickle_value *metadata)
+{
+    if (!type)
+        return dtype && dtype->kind == PICKLE_GLOBAL
+                   ? arena_text(&s->w->arena, dtype->global.name.bytes, dtype->global.name.size)
+                   : "unknown";
+    if (type->dtype == DTYPE_COUNT)
+        return type->name;
+    return is_lazy(metadata) ? "conj or neg view" : NULL;
+}
+
+/* Arguments: (storage, offset, size, stride, requires_grad, hooks, metadata). In version 3, the
+ * elements' type precedes the metadata. */
 static enum tensor_result rebuild(struct pickle_source *s, const struct pickle_value *arguments,
-                                  const struct pickle_value *dtype, struct weight *t,
-                                  struct error *e)
+                                  bool version_3, struct weight *t, struct error *e)
 {
     const uint8_t *data;
     size_t size;
@@ -125,23 +94,41 @@ static enum tensor_result rebuild(struct pickle_source *s, const struct pickle_v
         error_set(e, "invalid shape or strides");
         return TENSOR_BAD;
     }
-    enum tensor_result r = find_storage(s, pickle_item(arguments, 0), &t->dtype, &data, &size, e);
-    if (r != TENSOR_FILLED)
-        return r;
-    if (dtype && !torch_dtype(dtype, &t->dtype))
+    const struct pickle_value *id = storage_id(pickle_item(arguments, 0));
+    if (!id || !s->find_storage)
         return TENSOR_NOT_ONE;
-    size_t element = dtype_size(t->dtype);
-    if ((uint64_t)offset->integer > size / element) {
-        error_set(e, "it exceeds its storage");
+    const struct pickle_value *dtype = pickle_item(version_3 ? arguments : id, version_3 ? 6 : 1);
+    const struct torch_type *stored = torch_type_of_storage(pickle_item(id, 1));
+    const struct torch_type *type = version_3 ? torch_type_named(dtype) : stored;
+    const char *why =
+        unreadable(s, stored ? type : NULL, dtype, pickle_item(arguments, version_3 ? 7 : 6));
+    if (why && weight_set_unreadable(t, why))
+        return TENSOR_FILLED;
+    if (why) {
+        error_set(e, "invalid shape");
         return TENSOR_BAD;
     }
-    t->data = data + (size_t)offset->integer * element;
-    if (!weight_fits(t, size - (size_t)offset->integer * element)) {
-        error_set(e, "it exceeds its storage");
-        return TENSOR_BAD;
-    }
-    weight_update_contiguous(t);
-    return TENSOR_FILLED;
+    t->dtype = type->dtype;
+    return find_storage(s, id, stored, type, &data, &size, e) != 0 ||
+                   place(t, data, size, offset->integer, e) != 0
+               ? TENSOR_BAD
+               : TENSOR_FILLED;
+}
+
+/* Begins like version 2; the scales that follow give its numbers a meaning. */
+static enum tensor_result rebuild_quantized(struct pickle_source *s,
+                                            const struct pickle_value *arguments, struct weight *t,
+                                            struct error *e)
+{
+    enum tensor_result r = rebuild(s, arguments, false, t, e);
+    if (r == TENSOR_FILLED && !t->unreadable)
+        weight_set_unreadable(t, "qtensor");
+    return r;
+}
+
+bool torch_is_storage(const struct pickle_value *v)
+{
+    return storage_id(v) != NULL;
 }
 
 enum tensor_result torch_tensor(struct pickle_source *s, const struct pickle_value *v,
@@ -161,9 +148,11 @@ enum tensor_result torch_tensor(struct pickle_source *s, const struct pickle_val
         }
         if (pickle_is_global(f, "torch._utils", "_rebuild_tensor_v2") ||
             pickle_is_global(f, "torch._utils", "_rebuild_tensor"))
-            return rebuild(s, arguments, NULL, t, e);
+            return rebuild(s, arguments, false, t, e);
+        if (pickle_is_global(f, "torch._utils", "_rebuild_qtensor"))
+            return rebuild_quantized(s, arguments, t, e);
         if (pickle_is_global(f, "torch._utils", "_rebuild_tensor_v3"))
-            return rebuild(s, arguments, pickle_item(arguments, 6), t, e);
+            return rebuild(s, arguments, true, t, e);
         return TENSOR_NOT_ONE;
     }
     return TENSOR_NOT_ONE;

@@ -10,6 +10,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "formats/bytes.h"
+#include "formats/weights/torch_types.h"
 
 #define DATA_ALIGNMENT 64
 #define ROOT           "archive/"
@@ -65,36 +66,36 @@ static void pickle_ordered_dict(struct bytes *b)
     bytes_put_text(b, "ccollections\nOrderedDict\n)R");
 }
 
-static const char *storage_class(enum dtype d)
+static void pickle_global(struct bytes *b, const char *module, const char *name)
 {
-    static const char *const names[DTYPE_COUNT] = {
-        [DTYPE_F32] = "Float",  [DTYPE_F16] = "Half", [DTYPE_BF16] = "BFloat16",
-        [DTYPE_F64] = "Double", [DTYPE_I64] = "Long", [DTYPE_I32] = "Int",
-        [DTYPE_I16] = "Short",  [DTYPE_I8] = "Char",  [DTYPE_U8] = "Byte",
-        [DTYPE_BOOL] = "Bool",
-    };
-    return names[d];
+    bytes_put_text(b, "c");
+    bytes_put_text(b, module);
+    bytes_put_text(b, "\n");
+    bytes_put_text(b, name);
+    bytes_put_text(b, "\n");
 }
 
 /* _rebuild_tensor_v2(('storage', class, key, 'cpu', elements), offset, shape, strides,
- * requires_grad=False, backward_hooks=OrderedDict()). */
+ * requires_grad=False, backward_hooks=OrderedDict()). A type that has no class of storage: bytes,
+ * and _rebuild_tensor_v3 with the type as the last argument. */
 static void pickle_tensor(struct bytes *b, size_t key, enum dtype dtype, int ndim,
                           const int64_t *shape)
 {
+    const struct torch_type *type = torch_type_of(dtype);
     struct weight t = {.dtype = dtype, .ndim = ndim};
     char text[32];
     if (ndim > 0)
         memcpy(t.shape, shape, (size_t)ndim * sizeof *shape);
     weight_set_row_major(&t);
-    bytes_put_text(b, "ctorch._utils\n_rebuild_tensor_v2\n((");
+    pickle_global(b, "torch._utils", type->storage ? "_rebuild_tensor_v2" : "_rebuild_tensor_v3");
+    bytes_put_text(b, "((");
     pickle_text(b, "storage");
-    bytes_put_text(b, "ctorch\n");
-    bytes_put_text(b, storage_class(dtype));
-    bytes_put_text(b, "Storage\n");
+    pickle_global(b, type->storage ? "torch" : "torch.storage",
+                  type->storage ? type->storage : "UntypedStorage");
     snprintf(text, sizeof text, "%zu", key);
     pickle_text(b, text);
     pickle_text(b, "cpu");
-    pickle_int(b, weight_count(&t));
+    pickle_int(b, type->storage ? weight_count(&t) : (int64_t)weight_bytes(&t));
     bytes_put_text(b, "tQ");
     pickle_int(b, 0);
     const int64_t *sizes[] = {t.shape, t.stride};
@@ -106,6 +107,8 @@ static void pickle_tensor(struct bytes *b, size_t key, enum dtype dtype, int ndi
     }
     bytes_put_text(b, "\x89");
     pickle_ordered_dict(b);
+    if (!type->storage)
+        pickle_global(b, "torch", type->name);
     bytes_put_text(b, "tR");
 }
 

@@ -27,7 +27,8 @@ static struct zip_member *find(const struct torch_zip *t, const char *folder,
     return m;
 }
 
-static int find_storage(struct pickle_source *s, struct pickle_string key, enum dtype dtype,
+static int find_storage(struct pickle_source *s, struct pickle_string key,
+                        const struct torch_type *stored, const struct torch_type *type,
                         const uint8_t **data, size_t *size, struct error *e)
 {
     struct torch_zip *t = s->container;
@@ -38,12 +39,11 @@ static int find_storage(struct pickle_source *s, struct pickle_string key, enum 
     if (zip_open_member(t->z, m, e) != 0)
         return -1;
     if (t->big_endian && !opened) {
-        size_t element = dtype_size(dtype);
-        const uint8_t *swapped = byte_swapped(s, m->data, (size_t)m->size / element, element);
+        const uint8_t *swapped = byte_swapped(s, m->data, (size_t)m->size / type->swap, type->swap);
         if (!swapped)
             return error_set(e, "too large for byte swapping");
         m->data = swapped;
-        m->size -= m->size % element;
+        m->size -= m->size % type->swap;
     }
     *data = m->data;
     *size = (size_t)m->size;

@@ -33,7 +33,16 @@ struct weight {
     int64_t stride[WEIGHT_MAX_DIMS];
     bool contiguous;  /* row-major without gaps, and data aligned to the element: usable in place */
     const void *data; /* little-endian; may be misaligned unless contiguous */
+    /* NULL, or what the tensor is if its elements cannot be read: a type without a dtype, such as
+     * "F4" or "complex128", or a kind of tensor, such as "sparse_tensor". Then dtype and data are
+     * not set, and shape is for display only. */
+    const char *unreadable;
 };
+
+/* The name of its dtype, or what it is instead. */
+const char *weight_type(const struct weight *t);
+/* Whether its elements are real numbers, which weight_to_f32 converts. */
+bool weight_is_real(const struct weight *t);
 
 /* Bytes of a row-major tensor; -1 if a size is negative or the product exceeds 2^62. */
 int64_t shape_bytes(int ndim, const int64_t *shape, enum dtype dtype);
@@ -43,17 +52,18 @@ void weight_set_row_major(struct weight *t);
 void weight_update_contiguous(struct weight *t);
 int64_t weight_count(const struct weight *t); /* elements */
 size_t weight_bytes(const struct weight *t);  /* elements * dtype size */
-/* Converts all elements to floats, in row-major order of shape. */
+/* Converts all elements to floats, in row-major order of shape. t must be real. */
 void weight_to_f32(const struct weight *t, float *dst);
-/* Calls f with row-major runs of elements in their own dtype (in place if contiguous, otherwise
- * through a small buffer), so that large tensors can be streamed. Stops at the first nonzero value
- * that f returns, and returns it. */
+/* t must be readable. Calls f with row-major runs of elements in their own dtype (in place if
+ * contiguous, otherwise through a small buffer), so that large tensors can be streamed. Stops at
+ * the first nonzero value that f returns, and returns it. */
 int weight_stream(const struct weight *t, int (*f)(void *arg, const void *data, size_t count),
                   void *arg);
 
 struct weights;
 
-/* Opens a file and checks everything about every tensor except its data, which are not read. */
+/* Opens a file and checks everything about every tensor except its data, which are not read.
+ * Tensors that are not readable are among the others, so that whoever needs one can name it. */
 int weights_open(struct weights **w, const char *path, struct error *e);
 /* The same for bytes in memory, which must outlive w. */
 int weights_open_memory(struct weights **w, const void *data, size_t size, struct error *e);
@@ -78,7 +88,7 @@ void weights_metadata_at(const struct weights *w, int i, const char **key, const
 
 /* "safetensors", "torch zip", "torch legacy", "pickle", "torch zip in zip" ... */
 const char *weights_format(const struct weights *w);
-/* The number of pickled objects left out because they are not tensors of a known kind. */
+/* The number of pickled objects left out because they are not tensors and have none in them. */
 int weights_opaque_count(const struct weights *w);
 
 #endif

@@ -30,6 +30,10 @@ struct weight *weights_add(struct weights *w, const char *name);
 /* key and value must live as long as w. */
 void weights_add_metadata(struct weights *w, const char *key, const char *value);
 
+/* Makes t one that cannot be read, of this type or kind, which must live as long as w. false: its
+ * shape, which is kept, has more elements than can be. */
+bool weight_set_unreadable(struct weight *t, const char *type);
+
 /* Whether data_bytes, starting at data, cover every element that shape and strides reach. */
 bool weight_fits(const struct weight *t, size_t data_bytes);
 

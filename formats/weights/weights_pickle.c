@@ -73,6 +73,7 @@ static void mapping_entry(const struct mapping *m, uint32_t i, struct pickle_val
 struct walk {
     struct pickle_source *s;
     size_t steps;
+    struct pickle_search search;
     char name[NAME_LONGEST + 1];
     struct error *e;
 };
@@ -103,6 +104,42 @@ static int push_key(struct walk *k, size_t length, const struct pickle_value *ke
     return push_name(k, length, digits, strlen(digits));
 }
 
+/* Adds t under the first `length` bytes of the name. */
+static int add_weight(struct walk *k, const struct weight *t, size_t length)
+{
+    if (k->s->w->count == TENSORS_MAX)
+        return error_set(k->e, "more than %d tensors", TENSORS_MAX);
+    struct weight *added = weights_add(k->s->w, NULL);
+    *added = *t;
+    added->name = arena_text(&k->s->w->arena, k->name, length);
+    return 0;
+}
+
+static int add_unreadable(struct walk *k, size_t length, const char *what)
+{
+    struct weight t = {0};
+    weight_set_unreadable(&t, what);
+    return add_weight(k, &t, length);
+}
+
+/* What an object is, if it is a tensor of a kind unknown here, made by a function such as
+ * _rebuild_sparse_tensor, or if it has tensors in it; otherwise NULL. */
+static const char *tensor_kind(struct walk *k, struct pickle_value *v)
+{
+    static const char rebuild[] = "_rebuild_";
+    const struct pickle_value *f = v->object.callable;
+    const size_t skip = sizeof rebuild - 1;
+    if (f->kind != PICKLE_GLOBAL)
+        return pickle_holds_tensor(&k->search, v) ? "object" : NULL;
+    if (pickle_is_within(f, "numpy"))
+        return pickle_holds_tensor(&k->search, v) ? "array of objects" : NULL;
+    struct pickle_string name = f->global.name;
+    if (pickle_is_within(f, "torch") && name.size > skip && memcmp(name.bytes, rebuild, skip) == 0)
+        return arena_text(&k->s->w->arena, name.bytes + skip, name.size - skip);
+    return pickle_holds_tensor(&k->search, v) ? arena_text(&k->s->w->arena, name.bytes, name.size)
+                                              : NULL;
+}
+
 static int add_tensor(struct walk *k, struct pickle_value *v, size_t length)
 {
     struct weight t = {0};
@@ -111,22 +148,40 @@ static int add_tensor(struct walk *k, struct pickle_value *v, size_t length)
         r = numpy_tensor(k->s, v, &t, k->e);
     if (r == TENSOR_BAD)
         return error_prefix(k->e, "tensor '%.100s'", k->name);
-    if (r == TENSOR_NOT_ONE) {
-        k->s->w->opaque++;
-        return 0;
-    }
-    if (k->s->w->count == TENSORS_MAX)
-        return error_set(k->e, "more than %d tensors", TENSORS_MAX);
-    struct weight *added = weights_add(k->s->w, NULL);
-    *added = t;
-    added->name = arena_text(&k->s->w->arena, k->name, length);
+    if (r == TENSOR_FILLED)
+        return add_weight(k, &t, length);
+    const char *kind = tensor_kind(k, v);
+    if (kind && length > 0)
+        return add_unreadable(k, length, kind);
+    k->s->w->opaque++;
     return 0;
+}
+
+/* A tensor under a key that gives no name must not get lost. */
+static int add_unnamed(struct walk *k, struct pickle_value *v, size_t length, uint32_t entry)
+{
+    char text[24];
+    if (!pickle_holds_tensor(&k->search, v))
+        return 0;
+    snprintf(text, sizeof text, "?%" PRIu32, entry);
+    int longer = push_name(k, length, text, strlen(text));
+    return longer < 0 ? error_set(k->e, "a name of more than %zu bytes", NAME_LONGEST)
+                      : add_unreadable(k, (size_t)longer, "tensor without a name");
+}
+
+/* Items of a list, or of an object that has some as a list has. */
+static const struct pickle_value *as_list(const struct pickle_value *v)
+{
+    if (v->kind == PICKLE_OBJECT)
+        return v->object.list;
+    return v->kind == PICKLE_TUPLE || v->kind == PICKLE_LIST ? v : NULL;
 }
 
 /* Values may be shared and cyclic: DEPTH_MAX bounds the recursion, STEPS_MAX the work. */
 static int walk(struct walk *k, struct pickle_value *v, size_t length, int depth)
 {
     struct mapping m;
+    const struct pickle_value *list;
     if (++k->steps > STEPS_MAX || depth > DEPTH_MAX)
         return error_set(k->e, "pickled values nested or shared too deeply");
     if (as_mapping(v, &m)) {
@@ -134,19 +189,23 @@ static int walk(struct walk *k, struct pickle_value *v, size_t length, int depth
             struct pickle_value *key, *value;
             mapping_entry(&m, i, &key, &value);
             int longer = push_key(k, length, key);
-            if (longer >= 0 && value && walk(k, value, (size_t)longer, depth + 1) != 0)
+            if (value && (longer < 0 ? add_unnamed(k, value, length, i)
+                                     : walk(k, value, (size_t)longer, depth + 1)) != 0)
                 return -1;
         }
-    } else if (v->kind == PICKLE_TUPLE || v->kind == PICKLE_LIST) {
-        for (uint32_t i = 0; i < v->list.count; i++) {
+    } else if ((list = as_list(v))) {
+        for (uint32_t i = 0; i < list->list.count; i++) {
             char digits[24];
             snprintf(digits, sizeof digits, "%" PRIu32, i);
             int longer = push_name(k, length, digits, strlen(digits));
-            if (longer >= 0 && walk(k, v->list.items[i], (size_t)longer, depth + 1) != 0)
+            if ((longer < 0 ? add_unnamed(k, list->list.items[i], length, i)
+                            : walk(k, list->list.items[i], (size_t)longer, depth + 1)) != 0)
                 return -1;
         }
     } else if (v->kind == PICKLE_OBJECT) {
         return add_tensor(k, v, length);
+    } else if (torch_is_storage(v) && length > 0) {
+        return add_unreadable(k, length, "storage");
     }
     return 0;
 }

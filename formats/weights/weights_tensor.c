@@ -24,10 +24,29 @@ static int64_t shape_count(int ndim, const int64_t *shape)
     return empty ? 0 : n;
 }
 
+const char *weight_type(const struct weight *t)
+{
+    return t->unreadable ? t->unreadable : dtype_name(t->dtype);
+}
+
+bool weight_is_real(const struct weight *t)
+{
+    return !t->unreadable && t->dtype != DTYPE_C64;
+}
+
 int64_t shape_bytes(int ndim, const int64_t *shape, enum dtype dtype)
 {
     int64_t n = shape_count(ndim, shape), size = (int64_t)dtype_size(dtype);
     return n < 0 || n > COUNT_MAX / size ? -1 : n * size;
+}
+
+bool weight_set_unreadable(struct weight *t, const char *type)
+{
+    t->unreadable = type;
+    t->dtype = DTYPE_U8;
+    t->data = NULL;
+    weight_set_row_major(t);
+    return shape_count(t->ndim, t->shape) >= 0;
 }
 
 bool weight_fits(const struct weight *t, size_t data_bytes)
@@ -57,7 +76,7 @@ bool weight_fits(const struct weight *t, size_t data_bytes)
 void weight_update_contiguous(struct weight *t)
 {
     int64_t expected = 1;
-    t->contiguous = (uintptr_t)t->data % dtype_size(t->dtype) == 0;
+    t->contiguous = !t->unreadable && (uintptr_t)t->data % dtype_size(t->dtype) == 0;
     if (weight_count(t) == 0)
         return;
     for (int i = t->ndim - 1; i >= 0; i--) {
@@ -130,6 +149,7 @@ static int stream_contiguous(const struct weight *t,
 int weight_stream(const struct weight *t, int (*f)(void *arg, const void *data, size_t count),
                   void *arg)
 {
+    CHECK(!t->unreadable);
     if (weight_count(t) == 0)
         return 0;
     if (t->contiguous)

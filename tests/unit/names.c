@@ -355,6 +355,60 @@ static void haiku(void)
     release(&f);
 }
 
+/* A PatchGAN discriminator, with this tensor in the place of the first and another beside it. */
+static bool first_tensor(const char *type, int bytes, const char *other, float *value,
+                         struct error *e)
+{
+    char json[512];
+    int size =
+        snprintf(json + 8, sizeof json - 8,
+                 "{\"main.0.weight\":{\"dtype\":\"%s\",\"shape\":[1],\"data_offsets\":[0,%d]},"
+                 "\"%s\":{\"dtype\":\"X8\",\"shape\":[3],\"data_offsets\":[%d,%d]}}",
+                 type, bytes, other, bytes, bytes + 2);
+    uint64_t header = (uint64_t)size;
+    memcpy(json, &header, sizeof header);
+    memset(json + 8 + size, 0x38, (size_t)bytes + 2);
+    struct weights *w;
+    struct named_weights n;
+    const struct weight *t;
+    char hex[33];
+    CHECK(weights_open_memory(&w, json, 8 + header + (uint64_t)bytes + 2, e) == 0);
+    CHECK(names_resolve(&n, w, NET_DISCRIMINATOR, PICK_EMA, e) == 0);
+    bool ok = names_get(&t, &n, "main.0.weight", 1, (int64_t[]){1}, e) == 0;
+    if (ok)
+        weight_to_f32(t, value);
+    names_hash(hex, &n);
+    names_release(&n);
+    weights_close(w);
+    return ok;
+}
+
+static void types(void)
+{
+    static const struct {
+        const char *type;
+        int bytes;
+        const char *other, *reason;
+    } refused[] = {
+        {"C64", 8, "main.8.bias", "'main.0.weight' is of type C64"},
+        {"F4", 1, "main.8.bias", "'main.0.weight' is of type F4"},
+        {"F8_E4M3", 1, "main.0.scale_weight", "'main.0.weight' is of type F8_E4M3 with a scale"},
+        {"F8_E4M3", 1, "main.0.weight_scale", "F8_E4M3 with a scale"},
+        {"I8", 1, "main.0.weight_scale_inv", "I8 with a scale"},
+        {"U8", 1, "main.0.weight._scale", "U8 with a scale"},
+    };
+    struct error e = {""};
+    float value = 0;
+    tap_ok(first_tensor("F8_E4M3", 1, "main.8.bias", &value, &e) && value == 1,
+           "a tensor of eight-bit floats %s", e.text);
+    tap_ok(first_tensor("F32", 4, "main.0.weight_scale", &value, &e), "floats beside a scale");
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        e.text[0] = 0;
+        bool ok = first_tensor(refused[i].type, refused[i].bytes, refused[i].other, &value, &e);
+        tap_ok(!ok && strstr(e.text, refused[i].reason), "refused: %s", e.text);
+    }
+}
+
 /* A file of these tensors, as a header in front of memory that nobody touches. Releases p. */
 static void describe(const char *wanted, struct architecture *p, enum net net)
 {
@@ -425,5 +479,6 @@ int main(void)
     haiku();
     losses();
     descriptions();
+    types();
     return tap_done();
 }

@@ -101,8 +101,17 @@ static void refuse(void)
         {"duplicate key", "{\"a\":{" T8 ",\"shape\":[2]}}", 8, "duplicate"},
         {"duplicate metadata", "{\"__metadata__\":{},\"__metadata__\":{},\"a\":{" T8 "}}", 8,
          "duplicate"},
-        {"unknown element type",
-         "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[8],\"data_offsets\":[0,8]}}", 8, "F8_E4M3"},
+        {"too many elements of an unknown type",
+         "{\"a\":{\"dtype\":\"F4\",\"shape\":[9223372036854775807,3],\"data_offsets\":[0,8]}}", 8,
+         "does not match the shape"},
+        {"an unknown type outside the file",
+         "{\"a\":{\"dtype\":\"F4\",\"shape\":[2],\"data_offsets\":[0,9]}}", 8, "outside"},
+        {"an unknown type that overlaps",
+         "{\"a\":{\"dtype\":\"F4\",\"shape\":[2],\"data_offsets\":[0,8]},\"b\":{" T8 "}}", 8,
+         "overlap"},
+        {"a size of eight-bit floats",
+         "{\"a\":{\"dtype\":\"F8_E4M3\",\"shape\":[7],\"data_offsets\":[0,8]}}", 8,
+         "does not match the shape"},
         {"no shape", "{\"a\":{\"dtype\":\"F32\",\"data_offsets\":[0,8]}}", 8, "lacks"},
         {"one offset", "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8]}}", 8,
          "two data"},
@@ -211,6 +220,62 @@ static void round_trip(void)
     free(blob);
 }
 
+/* A tensor of a type that has no dtype is known by name, and the others can be read. */
+static void unknown_type(void)
+{
+    static const char json[] =
+        "{\"a\":{\"dtype\":\"F6_E2M3\",\"shape\":[8,2],\"data_offsets\":[0,12]},\"b\":{\"dtype\":"
+        "\"F32\",\"shape\":[2],\"data_offsets\":[12,20]}}";
+    size_t size;
+    uint8_t *file = make(json, 20, &size);
+    struct weights *w;
+    struct error e = {""};
+    float one[2] = {1, 1};
+    bool ok = weights_open_memory(&w, file, size, &e) == 0;
+    const struct weight *a = ok ? weights_find(w, "a") : NULL,
+                        *b = ok ? weights_find(w, "b") : NULL;
+    if (b)
+        weight_to_f32(b, one);
+    tap_ok(a && b && !weight_is_real(a) && weight_is_real(b) && !a->contiguous &&
+               a->shape[1] == 2 && strcmp(weight_type(a), "F6_E2M3") == 0 && one[0] == 0 &&
+               one[1] == 0,
+           "an unknown element type %s", e.text);
+    if (ok)
+        weights_close(w);
+    free(file);
+}
+
+/* Tensors of every type, with the bytes 0, 1, 2 and so on. */
+static void every_type(void)
+{
+    struct safetensors_writer *s = safetensors_create_memory();
+    struct weights *w;
+    struct error e = {""};
+    uint8_t bytes[DTYPE_COUNT * 16], *blob;
+    size_t size, total = 0;
+    int wrong = 0;
+    for (int d = 0; d < DTYPE_COUNT; d++) {
+        safetensors_declare(s, dtype_name((enum dtype)d), (enum dtype)d, 1, (int64_t[]){2});
+        total += 2 * dtype_size((enum dtype)d);
+    }
+    for (size_t i = 0; i < total; i++)
+        bytes[i] = (uint8_t)i;
+    CHECK(safetensors_append(s, bytes, total, &e) == 0 &&
+          safetensors_take(s, &blob, &size, &e) == 0);
+    bool ok = weights_open_memory(&w, blob, size, &e) == 0;
+    const uint8_t *at = bytes;
+    for (int d = 0; d < DTYPE_COUNT && ok; d++) {
+        const struct weight *t = weights_find(w, dtype_name((enum dtype)d));
+        wrong += !t || t->dtype != (enum dtype)d || t->unreadable ||
+                 weight_is_real(t) == (d == DTYPE_C64) || memcmp(t->data, at, weight_bytes(t)) != 0;
+        at += 2 * dtype_size((enum dtype)d);
+    }
+    tap_ok(ok && wrong == 0, "%d element types %s", (int)DTYPE_COUNT, e.text);
+    if (ok)
+        weights_close(w);
+    free(blob);
+}
+
 static void misuse(void)
 {
     struct error e;
@@ -280,13 +345,13 @@ static void strides(void)
     for (int i = 0; i < N; i++)
         memcpy(memory + 1 + 4 * i, &(float){(float)i}, 4);
     const struct weight cases[] = {
-        {"transposed", DTYPE_F32, 2, {300, 200}, {1, 300}, false, memory + 1},
-        {"part of a matrix", DTYPE_F32, 2, {20, 30}, {200, 2}, false, memory + 1},
-        {"permuted", DTYPE_F32, 4, {5, 4, 3, 7}, {1, 5, 20, 60}, false, memory + 1},
-        {"repeated", DTYPE_F32, 3, {6, 5, 4}, {0, 4, 1}, false, memory + 1},
-        {"misaligned", DTYPE_F32, 2, {100, 700}, {700, 1}, false, memory + 1},
-        {"empty", DTYPE_F32, 2, {0, 3}, {3, 1}, false, memory + 1},
-        {"scalar", DTYPE_F32, 0, {0}, {0}, false, memory + 1},
+        {"transposed", DTYPE_F32, 2, {300, 200}, {1, 300}, false, memory + 1, NULL},
+        {"part of a matrix", DTYPE_F32, 2, {20, 30}, {200, 2}, false, memory + 1, NULL},
+        {"permuted", DTYPE_F32, 4, {5, 4, 3, 7}, {1, 5, 20, 60}, false, memory + 1, NULL},
+        {"repeated", DTYPE_F32, 3, {6, 5, 4}, {0, 4, 1}, false, memory + 1, NULL},
+        {"misaligned", DTYPE_F32, 2, {100, 700}, {700, 1}, false, memory + 1, NULL},
+        {"empty", DTYPE_F32, 2, {0, 3}, {3, 1}, false, memory + 1, NULL},
+        {"scalar", DTYPE_F32, 0, {0}, {0}, false, memory + 1, NULL},
     };
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
         struct weight t = cases[c];
@@ -333,6 +398,8 @@ int main(void)
     refuse();
     header_sizes();
     round_trip();
+    unknown_type();
+    every_type();
     misuse();
     files();
     strides();

@@ -353,6 +353,33 @@ static void checkpoints(void)
     free(path);
 }
 
+/* What torch.save and torch.load call the types is in torch_types.c; this is the way back. */
+static void every_type(void)
+{
+    char *path = path_join(test_folder(), "types.pt");
+    struct torch_writer *t;
+    struct weights *w;
+    struct error e = {""};
+    uint8_t bytes[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16};
+    int wrong = 0;
+    CHECK(torch_create(&t, path, false, &e) == 0);
+    for (int d = 0; d < DTYPE_COUNT; d++)
+        torch_declare(t, dtype_name((enum dtype)d), (enum dtype)d, 2, (int64_t[]){2, 1});
+    bool ok = true;
+    for (int d = 0; d < DTYPE_COUNT; d++)
+        ok = torch_append(t, bytes, 2 * dtype_size((enum dtype)d), &e) == 0 && ok;
+    ok = torch_commit(t, &e) == 0 && ok && weights_open(&w, path, &e) == 0;
+    for (int d = 0; d < DTYPE_COUNT && ok; d++) {
+        const struct weight *x = weights_find(w, dtype_name((enum dtype)d));
+        wrong += !x || x->dtype != (enum dtype)d || x->unreadable || x->ndim != 2 ||
+                 x->shape[0] != 2 || memcmp(x->data, bytes, weight_bytes(x)) != 0;
+    }
+    tap_ok(ok && wrong == 0, "a checkpoint with %d element types %s", (int)DTYPE_COUNT, e.text);
+    if (ok)
+        weights_close(w);
+    free(path);
+}
+
 static void archives_without(void)
 {
     struct weights *w;
@@ -392,6 +419,7 @@ int main(void)
     damage(false);
     damage(true);
     checkpoints();
+    every_type();
     archives_without();
     return tap_done();
 }
