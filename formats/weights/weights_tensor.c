@@ -45,8 +45,11 @@ bool weight_set_unreadable(struct weight *t, const char *type)
     t->unreadable = type;
     t->dtype = DTYPE_U8;
     t->data = NULL;
+    t->contiguous = false;
+    if (shape_count(t->ndim, t->shape) < 0)
+        return false;
     weight_set_row_major(t);
-    return shape_count(t->ndim, t->shape) >= 0;
+    return true;
 }
 
 bool weight_fits(const struct weight *t, size_t data_bytes)
