@@ -202,6 +202,9 @@ static int select_tensors(const struct weight **items, struct named_weights *nam
     if (!needed && !(options.names == NAMES_AUTO && named->foreign))
         return weights_count(w);
     note("%s; writing our names", named->description);
+    if (!needed && named->count < weights_count(w))
+        inform("left out %d tensors that are not part of the network",
+               weights_count(w) - named->count);
     *items = named->items;
     return named->count;
 }

@@ -30,4 +30,7 @@ make() { # HEADER BYTES
 make '{"a":{"dtype":"F4","shape":[2,8],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[1],"data_offsets":[8,9]}}' 9 >f4.safetensors
 try ls f4.safetensors
 try convert f4.safetensors -o out.safetensors
+# Nor is it silent about tensors that have no place in the network, of whatever type.
+make '{"decoder.up_blocks.0.resnets.0.conv1.weight":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"other":{"dtype":"F4","shape":[2],"data_offsets":[4,5]}}' 5 >foreign.safetensors
+try convert foreign.safetensors -o ours.safetensors
 ls
