@@ -14,11 +14,11 @@ for name in a.safetensors a.ckpt; do
         ls -A out
     done
 done
-# What was there before stays. A limit on the size of files ends a program by a signal, too.
+# What was there before stays, also at a limit on the size of files.
 echo old >out/a.safetensors
 ulimit -f 2000
 status=0
-{ ccld-weights -q convert zeros.safetensors -o out/a.safetensors || status=$?; } 2>/dev/null
-kill -l $status
+ccld-weights -q convert zeros.safetensors -o out/a.safetensors || status=$?
+echo $status
 ls -A out
 cat out/a.safetensors
