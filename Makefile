@@ -346,6 +346,10 @@ bench-torch-cpu: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 fuzz: $(FUZZERS)
 	$(PROVE) $(FUZZERS) :: $(FUZZ_ROUNDS)
 
+# Ends programs at random for an hour, or SECONDS_LONG, and checks after each time that nothing is lost.
+soak: programs tests
+	@BUILD=$(BUILD) tests/soak/run
+
 # What programs can check of the style: formatting, common mistakes, man pages, includes, dialect.
 # Left out of clang-tidy: kernels for several instruction sets and their choice, which gcc understands.
 TIDY_SRC := $(filter-out kernels/cpu/isa%.c,$(LIB_SRC) $(TOOL_SRC))
@@ -385,6 +389,7 @@ help:
 	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
 	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
+	    'make soak          end programs at random for SECONDS_LONG (3600) and check that nothing is lost' \
 	    'make lint          check style: clang-format, clang-tidy, man pages, includes, dialect' \
 	    'make install       install programs, plugins, small model and man pages under DESTDIR and PREFIX' \
 	    'make clean         remove $(BUILD)/' \
@@ -394,6 +399,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all programs tests deps demo check check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz lint install install-built help clean FORCE
+.PHONY: all programs tests deps demo check check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz soak lint install install-built help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)
