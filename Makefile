@@ -123,7 +123,7 @@ NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthre
 # What needs MPI is a plugin as well.
 MPI_PLUGIN := $(BUILD)/libccld-mpi.so
 WITH_MPI := $(if $(filter auto,$(MPI)),$(if $(sanitizers),,$(shell command -v $(MPICC))),$(filter 1,$(MPI)))
-ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -Itests/cuda-host/include -fPIC -pthread -fno-math-errno -ffp-contract=off -Wall -Wextra -Wshadow=local \
+ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -Itests/cuda-host/include -fPIC -pthread -fno-math-errno -ffp-contract=off -Wno-unknown-warning-option -Wall -Wextra -Wshadow=local \
     -Wpointer-arith -Wno-unused-parameter -Wno-unknown-pragmas -Wno-uninitialized -Wno-maybe-uninitialized $(if $(filter 1,$(WERROR)),-Werror) $(CFLAGS) -O3 $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CXXFLAGS)
 
 # Tests of the backend that need no GPU; the second one needs cuDNN.
@@ -166,7 +166,14 @@ $(BUILD)/flags $(BUILD)/flags-cuda $(BUILD)/flags-on-host $(BUILD)/flags-mpi: FO
 	@mkdir -p $(@D)
 	@echo '$(COMMAND)' | cmp -s - $@ || echo '$(COMMAND)' >$@
 # The fast kernels contract to FMA; everything else rounds after every operation, as written.
-$(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := -O3 -ffp-contract=fast
+FAST := -O3 -ffp-contract=fast
+$(BUILD)/kernels/cpu/%.o: private EXTRA_CFLAGS := $(FAST)
+$(BUILD)/common/base/dtype.o: private EXTRA_CFLAGS := -O3
+# kernels/cpu/isa.c asks the machine for all that is named here.
+ifneq ($(findstring x86_64,$(shell $(CC) -dumpmachine)),)
+$(BUILD)/kernels/cpu/isa_avx2.o: private EXTRA_CFLAGS := $(FAST) -mavx2 -mfma -mf16c
+$(BUILD)/kernels/cpu/isa_avx512.o: private EXTRA_CFLAGS := $(FAST) -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c -mprefer-vector-width=512
+endif
 # The program and the plugin refuse each other unless both were built from the same interface.
 INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward group ops tensor training weight) common/base/dtype.h common/base/error.h
 SIGNED := $(addprefix $(BUILD)/,kernels/plugin.o kernels/cuda/backend.o tests/cuda-host/kernels/cuda/backend.o tests/unit/plugin.o)

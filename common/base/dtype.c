@@ -157,8 +157,7 @@ static void bytes_to_floats(float *restrict dst, enum dtype d, const uint8_t *re
     }                                                                                              \
     return
 
-__attribute__((optimize("O3"))) void dtype_to_f32(float *restrict dst, enum dtype d,
-                                                  const void *restrict src, size_t n)
+void dtype_to_f32(float *restrict dst, enum dtype d, const void *restrict src, size_t n)
 {
     switch (d) {
     case DTYPE_F32:
@@ -203,8 +202,7 @@ __attribute__((optimize("O3"))) void dtype_to_f32(float *restrict dst, enum dtyp
     CHECK(!"a dtype of real numbers");
 }
 
-__attribute__((optimize("O3"))) void dtype_from_f32(enum dtype d, void *restrict dst,
-                                                    const float *restrict src, size_t n)
+void dtype_from_f32(enum dtype d, void *restrict dst, const float *restrict src, size_t n)
 {
     char *out = dst;
     switch (d) {

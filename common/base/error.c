@@ -25,9 +25,8 @@ int error_errno(struct error *e, const char *format, ...)
         int n = vsnprintf(e->text, sizeof e->text, format, args);
         va_end(args);
         if (n >= 0 && (size_t)n < sizeof e->text) {
-            char reason[128]; /* GNU strerror_r may ignore it and return a static string */
-            snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s",
-                     strerror_r(number, reason, sizeof reason));
+            /* strerror of all current C libraries may be called by several threads. */
+            snprintf(e->text + n, sizeof e->text - (size_t)n, ": %s", strerror(number));
         }
     }
     errno = number;

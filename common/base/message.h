@@ -18,7 +18,8 @@ void inform(const char *format, ...) __attribute__((format(printf, 1, 2))); /* u
 void note(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* only with -v */
 
 /* Print a message and exit with status 1 (failure) or 2 (usage, with a hint at --help). */
-_Noreturn void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* noreturn as an attribute, so that clang takes a pointer to it for one that does not return. */
+void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 _Noreturn void die_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* For violated invariants: prints file and line, then aborts. Never compiled out. */

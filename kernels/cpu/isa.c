@@ -2,6 +2,24 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+
+/* Everything that the Makefile compiles isa_avx2.c and isa_avx512.c for. Not every compiler's
+ * __builtin_cpu_supports knows F16C. */
+static bool has_avx2(void)
+{
+    unsigned a, b, c = 0, d;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+           __get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C;
+}
+
+static bool has_avx512(void)
+{
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+}
+#endif
 
 const struct cpu_isa *cpu_isa(void)
 {
@@ -13,11 +31,9 @@ const struct cpu_isa *cpu_isa(void)
 #if defined(__x86_64__)
     const char *limit = getenv("CCLD_CPU");
     bool generic = limit && !strcmp(limit, "generic"), avx2 = limit && !strcmp(limit, "avx2");
-    if (!generic && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
-        __builtin_cpu_supports("f16c"))
+    if (!generic && has_avx2())
         isa = &cpu_isa_avx2;
-    if (!generic && !avx2 && __builtin_cpu_supports("avx512f") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    if (!generic && !avx2 && has_avx512())
         isa = &cpu_isa_avx512;
 #endif
     __atomic_store_n(&chosen, isa, __ATOMIC_RELEASE);

@@ -1,5 +1,4 @@
 #if defined(__x86_64__)
-#pragma GCC target("avx2,fma,f16c")
 #define ISA     avx2
 #define LANES   8
 #define ROWS    6

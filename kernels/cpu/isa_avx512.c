@@ -1,5 +1,4 @@
 #if defined(__x86_64__)
-#pragma GCC target("avx512f,avx512dq,avx512vl,avx512bw,avx2,fma,f16c,prefer-vector-width=512")
 #define ISA     avx512
 #define LANES   16
 #define ROWS    8

@@ -100,6 +100,20 @@ static void tile_strided(int vectors, const float *a, int64_t a_row, int64_t a_s
     }
 }
 
+/* result[i] = element which[i] of a and b together; which is constant after unrolling. */
+INLINE vec shuffle(vec a, vec b, ivec which)
+{
+#if defined(__clang__)
+    vec out;
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        out[i] = which[i] < LANES ? a[which[i]] : b[which[i] - LANES];
+    return out;
+#else
+    return __builtin_shuffle(a, b, which);
+#endif
+}
+
 /* In-register transpose of LANES vectors: stage s swaps the blocks of s lanes between rows s apart.
  */
 INLINE void transpose(vec v[LANES])
@@ -116,8 +130,8 @@ INLINE void transpose(vec v[LANES])
         for (int i = 0; i < LANES; i++)
             if (!(i & s)) {
                 vec a = v[i], b = v[i + s];
-                v[i] = __builtin_shuffle(a, b, low);
-                v[i + s] = __builtin_shuffle(a, b, high);
+                v[i] = shuffle(a, b, low);
+                v[i + s] = shuffle(a, b, high);
             }
     }
 }

@@ -92,9 +92,12 @@ static inline double __dadd_rn(double x, double y) { return x + y; }
 static inline double __dmul_rn(double x, double y) { return x * y; }
 static inline float __saturatef(float x) { return x > 0 ? x < 1 ? x : 1 : 0; }
 static inline float fdividef(float x, float y) { return x / y; }
-static inline float sinpif(float x) { return (float)sin(M_PI * fmod((double)x, 2)); }
-static inline float cospif(float x) { return (float)cos(M_PI * fmod((double)x, 2)); }
-static inline void sincospif(float x, float *s, float *c) { *s = sinpif(x); *c = cospif(x); }
+static inline void sincospif(float x, float *s, float *c)
+{
+    double angle = M_PI * fmod((double)x, 2);
+    *s = (float)sin(angle);
+    *c = (float)cos(angle);
+}
 static inline float normcdff(float x) { return (float)(erfc((double)x * -M_SQRT1_2) / 2); }
 static inline double normcdf(double x) { return erfc(x * -M_SQRT1_2) / 2; }
 
