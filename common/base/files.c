@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common/base/mapping_faults.h"
 #include "common/base/message.h"
 #include "common/base/unfinished.h"
 
@@ -36,6 +37,7 @@ int file_map(struct mapped_file *m, const char *path, struct error *e)
             close(fd);
             return -1;
         }
+        mapping_faults_handle();
         m->data = p;
         m->size = (size_t)st.st_size;
     }

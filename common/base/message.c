@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/terminal.h"
 #include "common/base/write_all.h"
@@ -150,6 +151,19 @@ void die_usage(const char *format, ...)
     snprintf(hint, sizeof hint, "try '%s --help'\n", program_name);
     put(hint);
     exit(2);
+}
+
+void die_in_handler(const char *before, const char *name, const char *after)
+{
+    const char *parts[] = {
+        bottom_line ? ERASE_LINE : "", program_name, ": ", before, name, after, "\n"};
+    char line[5120];
+    size_t length = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        for (const char *c = parts[i]; *c && length < sizeof line; c++)
+            line[length++] = *c;
+    write_all(2, line, length, NULL);
+    _exit(1);
 }
 
 void check_failed(const char *file, int line, const char *what)

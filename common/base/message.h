@@ -22,6 +22,10 @@ void note(const char *format, ...) __attribute__((format(printf, 1, 2)));   /* o
 void die(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
 _Noreturn void die_usage(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* Prints the three parts as one message and ends the program with status 1 at once: for signal
+ * handlers. */
+_Noreturn void die_in_handler(const char *before, const char *name, const char *after);
+
 /* For violated invariants: prints file and line, then aborts. Never compiled out. */
 _Noreturn void check_failed(const char *file, int line, const char *what);
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, #cond))

@@ -9,7 +9,6 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -19,10 +18,7 @@
 #include "common/base/message.h"
 #include "formats/shards/shard_internal.h"
 
-#define SHARD_FORMAT    "ccld-shards"
-#define SHARD_DATABASES 3
-/* Two meta pages: the smallest LMDB file, and what opening one touches. */
-#define SMALLEST_FILE 8192
+#define SHARD_FORMAT "ccld-shards"
 
 void shard_put_be64(uint8_t out[8], uint64_t v)
 {
@@ -75,8 +71,7 @@ static int parse_name(const char *entry, const char *suffix)
     return strcmp(entry, expected) == 0 ? number : -1;
 }
 
-/* Each open shard needs three descriptors, so a large store may exceed the usual soft limit. */
-static bool raise_file_limit(void)
+bool shard_raise_file_limit(void)
 {
     struct rlimit limit;
     if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max)
@@ -156,7 +151,7 @@ int shard_folder_lock(int *fd, const char *folder, struct error *e)
 {
     int flags = O_RDONLY | O_DIRECTORY | O_CLOEXEC;
     *fd = open(folder, flags);
-    if (*fd < 0 && errno == EMFILE && raise_file_limit())
+    if (*fd < 0 && errno == EMFILE && shard_raise_file_limit())
         *fd = open(folder, flags);
     if (*fd < 0)
         return error_errno(e, "cannot open the folder");
@@ -394,188 +389,4 @@ int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e)
         return shard_error(e, s, "cannot read", code);
     s->count = (int64_t)stat.ms_entries;
     return read_meta(s, &value, e);
-}
-
-/* Opens the databases and reads the meta record in one transaction. */
-static int open_databases(struct shard *s, struct error *e)
-{
-    MDB_txn *txn;
-    int code = shard_txn_begin(s, false, &txn);
-    if (code != 0)
-        return shard_error(e, s, "cannot read", code);
-    if ((code = mdb_dbi_open(txn, "samples", 0, &s->samples)) != 0 ||
-        (code = mdb_dbi_open(txn, "paths", 0, &s->paths)) != 0 ||
-        (code = mdb_dbi_open(txn, "meta", 0, &s->meta)) != 0) {
-        mdb_txn_abort(txn);
-        return code == MDB_NOTFOUND
-                   ? error_set(e, "%s: an LMDB file, but not a shard: databases are missing",
-                               s->name)
-                   : shard_error(e, s, "cannot read", code);
-    }
-    if (shard_read_state(s, txn, e) != 0) {
-        mdb_txn_abort(txn);
-        return -1;
-    }
-    code = mdb_txn_commit(txn); /* keeps the database handles open */
-    return code != 0 ? shard_error(e, s, "cannot read", code) : 0;
-}
-
-/* Reading the map beyond the end of a truncated file would raise SIGBUS. */
-static int check_file_size(const struct shard *s, struct error *e)
-{
-    MDB_envinfo info;
-    MDB_stat stat;
-    struct stat st;
-    int fd, code;
-    if ((code = mdb_env_info(s->env, &info)) != 0 || (code = mdb_env_stat(s->env, &stat)) != 0 ||
-        (code = mdb_env_get_fd(s->env, &fd)) != 0 || (code = fstat(fd, &st) != 0 ? errno : 0) != 0)
-        return shard_error(e, s, "cannot read", code);
-    uint64_t used = ((uint64_t)info.me_last_pgno + 1) * stat.ms_psize;
-    if ((uint64_t)st.st_size < used) {
-        return error_set(e, "%s: truncated: %" PRId64 " bytes, but %" PRIu64 " are in use", s->name,
-                         (int64_t)st.st_size, used);
-    }
-    return 0;
-}
-
-static int open_env(MDB_env **env, const char *file, unsigned flags)
-{
-    *env = NULL;
-    int code = mdb_env_create(env);
-    if (code != 0)
-        return code;
-    if ((code = mdb_env_set_maxdbs(*env, SHARD_DATABASES)) != 0 ||
-        (code = mdb_env_open(*env, file, flags | MDB_NOSUBDIR | MDB_NOTLS, 0666)) != 0) {
-        mdb_env_close(*env);
-        *env = NULL;
-    }
-    return code;
-}
-
-/* File systems that several hosts share. LMDB's lock file is a mapping with mutexes, which works
- * within a host at most, and creating it fails or is slow when many hosts open a store. */
-static bool is_network_file(const char *file)
-{
-    static const uint32_t types[] = {
-        0x6969,     /* NFS */
-        0x0bd00bd0, /* Lustre */
-        0x47504653, /* GPFS */
-        0x19830326, /* BeeGFS */
-        0x00c36400, /* Ceph */
-        0xff534d42, /* CIFS */
-        0xfe534d42, /* SMB2 */
-        0x5346414f, /* AFS */
-        0x6b414653, /* kAFS */
-        0x01021997, /* 9P */
-    };
-    struct statfs st;
-    if (statfs(file, &st) != 0)
-        return false;
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        if ((uint32_t)st.f_type == types[i])
-            return true;
-    return false;
-}
-
-static int open_shard_env(struct shard *s, bool write)
-{
-    unsigned flags = write ? 0 : is_network_file(s->file) ? MDB_RDONLY | MDB_NOLOCK : MDB_RDONLY;
-    int code = open_env(&s->env, s->file, flags);
-    if (code == EMFILE && raise_file_limit())
-        code = open_env(&s->env, s->file, flags);
-    if ((code == EACCES || code == EROFS) && !write && access(s->file, R_OK) == 0)
-        code = open_env(&s->env, s->file,
-                        flags | MDB_NOLOCK); /* another user's store: read it without a lock file */
-    return code;
-}
-
-static int open_file(struct shard *s, bool write, struct error *e)
-{
-    struct stat st;
-    if (stat(s->file, &st) != 0)
-        return shard_error(e, s, "cannot open", errno);
-    if (!S_ISREG(st.st_mode))
-        return error_set(e, "%s: not a regular file", s->name);
-    if (st.st_size < SMALLEST_FILE)
-        return error_set(e, "%s: not an LMDB file (%" PRId64 " bytes)", s->name,
-                         (int64_t)st.st_size);
-    int code = open_shard_env(s, write);
-    return code != 0 ? shard_error(e, s, "cannot open", code) : 0;
-}
-
-int shard_open(struct shard *s, const char *folder, int number, bool write, struct error *e)
-{
-    *s = (struct shard){0};
-    shard_name(s->name, number);
-    s->file = path_join(folder, s->name);
-    int status = open_file(s, write, e);
-    if (status == 0)
-        status = check_file_size(s, e);
-    int dead, code = status == 0 && write ? mdb_reader_check(s->env, &dead) : 0;
-    if (code != 0)
-        status = shard_error(e, s, "cannot clear its reader table", code);
-    if (status == 0)
-        status = open_databases(s, e);
-    if (status != 0)
-        shard_close(s);
-    return status;
-}
-
-void shard_close(struct shard *s)
-{
-    if (s->env)
-        mdb_env_close(s->env);
-    free(s->file);
-    s->env = NULL;
-    s->file = NULL;
-}
-
-static int fill_new_env(struct shard *s, size_t map_size)
-{
-    int code = mdb_env_set_mapsize(s->env, map_size);
-    MDB_txn *txn;
-    if (code != 0 || (code = mdb_txn_begin(s->env, NULL, 0, &txn)) != 0)
-        return code;
-    if ((code = mdb_dbi_open(txn, "samples", MDB_CREATE, &s->samples)) != 0 ||
-        (code = mdb_dbi_open(txn, "paths", MDB_CREATE, &s->paths)) != 0 ||
-        (code = mdb_dbi_open(txn, "meta", MDB_CREATE, &s->meta)) != 0 ||
-        (code = shard_put_meta(s, txn, &(struct latent_statistics){0}, false)) != 0) {
-        mdb_txn_abort(txn);
-        return code;
-    }
-    return mdb_txn_commit(txn);
-}
-
-int shard_create(const char *folder, int number, const struct shard_info *info, size_t map_size,
-                 struct error *e)
-{
-    if (number >= SHARDS_MAX)
-        return error_set(e, "more than %d shards", SHARDS_MAX);
-    struct shard s = {.info = *info};
-    shard_name(s.name, number);
-    char *name = xasprintf(".%s.new", s.name), *temporary = path_join(folder, name);
-    s.file = path_join(folder, s.name);
-    unlink(temporary); /* left by a killed writer */
-    int code = open_env(&s.env, temporary, MDB_NOLOCK);
-    if (code == EMFILE && raise_file_limit())
-        code = open_env(&s.env, temporary, MDB_NOLOCK);
-    if (code == 0) {
-        code = fill_new_env(&s, map_size);
-        mdb_env_close(s.env);
-    }
-    int folder_fd = -1;
-    if (code == 0 && (rename(temporary, s.file) != 0 ||
-                      (folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||
-                      fsync(folder_fd) != 0))
-        code = errno;
-    if (folder_fd >= 0)
-        close(folder_fd);
-    if (code != 0) {
-        shard_error(e, &s, "cannot create", code);
-        unlink(temporary);
-    }
-    free(s.file);
-    free(temporary);
-    free(name);
-    return code != 0 ? -1 : 0;
 }

@@ -48,11 +48,23 @@ bool shard_folder_joining(const char *folder);
 #define SHARDS_MAX 100000 /* five digits */
 void shard_name(char name[24], int number);
 
-int shard_open(struct shard *s, const char *folder, int number, bool write, struct error *e);
+/* What a shard is opened for; the more of its pages LMDB is going to read, the more are checked. */
+enum shard_use {
+    SHARD_READ,  /* records */
+    SHARD_CHECK, /* everything */
+    SHARD_WRITE, /* everything, and to change it */
+};
+/* Fails if the file is damaged so that LMDB might crash. */
+int shard_open(struct shard *s, const char *folder, int number, enum shard_use use,
+               struct error *e);
 void shard_close(struct shard *s);
 /* Creates shard `number` without records; it appears under its name when complete. */
 int shard_create(const char *folder, int number, const struct shard_info *info, size_t map_size,
                  struct error *e);
+
+/* Each open shard needs three descriptors, so a large store may exceed the usual soft limit. Raises
+ * it; returns false if it cannot be. */
+bool shard_raise_file_limit(void);
 
 /* Begins a transaction, remapping the file if another process has grown it. Returns LMDB's code. */
 int shard_txn_begin(struct shard *s, bool write, MDB_txn **txn);

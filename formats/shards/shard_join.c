@@ -248,7 +248,7 @@ static bool shard_has(const char *folder, int number, MDB_val *key)
     struct shard s;
     MDB_txn *txn;
     char path[200];
-    if (shard_open(&s, folder, number, false, NULL) != 0)
+    if (shard_open(&s, folder, number, SHARD_CHECK, NULL) != 0)
         return false;
     bool has = false;
     if (shard_txn_begin(&s, false, &txn) == 0) {
@@ -323,7 +323,7 @@ static int check_shard(struct join *j, const char *folder, int number, bool last
     struct shard s;
     char path[200];
     uint8_t duplicate[PATH_KEY_SIZE];
-    if (shard_open(&s, folder, number, false, e) != 0)
+    if (shard_open(&s, folder, number, SHARD_CHECK, e) != 0)
         return error_prefix(e, "store '%s'", folder);
     int status = check_open_shard(j, &s, folder, last, e);
     if (status == 0) {

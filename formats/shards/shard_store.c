@@ -81,7 +81,7 @@ static int open_shards(struct shard_store *s, const char *folder, struct error *
     s->first = xcalloc((size_t)shards + 1, sizeof *s->first);
     for (int i = 0; i < shards; i++) {
         struct shard *shard = &s->shards[i];
-        if (shard_open(shard, folder, i, false, e) != 0)
+        if (shard_open(shard, folder, i, SHARD_READ, e) != 0)
             return -1;
         s->count++;
         s->first[i + 1] = s->first[i] + shard->count;

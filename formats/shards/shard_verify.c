@@ -169,7 +169,7 @@ static void check_shards(struct verifier *v, const char *folder, int count)
     bool *open = xcalloc((size_t)count, sizeof *open);
     const struct shard *first = NULL;
     for (int i = 0; i < count; i++) {
-        open[i] = shard_open(&shards[i], folder, i, false, &e) == 0;
+        open[i] = shard_open(&shards[i], folder, i, SHARD_CHECK, &e) == 0;
         if (!open[i]) {
             report(v, "%s", e.text);
             continue;

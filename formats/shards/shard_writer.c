@@ -65,7 +65,7 @@ static int open_existing(struct shard_writer *w, struct error *e)
     }
     for (int i = 0; i < shards; i++) {
         struct shard *s = add_slot(w);
-        if (shard_open(s, w->folder, i, true, e) != 0)
+        if (shard_open(s, w->folder, i, SHARD_WRITE, e) != 0)
             return -1;
         w->count++;
         if (shard_info_check(&s->info, &w->info, e) != 0)
@@ -302,7 +302,7 @@ static int add_shard(struct shard_writer *w, struct error *e)
 {
     struct shard *s = add_slot(w);
     if (shard_create(w->folder, w->count, &w->info, w->map_size, e) != 0 ||
-        shard_open(s, w->folder, w->count, true, e) != 0)
+        shard_open(s, w->folder, w->count, SHARD_WRITE, e) != 0)
         return -1;
     int previous = w->count++ - 1;
     return previous < 0 ? 0 : commit(&w->shards[previous], previous, NULL, NULL, 0, true, e);

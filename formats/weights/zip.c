@@ -8,6 +8,7 @@
 #include <zlib.h>
 
 #include "common/base/files.h"
+#include "common/base/mapping_faults.h"
 #include "common/base/message.h"
 
 #define LOCAL_SIGNATURE     0x04034b50u
@@ -256,6 +257,7 @@ static int map_inflated(struct zip *z, struct zip_member *m, int fd, struct erro
     void *mapping = mmap(NULL, (size_t)m->size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (mapping == MAP_FAILED)
         return error_errno(e, "cannot map a temporary file");
+    mapping_faults_handle();
     struct zip_inflated *i = xmalloc(sizeof *i);
     *i = (struct zip_inflated){z->inflated, mapping, (size_t)m->size};
     z->inflated = i;
