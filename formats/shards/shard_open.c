@@ -23,7 +23,7 @@
  * is damaged if it is so again after a pause. */
 static void pause_for_writer(void)
 {
-    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
 }
 
 /* Begins a transaction on a snapshot whose pages LMDB can trust. */

@@ -122,6 +122,21 @@ bool shards_record_is(struct shard_store *s, int64_t index, int k, int generatio
     return same;
 }
 
+int shards_read_all(const char *name, struct error *e)
+{
+    struct shard_store *s;
+    struct shard_record r;
+    int status = shard_store_open(&s, shards_folder(name), e);
+    if (status != 0)
+        return status;
+    shard_record_init(&r);
+    for (int64_t i = 0; i < shard_store_count(s) && i < 100000; i++)
+        status |= shard_store_read(s, i, &r, e);
+    shard_record_release(&r);
+    shard_store_close(s);
+    return status;
+}
+
 static char problems[8192];
 
 static void note_problem(void *arg, const char *text)

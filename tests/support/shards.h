@@ -27,6 +27,8 @@ const char *shards_folder(const char *name); /* valid until the next call */
 struct shard_writer *shards_open(const char *name, int64_t shard_size, size_t map_size);
 /* Writes a finished store of n records in batches of `batch`. */
 bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t map_size);
+/* Returns 0 if the store can be opened and all its records can be read. */
+int shards_read_all(const char *name, struct error *e);
 bool shards_record_is(struct shard_store *s, int64_t index, int k, int generation);
 
 /* Tests that verify finds no problem, or one whose text contains `expected`. */
