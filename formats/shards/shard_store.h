@@ -153,10 +153,11 @@ int shard_store_locate(const struct shard_store *s, int64_t index, int64_t *inde
 #define SHARD_RECORD_DAMAGED 1
 int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *r, struct error *e);
 
-/* Checks everything in a store that can be opened: each frame and its checksum, each record's
- * shapes and values, keys without gaps, paths against samples in both directions, duplicate paths,
- * statistics. Calls problem for each fault, with text that names the shard and the index. Returns
- * the number of problems, and in *records the number of records checked. progress may be NULL. */
+/* Checks everything in a store that can be opened: the pages of each LMDB file, each frame and its
+ * checksum, each record's shapes and values, keys without gaps, paths against samples in both
+ * directions, duplicate paths, statistics. Calls problem for each fault, with text that names the
+ * shard and the index. Returns the number of problems, and in *records the number of records
+ * checked. progress may be NULL. */
 int64_t shard_store_verify(const char *folder, void (*problem)(void *arg, const char *text),
                            void (*progress)(void *arg, int64_t done, int64_t total), void *arg,
                            int64_t *records);
