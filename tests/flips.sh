@@ -96,7 +96,7 @@ for part in $what; do
         flip 'a run with a damaged state.json resumed' run/latest/state.json "$(offsets run/latest/state.json 0 0 30)" resume
         ;;
     plms)
-        for file in model/*.safetensors run/latest/diffusion.safetensors; do
+        for file in model/{autoencoder,cloob}.safetensors run/latest/diffusion.safetensors; do
             flip "samples with a damaged $file" $file "$(offsets $file 3 0 9)" sample
         done
         ;;

@@ -54,7 +54,13 @@ static const char *file_in_line(const char *line, uintptr_t address)
     return address >= from && address < to ? strchr(line, '/') : NULL;
 }
 
-/* The kernel knows what is mapped where, whoever has mapped it. Shared memory is not a file. */
+/* Shared memory, "/dev/zero (deleted)" or the like, for which there may have been no room. */
+static bool is_shared_memory(const char *file)
+{
+    return strncmp(file, "/dev/", 5) == 0 && strstr(file, " (deleted)");
+}
+
+/* The kernel knows what is mapped where, whoever has mapped it. */
 static const char *find_file(const void *address, char *line, size_t room)
 {
     const char *file = NULL;
@@ -63,7 +69,7 @@ static const char *find_file(const void *address, char *line, size_t room)
         file = file_in_line(line, (uintptr_t)address);
     if (fd >= 0)
         close(fd);
-    return file && strncmp(file, "/dev/", 5) != 0 ? file : NULL;
+    return file && !is_shared_memory(file) ? file : NULL;
 }
 
 static void on_fault(int number, siginfo_t *info, void *context)
