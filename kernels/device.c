@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "kernels/plugin.h"
 #include "kernels/pool.h"
@@ -20,6 +21,11 @@ void *device_allocate(struct device *d, size_t bytes, size_t *granted)
 void device_release(struct device *d, void *data, size_t granted)
 {
     pool_give(d->pool, data, granted);
+}
+
+void device_plan(struct device *d, size_t bytes)
+{
+    pool_plan(d->pool, bytes);
 }
 
 void device_trim(struct device *d)
@@ -40,12 +46,13 @@ struct device_memory device_memory(const struct device *d)
 
 size_t device_memory_left(struct device *d)
 {
-    size_t unused, total;
-    if (!d->backend->memory)
-        return SIZE_MAX;
-    d->backend->memory(d, &unused, &total);
+    size_t unused = SIZE_MAX, total;
+    if (d->backend->memory)
+        d->backend->memory(d, &unused, &total);
+    else if (d->host_memory)
+        unused = (size_t)memory_limit_left(1, "").bytes;
     size_t idle = pool_memory(d->pool).idle;
-    return unused > SIZE_MAX - idle ? SIZE_MAX : unused + idle;
+    return unused >= INT64_MAX || unused > SIZE_MAX - idle ? SIZE_MAX : unused + idle;
 }
 
 void device_synchronize(struct device *d)
@@ -156,14 +163,27 @@ const char *device_model(struct device *d)
 
 struct device *device_open_dry(const struct device *other)
 {
-    static struct backend tables[2];
+    static struct backend tables[2][2];
     bool working_weights = other->backend->convert_weights != NULL;
-    struct backend *dry = &tables[working_weights];
-    if (!dry->name)
+    bool of_host = other->host_memory || other->dry_of_host;
+    struct backend *dry = &tables[working_weights][of_host];
+    if (!dry->name) {
         dry_backend_init(dry, working_weights);
+        if (of_host)
+            cpu_scratch_init(dry);
+    }
     struct device *d = device_new(dry, false);
     d->compute = other->compute;
+    d->dry = true;
+    d->dry_of_host = of_host;
     return d;
+}
+
+int64_t device_dry_memory(const struct device *dry)
+{
+    CHECK(dry->dry);
+    struct device_memory memory = device_memory(dry);
+    return (int64_t)(dry->dry_of_host ? memory.taken : memory.peak);
 }
 
 void device_close(struct device *d)

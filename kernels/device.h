@@ -50,6 +50,8 @@ struct device {
     enum dtype compute;         /* type of activations and working weights: F32, BF16 or F16 */
     bool tf32;                  /* F32 products may be rounded to TF32 */
     bool host_memory;           /* data pointers may be read by the CPU */
+    bool dry;                   /* computes nothing: device_open_dry */
+    bool dry_of_host;           /* and stands for one with host_memory */
     const char *advice;         /* what to try when out of memory, or NULL */
     void *state;                /* the backend's own */
 };
@@ -64,19 +66,26 @@ const char *device_precision(const struct device *d); /* "fp32", "bf16", "fp16" 
 /* What decides how results are rounded: a GPU's model, "avx2"; the backend's name if unknown. Valid
  * until the next call. */
 const char *device_model(struct device *d);
-/* Free bytes on the device, including the pool's idle blocks; SIZE_MAX if unknown. */
+/* Free bytes on the device, including the pool's idle blocks; SIZE_MAX if unknown. On the CPU: what
+ * this process may still allocate (common/base/memory_limit.h). */
 size_t device_memory_left(struct device *d);
 void device_synchronize(struct device *d);
-/* A device that computes nothing and whose addresses have no memory behind them. After a dry run,
- * device_memory tells how much the other device would need for the same work. */
+/* A device that computes nothing and whose addresses have no memory behind them; what it downloads
+ * is zero. Weights that the other device would borrow from a file are borrowed. */
 struct device *device_open_dry(const struct device *other);
+/* After a dry run: bytes that tensors need at the peak of the same work on the other device. On the
+ * CPU, where no margin is left for it, they include the pool's idle blocks. */
+int64_t device_dry_memory(const struct device *dry);
 void device_close(struct device *d);
 
-/* Bytes used by tensors now, the peak so far, and unused bytes in the pool. */
+/* Bytes used by tensors now, the peak so far, unused bytes in the pool, and the peak of what the
+ * pool took from the system, used or not. */
 struct device_memory {
-    size_t in_use, peak, idle;
+    size_t in_use, peak, idle, taken;
 };
 struct device_memory device_memory(const struct device *d);
+/* Idle blocks are returned to the system before more than `bytes` are taken from it. */
+void device_plan(struct device *d, size_t bytes);
 void device_trim(struct device *d); /* returns idle blocks to the system */
 
 /* Memory from the pool; *granted is the size of the block. Ends the program when out of memory. */
@@ -84,9 +93,11 @@ void *device_allocate(struct device *d, size_t bytes, size_t *granted);
 void device_release(struct device *d, void *data, size_t granted);
 
 /* Fill a backend's table: ref_backend_init and dry_backend_init completely, cpu_backend_init only
- * the ops it replaces. */
+ * the ops it replaces. cpu_scratch_init makes a dry backend's ops take the scratch memory of the
+ * CPU's. */
 void ref_backend_init(struct backend *b);
 void cpu_backend_init(struct backend *b);
+void cpu_scratch_init(struct backend *b);
 void dry_backend_init(struct backend *b, bool working_weights);
 
 #endif

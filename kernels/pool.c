@@ -34,6 +34,7 @@ struct pool {
     size_t idle_count, idle_capacity;
     struct block **slots; /* blocks in use, by address */
     size_t slot_count, used_count;
+    size_t planned; /* see pool_plan */
     struct device_memory memory;
 };
 
@@ -157,7 +158,8 @@ static struct block *new_region(struct pool *p, size_t bytes)
 {
     struct device *d = p->device;
     size_t region = bytes > REGION_LEAST ? bytes : REGION_LEAST;
-    if (p->memory.in_use + p->memory.idle + region > p->memory.peak + IDLE_SLACK)
+    size_t wanted = p->memory.in_use + p->memory.idle + region;
+    if (wanted > p->memory.peak + IDLE_SLACK || (p->planned && wanted > p->planned))
         pool_trim(p);
     void *data = d->backend->allocate(d, region);
     if (!data) {
@@ -171,6 +173,9 @@ static struct block *new_region(struct pool *p, size_t bytes)
     *b = (struct block){.data = data, .bytes = region};
     if (p->poisons)
         ASAN_POISON_MEMORY_REGION(b->data, b->bytes);
+    size_t taken = p->memory.in_use + p->memory.idle + region;
+    if (taken > p->memory.taken)
+        p->memory.taken = taken;
     return b;
 }
 
@@ -180,6 +185,11 @@ struct pool *pool_new(struct device *d)
     p->device = d;
     p->poisons = d->host_memory;
     return p;
+}
+
+void pool_plan(struct pool *p, size_t bytes)
+{
+    p->planned = bytes;
 }
 
 void pool_keep(struct pool *p)

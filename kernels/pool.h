@@ -16,6 +16,8 @@ void pool_free(struct pool *p); /* does not free regions with blocks in use */
 void *pool_take(struct pool *p, size_t bytes, size_t *granted);
 void pool_give(struct pool *p, void *data, size_t granted);
 
+/* Before the pool takes more than `bytes` from the system, it returns idle regions. 0: no plan. */
+void pool_plan(struct pool *p, size_t bytes);
 /* Keeps all regions until pool_free: recorded work still uses idle ones. */
 void pool_keep(struct pool *p);
 void pool_trim(struct pool *p); /* returns completely idle regions to the backend */

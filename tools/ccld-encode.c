@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
@@ -222,6 +223,59 @@ static void open_stores(const struct shard_info *info)
     }
 }
 
+static struct encode_options encode_options(void)
+{
+    return (struct encode_options){
+        .batch_size = (int)options.batch_size,
+        .decode_threads = threads_count(),
+        .stop = job.stop,
+        .rejects = rejects_stream(job.rejects),
+        .rejects_separator = options.nul ? '\0' : '\n',
+        .tally = job.tally,
+    };
+}
+
+/* Adds to e the largest batch that fits. */
+static void add_remedy(struct error *e, const struct memory_limit *limit,
+                       const struct encode_networks *n, const struct device *d)
+{
+    struct encode_options run = encode_options();
+    struct error before = *e, why;
+    char bytes[32];
+    int64_t needed = INT64_MAX;
+    while (needed > limit->bytes && run.batch_size > 1) {
+        run.batch_size /= 2;
+        if (encode_networks_memory(&needed, n, &run, d, &why) != 0)
+            return;
+    }
+    if (needed <= limit->bytes)
+        error_set(e, "%s; --batch-size %d needs %s", before.text, run.batch_size,
+                  format_bytes(bytes, (double)needed));
+    else
+        error_set(e, "%s; no batch size fits", before.text);
+}
+
+/* Ends the program if the CPU's memory does not suffice, before weights are read. */
+static void check_memory(const struct encode_networks *n, const struct device *d)
+{
+    struct error e;
+    struct encode_options run = encode_options();
+    int64_t needed;
+    char bytes[32];
+    if (!d->host_memory)
+        return;
+    if (encode_networks_memory(&needed, n, &run, d, &e) != 0)
+        die("cannot encode with this model: %s", e.text);
+    note("memory: %s", format_bytes(bytes, (double)needed));
+    struct memory_limit limit = memory_limit_left(job.processes, "");
+    if (memory_limit_check(&limit, "encoding", needed, &e) != 0) {
+        add_remedy(&e, &limit, n, d);
+        die("not enough memory: %s", e.text);
+    }
+    if (job.forked) /* before any process allocates what the others have seen as free */
+        collective_barrier(job.ranks.collective);
+}
+
 static void open_networks(struct encode_networks *n, struct shard_info *info,
                           struct device **device)
 {
@@ -233,11 +287,14 @@ static void open_networks(struct encode_networks *n, struct shard_info *info,
         .max_pixels = options.max_pixels,
         .embed_dtype = options.embed_dtype == 0 ? DTYPE_F32 : DTYPE_F16,
     };
-    if (model_open(&n->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, *device, &e) != 0)
+    if (model_find(&n->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, &e) != 0)
         die("%s", e.text);
     struct size2d size = model_image_size(&n->model->autoencoder_part, options.size);
     n->height = size.height;
     n->width = size.width;
+    check_memory(n, *device);
+    if (model_load(n->model, *device, &e) != 0)
+        die("%s", e.text);
     tape_init(&n->tape, *device);
     if (encode_networks_describe(info, n, &e) != 0)
         die("cannot encode with this model: %s", e.text);
@@ -336,17 +393,10 @@ static int exit_status(const struct encode_counts *c)
 static int encode_part(const struct encoder *encoder, int k, struct path_source *paths,
                        struct encode_counts *counts)
 {
-    struct encode_options run = {
-        .batch_size = (int)options.batch_size,
-        .decode_threads = threads_count(),
-        .stop = job.stop,
-        .rejects = rejects_stream(job.rejects),
-        .rejects_separator = options.nul ? '\0' : '\n',
-        .part = job.part + job.parts * k, /* modulo job.parts this is job.part */
-        .parts = job.parts * job.stores,
-        .tally = job.tally,
-        .tally_part = k,
-    };
+    struct encode_options run = encode_options();
+    run.part = job.part + job.parts * k; /* modulo job.parts this is job.part */
+    run.parts = job.parts * job.stores;
+    run.tally_part = k;
     struct error e;
     int status = encode_run(encoder, paths, job.writers[k], &run, counts, &e);
     /* All processes read the same list, so the first one says what is wrong with it. */

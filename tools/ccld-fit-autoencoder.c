@@ -336,12 +336,12 @@ static struct kl_sizes check_network(const struct parameters *p)
     return sizes;
 }
 
-static struct kl_sizes make_network(void)
+static struct kl_sizes plan_network(void)
 {
     struct kl_config config = parse_config();
     struct architecture architecture = {0};
     kl_architecture(&architecture, &config);
-    trainer_make_parameters(&trainer, &architecture,
+    trainer_plan_parameters(&trainer, &architecture,
                             options.decoder_only ? autoencoder_is_encoder : NULL);
     add_discriminator(fit.loop.parameters);
     return check_network(fit.loop.parameters);
@@ -369,8 +369,10 @@ int main(int argc, char **argv)
     open_perceptual();
     set_step();
     open_images(operands, argv);
-    struct kl_sizes sizes = make_network();
+    struct kl_sizes sizes = plan_network();
     set_data(&sizes);
+    trainer_make_parameters(&trainer);
+    add_discriminator(fit.loop.parameters);
     trainer_run_folder(&trainer);
     trainer_save_images(&trainer, fit.images, LIST_NAME);
     trainer_announce(&trainer);

@@ -191,13 +191,13 @@ static void check_sizes(void)
         die_usage("the loss contrasts pairs: --batch-size times --accumulate must be at least 2");
 }
 
-static struct cloob_sizes make_network(void)
+static struct cloob_sizes plan_network(void)
 {
     struct architecture architecture = {0};
     struct cloob_sizes sizes;
     struct error e;
     cloob_architecture(&architecture, &options.net);
-    trainer_make_parameters(&trainer, &architecture,
+    trainer_plan_parameters(&trainer, &architecture,
                             options.text_only ? cloob_is_image_tower : NULL);
     if (fit_cloob_sizes(&sizes, fit.loop.parameters, &e) != 0)
         die("cannot train this network: %s", e.text);
@@ -238,9 +238,10 @@ int main(int argc, char **argv)
     if (options.text_only && trainer_is_from_scratch(&trainer))
         die_usage("--text-only needs an image tower: give --init-from");
     check_sizes();
-    struct cloob_sizes sizes = make_network();
+    struct cloob_sizes sizes = plan_network();
     fit.images = open_images(&sizes);
     set_data(&sizes);
+    trainer_make_parameters(&trainer);
     trainer_run_folder(&trainer);
     trainer_save_images(&trainer, fit.images, LIST_NAME);
     trainer_announce(&trainer);

@@ -248,9 +248,10 @@ static void make_network(struct unet_config config)
     config.latent_channels = store->latent_channels;
     config.embed_width = store->embed_size;
     unet_architecture(&architecture, &config);
-    trainer_make_parameters(&trainer, &architecture, NULL);
+    trainer_plan_parameters(&trainer, &architecture, NULL);
     if (fit_unet_check(fit.loop.parameters, store, &e) != 0)
         die("cannot train on these data: %s", e.text);
+    trainer_make_parameters(&trainer);
     parameters_set_scalar(fit.loop.parameters, "autoencoder_scale",
                           (float)trainer.state.autoencoder_scale);
 }

@@ -5,10 +5,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/diffusion/sample.h"
+#include "common/diffusion/sample_memory.h"
 #include "common/nets/model.h"
 #include "common/program/device.h"
 #include "common/program/output.h"
@@ -281,28 +283,10 @@ static double autoencoder_scale(const struct model *m)
     return stored;
 }
 
-int main(int argc, char **argv)
+static struct sample_options sample_options(const struct model *m)
 {
-    int prompts = options_parse(&program, argc, argv);
-    output_begin_binary("pipe it to ccld-grid, or redirect it");
-    if (options.eta > 0 && options.method != SAMPLER_DDIM)
-        die_usage("--eta requires --method ddim");
-    if (option_given("starting-timestep") && !options.init)
-        die_usage("--starting-timestep requires --init");
-    options.model.pick = options.pick;
-    struct conditionings conditionings = read_prompts(prompts, argv + 1);
-
-    struct error e;
-    struct device *device = program_open_device();
-    device->advice = "a smaller --batch-size, or --low-memory";
-    struct tape tape;
-    struct model *m;
-    tape_init(&tape, device);
-    if (model_open(&m, &options.model, MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET, device, &e) !=
-        0)
-        die("%s", e.text);
     struct size2d size = model_image_size(&m->unet_part, options.size);
-    struct sample_options sample = {
+    return (struct sample_options){
         .method = options.method,
         .schedule = options.schedule,
         .steps = (int)options.steps,
@@ -320,6 +304,85 @@ int main(int argc, char **argv)
         .batch_size = options.low_memory ? 1 : (int)options.batch_size,
         .low_memory = options.low_memory,
     };
+}
+
+/* Adds to e what would fit: the largest batch that does, or --low-memory. */
+static void add_remedy(struct error *e, const struct memory_limit *limit, struct model *m,
+                       const struct sample_options *o, const struct conditionings *c,
+                       const struct device *d)
+{
+    struct sample_options less = *o;
+    struct error before = *e, why;
+    char bytes[32];
+    struct sample_memory needed = {.process = INT64_MAX};
+    while (needed.process > limit->bytes && less.batch_size > 1) {
+        less.batch_size /= 2;
+        if (sample_memory_plan(&needed, m, &less, c, d, &why) != 0)
+            return;
+    }
+    if (needed.process <= limit->bytes) {
+        error_set(e, "%s; --batch-size %d needs %s", before.text, less.batch_size,
+                  format_bytes(bytes, (double)needed.process));
+        return;
+    }
+    if (o->low_memory)
+        return;
+    less.low_memory = true;
+    if (sample_memory_plan(&needed, m, &less, c, d, &why) == 0)
+        error_set(e, "%s; %s--low-memory needs %s", before.text,
+                  needed.process <= limit->bytes ? "" : "even ",
+                  format_bytes(bytes, (double)needed.process));
+}
+
+/* Ends the program if the CPU's memory does not suffice, before weights are read. */
+static void check_memory(struct model *m, const struct conditionings *c, struct device *d)
+{
+    struct error e;
+    struct sample_memory needed;
+    if (!d->host_memory)
+        return;
+    struct device *dry = device_open_dry(d);
+    if (model_load(m, dry, &e) != 0)
+        die("%s", e.text);
+    struct sample_options o = sample_options(m);
+    if (sample_check(&o, m->unet, m->kl, &e) != 0)
+        die("%s", e.text);
+    model_unload(m, MODEL_ALL);
+    device_close(dry);
+    if (sample_memory_plan(&needed, m, &o, c, d, &e) != 0)
+        die("%s", e.text);
+    char bytes[32];
+    note("memory: %s", format_bytes(bytes, (double)needed.process));
+    struct memory_limit limit = memory_limit_left(1, "");
+    if (memory_limit_check(&limit, "sampling", needed.process, &e) == 0)
+        return device_plan(d, (size_t)needed.tensors);
+    add_remedy(&e, &limit, m, &o, c, d);
+    die("not enough memory: %s", e.text);
+}
+
+int main(int argc, char **argv)
+{
+    int prompts = options_parse(&program, argc, argv);
+    output_begin_binary("pipe it to ccld-grid, or redirect it");
+    if (options.eta > 0 && options.method != SAMPLER_DDIM)
+        die_usage("--eta requires --method ddim");
+    if (option_given("starting-timestep") && !options.init)
+        die_usage("--starting-timestep requires --init");
+    options.model.pick = options.pick;
+    struct conditionings conditionings = read_prompts(prompts, argv + 1);
+
+    struct error e;
+    struct device *device = program_open_device();
+    device->advice = "a smaller --batch-size, or --low-memory";
+    struct tape tape;
+    struct model *m;
+    tape_init(&tape, device);
+    if (model_find(&m, &options.model, MODEL_ALL, &e) != 0)
+        die("%s", e.text);
+    check_memory(m, &conditionings, device);
+    if (model_load(m, device, &e) != 0)
+        die("%s", e.text);
+    struct sample_options sample = sample_options(m);
     if (sample_check(&sample, m->unet, m->kl, &e) != 0)
         die("%s", e.text);
     embed_prompts(&conditionings, &tape, m);

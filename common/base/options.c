@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/standard_streams.h"
 #include "common/base/threads.h"
@@ -441,6 +442,7 @@ void options_apply_common(void)
     if (!known)
         die_usage("option '--precision': '%s' is not one of auto, fp32, bf16, fp16",
                   common_options.precision);
+    memory_limit_prepare();
     threads_init((int)common_options.threads);
 }
 

@@ -520,6 +520,22 @@ static int fill(void *context, void *memory, const struct batch_place *at, struc
     return 0;
 }
 
+static struct batch_reader_options with_threads(const struct batch_reader_options *o)
+{
+    struct batch_reader_options filled = *o;
+    filled.threads = o->threads ? o->threads : threads_count();
+    return filled;
+}
+
+int64_t image_reader_memory(const struct image_set *s, const struct batch_reader_options *o)
+{
+    struct batch_reader_options filled = with_threads(o);
+    int64_t image = (int64_t)pixel_bytes(s), cache = (int64_t)s->options.cache_bytes;
+    int64_t all = s->count * image;
+    return read_ahead_slots(&filled) * (o->batch * (int64_t)sizeof(float) + 1) * image +
+           (all < cache ? all : cache);
+}
+
 int image_reader_open(struct image_reader **out, struct image_set *s,
                       const struct batch_reader_options *o, bool flip, struct error *e)
 {
@@ -527,8 +543,7 @@ int image_reader_open(struct image_reader **out, struct image_set *s,
         .slot_new = slot_new, .slot_free = slot_free, .fill = fill};
     struct image_reader *r = xcalloc(1, sizeof *r);
     r->set = s;
-    r->options = *o;
-    r->options.threads = o->threads ? o->threads : threads_count();
+    r->options = with_threads(o);
     r->flip = flip;
     if (read_ahead_open(&r->ahead, &functions, r, &s->order, &r->options, e) != 0) {
         free(r);

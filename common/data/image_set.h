@@ -67,6 +67,8 @@ struct image_reader;
 int image_reader_open(struct image_reader **out, struct image_set *s,
                       const struct batch_reader_options *o, bool flip, struct error *e);
 void image_reader_close(struct image_reader *r); /* NULL is fine */
+/* Bytes of host memory that a reader takes, the set's cache included. */
+int64_t image_reader_memory(const struct image_set *s, const struct batch_reader_options *o);
 /* *b is valid until the next call. */
 int image_reader_next(struct image_reader *r, const struct image_batch **b, struct error *e);
 double image_reader_waited(const struct image_reader *r); /* seconds, as latent_reader_waited */

@@ -106,6 +106,13 @@ int latent_reader_open(struct latent_reader **out, struct latent_set *d,
     return 0;
 }
 
+int64_t latent_reader_memory(const struct latent_set *d, const struct batch_reader_options *o)
+{
+    const struct shard_info *info = latent_set_info(d);
+    size_t record = 2 * shard_latent_count(info) + (size_t)info->embed_size;
+    return read_ahead_slots(o) * o->batch * (int64_t)(record * sizeof(float));
+}
+
 void latent_reader_close(struct latent_reader *r)
 {
     if (!r)

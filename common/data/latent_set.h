@@ -58,6 +58,8 @@ int latent_reader_open(struct latent_reader **out, struct latent_set *d,
                        const struct embed_neighbours *neighbours,
                        const struct batch_reader_options *o, struct error *e);
 void latent_reader_close(struct latent_reader *r); /* NULL is fine */
+/* Bytes of host memory that a reader takes. */
+int64_t latent_reader_memory(const struct latent_set *d, const struct batch_reader_options *o);
 
 struct latent_batch {
     struct unet_batch data;

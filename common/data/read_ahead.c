@@ -98,6 +98,16 @@ static int start_threads(struct read_ahead *r, int count, struct error *e)
     return number != 0 ? error_set(e, "cannot start a thread: %s", strerror(number)) : 0;
 }
 
+static int threads_of(const struct batch_reader_options *o)
+{
+    return o->threads ? o->threads : THREADS_DEFAULT;
+}
+
+int64_t read_ahead_slots(const struct batch_reader_options *o)
+{
+    return (o->ahead ? o->ahead : 2 * threads_of(o)) + 1; /* one is the caller's */
+}
+
 int read_ahead_open(struct read_ahead **out, const struct read_ahead_functions *functions,
                     void *context, const struct order *order, const struct batch_reader_options *o,
                     struct error *e)
@@ -112,15 +122,14 @@ int read_ahead_open(struct read_ahead **out, const struct read_ahead_functions *
     r->context = context;
     r->order = order;
     r->options = *o;
-    int threads = o->threads ? o->threads : THREADS_DEFAULT;
-    r->slot_count = (o->ahead ? o->ahead : 2 * threads) + 1; /* one is the caller's */
+    r->slot_count = read_ahead_slots(o);
     pthread_mutex_init(&r->mutex, NULL);
     pthread_cond_init(&r->freed, NULL);
     pthread_cond_init(&r->filled, NULL);
     r->slots = xcalloc((size_t)r->slot_count, sizeof *r->slots);
     for (int64_t i = 0; i < r->slot_count; i++)
         r->slots[i].memory = functions->slot_new(context);
-    if (start_threads(r, threads, e) != 0) {
+    if (start_threads(r, threads_of(o), e) != 0) {
         read_ahead_close(r);
         return -1;
     }

@@ -38,6 +38,8 @@ int read_ahead_open(struct read_ahead **out, const struct read_ahead_functions *
                     void *context, const struct order *order, const struct batch_reader_options *o,
                     struct error *e);
 void read_ahead_close(struct read_ahead *r); /* NULL is fine */
+/* Micro-batches that a reader with these options holds in memory. */
+int64_t read_ahead_slots(const struct batch_reader_options *o);
 /* The next micro-batch, valid until the next call. */
 int read_ahead_next(struct read_ahead *r, void **memory, struct error *e);
 /* Seconds that read_ahead_next has waited so far. */

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "formats/text/utf8.h"
 
@@ -17,8 +18,9 @@ static void describe_part(struct shard_model *out, const struct model_part *part
     snprintf(out->hash, sizeof out->hash, "%s", hex);
 }
 
-int encode_networks_describe(struct shard_info *info, struct encode_networks *networks,
-                             struct error *e)
+/* Fills in the sizes of what the loaded networks read and write. */
+static int describe_sizes(struct shard_info *info, struct encode_networks *networks,
+                          struct error *e)
 {
     const struct kl_sizes *kl = kl_sizes(networks->model->kl);
     const struct cloob_sizes *cloob = cloob_sizes(networks->model->cloob);
@@ -45,6 +47,14 @@ int encode_networks_describe(struct shard_info *info, struct encode_networks *ne
         .image_height = networks->height,
         .image_width = networks->width,
     };
+    return 0;
+}
+
+int encode_networks_describe(struct shard_info *info, struct encode_networks *networks,
+                             struct error *e)
+{
+    if (describe_sizes(info, networks, e) != 0)
+        return -1;
     strcpy(info->preprocessing, networks->color == PREPARE_PIL ? "pil" : "display");
     describe_part(&info->autoencoder, &networks->model->autoencoder_part);
     describe_part(&info->cloob, &networks->model->cloob_part);
@@ -193,4 +203,36 @@ void encode_networks_encoder(struct encoder *encoder, struct encode_networks *ne
         .run = run,
         .fetch = fetch,
     };
+}
+
+/* What decoding an image takes, until it has its final size: that of 4 megapixels. */
+#define DECODED_BYTES ((int64_t)16 << 20)
+
+int encode_networks_memory(int64_t *bytes, const struct encode_networks *networks,
+                           const struct encode_options *options, const struct device *like,
+                           struct error *e)
+{
+    struct encode_networks dry = *networks;
+    struct device *d = device_open_dry(like);
+    struct shard_info info;
+    struct encoder encoder;
+    int status = model_load(dry.model, d, e);
+    if (status == 0)
+        status = describe_sizes(&info, &dry, e);
+    tape_init(&dry.tape, d);
+    /* A batch, and a smaller one before its results have been fetched. */
+    for (int i = 0; i < 2 && status == 0 && options->batch_size > i; i++) {
+        prepare_work(&dry.work[i], &dry, options->batch_size - i);
+        run_networks(&dry.tape, &dry.work[i]);
+    }
+    if (status == 0) {
+        encode_networks_encoder(&encoder, &dry, &info);
+        *bytes = memory_needed(device_dry_memory(d) + encode_memory(&encoder, options) +
+                               options->decode_threads * DECODED_BYTES);
+    }
+    encode_networks_release(&dry);
+    tape_release(&dry.tape);
+    model_unload(dry.model, MODEL_ALL);
+    device_close(d);
+    return status;
 }

@@ -29,6 +29,13 @@ struct encode_networks {
  * max_pixels and embed_dtype must be set; model stays the caller's. */
 int encode_networks_describe(struct shard_info *info, struct encode_networks *networks,
                              struct error *e);
+/* Bytes of host memory that the process needs at the peak of encoding on a device like this one:
+ * those of tensors, which a dry run finds out, and of the pipeline. The files of the model are
+ * open, and none of its networks is loaded; tape and side need not be set. Fails if the networks
+ * cannot be loaded or do not fit the size. */
+int encode_networks_memory(int64_t *bytes, const struct encode_networks *networks,
+                           const struct encode_options *options, const struct device *like,
+                           struct error *e);
 /* Fills *encoder, which borrows networks. info is what encode_networks_describe filled. The
  * encoder's image is the prepared file in [-1, 1]; its square is the middle square of that image in
  * [0, 1], resized to CLOOB's input size. */

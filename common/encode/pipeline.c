@@ -537,11 +537,25 @@ static void run_stages(struct pipeline *p)
     free(decode);
 }
 
+static int64_t count_slots(const struct encode_options *o)
+{
+    return o->batch_size + 2 * o->decode_threads;
+}
+
+int64_t encode_memory(const struct encoder *encoder, const struct encode_options *options)
+{
+    int64_t inputs = (int64_t)(encoder->image_floats + encoder->square_floats);
+    int64_t outputs = (int64_t)(encoder->moments_floats + encoder->embed_floats);
+    int64_t batch = options->batch_size;
+    return (int64_t)sizeof(float) *
+           ((count_slots(options) + batch) * inputs + BATCHES * batch * outputs);
+}
+
 static void allocate(struct pipeline *p)
 {
     const struct encoder *en = p->encoder;
     size_t batch = (size_t)p->options->batch_size;
-    p->slot_count = p->options->batch_size + 2 * p->options->decode_threads;
+    p->slot_count = count_slots(p->options);
     p->slots = xcalloc((size_t)p->slot_count, sizeof *p->slots);
     for (int64_t i = 0; i < p->slot_count; i++) {
         p->slots[i].image = xmalloc(en->image_floats * sizeof(float));

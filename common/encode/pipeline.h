@@ -48,6 +48,9 @@ struct encode_options {
     int tally_part;
 };
 
+/* Bytes of host memory that the pipeline takes, besides the networks and the files it decodes. */
+int64_t encode_memory(const struct encoder *encoder, const struct encode_options *options);
+
 /* Returns 0 if the whole list was processed (files that failed are reported as warnings) or *stop
  * ended the run; -1 if the store, the list, the rejects file, the networks or the system failed:
  * then the files before the one that could not be read have been stored. counts is valid in every

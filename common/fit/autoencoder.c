@@ -331,6 +331,14 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
                                    set->height, set->width);
 }
 
+static int64_t data_memory(const struct fit_loop *f, const struct batch_reader_options *o)
+{
+    const struct fit_autoencoder *a = (const struct fit_autoencoder *)f;
+    const struct image_set_options *set = image_set_options(a->images);
+    int64_t image = 3 * (int64_t)set->height * set->width * (int64_t)sizeof(float);
+    return image_reader_memory(a->images, o) + 2 * o->batch * image; /* and its reconstructions */
+}
+
 const struct trainee_functions fit_autoencoder_functions = {
     .size = sizeof(struct trainee),
     .open = open_trainee,
@@ -346,4 +354,5 @@ const struct trainee_functions fit_autoencoder_functions = {
     .describe = describe,
     .demo = demo,
     .memory = memory,
+    .data_memory = data_memory,
 };

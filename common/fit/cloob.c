@@ -334,11 +334,20 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
 {
     const struct fit_cloob *c = (const struct fit_cloob *)f;
     struct architecture architecture = parameters_architecture(f->parameters);
-    bool evaluates = f->order->holdout > 0;
+    bool evaluates = f->options.holdout > 0;
     int64_t bytes = cloob_step_memory(&architecture, o, &c->step, like, f->collective->size,
                                       evaluates ? o->batch : 0);
     architecture_release(&architecture);
     return bytes;
+}
+
+static int64_t data_memory(const struct fit_loop *f, const struct batch_reader_options *o)
+{
+    const struct fit_cloob *c = (const struct fit_cloob *)f;
+    const struct image_set_options *set = image_set_options(c->images);
+    int64_t image = 3 * (int64_t)set->height * set->width * (int64_t)sizeof(float);
+    /* The micro-batch at the network's size, which the step keeps until all have been embedded. */
+    return image_reader_memory(c->images, o) + (o->accumulate + 1) * o->batch * image;
 }
 
 const struct trainee_functions fit_cloob_functions = {
@@ -355,4 +364,5 @@ const struct trainee_functions fit_cloob_functions = {
     .unreadable = unreadable,
     .describe = describe,
     .memory = memory,
+    .data_memory = data_memory,
 };

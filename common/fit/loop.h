@@ -65,6 +65,8 @@ struct trainee_functions {
     /* Bytes needed at the peak of training with step options o on a device like this. */
     int64_t (*memory)(const struct fit_loop *f, const struct step_options *o,
                       const struct device *like);
+    /* Bytes that the process needs besides, for the data. */
+    int64_t (*data_memory)(const struct fit_loop *f, const struct batch_reader_options *o);
     bool can_recompute; /* the network honors step_options.recompute */
 };
 

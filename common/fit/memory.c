@@ -3,11 +3,14 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
+#include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/progress.h"
 
-/* Bytes left free for libraries and fragmentation. */
+/* Bytes of a GPU left free for libraries and fragmentation. */
 #define MARGIN ((int64_t)1 << 30)
 
 /* Bytes that a rank holds all the time. */
@@ -33,10 +36,20 @@ static struct held held_by_rank(const struct fit_loop *f)
     return h;
 }
 
-int64_t fit_memory(const struct fit_loop *f)
+/* Bytes that a rank needs with these options on a device like this one. */
+static int64_t needed_with(const struct fit_loop *f, const struct step_options *o,
+                           const struct device *like)
 {
-    const struct device *d = f->parameters->device;
-    int64_t needed = f->functions->memory(f, &f->options.step, d);
+    struct batch_reader_options reader = fit_loop_reader_options(f);
+    int64_t bytes = f->functions->memory(f, o, like);
+    reader.batch = o->batch;
+    reader.accumulate = o->accumulate;
+    return like->host_memory ? memory_needed(bytes + f->functions->data_memory(f, &reader)) : bytes;
+}
+
+int64_t fit_memory(const struct fit_loop *f, const struct device *d)
+{
+    int64_t needed = needed_with(f, &f->options.step, d);
     struct held h = held_by_rank(f);
     int64_t rest = needed - h.weights - h.ema - h.gradients - h.moments;
     char weights[32], ema[32], gradients[32], moments[32], step[32];
@@ -65,7 +78,7 @@ static bool find_batch(struct remedy *r, const struct fit_loop *f, int64_t avail
             continue;
         r->step.batch = batch;
         r->step.accumulate = effective / batch;
-        r->needed = f->functions->memory(f, &r->step, &r->like);
+        r->needed = needed_with(f, &r->step, &r->like);
         if (r->needed <= available)
             return true;
     }
@@ -73,12 +86,13 @@ static bool find_batch(struct remedy *r, const struct fit_loop *f, int64_t avail
 }
 
 /* "--recompute --batch-size 4 --accumulate 16 needs 3.1 GB" */
-static void add_remedy(struct error *e, const struct remedy *r, const struct fit_loop *f)
+static void add_remedy(struct error *e, const struct remedy *r, const struct fit_loop *f,
+                       const struct device *d)
 {
     const struct step_options *now = &f->options.step;
     struct error before = *e;
     char precision[32] = "", batch[64] = "", bytes[32];
-    if (r->like.compute != f->parameters->device->compute)
+    if (r->like.compute != d->compute)
         snprintf(precision, sizeof precision, "--precision %s ", device_precision(&r->like));
     if (r->step.batch != now->batch)
         snprintf(batch, sizeof batch, "--batch-size %" PRId64 " --accumulate %" PRId64 " ",
@@ -88,19 +102,10 @@ static void add_remedy(struct error *e, const struct remedy *r, const struct fit
               format_bytes(bytes, (double)r->needed));
 }
 
-int fit_check_memory(const struct fit_loop *f, int64_t needed, struct error *e)
+/* Adds to e what would fit. */
+static void add_remedies(struct error *e, const struct fit_loop *f, const struct device *d,
+                         int64_t available)
 {
-    struct device *d = f->parameters->device;
-    size_t left = device_memory_left(d);
-    if (left == SIZE_MAX) /* not known */
-        return 0;
-    size_t sharing = d->host_memory ? (size_t)f->collective->size : 1;
-    int64_t available = (int64_t)(left / sharing + device_memory(d).in_use) - MARGIN;
-    if (needed <= available)
-        return 0;
-    char needs[32], has[32];
-    error_set(e, "training needs %s, the device has %s%s", format_bytes(needs, (double)needed),
-              format_bytes(has, (double)available), sharing > 1 ? " for each rank" : "");
     bool fits = false;
     static const struct {
         bool recompute, bf16;
@@ -114,12 +119,70 @@ int fit_check_memory(const struct fit_loop *f, int64_t needed, struct error *e)
         if (ways[i].bf16)
             r.like.compute = DTYPE_BF16;
         if (find_batch(&r, f, available)) {
-            add_remedy(e, &r, f);
+            add_remedy(e, &r, f, d);
             fits = true;
         }
     }
-    if (fits)
-        return -1;
-    struct error before = *e;
-    return error_set(e, "%s; no batch size fits", before.text);
+    if (!fits) {
+        struct error before = *e;
+        error_set(e, "%s; no batch size fits", before.text);
+    }
+}
+
+/* What a rank has, for all to see. */
+struct left {
+    char host[64], name[32];
+    int64_t bytes;
+    int processes;
+};
+
+/* The ranks of this rank's host. */
+static int ranks_beside(struct collective *c)
+{
+    struct left own = {.bytes = 0}, *all = xcalloc((size_t)c->size, sizeof *all);
+    gethostname(own.host, sizeof own.host - 1);
+    collective_gather(c, &own, all, sizeof own);
+    int count = 0;
+    for (int r = 0; r < c->size; r++)
+        count += !strcmp(all[r].host, own.host);
+    free(all);
+    return count;
+}
+
+/* What the rank with the least has. */
+static struct left least_left(struct collective *c, struct device *d)
+{
+    struct left own = {.processes = 1}, *all = xcalloc((size_t)c->size, sizeof *all);
+    if (d->host_memory) {
+        struct memory_limit l = memory_limit_left(ranks_beside(c), "");
+        own.bytes = l.bytes;
+        own.processes = l.processes;
+        snprintf(own.name, sizeof own.name, "%s", l.name);
+    } else {
+        size_t left = device_memory_left(d);
+        own.bytes =
+            left == SIZE_MAX ? INT64_MAX : (int64_t)(left + device_memory(d).in_use) - MARGIN;
+    }
+    collective_gather(c, &own, all, sizeof own);
+    for (int r = 0; r < c->size; r++)
+        if (all[r].bytes < own.bytes)
+            own = all[r];
+    free(all);
+    return own;
+}
+
+int fit_check_memory(const struct fit_loop *f, struct device *d, int64_t needed, struct error *e)
+{
+    struct left left = least_left(f->collective, d);
+    char needs[32], has[32];
+    if (needed <= left.bytes)
+        return 0;
+    if (d->host_memory)
+        memory_limit_check(&(struct memory_limit){left.bytes, left.name, left.processes},
+                           "training", needed, e);
+    else
+        error_set(e, "training needs %s, the device has %s", format_bytes(needs, (double)needed),
+                  format_bytes(has, (double)left.bytes));
+    add_remedies(e, f, d, left.bytes);
+    return -1;
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "common/base/files.h"
+#include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/progress.h"
 #include "common/fit/compare.h"
@@ -185,27 +186,51 @@ static void place_parameters(void *context, struct parameters *p)
     free(completion);
 }
 
-void trainer_make_parameters(struct trainer *t, struct architecture *architecture,
-                             bool (*fixed)(const char *name))
+/* On the trainer's device, or on the dry one, where nothing is read. */
+static void make_parameters(struct trainer *t, struct device *d)
 {
     struct error e;
     struct parameters **p = &t->loop->parameters;
+    const char *checkpoint = t->origin.checkpoint;
+    int status = 0;
+    if (checkpoint && d->dry)
+        status = checkpoint_plan_parameters(p, &t->saved, checkpoint, d, &e);
+    else if (checkpoint)
+        status = checkpoint_load_parameters(p, &t->saved, checkpoint, d, place_parameters, t, &e);
+    if (status != 0)
+        die("cannot resume from '%s': %s", checkpoint, e.text);
+    if (!checkpoint && t->init_from) {
+        if (parameters_from_file(p, t->init_from, t->net, t->frozen, d, &e) != 0)
+            die("%s", e.text);
+    } else if (!checkpoint) {
+        *p = parameters_new(&t->planned, t->net, t->loop->options.step.seed, d);
+    }
+    for (struct parameters *q = !checkpoint || d->dry ? *p : NULL; q; q = q->companion)
+        place_parameters(t, q);
+}
+
+void trainer_plan_parameters(struct trainer *t, struct architecture *architecture,
+                             bool (*fixed)(const char *name))
+{
     t->device = program_open_device();
     t->device->advice = t->advice;
+    t->dry = device_open_dry(t->device);
+    t->planned = *architecture;
+    t->frozen = fixed;
     trainer_connect_gpus(t);
-    if (t->origin.checkpoint) {
-        if (checkpoint_load_parameters(p, &t->saved, t->origin.checkpoint, t->device,
-                                       place_parameters, t, &e) != 0)
-            die("cannot resume from '%s': %s", t->origin.checkpoint, e.text);
-    } else if (t->init_from) {
-        if (parameters_from_file(p, t->init_from, t->net, fixed, t->device, &e) != 0)
-            die("%s", e.text);
-    } else {
-        *p = parameters_new(architecture, t->net, t->loop->options.step.seed, t->device);
-    }
-    if (!t->origin.checkpoint)
-        place_parameters(t, *p);
-    architecture_release(architecture);
+    make_parameters(t, t->dry);
+}
+
+void trainer_make_parameters(struct trainer *t)
+{
+    struct error e;
+    t->memory = fit_memory(t->loop, t->device);
+    if (fit_check_memory(t->loop, t->device, t->memory, &e) != 0)
+        die("not enough memory: %s", e.text);
+    parameters_free(t->loop->parameters);
+    device_close(t->dry);
+    make_parameters(t, t->device);
+    architecture_release(&t->planned);
 }
 
 struct image_set *trainer_open_images(const struct trainer *t, const struct image_set_options *set,
@@ -215,10 +240,14 @@ struct image_set *trainer_open_images(const struct trainer *t, const struct imag
     struct image_set *images;
     struct error e;
     struct path_source source;
+    struct image_set_options scarce = *set;
+    size_t eighth = (size_t)memory_limit_left(t->ranks_count, "").bytes / 8;
+    if (scarce.cache_bytes > eighth)
+        scarce.cache_bytes = eighth;
     bool from_stdin = operands == 0 || (operands == 1 && strcmp(argv[1], "-") == 0);
     if (operands == 0 && t->origin.checkpoint) {
         char *file = path_join(t->origin.run, list);
-        if (image_set_reopen(&images, file, set, &e) != 0)
+        if (image_set_reopen(&images, file, &scarce, &e) != 0)
             die("cannot resume from '%s': %s", t->origin.checkpoint, e.text);
         free(file);
         return images;
@@ -229,7 +258,7 @@ struct image_set *trainer_open_images(const struct trainer *t, const struct imag
         path_source_stream(&source, STDIN_FILENO, null_separated ? '\0' : '\n');
     else
         path_source_arguments(&source, operands, argv + 1);
-    if (image_set_open(&images, &source, set, &e) != 0)
+    if (image_set_open(&images, &source, &scarce, &e) != 0)
         die("cannot train: %s", e.text);
     path_source_release(&source);
     return images;
@@ -298,12 +327,7 @@ void trainer_save_images(const struct trainer *t, const struct image_set *images
 
 void trainer_announce(const struct trainer *t)
 {
-    int64_t memory = fit_memory(t->loop);
-    struct error e;
-    collective_barrier(t->loop->collective); /* all have allocated their weights */
-    if (fit_check_memory(t->loop, memory, &e) != 0)
-        die("not enough memory: %s", e.text);
-    fit_loop_announce(t->loop, memory);
+    fit_loop_announce(t->loop, t->memory);
     if (t->origin.checkpoint)
         inform("resuming from '%s'%s%s", t->origin.checkpoint, t->changes ? " with " : "",
                t->changes ? t->changes : "");

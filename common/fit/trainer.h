@@ -9,14 +9,15 @@
 #include "common/run/origin.h"
 
 /* What the training programs share, from the command line to the last message. The functions end
- * the program if anything fails. Call them in this order; set_data and make_parameters may be
+ * the program if anything fails. Call them in this order; set_data and plan_parameters may be
  * swapped, depending on which of them needs the other's result:
  *
  * - trainer_begin: checks options, reads the checkpoint to resume from, starts the ranks;
- * - trainer_make_parameters: opens the device, makes or loads the weights;
+ * - trainer_plan_parameters: opens the device, finds the names and shapes of the weights;
  * - trainer_set_data: checks and records the data;
+ * - trainer_make_parameters: checks memory, makes or loads the weights;
  * - trainer_run_folder: opens the run's folder;
- * - trainer_announce: checks memory, prints what will be trained;
+ * - trainer_announce: prints what will be trained;
  * - trainer_run: runs the loop;
  * - trainer_end: releases everything. */
 
@@ -44,7 +45,10 @@ struct trainer {
     struct training_state state;
     char *changes; /* from run_options_restore */
     const char *folder;
-    struct device *device;
+    struct device *device, *dry; /* dry: has the planned parameters */
+    bool (*frozen)(const char *name);
+    struct architecture planned;
+    int64_t memory; /* fit_memory's */
 };
 
 #define FIT_DEFAULTS                                                                               \
@@ -122,11 +126,15 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop);
 /* Whether the weights are drawn at random: neither --resume nor --init-from. */
 bool trainer_is_from_scratch(const struct trainer *t);
 
-/* Opens the device and sets loop->parameters: from the checkpoint, from --init-from (tensors for
- * which fixed(name) is true are not trained; NULL: all are) or drawn for the architecture, which is
- * released in every case. */
-void trainer_make_parameters(struct trainer *t, struct architecture *architecture,
+/* Opens the device and sets loop->parameters to what trainer_make_parameters will make, on a dry
+ * device: nothing is allocated, and only names and shapes count. Tensors of --init-from for which
+ * fixed(name) is true are not trained; NULL: all are. architecture, for a network whose weights are
+ * drawn, now belongs to the trainer. */
+void trainer_plan_parameters(struct trainer *t, struct architecture *architecture,
                              bool (*fixed)(const char *name));
+/* Checks that the memory suffices, then sets loop->parameters: from the checkpoint, from
+ * --init-from or drawn. The data and the loop's options must be set. */
+void trainer_make_parameters(struct trainer *t);
 
 /* Opens the list of images: from the operands if there are any, else from the file `list` in the
  * folder of the run that is resumed, else from standard input. `missing` is the error if that is a

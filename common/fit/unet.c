@@ -255,6 +255,14 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
     return bytes;
 }
 
+static int64_t data_memory(const struct fit_loop *f, const struct batch_reader_options *o)
+{
+    const struct fit_unet *u = (const struct fit_unet *)f;
+    int64_t embeds = latent_set_info(u->data)->embed_size * (int64_t)sizeof(float);
+    int64_t averaged = u->embed_neighbours > 0 ? latent_set_training_count(u->data) : 0;
+    return latent_reader_memory(u->data, o) + averaged * embeds;
+}
+
 const struct trainee_functions fit_unet_functions = {
     .size = sizeof(struct trainee),
     .open = open_trainee,
@@ -271,5 +279,6 @@ const struct trainee_functions fit_unet_functions = {
     .demo = demo,
     .announce = warn_of_overfitting,
     .memory = memory,
+    .data_memory = data_memory,
     .can_recompute = true,
 };

@@ -6,8 +6,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/images/prepare.h"
+
+#define CHECKED_EVERY ((size_t)16 << 20) /* bytes of images */
+
+/* Whether the memory suffices for `more` images and the sheet of all, which take as much again. */
+static int check_memory(const struct grid *g, int more, struct error *e)
+{
+    struct memory_limit limit = memory_limit_left(1, "");
+    int64_t image = (int64_t)image_bytes(&g->images[0]), all = g->count + more;
+    char what[64];
+    snprintf(what, sizeof what, "a grid of %" PRId64 " images", all);
+    if (memory_limit_check(&limit, what, memory_needed((all + more) * image), e) == 0)
+        return 0;
+    struct error before = *e;
+    int64_t fit = (limit.bytes + g->count * image - memory_needed(0)) / (2 * image);
+    return error_set(e, "%s; about %" PRId64 " of this size would fit", before.text,
+                     fit > 0 ? fit : 0);
+}
 
 int grid_add(struct grid *g, struct image *image, struct image_remarks *remarks, const char *name,
              struct error *e)
@@ -29,9 +47,12 @@ int grid_add(struct grid *g, struct image *image, struct image_remarks *remarks,
         g->images = xrealloc(g->images, (size_t)g->capacity * sizeof *g->images);
         g->remarks = xrealloc(g->remarks, (size_t)g->capacity * sizeof *g->remarks);
     }
+    size_t bytes = image_bytes(image);
     g->images[g->count] = *image;
     g->remarks[g->count++] = *remarks;
-    return 0;
+    bool due =
+        (size_t)g->count * bytes / CHECKED_EVERY > (size_t)(g->count - 1) * bytes / CHECKED_EVERY;
+    return due && check_memory(g, 1, e) != 0 ? error_prefix(e, "not enough memory") : 0;
 }
 
 void grid_release(struct grid *g)
@@ -156,6 +177,8 @@ int grid_draw(struct image *sheet, const struct grid *g, int columns, int paddin
     if (width > INT32_MAX || height > INT32_MAX)
         return error_set(e, "a grid of %" PRId64 "x%" PRId64 " pixels is too large for PNG", width,
                          height);
+    if (check_memory(g, 0, e) != 0)
+        return error_prefix(e, "not enough memory");
     if (image_new(sheet, (int)width, (int)height, colors + alpha, depth, e) != 0)
         return -1;
     for (int i = 0; i < g->count; i++) {

@@ -63,8 +63,11 @@ static struct tensor *copy(struct loader *l, const struct weight *w, bool matrix
 {
     if (direct && matrix)
         return weight_from_host(l->device, w->dtype, w->ndim, w->shape, w->data);
-    float *host = xmalloc((size_t)weight_count(w) * sizeof(float) + 1);
-    weight_to_f32(w, host);
+    float *host = NULL;
+    if (!l->device->dry) {
+        host = xmalloc((size_t)weight_count(w) * sizeof *host + 1);
+        weight_to_f32(w, host);
+    }
     struct tensor *t = matrix ? weight_from_host(l->device, DTYPE_F32, w->ndim, w->shape, host)
                               : tensor_from_f32(l->device, w->ndim, w->shape, host);
     free(host);
@@ -79,7 +82,7 @@ static struct tensor *take(struct loader *l, const struct weight *w, bool matrix
     bool direct = w->contiguous && (w->dtype == DTYPE_F32 ||
                                     (matrix && (w->dtype == DTYPE_F16 || w->dtype == DTYPE_BF16)));
     const struct device *at = l->names->device;
-    bool here = at ? at == l->device : l->device->host_memory;
+    bool here = at ? at == l->device : l->device->host_memory || l->device->dry_of_host;
     struct loaded item = {.weight = w, .matrix = matrix};
     item.tensor = direct && here ? tensor_borrow(l->device, w->dtype, w->ndim, w->shape, w->data)
                                  : copy(l, w, matrix, direct);

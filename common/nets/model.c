@@ -92,35 +92,47 @@ static int part_open(struct model_part *part, const struct model_paths *p, const
     return 0;
 }
 
-int model_open(struct model **out, const struct model_paths *p, unsigned which, struct device *d,
-               struct error *e)
+int model_find(struct model **out, const struct model_paths *p, unsigned which, struct error *e)
 {
     struct model *m = xcalloc(1, sizeof *m);
     int status = 0;
-    if (which & MODEL_AUTOENCODER) {
-        struct model_part *part = &m->autoencoder_part;
-        status = part_open(part, p, p->autoencoder, "autoencoder", NET_KL, e);
-        if (status == 0 && kl_load(&m->kl, &part->names, d, e) != 0)
-            status = error_prefix(e, "cannot use '%s'", part->path);
-    }
-    if (status == 0 && (which & MODEL_CLOOB)) {
-        struct model_part *part = &m->cloob_part;
-        status = part_open(part, p, p->cloob, "cloob", NET_CLOOB, e);
-        if (status == 0 && cloob_load(&m->cloob, &part->names, d, e) != 0)
-            status = error_prefix(e, "cannot use '%s'", part->path);
-    }
-    if (status == 0 && (which & MODEL_UNET)) {
-        struct model_part *part = &m->unet_part;
-        status = part_open(part, p, p->checkpoint, "diffusion", NET_UNET, e);
-        if (status == 0 && unet_load(&m->unet, &part->names, d, e) != 0)
-            status = error_prefix(e, "cannot use '%s'", part->path);
-    }
+    if (which & MODEL_AUTOENCODER)
+        status = part_open(&m->autoencoder_part, p, p->autoencoder, "autoencoder", NET_KL, e);
+    if (status == 0 && (which & MODEL_CLOOB))
+        status = part_open(&m->cloob_part, p, p->cloob, "cloob", NET_CLOOB, e);
+    if (status == 0 && (which & MODEL_UNET))
+        status = part_open(&m->unet_part, p, p->checkpoint, "diffusion", NET_UNET, e);
     if (status != 0) {
         model_close(m);
         return -1;
     }
     *out = m;
     return 0;
+}
+
+int model_load(struct model *m, struct device *d, struct error *e)
+{
+    const struct model_part *part = &m->autoencoder_part;
+    if (part->weights && kl_load(&m->kl, &part->names, d, e) != 0)
+        return error_prefix(e, "cannot use '%s'", part->path);
+    part = &m->cloob_part;
+    if (part->weights && cloob_load(&m->cloob, &part->names, d, e) != 0)
+        return error_prefix(e, "cannot use '%s'", part->path);
+    part = &m->unet_part;
+    if (part->weights && unet_load(&m->unet, &part->names, d, e) != 0)
+        return error_prefix(e, "cannot use '%s'", part->path);
+    return 0;
+}
+
+int model_open(struct model **out, const struct model_paths *p, unsigned which, struct device *d,
+               struct error *e)
+{
+    if (model_find(out, p, which, e) != 0)
+        return -1;
+    if (model_load(*out, d, e) == 0)
+        return 0;
+    model_close(*out);
+    return -1;
 }
 
 struct size2d model_image_size(const struct model_part *part, struct size2d requested)
@@ -145,23 +157,31 @@ double model_embed_noise(const struct model_part *part)
     return text && end != text && !*end && isfinite(noise) && noise > 0 ? noise : 0;
 }
 
-void model_drop(struct model *m, unsigned which)
+void model_unload(struct model *m, unsigned which)
 {
     if (which & MODEL_AUTOENCODER) {
         kl_free(m->kl);
         m->kl = NULL;
-        part_release(&m->autoencoder_part);
     }
     if (which & MODEL_CLOOB) {
         cloob_free(m->cloob);
         m->cloob = NULL;
-        part_release(&m->cloob_part);
     }
     if (which & MODEL_UNET) {
         unet_free(m->unet);
         m->unet = NULL;
-        part_release(&m->unet_part);
     }
+}
+
+void model_drop(struct model *m, unsigned which)
+{
+    model_unload(m, which);
+    if (which & MODEL_AUTOENCODER)
+        part_release(&m->autoencoder_part);
+    if (which & MODEL_CLOOB)
+        part_release(&m->cloob_part);
+    if (which & MODEL_UNET)
+        part_release(&m->unet_part);
 }
 
 void model_close(struct model *m)

@@ -9,6 +9,7 @@
 /* A model is a folder with autoencoder.*, cloob.* and diffusion.* (ccld-models(5)). */
 
 enum { MODEL_AUTOENCODER = 1, MODEL_CLOOB = 2, MODEL_UNET = 4 };
+#define MODEL_ALL (MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET)
 
 struct model_paths {
     const char *model; /* -m DIR; NULL: $CCLD_MODEL, else the model that ships with the project */
@@ -30,7 +31,14 @@ struct model {
     struct unet *unet;
 };
 
-/* Finds, opens and loads the networks in `which` (MODEL_...). The reason in e names the file. */
+/* Finds and opens the files of the networks in `which` (MODEL_...). The reason in e names the file.
+ */
+int model_find(struct model **out, const struct model_paths *p, unsigned which, struct error *e);
+/* Loads the networks whose files are open. On a dry device no weight is read. */
+int model_load(struct model *m, struct device *d, struct error *e);
+/* Releases networks, but not their files: they can be loaded again. */
+void model_unload(struct model *m, unsigned which);
+/* Finds and loads. */
 int model_open(struct model **out, const struct model_paths *p, unsigned which, struct device *d,
                struct error *e);
 void model_close(struct model *m); /* NULL is fine */

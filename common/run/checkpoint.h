@@ -129,5 +129,8 @@ typedef void parameters_prepare(void *context, struct parameters *p);
 int checkpoint_load_parameters(struct parameters **out, const struct training_state *s,
                                const char *checkpoint, struct device *d,
                                parameters_prepare *prepare, void *context, struct error *e);
+/* The same parameters on a dry device, to plan with: reads only numbers beside the weights. */
+int checkpoint_plan_parameters(struct parameters **out, const struct training_state *s,
+                               const char *checkpoint, struct device *d, struct error *e);
 
 #endif

@@ -349,11 +349,17 @@ static int load_file(struct parameters *p, const struct training_state *s, const
     return status != 0 ? error_prefix(e, "'%s/%s'", checkpoint, s->files[file].name) : 0;
 }
 
-int checkpoint_load_parameters(struct parameters **out, const struct training_state *s,
-                               const char *checkpoint, struct device *d,
-                               parameters_prepare *prepare, void *context, struct error *e)
+static void close_files(struct weights *in[CHECKPOINT_FILES_MAX])
 {
-    struct weights *in[CHECKPOINT_FILES_MAX] = {0};
+    for (int i = 0; i < CHECKPOINT_FILES_MAX; i++)
+        weights_close(in[i]);
+}
+
+/* Opens the files and makes parameters for their tensors, all zero. */
+static int open_all(struct parameters **out, struct weights *in[CHECKPOINT_FILES_MAX],
+                    const struct training_state *s, const char *checkpoint, struct device *d,
+                    struct error *e)
+{
     struct parameters *p = NULL;
     int status = 0;
     for (int i = 0; i < s->file_count && status == 0; i++)
@@ -364,12 +370,47 @@ int checkpoint_load_parameters(struct parameters **out, const struct training_st
         parameters_of_file(&p->companion, in[FILE_COMPANION], in[FILE_COMPANION_OPTIMIZER], d, e) !=
             0)
         status = error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_COMPANION].name);
-    for (struct parameters *q = status == 0 && prepare ? p : NULL; q; q = q->companion)
+    if (status != 0) {
+        parameters_free(p);
+        close_files(in);
+        return -1;
+    }
+    *out = p;
+    return 0;
+}
+
+int checkpoint_plan_parameters(struct parameters **out, const struct training_state *s,
+                               const char *checkpoint, struct device *d, struct error *e)
+{
+    struct weights *in[CHECKPOINT_FILES_MAX] = {0};
+    CHECK(d->dry);
+    if (open_all(out, in, s, checkpoint, d, e) != 0)
+        return -1;
+    struct reading r = {.parameters = *out, .in = in[FILE_RAW]};
+    int status = 0;
+    for (int i = 0; i < weights_count(r.in) && status == 0; i++)
+        if (tensor_kind_of((*out)->net, weights_at(r.in, i)->name) == TENSOR_SCALAR)
+            status = take_scalar(&r, weights_at(r.in, i), e);
+    close_files(in);
+    if (status != 0)
+        parameters_free(*out);
+    return status;
+}
+
+int checkpoint_load_parameters(struct parameters **out, const struct training_state *s,
+                               const char *checkpoint, struct device *d,
+                               parameters_prepare *prepare, void *context, struct error *e)
+{
+    struct weights *in[CHECKPOINT_FILES_MAX] = {0};
+    struct parameters *p;
+    int status = open_all(&p, in, s, checkpoint, d, e);
+    if (status != 0)
+        return -1;
+    for (struct parameters *q = prepare ? p : NULL; q; q = q->companion)
         prepare(context, q);
     for (int i = 0; i < s->file_count && status == 0; i++)
         status = load_file(i < FILE_COMPANION ? p : p->companion, s, checkpoint, i, in[i], e);
-    for (int i = 0; i < s->file_count; i++)
-        weights_close(in[i]);
+    close_files(in);
     if (status != 0) {
         parameters_free(p);
         return -1;

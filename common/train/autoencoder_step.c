@@ -431,7 +431,7 @@ int64_t autoencoder_step_memory(const struct parameters *p, const struct step_op
     autoencoder_step_update(s, 0, 0, &r);
     struct autoencoder_losses *losses = xcalloc((size_t)o->batch, sizeof *losses);
     autoencoder_step_reconstruct(s, ARRAY_EMA, &batch, images, losses);
-    int64_t bytes = (int64_t)device_memory(d).peak;
+    int64_t bytes = device_dry_memory(d);
     free(losses);
     free(images);
     free(samples);

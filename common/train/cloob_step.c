@@ -462,7 +462,7 @@ int64_t cloob_step_memory(const struct architecture *architecture, const struct 
         dry_batch_release(&batch);
         free(embeds);
     }
-    int64_t bytes = (int64_t)device_memory(d).peak;
+    int64_t bytes = device_dry_memory(d);
     cloob_step_close(s);
     parameters_free(p);
     device_close(d);

@@ -152,7 +152,8 @@ struct parameters *parameters_new(const struct architecture *architecture, enum 
                                   uint64_t seed, struct device *d)
 {
     struct parameters *p = parameters_empty(architecture, net, d);
-    parameters_initialize(p, seed);
+    if (!d->dry)
+        parameters_initialize(p, seed);
     return p;
 }
 
@@ -196,7 +197,7 @@ int parameters_from_names(struct parameters **out, const struct named_weights *n
     }
     if (status == 0)
         lay_out(p);
-    for (int i = 0; i < p->count && status == 0; i++)
+    for (int i = 0; i < p->count && status == 0 && !d->dry; i++)
         status = read_weight(p, &p->tensors[i], names_find(names, p->tensors[i].name), e);
     if (status != 0) {
         parameters_free(p);

@@ -434,7 +434,7 @@ static int64_t dry_run(const struct architecture *architecture, const struct ste
         struct step_result r;
         unet_step_update(s, 0, 0, &r);
     }
-    int64_t bytes = (int64_t)device_memory(d).peak - held;
+    int64_t bytes = device_dry_memory(d) - held;
     free((void *)batch.samples);
     free((void *)batch.embeds);
     unet_step_close(s);

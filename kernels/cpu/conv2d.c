@@ -57,8 +57,6 @@ static void gather_patches(void *arg, int64_t begin, int64_t end, int worker)
 
 /* With few input channels (pixels, latents), patches are copied out, one slab of the image at a
  * time. */
-#define PATCHES_SLAB 16384
-
 static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct matmul m)
 {
     int64_t rows = m.rows;
@@ -67,7 +65,7 @@ static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct
     m.channels *= m.taps;
     m.taps = 1;
     size_t granted;
-    int64_t slab = rows < PATCHES_SLAB ? rows : PATCHES_SLAB;
+    int64_t slab = rows < CPU_PATCHES_SLAB ? rows : CPU_PATCHES_SLAB;
     j.columns = device_allocate(d, (size_t)(slab * m.channels) * sizeof(float), &granted);
     struct dense_rows dense = {j.columns, m.channels};
     m.find_rows = find_dense_rows;
@@ -81,15 +79,27 @@ static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct
     device_release(d, j.columns, granted);
 }
 
+bool cpu_conv2d_is_winograd(const struct conv2d_args *a)
+{
+    return a->weight->shape[2] == 3 && a->weight->shape[3] == 3 && a->stride == 1 &&
+           a->pad_begin == 1 && a->y->shape[1] == a->x->shape[1] &&
+           a->y->shape[2] == a->x->shape[2] && a->weight->shape[1] >= 32 &&
+           a->y->shape[1] * a->y->shape[2] >= 64;
+}
+
+bool cpu_conv2d_is_patches(const struct conv2d_args *a)
+{
+    int64_t taps = a->weight->shape[2] * a->weight->shape[3];
+    return !cpu_conv2d_is_winograd(a) && taps > 1 && (a->weight->shape[1] < 32 || taps > 25);
+}
+
 /* The algorithm depends on the shape of one image only, so that results do not depend on the batch.
  */
 void cpu_conv2d(struct device *d, const struct conv2d_args *a)
 {
     int64_t kernel_h = a->weight->shape[2], kernel_w = a->weight->shape[3];
     int64_t in = a->weight->shape[1];
-    if (kernel_h == 3 && kernel_w == 3 && a->stride == 1 && a->pad_begin == 1 &&
-        a->y->shape[1] == a->x->shape[1] && a->y->shape[2] == a->x->shape[2] && in >= 32 &&
-        a->y->shape[1] * a->y->shape[2] >= 64) {
+    if (cpu_conv2d_is_winograd(a)) {
         cpu_conv2d_winograd(d, a);
         return;
     }
@@ -106,7 +116,7 @@ void cpu_conv2d(struct device *d, const struct conv2d_args *a)
         .c = a->y->data,
         .ldc = a->weight->shape[0],
     };
-    if (m.taps > 1 && (in < 32 || m.taps > 25))
+    if (cpu_conv2d_is_patches(a))
         conv2d_patches(d, a, m);
     else
         matmul(d, &m);

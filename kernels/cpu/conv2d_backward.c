@@ -83,7 +83,6 @@ static void by_input(struct device *d, const struct conv2d_backward_args *a)
 
 /* The weights' gradient: for every tap, dy times the input pixels under the tap, which are gathered
  * for one slab of output pixels at a time. */
-#define SLAB_BYTES ((int64_t)16 << 20)
 
 struct gather_job {
     const struct conv2d_args *f;
@@ -134,7 +133,7 @@ static void by_weights(struct device *d, const struct conv2d_backward_args *a)
     const struct conv2d_args *f = &a->forward;
     int64_t out = f->weight->shape[0], in = f->weight->shape[1];
     int64_t width = in * f->weight->shape[2] * f->weight->shape[3], pixels = tensor_rows(a->dy);
-    int64_t slab = SLAB_BYTES / (width * (int64_t)sizeof(float));
+    int64_t slab = CPU_BY_WEIGHTS_BYTES / (width * (int64_t)sizeof(float));
     slab = slab < 256 ? 256 : slab;
     slab = slab < pixels ? slab : pixels;
     struct tensor *columns = tensor_new(d, DTYPE_F32, DIMS(slab, width));
@@ -153,16 +152,21 @@ static void by_weights(struct device *d, const struct conv2d_backward_args *a)
     tensor_release(sums);
 }
 
-void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
+bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a)
 {
     const struct conv2d_args *f = &a->forward;
+    return f->weight->shape[2] == 3 && f->weight->shape[3] == 3 && f->stride == 1 &&
+           f->pad_begin == 1 && f->pad_end == 1 && f->weight->shape[1] >= 16;
+}
+
+void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
+{
     if (a->dx)
         by_input(d, a);
     if (a->dweight && a->fresh)
         memset(a->dweight->data, 0, (size_t)tensor_count(a->dweight) * sizeof(float));
     if (a->dweight) {
-        if (f->weight->shape[2] == 3 && f->weight->shape[3] == 3 && f->stride == 1 &&
-            f->pad_begin == 1 && f->pad_end == 1 && f->weight->shape[1] >= 16)
+        if (cpu_conv2d_is_winograd_by_weights(a))
             cpu_conv2d_winograd_by_weights(d, a);
         else
             by_weights(d, a);

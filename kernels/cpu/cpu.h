@@ -45,6 +45,14 @@ void cpu_square_sums(struct device *d, const struct square_sums_args *a);
 /* conv2d_backward.c's fast path for the weights' gradient (winograd_backward.c). */
 void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a);
 
+/* Which way a convolution is computed, and how much it gathers at a time: rows of patches, bytes of
+ * them for the weights' gradient. */
+bool cpu_conv2d_is_winograd(const struct conv2d_args *a);
+bool cpu_conv2d_is_patches(const struct conv2d_args *a);
+bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a);
+#define CPU_PATCHES_SLAB     16384
+#define CPU_BY_WEIGHTS_BYTES ((int64_t)16 << 20)
+
 /* conv2d.c's fast path for 3x3, stride 1, padding 1 (winograd.c). */
 void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a);
 

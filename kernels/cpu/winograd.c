@@ -13,8 +13,7 @@
  */
 
 #define BLOCK_CHANNELS 64
-#define UNIT_TILES     256                 /* tiles of one unit: its products stay in the cache */
-#define GROUP_BYTES    ((int64_t)64 << 20) /* maximum of transformed input */
+#define UNIT_TILES     256 /* tiles of one unit: its products stay in the cache */
 
 struct job {
     const struct conv2d_args *a;
@@ -141,7 +140,7 @@ void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a)
         return;
     int64_t padded_channels = j.blocks * BLOCK_CHANNELS;
     int64_t tile_bytes = WINOGRAD_POSITIONS * padded_channels * (int64_t)sizeof(float);
-    int64_t group = GROUP_BYTES / tile_bytes;
+    int64_t group = WINOGRAD_FORWARD_BYTES / tile_bytes;
     group = group < UNIT_TILES ? UNIT_TILES : group;
     group = group < tiles ? group : tiles;
 

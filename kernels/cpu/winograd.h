@@ -4,6 +4,10 @@
 #include "common/base/message.h"
 #include "kernels/cpu/isa.h"
 
+/* Maximum of the data that are transformed at a time. */
+#define WINOGRAD_FORWARD_BYTES    ((int64_t)64 << 20)
+#define WINOGRAD_BY_WEIGHTS_BYTES ((int64_t)96 << 20)
+
 /* How images [n, h, w, c] are split into 4x4 tiles of the output of a 3x3 convolution, padding 1.
  */
 struct winograd_tiles {

@@ -10,9 +10,8 @@
  * become 36 matrices over tiles, whose 36 outer products [co, ci] are the gradients of the
  * transformed weights. A unit keeps its part of all 36 in the cache and adds it to dweight. */
 
-#define UNIT_OUT    64
-#define UNIT_BLOCK  128                 /* tiles packed at a time */
-#define GROUP_BYTES ((int64_t)96 << 20) /* maximum of transformed data */
+#define UNIT_OUT   64
+#define UNIT_BLOCK 128 /* tiles packed at a time */
 
 struct job {
     const struct conv2d_backward_args *a;
@@ -103,7 +102,7 @@ void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backwa
     if (tiles == 0)
         return;
     int64_t tile_bytes = WINOGRAD_POSITIONS * (j.in + j.out) * (int64_t)sizeof(float);
-    int64_t group = GROUP_BYTES / tile_bytes;
+    int64_t group = WINOGRAD_BY_WEIGHTS_BYTES / tile_bytes;
     group = group < UNIT_BLOCK ? UNIT_BLOCK : group;
     group = group < tiles ? group : tiles;
     int max_panels = (int)((j.in + j.isa->lanes - 1) / j.isa->lanes);

@@ -16,6 +16,13 @@ const float *trained_values(const struct parameters *p, enum parameter_array whi
     return parameters_read(p, which, 0, p->trained_elements, NULL);
 }
 
+struct device without_regions(const struct device *d)
+{
+    struct device like = *d;
+    like.host_memory = false;
+    return like;
+}
+
 /* Elements of an array that p has in one piece. */
 static const float *piece(const struct parameters *p, enum parameter_array which, struct slice s)
 {

@@ -14,6 +14,9 @@ bool trained_same_bits(const struct parameters *a, const struct parameters *b,
 double trained_distance(const struct parameters *a, const struct parameters *b,
                         enum parameter_array which);
 
+/* A device like d whose dry runs count tensors only, not the regions that they lie in. */
+struct device without_regions(const struct device *d);
+
 /* A copy of all trained elements but the gradients. */
 struct snapshot {
     float *arrays[ARRAY_COUNT];

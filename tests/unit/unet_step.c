@@ -471,18 +471,24 @@ static void memory(bool recompute)
         die("%s", e.text);
     struct training t = start_rank(&o, collective_alone(), d);
     update(&t, 0, &o);
-    double counted = (double)unet_step_memory(&architecture, &o.step, &o.unet, d, 1, SIDE, SIDE);
-    double used = (double)device_memory(d).peak;
+    struct device exact = without_regions(d);
+    double counted =
+        (double)unet_step_memory(&architecture, &o.step, &o.unet, &exact, 1, SIDE, SIDE);
+    double used = (double)device_memory(d).peak, taken = (double)device_memory(d).taken;
+    double to_take = (double)unet_step_memory(&architecture, &o.step, &o.unet, d, 1, SIDE, SIDE);
+    /* Regions are of 16 MB at least. */
+    tap_ok(to_take >= 0.9 * taken && to_take <= 1.1 * taken + 17e6,
+           "memory: %.2f MB taken from the system, %.2f MB predicted", taken / 1e6, to_take / 1e6);
     /* The pool's blocks may be up to an eighth too large. */
     tap_ok(counted >= 0.9 * used && counted <= 1.1 * used,
            "memory%s: %.2f MB used, %.2f MB predicted", recompute ? " with recomputing" : "",
            used / 1e6, counted / 1e6);
     struct settings single = o;
     single.step.accumulate = 1;
-    double alone = (double)unet_step_memory(&architecture, &single.step, &single.unet, d, 1, SIDE,
-                                            SIDE),
-           two = (double)unet_step_memory(&architecture, &single.step, &single.unet, d, 2, SIDE,
-                                          SIDE);
+    double alone = (double)unet_step_memory(&architecture, &single.step, &single.unet, &exact, 1,
+                                            SIDE, SIDE),
+           two = (double)unet_step_memory(&architecture, &single.step, &single.unet, &exact, 2,
+                                          SIDE, SIDE);
     /* One more array of gradients, but half of EMA, the sum of gradients and both moments. */
     double saved = 4.0 * (double)t.parameters->trained_elements;
     tap_ok(fabs(alone - two - saved) <= 0.15 * saved,

@@ -1,0 +1,120 @@
+#include "common/base/threads.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/winograd.h"
+
+/* What ops of this backend allocate while they run, for a dry run: the ops whose scratch memory may
+ * be large next to their tensors, with bounds that are at most a few percent too high. */
+
+static void take(struct device *d, int64_t floats)
+{
+    size_t granted;
+    void *data = device_allocate(d, (size_t)floats * sizeof(float), &granted);
+    device_release(d, data, granted);
+}
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t rounded_up(int64_t n, int64_t to)
+{
+    return divide_up(n, to) * to;
+}
+
+/* Tiles that are transformed together, of `channels` floats at each position. */
+static int64_t group_of(const struct tensor *x, int64_t channels, int64_t most, int64_t at_least)
+{
+    struct winograd_tiles tiles;
+    winograd_tiles_init(&tiles, x);
+    int64_t group = most / (WINOGRAD_POSITIONS * channels * (int64_t)sizeof(float));
+    return least(group < at_least ? at_least : group, tiles.count);
+}
+
+static void scratch_winograd(struct device *d, const struct conv2d_args *a)
+{
+    enum { BLOCK = 64, UNIT = 256 };
+    int64_t channels = rounded_up(a->x->shape[3], BLOCK);
+    int64_t group = group_of(a->x, channels, WINOGRAD_FORWARD_BYTES, UNIT);
+    int64_t worker = WINOGRAD_POSITIONS * BLOCK * ISA_MAX_COLUMNS + 2 * 9 * BLOCK * ISA_MAX_LANES +
+                     WINOGRAD_POSITIONS * (least(UNIT, group) + 2 * ISA_MAX_ROWS) * ISA_MAX_COLUMNS;
+    take(d, WINOGRAD_POSITIONS * group * channels + worker * threads_count());
+}
+
+static void scratch_conv2d(struct device *d, const struct conv2d_args *a)
+{
+    int64_t in = a->weight->shape[1], taps = a->weight->shape[2] * a->weight->shape[3];
+    if (cpu_conv2d_is_winograd(a))
+        scratch_winograd(d, a);
+    else if (cpu_conv2d_is_patches(a))
+        take(d, least(tensor_rows(a->y), CPU_PATCHES_SLAB) * in * taps);
+}
+
+static void scratch_by_weights(struct device *d, const struct conv2d_backward_args *a)
+{
+    enum { UNIT_OUT = 64, UNIT_BLOCK = 128, ROWS = UNIT_OUT + ISA_MAX_ROWS };
+    const struct conv2d_args *f = &a->forward;
+    int64_t in = f->weight->shape[1], out = f->weight->shape[0];
+    if (cpu_conv2d_is_winograd_by_weights(a)) {
+        int64_t group = group_of(f->x, in + out, WINOGRAD_BY_WEIGHTS_BYTES, UNIT_BLOCK);
+        int64_t worker =
+            (ROWS + ISA_MAX_COLUMNS) * UNIT_BLOCK + WINOGRAD_POSITIONS * ROWS * ISA_MAX_COLUMNS;
+        take(d, WINOGRAD_POSITIONS * group * (in + out) + in + worker * threads_count());
+        return;
+    }
+    int64_t width = in * f->weight->shape[2] * f->weight->shape[3];
+    int64_t slab = CPU_BY_WEIGHTS_BYTES / (width * (int64_t)sizeof(float));
+    take(d, least(slab < 256 ? 256 : slab, tensor_rows(a->dy)) * width + out * width);
+}
+
+static void scratch_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
+{
+    const struct conv2d_args *f = &a->forward;
+    const int64_t *w = f->weight->shape, *y = a->dy->shape;
+    if (a->dx) {
+        struct tensor *flipped = tensor_new(d, DTYPE_F32, DIMS(w[1], w[0], w[2], w[3]));
+        struct tensor *dy = tensor_new(d, DTYPE_F32,
+                                       DIMS(y[0], (y[1] - 1) * f->stride + 1,
+                                            (y[2] - 1) * f->stride + 1, f->stride > 1 ? y[3] : 0));
+        int pad = (int)w[2] - 1 - f->pad_begin;
+        struct conv2d_args back = {f->stride > 1 ? dy : a->dy, flipped, NULL, a->dx, 1, pad, pad};
+        scratch_conv2d(d, &back);
+        tensor_release(dy);
+        tensor_release(flipped);
+    }
+    if (a->dweight)
+        scratch_by_weights(d, a);
+}
+
+static void scratch_attention(struct device *d, const struct attention_args *a)
+{
+    int64_t keys = rounded_up(a->s, ISA_MAX_LANES), width = rounded_up(a->d, ISA_MAX_LANES);
+    take(d, (keys * a->d + width * a->s + ISA_MAX_ROWS * (keys + ISA_MAX_COLUMNS) + keys + width) *
+                threads_count());
+}
+
+static void scratch_attention_backward(struct device *d, const struct attention_backward_args *a)
+{
+    const struct attention_args *f = &a->forward;
+    int64_t keys = rounded_up(f->s, ISA_MAX_LANES), width = rounded_up(f->d, ISA_MAX_LANES);
+    int64_t wide = keys > width ? keys : width;
+    take(d, (wide * (f->s > f->d ? f->s : f->d) + keys * f->d + 2 * keys * keys + keys * width +
+             wide) *
+                threads_count());
+}
+
+static void scratch_linear_backward(struct device *d, const struct linear_backward_args *a)
+{
+    if (a->forward.act == ACTIVATION_RELU)
+        take(d, tensor_count(a->dy));
+}
+
+void cpu_scratch_init(struct backend *b)
+{
+    b->conv2d = scratch_conv2d;
+    b->conv2d_backward = scratch_conv2d_backward;
+    b->attention = scratch_attention;
+    b->attention_backward = scratch_attention_backward;
+    b->linear_backward = scratch_linear_backward;
+}
