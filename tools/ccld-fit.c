@@ -1,5 +1,6 @@
 /* Trains a U-Net on shard stores. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "common/base/message.h"
@@ -180,8 +181,10 @@ static struct latent_set *open_data(int operands, char **argv)
 
 /* What the file of --init-from says about how its network was trained. */
 static struct {
-    double autoencoder_scale; /* 0: it does not say */
-    double measured;          /* of the latents; 0: the data do not record it */
+    double autoencoder_scale;        /* 0: it does not say */
+    double measured;                 /* of the latents; 0: the data do not record it */
+    char autoencoder[128];           /* file name of the one that made its latents ... */
+    char encoder[ENCODER_HASH_SIZE]; /* ... and its hash; "": it does not say */
 } origin;
 
 /* Finetuning keeps how latents are scaled and embeddings are noised, which the weights have adapted
@@ -201,6 +204,10 @@ static void read_init_from(void)
         die("cannot use '%s': %s", path, e.text);
     if (names_scalar(&names, "autoencoder_scale", &scale) && scale > 0 && isfinite(scale))
         origin.autoencoder_scale = scale;
+    const char *encoder = weights_metadata(w, "autoencoder_encoder");
+    const char *name = weights_metadata(w, "autoencoder");
+    snprintf(origin.encoder, sizeof origin.encoder, "%s", encoder ? encoder : "");
+    snprintf(origin.autoencoder, sizeof origin.autoencoder, "%s", name ? name : "?");
     double noise = model_embed_noise(&(struct model_part){.weights = w});
     if (!option_given("embed-noise") && noise > 0) {
         fit.step.embed_noise = noise;
@@ -229,6 +236,16 @@ static double choose_scale(void)
         die("cannot train: the data do not record the scale of the latents: give "
             "--autoencoder-scale");
     return scale;
+}
+
+/* Weights know the latents of one autoencoder; another one's need another scale, too. */
+static void check_autoencoder(void)
+{
+    const struct shard_model *data = &latent_set_info(fit.data)->autoencoder;
+    if (!option_given("autoencoder-scale") && encoder_hashes_differ(origin.encoder, data->encoder))
+        die("cannot finetune '%s': it was trained with the autoencoder '%s' (%.16s), the data were "
+            "encoded with '%s' (%.16s): to finetune it all the same, give --autoencoder-scale 0",
+            trainer.init_from, origin.autoencoder, origin.encoder, data->name, data->encoder);
 }
 
 static void set_data(void)
@@ -302,6 +319,7 @@ int main(int argc, char **argv)
     struct unet_config config = parse_config();
     read_init_from();
     fit.data = open_data(operands, argv);
+    check_autoencoder();
     set_data();
     make_network(config);
     trainer_run_folder(&trainer);

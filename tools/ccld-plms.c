@@ -379,6 +379,8 @@ int main(int argc, char **argv)
     tape_init(&tape, device);
     if (model_find(&m, &options.model, MODEL_ALL, &e) != 0)
         die("%s", e.text);
+    if (model_check_origin(m, &e) != 0)
+        die("%s", e.text);
     check_memory(m, &conditionings, device);
     if (model_load(m, device, &e) != 0)
         die("%s", e.text);

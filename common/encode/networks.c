@@ -16,6 +16,7 @@ static void describe_part(struct shard_model *out, const struct model_part *part
     char hex[33];
     names_hash(hex, &part->names);
     snprintf(out->hash, sizeof out->hash, "%s", hex);
+    names_encoder_hash(out->encoder, &part->names);
 }
 
 /* Fills in the sizes of what the loaded networks read and write. */

@@ -36,9 +36,10 @@ static int read_prompts(struct demo *d, struct error *e)
 static int check_part(const struct model_part *part, const struct shard_model *store,
                       struct error *e)
 {
-    char hash[33];
+    char hash[33], encoder[ENCODER_HASH_SIZE];
     names_hash(hash, &part->names);
-    if (strcmp(hash, store->hash) == 0)
+    names_encoder_hash(encoder, &part->names);
+    if (strcmp(hash, store->hash) == 0 || (*encoder && strcmp(encoder, store->encoder) == 0))
         return 0;
     return error_set(e, "the data were not encoded with '%s' (%s) but with '%s' (%s)", part->path,
                      hash, store->name, store->hash);

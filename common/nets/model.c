@@ -157,6 +157,31 @@ double model_embed_noise(const struct model_part *part)
     return text && end != text && !*end && isfinite(noise) && noise > 0 ? noise : 0;
 }
 
+static int check_origin(const struct model *m, const struct model_part *part, const char *key,
+                        const char *what, struct error *e)
+{
+    char recorded[32], hash[ENCODER_HASH_SIZE];
+    snprintf(recorded, sizeof recorded, "%s_encoder", key);
+    const char *wanted = weights_metadata(m->unet_part.weights, recorded);
+    const char *name = weights_metadata(m->unet_part.weights, key);
+    if (!wanted || !part->weights)
+        return 0;
+    names_encoder_hash(hash, &part->names);
+    if (!encoder_hashes_differ(wanted, hash))
+        return 0;
+    return error_set(e,
+                     "'%s' was trained with the %s '%s', whose weights differ from those of '%s': "
+                     "name the right file with --%s",
+                     m->unet_part.path, what, name ? name : "?", part->path, key);
+}
+
+int model_check_origin(const struct model *m, struct error *e)
+{
+    if (check_origin(m, &m->autoencoder_part, "autoencoder", "autoencoder", e) != 0)
+        return -1;
+    return check_origin(m, &m->cloob_part, "cloob", "CLOOB", e);
+}
+
 void model_unload(struct model *m, unsigned which)
 {
     if (which & MODEL_AUTOENCODER) {

@@ -38,6 +38,9 @@ int model_find(struct model **out, const struct model_paths *p, unsigned which, 
 int model_load(struct model *m, struct device *d, struct error *e);
 /* Releases networks, but not their files: they can be loaded again. */
 void model_unload(struct model *m, unsigned which);
+/* Fails, naming both files, if a U-Net was trained on data of another autoencoder or image tower
+ * than the model's, by the metadata `autoencoder_encoder` and `cloob_encoder` of its file. */
+int model_check_origin(const struct model *m, struct error *e);
 /* Finds and loads. */
 int model_open(struct model **out, const struct model_paths *p, unsigned which, struct device *d,
                struct error *e);

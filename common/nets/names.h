@@ -58,5 +58,12 @@ bool names_scalar(const struct named_weights *n, const char *name, double *value
 /* XXH3-128, as 32 hex digits and a zero, of names, dtypes, shapes and elements, sorted by our
  * names: the same tensors hash alike in any container, order and naming. Reads all data once. */
 void names_hash(char hex[33], const struct named_weights *n);
+/* The same of the part that makes the data: an autoencoder's encoder and quant_conv, CLOOB's image
+ * tower; after the type of its elements, "F32:". "" if the file does not have that part. */
+#define ENCODER_HASH_SIZE 48
+void names_encoder_hash(char hash[ENCODER_HASH_SIZE], const struct named_weights *n);
+/* Whether two such hashes say that the parts differ. They cannot if one is empty, or if one part
+ * has been converted to another type. */
+bool encoder_hashes_differ(const char *a, const char *b);
 
 #endif

@@ -110,6 +110,17 @@ static int append_tensor(struct writing *w, enum parameter_array array, const st
     return 0;
 }
 
+/* The networks that made a U-Net's data: see model_check_origin. */
+static void declare_origin(struct writing *w, const char *key, const struct shard_model *m)
+{
+    char *hash = xasprintf("%s_encoder", key);
+    if (*m->encoder) {
+        safetensors_metadata(w->out, key, m->name);
+        safetensors_metadata(w->out, hash, m->encoder);
+    }
+    free(hash);
+}
+
 static void declare_metadata(struct writing *w, const struct training_state *s)
 {
     char digits[24], pixels[32];
@@ -123,6 +134,10 @@ static void declare_metadata(struct writing *w, const struct training_state *s)
     const char *noise = training_state_option(s, "embed-noise");
     if (noise && strtod(noise, NULL) > 0)
         safetensors_metadata(w->out, "embed_noise", noise); /* see model_embed_noise */
+    if (w->parameters->net == NET_UNET) {
+        declare_origin(w, "autoencoder", &s->store.autoencoder);
+        declare_origin(w, "cloob", &s->store.cloob);
+    }
 }
 
 static void declare_all(struct writing *w, int file, const struct training_state *s)

@@ -239,6 +239,8 @@ static void add_model(cJSON *root, const char *key, const struct shard_model *m)
     cJSON *object = cJSON_AddObjectToObject(root, key);
     cJSON_AddStringToObject(object, "name", m->name);
     cJSON_AddStringToObject(object, "hash", m->hash);
+    if (*m->encoder)
+        cJSON_AddStringToObject(object, "encoder", m->encoder);
 }
 
 static char *meta_text(const struct shard_info *i, const struct latent_statistics *s, bool finished)
@@ -313,6 +315,8 @@ static bool get_sizes(int **out, int n, const cJSON *root, const char *key)
 static bool get_model(struct shard_model *m, const cJSON *root, const char *key)
 {
     const cJSON *object = cJSON_GetObjectItemCaseSensitive(root, key);
+    if (!get_string(m->encoder, sizeof m->encoder, object, "encoder"))
+        *m->encoder = '\0';
     return get_string(m->name, sizeof m->name, object, "name") &&
            get_string(m->hash, sizeof m->hash, object, "hash");
 }

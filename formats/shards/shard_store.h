@@ -40,7 +40,9 @@
  *              embed_dtype    "F32" or "F16"
  *              image_size     [height, width] of the autoencoder's input in pixels
  *              preprocessing  "display" or "pil"
- *              autoencoder    {"name": file name, "hash": hexadecimal hash of its weights}
+ *              autoencoder    {"name": file name, "hash": hexadecimal hash of its weights,
+ *                             "encoder": type and hash of those that made the latents}; the
+ *                             last is missing in stores of earlier versions
  *              cloob          likewise
  *              statistics     {"count", "mean", "mean_square"} of this shard's latents
  *              finished       in the last shard: whether the last run reached the end of its
@@ -76,7 +78,9 @@
 
 struct shard_model {
     char name[128]; /* file name, for messages only */
-    char hash[80];  /* hexadecimal; decides whether two models are the same */
+    char hash[80];  /* hexadecimal; if equal, two models are the same ... */
+    /* ... and if these are, they make the same data: see names_encoder_hash; "": not known */
+    char encoder[48];
 };
 
 /* Properties that all records of a store share. */

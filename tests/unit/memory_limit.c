@@ -1,6 +1,7 @@
 /* What limits a process's memory, in folders that look like /proc and /sys/fs/cgroup. */
 #include "common/base/memory_limit.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +36,7 @@ static void check(const char *const *files, int processes, int64_t bytes, const 
 {
     char *root = root_of(files);
     struct memory_limit l = memory_limit_left(processes, root);
-    tap_ok(l.bytes == bytes && !strcmp(l.name, name), "%s: %lld, '%s'", title, (long long)l.bytes,
+    tap_ok(l.bytes == bytes && !strcmp(l.name, name), "%s: %" PRId64 ", '%s'", title, l.bytes,
            l.name);
     free(root);
 }
