@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "common/base/message.h"
+#include "common/base/unfinished.h"
 
 /* What follows runs in a signal handler: only async-signal-safe functions. */
 
@@ -76,11 +77,13 @@ static void on_fault(int number, siginfo_t *info, void *context)
 {
     char line[4352];
     const char *file = info->si_code > 0 ? find_file(info->si_addr, line, sizeof line) : NULL;
-    if (file)
-        die_in_handler("'", file,
-                       "' cannot be read: it was truncated meanwhile, or its disk failed");
-    signal(number, SIG_DFL);
-    raise(number); /* when this returns */
+    if (!file) {
+        signal(number, SIG_DFL);
+        raise(number); /* when this returns */
+        return;
+    }
+    unfinished_remove();
+    die_in_handler("'", file, "' cannot be read: it was truncated meanwhile, or its disk failed");
 }
 
 void mapping_faults_handle(void)

@@ -55,7 +55,9 @@ int names_check_type(const struct weight *t, struct error *e);
  * latent diffusion), "norm_groups" (KL). false if there is none. */
 bool names_scalar(const struct named_weights *n, const char *name, double *value);
 
-/* XXH3-128, as 32 hex digits and a zero, of names, dtypes, shapes and elements, sorted by our
+/* The functions from here on are in names_hash.c.
+ *
+ * XXH3-128, as 32 hex digits and a zero, of names, dtypes, shapes and elements, sorted by our
  * names: the same tensors hash alike in any container, order and naming. Reads all data once. */
 void names_hash(char hex[33], const struct named_weights *n);
 /* The same of the part that makes the data: an autoencoder's encoder and quant_conv, CLOOB's image

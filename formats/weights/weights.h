@@ -59,6 +59,8 @@ void weight_to_f32(const struct weight *t, float *dst);
  * the first nonzero value that f returns, and returns it. */
 int weight_stream(const struct weight *t, int (*f)(void *arg, const void *data, size_t count),
                   void *arg);
+/* "3x4", with ? for -1, or "a single number". */
+void weight_print_shape(char *text, size_t size, int ndim, const int64_t *shape);
 
 struct weights;
 

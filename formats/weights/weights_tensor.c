@@ -1,3 +1,5 @@
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -208,4 +210,18 @@ void weight_to_f32(const struct weight *t, float *dst)
 {
     struct conversion c = {t->dtype, dst};
     weight_stream(t, convert_run, &c);
+}
+
+void weight_print_shape(char *text, size_t size, int ndim, const int64_t *shape)
+{
+    size_t at = 0;
+    text[0] = 0;
+    for (int i = 0; i < ndim && at < size; i++) {
+        const char *separator = i ? "x" : "";
+        at += (size_t)(shape[i] < 0
+                           ? snprintf(text + at, size - at, "%s?", separator)
+                           : snprintf(text + at, size - at, "%s%" PRId64, separator, shape[i]));
+    }
+    if (ndim == 0)
+        snprintf(text, size, "a single number");
 }
