@@ -72,12 +72,36 @@ static int read_profile(struct png_reader *r, struct error *e)
     return image_set_icc(r->image, icc, size, e);
 }
 
+static uint32_t get_be32(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* libpng allocates a chunk before it reads it, whatever length the chunk claims: a signature of 8
+ * bytes, then for each chunk its length, type, data and CRC (ISO/IEC 15948, 5.3). */
+static bool has_all_chunks(const uint8_t *data, size_t size)
+{
+    for (size_t at = 8; at + 12 <= size;) {
+        const uint8_t *p = data + at;
+        size_t length = get_be32(p);
+        if (length > size - at - 12)
+            return false;
+        if (memcmp(p + 4, "IEND", 4) == 0)
+            return true;
+        at += 12 + length;
+    }
+    return false;
+}
+
 static int decode(struct png_reader *r, int64_t max_pixels, struct error *e)
 {
     png_uint_32 width, height;
     int bits, type;
     png_set_read_fn(r->png, r, read_bytes);
     png_set_user_limits(r->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* ours follow */
+    /* texts, which a few bytes can inflate to megabytes */
+    png_set_keep_unknown_chunks(r->png, PNG_HANDLE_CHUNK_NEVER,
+                                (png_const_bytep) "tEXt\0zTXt\0iTXt", 3);
     png_read_info(r->png, r->info);
     png_get_IHDR(r->png, r->info, &width, &height, &bits, &type, NULL, NULL, NULL);
     if (image_check_pixels(width, height, max_pixels, e) != 0)
@@ -120,6 +144,14 @@ int image_png_decode(struct image *image, const uint8_t *data, size_t size, int6
 {
     struct png_reader r = {.data = data, .size = size, .image = image};
     image->format = IMAGE_PNG;
+    if (!has_all_chunks(data, size)) {
+        /* that it is too large says more */
+        bool has_size = size >= 24 && memcmp(data + 12, "IHDR", 4) == 0;
+        if (has_size &&
+            image_check_pixels(get_be32(data + 16), get_be32(data + 20), max_pixels, e) != 0)
+            return -1;
+        return error_set(e, "truncated PNG");
+    }
     r.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &r, fail, ignore_warning);
     if (r.png)
         r.info = png_create_info_struct(r.png);
