@@ -213,10 +213,13 @@ static bool take_integer(int64_t *out, const cJSON *value, double max)
 
 static bool take_text(char *out, size_t size, const cJSON *value)
 {
+    char *valid;
     if (!cJSON_IsString(value) || strlen(value->valuestring) >= size)
         return false;
+    bool is_valid = utf8_repair(&valid, value->valuestring);
+    free(valid);
     strcpy(out, value->valuestring);
-    return true;
+    return is_valid;
 }
 
 static bool take_name(char *out, size_t size, const cJSON *value)
@@ -299,7 +302,8 @@ static int take_fields(struct training_state *s, const cJSON *root, struct error
     }
     const cJSON *dtype = cJSON_GetObjectItemCaseSensitive(
         cJSON_GetObjectItemCaseSensitive(root, "data"), "embed_dtype");
-    if (!cJSON_IsString(dtype) || !dtype_parse(&s->store.embed_dtype, dtype->valuestring))
+    if (!cJSON_IsString(dtype) || !dtype_parse(&s->store.embed_dtype, dtype->valuestring) ||
+        (s->store.embed_dtype != DTYPE_F32 && s->store.embed_dtype != DTYPE_F16))
         return error_set(e, "\"embed_dtype\" is invalid");
     return check_together(s, e);
 }
