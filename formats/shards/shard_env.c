@@ -358,7 +358,7 @@ static const char *parse_meta(struct shard *s, const cJSON *root)
     return NULL;
 }
 
-static int read_meta(struct shard *s, const MDB_val *value, struct error *e)
+int shard_meta_parse(struct shard *s, const MDB_val *value, struct error *e)
 {
     cJSON *root = cJSON_ParseWithLength(value->mv_data, value->mv_size);
     char format[32];
@@ -391,5 +391,5 @@ int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e)
     if (code != 0 || (code = mdb_stat(txn, s->samples, &stat)) != 0)
         return shard_error(e, s, "cannot read", code);
     s->count = (int64_t)stat.ms_entries;
-    return read_meta(s, &value, e);
+    return shard_meta_parse(s, &value, e);
 }

@@ -70,6 +70,8 @@ bool shard_raise_file_limit(void);
 int shard_txn_begin(struct shard *s, bool write, MDB_txn **txn);
 /* Sets info, count, statistics and finished to what the transaction sees. */
 int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e);
+/* Sets info, statistics and finished to what a meta record says; uses only the name besides. */
+int shard_meta_parse(struct shard *s, const MDB_val *value, struct error *e);
 int shard_grow_map(struct shard *s, struct error *e); /* doubles it; no transaction may be open */
 /* Writes the meta record. Returns LMDB's code. */
 int shard_put_meta(struct shard *s, MDB_txn *txn, const struct latent_statistics *statistics,
