@@ -21,8 +21,9 @@ MPICC ?= mpicc
 # A Python with a current PyTorch, for bench-torch only.
 PYTHON ?= python3
 GOLDEN ?= tests/golden/data
-# Inputs for each fuzzer.
-FUZZ_ROUNDS ?= 100000
+# fuzz: how long each harness runs, and the compiler, which must have libFuzzer.
+FUZZ_SECONDS ?= 60
+CLANG ?= clang
 # bench-fidelity: images per prompt, of which there are 90 seen and 30 held-out, at each guidance.
 FIDELITY_SEEN ?= 2
 FIDELITY_HOLDOUT ?= 6
@@ -52,7 +53,9 @@ LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
 # Building and testing need these as well: perl has prove; tests use netpbm and mandoc.
 # LINT=1: deps also installs what `make lint` needs.
 LINT ?= 0
-DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
+# FUZZ=1: deps also installs what `make fuzz` needs.
+FUZZ ?= 0
+DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(FUZZ)),clang libclang-rt-dev) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
 NO_BUILD = help deps demo check install-built clean
@@ -131,7 +134,7 @@ CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cu
 
 LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c formats/*/*.c)
 TOOL_SRC := $(wildcard tools/*.c)
-TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/fuzz/*.c tests/bench/*.c tests/synth/*.c tests/mpi/*.c)
+TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/bench/*.c tests/synth/*.c tests/mpi/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 OP_SRC := $(wildcard tests/op/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
@@ -144,7 +147,13 @@ UNIT := $(filter $(BUILD)/tests/unit/%,$(MAINS))
 PARITY := $(filter $(BUILD)/tests/golden/%,$(MAINS))
 FIDELITY := $(BUILD)/tests/bench/bench-fidelity
 BENCHES := $(filter-out $(FIDELITY),$(filter $(BUILD)/tests/bench/%,$(MAINS)))
-FUZZERS := $(filter $(BUILD)/tests/fuzz/%,$(MAINS))
+# A harness for each parser, and small files of all kinds for them to start from.
+FUZZ_SRC := $(wildcard tests/fuzz/*.c)
+CORPUS_SRC := $(wildcard tests/fuzz/corpus/*.c)
+FUZZ_SUPPORT_SRC := $(filter-out $(if $(LIBFUZZER),%/driver.c),$(wildcard tests/fuzz/support/*.c))
+FUZZERS := $(FUZZ_SRC:%.c=$(BUILD)/%)
+MAKE_CORPUS := $(BUILD)/tests/fuzz/corpus/make-corpus
+CORPUS := $(BUILD)/corpus
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
 all: programs $(if $(WITH_CUDA),$(PLUGIN)) $(if $(WITH_MPI),$(MPI_PLUGIN))
@@ -153,7 +162,7 @@ programs: $(TOOLS) $(BUILD)/models
 $(BUILD)/models:
 	@mkdir -p $(@D)
 	@ln -sfn '$(abspath models)' $@
-tests: $(MAINS) $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR) $(CUDA_TESTS)
+tests: $(MAINS) $(FUZZERS) $(CORPUS)/made $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR) $(CUDA_TESTS)
 
 $(BUILD)/libccld.a: $(LIB_OBJ)
 	@rm -f $@ && $(AR) rcs $@ $^
@@ -192,6 +201,14 @@ $(TOOLS): $(BUILD)/%: $(BUILD)/tools/%.o $(BUILD)/libccld.a
 $(MAINS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
+$(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(FUZZ_SUPPORT_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
+	$(if $(V),,@echo link $@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) -o $@ $^ $(ALL_LIBS)
+$(MAKE_CORPUS): $(CORPUS_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
+	$(if $(V),,@echo link $@)
+	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
+$(CORPUS)/made: $(MAKE_CORPUS) $(wildcard tests/fuzz/found/*/*)
+	@rm -rf $(@D) && $(MAKE_CORPUS) $(@D) && touch $@
 $(CHECKER): $(OP_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
@@ -350,8 +367,21 @@ bench-torch-cpu: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	    '--net cloob' '--net cloob --base 16 --side 64 --batch 64'; do \
 	    $(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit $$training || exit 1; done
 
-fuzz: $(FUZZERS)
-	$(PROVE) $(FUZZERS) :: $(FUZZ_ROUNDS)
+# In a folder of its own: objects of clang, except the kernels for several instruction sets, which it does not understand.
+FUZZ_BUILD = $(BUILD)/fuzz
+ifdef LIBFUZZER
+$(BUILD)/kernels/cpu/%.o: private override CC = gcc
+$(BUILD)/kernels/cpu/%.o: private SANITIZE_FLAGS =
+WARNINGS += -Wno-unknown-attributes -Wno-incompatible-function-pointer-types
+endif
+fuzz:
+	@mkdir -p $(FUZZ_BUILD)
+	@echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
+	$(CLANG) -x c -fsanitize=fuzzer,address,undefined -o $(FUZZ_BUILD)/probe - 2>$(FUZZ_BUILD)/probe.log || { \
+	    echo "fuzz: '$(CLANG)' cannot build with libFuzzer (Debian packages clang and libclang-rt-dev): run 'make deps FUZZ=1' or set CLANG" >&2; exit 1; }
+	@$(AGAIN) fuzzers CC=$(CLANG) CUDA=0 MPI=0 WERROR=0 LIBFUZZER=1 BUILD=$(FUZZ_BUILD) SANITIZE=fuzzer-no-link,address,undefined
+	@BUILD=$(FUZZ_BUILD) tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_ONLY)
+fuzzers: $(FUZZERS) $(CORPUS)/made
 
 # Ends programs at random for an hour, or SECONDS_LONG, and checks after each time that nothing is lost.
 soak: programs tests
@@ -395,7 +425,7 @@ help:
     'make check-gpu     run all CUDA tests on a GPU; check-gpu-memory: under compute-sanitizer' \
 	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
 	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
-	    'make fuzz          run the fuzzers on FUZZ_ROUNDS inputs each' \
+	    'make fuzz          fuzz every parser for FUZZ_SECONDS each; needs clang with libFuzzer (make deps FUZZ=1)' \
 	    'make soak          end programs at random for SECONDS_LONG (3600) and check that nothing is lost' \
 	    'make lint          check style: clang-format, clang-tidy, man pages, includes, dialect' \
 	    'make install       install programs, plugins, small model and man pages under DESTDIR and PREFIX' \
@@ -406,6 +436,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all programs tests deps demo check check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz soak lint install install-built help clean FORCE
+.PHONY: all programs tests deps demo check check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz fuzzers soak lint install install-built help clean FORCE
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(FUZZ_SRC) $(CORPUS_SRC) $(FUZZ_SUPPORT_SRC)) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)

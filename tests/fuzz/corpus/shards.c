@@ -1,0 +1,62 @@
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "common/base/message.h"
+#include "formats/shards/shard_internal.h"
+#include "tests/fuzz/corpus/corpus.h"
+#include "tests/support/shards.h"
+
+static void write_with_tag(const char *name, char tag, const void *data, size_t size)
+{
+    char *tagged = xmalloc(size + 1);
+    tagged[0] = tag;
+    memcpy(tagged + 1, data, size);
+    corpus_write("record", name, tagged, size + 1);
+    free(tagged);
+}
+
+static void write_record(const char *value_name, const char *blob_name, const char *path)
+{
+    struct shards_sample sample;
+    struct error e;
+    uint16_t moments[2 * SHARDS_LATENT];
+    uint8_t *data;
+    size_t size;
+    shards_sample(&sample, 1, 0);
+    struct shard_item item = shards_item(&sample, 1, 0);
+    item.path = path;
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    CHECK(shard_value_make(&data, &size, moments, zstd, &item, &shards_info, &e) == 0);
+    write_with_tag(value_name, '1', data, size);
+    struct shard_record r;
+    shard_record_init(&r);
+    MDB_val value = {.mv_size = size, .mv_data = data};
+    CHECK(shard_value_read(&r, &value, &shards_info, &e) == 0);
+    write_with_tag(blob_name, '0', r.blob, r.blob_size);
+    shard_record_release(&r);
+    ZSTD_freeCCtx(zstd);
+    free(data);
+}
+
+static void write_meta(void)
+{
+    struct error e;
+    struct shard s;
+    MDB_txn *txn;
+    MDB_val key = {.mv_size = 5, .mv_data = (void *)(uintptr_t) "store"}, value;
+    CHECK(shards_write("meta", 2, 2, 0, 0));
+    if (shard_open(&s, shards_folder("meta"), 0, false, &e) != 0)
+        die("cannot open the store: %s", e.text);
+    CHECK(shard_txn_begin(&s, false, &txn) == 0 && mdb_get(txn, s.meta, &key, &value) == 0);
+    corpus_write("meta", "meta.json", value.mv_data, value.mv_size);
+    mdb_txn_abort(txn);
+    shard_close(&s);
+}
+
+void corpus_shards(void)
+{
+    write_record("value", "blob", "photos/1.jpg");
+    write_record("value-bytes", "blob-bytes", "photos/\xff\xe4.jpg");
+    write_meta();
+}

@@ -1,0 +1,44 @@
+/* Image files: JPEG, PNG, WebP, netpbm. Decodes and prepares them. */
+#include "common/base/message.h"
+#include "common/images/prepare.h"
+#include "tests/fuzz/support/fuzz.h"
+
+#define MAX_PIXELS (1 << 18)
+
+static void prepare(struct image *image, enum prepare_color how)
+{
+    struct image out;
+    struct error e;
+    if (prepare_color(image, how, &e) == 0) {
+        CHECK(image->depth == 8 && !image->alpha && (image->channels == 1 || image->channels == 3));
+        if (prepare_square(&out, image, 16, &e) == 0) {
+            float x[3 * 16 * 16];
+            prepare_to_float(x, &out);
+            for (size_t i = 0; i < sizeof x / sizeof *x; i++)
+                CHECK(x[i] >= 0 && x[i] <= 1);
+            image_release(&out);
+        }
+    }
+    image_release(image);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct image image;
+    struct error e = {""};
+    if (size == 0)
+        return 0;
+    if (image_decode(&image, data, size, MAX_PIXELS, &e) == 0)
+        prepare(&image, data[size - 1] & 1 ? PREPARE_PIL : PREPARE_DISPLAY);
+    else
+        CHECK(e.text[0] && !image.pixels && !image.icc);
+    return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t max_size, unsigned int seed)
+{
+    size = LLVMFuzzerMutate(data, size, max_size);
+    if (seed % 8)
+        mend_png(data, size);
+    return size;
+}
