@@ -1,5 +1,6 @@
 #include "common/base/message.h"
 
+#include <cjson/cJSON.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -172,6 +173,13 @@ void check_failed(const char *file, int line, const char *what)
     abort();
 }
 
+void *xallocated(void *p)
+{
+    if (!p)
+        die("out of memory");
+    return p;
+}
+
 static void *or_die(void *p, size_t size)
 {
     if (!p)
@@ -182,6 +190,11 @@ static void *or_die(void *p, size_t size)
 void *xmalloc(size_t size)
 {
     return or_die(malloc(size ? size : 1), size);
+}
+
+__attribute__((constructor)) static void set_json_allocation(void)
+{
+    cJSON_InitHooks(&(cJSON_Hooks){.malloc_fn = xmalloc, .free_fn = free});
 }
 
 void *xcalloc(size_t count, size_t size)

@@ -35,6 +35,9 @@ void *xmalloc(size_t size);
 void *xcalloc(size_t count, size_t size);
 void *xrealloc(void *p, size_t size);
 char *xstrdup(const char *s);
+/* p itself, or die() if it is NULL: what a library allocates and returns. cJSON, whose functions
+ * leave out of a document what they have no memory for, calls xmalloc. */
+void *xallocated(void *p);
 char *xasprintf(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Appends to *text, which is malloc'ed, or NULL for an empty one. */
 void xappend(char **text, const char *format, ...) __attribute__((format(printf, 2, 3)));

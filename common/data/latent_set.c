@@ -116,8 +116,7 @@ int64_t latent_set_holdout_count(const struct latent_set *d)
 
 void latent_set_hash(char hex[33], const struct latent_set *d)
 {
-    XXH3_state_t *state = XXH3_createState();
-    CHECK(state);
+    XXH3_state_t *state = xallocated(XXH3_createState());
     XXH3_128bits_reset(state);
     for (int i = 0; i < d->count; i++) {
         const struct shard_info *info = shard_store_info(d->sources[i].store);

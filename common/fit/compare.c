@@ -128,8 +128,7 @@ static void hash_weights(XXH3_state_t *state, const struct parameters *p)
 
 static void print_weights_hash(char *text, const struct parameters *p)
 {
-    XXH3_state_t *state = XXH3_createState();
-    CHECK(state);
+    XXH3_state_t *state = xallocated(XXH3_createState());
     XXH3_128bits_reset(state);
     hash_weights(state, p);
     XXH128_hash_t hash = XXH3_128bits_digest(state);

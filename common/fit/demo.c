@@ -83,8 +83,7 @@ static char *list_prompts(const struct demo *d)
 {
     char *text;
     size_t size;
-    FILE *f = open_memstream(&text, &size);
-    CHECK(f);
+    FILE *f = xallocated(open_memstream(&text, &size));
     for (int i = 0; i < d->prompts.count; i++) {
         const struct conditioning *c = &d->prompts.items[i];
         fprintf(f, "    (%d, %d) %s", i / d->columns, i % d->columns, c->label);
@@ -92,7 +91,8 @@ static char *list_prompts(const struct demo *d)
             fprintf(f, ":%.9g", c->guidance);
         fprintf(f, "\n");
     }
-    CHECK(fclose(f) == 0);
+    if (fclose(f) != 0)
+        die("out of memory");
     return text;
 }
 

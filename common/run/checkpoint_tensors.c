@@ -67,8 +67,7 @@ static void print_hash(char hex[CHECKPOINT_HASH_SIZE], XXH3_state_t *state)
 
 static XXH3_state_t *hash_new(void)
 {
-    XXH3_state_t *state = XXH3_createState();
-    CHECK(state);
+    XXH3_state_t *state = xallocated(XXH3_createState());
     XXH3_128bits_reset(state);
     return state;
 }

@@ -169,8 +169,7 @@ int shard_value_make(uint8_t **value, size_t *size, uint16_t *moments_f16, void 
 void shard_record_init(struct shard_record *r)
 {
     *r = (struct shard_record){0};
-    r->zstd = ZSTD_createDCtx();
-    CHECK(r->zstd);
+    r->zstd = xallocated(ZSTD_createDCtx());
 }
 
 void shard_record_release(struct shard_record *r)

@@ -85,8 +85,8 @@ int shard_writer_open(struct shard_writer **out, const char *folder, const struc
     w->shard_size = options->shard_size ? options->shard_size : SHARD_SIZE_DEFAULT;
     w->map_size = options->map_size ? options->map_size : MAP_SIZE_DEFAULT;
     w->map_size = w->map_size < MAP_SIZE_LEAST ? MAP_SIZE_LEAST : w->map_size;
-    w->zstd = ZSTD_createCCtx();
-    CHECK(w->zstd && w->shard_size > 0);
+    w->zstd = xallocated(ZSTD_createCCtx());
+    CHECK(w->shard_size > 0);
     pthread_mutex_init(&w->mutex, NULL);
     if (shard_folder_lock(&w->folder_fd, folder, e) != 0 || open_existing(w, e) != 0) {
         shard_writer_close(w);
