@@ -236,15 +236,15 @@ int image_set_save(const struct image_set *s, const char *file, struct error *e)
     struct atomic_file f;
     char *text;
     size_t size;
-    FILE *memory = open_memstream(&text, &size);
-    CHECK(memory);
+    FILE *memory = xallocated(open_memstream(&text, &size));
     for (int64_t i = 0; i < s->count; i++) {
         const struct record *r = &s->records[i];
         const char *caption = r->caption ? r->caption : "";
         fwrite(r->path, 1, strlen(r->path) + 1, memory);
         fwrite(caption, 1, strlen(caption) + 1, memory);
     }
-    CHECK(fclose(memory) == 0);
+    if (fclose(memory) != 0)
+        die("out of memory");
     int status = atomic_file_open(&f, file, e);
     if (status == 0 && write_all(f.fd, text, size, e) != 0) {
         atomic_file_abandon(&f);
@@ -294,8 +294,7 @@ const char *image_set_path(const struct image_set *s, int64_t record)
 
 void image_set_hash(char hex[33], const struct image_set *s)
 {
-    XXH3_state_t *state = XXH3_createState();
-    CHECK(state);
+    XXH3_state_t *state = xallocated(XXH3_createState());
     XXH3_128bits_reset(state);
     for (int64_t i = 0; i < s->count; i++) {
         const struct record *r = &s->records[i];
@@ -339,7 +338,7 @@ static int decode(const struct image_set *s, const char *path, uint8_t *planes, 
                                        : prepare_cover(&prepared, &image, o->width, o->height, e);
     image_release(&image);
     if (status != 0)
-        return -1;
+        return status;
     to_planes(planes, &prepared);
     image_release(&prepared);
     return 0;

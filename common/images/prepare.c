@@ -1,5 +1,6 @@
 #include "common/images/prepare.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -245,7 +246,7 @@ static int apply_orientation(struct image *image, struct error *e)
     return 0;
 }
 
-int prepare_color(struct image *image, enum prepare_color how, struct error *e)
+static int convert(struct image *image, enum prepare_color how, struct error *e)
 {
     if (image->depth == 16 && to_8_bits(image, how, e) != 0)
         return -1;
@@ -264,6 +265,12 @@ int prepare_color(struct image *image, enum prepare_color how, struct error *e)
     return 0;
 }
 
+int prepare_color(struct image *image, enum prepare_color how, struct error *e)
+{
+    errno = 0;
+    return image_check_memory(convert(image, how, e), image, e);
+}
+
 /* torchvision's center_crop along one side: if the crop is larger, the odd pixel of padding goes
  * last. Python's round() rounds half to even, as rint does. */
 static int crop_offset(int size, int crop)
@@ -278,8 +285,13 @@ static int resize_and_crop(struct image *out, const struct image *in, double res
         return error_set(e, "%dx%d pixels is too elongated", in->width, in->height);
     int rw = resized_width < 1 ? 1 : (int)resized_width;
     int rh = resized_height < 1 ? 1 : (int)resized_height;
-    return prepare_resize(out, in, rw, rh, crop_offset(rw, width), crop_offset(rh, height), width,
-                          height, e);
+    errno = 0;
+    int status = prepare_resize(out, in, rw, rh, crop_offset(rw, width), crop_offset(rh, height),
+                                width, height, e);
+    status = image_check_memory(status, in, e);
+    if (status != 0)
+        image_release(out);
+    return status;
 }
 
 int prepare_square(struct image *out, const struct image *in, int size, struct error *e)

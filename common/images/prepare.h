@@ -11,7 +11,8 @@
 /* From a decoded image to network inputs, with the same numbers as the reference (Pillow and
  * torchvision): prepare_color, then prepare_square or prepare_cover, then prepare_to_float. When
  * encoding a data set, CLOOB's input is that image resized by prepare_bicubic.
- * All functions are thread-safe and single-threaded. */
+ * All functions are thread-safe and single-threaded. Those that can fail return -1 or, if memory
+ * ran out, READ_SYSTEM_FAILED (common/base/files.h). */
 
 enum prepare_color {
     /* What a person sees: EXIF orientation applied, ICC profile converted to sRGB (perceptual

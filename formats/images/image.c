@@ -1,9 +1,11 @@
 #include "formats/images/image.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/files.h"
 #include "formats/images/image_build.h"
 
 void image_release(struct image *image)
@@ -70,6 +72,14 @@ int image_new(struct image *image, int width, int height, int channels, int dept
     }
     image->format = IMAGE_PNM;
     return 0;
+}
+
+int image_check_memory(int status, const struct image *image, struct error *e)
+{
+    if (errno != ENOMEM)
+        return status;
+    error_set(e, "out of memory for %dx%d pixels", image->width, image->height);
+    return image_bytes(image) > IMAGE_LARGE ? -1 : READ_SYSTEM_FAILED;
 }
 
 int image_set_icc(struct image *image, const void *icc, size_t size, struct error *e)

@@ -55,6 +55,10 @@ int image_decode(struct image *image, const void *data, size_t size, int64_t max
                  struct error *e);
 /* Whether the file that starts so is of a format that image_decode reads. */
 bool image_is_known(const void *data, size_t size);
+/* For what decodes or prepares an image after it has set errno to 0: returns status or, if memory
+ * ran out meanwhile, READ_SYSTEM_FAILED, or -1 for an image of more than a gibibyte. Decoders and
+ * lcms2 leave out, without failing, what they have no memory for. */
+int image_check_memory(int status, const struct image *image, struct error *e);
 /* Frees what *image owns and zeroes it; a zeroed image is fine. */
 void image_release(struct image *image);
 

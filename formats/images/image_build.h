@@ -5,6 +5,9 @@
 
 /* What decoders need to fill a struct image. Private to formats/images. */
 
+/* Bytes of a file or of pixels for which memory may well be lacking; for less, the system is to
+ * blame. */
+#define IMAGE_LARGE (INT64_C(1) << 30)
 /* Fails if a dimension is not positive or width * height exceeds max_pixels (0: the default). */
 int image_check_pixels(int64_t width, int64_t height, int64_t max_pixels, struct error *e);
 /* Like image_new, but leaves the pixels uninitialized (the padding after them is zeroed). */

@@ -7,11 +7,8 @@
 #include <unistd.h>
 
 #include "common/base/files.h"
-#include "formats/images/image.h"
+#include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
-
-/* An image file for which memory may well be lacking; for smaller ones, the system is to blame. */
-#define LARGE_FILE (INT64_C(1) << 30)
 
 static bool starts(const uint8_t *data, size_t size, size_t at, const char *magic, size_t length)
 {
@@ -87,7 +84,8 @@ int image_decode(struct image *image, const void *data, size_t size, int64_t max
     decoder *decode = find_decoder(data, size);
     if (!decode)
         return refuse_unknown(data, size, e);
-    int status = decode(image, data, size, max_pixels, e);
+    errno = 0;
+    int status = image_check_memory(decode(image, data, size, max_pixels, e), image, e);
     if (status != 0)
         image_release(image);
     return status;
@@ -107,7 +105,7 @@ static int read_regular(uint8_t **data, size_t *size, int fd, struct error *e)
     *data = malloc((size_t)st.st_size);
     if (!*data) {
         error_set(e, "out of memory for a file of %" PRId64 " bytes", (int64_t)st.st_size);
-        return st.st_size > LARGE_FILE ? -1 : READ_SYSTEM_FAILED;
+        return st.st_size > IMAGE_LARGE ? -1 : READ_SYSTEM_FAILED;
     }
     while (*size < (size_t)st.st_size) {
         ssize_t n = read(fd, *data + *size, (size_t)st.st_size - *size);
@@ -138,13 +136,14 @@ static int read_file(uint8_t **data, size_t *size, const char *path, struct erro
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e)
 {
     *image = (struct image){0};
-    uint8_t *data;
-    size_t size;
     int status, tries = 0;
-    while (read_again(status = read_file(&data, &size, path, e), &tries))
+    do {
+        uint8_t *data;
+        size_t size;
+        status = read_file(&data, &size, path, e);
+        if (status == 0)
+            status = image_decode(image, data, size, max_pixels, e);
         free(data);
-    if (status == 0)
-        status = image_decode(image, data, size, max_pixels, e);
-    free(data);
+    } while (read_again(status, &tries));
     return status;
 }
