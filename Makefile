@@ -154,6 +154,8 @@ FUZZ_SUPPORT_SRC := $(filter-out $(if $(LIBFUZZER),%/driver.c),$(wildcard tests/
 FUZZERS := $(FUZZ_SRC:%.c=$(BUILD)/%)
 MAKE_CORPUS := $(BUILD)/tests/fuzz/corpus/make-corpus
 CORPUS := $(BUILD)/corpus
+# Preloaded, it makes calls of a program fail.
+FAULTS := $(BUILD)/tests/faults/shim.so
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
 all: programs $(if $(WITH_CUDA),$(PLUGIN)) $(if $(WITH_MPI),$(MPI_PLUGIN))
@@ -162,7 +164,7 @@ programs: $(TOOLS) $(BUILD)/models
 $(BUILD)/models:
 	@mkdir -p $(@D)
 	@ln -sfn '$(abspath models)' $@
-tests: $(MAINS) $(FUZZERS) $(CORPUS)/made $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR) $(CUDA_TESTS)
+tests: $(MAINS) $(FUZZERS) $(CORPUS)/made $(FAULTS) $(CHECKER) $(PLUGIN_ON_HOST) $(TEST_EMULATOR) $(CUDA_TESTS)
 
 $(BUILD)/libccld.a: $(LIB_OBJ)
 	@rm -f $@ && $(AR) rcs $@ $^
@@ -209,6 +211,10 @@ $(MAKE_CORPUS): $(CORPUS_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
 $(CORPUS)/made: $(MAKE_CORPUS) $(wildcard tests/fuzz/found/*/*)
 	@rm -rf $(@D) && $(MAKE_CORPUS) $(@D) && touch $@
+$(FAULTS): tests/faults/shim.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(if $(V),,@echo link $@)
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) -O2 -fPIC -shared -o $@ $< -ldl
 $(CHECKER): $(OP_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
