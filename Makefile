@@ -373,6 +373,15 @@ bench-torch-cpu: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	    '--net cloob' '--net cloob --base 16 --side 64 --batch 64'; do \
 	    $(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit $$training || exit 1; done
 
+# Under ThreadSanitizer, in a folder of its own: what uses threads, and the programs on a little data.
+THREADED := $(patsubst %,$(BUILD)/tests/unit/%,threads message files flat_images host_product parameters encode encode_networks image_set latent_set \
+    collective_shared watchdog slices cloob_step unet_step pool unfinished shard_store)
+check-threads:
+	@$(AGAIN) prove-threads CUDA=0 MPI=0 SANITIZE=thread BUILD=$(BUILD)/threads
+prove-threads: programs $(THREADED) $(SYNTH) $(BUILD)/tests/synth/shapes
+	@rm -f $(BUILD)/report.*
+	TSAN_OPTIONS=exitcode=66:log_path=$(abspath $(BUILD))/report:die_after_fork=0 $(PROVE) -j 2 $(THREADED) tests/threads/run || { cat $(BUILD)/report.* >&2; exit 1; }
+
 # In a folder of its own: objects of clang, except the kernels for several instruction sets, which it does not understand.
 FUZZ_BUILD = $(BUILD)/fuzz
 ifdef LIBFUZZER
@@ -431,6 +440,7 @@ help:
     'make check-gpu     run all CUDA tests on a GPU; check-gpu-memory: under compute-sanitizer' \
 	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
 	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
+	    'make check-threads   run what uses threads under ThreadSanitizer' \
 	    'make fuzz          fuzz every parser for FUZZ_SECONDS each; needs clang with libFuzzer (make deps FUZZ=1)' \
 	    'make soak          end programs at random for SECONDS_LONG (3600) and check that nothing is lost' \
 	    'make lint          check style: clang-format, clang-tidy, man pages, includes, dialect' \
@@ -442,6 +452,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all programs tests deps demo check check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu fuzz fuzzers soak lint install install-built help clean FORCE
+.PHONY: all programs tests deps demo check check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu check-threads prove-threads fuzz fuzzers soak lint install install-built help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(FUZZ_SRC) $(CORPUS_SRC) $(FUZZ_SUPPORT_SRC)) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)

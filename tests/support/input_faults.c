@@ -8,8 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static const char *faulty = "";
-static int fault;
+static const char *_Atomic faulty = "";
+static atomic_int fault;
 static atomic_int left;
 
 void input_faults_set(const char *part, int number, int times)

@@ -50,8 +50,8 @@ static int prepare(void *context, const char *path, float *image, float *square,
     nanosleep(&(struct timespec){.tv_nsec = k * 7919 % 13 * 100000}, NULL);
     int prepared = atomic_fetch_add(&f->prepared, 1) + 1;
     if (prepared == f->stop_at)
-        f->stop = SIGTERM;
-    if (f->stop)
+        __atomic_store_n(&f->stop, SIGTERM, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&f->stop, __ATOMIC_SEQ_CST))
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     *image = *square = (float)k;
     *width = 100 + k;
