@@ -382,13 +382,8 @@ prove-threads: programs $(THREADED) $(SYNTH) $(BUILD)/tests/synth/shapes
 	@rm -f $(BUILD)/report.*
 	TSAN_OPTIONS=exitcode=66:log_path=$(abspath $(BUILD))/report:die_after_fork=0 $(PROVE) -j 2 $(THREADED) tests/threads/run || { cat $(BUILD)/report.* >&2; exit 1; }
 
-# In a folder of its own: objects of clang, except the kernels for several instruction sets, which it does not understand.
+# In a folder of its own, with clang.
 FUZZ_BUILD = $(BUILD)/fuzz
-ifdef LIBFUZZER
-$(BUILD)/kernels/cpu/%.o: private override CC = gcc
-$(BUILD)/kernels/cpu/%.o: private SANITIZE_FLAGS =
-WARNINGS += -Wno-unknown-attributes -Wno-incompatible-function-pointer-types
-endif
 fuzz:
 	@mkdir -p $(FUZZ_BUILD)
 	@echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \

@@ -286,8 +286,8 @@ static int begin(struct loop *l, struct error *e)
     return 0;
 }
 
-/* With the trainee open. */
-static int run(struct loop *l, enum fit_end *end, struct error *e)
+/* With the trainee open. What fails, fails on all ranks. */
+static int run_to_end(struct loop *l, enum fit_end *end, struct error *e)
 {
     int status = begin(l, e);
     if (status != 0)
@@ -304,6 +304,14 @@ static int run(struct loop *l, enum fit_end *end, struct error *e)
     if (status >= 0)
         status = finish(l, e);
     return finish_saving(l, status < 0 ? -1 : 0, e);
+}
+
+static int run(struct loop *l, enum fit_end *end, struct error *e)
+{
+    int status = run_to_end(l, end, e);
+    if (status != 0 && !loop_is_first_rank(l))
+        error_set(e, "%s", ""); /* the first rank's says why */
+    return status;
 }
 
 int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e)
