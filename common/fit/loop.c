@@ -309,9 +309,12 @@ static int run_to_end(struct loop *l, enum fit_end *end, struct error *e)
 static int run(struct loop *l, enum fit_end *end, struct error *e)
 {
     int status = run_to_end(l, end, e);
-    if (status != 0 && !loop_is_first_rank(l))
-        error_set(e, "%s", ""); /* the first rank's says why */
-    return status;
+    if (status == 0 || l->f->collective->size == 1)
+        return status;
+    if (loop_is_first_rank(l) && *e->text)
+        warn(FIT_CANNOT_CONTINUE, e->text);
+    collective_barrier(l->f->collective); /* no other rank ends before it is said */
+    return error_set(e, "%s", "");
 }
 
 int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e)

@@ -114,7 +114,8 @@ enum fit_end {
 
 /* All ranks call it. Saves a checkpoint at the end, whether complete, stopped or unable to
  * continue, but not if the network is broken. -1: the run cannot continue, or its last checkpoint
- * cannot be written; e is empty where rank 0's says why. */
+ * cannot be written; e is empty where the first rank has said why. */
+#define FIT_CANNOT_CONTINUE "cannot continue training: %s"
 int fit_loop_run(const struct fit_loop *f, enum fit_end *end, struct error *e);
 
 /* Prints the sizes of what will be trained and the memory it needs. */

@@ -390,7 +390,7 @@ void trainer_run(struct trainer *t)
     if (fit_loop_run(t->loop, &end, &e) != 0) {
         if (!*e.text)
             exit(1);
-        die("cannot continue training: %s", e.text);
+        die(FIT_CANNOT_CONTINUE, e.text);
     }
     if (end == FIT_BAD)
         end_bad(t, &e);

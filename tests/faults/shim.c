@@ -1,7 +1,9 @@
 /* Preloaded into a program (LD_PRELOAD), it makes the N-th call of a kind fail:
  *
  *   FAULT=KIND:N:ERRNO   e.g. write:3:28; N 0: none, only count
- *   FAULT_LOG=FILE       gets a line when the call fails, and "KIND COUNT" when the program exits
+ *   FAULT_PATHS=TEXT     with open: only of paths that contain TEXT, but the N-th call and all
+ * later ones FAULT_LOG=FILE       gets a line when the call fails, and "KIND COUNT" when the
+ * program exits
  *
  * Counted are calls from programs and libraries, not those within the C library, and writes to
  * regular files only: a pipe between threads has nobody to tell. */
@@ -41,7 +43,7 @@ static const char *const names[] = {
 static enum kind chosen = KIND_NONE;
 static long failing;
 static int number;
-static const char *log_path;
+static const char *log_path, *only_paths;
 static atomic_long calls;
 
 void *__libc_malloc(size_t size);
@@ -73,6 +75,17 @@ static bool fails(enum kind kind)
     return true;
 }
 
+static bool open_fails(const char *path)
+{
+    if (!only_paths)
+        return fails(KIND_OPEN);
+    if (chosen != KIND_OPEN || !strstr(path, only_paths) ||
+        atomic_fetch_add(&calls, 1) + 1 < failing)
+        return false;
+    errno = number;
+    return true;
+}
+
 static bool write_fails(int fd)
 {
     struct stat st;
@@ -83,6 +96,7 @@ __attribute__((constructor)) static void begin(void)
 {
     const char *spec = getenv("FAULT");
     log_path = getenv("FAULT_LOG");
+    only_paths = getenv("FAULT_PATHS");
     size_t n = spec ? strcspn(spec, ":") : 0;
     if (n == 0 || sscanf(spec + n, ":%ld:%d", &failing, &number) != 2)
         return;
@@ -184,7 +198,7 @@ int open(const char *path, int flags, ...)
     va_start(args, flags);
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, mode_t) : 0;
     va_end(args);
-    return fails(KIND_OPEN) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
+    return open_fails(path) ? -1 : (int)syscall(SYS_openat, AT_FDCWD, path, flags, mode);
 }
 
 int open64(const char *path, int flags, ...)
@@ -202,7 +216,7 @@ int openat(int folder, const char *path, int flags, ...)
     va_start(args, flags);
     mode_t mode = flags & (O_CREAT | O_TMPFILE) ? va_arg(args, mode_t) : 0;
     va_end(args);
-    return fails(KIND_OPEN) ? -1 : (int)syscall(SYS_openat, folder, path, flags, mode);
+    return open_fails(path) ? -1 : (int)syscall(SYS_openat, folder, path, flags, mode);
 }
 
 /* The C library's own function of this name. */
@@ -212,17 +226,17 @@ typedef FILE *opener(const char *path, const char *mode);
 
 FILE *fopen(const char *path, const char *mode)
 {
-    return fails(KIND_OPEN) ? NULL : REAL(opener *, "fopen")(path, mode);
+    return open_fails(path) ? NULL : REAL(opener *, "fopen")(path, mode);
 }
 
 FILE *fopen64(const char *path, const char *mode)
 {
-    return fails(KIND_OPEN) ? NULL : REAL(opener *, "fopen64")(path, mode);
+    return open_fails(path) ? NULL : REAL(opener *, "fopen64")(path, mode);
 }
 
 int mkostemp(char *path, int flags)
 {
-    return fails(KIND_OPEN) ? -1
+    return open_fails(path) ? -1
                             : ((int (*)(char *, int))dlsym(RTLD_NEXT, "mkostemp"))(path, flags);
 }
 
