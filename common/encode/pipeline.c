@@ -489,18 +489,24 @@ static void *write_stage(void *arg)
     return NULL;
 }
 
+/* Another thread may set *stop, or a signal that reached it. */
+static bool is_set(const volatile sig_atomic_t *stop)
+{
+    return stop && __atomic_load_n(stop, __ATOMIC_RELAXED);
+}
+
 /* Sets p->stop when the caller says so. */
 static void *watch_stage(void *arg)
 {
     struct pipeline *p = arg;
     const volatile sig_atomic_t *stop = p->options->stop;
     struct pollfd woken = {.fd = p->wake[0], .events = POLLIN};
-    while (poll(&woken, 1, WATCH_MILLISECONDS) <= 0 && !(stop && *stop)) {
+    while (poll(&woken, 1, WATCH_MILLISECONDS) <= 0 && !is_set(stop)) {
         pthread_mutex_lock(&p->mutex);
         put_counts(p); /* other processes progress as well */
         pthread_mutex_unlock(&p->mutex);
     }
-    if (stop && *stop) {
+    if (is_set(stop)) {
         pthread_mutex_lock(&p->mutex);
         p->stop = true;
         wake_all(p);

@@ -39,7 +39,7 @@ static void on_signal(int signal)
         _exit(128 + signal);
     }
     if (!stop)
-        stop = signal;
+        __atomic_store_n(&stop, signal, __ATOMIC_RELAXED);
 }
 
 void stop_catch(void)

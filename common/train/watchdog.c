@@ -75,7 +75,8 @@ static void *watch(void *arg)
         if (now - last > GAP || atomic_load(&watched.patient))
             forgiven = now;
         last = now;
-        bool stopping = *watched.options.stop || atomic_load(&watched.stopping);
+        bool stopping = __atomic_load_n(watched.options.stop, __ATOMIC_RELAXED) ||
+                        atomic_load(&watched.stopping);
         if (stopping && stopped == 0)
             stopped = forgiven = now;
         double waited = now - fmax(since, forgiven);
