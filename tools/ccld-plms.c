@@ -181,52 +181,81 @@ static const struct option option_table[] = {
 
 static const struct program program = {
     .name = "ccld-plms",
-    .summary = "Samples images for prompts and writes them as a stream of PPM images.\n"
-               "A prompt is TEXT[:WEIGHT]. All PROMPT arguments are combined into one image;\n"
-               "without arguments, each line of standard input is the prompt of an image.",
+    .summary =
+        "Samples images for prompts and writes them as a stream of PPM images.\n"
+        "A prompt is TEXT[:WEIGHT] or @FILE[:WEIGHT] for an image. All PROMPT arguments are\n"
+        "combined into one image; without arguments, each line of standard input is the\n"
+        "prompt of an image, sampled as soon as it arrives. Tabs separate several prompts.",
     .usage = "[OPTION]... [PROMPT]...",
     .options = option_table,
 };
 
-static struct conditionings read_prompts(int prompts, char **prompt)
+/* Prompts, and what it takes to read and embed more of them while images are made. */
+struct prompts {
+    struct conditionings conditionings;
+    struct prompt_lines lines;
+    struct tape *tape;
+    struct model *model;
+};
+
+/* Sampled together at most, as lines that have arrived. */
+static int read_lines(struct prompts *p, bool wait, struct error *e)
 {
-    struct conditionings c = {0};
-    struct error e;
-    if (prompts && options.prompts)
-        die_usage("prompts as arguments and --prompts cannot be combined");
-    bool terminal = !prompts && !options.prompts && isatty(STDIN_FILENO);
-    if (!prompts && !terminal &&
-        conditionings_add_file(&c, options.prompts, &options.images, options.guidance, &e) != 0)
-        die("%s", e.text);
-    bool images_alone = c.count == 0 && !options.prompts && options.images.count > 0;
-    if ((prompts || images_alone) && conditionings_add(&c, prompts, (const char *const *)prompt,
-                                                       &options.images, options.guidance, &e) != 0)
-        die("%s", e.text);
-    if (c.count == 0 && terminal)
-        die_usage("no prompts: pass them as arguments, with --prompts or on standard input");
-    if (c.count == 0 && options.prompts && strcmp(options.prompts, "-") != 0)
-        die("no prompts: '%s' has no text", options.prompts);
-    if (c.count == 0)
-        die("no prompts: standard input has no text");
-    return c;
+    return conditionings_read(&p->conditionings, &p->lines, wait, (int)options.batch_size,
+                              &options.images, options.guidance, e);
 }
 
-static void embed_prompts(struct conditionings *c, struct tape *t, struct model *m)
+static void read_prompts(struct prompts *p, int count, char **prompt)
 {
+    struct conditionings *c = &p->conditionings;
     struct error e;
-    const struct cloob_sizes *sizes = cloob_sizes(m->cloob);
-    bool texts = c->items[0].texts > 0;
-    if (sizes->embed_width != unet_sizes(m->unet)->embed_width)
-        die("'%s' makes embeddings of %" PRId64 " numbers, '%s' needs %" PRId64, m->cloob_part.path,
-            sizes->embed_width, m->unet_part.path, unet_sizes(m->unet)->embed_width);
-    if (texts && !sizes->has_text)
-        die("'%s' has no text tower", m->cloob_part.path);
-    if (options.images.count && !sizes->has_image)
-        die("'%s' has no image tower", m->cloob_part.path);
-    if (conditionings_embed(c, t, m->cloob, &e) != 0)
+    if (count && options.prompts)
+        die_usage("prompts as arguments and --prompts cannot be combined");
+    p->lines.at_end = true;
+    bool terminal = !count && !options.prompts && isatty(STDIN_FILENO);
+    if (!count && !terminal &&
+        (prompt_lines_open(&p->lines, options.prompts, &e) != 0 || read_lines(p, true, &e) != 0))
         die("%s", e.text);
+    bool images_alone = c->count == 0 && !options.prompts && options.images.count > 0;
+    if ((count || images_alone) && conditionings_add(c, count, (const char *const *)prompt,
+                                                     &options.images, options.guidance, &e) != 0)
+        die("%s", e.text);
+    if (c->count == 0 && terminal)
+        die_usage("no prompts: pass them as arguments, with --prompts or on standard input");
+    if (c->count == 0 && options.prompts && strcmp(options.prompts, "-") != 0)
+        die("no prompts: '%s' has no text", options.prompts);
+    if (c->count == 0)
+        die("no prompts: standard input has no text");
+}
+
+static int embed_prompts(struct prompts *p, struct error *e)
+{
+    struct model *m = p->model;
+    const struct cloob_sizes *sizes = cloob_sizes(m->cloob);
+    if (sizes->embed_width != unet_sizes(m->unet)->embed_width)
+        return error_set(e, "'%s' makes embeddings of %" PRId64 " numbers, '%s' needs %" PRId64,
+                         m->cloob_part.path, sizes->embed_width, m->unet_part.path,
+                         unet_sizes(m->unet)->embed_width);
+    if (conditionings_embed(&p->conditionings, p->tape, m->cloob, m->cloob_part.path, e) != 0)
+        return -1;
+    if (!prompt_lines_ended(&p->lines))
+        return 0;
     model_drop(m, MODEL_CLOOB);
-    device_trim(t->device);
+    device_trim(p->tape->device);
+    return 0;
+}
+
+/* Lines that have arrived in the meantime. */
+static int more_prompts(void *context, int done, struct error *e)
+{
+    struct prompts *p = context;
+    int waiting = p->conditionings.count - done;
+    conditionings_forget(&p->conditionings, done);
+    if (prompt_lines_ended(&p->lines) || waiting >= options.batch_size)
+        return 0;
+    if (read_lines(p, waiting == 0, e) != 0)
+        return -1;
+    return embed_prompts(p, e);
 }
 
 /* The name of the model's folder, or of a checkpoint outside one, without its suffix. */
@@ -283,8 +312,9 @@ static double autoencoder_scale(const struct model *m)
     return stored;
 }
 
-static struct sample_options sample_options(const struct model *m)
+static struct sample_options sample_options(struct prompts *p)
 {
+    const struct model *m = p->model;
     struct size2d size = model_image_size(&m->unet_part, options.size);
     return (struct sample_options){
         .method = options.method,
@@ -303,14 +333,17 @@ static struct sample_options sample_options(const struct model *m)
         .starting_time = options.starting_time,
         .batch_size = options.low_memory ? 1 : (int)options.batch_size,
         .low_memory = options.low_memory,
+        .more = prompt_lines_ended(&p->lines) ? NULL : more_prompts,
+        .more_context = p,
     };
 }
 
 /* Adds to e what would fit: the largest batch that does, or --low-memory. */
-static void add_remedy(struct error *e, const struct memory_limit *limit, struct model *m,
-                       const struct sample_options *o, const struct conditionings *c,
-                       const struct device *d)
+static void add_remedy(struct error *e, const struct memory_limit *limit, struct prompts *p,
+                       const struct sample_options *o, const struct device *d)
 {
+    struct model *m = p->model;
+    const struct conditionings *c = &p->conditionings;
     struct sample_options less = *o;
     struct error before = *e, why;
     char bytes[32];
@@ -335,8 +368,10 @@ static void add_remedy(struct error *e, const struct memory_limit *limit, struct
 }
 
 /* Ends the program if the CPU's memory does not suffice, before weights are read. */
-static void check_memory(struct model *m, const struct conditionings *c, struct device *d)
+static void check_memory(struct prompts *p, struct device *d)
 {
+    struct model *m = p->model;
+    const struct conditionings *c = &p->conditionings;
     struct error e;
     struct sample_memory needed;
     if (!d->host_memory)
@@ -344,7 +379,7 @@ static void check_memory(struct model *m, const struct conditionings *c, struct 
     struct device *dry = device_open_dry(d);
     if (model_load(m, dry, &e) != 0)
         die("%s", e.text);
-    struct sample_options o = sample_options(m);
+    struct sample_options o = sample_options(p);
     if (sample_check(&o, m->unet, m->kl, &e) != 0)
         die("%s", e.text);
     model_unload(m, MODEL_ALL);
@@ -356,20 +391,21 @@ static void check_memory(struct model *m, const struct conditionings *c, struct 
     struct memory_limit limit = memory_limit_left(1, "");
     if (memory_limit_check(&limit, "sampling", needed.process, &e) == 0)
         return device_plan(d, (size_t)needed.tensors);
-    add_remedy(&e, &limit, m, &o, c, d);
+    add_remedy(&e, &limit, p, &o, d);
     die("not enough memory: %s", e.text);
 }
 
 int main(int argc, char **argv)
 {
-    int prompts = options_parse(&program, argc, argv);
+    int count = options_parse(&program, argc, argv);
     output_begin_binary("pipe it to ccld-grid, or redirect it");
     if (options.eta > 0 && options.method != SAMPLER_DDIM)
         die_usage("--eta requires --method ddim");
     if (option_given("starting-timestep") && !options.init)
         die_usage("--starting-timestep requires --init");
     options.model.pick = options.pick;
-    struct conditionings conditionings = read_prompts(prompts, argv + 1);
+    struct prompts prompts = {0};
+    read_prompts(&prompts, count, argv + 1);
 
     struct error e;
     struct device *device = program_open_device();
@@ -381,25 +417,30 @@ int main(int argc, char **argv)
         die("%s", e.text);
     if (model_check_origin(m, &e) != 0)
         die("%s", e.text);
-    check_memory(m, &conditionings, device);
+    prompts.model = m;
+    prompts.tape = &tape;
+    check_memory(&prompts, device);
     if (model_load(m, device, &e) != 0)
         die("%s", e.text);
-    struct sample_options sample = sample_options(m);
+    struct sample_options sample = sample_options(&prompts);
     if (sample_check(&sample, m->unet, m->kl, &e) != 0)
         die("%s", e.text);
-    embed_prompts(&conditionings, &tape, m);
+    if (embed_prompts(&prompts, &e) != 0)
+        die("%s", e.text);
 
     char *name = model_name(m->unet_part.path), duration[32];
-    struct writer writer = {.conditionings = &conditionings, .sample = &sample, .model = name};
+    struct conditionings *conditionings = &prompts.conditionings;
+    struct writer writer = {.conditionings = conditionings, .sample = &sample, .model = name};
     double started = seconds_now();
-    if (sample_run(&tape, &sample, m->unet, m->kl, &conditionings, write_image, &writer, &e) != 0)
+    if (sample_run(&tape, &sample, m->unet, m->kl, conditionings, write_image, &writer, &e) != 0)
         die("%s", e.text);
     inform("%" PRId64 " image%s in %s, autoencoder scale %.9g%s", writer.written,
            writer.written == 1 ? "" : "s", format_duration(duration, seconds_now() - started),
            sample.autoencoder_scale, options.autoencoder_scale > 0 ? "" : " (from the checkpoint)");
     free(name);
     model_close(m);
-    conditionings_release(&conditionings);
+    conditionings_release(conditionings);
+    prompt_lines_close(&prompts.lines);
     tape_release(&tape);
     device_close(device);
     return 0;

@@ -6,16 +6,30 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/diffusion/guidance.h"
 #include "common/images/prepare.h"
-#include "formats/text/clip_bpe.h"
 
-/* Appends one prompt to the label, with its weight if that differs from the guidance. */
+#define BLANKS       " \t\v\f"
+#define DOUBTS_SHOWN 5
+
+/* Whether text alone would be read as a text with a weight. */
+static bool ends_in_weight(const char *text)
+{
+    struct prompt p;
+    prompt_parse(&p, text, 0);
+    bool differs = strcmp(p.text, text) != 0;
+    prompt_release(&p);
+    return differs;
+}
+
+/* Appends one prompt to the label, with its weight if that differs from the guidance or if the text
+ * would seem to have one. */
 static void extend_label(struct conditioning *p, const char *kind, const char *text, double weight)
 {
     char suffix[40] = "";
-    if (weight != p->guidance)
+    if (weight != p->guidance || ends_in_weight(text))
         snprintf(suffix, sizeof suffix, ":%.9g", weight);
     char *label = xasprintf("%s%s%s%s%s", p->label ? p->label : "", p->label ? " | " : "", kind,
                             text, suffix);
@@ -44,86 +58,141 @@ void conditionings_release(struct conditionings *c)
     for (int i = 0; i < c->count; i++)
         conditioning_release(&c->items[i]);
     free(c->items);
+    free(c->image_embeds);
+    clip_bpe_free(c->bpe);
     *c = (struct conditionings){0};
 }
 
-int conditionings_add(struct conditionings *c, int texts, const char *const *text,
-                      const struct string_list *images, double default_weight, struct error *e)
+void conditionings_forget(struct conditionings *c, int count)
 {
-    int count = texts + images->count;
-    CHECK(count > 0);
-    struct conditioning p = {.count = count, .texts = texts, .guidance = default_weight};
-    p.prompts = xcalloc((size_t)count, sizeof *p.prompts);
-    p.weights = xcalloc((size_t)count + 1, sizeof *p.weights);
-    double *prompt_weights = xcalloc((size_t)count, sizeof *prompt_weights);
-    const struct prompt *extreme = NULL;
-    for (int i = 0; i < count; i++) {
-        const char *argument = i < texts ? text[i] : images->items[i - texts];
-        prompt_parse(&p.prompts[i], argument, default_weight);
-        prompt_weights[i] = p.prompts[i].weight;
-        if (!(fabs(prompt_weights[i]) <= CONDITIONING_MAX_WEIGHT))
-            extreme = &p.prompts[i];
+    for (; c->forgotten < count; c->forgotten++) {
+        conditioning_release(&c->items[c->forgotten]);
+        c->items[c->forgotten] = (struct conditioning){0};
     }
-    if (count == 1)
-        p.guidance = prompt_weights[0];
-    for (int i = 0; i < count; i++) {
-        const char *shown = p.prompts[i].text;
-        extend_label(&p, i < texts ? "" : "image ", i < texts ? shown : base_name(shown),
-                     prompt_weights[i]);
+}
+
+/* Says how the suffix of a prompt was read, and how to write either meaning. */
+static void warn_of_doubt(struct conditionings *c, const struct prompt *p, const char *argument)
+{
+    const char *colon = strrchr(argument, ':');
+    if (p->doubt == PROMPT_CLEAR || !colon || ++c->doubts > DOUBTS_SHOWN + 1)
+        return;
+    const char *number = colon + 1 + strspn(colon + 1, BLANKS);
+    int n = (int)strcspn(number, BLANKS);
+    if (c->doubts > DOUBTS_SHOWN)
+        warn("more prompts end in a colon and a number that may be meant otherwise: not shown");
+    else if (p->doubt == PROMPT_READ_AS_TEXT)
+        warn("prompt '%.200s': ':%.*s' is read as part of a time, not as a weight (write '\\:%.*s' "
+             "for text, ':+%.*s' for a weight)",
+             argument, n, number, n, number, n, number);
+    else
+        warn("prompt '%.200s': ':%.*s' is read as a weight, not as text (write '\\:%.*s' for text, "
+             "':+%.*s' for a weight)",
+             argument, n, number, n, number, n, number);
+}
+
+static void describe(struct conditioning *p)
+{
+    for (int i = 0; i < p->count; i++) {
+        const struct prompt *prompt = &p->prompts[i];
+        extend_label(p, prompt->is_image ? "image " : "",
+                     prompt->is_image ? base_name(prompt->text) : prompt->text, prompt->weight);
     }
-    guidance_weights(p.weights, prompt_weights, count);
-    free(prompt_weights);
-    if (extreme) {
-        error_set(e, "weight %g of '%.200s' is too large", extreme->weight, extreme->text);
-        conditioning_release(&p);
-        return -1;
+}
+
+static int check_weights(const struct conditioning *p, struct error *e)
+{
+    for (int i = 0; i < p->count; i++) {
+        const struct prompt *prompt = &p->prompts[i];
+        if (!(fabs(prompt->weight) <= CONDITIONING_MAX_WEIGHT))
+            return error_set(e, "weight %g of '%.200s' is too large", prompt->weight, prompt->text);
     }
+    return 0;
+}
+
+static void append(struct conditionings *c, const struct conditioning *p)
+{
     if (c->count == c->capacity) {
         c->capacity = c->capacity ? 2 * c->capacity : 16;
         c->items = xrealloc(c->items, (size_t)c->capacity * sizeof *c->items);
     }
-    c->items[c->count++] = p;
+    c->items[c->count++] = *p;
+}
+
+int conditionings_add(struct conditionings *c, int prompts, const char *const *prompt,
+                      const struct string_list *images, double default_weight, struct error *e)
+{
+    int count = prompts + images->count;
+    CHECK(count > 0);
+    struct conditioning p = {.count = count, .given = images->count, .guidance = default_weight};
+    p.prompts = xcalloc((size_t)count, sizeof *p.prompts);
+    for (int i = 0; i < count; i++) {
+        const char *argument = i < prompts ? prompt[i] : images->items[i - prompts];
+        if (i < prompts) {
+            prompt_parse_any(&p.prompts[i], argument, default_weight);
+        } else {
+            prompt_parse(&p.prompts[i], argument, default_weight);
+            p.prompts[i].is_image = true;
+        }
+    }
+    if (check_weights(&p, e) != 0) {
+        conditioning_release(&p);
+        return -1;
+    }
+    for (int i = 0; i < prompts; i++)
+        warn_of_doubt(c, &p.prompts[i], prompt[i]);
+    for (int i = prompts; i < count && c->count == 0; i++)
+        warn_of_doubt(c, &p.prompts[i], images->items[i - prompts]);
+    if (count == 1)
+        p.guidance = p.prompts[0].weight;
+    describe(&p);
+    double *weights = xcalloc((size_t)count, sizeof *weights);
+    for (int i = 0; i < count; i++)
+        weights[i] = p.prompts[i].weight;
+    p.weights = xcalloc((size_t)count + 1, sizeof *p.weights);
+    guidance_weights(p.weights, weights, count);
+    free(weights);
+    append(c, &p);
     return 0;
 }
 
-/* source: a name of f for messages. */
-static int add_lines(struct conditionings *c, FILE *f, const char *source,
-                     const struct string_list *images, double default_weight, struct error *e)
+static int add_line(struct conditionings *c, char *line, const struct string_list *images,
+                    double default_weight, struct error *e)
 {
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t n;
-    int status = 0;
-    for (int64_t number = 1; status == 0 && (n = getline(&line, &capacity, f)) >= 0; number++) {
-        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r'))
-            line[--n] = 0;
-        const char *text = line;
-        if (number == 1 && strncmp(text, "\xef\xbb\xbf", 3) == 0)
-            text += 3; /* byte order mark */
-        if (strlen(line) != (size_t)n)
-            status = error_set(e, "%s, line %" PRId64 ": NUL byte in the text", source, number);
-        else if (text[strspn(text, " \t\v\f")] &&
-                 conditionings_add(c, 1, &text, images, default_weight, e) != 0)
-            status = error_prefix(e, "%s, line %" PRId64, source, number);
-    }
-    if (status == 0 && ferror(f))
-        status = error_errno(e, "cannot read %s", source);
-    free(line);
+    const char **prompts = xcalloc(strlen(line) + 1, sizeof *prompts);
+    int count = 0;
+    char *rest = line;
+    for (char *field; (field = strsep(&rest, "\t"));)
+        if (field[strspn(field, BLANKS)])
+            prompts[count++] = field;
+    int status = count > 0 ? conditionings_add(c, count, prompts, images, default_weight, e) : 0;
+    free(prompts);
     return status;
 }
 
-int conditionings_add_file(struct conditionings *c, const char *path,
-                           const struct string_list *images, double default_weight, struct error *e)
+int conditionings_read(struct conditionings *c, struct prompt_lines *lines, bool wait, int most,
+                       const struct string_list *images, double default_weight, struct error *e)
 {
-    bool from_stdin = !path || strcmp(path, "-") == 0;
-    FILE *f = from_stdin ? stdin : fopen(path, "re");
-    if (!f)
-        return error_errno(e, "cannot open '%s'", path);
-    char *source = from_stdin ? xstrdup("standard input") : xasprintf("'%s'", path);
-    int status = add_lines(c, f, source, images, default_weight, e);
-    free(source);
-    if (!from_stdin)
-        fclose(f);
+    char *line;
+    int status = 0, before = c->count;
+    while ((lines->is_file || c->count - before < most) &&
+           (status = prompt_lines_next(lines, wait && c->count == before, &line, e)) > 0)
+        if (add_line(c, line, images, default_weight, e) != 0)
+            return error_prefix(e, "%s, line %" PRId64, lines->source, lines->number);
+    return status < 0 ? -1 : 0;
+}
+
+int conditionings_add_file(struct conditionings *c, const char *path, double default_weight,
+                           struct error *e)
+{
+    const struct string_list no_images = {0};
+    struct prompt_lines lines;
+    int status = prompt_lines_open(&lines, path, e);
+    for (int before = -1; status == 0 && c->count != before;) {
+        before = c->count;
+        status = conditionings_read(c, &lines, true, 1, &no_images, default_weight, e);
+    }
+    prompt_lines_close(&lines);
     return status;
 }
 
@@ -189,32 +258,65 @@ static int check_finite(const float *x, size_t n, const char *of, struct error *
     return 0;
 }
 
-int conditionings_embed(struct conditionings *c, struct tape *t, const struct cloob *cloob,
+static int embed_prompt(float *embed, const struct conditionings *c, struct tape *t,
+                        const struct cloob *cloob, const struct prompt *p, struct error *e)
+{
+    if (!p->is_image)
+        embed_text(embed, t, cloob, c->bpe, p->text);
+    else if (embed_image(embed, t, cloob, p->text, e) != 0)
+        return -1;
+    return check_finite(embed, (size_t)cloob_sizes(cloob)->embed_width, p->text, e);
+}
+
+static int check_towers(const struct conditioning *p, const struct cloob *cloob, const char *path,
                         struct error *e)
 {
+    const struct cloob_sizes *sizes = cloob_sizes(cloob);
+    for (int i = 0; i < p->count; i++)
+        if (!(p->prompts[i].is_image ? sizes->has_image : sizes->has_text))
+            return error_set(e, "'%s' has no %s tower", path,
+                             p->prompts[i].is_image ? "image" : "text");
+    return 0;
+}
+
+/* A missing file may have been meant as text. */
+static int add_advice(const struct conditioning *p, int i, struct error *e)
+{
+    struct error before = *e;
+    const struct prompt *prompt = &p->prompts[i];
+    if (prompt->is_image && i < p->count - p->given && !file_exists(prompt->text))
+        error_set(e, "%s (a text that begins with @ is written '\\@')", before.text);
+    return -1;
+}
+
+/* The images that all conditionings share are embedded once, for the first. */
+static int embed_conditioning(struct conditionings *c, struct conditioning *p, struct tape *t,
+                              const struct cloob *cloob, struct error *e)
+{
     size_t width = (size_t)cloob_sizes(cloob)->embed_width;
-    struct clip_bpe *bpe;
-    if (clip_bpe_new(&bpe, cloob_sizes(cloob)->vocabulary, e) != 0)
+    int own = c->image_embeds ? p->count - p->given : p->count;
+    p->embeds = xcalloc((size_t)p->count * width, sizeof *p->embeds);
+    for (int j = 0; j < own; j++)
+        if (embed_prompt(p->embeds + (size_t)j * width, c, t, cloob, &p->prompts[j], e) != 0)
+            return add_advice(p, j, e);
+    size_t bytes = (size_t)p->given * width * sizeof *p->embeds;
+    float *shared = p->embeds + (size_t)(p->count - p->given) * width;
+    if (bytes > 0 && c->image_embeds)
+        memcpy(shared, c->image_embeds, bytes);
+    else if (bytes > 0)
+        c->image_embeds = memcpy(xmalloc(bytes), shared, bytes);
+    return 0;
+}
+
+int conditionings_embed(struct conditionings *c, struct tape *t, const struct cloob *cloob,
+                        const char *path, struct error *e)
+{
+    if (!c->bpe && clip_bpe_new(&c->bpe, cloob_sizes(cloob)->vocabulary, e) != 0)
         return -1;
-    int status = 0;
-    for (int i = 0; i < c->count && status == 0; i++) {
-        struct conditioning *p = &c->items[i];
-        p->embeds = xcalloc((size_t)p->count * width, sizeof *p->embeds);
-        for (int j = 0; j < p->count && status == 0; j++) {
-            float *embed = p->embeds + (size_t)j * width;
-            const char *text = p->prompts[j].text;
-            if (j < p->texts)
-                embed_text(embed, t, cloob, bpe, text);
-            else if (i > 0) /* every conditioning has the same images */
-                memcpy(embed,
-                       c->items[0].embeds + (size_t)(j - p->texts + c->items[0].texts) * width,
-                       width * sizeof *embed);
-            else
-                status = embed_image(embed, t, cloob, text, e);
-            if (status == 0)
-                status = check_finite(embed, width, text, e);
-        }
+    for (; c->embedded < c->count; c->embedded++) {
+        struct conditioning *p = &c->items[c->embedded];
+        if (check_towers(p, cloob, path, e) != 0 || embed_conditioning(c, p, t, cloob, e) != 0)
+            return -1;
     }
-    clip_bpe_free(bpe);
-    return status;
+    return 0;
 }

@@ -48,16 +48,70 @@ static bool parse_decimal(double *value, const char *s)
     return isfinite(*value);
 }
 
+/* Not one that a backslash escapes. */
+static char *last_colon(char *text)
+{
+    char *found = NULL;
+    for (char *c = text; *c; c++)
+        if (*c == ':' && (c == text || c[-1] != '\\'))
+            found = c;
+    return found;
+}
+
+/* "12:30", "5:45": one or two digits before the colon, two after it, each number below 60. */
+static bool is_time(const char *text, const char *colon)
+{
+    const char *hour = colon;
+    while (hour > text && hour[-1] >= '0' && hour[-1] <= '9')
+        hour--;
+    const char *end = skip_digits(colon + 1);
+    return hour < colon && colon - hour <= 2 && (colon - hour == 1 || *hour < '6') &&
+           end - colon == 3 && colon[1] < '6' && !*skip_blanks(end);
+}
+
+static void split_weight(struct prompt *p)
+{
+    char *colon = last_colon(p->text);
+    double weight;
+    if (!colon || !parse_decimal(&weight, colon + 1))
+        return;
+    const char *number = skip_blanks(colon + 1);
+    bool has_sign = *number == '+' || *number == '-';
+    bool after_digit = colon > p->text && colon[-1] >= '0' && colon[-1] <= '9';
+    if (is_time(p->text, colon)) {
+        p->doubt = PROMPT_READ_AS_TEXT;
+        return;
+    }
+    bool knows_escapes = strstr(p->text, "\\:");
+    if (!has_sign && !knows_escapes && (after_digit || weight > PROMPT_USUAL_WEIGHT))
+        p->doubt = PROMPT_READ_AS_WEIGHT;
+    p->weight = weight;
+    *colon = 0;
+}
+
+static void remove_escapes(char *text)
+{
+    char *to = text;
+    for (const char *from = text; *from; from++)
+        if (from[0] != '\\' || from[1] != ':')
+            *to++ = *from;
+    *to = 0;
+}
+
 void prompt_parse(struct prompt *p, const char *argument, double default_weight)
 {
-    const char *colon = strrchr(argument, ':');
-    p->text = xstrdup(argument);
-    p->weight = default_weight;
-    double weight;
-    if (colon && parse_decimal(&weight, colon + 1)) {
-        p->weight = weight;
-        p->text[colon - argument] = 0;
-    }
+    *p = (struct prompt){.text = xstrdup(argument), .weight = default_weight};
+    split_weight(p);
+    remove_escapes(p->text);
+}
+
+void prompt_parse_any(struct prompt *p, const char *argument, double default_weight)
+{
+    const char *start = skip_blanks(argument);
+    bool is_image = start[0] == '@' && start[1] && skip_blanks(start + 1) == start + 1;
+    bool is_escaped = start[0] == '\\' && start[1] == '@';
+    prompt_parse(p, is_image || is_escaped ? start + 1 : argument, default_weight);
+    p->is_image = is_image;
 }
 
 void prompt_release(struct prompt *p)

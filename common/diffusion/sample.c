@@ -336,6 +336,21 @@ static int run_batch(struct run *r, struct tape *t, sample_emit *emit, void *con
     return status;
 }
 
+static int run_all(struct run *r, struct tape *t, sample_emit *emit, void *context, struct error *e)
+{
+    const struct sample_options *o = r->o;
+    for (;;) {
+        int done = (int)(r->done / o->count);
+        if (o->more && o->more(o->more_context, done, e) != 0)
+            return -1;
+        r->images = r->conditionings->count * o->count;
+        if (r->done == r->images)
+            return 0;
+        if (run_batch(r, t, emit, context, e) != 0)
+            return -1;
+    }
+}
+
 int sample_run(struct tape *t, const struct sample_options *o, const struct unet *unet,
                const struct kl *kl, const struct conditionings *conditionings, sample_emit *emit,
                void *context, struct error *e)
@@ -348,16 +363,14 @@ int sample_run(struct tape *t, const struct sample_options *o, const struct unet
                     .conditionings = conditionings,
                     .channels = unet_sizes(unet)->latent_channels,
                     .height = o->height / factor,
-                    .width = o->width / factor,
-                    .images = conditionings->count * o->count};
+                    .width = o->width / factor};
     r.elements = r.channels * r.height * r.width;
     int status = plan_steps(&r, e);
     if (status == 0 && o->init)
         status = encode_init(&r, t, e);
     if (status == 0) {
         r.progress = progress_start("sampling", "evaluations", -1);
-        while (status == 0 && r.done < r.images)
-            status = run_batch(&r, t, emit, context, e);
+        status = run_all(&r, t, emit, context, e);
         progress_finish(r.progress);
     }
     unet_replays_release(&r.replays);

@@ -34,6 +34,11 @@ struct sample_options {
     int batch_size;       /* images sampled together */
     bool low_memory;      /* one condition per U-Net pass; free idle memory between networks */
     const volatile sig_atomic_t *stop; /* end with an error once it is not 0; may be NULL */
+
+    /* NULL, or called before each batch: appends embedded conditionings to those being sampled. The
+     * first `done` are finished. If no others are left, it waits for more; none: the end. */
+    int (*more)(void *context, int done, struct error *e);
+    void *more_context;
 };
 
 /* Called for each finished RGB image, conditioning by conditioning. A nonzero result stops. */

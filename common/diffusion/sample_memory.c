@@ -9,16 +9,27 @@
 /* As many steps as it takes until a sampler keeps all that it ever keeps. */
 #define STEPS 6
 
-static void embed(struct tape *t, const struct cloob *cloob, const struct conditioning *c)
+static bool has_prompt(const struct conditionings *c, bool is_image)
+{
+    for (int i = 0; i < c->count; i++)
+        for (int j = 0; j < c->items[i].count; j++)
+            if (c->items[i].prompts[j].is_image == is_image)
+                return true;
+    return false;
+}
+
+/* any: prompts of either kind may follow. */
+static void embed(struct tape *t, const struct cloob *cloob, const struct conditionings *c,
+                  bool any)
 {
     const struct cloob_sizes *sizes = cloob_sizes(cloob);
     int64_t side = sizes->image_size;
-    if (c->texts > 0 && sizes->has_text) {
+    if ((any || has_prompt(c, false)) && sizes->has_text) {
         int32_t *row = xcalloc((size_t)sizes->context, sizeof *row);
         tensor_release(cloob_text(t, cloob, row, 1));
         free(row);
     }
-    if (c->count > c->texts && sizes->has_image) {
+    if ((any || has_prompt(c, true)) && sizes->has_image) {
         struct tensor *image = tensor_new(t->device, DTYPE_F32, DIMS(1, 3, side, side));
         tensor_release(cloob_image(t, cloob, image));
         tensor_release(image);
@@ -65,11 +76,12 @@ static int run(struct tape *t, const struct model *m, const struct sample_option
     if (o->init)
         encode_init(t, m->kl, o);
     few.init = NULL;
+    few.more = NULL;
     few.embed_noise = 0;
     few.steps = o->steps < STEPS ? o->steps : STEPS;
     few.first = 0;
     few.count *= c->count;
-    if (few.count > o->batch_size)
+    if (few.count > o->batch_size || o->more)
         few.count = o->batch_size;
     size_t width = (size_t)unet_sizes(m->unet)->embed_width;
     one.embeds = xcalloc((size_t)one.count * width, sizeof *one.embeds);
@@ -86,8 +98,9 @@ int sample_memory_plan(struct sample_memory *out, struct model *m, const struct 
     tape_init(&tape, d);
     int status = model_load(m, d, e);
     if (status == 0) {
-        embed(&tape, m->cloob, largest(c));
-        model_unload(m, MODEL_CLOOB);
+        embed(&tape, m->cloob, c, o->more != NULL);
+        if (!o->more)
+            model_unload(m, MODEL_CLOOB);
         device_trim(d);
         status = run(&tape, m, o, c, e);
     }

@@ -27,8 +27,7 @@ struct demo {
 static int read_prompts(struct demo *d, struct error *e)
 {
     const char *path = d->options.prompts;
-    struct string_list no_images = {0};
-    if (conditionings_add_file(&d->prompts, path, &no_images, DEMO_GUIDANCE, e) != 0)
+    if (conditionings_add_file(&d->prompts, path, DEMO_GUIDANCE, e) != 0)
         return -1;
     return d->prompts.count > 0 ? 0 : error_set(e, "'%s' contains no prompts", path);
 }
@@ -52,9 +51,8 @@ static int open_networks(struct demo *d, const struct shard_info *store, struct 
         check_part(&d->model->autoencoder_part, &store->autoencoder, e) != 0 ||
         check_part(&d->model->cloob_part, &store->cloob, e) != 0)
         return -1;
-    if (!cloob_sizes(d->model->cloob)->has_text)
-        return error_set(e, "'%s' has no text tower", d->model->cloob_part.path);
-    if (conditionings_embed(&d->prompts, &d->tape, d->model->cloob, e) != 0)
+    if (conditionings_embed(&d->prompts, &d->tape, d->model->cloob, d->model->cloob_part.path, e) !=
+        0)
         return -1;
     model_drop(d->model, MODEL_CLOOB);
     device_trim(device);

@@ -11,6 +11,12 @@ printf '%s\n' 'a cat' 'a cat:2' 'a cat:-1.5' 'a cat: 1e0 ' 'scene 12:30' 'cat: d
     'http://host/a.jpg' 'http://host/a.jpg:5' 'https://host:80/a' |
     ccld-plms -q -m model --size 64 --steps 1 --guidance 1.5 >stream
 said
+# A suffix that may be meant otherwise, an escaped one, and a signed one.
+for prompt in 'scene 12:30' 'scene 12\:30' 'scene 12:+30' 'ratio 16:9' 'ratio 16\:9' 'ratio 16\:9:2' 'a cat:11' 'a cat:+11'; do
+    $plms "$prompt" >stream
+    said
+done
+for i in 1 2 3 4 5 6 7 8; do echo "ratio $i:$i"; done | ccld-plms -q -m model --size 64 --steps 1 >stream
 $plms '' >stream
 said
 # All of them make one image, even more than eight.
