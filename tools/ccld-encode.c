@@ -12,6 +12,7 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "common/base/threads.h"
 #include "common/encode/networks.h"
 #include "common/encode/rejects.h"
@@ -189,7 +190,7 @@ static void divide(bool paths_from_stdin)
     job.processes = job.devices.count < job.stores ? job.devices.count : job.stores;
     if (job.processes < job.devices.count) {
         warn("store '%s' has %d part%s: only %d of %d devices are used", options.store, job.stores,
-             job.stores == 1 ? "" : "s", job.processes, job.devices.count);
+             plural(job.stores), job.processes, job.devices.count);
     }
     if (job.parts > INT_MAX / job.stores)
         die_usage("option '--part': '%s' has too many parts", options.part);
@@ -357,7 +358,7 @@ static void summarize(const struct encode_state *s, double seconds)
            c->interrupted ? "interrupted: " : "", part, c->encoded, c->skipped + c->duplicates,
            c->failed, format_duration(duration, seconds),
            seconds > 0 ? (double)c->encoded / seconds : 0.0, options.store, s->records,
-           s->records == 1 ? "" : "s", parts, scale);
+           plural(s->records), parts, scale);
 }
 
 /* The exit status: 0, or 1 after printing the reason. */
@@ -377,13 +378,13 @@ static int exit_status(const struct encode_counts *c)
         return 1;
     }
     if (c->bad_latents > 0) {
-        warn("%" PRId64 " files have latents that cannot be stored: the model may be damaged",
-             c->bad_latents);
+        warn("%" PRId64 " file%s latents that cannot be stored: the model may be damaged",
+             c->bad_latents, c->bad_latents == 1 ? " has" : "s have");
         return 1;
     }
     if (percent > options.max_failures) {
-        warn("%" PRId64 " of %" PRId64 " files failed, more than %g%%", c->failed, c->listed,
-             options.max_failures);
+        warn("%" PRId64 " of %" PRId64 " file%s failed, more than %g%%", c->failed, c->listed,
+             plural(c->listed), options.max_failures);
         return 1;
     }
     return 0;

@@ -51,7 +51,7 @@ static struct trainer trainer = {
     .architecture = architecture_options,
     .fixed = fixed_options,
     .advice = "a smaller --batch-size with more --accumulate",
-    .sample = "images",
+    .sample = "image",
     .betas = "0.5,0.9",
 };
 

@@ -43,7 +43,7 @@ static struct trainer trainer = {
     .architecture = architecture_options,
     .fixed = fixed_options,
     .advice = "a smaller --batch-size with more --accumulate",
-    .sample = "pairs",
+    .sample = "pair",
     .betas = "0.9,0.98",
 };
 

@@ -39,7 +39,7 @@ static struct trainer trainer = {
     .net = NET_UNET,
     .architecture = architecture_options,
     .advice = "a smaller --batch-size with more --accumulate, or --recompute",
-    .sample = "images",
+    .sample = "image",
     .betas = "0.9,0.999",
 };
 

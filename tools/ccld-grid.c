@@ -8,6 +8,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
+#include "common/base/text.h"
 #include "common/images/grid.h"
 #include "common/program/output.h"
 
@@ -53,6 +54,7 @@ static const struct program program = {
                "Without FILE, or if FILE is -, reads an image stream from standard input.",
     .usage = "[OPTION]... [FILE]...",
     .options = option_table,
+    .computes_nothing = true,
 };
 
 static void read_images(struct grid *g, int files, char **paths)
@@ -114,8 +116,8 @@ int main(int argc, char **argv)
         write_file(&sheet, &text, texts);
     else if (png_write(stdout, &sheet, &text, texts, -1, &e) != 0)
         output_failed(&e);
-    inform("%d image%s of %dx%d in a grid of %dx%d", g.count, g.count == 1 ? "" : "s",
-           g.images[0].width, g.images[0].height, sheet.width, sheet.height);
+    inform("%d image%s of %dx%d in a grid of %dx%d", g.count, plural(g.count), g.images[0].width,
+           g.images[0].height, sheet.width, sheet.height);
     free(text.value);
     image_release(&sheet);
     grid_release(&g);

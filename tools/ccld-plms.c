@@ -9,6 +9,7 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "common/diffusion/sample.h"
 #include "common/diffusion/sample_memory.h"
 #include "common/nets/model.h"
@@ -435,7 +436,7 @@ int main(int argc, char **argv)
     if (sample_run(&tape, &sample, m->unet, m->kl, conditionings, write_image, &writer, &e) != 0)
         die("%s", e.text);
     inform("%" PRId64 " image%s in %s, autoencoder scale %.9g%s", writer.written,
-           writer.written == 1 ? "" : "s", format_duration(duration, seconds_now() - started),
+           plural(writer.written), format_duration(duration, seconds_now() - started),
            sample.autoencoder_scale, options.autoencoder_scale > 0 ? "" : " (from the checkpoint)");
     free(name);
     model_close(m);

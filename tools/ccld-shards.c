@@ -10,6 +10,7 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "common/program/output.h"
 #include "common/program/stop.h"
 #include "formats/shards/shard_store.h"
@@ -27,6 +28,7 @@ static const struct program program = {
              "cat STORE... INDEX\n"
              "join OUT STORE...",
     .options = option_table,
+    .computes_nothing = true,
 };
 
 /* The only store must open. One of several is reported and left out: returns NULL. */
@@ -179,11 +181,10 @@ static int64_t verify_one(const char *folder, int64_t *records)
     int64_t problems = shard_store_verify(folder, print_problem, print_progress, &v, records);
     progress_finish(v.progress);
     if (problems > 0) {
-        warn("store '%s': %" PRId64 " problem%s in %" PRId64 " records", folder, problems,
-             problems == 1 ? "" : "s", *records);
+        warn("store '%s': %" PRId64 " problem%s in %" PRId64 " record%s", folder, problems,
+             plural(problems), *records, plural(*records));
     } else {
-        inform("store '%s': %" PRId64 " record%s, no problems", folder, *records,
-               *records == 1 ? "" : "s");
+        inform("store '%s': %" PRId64 " record%s, no problems", folder, *records, plural(*records));
     }
     return problems;
 }
@@ -200,10 +201,10 @@ static int do_verify(int n, char *const *folders)
         damaged += found > 0;
     }
     if (n > 1 && problems > 0) {
-        warn("%d stores, %d of them damaged: %" PRId64 " problem%s in %" PRId64 " records", n,
-             damaged, problems, problems == 1 ? "" : "s", records);
+        warn("%d stores, %d of them damaged: %" PRId64 " problem%s in %" PRId64 " record%s", n,
+             damaged, problems, plural(problems), records, plural(records));
     } else if (n > 1) {
-        inform("%d stores: %" PRId64 " record%s, no problems", n, records, records == 1 ? "" : "s");
+        inform("%d stores: %" PRId64 " record%s, no problems", n, records, plural(records));
     }
     return problems > 0;
 }
@@ -281,11 +282,11 @@ static int do_cat(int n, char *const *folders, const char *index_text)
         before += count;
     }
     if (n == 1) {
-        die("store '%s' has no record %" PRId64 ": it has %" PRId64 " records", folders[0], index,
-            before);
+        die("store '%s' has no record %" PRId64 ": it has %" PRId64 " record%s", folders[0], index,
+            before, plural(before));
     }
-    die("the %d stores have no record %" PRId64 ": they have %" PRId64 " records", n, index,
-        before);
+    die("the %d stores have no record %" PRId64 ": they have %" PRId64 " record%s", n, index,
+        before, plural(before));
 }
 
 static int do_join(const char *out, int n, char *const *folders)
@@ -296,8 +297,7 @@ static int do_join(const char *out, int n, char *const *folders)
     if (shard_stores_join(out, folders, n, &j, &e) != 0)
         die("cannot join stores into '%s': %s", out, e.text);
     inform("%d shard%s moved; '%s' has %" PRId64 " record%s in %d shard%s", j.moved,
-           j.moved == 1 ? "" : "s", out, j.records, j.records == 1 ? "" : "s", j.shards,
-           j.shards == 1 ? "" : "s");
+           plural(j.moved), out, j.records, plural(j.records), j.shards, plural(j.shards));
     return 0;
 }
 

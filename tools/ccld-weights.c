@@ -66,6 +66,7 @@ static const struct program program = {
     .usage = "[OPTION]... ls FILE\n"
              "[OPTION]... convert FILE -o OUTPUT",
     .options = option_table,
+    .computes_nothing = true,
 };
 
 /* Names come from untrusted files. */
@@ -151,11 +152,15 @@ static int do_ls(const struct weights *w)
         error_set(&e, "%s", strerror(errno));
         output_failed(&e);
     }
-    inform("%d tensors, %" PRId64 " elements", weights_count(w), elements);
+    inform("%d tensor%s, %" PRId64 " element%s", weights_count(w), plural(weights_count(w)),
+           elements, plural(elements));
     if (unreadable > 0)
-        inform("%d tensors are of types that cannot be read", unreadable);
+        inform("%d tensor%s", unreadable,
+               unreadable == 1 ? " is of a type that cannot be read"
+                               : "s are of types that cannot be read");
     if (weights_opaque_count(w) > 0)
-        inform("left out %d pickled objects that are not tensors", weights_opaque_count(w));
+        inform("left out %d pickled object%s", weights_opaque_count(w),
+               weights_opaque_count(w) == 1 ? " that is not a tensor" : "s that are not tensors");
     return 0;
 }
 
@@ -203,8 +208,8 @@ static int select_tensors(const struct weight **items, struct named_weights *nam
         return weights_count(w);
     note("%s; writing our names", named->description);
     if (!needed && named->count < weights_count(w))
-        inform("left out %d tensors that are not part of the network",
-               weights_count(w) - named->count);
+        inform("left out %d tensor%s not part of the network", weights_count(w) - named->count,
+               weights_count(w) - named->count == 1 ? " that is" : "s that are");
     *items = named->items;
     return named->count;
 }
@@ -220,8 +225,8 @@ static void check_types(const struct weight *items, int count)
             unreadable++;
         }
     if (unreadable > 0)
-        die("cannot convert '%s': %d of %d tensors are of types that cannot be read", options.input,
-            unreadable, count);
+        die("cannot convert '%s': %d of %d tensor%s cannot be read", options.input, unreadable,
+            count, plural(count));
 }
 
 static void declare(struct weights_writer *out, const struct weights *w, const struct weight *items,
@@ -254,8 +259,8 @@ static double write_tensors(struct weights_writer *out, const struct weights *w,
             die("cannot write '%s': %s", options.output, e.text);
         }
         if (overflowed > 0)
-            warn("'%s': %" PRId64 " elements overflowed f16 and became infinite", t->name,
-                 overflowed);
+            warn("'%s': %" PRId64 " element%s overflowed f16 and became infinite", t->name,
+                 overflowed, plural(overflowed));
         weights_forget(w, t);
         bytes += (double)weight_count(t) * (double)dtype_size(dtype);
         progress_update(p, i + 1, NULL);
@@ -289,7 +294,8 @@ static int do_convert(const struct weights *w)
     if (weights_writer_commit(out, &e) != 0)
         die("cannot write '%s': %s", options.output, e.text);
     char size[32];
-    inform("%d tensors, %s, written to '%s'", count, format_bytes(size, bytes), options.output);
+    inform("%d tensor%s, %s, written to '%s'", count, plural(count), format_bytes(size, bytes),
+           options.output);
     names_release(&named);
     return 0;
 }

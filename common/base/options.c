@@ -17,7 +17,7 @@ struct common_options common_options = {.device = "auto", .threads = 0, .precisi
 
 static bool want_help, want_version, want_quiet, want_verbose;
 
-static const struct option common_table[] = {
+static const struct option all_common[] = {
     {.name = "device",
      .kind = OPTION_STRING,
      .value = &common_options.device,
@@ -56,6 +56,19 @@ static const struct option common_table[] = {
      .help = "print the version and exit"},
     {0},
 };
+
+/* Those that the program uses; ends with a NULL name. */
+static struct option common_table[sizeof all_common / sizeof *all_common];
+
+static void choose_common(const struct program *p)
+{
+    int n = 0;
+    for (const struct option *o = all_common; o->name; o++)
+        if (!p->computes_nothing || o->value == &want_quiet || o->value == &want_verbose ||
+            o->value == &want_help || o->value == &want_version)
+            common_table[n++] = *o;
+    common_table[n] = (struct option){0};
+}
 
 /* "--name" or "-x", as the user spelled it. */
 struct spelling {
@@ -457,8 +470,11 @@ int options_parse(const struct program *p, int argc, char **argv)
 {
     message_init(p->name);
     standard_streams_open();
-    take_default("CCLD_DEVICE", &common_options.device);
-    take_default("CCLD_PRECISION", &common_options.precision);
+    choose_common(p);
+    if (!p->computes_nothing) {
+        take_default("CCLD_DEVICE", &common_options.device);
+        take_default("CCLD_PRECISION", &common_options.precision);
+    }
     int operands = 0;
     bool options_over = false;
     for (int i = 1; i < argc; i++) {

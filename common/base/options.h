@@ -47,9 +47,11 @@ struct program {
     const char *usage;   /* what follows the name, e.g. "[OPTION]... -o STORE [PATH]..."; one line
                             per synopsis */
     const struct option *options; /* ends with a NULL name; the common options are added to it */
+    bool computes_nothing;        /* it has none of the options about devices and arithmetic */
 };
 
-/* Options of every program. $CCLD_DEVICE and $CCLD_PRECISION override the defaults. */
+/* Options of every program that computes. $CCLD_DEVICE and $CCLD_PRECISION override the defaults.
+ */
 struct common_options {
     const char *device;    /* "auto", "cpu", "cuda", "cuda:N" */
     int64_t threads;       /* 0: all cores */

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,13 +17,16 @@
 
 struct progress {
     pthread_mutex_t mutex;
-    char *label, *unit;
+    char *label, *unit; /* label: NULL if the caller's text comes first */
     int64_t total;
     double started, drawn;
+    double interval; /* seconds between lines */
+    bool on_terminal;
     char line[512];
 };
 
 #define REDRAW_SECONDS 0.1
+#define REPORT_SECONDS 60
 
 double seconds_now(void)
 {
@@ -73,17 +77,32 @@ const char *format_count(char buf[32], int64_t n)
     return buf;
 }
 
+/* Seconds between lines where no terminal shows progress; 0: no lines. */
+static double report_interval(void)
+{
+    const char *text = getenv("CCLD_PROGRESS");
+    char *end;
+    double seconds = text ? strtod(text, &end) : REPORT_SECONDS;
+    return text && (end == text || *end || !(seconds >= 0)) ? REPORT_SECONDS : seconds;
+}
+
 struct progress *progress_start(const char *label, const char *unit, int64_t total)
 {
     const char *term = getenv("TERM");
-    if (message_verbosity() < VERBOSITY_NORMAL || !isatty(2) || (term && !strcmp(term, "dumb")))
+    bool on_terminal = isatty(2) && !(term && !strcmp(term, "dumb"));
+    double interval = on_terminal ? REDRAW_SECONDS : report_interval();
+    if (message_verbosity() < VERBOSITY_NORMAL || interval == 0)
         return NULL;
     struct progress *p = xcalloc(1, sizeof *p);
     pthread_mutex_init(&p->mutex, NULL);
-    p->label = xstrdup(label);
+    p->label = label ? xstrdup(label) : NULL;
     p->unit = xstrdup(unit);
     p->total = total;
     p->started = seconds_now();
+    p->interval = interval;
+    p->on_terminal = on_terminal;
+    if (!on_terminal)
+        p->drawn = p->started;
     return p;
 }
 
@@ -125,28 +144,49 @@ static void fit_terminal(char *line)
     line[n] = '\0';
 }
 
-static void compose(const struct progress *p, char *line, size_t size, int64_t done,
-                    const char *detail, double now)
+/* "encoding: 12 of 40 images, 1.5/s" */
+static int append_count(const struct progress *p, char *line, size_t size, int64_t done,
+                        double elapsed)
 {
-    double elapsed = now - p->started, rate = elapsed > 0 ? (double)done / elapsed : 0;
-    char left[32];
+    double rate = elapsed > 0 ? (double)done / elapsed : 0;
     int n = append(line, size, 0, "%s: %" PRId64, p->label, done);
     if (p->total >= 0)
         n = append(line, size, n, " of %" PRId64, p->total);
     n = append(line, size, n, " %s", p->unit);
     if (rate >= 1 || (rate > 0 && elapsed < 1))
-        n = append(line, size, n, ", %.1f/s", rate);
-    else if (rate > 0)
-        n = append(line, size, n, ", %.1f s each", 1 / rate);
+        return append(line, size, n, ", %.1f/s", rate);
+    if (rate > 0)
+        return append(line, size, n, ", %.1f s each", 1 / rate);
+    return n;
+}
+
+static void compose(const struct progress *p, char *line, size_t size, int64_t done,
+                    const char *detail, double now)
+{
+    double elapsed = now - p->started, rate = elapsed > 0 ? (double)done / elapsed : 0;
+    char left[32];
+    int n = p->label ? append_count(p, line, size, done, elapsed)
+                     : append(line, size, 0, "%s, %.*f %s/s", detail ? detail : "",
+                              rate < 1 ? 3 : 1, rate, p->unit);
     if (p->total > done && rate > 0)
         n = append(line, size, n, ", %s left",
                    format_duration(left, (double)(p->total - done) / rate));
-    if (detail && *detail)
-        append(line, size, n, ", %s", detail);
+    if (p->label && detail && *detail)
+        n = append(line, size, n, ", %s", detail);
+    if (!p->label && p->total < 0)
+        append(line, size, n, ", no end set");
     for (char *c = line; *c; c++)
         if ((unsigned char)*c < ' ')
             *c = ' ';
-    fit_terminal(line);
+}
+
+static void draw(struct progress *p, const char *line)
+{
+    terminal_lock();
+    snprintf(p->line, sizeof p->line, "%s", line);
+    fit_terminal(p->line);
+    terminal_set_line(p->line);
+    terminal_unlock();
 }
 
 void progress_update(struct progress *p, int64_t done, const char *detail)
@@ -155,14 +195,14 @@ void progress_update(struct progress *p, int64_t done, const char *detail)
         return;
     pthread_mutex_lock(&p->mutex);
     double now = seconds_now();
-    if (now - p->drawn >= REDRAW_SECONDS) {
+    if (now - p->drawn >= p->interval) {
         char line[sizeof p->line];
         p->drawn = now;
         compose(p, line, sizeof line, done, detail, now);
-        terminal_lock();
-        memcpy(p->line, line, sizeof line);
-        terminal_set_line(p->line);
-        terminal_unlock();
+        if (p->on_terminal)
+            draw(p, line);
+        else
+            inform("%s", line);
     }
     pthread_mutex_unlock(&p->mutex);
 }
@@ -171,9 +211,11 @@ void progress_finish(struct progress *p)
 {
     if (!p)
         return;
-    terminal_lock();
-    terminal_set_line(NULL);
-    terminal_unlock();
+    if (p->on_terminal) {
+        terminal_lock();
+        terminal_set_line(NULL);
+        terminal_unlock();
+    }
     pthread_mutex_destroy(&p->mutex);
     free(p->label);
     free(p->unit);

@@ -3,12 +3,14 @@
 
 #include <stdint.h>
 
-/* A progress line on stderr, redrawn at most ten times a second: label, done of total, rate, time
- * left, then the caller's text. Shown only if stderr is a terminal, and not with -q. */
+/* A progress line on stderr: label, done of total, rate, time left, then the caller's text. On a
+ * terminal it is redrawn at most ten times a second; elsewhere, a message a minute, or every
+ * $CCLD_PROGRESS seconds (0: none). Not shown with -q. */
 struct progress;
 
 /* Returns NULL if no progress is shown; the functions below accept that. total < 0: unknown, so no
- * time left is shown. unit is a plural noun, e.g. "images". */
+ * time left is shown. unit is a plural noun, e.g. "images". Without a label, the line starts with
+ * the caller's text instead of label and count, and says if there is no total. */
 struct progress *progress_start(const char *label, const char *unit, int64_t total);
 void progress_set_total(struct progress *p, int64_t total);
 /* done is the absolute count; detail may be NULL. Cheap enough to call for every item. */

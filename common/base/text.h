@@ -2,12 +2,19 @@
 #define CCLD_BASE_TEXT_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <string.h>
 
 static inline bool has_suffix(const char *s, const char *suffix)
 {
     size_t n = strlen(s), m = strlen(suffix);
     return n >= m && strcmp(s + n - m, suffix) == 0;
+}
+
+/* What a regular noun gets after this number: "1 step", "2 steps". */
+static inline const char *plural(int64_t n)
+{
+    return n == 1 ? "" : "s";
 }
 
 /* The value of a hexadecimal digit of either case, or -1. */

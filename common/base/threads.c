@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "common/base/message.h"
+#include "common/base/text.h"
 
 #define SPIN_NANOSECONDS 40000
 #define MAX_THREADS      1024
@@ -178,7 +179,7 @@ static void start_helpers(int n)
         *helper = (struct helper){.worker = i, .generation = generation};
         if (pthread_create(&pool.threads[i - 1], NULL, helper_main, helper) != 0) {
             free(helper);
-            warn("cannot start more than %d threads", pool.count);
+            warn("cannot start more than %d thread%s", pool.count, plural(pool.count));
             break;
         }
         pool.count++;

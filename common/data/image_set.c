@@ -12,6 +12,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
+#include "common/base/text.h"
 #include "common/base/threads.h"
 #include "formats/shards/path_set.h"
 
@@ -164,7 +165,8 @@ static int begin_order(struct image_set *s, struct error *e)
     if (s->count == 0)
         return error_set(e, "the list has no images");
     if (holdout >= s->count)
-        return error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " images", holdout, s->count);
+        return error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " image%s", holdout, s->count,
+                         plural(s->count));
     order_init(&s->order, s->count, holdout);
     s->unreadable = unreadable_new(s->count);
     return 0;
@@ -201,7 +203,7 @@ int image_set_open(struct image_set **out, struct path_source *list,
     }
     if (l.repeated > 0)
         warn("leaving out %" PRId64 " repeated %s%s of the list, the first '%s'", l.repeated,
-             o->captions ? "pair" : "image", l.repeated == 1 ? "" : "s", l.repeated_path);
+             o->captions ? "pair" : "image", plural(l.repeated), l.repeated_path);
     path_set_release(&l.seen);
     free(l.repeated_path);
     free(l.folder);

@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "common/data/latent_set_internal.h"
 
 struct source {
@@ -55,8 +56,8 @@ int latent_set_open(struct latent_set **out, const char *const *folders, int cou
     if (status == 0 && d->records == 0)
         status = error_set(e, "the shard stores contain no records");
     if (status == 0 && holdout >= d->records)
-        status =
-            error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " records", holdout, d->records);
+        status = error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " record%s", holdout,
+                           d->records, plural(d->records));
     if (status != 0) {
         latent_set_close(d);
         return -1;

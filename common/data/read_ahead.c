@@ -9,6 +9,7 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 
 #define THREADS_DEFAULT 2
 
@@ -115,8 +116,9 @@ int read_ahead_open(struct read_ahead **out, const struct read_ahead_functions *
     CHECK(o->batch > 0 && o->accumulate > 0 && o->rank >= 0 && o->rank < o->ranks);
     CHECK(o->threads >= 0 && o->ahead >= 0 && o->start.epoch >= 0 && o->start.place >= 0);
     if (effective_batch(o) > order_training_count(order))
-        return error_set(e, "%" PRId64 " training records do not fill a batch of %" PRId64,
-                         order_training_count(order), effective_batch(o));
+        return error_set(e, "%" PRId64 " training record%s not fill a batch of %" PRId64,
+                         order_training_count(order),
+                         order_training_count(order) == 1 ? " does" : "s do", effective_batch(o));
     struct read_ahead *r = xcalloc(1, sizeof *r);
     r->functions = functions;
     r->context = context;

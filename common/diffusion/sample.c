@@ -9,6 +9,7 @@
 #include "common/base/message.h"
 #include "common/base/progress.h"
 #include "common/base/rng.h"
+#include "common/base/text.h"
 #include "common/diffusion/embed_noise.h"
 #include "common/diffusion/guidance.h"
 #include "common/diffusion/unet_replay.h"
@@ -271,7 +272,8 @@ static bool report_progress(void *context, int done)
     const struct run *r = b->run;
     char detail[80];
     device_synchronize(b->tape->device); /* count finished work, not queued work */
-    snprintf(detail, sizeof detail, "%" PRId64 " of %" PRId64 " images done", r->done, r->images);
+    snprintf(detail, sizeof detail, "%" PRId64 " of %" PRId64 " image%s done", r->done, r->images,
+             plural(r->images));
     progress_update(r->progress, r->done * r->evaluations + (int64_t)done * b->n, detail);
     return !r->o->stop || !*r->o->stop;
 }

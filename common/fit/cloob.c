@@ -9,6 +9,7 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "common/base/threads.h"
 #include "common/images/prepare.h"
 #include "common/train/network_views.h"
@@ -79,9 +80,9 @@ static void make_tokens(struct trainee *t, const struct image_batch *b)
         size_t cut =
             clip_bpe_encode_row(t->bpe, b->captions[i], t->tokens + (size_t)i * context, context);
         if (cut > 0 && !t->truncated)
-            warn("the caption of '%s' is %zu tokens too long for the context: it is truncated, as "
+            warn("the caption of '%s' is %zu token%s too long for the context: it is truncated, as "
                  "are others that are too long",
-                 image_set_path(t->f->images, (int64_t)b->samples[i]), cut);
+                 image_set_path(t->f->images, (int64_t)b->samples[i]), cut, plural((int64_t)cut));
         t->truncated |= cut > 0;
     }
 }

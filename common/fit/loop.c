@@ -8,6 +8,7 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "common/fit/demo.h"
 #include "common/fit/loop_internal.h"
 
@@ -50,7 +51,7 @@ void fit_loop_announce(const struct fit_loop *f, int64_t memory_bytes)
 {
     const struct step_options *o = &f->options.step;
     int ranks = f->collective->size;
-    int64_t effective = effective_batch(f);
+    int64_t effective = effective_batch(f), per_epoch = order_steps_per_epoch(f->order, effective);
     char parameters[32], images[32], held_out[64] = "", steps[32], memory[32], product[80] = "";
     if (effective != o->batch)
         snprintf(product, sizeof product, " (%" PRId64 " x %" PRId64 " x %d)", o->batch,
@@ -58,13 +59,15 @@ void fit_loop_announce(const struct fit_loop *f, int64_t memory_bytes)
     if (f->order->holdout > 0)
         snprintf(held_out, sizeof held_out, " and %s held out",
                  format_count(images, f->order->holdout));
-    inform("effective batch %" PRId64 "%s, learning rate %.9g, %s parameters, %s images%s, %s "
-           "steps per epoch, %s of memory",
+    inform("effective batch %" PRId64 "%s, learning rate %.9g, %s parameters, %s image%s%s, %s "
+           "step%s per epoch, %s of memory",
            effective, product, f->options.rate.base,
            format_count(parameters, f->parameters->parameter_count),
-           format_count(images, order_training_count(f->order)), held_out,
-           format_count(steps, order_steps_per_epoch(f->order, effective)),
-           format_bytes(memory, (double)memory_bytes));
+           format_count(images, order_training_count(f->order)),
+           plural(order_training_count(f->order)), held_out, format_count(steps, per_epoch),
+           plural(per_epoch), format_bytes(memory, (double)memory_bytes));
+    if (fit_loop_steps_left(f) < 0)
+        inform("without --steps or --epochs, training has no end: stop it with Ctrl-C or SIGTERM");
     if (f->functions->announce)
         f->functions->announce(f);
 }
@@ -181,9 +184,11 @@ static void demo_if_due(struct loop *l)
 
 static void show_progress(struct loop *l)
 {
-    char detail[96];
-    snprintf(detail, sizeof detail, "step %" PRId64 ", epoch %" PRId64 ", loss %.4f", l->s->step,
-             l->s->at.epoch, l->s->smoothed_loss);
+    char detail[96], of[32] = "";
+    if (l->last_step >= 0)
+        snprintf(of, sizeof of, " of %" PRId64, l->last_step);
+    snprintf(detail, sizeof detail, "loss %.4f, step %" PRId64 "%s, epoch %" PRId64,
+             l->s->smoothed_loss, l->s->step, of, l->s->at.epoch);
     progress_update(l->progress, (l->s->step - l->first_step) * l->effective_batch, detail);
 }
 
@@ -281,7 +286,8 @@ static int begin(struct loop *l, struct error *e)
         return -1;
     demo_if_due(l);
     int64_t left = fit_loop_steps_left(f);
-    l->progress = progress_start("training", "images", left < 0 ? -1 : left * l->effective_batch);
+    l->last_step = left < 0 ? -1 : l->first_step + left;
+    l->progress = progress_start(NULL, "images", left < 0 ? -1 : left * l->effective_batch);
     loop_reset_tally(l);
     return 0;
 }
@@ -297,8 +303,8 @@ static int run_to_end(struct loop *l, enum fit_end *end, struct error *e)
     l->progress = NULL;
     *end = status == 1 ? FIT_STOPPED : status == 2 ? FIT_BAD : FIT_COMPLETE;
     if (status == 2) {
-        error_set(e, "%" PRId64 " non-finite steps in a row, the last one step %" PRId64,
-                  l->s->bad_steps_in_a_row, l->s->step - 1);
+        error_set(e, "%" PRId64 " non-finite step%s in a row, the last one step %" PRId64,
+                  l->s->bad_steps_in_a_row, plural(l->s->bad_steps_in_a_row), l->s->step - 1);
         return 0;
     }
     if (status >= 0)

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "common/fit/loop_internal.h"
 #include "common/train/watchdog.h"
 
@@ -58,9 +59,9 @@ static int share_unreadable(struct loop *l, struct error *e)
         (double)count <= f->options.max_unreadable * (double)records)
         return 0;
     return error_set(e,
-                     "%" PRId64 " of %" PRId64 " images cannot be read, more than "
+                     "%" PRId64 " of %" PRId64 " image%s cannot be read, more than "
                      "--max-unreadable %g allows",
-                     count, records, f->options.max_unreadable);
+                     count, records, plural(records), f->options.max_unreadable);
 }
 
 int loop_agree(struct loop *l, int read, struct error *e)

@@ -22,6 +22,7 @@ struct loop {
     struct tally tally;
     struct progress *progress;
     int64_t first_step; /* the state's when this process started */
+    int64_t last_step;  /* -1: the run has no end */
     int64_t saved_step; /* of the last checkpoint; -1: none */
     double resumed_seconds, begin;
     bool metrics_failed;

@@ -11,6 +11,7 @@
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "common/fit/compare.h"
 #include "common/fit/launched.h"
 #include "common/fit/memory.h"
@@ -275,6 +276,20 @@ void trainer_describe_images(struct run_data *data, const struct image_set *imag
     image_set_hash(data->hash, images);
 }
 
+/* Says what would: a smaller batch, and if none does, fewer micro-batches or ranks. */
+_Noreturn static void refuse_batch(const struct trainer *t, int64_t images, int64_t effective)
+{
+    const struct step_options *o = &t->loop->options.step;
+    int64_t ranks = t->loop->collective->size, each = images / ranks;
+    char remedy[64] = "train on fewer devices";
+    if (each >= o->accumulate)
+        snprintf(remedy, sizeof remedy, "-b %" PRId64 " would", each / o->accumulate);
+    else if (each > 0)
+        snprintf(remedy, sizeof remedy, "-b 1 --accumulate %" PRId64 " would", each);
+    die("cannot train: %" PRId64 " training %s%s not fill an effective batch of %" PRId64 ": %s",
+        images, t->sample, images == 1 ? " does" : "s do", effective, remedy);
+}
+
 void trainer_set_data(struct trainer *t, const struct run_data *data)
 {
     struct error e;
@@ -283,8 +298,7 @@ void trainer_set_data(struct trainer *t, const struct run_data *data)
     int64_t effective = step_effective_batch(&f->options.step, f->collective);
     int64_t steps = order_steps_per_epoch(data->order, effective);
     if (steps == 0)
-        die("cannot train: %" PRId64 " training %s do not fill an effective batch of %" PRId64,
-            order_training_count(data->order), t->sample, effective);
+        refuse_batch(t, order_training_count(data->order), effective);
     if (f->resumed && run_check_data(f->state, &t->saved, data, effective, &e) != 0)
         die("cannot resume from '%s' with these data: %s", t->origin.checkpoint, e.text);
     run_record_data(f->state, data);
@@ -360,9 +374,10 @@ static void report(const struct trainer *t, enum fit_end end, int64_t steps, dou
     else if (steps == 0)
         inform("nothing to do: step %" PRId64 " is the last one of run '%s'", s->step, folder);
     else
-        inform("%" PRId64 " steps in %s (%.1f images/s), loss %.5f%s; run '%s' is at step %" PRId64,
-               steps, format_duration(duration, seconds), images / seconds, s->smoothed_loss,
-               holdout, folder, s->step);
+        inform("%" PRId64
+               " step%s in %s (%.1f images/s), loss %.5f%s; run '%s' is at step %" PRId64,
+               steps, plural(steps), format_duration(duration, seconds), images / seconds,
+               s->smoothed_loss, holdout, folder, s->step);
 }
 
 _Noreturn static void end_bad(const struct trainer *t, const struct error *e)

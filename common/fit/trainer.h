@@ -28,7 +28,7 @@ struct trainer {
     const char *const *architecture; /* options that a checkpoint or --init-from determines */
     const char *const *fixed;        /* further options that --resume cannot change; NULL: none */
     const char *advice;              /* what to try if device memory runs out */
-    const char *sample;              /* the plural noun for samples: "images", "pairs" */
+    const char *sample;              /* the noun for a sample: "image", "pair" */
 
     /* Options outside the loop's. */
     const char *run, *resume, *init_from, *betas;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "common/fit/launched.h"
 #include "common/fit/trainer_ranks.h"
 #include "common/train/collective_grouped.h"
@@ -19,9 +20,10 @@ _Noreturn static void refuse_ranks(const struct trainer *t, int64_t effective)
     for (int n = 1; n <= RANKS_MAX; n++)
         if (effective % (batch * n) == 0)
             xappend(&fit, "%s%d", fit ? ", " : "", n);
-    die("cannot resume from '%s': %" PRId64 " ranks with --batch-size %" PRId64
+    die("cannot resume from '%s': %" PRId64 " rank%s with --batch-size %" PRId64
         " cannot keep its effective batch of %" PRId64 ": --devices may be %s",
-        t->origin.checkpoint, (int64_t)t->ranks_count, batch, effective, fit);
+        t->origin.checkpoint, (int64_t)t->ranks_count, plural(t->ranks_count), batch, effective,
+        fit);
 }
 
 void trainer_keep_effective_batch(struct trainer *t)
@@ -50,7 +52,8 @@ void trainer_choose_devices(struct trainer *t)
     }
     t->ranks_count = t->ranks.collective->size;
     if (t->devices_text)
-        die_usage("mpirun or srun has started %d ranks: --devices cannot be given", t->ranks_count);
+        die_usage("mpirun or srun has started %d rank%s: --devices cannot be given", t->ranks_count,
+                  plural(t->ranks_count));
     devices_of_task(&t->devices, common_options.device, t->ranks.host_rank);
 }
 

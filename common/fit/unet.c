@@ -44,7 +44,7 @@ int fit_unet_check(const struct parameters *p, const struct shard_info *store, s
     return status;
 }
 
-/* The reference's rule of thumb. */
+/* The reference's rule of thumb; once per run. */
 static void warn_of_overfitting(const struct fit_loop *loop)
 {
     const struct fit_unet *f = (const struct fit_unet *)loop;
@@ -52,7 +52,8 @@ static void warn_of_overfitting(const struct fit_loop *loop)
     int64_t images = latent_set_training_count(f->data);
     int64_t values = (int64_t)shard_latent_count(info) * images;
     char parameters[32], total[32], count[32];
-    if (3 * loop->parameters->parameter_count <= 2 * values)
+    bool told = loop->resumed && loop->saved;
+    if (told || 3 * loop->parameters->parameter_count <= 2 * values)
         return;
     warn("the network is likely to overfit: its %s parameters exceed two thirds of the %s values "
          "in the data (%d*%d*%d*%s images)",

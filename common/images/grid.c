@@ -8,6 +8,7 @@
 
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "common/images/prepare.h"
 
 #define CHECKED_EVERY ((size_t)16 << 20) /* bytes of images */
@@ -18,7 +19,7 @@ static int check_memory(const struct grid *g, int more, struct error *e)
     struct memory_limit limit = memory_limit_left(1, "");
     int64_t image = (int64_t)image_bytes(&g->images[0]), all = g->count + more;
     char what[64];
-    snprintf(what, sizeof what, "a grid of %" PRId64 " images", all);
+    snprintf(what, sizeof what, "a grid of %" PRId64 " image%s", all, plural(all));
     if (memory_limit_check(&limit, what, memory_needed((all + more) * image), e) == 0)
         return 0;
     struct error before = *e;

@@ -9,6 +9,7 @@
 
 #include "common/base/message.h"
 #include "common/base/options.h"
+#include "common/base/text.h"
 #include "common/base/write_all.h"
 #include "kernels/plugin.h"
 
@@ -124,7 +125,7 @@ static void parse_gpus(struct device_list *l, const char *text, int gpus)
         int count = parse_count(text);
         if (count > gpus)
             die_usage("option '--devices': there %s only %d GPU%s", gpus == 1 ? "is" : "are", gpus,
-                      gpus == 1 ? "" : "s");
+                      plural(gpus));
         first_gpus(l, count);
     }
 }

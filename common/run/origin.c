@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "common/base/text.h"
 
 int run_check_data(struct training_state *state, const struct training_state *saved,
                    const struct run_data *data, int64_t effective_batch, struct error *e)
@@ -14,9 +15,9 @@ int run_check_data(struct training_state *state, const struct training_state *sa
         return -1;
     if (strcmp(data->hash, saved->dataset_hash) == 0 && saved->holdout_count == o->holdout)
         return 0;
-    warn("the data have changed since the checkpoint: %" PRId64 " images, %" PRId64
+    warn("the data have changed since the checkpoint: %" PRId64 " image%s, %" PRId64
          " of them held out, instead of %" PRId64 " and %" PRId64,
-         o->records, o->holdout, saved->dataset_count, saved->holdout_count);
+         o->records, plural(o->records), o->holdout, saved->dataset_count, saved->holdout_count);
     if (state->at.place + effective_batch > order_training_count(o))
         state->at = (struct data_position){.epoch = state->at.epoch + 1};
     return 0;

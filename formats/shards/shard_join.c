@@ -11,6 +11,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "formats/shards/shard_internal.h"
 
 #define JOURNAL_FORMAT  "ccld-shards join"
@@ -189,8 +190,8 @@ static int list_shards(struct join *j, bool out_exists, struct error *e)
         return error_set(e, "more than %d shards", SHARDS_MAX);
     if (j->resumed) {
         return j->have + j->remaining < j->expected
-                   ? error_set(e, "%d of the %d shards to join are missing",
-                               j->expected - j->have - j->remaining, j->expected)
+                   ? error_set(e, "of %d shard%s to join, %d cannot be found", j->expected,
+                               plural(j->expected), j->expected - j->have - j->remaining)
                    : 0;
     }
     if (j->have > 0 && j->remaining == 0)

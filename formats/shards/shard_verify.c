@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "formats/shards/shard_internal.h"
 
 /* A running sum may differ from one computed from scratch by rounding only. */
@@ -88,7 +89,8 @@ static void check_samples(struct verifier *v, struct shard *s, MDB_txn *txn, MDB
     int code;
     while ((code = mdb_cursor_get(cursor, &key, &frame, MDB_NEXT)) == 0) {
         if (key.mv_size != 8) {
-            report(v, "%s: key of %zu bytes in the samples", s->name, key.mv_size);
+            report(v, "%s: key of %zu byte%s in the samples", s->name, key.mv_size,
+                   plural((int64_t)key.mv_size));
             continue;
         }
         int64_t index = (int64_t)shard_get_be64(key.mv_data);
@@ -121,7 +123,9 @@ static void check_counts(struct verifier *v, struct shard *s, MDB_txn *txn,
         return;
     }
     if (samples.ms_entries != paths.ms_entries)
-        report(v, "%s: %zu samples, but %zu paths", s->name, samples.ms_entries, paths.ms_entries);
+        report(v, "%s: %zu sample%s, but %zu path%s", s->name, samples.ms_entries,
+               plural((int64_t)samples.ms_entries), paths.ms_entries,
+               plural((int64_t)paths.ms_entries));
     const struct latent_statistics *stored = &s->statistics;
     double count = (double)samples.ms_entries * (double)shard_latent_count(&s->info);
     if (stored->count != count) {

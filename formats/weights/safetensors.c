@@ -285,7 +285,8 @@ static int place(struct weights *w, struct span *spans, const uint8_t *data, siz
         at = spans[i].end;
     }
     if ((uint64_t)at != size)
-        return error_set(e, "%zu extra bytes after the last tensor", size - (size_t)at);
+        return error_set(e, "%zu extra byte%s after the last tensor", size - (size_t)at,
+                         plural((int64_t)size - at));
     return 0;
 }
 

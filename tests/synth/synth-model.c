@@ -170,8 +170,10 @@ static struct synth_options parse(int argc, char **argv)
         {0},
     };
 #undef SIZE
-    const struct program program = {"synth-model", "writes a model with synthetic weights",
-                                    "[OPTION]... [-o DIR]", options};
+    const struct program program = {.name = "synth-model",
+                                    .summary = "writes a model with synthetic weights",
+                                    .usage = "[OPTION]... [-o DIR]",
+                                    .options = options};
     if (options_parse(&program, argc, argv) > 0)
         die_usage("unexpected operand '%s'", argv[1]);
     return o;
