@@ -12,6 +12,8 @@ OUT ?= coco
 ifeq ($(PHOTOS),)
 $(error no images: set PHOTOS=DIR)
 endif
+# The shell takes the folder's name as it is: make would split it at blanks.
+export PHOTOS
 ifeq ($(AUTOENCODER),)
 $(error no autoencoder: set AUTOENCODER=FILE, the published kl-f8.zip)
 endif
@@ -50,7 +52,8 @@ $(lastword $(networks)): $(CLOOB)
 
 settings_pictures = $(strip $(PHOTOS))
 $(OUT)/pictures.list: $(OUT)/settings/pictures
-	find $(PHOTOS) -type f -name '*.jpg' | LC_ALL=C sort >$@.part
+	photos=$$PHOTOS; case $$photos in '~/'*) photos=$$HOME/$${photos#'~/'} ;; esac; \
+	find -H "$$photos" -type f -name '*.jpg' | LC_ALL=C sort >$@.part
 	@[ -s $@.part ] || { echo "no *.jpg files in '$(PHOTOS)'" >&2; exit 1; }
 	mv $@.part $@
 

@@ -4,7 +4,8 @@
 # model folder for ccld-plms -m. PROMPTS names a file of prompts for demo grids, one per line; FIT holds further options of
 # ccld-fit. published.mk makes the folder MODEL of published weights. With DEVICES=all, =4 or =0,2,5, several GPUs encode and
 # train (--devices of the programs), and BATCH is per GPU; images that were first encoded without DEVICES stay one store, which one
-# device adds to.
+# device adds to. PHOTOS may have blanks in its name, and other files besides images, which are counted and left out. With few
+# images, BATCH (64) and HOLDOUT (100) must be smaller.
 BIN ?= build
 OUT ?= tuned
 STEPS ?= 20000
@@ -28,9 +29,14 @@ endif
 
 all: $(OUT)/model
 
+# The shell takes the folder's name as it is: make would split it at blanks.
+export PHOTOS
+
 devices = $(if $(DEVICES),--devices $(DEVICES))
 $(OUT)/shards: FORCE
-	find $(PHOTOS) -type f | sort | $(BIN)/ccld-encode -m $(MODEL) -o $@ $(if $(wildcard $@/00000.mdb),,$(devices))
+	photos=$$PHOTOS; case $$photos in '~/'*) photos=$$HOME/$${photos#'~/'} ;; esac; \
+	find -H "$$photos" -type f -print0 | LC_ALL=C sort -z | \
+	    $(BIN)/ccld-encode -0 -m $(MODEL) -o $@ --max-failures 100 $(if $(wildcard $@/00000.mdb),,$(devices))
 
 $(OUT)/run: $(OUT)/shards FORCE
 	if [ -e $@/latest ]; then $(BIN)/ccld-fit --resume $@ --steps $(STEPS) $(devices) $(FIT); else \

@@ -67,6 +67,8 @@ static void read_images(struct grid *g, int files, char **paths)
         int status = from_stdin
                          ? grid_add_stream(g, stdin, "standard input", options.max_pixels, &e)
                          : grid_add_file(g, paths[i], options.max_pixels, &e);
+        if (status != 0 && !from_stdin && folder_exists(paths[i]))
+            die("%s (find DIR -type f -exec ccld-grid {} + arranges its files)", e.text);
         if (status != 0)
             die("%s", e.text);
     }

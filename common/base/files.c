@@ -279,6 +279,12 @@ bool file_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+bool folder_exists(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 bool files_are_same(const char *a, const char *b)
 {
     struct stat one, two;

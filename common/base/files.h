@@ -49,6 +49,7 @@ int file_write(const char *path, const void *data, size_t size, struct error *e)
 int make_directories(const char *path, struct error *e); /* mkdir -p */
 char *path_join(const char *folder, const char *name);   /* malloc'ed */
 bool file_exists(const char *path);
+bool folder_exists(const char *path);
 /* Whether both name one regular file, by whatever names. */
 bool files_are_same(const char *a, const char *b);
 /* Names of what a program was started with. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "common/base/complaints.h"
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
@@ -31,6 +32,7 @@ struct image_set {
     struct order order;
     struct unreadable *unreadable;
     atomic_size_t kept_bytes;
+    struct complaints *complaints;
 };
 
 static void add_record(struct image_set *s, const char *path, const char *caption)
@@ -94,6 +96,7 @@ struct listing {
     struct path_set seen;
     int64_t repeated;
     char *repeated_path; /* the first one */
+    struct complaints *complaints;
 };
 
 /* Removes repeated slashes and components "." of an absolute path. */
@@ -146,7 +149,8 @@ static int add_line(struct image_set *s, struct listing *l, char *line, struct e
     if (status == READ_SYSTEM_FAILED)
         error_prefix(e, "cannot read the caption of '%s'", line);
     else if (status != 0)
-        warn("no caption for '%s', skipping it: %s", line, e->text);
+        complain(l->complaints, "no caption", "no caption for '%s', skipping it: %s", line,
+                 e->text);
     free(caption);
     free(path);
     return status == READ_SYSTEM_FAILED ? status : 0;
@@ -156,6 +160,7 @@ static struct image_set *set_new(const struct image_set_options *o)
 {
     struct image_set *s = xcalloc(1, sizeof *s);
     s->options = *o;
+    s->complaints = complaints_new();
     return s;
 }
 
@@ -188,6 +193,7 @@ int image_set_open(struct image_set **out, struct path_source *list,
     struct listing l = {.folder = getcwd(NULL, 0)};
     if (!l.folder)
         return error_errno(e, "cannot get the current folder");
+    l.complaints = complaints_new();
     struct image_set *s = set_new(o);
     const char *line;
     int got;
@@ -201,6 +207,7 @@ int image_set_open(struct image_set **out, struct path_source *list,
             break;
         }
     }
+    complaints_end(l.complaints, "");
     if (l.repeated > 0)
         warn("leaving out %" PRId64 " repeated %s%s of the list, the first '%s'", l.repeated,
              o->captions ? "pair" : "image", plural(l.repeated), l.repeated_path);
@@ -270,6 +277,7 @@ void image_set_close(struct image_set *s)
     free(s->records);
     order_release(&s->order);
     unreadable_free(s->unreadable);
+    complaints_end(s->complaints, "");
     free(s);
 }
 
@@ -376,7 +384,7 @@ static int pixels_of(const uint8_t **pixels, struct image_set *s, int64_t record
         return error_prefix(e, "cannot read '%s'", r->path);
     if (status != 0) {
         if (unreadable_add(s->unreadable, record))
-            warn("cannot read '%s': %s; skipping it", r->path, e->text);
+            complain(s->complaints, e->text, "cannot read '%s': %s; skipping it", r->path, e->text);
         return 0;
     }
     if (*remark)

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "common/base/complaints.h"
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "formats/shards/path_set.h"
@@ -51,6 +52,7 @@ struct pipeline {
     bool list_ended, batches_ended;
     struct error error;
     struct encode_counts counts;
+    struct complaints *complaints;
 
     /* Files are numbered in input order; file i uses slot i % slot_count.
      * taken <= decoding <= filled, and filled - taken <= slot_count. */
@@ -103,7 +105,7 @@ static void put_counts(struct pipeline *p)
 
 static void reject(struct pipeline *p, const char *path, const char *reason, bool bad_latents)
 {
-    warn("cannot encode '%s': %s", path, reason);
+    complain(p->complaints, reason, "cannot encode '%s': %s", path, reason);
     int number = 0;
     pthread_mutex_lock(&p->mutex);
     p->counts.failed++;
@@ -163,7 +165,8 @@ static int check_file(const char *path, struct stat *st, struct error *e)
         return status;
     }
     if (S_ISDIR(st->st_mode))
-        return error_set(e, "is a directory");
+        return error_set(e,
+                         "is a directory (find DIR -type f | ccld-encode ... encodes its files)");
     if (!S_ISREG(st->st_mode))
         return error_set(e, "not a regular file");
     if (st->st_size == 0)
@@ -279,7 +282,7 @@ static void *decode_stage(void *arg)
         int status = en->prepare(en->context, s->path, s->image, s->square, &s->width, &s->height,
                                  note, &s->error);
         if (*note)
-            warn("'%s': %s", s->path, note);
+            complain(p->complaints, note, "'%s': %s", s->path, note);
         pthread_mutex_lock(&p->mutex);
         s->status = status;
         s->done = true;
@@ -613,7 +616,9 @@ int encode_run(const struct encoder *encoder, struct path_source *paths, struct 
         return error_errno(e, "cannot make a pipe");
     allocate(&p);
     p.expected = path_source_count(paths);
+    p.complaints = complaints_new();
     run_stages(&p);
+    complaints_end(p.complaints, options->rejects ? "" : " (--rejects FILE lists all)");
     int status = p.failed ? -1 : 0;
     if (!p.failed && !p.stop && p.counts.listed + p.counts.other_part > 0)
         status = shard_writer_finish(store, &p.error);

@@ -255,6 +255,10 @@ struct image_set *trainer_open_images(const struct trainer *t, const struct imag
     }
     if (from_stdin && isatty(STDIN_FILENO))
         die_usage("%s", missing);
+    for (int i = 1; i <= operands; i++)
+        if (folder_exists(argv[i]))
+            die_usage("'%s' is a directory: pipe its files in with find '%s' -type f | %s ...",
+                      argv[i], argv[i], t->program->name);
     if (from_stdin)
         path_source_stream(&source, STDIN_FILENO, null_separated ? '\0' : '\n');
     else
