@@ -17,7 +17,7 @@ struct common_options common_options = {.device = "auto", .threads = 0, .precisi
 
 static bool want_help, want_version, want_quiet, want_verbose;
 
-static const struct option all_common[] = {
+static struct option common_table[] = {
     {.name = "device",
      .kind = OPTION_STRING,
      .value = &common_options.device,
@@ -57,17 +57,16 @@ static const struct option all_common[] = {
     {0},
 };
 
-/* Those that the program uses; ends with a NULL name. */
-static struct option common_table[sizeof all_common / sizeof *all_common];
-
+/* Removes those that the program does not use. */
 static void choose_common(const struct program *p)
 {
-    int n = 0;
-    for (const struct option *o = all_common; o->name; o++)
-        if (!p->computes_nothing || o->value == &want_quiet || o->value == &want_verbose ||
-            o->value == &want_help || o->value == &want_version)
-            common_table[n++] = *o;
-    common_table[n] = (struct option){0};
+    struct option *to = common_table;
+    for (const struct option *o = common_table; p->computes_nothing && o->name; o++)
+        if (o->value == &want_quiet || o->value == &want_verbose || o->value == &want_help ||
+            o->value == &want_version)
+            *to++ = *o;
+    if (p->computes_nothing)
+        *to = (struct option){0};
 }
 
 /* "--name" or "-x", as the user spelled it. */
