@@ -110,7 +110,7 @@ static const struct option option_table[] = {
      .kind = OPTION_STRING,
      .value = &options.rejects,
      .argument = "FILE",
-     .help = "write the paths of bad files to FILE"},
+     .help = "write the paths of bad files to FILE (- is standard output)"},
     {.name = "max-failures",
      .kind = OPTION_FLOAT,
      .value = &options.max_failures,
@@ -130,7 +130,7 @@ static const struct option option_table[] = {
 static const struct program program = {
     .name = "ccld-encode",
     .summary = "Encodes images into a shard store of latents and CLOOB embeddings.\n"
-               "Without PATH, reads a list of paths from standard input.",
+               "Without PATH, or if PATH is -, reads a list of paths from standard input.",
     .usage = "[OPTION]... -o STORE [PATH]...",
     .options = option_table,
 };
@@ -451,6 +451,8 @@ static int report(int status, double begin)
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
+    if (operands == 1 && strcmp(argv[1], "-") == 0)
+        operands = 0;
     stop_not_by_writing();
     if (!options.store)
         die_usage("no store: name a folder with -o");

@@ -1,6 +1,7 @@
 /* Trains CLOOB on image-caption pairs. */
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/message.h"
 #include "common/base/options.h"
@@ -231,7 +232,9 @@ static void set_data(const struct cloob_sizes *sizes)
 int main(int argc, char **argv)
 {
     options.net = cloob_published;
-    if (options_parse(&program, argc, argv) > 0)
+    int operands = options_parse(&program, argc, argv);
+    bool listed = operands == 1 && strcmp(argv[1], "-") == 0 && !trainer.resume;
+    if (operands > 0 && !listed)
         die_usage("unexpected operand '%s': pairs are listed on standard input", argv[1]);
     trainer.reads_stdin = !trainer.resume;
     trainer_begin(&trainer, &fit.loop);

@@ -37,7 +37,7 @@ static const struct option option_table[] = {
      .kind = OPTION_STRING,
      .value = &options.output,
      .argument = "FILE",
-     .help = "write the PNG to FILE, not to standard output"},
+     .help = "write the PNG to FILE when it is complete (- is standard output)"},
     {.name = "max-pixels",
      .kind = OPTION_INT,
      .value = &options.max_pixels,
@@ -100,6 +100,8 @@ static void write_file(const struct image *sheet, const struct image_text *text,
 int main(int argc, char **argv)
 {
     int files = options_parse(&program, argc, argv);
+    if (options.output && strcmp(options.output, "-") == 0)
+        options.output = NULL;
     if (!options.output)
         output_begin_binary("redirect it, or name a file with -o");
     else

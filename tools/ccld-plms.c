@@ -28,7 +28,7 @@ static struct {
     uint64_t seed;
     double eta, guidance, guidance_start, embed_noise, starting_time, autoencoder_scale;
     struct size2d size;
-    bool low_memory;
+    bool low_memory, image_on_stdin;
 } options = {
     .method = SAMPLER_PLMS,
     .count = 1,
@@ -158,7 +158,7 @@ static const struct option option_table[] = {
      .kind = OPTION_STRING,
      .value = &options.init,
      .argument = "IMAGE",
-     .help = "start from IMAGE with noise added, instead of pure noise"},
+     .help = "start from IMAGE (- is standard input) with noise added, not from pure noise"},
     {.name = "starting-timestep",
      .kind = OPTION_FLOAT,
      .value = &options.starting_time,
@@ -191,6 +191,25 @@ static const struct program program = {
     .options = option_table,
 };
 
+/* Standard input can be one image, or the prompts. */
+static void check_stdin(int count)
+{
+    int images = options.init && strcmp(options.init, "-") == 0;
+    bool texts =
+        options.prompts ? strcmp(options.prompts, "-") == 0 : !count && options.images.count == 0;
+    for (int i = 0; i < options.images.count; i++) {
+        size_t name = strcspn(options.images.items[i], ":");
+        images += name == 1 && options.images.items[i][0] == '-';
+    }
+    if (images > 1)
+        die_usage("standard input can be only one image");
+    if (images == 1 && texts)
+        die_usage("standard input is an image: pass prompts as arguments or with --prompts");
+    if (images == 1 && isatty(STDIN_FILENO))
+        die_usage("no image: redirect one to standard input");
+    options.image_on_stdin = images == 1;
+}
+
 /* Prompts, and what it takes to read and embed more of them while images are made. */
 struct prompts {
     struct conditionings conditionings;
@@ -214,7 +233,7 @@ static void read_prompts(struct prompts *p, int count, char **prompt)
         die_usage("prompts as arguments and --prompts cannot be combined");
     p->lines.at_end = true;
     bool terminal = !count && !options.prompts && isatty(STDIN_FILENO);
-    if (!count && !terminal &&
+    if (!count && !terminal && (options.prompts || !options.image_on_stdin) &&
         (prompt_lines_open(&p->lines, options.prompts, &e) != 0 || read_lines(p, true, &e) != 0))
         die("%s", e.text);
     bool images_alone = c->count == 0 && !options.prompts && options.images.count > 0;
@@ -404,6 +423,7 @@ int main(int argc, char **argv)
         die_usage("--eta requires --method ddim");
     if (option_given("starting-timestep") && !options.init)
         die_usage("--starting-timestep requires --init");
+    check_stdin(count);
     options.model.pick = options.pick;
     struct prompts prompts = {0};
     read_prompts(&prompts, count, argv + 1);

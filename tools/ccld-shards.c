@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/escape.h"
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
@@ -70,6 +71,22 @@ static void print_counts(int64_t records, int shards, uint64_t bytes, bool finis
     printf("finished       %s\n", finished ? "yes" : "no");
 }
 
+static void print_field(const char *name, const char *value)
+{
+    printf("%-15s", name);
+    escape_print(stdout, value);
+    putchar('\n');
+}
+
+static void print_network(const char *name, const struct shard_model *m)
+{
+    printf("%-15s", name);
+    escape_print(stdout, m->hash);
+    putchar(' ');
+    escape_print(stdout, m->name);
+    putchar('\n');
+}
+
 static void print_latent_statistics(const struct latent_statistics *statistics)
 {
     printf("latent mean    %.6g\n", statistics->mean);
@@ -86,9 +103,9 @@ static void print_store(const struct shard_store *s)
     printf("latents        %dx%dx%d\n", i->latent_channels, i->latent_height, i->latent_width);
     printf("embeds         %d %s\n", i->embed_size, dtype_name(i->embed_dtype));
     printf("images         %dx%d\n", i->image_height, i->image_width);
-    printf("preprocessing  %s\n", i->preprocessing);
-    printf("autoencoder    %s %s\n", i->autoencoder.hash, i->autoencoder.name);
-    printf("cloob          %s %s\n", i->cloob.hash, i->cloob.name);
+    print_field("preprocessing", i->preprocessing);
+    print_network("autoencoder", &i->autoencoder);
+    print_network("cloob", &i->cloob);
     print_latent_statistics(&statistics);
     for (int k = 0; k < shard_store_shards(s); k++) {
         struct shard_summary x = shard_store_shard(s, k);
@@ -138,7 +155,7 @@ static int do_stat(int n, char *const *folders)
             continue;
         }
         if (n > 1)
-            printf("store          %s\n", folders[i]);
+            print_field("store", folders[i]);
         print_store(s);
         if (n > 1) {
             printf("\n");
@@ -224,12 +241,16 @@ static int list_records(struct shard_store *s, const char *folder, bool prefix)
         }
         if (!r.path)
             continue;
-        if (prefix)
-            printf("%s\t", folder);
+        if (prefix) {
+            escape_print(stdout, folder);
+            putchar('\t');
+        }
+        printf("%" PRId64 "\t", i);
+        escape_print(stdout, r.path);
         if (read == 0)
-            printf("%" PRId64 "\t%s\t%dx%d\n", i, r.path, r.width, r.height);
+            printf("\t%dx%d\n", r.width, r.height);
         else
-            printf("%" PRId64 "\t%s\tdamaged\n", i, r.path);
+            printf("\tdamaged\n");
         if (ferror(stdout))
             break;
     }

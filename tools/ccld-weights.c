@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "common/base/escape.h"
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
@@ -69,13 +70,6 @@ static const struct program program = {
     .computes_nothing = true,
 };
 
-/* Names come from untrusted files. */
-static void print_name(const char *name)
-{
-    for (; *name; name++)
-        putchar((unsigned char)*name < 0x20 || *name == 0x7f ? '?' : *name);
-}
-
 static void print_tensor(const struct weight *t, int type_width)
 {
     char shape[WEIGHT_MAX_DIMS * 24] = "-";
@@ -84,9 +78,9 @@ static void print_tensor(const struct weight *t, int type_width)
         at += (size_t)snprintf(shape + at, sizeof shape - at, "%s%" PRId64, i > 0 ? "x" : "",
                                t->shape[i]);
     const int padding = type_width - (int)strnlen(weight_type(t), (size_t)type_width);
-    print_name(weight_type(t));
+    escape_print(stdout, weight_type(t));
     printf("%*s  %-15s  ", padding, "", shape);
-    print_name(t->name);
+    escape_print(stdout, t->name);
     putchar('\n');
 }
 
@@ -100,6 +94,13 @@ static int widest_type(const struct weights *w)
     return (int)(widest < TYPE_WIDTH_MAX ? widest : TYPE_WIDTH_MAX);
 }
 
+static void print_field(const char *name, const char *value)
+{
+    printf("%-10s", name);
+    escape_print(stdout, value);
+    putchar('\n');
+}
+
 static void print_network(const struct weights *w)
 {
     enum net net;
@@ -111,11 +112,11 @@ static void print_network(const struct weights *w)
         return;
     }
     if (names_resolve(&n, w, net, PICK_EMA, &e) != 0) {
-        printf("network   %s\n", e.text);
+        print_field("network", e.text);
         return;
     }
-    printf("network   %s\n", network_describe(line, sizeof line, &n, &e) != 0 ? e.text : line);
-    printf("names     %s\n", n.description);
+    print_field("network", network_describe(line, sizeof line, &n, &e) != 0 ? e.text : line);
+    print_field("names", n.description);
     double scale;
     if (names_scalar(&n, "autoencoder_scale", &scale))
         printf("scale     %.6g (autoencoder_scale)\n", scale);
@@ -129,15 +130,15 @@ static void print_network(const struct weights *w)
 static int do_ls(const struct weights *w)
 {
     struct error e;
-    printf("format    %s\n", weights_format(w));
+    print_field("format", weights_format(w));
     print_network(w);
     for (int i = 0; i < weights_metadata_count(w); i++) {
         const char *key, *value;
         weights_metadata_at(w, i, &key, &value);
         printf("metadata  ");
-        print_name(key);
+        escape_print(stdout, key);
         printf(" = ");
-        print_name(value);
+        escape_print(stdout, value);
         putchar('\n');
     }
     int64_t elements = 0;
@@ -313,6 +314,8 @@ int main(int argc, char **argv)
         die_usage("'%s' needs one file", command);
     if (convert && !options.output)
         die_usage("'convert' needs an output file: -o OUTPUT");
+    if (convert && strcmp(options.output, "-") == 0)
+        die_usage("'convert' cannot write to standard output: name a file with -o");
     if (ls && options.output)
         die_usage("'ls' does not write a file: omit -o");
     struct weights *w;

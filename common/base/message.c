@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/escape.h"
 #include "common/base/terminal.h"
 #include "common/base/write_all.h"
 
@@ -59,6 +60,26 @@ void terminal_set_line(const char *line)
 }
 
 /* One write per message keeps lines intact when several processes share stderr. */
+static void write_line(char *line, size_t length)
+{
+    line[length] = '\0';
+    char *escaped = escape_line(line);
+    if (escaped) {
+        line = escaped;
+        length = strlen(escaped);
+    }
+    line[length] = '\n';
+    terminal_lock();
+    const char *below = bottom_line;
+    if (below)
+        put(ERASE_LINE);
+    write_all(2, line, length + 1, NULL);
+    if (below)
+        put(below);
+    terminal_unlock();
+    free(escaped);
+}
+
 static void print_line(const char *format, va_list args)
 {
     char stack[1024], *line = stack;
@@ -82,16 +103,7 @@ static void print_line(const char *format, va_list args)
         }
     }
     va_end(again);
-    line[length] = '\n';
-
-    terminal_lock();
-    const char *below = bottom_line;
-    if (below)
-        put(ERASE_LINE);
-    write_all(2, line, length + 1, NULL);
-    if (below)
-        put(below);
-    terminal_unlock();
+    write_line(line, length);
     if (line != stack)
         free(line);
 }
@@ -156,13 +168,13 @@ void die_usage(const char *format, ...)
 
 void die_in_handler(const char *before, const char *name, const char *after)
 {
-    const char *parts[] = {
-        bottom_line ? ERASE_LINE : "", program_name, ": ", before, name, after, "\n"};
-    char line[5120];
-    size_t length = 0;
+    const char *parts[] = {program_name, ": ", before, name, after};
+    char line[5120] = ERASE_LINE;
+    size_t length = bottom_line ? strlen(ERASE_LINE) : 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        for (const char *c = parts[i]; *c && length < sizeof line; c++)
-            line[length++] = *c;
+        for (const char *c = parts[i]; *c && length + ESCAPE_MAX < sizeof line;)
+            length += escape_next(line + length, &c, false);
+    line[length++] = '\n';
     write_all(2, line, length, NULL);
     _exit(1);
 }

@@ -4,7 +4,8 @@
 #include <stddef.h>
 
 /* Messages go to stderr, one line each, as `PROGRAM: text`. A progress line on the terminal is
- * erased first and redrawn afterwards. All functions are thread-safe. */
+ * erased first and redrawn afterwards. Control characters are escaped (escape.h). All functions are
+ * thread-safe. */
 
 enum verbosity { VERBOSITY_QUIET = -1, VERBOSITY_NORMAL = 0, VERBOSITY_VERBOSE = 1 };
 

@@ -10,6 +10,7 @@
 
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
+#include "common/base/option_hints.h"
 #include "common/base/standard_streams.h"
 #include "common/base/threads.h"
 
@@ -49,7 +50,11 @@ static struct option common_table[] = {
      .kind = OPTION_FLAG,
      .value = &want_verbose,
      .help = "print more details"},
-    {.name = "help", .kind = OPTION_FLAG, .value = &want_help, .help = "print this help and exit"},
+    {.name = "help",
+     .letter = 'h',
+     .kind = OPTION_FLAG,
+     .value = &want_help,
+     .help = "print this help and exit"},
     {.name = "version",
      .kind = OPTION_FLAG,
      .value = &want_version,
@@ -102,6 +107,11 @@ static const struct option *find(const struct program *p, const char *name, size
 const struct option *option_find(const struct program *p, const char *name)
 {
     return find(p, name, strlen(name), 0);
+}
+
+const struct option *options_common(void)
+{
+    return common_table;
 }
 
 #define MAX_GIVEN 256
@@ -389,7 +399,7 @@ static void parse_long(const struct program *p, int argc, char **argv, int *i)
     size_t n = equals ? (size_t)(equals - name) : strlen(name);
     const struct option *o = find(p, name, n, 0);
     if (!o)
-        die_usage("unknown option '--%.*s'", (int)n, name);
+        die_usage("unknown option '--%.*s'%s", (int)n, name, option_hint(p, name, n));
     remember_given(o);
     struct spelling as = spell(o, true);
     if (o->kind == OPTION_FLAG) {
@@ -405,13 +415,23 @@ static void parse_long(const struct program *p, int argc, char **argv, int *i)
     }
 }
 
+/* Refuses "-output FILE" and "-steps=5", which mean --output and --steps, and not -o utput. */
+static void refuse_long(const struct program *p, const char *word)
+{
+    size_t n = strcspn(word + 1, "=");
+    if (n > 2 && find(p, word + 1, n, 0))
+        die_usage("unknown option '-%.*s': did you mean '--%.*s'?", (int)n, word + 1, (int)n,
+                  word + 1);
+}
+
 /* Parses argv[*i] = "-abc": flags, or a last option whose argument is the rest or the next word. */
 static void parse_short(const struct program *p, int argc, char **argv, int *i)
 {
+    refuse_long(p, argv[*i]);
     for (const char *c = argv[*i] + 1; *c; c++) {
         const struct option *o = find(p, NULL, 0, *c);
         if (!o)
-            die_usage("unknown option '-%c'", *c);
+            die_usage("unknown option '-%c'%s", *c, option_hint(p, c, 1));
         remember_given(o);
         struct spelling as = spell(o, false);
         if (o->kind == OPTION_FLAG) {

@@ -8,7 +8,8 @@
  * Accepted: --name VALUE, --name=VALUE, -xVALUE, -x VALUE, bundled short flags. `--` ends the
  * options, a lone `-` is an operand, and options and operands may be mixed. Long names must not be
  * abbreviated. A bad value, an unknown option or a missing argument ends the program with status 2
- * and one line that names the option, followed by `try 'PROGRAM --help'`. */
+ * and one line that names the option and, if it can, the right one, followed by `try 'PROGRAM
+ * --help'`. */
 
 enum option_kind {
     OPTION_FLAG,   /* bool *: set to true */
@@ -69,6 +70,8 @@ int options_parse(const struct program *program, int argc, char **argv);
 bool option_given(const char *name); /* whether the command line set it; name is the long name */
 /* Finds an option of the program or a common one by its long name; NULL if there is none. */
 const struct option *option_find(const struct program *program, const char *name);
+/* Those that every program has; ends with a NULL name. */
+const struct option *options_common(void);
 /* Its value as text from which option_set restores the same value, malloc'ed; NULL for a list, an
  * unset flag or a NULL string. */
 char *option_text(const struct option *o);

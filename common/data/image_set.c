@@ -66,7 +66,8 @@ static int read_caption(char **caption, const char *path, struct error *e)
     int status = file_read(&text, &size, path, CAPTION_LIMIT, e);
     if (status != 0)
         return status;
-    char *trimmed = trim((char *)text);
+    bool marked = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0; /* byte order mark */
+    char *trimmed = trim((char *)text + (marked ? 3 : 0));
     if (trimmed)
         *caption = xstrdup(trimmed);
     else

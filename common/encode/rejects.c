@@ -69,6 +69,10 @@ static bool must_keep(const char *path)
 
 static int open_files(struct rejects *r, const char *path, struct error *e)
 {
+    if (strcmp(path, "-") == 0) { /* not opened again: it has a position that others share */
+        r->fd = dup(STDOUT_FILENO);
+        return r->fd < 0 ? error_set(e, "%s", strerror(errno)) : 0;
+    }
     bool keep = must_keep(path);
     if (keep && check_content(path, e) != 0)
         return -1;

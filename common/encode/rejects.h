@@ -12,9 +12,9 @@
  * list is made of. */
 struct rejects;
 
-/* Call it before the program forks. inputs: the images, or NULL if standard input is a list of
- * them. Refuses a file that is one of the inputs or that list, or has anything but a list of paths,
- * such as an image. */
+/* path: - is standard output. Call it before the program forks. inputs: the images, or NULL if
+ * standard input is a list of them. Refuses a file that is one of the inputs or that list, or has
+ * anything but a list of paths, such as an image. */
 int rejects_open(struct rejects **out, const char *path, int input_count, char *const *inputs,
                  struct error *e);
 /* The stream of this process, in which each path is to be flushed at once. */

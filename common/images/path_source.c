@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -37,12 +38,13 @@ static int64_t count_stream(const struct path_source *s)
         return -1;
     char *block = xmalloc(READ_SIZE);
     int64_t count = 0;
-    char previous = s->separator;
+    bool counted = false;
     ssize_t n;
     for (; (n = pread(s->fd, block, READ_SIZE, at)) > 0; at += n) {
         for (ssize_t i = 0; i < n; i++) {
-            count += previous == s->separator && block[i] != s->separator;
-            previous = block[i];
+            bool blank = block[i] == s->separator || (s->separator && block[i] == '\r');
+            count += !blank && !counted;
+            counted = block[i] != s->separator && (counted || !blank);
         }
     }
     free(block);
@@ -52,6 +54,20 @@ static int64_t count_stream(const struct path_source *s)
 int64_t path_source_count(const struct path_source *s)
 {
     return s->arguments ? s->argument_count : count_stream(s);
+}
+
+/* Lists with line ends may come from Windows, with CRLF and a byte order mark. */
+static char *without_marks(struct path_source *s, char *start, char *stop)
+{
+    static const char mark[] = "\xef\xbb\xbf";
+    if (!s->separator)
+        return start;
+    if (!s->line_read && strncmp(start, mark, strlen(mark)) == 0)
+        start += strlen(mark);
+    while (stop > start && stop[-1] == '\r')
+        *--stop = 0;
+    s->line_read = true;
+    return start;
 }
 
 /* Removes one path from the buffer; NULL if none is complete. */
@@ -65,7 +81,8 @@ static char *take(struct path_source *s)
         stop = stop ? stop : s->buffer + s->end; /* fill() leaves room for this zero */
         *stop = 0;
         s->begin = (size_t)(stop - s->buffer) + 1;
-        if (stop > start)
+        start = without_marks(s, start, stop);
+        if (*start)
             return start;
     }
     return NULL;
@@ -79,6 +96,12 @@ static int wait_readable(const struct path_source *s, int wake_fd, struct error 
         if (errno != EINTR)
             return error_errno(e, "cannot wait for the list of paths");
     return fds[1].revents ? 0 : 1;
+}
+
+/* Whether a text begins with the byte order mark of UTF-16, little or big endian. */
+static bool is_utf16(const char *text)
+{
+    return memcmp(text, "\xff\xfe", 2) == 0 || memcmp(text, "\xfe\xff", 2) == 0;
 }
 
 static int fill(struct path_source *s, struct error *e)
@@ -102,6 +125,8 @@ static int fill(struct path_source *s, struct error *e)
     } while (n < 0 && errno == EINTR);
     if (n < 0)
         return error_errno(e, "cannot read the list of paths");
+    if (n >= 2 && s->begin == 0 && s->end == 0 && !s->line_read && is_utf16(s->buffer))
+        return error_set(e, "the list of paths is in UTF-16: convert it to UTF-8");
     if (s->separator && memchr(s->buffer + s->end, 0, (size_t)n))
         return error_set(e, "NUL byte in the list of paths: NUL-separated lists need -0");
     s->end += (size_t)n;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include <lcms2.h>
+#include <unistd.h>
 
 #include "common/base/message.h"
 
@@ -330,19 +331,29 @@ void prepare_to_signed(float *x, size_t n)
 int prepare_file(float *x, const char *path, int width, int height, struct error *e)
 {
     struct image image = {0}, fitted = {0};
-    if (image_read(&image, path, 0, e) != 0)
-        return error_prefix(e, "cannot read '%s'", path);
+    bool from_stdin = strcmp(path, "-") == 0;
+    char *name = from_stdin ? xstrdup("standard input") : xasprintf("'%s'", path);
+    int status =
+        from_stdin ? image_read_stream(&image, STDIN_FILENO, 0, e) : image_read(&image, path, 0, e);
+    if (status != 0) {
+        error_prefix(e, "cannot read %s", name);
+        free(name);
+        return -1;
+    }
     if (image.warning[0])
-        warn("%s: %s", path, image.warning);
-    int status = prepare_color(&image, PREPARE_DISPLAY, e);
+        warn("%s: %s", from_stdin ? name : path, image.warning);
+    status = prepare_color(&image, PREPARE_DISPLAY, e);
     if (status == 0)
         status = prepare_cover(&fitted, &image, width, height, e);
     image_release(&image);
-    if (status != 0)
-        return error_prefix(e, "cannot prepare '%s'", path);
-    prepare_to_float(x, &fitted);
-    image_release(&fitted);
-    return 0;
+    if (status == 0) {
+        prepare_to_float(x, &fitted);
+        image_release(&fitted);
+    } else {
+        status = error_prefix(e, "cannot prepare %s", name);
+    }
+    free(name);
+    return status;
 }
 
 bool image_from_signed(struct image *image, const float *x)

@@ -50,8 +50,9 @@ int prepare_cover(struct image *out, const struct image *in, int width, int heig
 void prepare_to_float(float *out, const struct image *in);
 /* Maps n values from [0, 1] to [-1, 1], the autoencoder's input range, in place: x * 2 - 1. */
 void prepare_to_signed(float *x, size_t n);
-/* Reads the file at path in the colors a person sees, covers width x height and fills x
- * [3, height, width] in [0, 1]. Prints the decoder's warning, if any; errors name the file. */
+/* Reads the file at path (-: standard input) in the colors a person sees, covers width x height and
+ * fills x [3, height, width] in [0, 1]. Prints the decoder's warning, if any; errors name the file.
+ */
 int prepare_file(float *x, const char *path, int width, int height, struct error *e);
 
 /* Bicubic interpolation with a = -0.75, not antialiased, align_corners false, borders repeated:

@@ -439,8 +439,17 @@ static char *last_checkpoint(const char *run, struct error *e)
     return found;
 }
 
+static bool is_file(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISREG(st.st_mode);
+}
+
 int checkpoint_find(const char *path, char **checkpoint, char **run, struct error *e)
 {
+    if (is_file(path))
+        return error_set(e, "it is a file, not the folder of a run or checkpoint; --init-from "
+                            "starts a new run from a file's weights");
     char *trimmed = xstrdup(path);
     for (size_t n = strlen(trimmed); n > 1 && trimmed[n - 1] == '/'; n--)
         trimmed[n - 1] = 0;

@@ -51,6 +51,8 @@ struct image {
  * 0 and fills *image, which the caller releases, or returns -1 or READ_SYSTEM_FAILED
  * (common/base/files.h) with a reason and nothing to release. */
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e);
+/* Reads an open file, which may be a pipe, to its end, and decodes it in the same way. */
+int image_read_stream(struct image *image, int fd, int64_t max_pixels, struct error *e);
 int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
                  struct error *e);
 /* Whether the file that starts so is of a format that image_decode reads. */

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "common/base/files.h"
+#include "common/base/message.h"
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
 
@@ -130,6 +131,38 @@ static int read_file(uint8_t **data, size_t *size, const char *path, struct erro
         return read_failed(e, errno);
     int status = read_regular(data, size, fd, e);
     close(fd);
+    return status;
+}
+
+/* *data is malloc'ed, or NULL. */
+static int read_stream(uint8_t **data, size_t *size, int fd, struct error *e)
+{
+    size_t capacity = 0;
+    *data = NULL;
+    *size = 0;
+    for (;;) {
+        if (*size == capacity) {
+            capacity = capacity ? 2 * capacity : 65536;
+            *data = xrealloc(*data, capacity);
+        }
+        ssize_t n = read(fd, *data + *size, capacity - *size);
+        if (n == 0)
+            return 0;
+        if (n < 0 && errno != EINTR)
+            return error_errno(e, "cannot read");
+        *size += n > 0 ? (size_t)n : 0;
+    }
+}
+
+int image_read_stream(struct image *image, int fd, int64_t max_pixels, struct error *e)
+{
+    *image = (struct image){0};
+    uint8_t *data;
+    size_t size;
+    int status = read_stream(&data, &size, fd, e);
+    if (status == 0)
+        status = image_decode(image, data, size, max_pixels, e);
+    free(data);
     return status;
 }
 

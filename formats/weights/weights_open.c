@@ -115,6 +115,12 @@ static int read_all(struct weights *w, const uint8_t *data, size_t size, struct 
     return 0;
 }
 
+/* What other projects need beside weights. */
+static bool is_configuration(const char *path)
+{
+    return has_suffix(path, ".yaml") || has_suffix(path, ".yml") || has_suffix(path, ".json");
+}
+
 int weights_open(struct weights **w, const char *path, struct error *e)
 {
     struct weights *n = xcalloc(1, sizeof *n);
@@ -124,6 +130,8 @@ int weights_open(struct weights **w, const char *path, struct error *e)
     }
     if (read_all(n, n->file.data, n->file.size, e) != 0) {
         weights_close(n);
+        if (is_configuration(path))
+            error_set(e, "a configuration file, which is not needed: name the file of the weights");
         return -1;
     }
     *w = n;

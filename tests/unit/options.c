@@ -230,7 +230,7 @@ static void test_mistakes(void)
 {
     refuses("--nosuch", "unknown option '--nosuch'");
     refuses("--nosuch=3", "unknown option '--nosuch'");
-    refuses("--coun=3", "unknown option '--coun'");
+    refuses("--coun=3", "unknown option '--coun': did you mean '--count'?");
     refuses("-fx", "unknown option '-x'");
     refuses("--count", "option '--count' needs an argument");
     refuses("-fn", "option '-n' needs an argument");
@@ -253,7 +253,7 @@ static void test_help(void)
         "  -s, --size HxW            of the image [256]\n",
         "  -f, --force               overwrite\n",
         "      --device DEVICE ",
-        "      --help                print this help and exit\n",
+        "  -h, --help                print this help and exit\n",
     };
     for (size_t i = 0; i < sizeof lines / sizeof *lines; i++)
         if (!strstr(o.out, lines[i])) {
