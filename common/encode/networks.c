@@ -1,6 +1,7 @@
 #include "common/encode/networks.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "formats/text/utf8.h"
+
+#define BUILTIN_FAR 256 /* pixels of the short side, far from the 64 of the built-in model */
 
 static void describe_part(struct shard_model *out, const struct model_part *part)
 {
@@ -82,6 +85,18 @@ static void make_square(float *square, int side, const float *image, int height,
     free(middle);
 }
 
+/* Nothing in a photograph is like what the built-in model has learned. */
+static void warn_of_photograph(const struct encode_networks *m, const char *path, int width,
+                               int height)
+{
+    static atomic_flag warned = ATOMIC_FLAG_INIT;
+    bool large = (width < height ? width : height) >= BUILTIN_FAR;
+    if (m->model->autoencoder_part.builtin && large && !atomic_flag_test_and_set(&warned))
+        warn("'%s' has %dx%d pixels, but the built-in model was trained on drawn shapes of 64x64: "
+             "for photographs, name another model with -m DIR",
+             path, width, height);
+}
+
 static int prepare(void *context, const char *path, float *image, float *square, int *width,
                    int *height, char note[128], struct error *e)
 {
@@ -95,6 +110,7 @@ static int prepare(void *context, const char *path, float *image, float *square,
     if (status == 0) {
         *width = source.width;
         *height = source.height;
+        warn_of_photograph(m, path, source.width, source.height);
         status = m->height == m->width ? prepare_square(&resized, &source, m->width, e)
                                        : prepare_cover(&resized, &source, m->width, m->height, e);
     }

@@ -16,6 +16,7 @@
 #include "common/fit/launched.h"
 #include "common/fit/memory.h"
 #include "common/fit/trainer_ranks.h"
+#include "common/nets/model.h"
 #include "common/program/device.h"
 #include "common/program/stop.h"
 #include "common/run/options.h"
@@ -127,6 +128,15 @@ static void check_init_from(const struct trainer *t)
     free(refused);
 }
 
+/* A run or model can stand for the network's file in it. */
+static void find_init_from(struct trainer *t)
+{
+    struct error e;
+    t->init_from = model_file(t->init_from, t->net, &e);
+    if (!t->init_from)
+        die("cannot start from other weights: %s", e.text);
+}
+
 static void check_options(struct trainer *t)
 {
     struct fit_options *o = &t->loop->options;
@@ -160,6 +170,8 @@ void trainer_begin(struct trainer *t, struct fit_loop *loop)
         die_usage("no run folder given: name one with -o");
     if (t->init_from)
         check_init_from(t);
+    if (t->init_from && !t->resume)
+        find_init_from(t);
     check_options(t);
     training_state_init(&t->state);
     if (t->origin.checkpoint) {

@@ -66,7 +66,7 @@ struct trainer {
     {.name = "resume", .kind = OPTION_STRING, .value = &(t).resume, .argument = "RUN|CKPT",        \
      .help = "resume from a run's last checkpoint, or from a given one, with its options"},        \
     {.name = "init-from", .kind = OPTION_STRING, .value = &(t).init_from, .argument = "FILE",      \
-     .help = "finetune: start from these weights and take over their architecture"},               \
+     .help = "finetune: start from the weights and architecture of a file or run"},               \
     {.name = "steps", .kind = OPTION_INT, .value = &(o).steps, .argument = "N",                    \
      .help = "stop after step N of the run, 0 for no limit", .max = FIT_STEPS_MAX},                \
     {.name = "epochs", .kind = OPTION_INT, .value = &(o).epochs, .argument = "N",                  \

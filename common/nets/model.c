@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
@@ -12,16 +13,79 @@
 #define INSTALLED  "../share/ccld" /* relative to the installed programs */
 #define PIXELS_MAX 16384
 
-/* The folder of model files, or NULL with the reason. */
-static char *model_folder(const struct model_paths *p, struct error *e)
+#define LATEST     "latest"     /* in a run's folder, a link to its last checkpoint */
+#define STATE_FILE "state.json" /* in a checkpoint's folder */
+
+static const struct part_kind {
+    unsigned flag;
+    const char *stem, *name; /* of the file; for messages */
+    enum net net;
+} kinds[] = {
+    {MODEL_AUTOENCODER, "autoencoder", "autoencoder", NET_KL},
+    {MODEL_CLOOB, "cloob", "CLOOB", NET_CLOOB},
+    {MODEL_UNET, "diffusion", "U-Net", NET_UNET},
+};
+#define KINDS ((int)(sizeof kinds / sizeof *kinds))
+
+static const struct part_kind *kind_of(enum net net)
 {
-    const char *named = p->model ? p->model : getenv("CCLD_MODEL");
-    if (named && *named) {
-        if (file_exists(named))
-            return xstrdup(named);
-        error_set(e, "cannot open model folder '%s': no such folder", named);
-        return NULL;
+    const struct part_kind *k = kinds;
+    while (k < kinds + KINDS - 1 && k->net != net)
+        k++;
+    return k;
+}
+
+static bool has_file(const char *folder, const char *name)
+{
+    char *path = path_join(folder, name);
+    bool exists = file_exists(path);
+    free(path);
+    return exists;
+}
+
+/* A file of the network in this folder, malloc'ed, or NULL. */
+static char *file_in(const char *folder, const char *stem)
+{
+    for (int i = 0; weights_extensions[i]; i++) {
+        char *name = xasprintf("%s.%s", stem, weights_extensions[i]);
+        char *path = path_join(folder, name);
+        free(name);
+        if (file_exists(path))
+            return path;
+        free(path);
     }
+    return NULL;
+}
+
+/* In a folder of a model, a checkpoint or a run. */
+static char *file_of_folder(const char *folder, const char *stem)
+{
+    char *latest = path_join(folder, LATEST), *path = file_in(folder, stem);
+    if (!path)
+        path = file_in(latest, stem);
+    free(latest);
+    return path;
+}
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static bool is_run(const char *folder)
+{
+    return has_file(folder, STATE_FILE) || has_file(folder, LATEST);
+}
+
+/* The default model's folder, or NULL with the reason. *builtin: it is the one that ships with the
+ * programs. */
+static char *default_folder(bool *builtin, struct error *e)
+{
+    const char *named = getenv("CCLD_MODEL");
+    *builtin = !named || !*named;
+    if (!*builtin)
+        return xstrdup(named);
     char *shipped = find_beside_program(SHIPPED, INSTALLED);
     if (!shipped)
         error_set(e, "no model: name one with -m DIR or $CCLD_MODEL");
@@ -41,26 +105,36 @@ static void say_missing(struct error *e, const char *folder, const char *stem)
               others);
 }
 
-static char *find_part(const struct model_paths *p, const char *file, const char *stem,
-                       struct error *e)
+char *model_file(const char *path, enum net net, struct error *e)
 {
+    const struct part_kind *k = kind_of(net);
+    if (!is_folder(path))
+        return xstrdup(path);
+    char *file = file_of_folder(path, k->stem);
+    if (!file)
+        say_missing(e, path, k->stem);
+    return file;
+}
+
+/* Networks that a run does not train come from the default model. */
+static char *find_part(const struct model_paths *p, const char *file, const struct part_kind *k,
+                       bool *builtin, struct error *e)
+{
+    *builtin = false;
     if (file)
-        return xstrdup(file);
-    char *folder = model_folder(p, e);
+        return model_file(file, k->net, e);
+    bool named = p->model && *p->model;
+    char *path = named ? file_of_folder(p->model, k->stem) : NULL;
+    if (path)
+        return path;
+    char *folder = named && !is_run(p->model) ? xstrdup(p->model) : default_folder(builtin, e);
     if (!folder)
         return NULL;
-    char *path = NULL;
-    for (int i = 0; weights_extensions[i] && !path; i++) {
-        char *name = xasprintf("%s.%s", stem, weights_extensions[i]);
-        path = path_join(folder, name);
-        free(name);
-        if (!file_exists(path)) {
-            free(path);
-            path = NULL;
-        }
-    }
-    if (!path)
-        say_missing(e, folder, stem);
+    path = file_of_folder(folder, k->stem);
+    if (!path && !file_exists(folder))
+        error_set(e, "cannot open model folder '%s': no such folder", folder);
+    else if (!path)
+        say_missing(e, folder, k->stem);
     free(folder);
     return path;
 }
@@ -75,37 +149,53 @@ static void part_release(struct model_part *part)
 }
 
 static int part_open(struct model_part *part, const struct model_paths *p, const char *file,
-                     const char *stem, enum net net, struct error *e)
+                     const struct part_kind *k, struct error *e)
 {
-    part->path = find_part(p, file, stem, e);
+    part->path = find_part(p, file, k, &part->builtin, e);
     if (!part->path)
         return -1;
     struct weights *w = NULL;
     if (weights_open(&w, part->path, e) != 0)
         return error_prefix(e, "cannot read '%s'", part->path);
-    if (names_resolve(&part->names, w, net, p->pick, e) != 0) {
+    if (names_resolve(&part->names, w, k->net, p->pick, e) != 0) {
         weights_close(w);
         return error_prefix(e, "cannot use '%s'", part->path);
     }
     part->weights = w;
-    note("%s: '%s', %s, %s", stem, part->path, weights_format(w), part->names.description);
+    note("%s: '%s', %s, %s", k->stem, part->path, weights_format(w), part->names.description);
     return 0;
+}
+
+/* Says which networks are the built-in model's: nobody has asked for it. */
+static void announce_builtin(const struct model_part *const parts[KINDS], unsigned which)
+{
+    char list[64] = "";
+    int count = 0, wanted = 0;
+    for (int i = 0; i < KINDS; i++) {
+        wanted += (which & kinds[i].flag) != 0;
+        if (!parts[i]->builtin)
+            continue;
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", count++ > 0 ? " and " : "",
+                 kinds[i].name);
+    }
+    if (count > 0)
+        inform("using the %s%sbuilt-in 64x64 shapes model; -m DIR for another",
+               count < wanted ? list : "", count < wanted ? " of the " : "");
 }
 
 int model_find(struct model **out, const struct model_paths *p, unsigned which, struct error *e)
 {
     struct model *m = xcalloc(1, sizeof *m);
-    int status = 0;
-    if (which & MODEL_AUTOENCODER)
-        status = part_open(&m->autoencoder_part, p, p->autoencoder, "autoencoder", NET_KL, e);
-    if (status == 0 && (which & MODEL_CLOOB))
-        status = part_open(&m->cloob_part, p, p->cloob, "cloob", NET_CLOOB, e);
-    if (status == 0 && (which & MODEL_UNET))
-        status = part_open(&m->unet_part, p, p->checkpoint, "diffusion", NET_UNET, e);
-    if (status != 0) {
-        model_close(m);
-        return -1;
+    struct model_part *const parts[] = {&m->autoencoder_part, &m->cloob_part, &m->unet_part};
+    const char *const files[] = {p->autoencoder, p->cloob, p->checkpoint};
+    for (int i = 0; i < KINDS; i++) {
+        if ((which & kinds[i].flag) && part_open(parts[i], p, files[i], &kinds[i], e) != 0) {
+            model_close(m);
+            return -1;
+        }
     }
+    announce_builtin((const struct model_part *const *)parts, which);
     *out = m;
     return 0;
 }

@@ -6,20 +6,24 @@
 #include "common/nets/kl.h"
 #include "common/nets/unet.h"
 
-/* A model is a folder with autoencoder.*, cloob.* and diffusion.* (ccld-models(5)). */
+/* A model is a folder with autoencoder.*, cloob.* and diffusion.* (ccld-models(5)). A training run
+ * or checkpoint can stand for it: the networks that it does not train are then those of the default
+ * model, $CCLD_MODEL or the built-in one. */
 
 enum { MODEL_AUTOENCODER = 1, MODEL_CLOOB = 2, MODEL_UNET = 4 };
 #define MODEL_ALL (MODEL_AUTOENCODER | MODEL_CLOOB | MODEL_UNET)
 
 struct model_paths {
     const char *model; /* -m DIR; NULL: $CCLD_MODEL, else the model that ships with the project */
-    const char *autoencoder, *cloob, *checkpoint; /* one file each, used instead of the folder's */
+    const char *autoencoder, *cloob, *checkpoint; /* one each, used instead of the folder's; as for
+                                                     model_file */
     enum weights_pick pick;
 };
 
 /* One network's file, opened. */
 struct model_part {
     char *path;
+    bool builtin;            /* of the model that ships with the project, unasked for */
     struct weights *weights; /* NULL: not open */
     struct named_weights names;
 };
@@ -31,8 +35,12 @@ struct model {
     struct unet *unet;
 };
 
-/* Finds and opens the files of the networks in `which` (MODEL_...). The reason in e names the file.
- */
+/* The weight file that path stands for: path itself, or, if it is the folder of a model, a
+ * checkpoint or a run, the network's file in it (a run's last checkpoint's). malloc'ed; NULL if the
+ * folder has none. */
+char *model_file(const char *path, enum net net, struct error *e);
+/* Finds and opens the files of the networks in `which` (MODEL_...), and says which of them are the
+ * built-in model's. The reason in e names the file. */
 int model_find(struct model **out, const struct model_paths *p, unsigned which, struct error *e);
 /* Loads the networks whose files are open. On a dry device no weight is read. */
 int model_load(struct model *m, struct device *d, struct error *e);
