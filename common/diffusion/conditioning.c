@@ -10,6 +10,7 @@
 #include "common/base/message.h"
 #include "common/diffusion/guidance.h"
 #include "common/images/prepare.h"
+#include "formats/text/mojibake.h"
 
 #define BLANKS       " \t\v\f"
 #define DOUBTS_SHOWN 5
@@ -225,6 +226,8 @@ static void embed_text(float *embed, struct tape *t, const struct cloob *cloob,
     char buffer[80], cut_off[40] = "token is";
     if (cut > 1)
         snprintf(cut_off, sizeof cut_off, "%zu tokens are", cut);
+    if (text_is_mojibake(text, strlen(text)))
+        note("prompt '%s' " MOJIBAKE_ADVICE, shortened(buffer, text));
     if (cut > 0)
         warn("prompt '%s' is too long: the last %s ignored", shortened(buffer, text), cut_off);
     download_embed(embed, cloob_text(t, cloob, row, 1));

@@ -15,6 +15,7 @@
 #include "common/train/network_views.h"
 #include "formats/shards/path_set.h"
 #include "formats/text/clip_bpe.h"
+#include "formats/text/mojibake.h"
 
 struct trainee {
     const struct fit_cloob *f;
@@ -25,6 +26,7 @@ struct trainee {
     float *images;        /* [batch, 3, S, S]: resized to the network's size */
     int32_t *tokens;      /* [batch, context] */
     bool truncated;       /* a caption was too long, and the user has been warned */
+    bool garbled;         /* a caption that is mojibake has been reported */
     double cosine, steps; /* sums over the steps since metrics were last logged */
 };
 
@@ -87,9 +89,22 @@ static void make_tokens(struct trainee *t, const struct image_batch *b)
     }
 }
 
+/* Once, with -v: looking takes as long as reading the captions. */
+static void note_mojibake(struct trainee *t, const struct image_batch *b)
+{
+    for (int64_t i = 0; i < b->n && !t->garbled; i++) {
+        t->garbled = text_is_mojibake(b->captions[i], strlen(b->captions[i]));
+        if (t->garbled)
+            note("the caption of '%s' " MOJIBAKE_ADVICE "; others may, too",
+                 image_set_path(t->f->images, (int64_t)b->samples[i]));
+    }
+}
+
 static struct cloob_batch batch_of(struct trainee *t, const struct image_batch *b)
 {
     make_tokens(t, b);
+    if (message_verbosity() >= VERBOSITY_VERBOSE)
+        note_mojibake(t, b);
     return (struct cloob_batch){b->n, resized_images(t, b), t->tokens, b->samples};
 }
 

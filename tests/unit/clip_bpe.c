@@ -5,6 +5,7 @@
 #include "common/base/progress.h"
 #include "formats/text/clip_bpe.h"
 #include "formats/text/html_entities.h"
+#include "formats/text/mojibake.h"
 #include "formats/text/text_clean.h"
 #include "tests/support/tap.h"
 
@@ -43,6 +44,23 @@ static void test_fixes(void)
            "lower case, final sigma");
     cleans("", "", "nothing");
     cleans_bytes("a\0b", 3, "ab", "a zero byte is a control character");
+}
+
+static void test_mojibake(void)
+{
+    static const char *const misread[] = {"caf\u00c3\u00a9", "it\u00e2\u20ac\u2122s",
+                                          "\u00f0\u0178\u2122\u201a", "\u00c3\u00a0 la carte"};
+    static const char *const proper[] = {"",
+                                         "caf\u00e9",
+                                         "\u201cit\u2019s\u201d",
+                                         "\u00c3O PAULO",
+                                         "\u00e2\u20ac",
+                                         "S\u00c3O",
+                                         "\u65e5\u672c \u0416\u0443\u043a"};
+    for (size_t i = 0; i < sizeof misread / sizeof *misread; i++)
+        tap_ok(text_is_mojibake(misread[i], strlen(misread[i])), "'%s' is mojibake", misread[i]);
+    for (size_t i = 0; i < sizeof proper / sizeof *proper; i++)
+        tap_ok(!text_is_mojibake(proper[i], strlen(proper[i])), "'%s' is not mojibake", proper[i]);
 }
 
 static void test_html(void)
@@ -149,6 +167,7 @@ int main(int argc, char **argv)
 {
     message_init(argv[0]);
     test_fixes();
+    test_mojibake();
     test_html();
     test_invalid_utf8();
     test_vocabularies();
