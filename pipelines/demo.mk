@@ -11,8 +11,8 @@ PROMPTS ?= pipelines/demo-prompts.txt
 SAMPLES ?= 4
 SEED ?= 1
 STEPS ?= 50
-# Starting guidance a little later varies what the prompt leaves open.
-SAMPLING ?= --guidance-start 0.92
+# Further options of ccld-plms.
+SAMPLING ?=
 
 all: $(OUT)/shards/done $(OUT)/grid.png
 	$(BIN)/ccld-shards stat $(OUT)/shards

@@ -27,6 +27,8 @@ settings_diffusion-between = $(call further_diffusion,$(STEPS_BETWEEN),$(BETWEEN
 STEPS_NOISED ?=
 STEPS_BETWEEN ?=
 COUNT_MORE ?=
+# Entries KEY=VALUE of the metadata of the U-Net's file.
+METADATA_DIFFUSION ?=
 settings_samples = $(strip --prompts $(PROMPTS) -n $(SAMPLES) --size $(SIZE) --steps $(STEPS_SAMPLES) --guidance $(GUIDANCE) \
     --seed $(SEED))
 
@@ -81,7 +83,7 @@ $(OUT)/diffusion-between.txt: $(before_between).txt $(stores) $(OUT)/settings/di
 
 last_diffusion = $(if $(STEPS_BETWEEN),$(OUT)/diffusion-between,$(before_between))
 $(OUT)/model/diffusion.safetensors: $(last_diffusion).txt
-	$(call keep_half,$(last_diffusion)/latest/diffusion.safetensors,$@)
+	$(call keep_half,$(last_diffusion)/latest/diffusion.safetensors,$@) $(addprefix --metadata ,$(METADATA_DIFFUSION))
 
 $(OUT)/samples.ppm: $(networks) $(OUT)/model/diffusion.safetensors $(OUT)/settings/samples $(PROMPTS)
 	$(BIN)/ccld-plms -m $(OUT)/model $(settings_samples) $(COMPUTE) >$@.part

@@ -48,6 +48,8 @@ PROMPTS ?= pipelines/shapes-prompts.txt
 SAMPLES ?= 4
 STEPS_SAMPLES ?= 50
 GUIDANCE ?= 3
+# What ccld-plms does by default with this model: it guides a little later, which varies the backgrounds.
+METADATA_DIFFUSION ?= guidance_start=0.92
 
 # Colors are so easy to tell apart that CLOOB does not learn shapes while colors suffice. Until its second stage, two in three
 # captions therefore omit them.

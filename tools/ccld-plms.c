@@ -35,8 +35,8 @@ static struct {
     .steps = 50,
     .batch_size = 4,
     .guidance = 3,
-    .guidance_start = 1,
-    .embed_noise = NAN, /* as the checkpoint was trained */
+    .guidance_start = NAN, /* as the checkpoint recommends */
+    .embed_noise = NAN,    /* as the checkpoint was trained */
     .starting_time = 0.9,
 };
 
@@ -95,7 +95,8 @@ static const struct option option_table[] = {
      .kind = OPTION_FLOAT,
      .value = &options.guidance_start,
      .argument = "T",
-     .help = "guide only at timesteps of at most T; below 1, images vary more",
+     .help = "guide only at timesteps of at most T; below 1, images vary more (default: the "
+             "checkpoint's, else 1)",
      .max = 1},
     {.name = "number",
      .letter = 'n',
@@ -321,6 +322,12 @@ static double embed_noise(const struct model *m)
     return isnan(options.embed_noise) ? model_embed_noise(&m->unet_part) : options.embed_noise;
 }
 
+static double guidance_start(const struct model *m)
+{
+    return isnan(options.guidance_start) ? model_guidance_start(&m->unet_part)
+                                         : options.guidance_start;
+}
+
 static double autoencoder_scale(const struct model *m)
 {
     double stored = unet_sizes(m->unet)->autoencoder_scale;
@@ -344,7 +351,7 @@ static struct sample_options sample_options(struct prompts *p)
         .seed = options.seed,
         .first = options.first,
         .count = options.count,
-        .guidance_start = options.guidance_start,
+        .guidance_start = guidance_start(m),
         .embed_noise = embed_noise(m),
         .height = size.height,
         .width = size.width,

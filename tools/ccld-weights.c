@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/escape.h"
@@ -25,6 +26,7 @@ enum { NAMES_AUTO, NAMES_FILE, NAMES_OURS };
 static struct {
     const char *input, *output;
     int dtype, weights, as, names;
+    struct string_list metadata;
 } options;
 
 static const struct option option_table[] = {
@@ -58,6 +60,11 @@ static const struct option option_table[] = {
      .argument = "WHOSE",
      .help = "tensor names: the file's or ours; auto: ours for haiku and diffusers",
      .choices = (const char *const[]){"auto", "file", "ours", NULL}},
+    {.name = "metadata",
+     .kind = OPTION_LIST,
+     .value = &options.metadata,
+     .argument = "KEY=VALUE",
+     .help = "set an entry of the metadata, or remove it if VALUE is empty; may be repeated"},
     {0},
 };
 
@@ -230,15 +237,53 @@ static void check_types(const struct weight *items, int count)
             count, plural(count));
 }
 
-static void declare(struct weights_writer *out, const struct weights *w, const struct weight *items,
-                    int count)
+/* What --metadata says about this key at last, "" to remove it; NULL: nothing. */
+static const char *changed_value(const char *key, size_t length)
+{
+    for (int i = options.metadata.count - 1; i >= 0; i--) {
+        const char *item = options.metadata.items[i];
+        if (strcspn(item, "=") == length && strncmp(item, key, length) == 0)
+            return item + length + 1;
+    }
+    return NULL;
+}
+
+static void write_metadata(struct weights_writer *out, const struct weights *w)
 {
     for (int i = 0; i < weights_metadata_count(w); i++) {
         const char *key, *value;
         weights_metadata_at(w, i, &key, &value);
-        weights_writer_metadata(out, key, value);
+        if (!changed_value(key, strlen(key)))
+            weights_writer_metadata(out, key, value);
     }
-    if (!weights_metadata(w, "format"))
+    for (int i = 0; i < options.metadata.count; i++) {
+        const char *item = options.metadata.items[i];
+        size_t length = strcspn(item, "=");
+        const char *value = changed_value(item, length);
+        if (value != item + length + 1 || !*value) /* a later one replaces it */
+            continue;
+        char *key = xasprintf("%.*s", (int)length, item);
+        weights_writer_metadata(out, key, value);
+        free(key);
+    }
+}
+
+static void check_metadata(void)
+{
+    for (int i = 0; i < options.metadata.count; i++) {
+        const char *item = options.metadata.items[i];
+        if (*item == '=' || !strchr(item, '='))
+            die_usage("option '--metadata': '%s' is not KEY=VALUE", item);
+    }
+    if (options.metadata.count > 0 && write_torch())
+        die_usage("--metadata needs safetensors: a torch checkpoint has no metadata");
+}
+
+static void declare(struct weights_writer *out, const struct weights *w, const struct weight *items,
+                    int count)
+{
+    write_metadata(out, w);
+    if (!weights_metadata(w, "format") && !changed_value("format", strlen("format")))
         weights_writer_metadata(out, "format", "pt"); /* Python's loaders expect it */
     for (int i = 0; i < count; i++)
         weights_writer_declare(out, &items[i], output_dtype(&items[i]));
@@ -316,6 +361,8 @@ int main(int argc, char **argv)
         die_usage("'convert' needs an output file: -o OUTPUT");
     if (convert && strcmp(options.output, "-") == 0)
         die_usage("'convert' cannot write to standard output: name a file with -o");
+    if (convert)
+        check_metadata();
     if (ls && options.output)
         die_usage("'ls' does not write a file: omit -o");
     struct weights *w;

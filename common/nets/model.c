@@ -1,6 +1,6 @@
 #include "common/nets/model.h"
 
-#include <math.h>
+#include <float.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -239,12 +239,25 @@ struct size2d model_image_size(const struct model_part *part, struct size2d requ
     return size;
 }
 
+/* A number of the file's metadata, or `otherwise` if it is missing or not from least to most. */
+static double number_in_metadata(const struct model_part *part, const char *key, double least,
+                                 double most, double otherwise)
+{
+    const char *text = part->weights ? weights_metadata(part->weights, key) : NULL;
+    char *end;
+    double number = text ? strtod(text, &end) : 0;
+    bool valid = text && end != text && !*end && number >= least && number <= most;
+    return valid ? number : otherwise;
+}
+
 double model_embed_noise(const struct model_part *part)
 {
-    const char *text = part->weights ? weights_metadata(part->weights, "embed_noise") : NULL;
-    char *end;
-    double noise = text ? strtod(text, &end) : 0;
-    return text && end != text && !*end && isfinite(noise) && noise > 0 ? noise : 0;
+    return number_in_metadata(part, "embed_noise", 0, DBL_MAX, 0);
+}
+
+double model_guidance_start(const struct model_part *part)
+{
+    return number_in_metadata(part, "guidance_start", 0, 1, 1);
 }
 
 static int check_origin(const struct model *m, const struct model_part *part, const char *key,

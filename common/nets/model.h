@@ -63,5 +63,8 @@ struct size2d model_image_size(const struct model_part *part, struct size2d requ
 /* The noise added to embeddings when a U-Net was trained, relative to their length (ccld-fit
  * --embed-noise), from its file's metadata `embed_noise`; 0 without it. */
 double model_embed_noise(const struct model_part *part);
+/* The timestep above which a U-Net's maker recommends to sample without guidance (ccld-plms
+ * --guidance-start), from its file's metadata `guidance_start`; 1 without it: always guided. */
+double model_guidance_start(const struct model_part *part);
 
 #endif
