@@ -11,9 +11,9 @@
 
 #define ESCAPE_MAX 8 /* bytes of one escaped character */
 
-/* Stores the escaped form of the character at *s in out, without a zero, and moves *s behind it;
- * *s is not at the end of the string. Returns the number of bytes: 1 for a byte that is no control
- * character. If `reversible`, a backslash is escaped, too. Safe in signal handlers. */
+/* Stores the escaped form of the byte or control character at *s in out, without a zero, and moves
+ * *s behind it; *s is not at the end of the string. Returns the number of bytes stored. If
+ * `reversible`, a backslash is escaped, too. Safe in signal handlers. */
 size_t escape_next(char out[ESCAPE_MAX], const char **s, bool reversible);
 
 /* Escapes a whole line for a message, so that a backslash remains; malloc'ed, or NULL if there is
