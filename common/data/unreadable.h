@@ -5,7 +5,7 @@
 #include <stdint.h>
 
 /* The records of a data set that could not be read: damaged ones of a shard store, image files that
- * are missing or no images. Others take their places in training.
+ * are missing or not images. Others take their places in training.
  *
  * A record is known once a thread has failed to read it, which may be ahead of training; met when a
  * batch that lacks it is trained on, which depends only on the data; and agreed on when all ranks
