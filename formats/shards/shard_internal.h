@@ -2,6 +2,7 @@
 #define CCLD_FORMATS_SHARDS_SHARD_INTERNAL_H
 
 #include <lmdb.h>
+#include <sys/stat.h>
 
 #include "formats/shards/path_set.h"
 #include "formats/shards/shard_store.h"
@@ -14,6 +15,9 @@
 struct shard {
     char name[24]; /* "00000.mdb" */
     char *file;    /* folder/name */
+    bool claimed;  /* see shard_claim */
+    dev_t device;
+    ino_t inode;
     MDB_env *env;
     MDB_dbi samples, paths, meta;
     struct shard_info info;
@@ -58,6 +62,10 @@ enum shard_use {
 int shard_open(struct shard *s, const char *folder, int number, enum shard_use use,
                struct error *e);
 void shard_close(struct shard *s);
+/* Fails if this process has the file open. LMDB locks with fcntl: closing one of two environments
+ * of a file would release the locks of both and destroy the mutexes that the other one uses. */
+int shard_claim(struct shard *s, const struct stat *st, struct error *e);
+void shard_unclaim(struct shard *s);
 /* Creates shard `number` without records; it appears under its name when complete. */
 int shard_create(const char *folder, int number, const struct shard_info *info, size_t map_size,
                  struct error *e);

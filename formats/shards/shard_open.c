@@ -157,7 +157,7 @@ static int open_file(struct shard *s, bool write, struct error *e)
     if (st.st_size < SMALLEST_FILE)
         return error_set(e, "%s: not an LMDB file (%" PRId64 " bytes)", s->name,
                          (int64_t)st.st_size);
-    if (check_meta(s, e) != 0)
+    if (shard_claim(s, &st, e) != 0 || check_meta(s, e) != 0)
         return -1;
     int code = open_shard_env(s, write);
     return code != 0 ? shard_error(e, s, "cannot open", code) : 0;
@@ -184,6 +184,7 @@ void shard_close(struct shard *s)
 {
     if (s->env)
         mdb_env_close(s->env);
+    shard_unclaim(s);
     free(s->file);
     s->env = NULL;
     s->file = NULL;

@@ -130,8 +130,11 @@ void shard_record_release(struct shard_record *r);
 int shard_record_check_values(const struct shard_record *r, const struct shard_info *i,
                               struct error *e);
 
-/* Reading. A store may be read while it is being written; the reader sees the records that existed
- * when it opened the store. All functions but open and close may be called by several threads. */
+/* Reading. A store may be read while it is being written by another process; the reader sees the
+ * records that existed when it opened the store. One process opens a shard once: LMDB's locks
+ * belong to the process, and the first close would release them all. So a second reader or writer
+ * of a shard in a process is refused; a forked process opens stores of its own. All functions but
+ * open and close may be called by several threads. */
 struct shard_store;
 int shard_store_open(struct shard_store **out, const char *folder, struct error *e);
 void shard_store_close(struct shard_store *s); /* NULL is fine */

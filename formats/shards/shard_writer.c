@@ -10,7 +10,9 @@
 #include "formats/shards/shard_internal.h"
 
 #define MAP_SIZE_DEFAULT ((size_t)64 << 20)
-#define MAP_SIZE_LEAST   ((size_t)128 << 10)
+/* What a new shard and small transactions take; pages of LMDB are up to 32 KiB, those of the system
+ * up to 64 KiB. */
+#define MAP_PAGES_LEAST 32
 
 struct shard_writer {
     char *folder;
@@ -84,7 +86,8 @@ int shard_writer_open(struct shard_writer **out, const char *folder, const struc
     w->info = *info;
     w->shard_size = options->shard_size ? options->shard_size : SHARD_SIZE_DEFAULT;
     w->map_size = options->map_size ? options->map_size : MAP_SIZE_DEFAULT;
-    w->map_size = w->map_size < MAP_SIZE_LEAST ? MAP_SIZE_LEAST : w->map_size;
+    size_t least = MAP_PAGES_LEAST * (size_t)sysconf(_SC_PAGESIZE);
+    w->map_size = w->map_size < least ? least : w->map_size;
     w->zstd = xallocated(ZSTD_createCCtx());
     CHECK(w->shard_size > 0);
     pthread_mutex_init(&w->mutex, NULL);

@@ -19,8 +19,8 @@ const struct shard_info shards_info = {
     .image_height = 8 * SHARDS_SIDE,
     .image_width = 8 * SHARDS_SIDE,
     .preprocessing = "display",
-    .autoencoder = {"autoencoder.ckpt", "0123456789abcdef0123456789abcdef"},
-    .cloob = {"cloob.pkl", "fedcba9876543210fedcba9876543210"},
+    .autoencoder = {.name = "autoencoder.ckpt", .hash = "0123456789abcdef0123456789abcdef"},
+    .cloob = {.name = "cloob.pkl", .hash = "fedcba9876543210fedcba9876543210"},
 };
 
 void shards_sample(struct shards_sample *s, int k, int generation)

@@ -50,8 +50,8 @@ static void fill_state(struct training_state *s)
                                    .image_height = 256,
                                    .image_width = 192,
                                    .preprocessing = "pil",
-                                   .autoencoder = {"kl \"f8\".ckpt", "0123"},
-                                   .cloob = {"cloob.pkl", "fedc"}};
+                                   .autoencoder = {.name = "kl \"f8\".ckpt", .hash = "0123"},
+                                   .cloob = {.name = "cloob.pkl", .hash = "fedc"}};
     strcpy(s->dataset_hash, "00112233445566778899aabbccddeeff");
     s->dataset_count = 100000;
     s->holdout_count = 100;

@@ -38,14 +38,14 @@ static void ok_refused(const char *store, const char *expected, const char *what
     struct shard_writer_options o = {0};
     struct error e = {""}, we = {""};
     int reader = shard_store_open(&s, shards_folder(store), &e);
+    if (reader == 0)
+        shard_store_close(s);
     int writer = shard_writer_open(&w, shards_folder(store), &shards_info, &o, &we);
     if (!tap_ok(reader && writer && strstr(e.text, expected) && strstr(we.text, expected),
                 "%s: refused by reader and writer", what)) {
         tap_diag("reader %d: %s", reader, e.text);
         tap_diag("writer %d: %s", writer, we.text);
     }
-    if (reader == 0)
-        shard_store_close(s);
     if (writer == 0)
         shard_writer_close(w);
     shards_ok_problem(store, expected, what);

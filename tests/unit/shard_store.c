@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "common/base/message.h"
 #include "formats/shards/path_set.h"
@@ -243,6 +245,30 @@ static void test_second_writer(void)
     shard_writer_close(w);
 }
 
+/* LMDB forbids it, and some versions abort when the first one closes. */
+static void test_opened_twice(void)
+{
+    struct error e = {""}, we = {""};
+    struct shard_writer_options o = {0};
+    struct shard_writer *w = NULL;
+    struct shard_store *s = NULL, *second = NULL;
+    CHECK(shard_store_open(&s, shards_folder("round"), &e) == 0);
+    tap_ok(shard_store_open(&second, shards_folder("round"), &e) != 0 &&
+               strstr(e.text, "00000.mdb: this process has it open already"),
+           "a second reader in one process is refused: %s", e.text);
+    tap_ok(shard_writer_open(&w, shards_folder("round"), &shards_info, &o, &we) != 0 &&
+               strstr(we.text, "open already"),
+           "so is a writer: %s", we.text);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(shards_read_all("round", &e) == 0 ? 0 : 1);
+    int status;
+    tap_ok(waitpid(child, &status, 0) == child && status == 0, "a forked process may open it");
+    bool good = shards_record_is(s, 0, 0, 0);
+    shard_store_close(s);
+    tap_ok(good && shards_read_all("round", &e) == 0, "and this one again once it is closed");
+}
+
 static void test_refused_items(void)
 {
     struct error e = {""};
@@ -307,6 +333,7 @@ int main(void)
     test_rerun();
     test_mixing();
     test_second_writer();
+    test_opened_twice();
     test_refused_items();
     test_full_disk();
     return tap_done();
