@@ -12,6 +12,7 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/base/signal_name.h"
 #include "common/base/threads.h"
 #include "common/fit/rank_process.h"
 #include "common/program/stop.h"
@@ -101,7 +102,7 @@ _Noreturn static void end_killed(struct supervisor *s, int rank, int signal)
     s->ranks[rank].pid = 0;
     pass_on_rank(s, rank);
     kill_all(s);
-    warn("rank %d (process %d) was killed by SIG%s", rank, pid, sigabbrev_np(signal));
+    warn("rank %d (process %d) was killed by SIG%s", rank, pid, signal_name(signal));
     exit(1);
 }
 

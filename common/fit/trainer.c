@@ -11,6 +11,7 @@
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/base/signal_name.h"
 #include "common/base/text.h"
 #include "common/fit/compare.h"
 #include "common/fit/launched.h"
@@ -386,7 +387,7 @@ static void report(const struct trainer *t, enum fit_end end, int64_t steps, dou
         snprintf(holdout, sizeof holdout, ", held-out loss %.5f", s->holdout_loss);
     if (end == FIT_STOPPED)
         inform("SIG%s: stopped after step %" PRId64 "; resume with --resume %s",
-               sigabbrev_np(stop_signal(t)), s->step, folder);
+               signal_name(stop_signal(t)), s->step, folder);
     else if (steps == 0)
         inform("nothing to do: step %" PRId64 " is the last one of run '%s'", s->step, folder);
     else

@@ -10,6 +10,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "common/base/signal_name.h"
 #include "common/program/stop.h"
 #include "tests/support/tap.h"
 
@@ -87,7 +88,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         int status = in_child(path, by_signal, numbers[i]);
         tap_ok(WIFSIGNALED(status) && WTERMSIG(status) == numbers[i] && files_in(folder) == 0,
-               "SIG%s ends the process and leaves no file", sigabbrev_np(numbers[i]));
+               "SIG%s ends the process and leaves no file", signal_name(numbers[i]));
     }
     int status = in_child(path, by_die, 0);
     tap_ok(WIFEXITED(status) && WEXITSTATUS(status) == 1 && files_in(folder) == 0,
