@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/completion.h"
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/option_hints.h"
@@ -18,11 +19,15 @@ struct common_options common_options = {.device = "auto", .threads = 0, .precisi
 
 static bool want_help, want_version, want_quiet, want_verbose;
 
+static const char *const devices[] = {"auto", "cpu", "cuda", NULL};
+static const char *const precisions[] = {"auto", "fp32", "bf16", "fp16", NULL};
+
 static struct option common_table[] = {
     {.name = "device",
      .kind = OPTION_STRING,
      .value = &common_options.device,
      .argument = "DEVICE",
+     .choices = devices,
      .help = "where to compute: auto, cpu, cuda or cuda:N"},
     {.name = "threads",
      .kind = OPTION_INT,
@@ -35,6 +40,7 @@ static struct option common_table[] = {
      .kind = OPTION_STRING,
      .value = &common_options.precision,
      .argument = "TYPE",
+     .choices = precisions,
      .help = "arithmetic precision: auto, fp32, bf16 or fp16"},
     {.name = "tf32",
      .kind = OPTION_FLAG,
@@ -460,7 +466,6 @@ static bool valid_device(const char *s)
 
 void options_apply_common(void)
 {
-    static const char *const precisions[] = {"auto", "fp32", "bf16", "fp16"};
     if (want_verbose)
         message_set_verbosity(VERBOSITY_VERBOSE);
     if (want_quiet)
@@ -469,7 +474,7 @@ void options_apply_common(void)
         die_usage("option '--device': '%s' is not one of auto, cpu, cuda, cuda:N",
                   common_options.device);
     bool known = false;
-    for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++)
+    for (int i = 0; precisions[i]; i++)
         known |= !strcmp(common_options.precision, precisions[i]);
     if (!known)
         die_usage("option '--precision': '%s' is not one of auto, fp32, bf16, fp16",
@@ -496,6 +501,11 @@ int options_parse(const struct program *p, int argc, char **argv)
     }
     int operands = 0;
     bool options_over = false;
+    if (argc == 3 && !strcmp(argv[1], "--completion")) { /* for make install; not in --help */
+        if (!completion_print(p, common_table, argv[2]))
+            die_usage("option '--completion': '%s' is not one of bash, zsh, fish", argv[2]);
+        finish_stdout();
+    }
     for (int i = 1; i < argc; i++) {
         char *arg = argv[i];
         if (options_over || arg[0] != '-' || arg[1] == '\0')

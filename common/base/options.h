@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+_Static_assert(sizeof(void *) == 8, "ccld runs on 64-bit machines only");
+
 /* One table drives the parser, --help and (through tests) the man page.
  * Accepted: --name VALUE, --name=VALUE, -xVALUE, -x VALUE, bundled short flags. `--` ends the
  * options, a lone `-` is an operand, and options and operands may be mixed. Long names must not be
@@ -35,11 +37,12 @@ struct option {
     const char *name; /* long name without dashes */
     char letter;      /* short name, or 0 */
     enum option_kind kind;
-    void *value;                /* holds the default before parsing, which --help prints */
-    const char *argument;       /* placeholder for --help, e.g. "DIR"; NULL for flags */
-    const char *help;           /* one line, no full stop */
-    double min, max;            /* both 0: unchecked */
-    const char *const *choices; /* NULL-terminated, OPTION_CHOICE only */
+    void *value;          /* holds the default before parsing, which --help prints */
+    const char *argument; /* placeholder for --help, e.g. "DIR"; NULL for flags */
+    const char *help;     /* one line, no full stop */
+    double min, max;      /* both 0: unchecked */
+    /* NULL-terminated: all values of OPTION_CHOICE; what shells offer of OPTION_STRING */
+    const char *const *choices;
 };
 
 struct program {
