@@ -5,6 +5,7 @@ CC = gcc
 endif
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
+PKG_CONFIG ?= pkg-config
 # V=1: print full commands. WERROR=1: treat warnings as errors. SANITIZE=address,undefined: build with these sanitizers, in a separate folder.
 WERROR ?= 0
 SANITIZE ?=
@@ -50,25 +51,26 @@ SANITIZE_FLAGS := $(if $(sanitizers),-fsanitize=$(sanitizers) -fno-sanitize-reco
 LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
     libwebp:libwebp-dev lcms2:liblcms2-dev lmdb:liblmdb-dev libzstd:libzstd-dev \
     libxxhash:libxxhash-dev libcjson:libcjson-dev libutf8proc:libutf8proc-dev zlib:zlib1g-dev
-# Building and testing need these as well: perl has prove; tests use netpbm and mandoc.
+# Building needs these as well. Tests need a C++ compiler, prove (in perl), netpbm and mandoc.
 # LINT=1: deps also installs what `make lint` needs.
 LINT ?= 0
 # FUZZ=1: deps also installs what `make fuzz` needs.
 FUZZ ?= 0
-DEBIAN_PACKAGES = gcc g++ libc6-dev make pkg-config perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(FUZZ)),clang libclang-rt-dev) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
+BUILD_PACKAGES = gcc libc6-dev make pkg-config $(if $(filter 1,$(CUDA)),g++) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
+TEST_PACKAGES = g++ perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(FUZZ)),clang libclang-rt-dev)
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
-NO_BUILD = help deps demo check install-built clean
+NO_BUILD = help deps deps-build demo check check-elsewhere install-built uninstall clean
 ifneq ($(filter-out $(NO_BUILD),$(or $(MAKECMDGOALS),all)),)
-ifeq ($(shell command -v pkg-config),)
-$(error pkg-config is missing (Debian package pkg-config): run 'make deps')
+ifeq ($(shell command -v $(firstword $(PKG_CONFIG))),)
+$(error $(PKG_CONFIG) is missing (Debian package pkg-config): run 'make deps')
 endif
-MISSING := $(strip $(foreach l,$(LIBRARIES),$(if $(shell pkg-config --exists $(firstword $(subst :, ,$l)) || echo no),$(lastword $(subst :, ,$l)))))
+MISSING := $(strip $(foreach l,$(LIBRARIES),$(if $(shell $(PKG_CONFIG) --exists $(firstword $(subst :, ,$l)) || echo no),$(lastword $(subst :, ,$l)))))
 ifneq ($(MISSING),)
 $(error missing libraries, Debian packages $(MISSING): run 'make deps')
 endif
-PKG_CFLAGS := $(shell pkg-config --cflags $(PACKAGES))
-PKG_LIBS := $(shell pkg-config --libs $(PACKAGES))
+PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES))
 
 ifeq ($(CUDA),1)
 ifeq ($(shell command -v $(NVCC)),)
@@ -82,7 +84,8 @@ endif
 endif
 endif
 
-ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. -pthread -fno-math-errno -ffp-contract=off $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CFLAGS)
+# Debugging information does not say where the clone is: all clones build the same programs.
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. '-ffile-prefix-map=$(CURDIR)=.' -pthread -fno-math-errno -ffp-contract=off $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CFLAGS)
 ALL_LIBS = $(PKG_LIBS) -pthread -ldl -lm $(LDFLAGS)
 
 # The CUDA backend is a plugin. It is built twice: by nvcc, and for tests by the C++ compiler, with an
@@ -268,9 +271,12 @@ $(BUILD)/formats/text/embedded.o: formats/text/clip_bpe_merges.txt.zst formats/t
 
 # A second make sees the packages that deps has installed by then.
 AGAIN = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j $(shell nproc))
-deps:
-	@missing=; for p in $(DEBIAN_PACKAGES); do \
-	    dpkg-query -W -f '$${Status}' $$p 2>/dev/null | grep -q ' ok installed' || missing="$$missing $$p"; done; \
+# Packages of this machine's architecture: pkg-config does not find those of others.
+deps: private WANTED = $(BUILD_PACKAGES) $(TEST_PACKAGES)
+deps-build: private WANTED = $(BUILD_PACKAGES)
+deps deps-build:
+	@missing=; own=$$(dpkg --print-architecture 2>/dev/null); for p in $(WANTED); do \
+	    dpkg-query -W -f '$${Architecture} $${Status}\n' $$p 2>/dev/null | grep -Eq "^($$own|all) .* ok installed" || missing="$$missing $$p"; done; \
 	[ -z "$$missing" ] && exit; \
 	if ! command -v apt-get >/dev/null; then \
 	    echo "make deps supports Debian only; install the equivalents of:$$missing" >&2; exit 1; fi; \
@@ -280,7 +286,7 @@ deps:
 	$$as_root apt-get -q update && \
 	$$as_root DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends $$missing
 
-demo: deps
+demo: deps-build
 	@$(AGAIN) programs
 	@$(MAKE) --no-print-directory -f pipelines/demo.mk BIN=$(BUILD) OUT=$(BUILD)/demo
 
@@ -412,21 +418,46 @@ lint: programs
 	BUILD=$(BUILD) prove tests/include-direction.sh tests/dialect.sh || status=1; \
 	exit $$status
 
+# DESTDIR and PREFIX may contain blanks.
+TO = $(DESTDIR)$(PREFIX)
+BASH_COMPLETIONS = $(TO)/share/bash-completion/completions
+ZSH_COMPLETIONS = $(TO)/share/zsh/site-functions
+FISH_COMPLETIONS = $(TO)/share/fish/vendor_completions.d
 install: all
 	@$(MAKE) --no-print-directory install-built
 install-built:
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1 $(DESTDIR)$(PREFIX)/share/man/man5 $(DESTDIR)$(PREFIX)/share/man/man7
-	install $(TOOLS) $(DESTDIR)$(PREFIX)/bin
-	$(if $(wildcard $(PLUGIN) $(MPI_PLUGIN)),install -D -t $(DESTDIR)$(PREFIX)/lib/ccld $(wildcard $(PLUGIN) $(MPI_PLUGIN)))
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/ccld/models/small models/small/*
-	install -m 644 man/*.1 $(DESTDIR)$(PREFIX)/share/man/man1
-	install -m 644 man/*.5 $(DESTDIR)$(PREFIX)/share/man/man5
-	install -m 644 man/*.7 $(DESTDIR)$(PREFIX)/share/man/man7
+	install -d '$(TO)/bin' '$(TO)/share/man/man1' '$(TO)/share/man/man5' '$(TO)/share/man/man7' \
+	    '$(BASH_COMPLETIONS)' '$(ZSH_COMPLETIONS)' '$(FISH_COMPLETIONS)'
+	install $(TOOLS) '$(TO)/bin'
+	$(if $(wildcard $(PLUGIN) $(MPI_PLUGIN)),install -D -t '$(TO)/lib/ccld' $(wildcard $(PLUGIN) $(MPI_PLUGIN)))
+	install -D -m 644 -t '$(TO)/share/ccld/models/small' models/small/*
+	install -m 644 man/*.1 '$(TO)/share/man/man1'
+	install -m 644 man/*.5 '$(TO)/share/man/man5'
+	install -m 644 man/*.7 '$(TO)/share/man/man7'
+	@for t in $(notdir $(TOOLS)); do \
+	    $(BUILD)/$$t --completion bash >'$(BASH_COMPLETIONS)'/$$t && \
+	    $(BUILD)/$$t --completion zsh >'$(ZSH_COMPLETIONS)'/_$$t && \
+	    $(BUILD)/$$t --completion fish >'$(FISH_COMPLETIONS)'/$$t.fish || exit 1; done
+# Removes what install writes, and folders that only it has.
+uninstall:
+	rm -f $(patsubst %,'$(TO)/bin/%',$(notdir $(TOOLS))) $(patsubst %,'$(TO)/lib/ccld/%',$(notdir $(PLUGIN) $(MPI_PLUGIN))) \
+	    $(foreach s,1 5 7,$(patsubst man/%,'$(TO)/share/man/man$s/%',$(wildcard man/*.$s))) \
+	    $(patsubst %,'$(TO)/share/ccld/%',$(wildcard models/small/*)) \
+	    $(foreach t,$(notdir $(TOOLS)),'$(BASH_COMPLETIONS)/$t' '$(ZSH_COMPLETIONS)/_$t' '$(FISH_COMPLETIONS)/$t.fish')
+	for d in lib/ccld share/ccld/models/small share/ccld/models share/ccld; do \
+	    [ ! -d '$(TO)'/$$d ] || rmdir --ignore-fail-on-non-empty '$(TO)'/$$d || exit 1; done
+# A Debian package of what install installs, without CUDA's plugin unless it was built: $(BUILD)/ccld_VERSION_ARCHITECTURE.deb
+deb: all
+	@BUILD=$(BUILD) MAKE='$(MAKE)' packaging/build-deb
+
+# Other compilers, distributions and processors than this machine's, as far as they can be had; needs root.
+check-elsewhere:
+	@tests/elsewhere/run
 
 help:
 	@printf '%s\n' \
 	    'make               build the programs into $(BUILD)/' \
-	    'make deps          install missing Debian packages; with MPI=1 also those for training on several hosts' \
+	    'make deps          install missing Debian packages, deps-build: without those that only tests need; with MPI=1 also those for training on several hosts' \
 	    'make demo          install, build, encode sample photographs, sample a grid of images' \
 	    'make check         install, build, run all tests that need no GPU' \
 	    'make check-golden GOLDEN=DIR   compare the networks with another folder of golden numbers' \
@@ -439,7 +470,10 @@ help:
 	    'make fuzz          fuzz every parser for FUZZ_SECONDS each; needs clang with libFuzzer (make deps FUZZ=1)' \
 	    'make soak          end programs at random for SECONDS_LONG (3600) and check that nothing is lost' \
 	    'make lint          check style: clang-format, clang-tidy, man pages, includes, dialect' \
-	    'make install       install programs, plugins, small model and man pages under DESTDIR and PREFIX' \
+	    'make install       install programs, plugins, small model, man pages and completions under DESTDIR and PREFIX' \
+	    'make uninstall     remove what install has installed; with the same DESTDIR and PREFIX' \
+	    'make deb           build a Debian package in $(BUILD)/' \
+	    'make check-elsewhere   build and try with other compilers and distributions, and on arm64; needs root' \
 	    'make clean         remove $(BUILD)/' \
     'Variables: CUDA=1|0, CUDNN=DIR, NCCL=DIR, MPI=1|0, WERROR=1, SANITIZE=address,undefined, V=1; pipelines/*.mk are further makefiles'
 
@@ -447,6 +481,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all programs tests deps demo check check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu check-threads prove-threads fuzz fuzzers soak lint install install-built help clean FORCE
+.PHONY: all programs tests deps deps-build demo check check-elsewhere check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu check-threads prove-threads fuzz fuzzers soak lint install install-built uninstall deb help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(FUZZ_SRC) $(CORPUS_SRC) $(FUZZ_SUPPORT_SRC)) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)
