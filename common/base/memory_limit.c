@@ -193,8 +193,8 @@ int memory_limit_check(const struct memory_limit *l, const char *what, int64_t n
 
 void memory_limit_prepare(void)
 {
-    struct rlimit r;
 #ifdef M_ARENA_MAX /* each arena but the first reserves 64 MB */
+    struct rlimit r;
     if (getrlimit(RLIMIT_AS, &r) == 0 && r.rlim_cur != RLIM_INFINITY)
         mallopt(M_ARENA_MAX, 1);
 #endif

@@ -12,6 +12,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "common/base/files.h"
@@ -303,6 +304,16 @@ static int replace_in_two_steps(const char *new, const char *path, struct error 
     return status;
 }
 
+/* Exchanges two folders. */
+static int exchange(const char *a, const char *b)
+{
+#ifdef RENAME_EXCHANGE
+    return renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE);
+#else /* musl 1.2.3 */
+    return (int)syscall(SYS_renameat2, AT_FDCWD, a, AT_FDCWD, b, 2 /* RENAME_EXCHANGE */);
+#endif
+}
+
 /* Renames the folder `new` to `path` and removes the folder that had that name, if any. */
 static int put_in_place(const char *new, const char *path, struct error *e)
 {
@@ -310,7 +321,7 @@ static int put_in_place(const char *new, const char *path, struct error *e)
         return 0;
     if (errno != EEXIST && errno != ENOTEMPTY)
         return error_errno(e, "cannot rename '%s'", new);
-    if (renameat2(AT_FDCWD, new, AT_FDCWD, path, RENAME_EXCHANGE) == 0) {
+    if (exchange(new, path) == 0) {
         remove_or_warn(new);
         return 0;
     }
