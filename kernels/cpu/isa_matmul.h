@@ -238,6 +238,8 @@ static void dot(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, co
 #define HALVES_TO_FLOATS(p) (vec) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
 #elif LANES == 8
 #define HALVES_TO_FLOATS(p) (vec) _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p)))
+#elif defined(__aarch64__)
+#define HALVES_TO_FLOATS(p) (vec) vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)))
 #endif
 
 typedef uint16_t short_vec __attribute__((vector_size(LANES * 2), aligned(2), may_alias));

@@ -4,6 +4,8 @@
 
 #if LANES > 4
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 #include <math.h>
 #include <string.h>
