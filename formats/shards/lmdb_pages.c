@@ -132,7 +132,7 @@ static const char *key_fault(const struct tree *t, const uint8_t *page, bool lea
 {
     struct page_header h;
     memcpy(&h, page, sizeof h);
-    struct node previous;
+    struct node previous = {0};
     for (unsigned i = leaf ? 0 : 1; i < node_count(&h); i++) {
         struct node n = node_of(page, i, leaf);
         if (t->key_size ? n.key_size != t->key_size : n.key_size < 1 || n.key_size > KEY_SIZE_MAX)
