@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "common/base/escape.h"
 #include "common/base/files.h"
 #include "common/base/mapping_faults.h"
 #include "common/base/message.h"
@@ -117,7 +118,8 @@ static void run(void (*f)(const char *path), const char *path, int *status, char
 static void ok_ends(void (*f)(const char *path), const char *path, const char *what)
 {
     int status;
-    char text[1024], *file = realpath(path, NULL);
+    char text[1024], *real = realpath(path, NULL), *escaped = escape_line(real);
+    const char *file = escaped ? escaped : real;
     char *expected = xasprintf("ccld: '%s' cannot be read: it was truncated meanwhile, "
                                "or its disk failed\n",
                                file);
@@ -126,7 +128,8 @@ static void ok_ends(void (*f)(const char *path), const char *path, const char *w
                 "%s that is truncated while mapped ends the program with a message", what))
         tap_diag("status %#x, '%s'", (unsigned)status, text);
     free(expected);
-    free(file);
+    free(escaped);
+    free(real);
 }
 
 int main(void)
