@@ -129,18 +129,18 @@ done
 
 # Limits that are reached in the middle of the work.
 for ranks in 1 2; do
-    $fit --devices $ranks --steps 1000000 --log-every 1 -o time-$ranks 2>said &
+    $fit --devices $ranks --steps 1000000 --log-every 1 -o time-$ranks 2>messages &
     parent=$!
     lines time-$ranks/metrics.jsonl 5 $parent
     kill -XCPU $parent && kill -XCPU $parent 2>/dev/null # every second
     wait $parent
     status=$?
-    [ $status = 0 ] && grep -q 'SIGXCPU: stopped after step' said
+    [ $status = 0 ] && grep -q 'SIGXCPU: stopped after step' messages
     ok $? "a limit of CPU time stops $ranks ranks with a checkpoint"
-    (ulimit -f 1000; exec $fit --devices $ranks --steps 4 --checkpoint-every 2 -o size-$ranks 2>said)
+    (ulimit -f 1000; exec $fit --devices $ranks --steps 4 --checkpoint-every 2 -o size-$ranks 2>messages)
     status=$?
-    cp said log
-    [ $status = 1 ] && [ "$(grep -c 'File too large' said)" = 3 ] && [ -s size-$ranks/metrics.jsonl ]
+    cp messages log
+    [ $status = 1 ] && [ "$(grep -c 'File too large' messages)" = 3 ] && [ -s size-$ranks/metrics.jsonl ]
     ok $? "files that may not grow are an error, not a signal, on $ranks ranks"
 done
 (ulimit -f 100; exec $encode -q -o grown $(cat list) "$top"/tests/golden/data/images/*.* 2>log)
