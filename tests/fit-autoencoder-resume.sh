@@ -40,7 +40,7 @@ same() { # RUN
 }
 # The log without times.
 logged() { # RUN
-    sed 's/"\(time\|images-per-second\|data-wait\)":[^,}]*,\{0,1\}//g' "$1/metrics.jsonl"
+    sed 's/"\(time\|images-per-second\|data-wait\|unreadable\)":[^,}]*,\{0,1\}//g' "$1/metrics.jsonl"
 }
 
 $begin -o whole <list 2>log
