@@ -91,7 +91,8 @@ static void warn_of_photograph(const struct encode_networks *m, const char *path
 {
     static atomic_flag warned = ATOMIC_FLAG_INIT;
     bool large = (width < height ? width : height) >= BUILTIN_FAR;
-    if (m->model && m->model->autoencoder_part.builtin && large && !atomic_flag_test_and_set(&warned))
+    if (m->model && m->model->autoencoder_part.builtin && large &&
+        !atomic_flag_test_and_set(&warned))
         warn("'%s' has %dx%d pixels, but the built-in model was trained on drawn shapes of 64x64: "
              "for photographs, name another model with -m DIR",
              path, width, height);
