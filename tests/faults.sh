@@ -110,8 +110,8 @@ fault() { # SUBJECT KIND N ERRNO: sets why if something is wrong
 }
 
 calls_to_fail() { # SUBJECT COUNT: all, or some of many. Training is slow.
-    local most=16
-    case $1 in fit | resume) most=4 ;; esac
+    local most=8
+    case $1 in fit | resume) most=3 ;; esac
     if [ "${FAULTS:-}" = all ] || [ "$2" -le $most ]; then
         seq "$2"
     else
