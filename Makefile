@@ -395,7 +395,7 @@ fuzz:
 	@echo 'int LLVMFuzzerTestOneInput(void) { return 0; }' | \
 	$(CLANG) -x c -fsanitize=fuzzer,address,undefined -o $(FUZZ_BUILD)/probe - 2>$(FUZZ_BUILD)/probe.log || { \
 	    echo "fuzz: '$(CLANG)' cannot build with libFuzzer (Debian packages clang and libclang-rt-dev): run 'make deps FUZZ=1' or set CLANG" >&2; exit 1; }
-	@$(AGAIN) fuzzers CC=$(CLANG) CUDA=0 MPI=0 WERROR=0 LIBFUZZER=1 BUILD=$(FUZZ_BUILD) SANITIZE=fuzzer-no-link,address,undefined
+	@$(AGAIN) fuzzers CC=$(CLANG) CUDA=0 MPI=0 WERROR=0 LIBFUZZER=1 CFLAGS='-O1 -g1' BUILD=$(FUZZ_BUILD) SANITIZE=fuzzer-no-link,address,undefined
 	@BUILD=$(FUZZ_BUILD) tests/fuzz/run $(FUZZ_SECONDS) $(FUZZ_ONLY)
 fuzzers: $(FUZZERS) $(CORPUS)/made
 
