@@ -30,7 +30,7 @@ static void check_prompt(const char *argument)
     prompt_release(&p);
     free(escaped);
     prompt_parse_any(&p, argument, 3);
-    CHECK(isfinite(p.weight) && (!p.is_image || argument[0] == '@'));
+    CHECK(isfinite(p.weight) && (!p.is_image || strchr(argument, '@')));
     prompt_release(&p);
 }
 
