@@ -448,7 +448,7 @@ uninstall:
 	    [ ! -d '$(TO)'/$$d ] || rmdir --ignore-fail-on-non-empty '$(TO)'/$$d || exit 1; done
 # A Debian package of what install installs, without CUDA's plugin unless it was built: $(BUILD)/ccld_VERSION_ARCHITECTURE.deb
 deb: all
-	@BUILD=$(BUILD) MAKE='$(MAKE)' packaging/build-deb
+	@BUILD=$(BUILD) MAKE='$(MAKE)' pipelines/packaging/build-deb
 
 # Other compilers, distributions and processors than this machine's, as far as they can be had; needs root.
 check-elsewhere:
