@@ -232,7 +232,7 @@ static void read_prompts(struct prompts *p, int count, char **prompt)
     struct error e;
     if (count && options.prompts)
         die_usage("prompts as arguments and --prompts cannot be combined");
-    p->lines.at_end = true;
+    p->lines.input.at_end = true;
     bool terminal = !count && !options.prompts && isatty(STDIN_FILENO);
     if (!count && !terminal && (options.prompts || !options.image_on_stdin) &&
         (prompt_lines_open(&p->lines, options.prompts, &e) != 0 || read_lines(p, true, &e) != 0))

@@ -6,16 +6,14 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/base/input_lines.h"
 
 /* Lines of prompts from a file, or from a pipe as they arrive. */
 struct prompt_lines {
-    int fd;
+    struct input_lines input;
     char *source;   /* for messages: "'FILE'" or "standard input" */
     bool is_file;   /* all lines are there */
-    bool at_end;    /* all has been read, but maybe not returned */
     int64_t number; /* of the last line, from 1 */
-    char *buffer;
-    size_t begin, end, capacity; /* buffer[begin, end) has been read but not returned yet */
 };
 
 /* path: NULL and "-" are standard input. To be closed, also after a failure. */

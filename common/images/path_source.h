@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "common/base/error.h"
+#include "common/base/input_lines.h"
 
 /* A list of paths: command-line arguments, or a stream with one path per line or NUL-separated.
  * Empty paths are skipped. In lines, carriage returns at the end and a byte order mark at the
@@ -13,11 +14,8 @@ struct path_source {
     char *const *arguments; /* borrowed; NULL: read the stream */
     int argument_count, next_argument;
 
-    int fd;
+    struct input_lines input;
     char separator; /* '\n' or '\0' */
-    char *buffer;
-    size_t begin, end, capacity; /* buffer[begin, end) has been read but not returned yet */
-    int at_end, line_read;       /* line_read: the first line is behind */
 };
 
 void path_source_arguments(struct path_source *s, int count, char *const *arguments);
