@@ -68,7 +68,7 @@ flip() { # NAME FILE OFFSETS COMMAND
 
 inspect() {
     local worst=0 command status
-    for command in 'stat store' 'verify store' 'ls store' 'cat store 1'; do
+    for command in 'stat store' 'verify store' 'ls store' 'cat store 0'; do
         status=0
         ccld-shards -q $command || status=$?
         if ((status > worst)); then worst=$status; fi
