@@ -12,8 +12,9 @@ OUT ?= coco
 ifeq ($(PHOTOS),)
 $(error no images: set PHOTOS=DIR)
 endif
-# The shell takes the folder's name as it is: make would split it at blanks.
-export PHOTOS
+include $(dir $(lastword $(MAKEFILE_LIST)))given_names.mk
+$(call without_blanks,BIN OUT AUTOENCODER CLOOB PROMPTS)
+$(call as_given,PHOTOS)
 ifeq ($(AUTOENCODER),)
 $(error no autoencoder: set AUTOENCODER=FILE, the published kl-f8.zip)
 endif
@@ -54,7 +55,7 @@ settings_pictures = $(strip $(PHOTOS))
 $(OUT)/pictures.list: $(OUT)/settings/pictures
 	photos=$$PHOTOS; case $$photos in '~/'*) photos=$$HOME/$${photos#'~/'} ;; esac; \
 	find -H "$$photos" -type f -name '*.jpg' | LC_ALL=C sort >$@.part
-	@[ -s $@.part ] || { echo "no *.jpg files in '$(PHOTOS)'" >&2; exit 1; }
+	@[ -s $@.part ] || { echo "no *.jpg files in '$$PHOTOS'" >&2; exit 1; }
 	mv $@.part $@
 
 .PHONY: check

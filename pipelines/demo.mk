@@ -14,6 +14,9 @@ STEPS ?= 50
 # Further options of ccld-plms.
 SAMPLING ?=
 
+include $(dir $(lastword $(MAKEFILE_LIST)))given_names.mk
+$(call without_blanks,BIN OUT MODEL PROMPTS)
+
 all: $(OUT)/shards/done $(OUT)/grid.png
 	$(BIN)/ccld-shards stat $(OUT)/shards
 	@echo "Samples of $(PROMPTS): $(OUT)/grid.png"

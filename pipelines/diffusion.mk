@@ -49,9 +49,10 @@ is_finished = @[ "$$(readlink $(1)/latest)" = "$$(printf 'step-%08d' $(2))" ] ||
     echo "$(1) is at $$(readlink $(1)/latest), not at step $(2): run the same command again to resume" >&2; exit 1; }
 keep_half = $(BIN)/ccld-weights convert $(1) --dtype f16 -o $(2)
 
+$(OUT)/settings/%: export SETTINGS = $(settings_$*)
 $(OUT)/settings/%: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' '$(settings_$*)' | cmp -s - $@ || printf '%s\n' '$(settings_$*)' >$@
+	@printf '%s\n' "$$SETTINGS" | cmp -s - $@ || printf '%s\n' "$$SETTINGS" >$@
 
 $(stores): %shards.txt: %pictures.list $(networks) $(OUT)/settings/latents
 	$(BIN)/ccld-encode -m $(OUT)/model -o $(@:.txt=) $(settings_latents) $(COMPUTE) \

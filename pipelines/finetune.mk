@@ -4,7 +4,7 @@
 # model folder for ccld-plms -m. PROMPTS names a file of prompts for demo grids, one per line; FIT holds further options of
 # ccld-fit. published.mk makes the folder MODEL of published weights. With DEVICES=all, =4 or =0,2,5, several GPUs encode and
 # train (--devices of the programs), and BATCH is per GPU; images that were first encoded without DEVICES stay one store, which one
-# device adds to. PHOTOS may have blanks in its name, and other files besides images, which are counted and left out. With few
+# device adds to. PHOTOS may have any name, and other files besides images, which are counted and left out. With few
 # images, BATCH (64) and HOLDOUT (100) must be smaller.
 BIN ?= build
 OUT ?= tuned
@@ -16,6 +16,10 @@ PROMPTS ?=
 FIT ?=
 DEVICES ?=
 
+include $(dir $(lastword $(MAKEFILE_LIST)))given_names.mk
+$(call without_blanks,BIN OUT MODEL PROMPTS)
+# A folder of images may have any name.
+$(call as_given,PHOTOS)
 ifeq ($(MODEL),)
 $(error no model to start from: set MODEL=DIR)
 endif
@@ -28,9 +32,6 @@ $(error no diffusion.* in '$(MODEL)')
 endif
 
 all: $(OUT)/model
-
-# The shell takes the folder's name as it is: make would split it at blanks.
-export PHOTOS
 
 devices = $(if $(DEVICES),--devices $(DEVICES))
 $(OUT)/shards: FORCE

@@ -16,8 +16,8 @@ SHA256_CLOOB ?= 405a3c31572e0a38f8632fa0db704d0e4521ad663555479f86babd3d178b1892
 cloob = https://$(archive)/cloob/cloob_laion_400m_vit_b_16_16_epochs-405a3c31572e0a38f8632fa0db704d0e4521ad663555479f86babd3d178b1892.pkl
 autoencoder = https://ommer-lab.com/files/latent-diffusion/kl-f8.zip
 
-# Passed through the environment, so that paths may contain spaces.
-export BIN DOWNLOADS MODEL
+include $(dir $(lastword $(MAKEFILE_LIST)))given_names.mk
+$(call as_given,BIN DOWNLOADS MODEL)
 
 .ONESHELL:
 all:

@@ -7,6 +7,8 @@
 BIN ?= build
 OUT ?= build/world
 SHAPES ?= $(BIN)/tests/synth/shapes
+include $(dir $(lastword $(MAKEFILE_LIST)))given_names.mk
+$(call without_blanks,BIN OUT SHAPES PROMPTS)
 
 # The defaults made models/small; its README.md has the results.
 COUNT ?= 120000

@@ -8,6 +8,9 @@
 BIN ?= build
 OUT ?= build/stamps
 STAMPS ?= /usr/share/tuxpaint/stamps
+include $(dir $(lastword $(MAKEFILE_LIST)))given_names.mk
+$(call without_blanks,BIN OUT PROMPTS)
+$(call as_given,STAMPS)
 
 # These are guesses: nobody has tuned them.
 SIZE ?= 256
@@ -38,9 +41,9 @@ include $(dir $(lastword $(MAKEFILE_LIST)))train.mk
 # A stamp's caption is the first line of the .txt file beside it; translations follow. Vector drawings are left out.
 settings_pictures = $(strip $(STAMPS))
 $(OUT)/pairs.tsv: $(OUT)/settings/pictures
-	@[ -d '$(STAMPS)' ] || { echo "no folder '$(STAMPS)': stamps.mk says at its top how to get it" >&2; exit 1; }
-	find '$(STAMPS)' -type f \( -name '*.png' -o -name '*.jpg' \) | LC_ALL=C sort | while IFS= read -r path; do \
+	@[ -d "$$STAMPS" ] || { echo "no folder '$$STAMPS': stamps.mk says at its top how to get it" >&2; exit 1; }
+	find "$$STAMPS" -type f \( -name '*.png' -o -name '*.jpg' \) | LC_ALL=C sort | while IFS= read -r path; do \
 	    caption=$$(head -n 1 "$${path%.*}.txt" 2>/dev/null | tr '\t' ' ' | tr -d '\r'); \
 	    [ -z "$$caption" ] || printf '%s\t%s\n' "$$path" "$$caption"; done >$@.part
-	@[ -s $@.part ] || { echo "no captioned images in '$(STAMPS)'" >&2; exit 1; }
+	@[ -s $@.part ] || { echo "no captioned images in '$$STAMPS'" >&2; exit 1; }
 	mv $@.part $@

@@ -141,14 +141,14 @@ sum=${sum%% *}
 cp "$work/model/cloob.safetensors" "$work/cloob-$sum.pkl"
 cp "$work/model/cloob.safetensors" "$work/cloob-${sum%?????}00000.pkl"
 mkdir "$work/photos"
-ln -s photos "$work/coco  photos" # a link, with blanks in its name
+ln -s photos "$work/coco  \$5 photos" # a link, with blanks in its name
 for i in 1 2 3 4 5 6 7 8; do
     cp "$(find tests/golden/data/images -maxdepth 1 -name '*.jpg' | sort | head -n 1)" "$work/photos/$i.jpg"
 done
 coco() { # OUT CLOOB ARGUMENT...
     local out=$1 cloob=$2
     shift 2
-    recipe coco "$out" PHOTOS="$work/coco  photos" AUTOENCODER="$work/model/autoencoder.safetensors" CLOOB="$work/$cloob" SIZE=64 \
+    recipe coco "$out" PHOTOS="$work/coco  \$5 photos" AUTOENCODER="$work/model/autoencoder.safetensors" CLOOB="$work/$cloob" SIZE=64 \
         HOLDOUT=1 STEPS_DIFFUSION=2 "$@"
 }
 coco coco "cloob-$sum.pkl" && [ -s "$work/coco/grid.png" ] && [ -s "$work/coco/model/diffusion.safetensors" ]
@@ -169,21 +169,30 @@ ok $? 'and reports a missing variable'
 
 
 finetune() { # ARGUMENT...
-    CCLD_DEVICE=cpu make --no-print-directory -f pipelines/finetune.mk BIN="$build" MODEL="$work/small" PHOTOS="$work/my  photos" \
+    CCLD_DEVICE=cpu make --no-print-directory -f pipelines/finetune.mk BIN="$build" MODEL="$work/small" PHOTOS="$work/$photos" \
         OUT="$work/finetuned" BATCH=1 HOLDOUT=1 FIT=-q "$@" >>"$log" 2>&1
 }
 mkdir "$work/small"
-# A folder as people have them: a link, with blanks in its name and with other files than images.
+# A folder as people have them: a link, with blanks and signs in its name and with other files than images.
+photos='it'"'"'s  my $5 $(photos)'
 mkdir "$work/real photos"
 cp "$work"/photos/* "$work/real photos"
 for i in a b c d e f; do echo "$i" >"$work/real photos/note $i.txt"; done
-ln -s "real photos" "$work/my  photos"
+ln -s "real photos" "$work/$photos"
 cp "$work"/model/{autoencoder,cloob,diffusion}.safetensors "$work/small"
 finetune STEPS=2 DEVICES=2 && [ -e "$work/finetuned/shards/parts/1" ] && [ -s "$work/finetuned/model/diffusion.safetensors" ]
 ok $? 'finetune.mk encodes and trains with two processes'
 finetune STEPS=3 DEVICES=2 && finetune STEPS=4 &&
     [ "$(readlink "$work/finetuned/run/latest")" = step-00000004 ] && [ "$(ls "$work/finetuned/shards/parts")" = "$(printf '0\n1')" ]
 ok $? 'and resumes with two and with one'
+
+finds=
+for recipe in finetune coco stamps shapes demo; do
+    make -n -f "pipelines/$recipe.mk" OUT='my model' PHOTOS=x MODEL="$work/small" >"$log" 2>&1 && finds="$recipe.mk"
+    grep -q "OUT has blanks in it: 'my model'" "$log" || finds+=" $recipe.mk"
+done
+[ -z "$finds" ]
+ok $? "recipes refuse an OUT with blanks${finds:+, but not $finds}"
 
 echo "1..$number"
 exit $((failed > 0))
