@@ -104,5 +104,12 @@ check 'and with --write takes what they print for what is expected' writes
 none_such() { ! runner nosuch && grep -q '^not ok' "$work/output"; }
 check 'a case that does not exist fails' none_such
 
+scripts_run() {
+    find .ci pipelines tests -type f ! -perm -u+x -exec sh -c 'for file; do
+        [ "$(head -c 2 "$file" | tr -d "\0")" != "#!" ] || echo "$file is not executable"; done' - {} + >"$work/output"
+    [ ! -s "$work/output" ]
+}
+check 'all scripts are executable' scripts_run
+
 echo "1..$number"
 [ $failed = 0 ]
