@@ -48,7 +48,7 @@ endif
 SANITIZE_FLAGS := $(if $(sanitizers),-fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 # Libraries by their pkg-config names, each with its Debian package.
-LIBRARIES = libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
+LIBRARIES = libarchive:libarchive-dev libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
     libwebp:libwebp-dev lcms2:liblcms2-dev lmdb:liblmdb-dev libzstd:libzstd-dev \
     libxxhash:libxxhash-dev libcjson:libcjson-dev libutf8proc:libutf8proc-dev zlib:zlib1g-dev
 # Building needs these as well. Tests need a C++ compiler, prove (in perl), netpbm and mandoc.
@@ -70,7 +70,8 @@ ifneq ($(MISSING),)
 $(error missing libraries, Debian packages $(MISSING): run 'make deps')
 endif
 PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
-PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(PACKAGES))
+# libarchive is loaded when it is needed.
+PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(filter-out libarchive,$(PACKAGES)))
 
 ifeq ($(CUDA),1)
 ifeq ($(shell command -v $(NVCC)),)
@@ -206,6 +207,8 @@ $(TOOLS): $(BUILD)/%: $(BUILD)/tools/%.o $(BUILD)/libccld.a
 $(MAINS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
+# The test writes archives. Programs load libarchive when they need it.
+$(BUILD)/tests/unit/image_source: private ALL_LIBS += $(shell $(PKG_CONFIG) --libs libarchive)
 $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(FUZZ_SUPPORT_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(if $(LIBFUZZER),-fsanitize=fuzzer) -o $@ $^ $(ALL_LIBS)

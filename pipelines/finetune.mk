@@ -4,8 +4,9 @@
 # model folder for ccld-plms -m. PROMPTS names a file of prompts for demo grids, one per line; FIT holds further options of
 # ccld-fit. published.mk makes the folder MODEL of published weights. With DEVICES=all, =4 or =0,2,5, several GPUs encode and
 # train (--devices of the programs), and BATCH is per GPU; images that were first encoded without DEVICES stay one store, which one
-# device adds to. PHOTOS may have any name, and other files besides images, which are counted and left out. With few
-# images, BATCH (64) and HOLDOUT (100) must be smaller.
+# device adds to. PHOTOS is a folder or an archive of any name. Other files than images in it are counted and left out; if more than
+# 5 % of the images are damaged, this ends, and ENCODE="--max-failures 100" goes on. ENCODE holds further options of ccld-encode. With
+# few images, BATCH (64) and HOLDOUT (100) must be smaller.
 BIN ?= build
 OUT ?= tuned
 STEPS ?= 20000
@@ -14,6 +15,7 @@ BATCH ?= 64
 HOLDOUT ?= 100
 PROMPTS ?=
 FIT ?=
+ENCODE ?=
 DEVICES ?=
 
 include $(dir $(lastword $(MAKEFILE_LIST)))given_names.mk
@@ -36,8 +38,7 @@ all: $(OUT)/model
 devices = $(if $(DEVICES),--devices $(DEVICES))
 $(OUT)/shards: FORCE
 	photos=$$PHOTOS; case $$photos in '~/'*) photos=$$HOME/$${photos#'~/'} ;; esac; \
-	find -H "$$photos" -type f -print0 | LC_ALL=C sort -z | \
-	    $(BIN)/ccld-encode -0 -m $(MODEL) -o $@ --max-failures 100 $(if $(wildcard $@/00000.mdb),,$(devices))
+	$(BIN)/ccld-encode -m $(MODEL) -o $@ $(if $(wildcard $@/00000.mdb),,$(devices)) $(ENCODE) -- "$$photos"
 
 $(OUT)/run: $(OUT)/shards FORCE
 	if [ -e $@/latest ]; then $(BIN)/ccld-fit --resume $@ --steps $(STEPS) $(devices) $(FIT); else \

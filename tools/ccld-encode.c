@@ -30,7 +30,7 @@ static struct {
     int64_t batch_size, shard_size, max_pixels;
     double max_failures;
     int embed_dtype;
-    bool pil_compat, nul;
+    bool pil_compat, nul, rejects_reasons;
 } options = {
     .batch_size = 8,
     .shard_size = SHARD_SIZE_DEFAULT,
@@ -111,6 +111,10 @@ static const struct option option_table[] = {
      .value = &options.rejects,
      .argument = "FILE",
      .help = "write the paths of bad files to FILE (- is standard output)"},
+    {.name = "rejects-reasons",
+     .kind = OPTION_FLAG,
+     .value = &options.rejects_reasons,
+     .help = "in rejects, add a tab and the reason to each path"},
     {.name = "max-failures",
      .kind = OPTION_FLOAT,
      .value = &options.max_failures,
@@ -129,8 +133,10 @@ static const struct option option_table[] = {
 
 static const struct program program = {
     .name = "ccld-encode",
-    .summary = "Encodes images into a shard store of latents and CLOOB embeddings.\n"
-               "Without PATH, or if PATH is -, reads a list of paths from standard input.",
+    .summary =
+        "Encodes images into a shard store of latents and CLOOB embeddings.\n"
+        "A PATH is an image, a folder or a tar or zip archive of images. Without PATH, or if\n"
+        "PATH is -, reads a list of images and archives from standard input.",
     .usage = "[OPTION]... -o STORE [PATH]...",
     .options = option_table,
 };
@@ -232,6 +238,7 @@ static struct encode_options encode_options(void)
         .stop = job.stop,
         .rejects = rejects_stream(job.rejects),
         .rejects_separator = options.nul ? '\0' : '\n',
+        .rejects_reasons = options.rejects_reasons,
         .tally = job.tally,
     };
 }
@@ -341,9 +348,31 @@ static int finish_rejects(bool complete)
     return status;
 }
 
+/* " (2 truncated PNG; 1 empty file)", " (empty file)" for a single reason, or "" if none failed. */
+static char *format_reasons(const struct encode_counts *c)
+{
+    char *text;
+    size_t size;
+    FILE *memory = xallocated(open_memstream(&text, &size));
+    if (c->failed > 0 && c->reasons[1].count == 0)
+        fprintf(memory, " (%s)", c->reasons[0].text);
+    for (int i = 0; c->reasons[1].count > 0 && i < ENCODE_REASONS && c->reasons[i].count > 0; i++)
+        fprintf(memory, "%s%" PRId64 " %s", i == 0 ? " (" : "; ", c->reasons[i].count,
+                c->reasons[i].text);
+    if (c->reasons[1].count > 0)
+        fputc(')', memory);
+    if (fclose(memory) != 0)
+        die("out of memory");
+    return text;
+}
+
 static void summarize(const struct encode_state *s, double seconds)
 {
     const struct encode_counts *c = &s->counts;
+    if (c->others > 0)
+        inform("%" PRId64 " file%s in the folders and archives left out: not an image", c->others,
+               plural(c->others));
+    char *reasons = format_reasons(c);
     char duration[32], scale[48] = "", part[80] = "", parts[32] = "";
     if (s->statistics.count > 0)
         snprintf(scale, sizeof scale, ", scale factor %.4f",
@@ -353,12 +382,13 @@ static void summarize(const struct encode_state *s, double seconds)
     if (job.layout.count > 1)
         snprintf(parts, sizeof parts, " in %d parts", job.layout.count);
     inform("%s%s%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64
-           " failed in %s (%.2f images/s); "
+           " failed%s in %s (%.2f images/s); "
            "'%s' has %" PRId64 " record%s%s%s",
            c->interrupted ? "interrupted: " : "", part, c->encoded, c->skipped + c->duplicates,
-           c->failed, format_duration(duration, seconds),
+           c->failed, reasons, format_duration(duration, seconds),
            seconds > 0 ? (double)c->encoded / seconds : 0.0, options.store, s->records,
            plural(s->records), parts, scale);
+    free(reasons);
 }
 
 /* The exit status: 0, or 1 after printing the reason. */
@@ -368,7 +398,15 @@ static int exit_status(const struct encode_counts *c)
     if (c->interrupted)
         return 1;
     if (c->listed + c->other_part == 0) {
-        warn("the list of paths is empty");
+        if (c->others > 0)
+            warn("none of the files is an image");
+        else
+            warn("there are no files to encode");
+        return 1;
+    }
+    if (c->unread > 0) {
+        warn("%" PRId64 " folder%s or archive%s could not be read completely", c->unread,
+             plural(c->unread), plural(c->unread));
         return 1;
     }
     if (c->listed == 0)
@@ -440,7 +478,7 @@ static int report(int status, double begin)
     struct encode_state all = encode_tally_sum(job.tally);
     encode_tally_free(job.tally);
     bool read = status == 0 && !all.counts.list_failed;
-    bool any = all.counts.listed + all.counts.other_part > 0;
+    bool any = all.counts.listed + all.counts.other_part + all.counts.others > 0;
     int code = read ? exit_status(&all.counts) : 1;
     if (any)
         summarize(&all, seconds);

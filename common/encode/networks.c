@@ -98,12 +98,13 @@ static void warn_of_photograph(const struct encode_networks *m, const char *path
              path, width, height);
 }
 
-static int prepare(void *context, const char *path, float *image, float *square, int *width,
-                   int *height, char note[128], struct error *e)
+static int prepare(void *context, const struct encode_file *file, float *image, float *square,
+                   int *width, int *height, char note[128], struct error *e)
 {
     const struct encode_networks *m = context;
     struct image source, resized;
-    int status = image_read(&source, path, m->max_pixels, e);
+    int status = file->data ? image_decode(&source, file->data, file->size, m->max_pixels, e)
+                            : image_read(&source, file->path, m->max_pixels, e);
     if (status != 0)
         return status;
     snprintf(note, 128, "%s", source.warning);
@@ -111,7 +112,7 @@ static int prepare(void *context, const char *path, float *image, float *square,
     if (status == 0) {
         *width = source.width;
         *height = source.height;
-        warn_of_photograph(m, path, source.width, source.height);
+        warn_of_photograph(m, file->path, source.width, source.height);
         status = m->height == m->width ? prepare_square(&resized, &source, m->width, e)
                                        : prepare_cover(&resized, &source, m->width, m->height, e);
     }

@@ -1,69 +1,17 @@
-#include "common/encode/pipeline.h"
+#include "common/encode/pipeline_internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/base/complaints.h"
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "formats/shards/path_set.h"
+#include "formats/images/image.h"
 
 #define WATCH_MILLISECONDS 100
-#define BATCHES            3 /* one being assembled, one in the networks, one being written */
-
-/* A file between the list and the networks. */
-struct slot {
-    bool done;  /* decoded, or failed */
-    int status; /* 0, -1: a bad file, READ_SYSTEM_FAILED */
-    char *path;
-    int64_t size, mtime_ns;
-    int width, height;
-    float *image, *square;
-    struct error error;
-};
-
-struct batch {
-    int n;
-    struct shard_item *items; /* paths are owned */
-    float *moments, *embeds;
-};
-
-struct pipeline {
-    const struct encoder *encoder;
-    const struct encode_options *options;
-    struct path_source *paths;
-    struct shard_writer *store;
-    int64_t expected; /* paths in the list, -1: unknown */
-    int wake[2];      /* pipe that becomes readable on stopping, for threads that wait in poll() */
-
-    pthread_mutex_t mutex; /* guards everything below */
-    pthread_cond_t room;   /* a slot is free */
-    pthread_cond_t work;   /* a slot is ready to decode, or no more will come */
-    pthread_cond_t ready;  /* a slot is done, a batch is free, or the list has ended */
-    pthread_cond_t full;   /* a batch is ready to write, or no more will come */
-    bool stop;             /* take no more files */
-    bool failed;           /* give up; error says why */
-    bool list_ended, batches_ended;
-    struct error error;
-    struct encode_counts counts;
-    struct complaints *complaints;
-
-    /* Files are numbered in input order; file i uses slot i % slot_count.
-     * taken <= decoding <= filled, and filled - taken <= slot_count. */
-    struct slot *slots;
-    int64_t slot_count, filled, decoding, taken;
-
-    struct batch batches[BATCHES];
-    int64_t submitted, written; /* counts of batches; number i is batches[i % BATCHES] */
-
-    float *images, *squares; /* the networks' inputs */
-};
 
 /* Called with the mutex held. */
 static void wake_all(struct pipeline *p)
@@ -76,8 +24,7 @@ static void wake_all(struct pipeline *p)
     pthread_cond_broadcast(&p->full);
 }
 
-/* Ends all stages; the first error is the one reported. */
-static void fail(struct pipeline *p, const struct error *e)
+void pipeline_fail(struct pipeline *p, const struct error *e)
 {
     pthread_mutex_lock(&p->mutex);
     if (!p->failed) {
@@ -88,8 +35,7 @@ static void fail(struct pipeline *p, const struct error *e)
     pthread_mutex_unlock(&p->mutex);
 }
 
-/* Called with the mutex held. */
-static void put_counts(struct pipeline *p)
+void pipeline_put_counts(struct pipeline *p)
 {
     const struct encode_counts *c = &p->counts;
     struct encode_state s = {.counts = *c, .expected = -1};
@@ -103,155 +49,41 @@ static void put_counts(struct pipeline *p)
     encode_tally_put(p->options->tally, p->options->tally_part, &s);
 }
 
+void pipeline_leave_out(struct pipeline *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    p->counts.others++;
+    p->counts.listed--;
+    pipeline_put_counts(p);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+static int write_reject(FILE *f, const struct encode_options *o, const char *path,
+                        const char *reason)
+{
+    int written = o->rejects_reasons ? fprintf(f, "%s\t%s%c", path, reason, o->rejects_separator)
+                                     : fprintf(f, "%s%c", path, o->rejects_separator);
+    return written < 0 || fflush(f) != 0 ? -1 : 0;
+}
+
 static void reject(struct pipeline *p, const char *path, const char *reason, bool bad_latents)
 {
     complain(p->complaints, reason, "cannot encode '%s': %s", path, reason);
     int number = 0;
     pthread_mutex_lock(&p->mutex);
-    p->counts.failed++;
+    encode_count_failed(&p->counts, reason, 1);
     p->counts.bad_latents += bad_latents;
     FILE *f = p->options->rejects;
-    if (f && (fputs(path, f) < 0 || putc(p->options->rejects_separator, f) == EOF || fflush(f)))
+    if (f && write_reject(f, p->options, path, reason) != 0)
         number = errno;
-    put_counts(p);
+    pipeline_put_counts(p);
     pthread_mutex_unlock(&p->mutex);
     if (number != 0) {
         struct error e;
         errno = number;
         error_errno(&e, "cannot write the rejects file");
-        fail(p, &e);
+        pipeline_fail(p, &e);
     }
-}
-
-static int64_t mtime_ns(const struct stat *st)
-{
-    return (int64_t)st->st_mtim.tv_sec * 1000000000 + st->st_mtim.tv_nsec;
-}
-
-/* Waits for a free slot and fills it. Returns false if the pipeline is stopping instead. */
-static bool add_file(struct pipeline *p, const char *path, const struct stat *st, int status,
-                     const struct error *error)
-{
-    pthread_mutex_lock(&p->mutex);
-    while (p->filled - p->taken == p->slot_count && !p->stop && !p->failed)
-        pthread_cond_wait(&p->room, &p->mutex);
-    bool taken = !p->stop && !p->failed;
-    if (taken) {
-        struct slot *s = &p->slots[p->filled % p->slot_count];
-        s->path = xstrdup(path);
-        s->size = st->st_size;
-        s->mtime_ns = mtime_ns(st);
-        s->status = status;
-        s->done = status != 0;
-        if (status != 0)
-            s->error = *error;
-        p->filled++;
-        pthread_cond_signal(&p->work);
-        if (status != 0)
-            pthread_cond_signal(&p->ready);
-    }
-    pthread_mutex_unlock(&p->mutex);
-    return taken;
-}
-
-static int check_file(const char *path, struct stat *st, struct error *e)
-{
-    int status, tries = 0;
-    do
-        status = stat(path, st) != 0 ? read_failed(e, errno) : 0;
-    while (read_again(status, &tries));
-    if (status != 0) {
-        *st = (struct stat){0};
-        return status;
-    }
-    if (S_ISDIR(st->st_mode))
-        return error_set(e,
-                         "is a directory (find DIR -type f | ccld-encode ... encodes its files)");
-    if (!S_ISREG(st->st_mode))
-        return error_set(e, "not a regular file");
-    if (st->st_size == 0)
-        return error_set(e, "empty file");
-    return 0;
-}
-
-static void count_one(struct pipeline *p, int64_t *counter)
-{
-    pthread_mutex_lock(&p->mutex);
-    (*counter)++;
-    put_counts(p);
-    pthread_mutex_unlock(&p->mutex);
-}
-
-/* Handles one path of the list. Returns 1 to continue, 0 to stop, -1 on failure. */
-static int list_one(struct pipeline *p, struct path_set *seen, const char *path, struct error *e)
-{
-    uint8_t key[PATH_KEY_SIZE];
-    path_key(key, path);
-    int parts = p->options->parts;
-    bool ours = parts <= 1 || path_part(key, parts) == p->options->part;
-    pthread_mutex_lock(&p->mutex);
-    (*(ours ? &p->counts.listed : &p->counts.other_part))++;
-    pthread_mutex_unlock(&p->mutex);
-    if (!ours)
-        return 1;
-    if (!path_set_add(seen, key)) {
-        count_one(p, &p->counts.duplicates);
-        return 1;
-    }
-    struct stat st;
-    struct error bad;
-    int status = check_file(path, &st, &bad);
-    if (status != 0)
-        return add_file(p, path, &st, status, &bad);
-    enum shard_path_state state;
-    if (shard_writer_lookup(p->store, path, st.st_size, mtime_ns(&st), &state, e) != 0)
-        return -1;
-    if (state == SHARD_PATH_DONE) {
-        count_one(p, &p->counts.skipped);
-        return 1;
-    }
-    return add_file(p, path, &st, 0, NULL);
-}
-
-static void list_failed(struct pipeline *p)
-{
-    pthread_mutex_lock(&p->mutex);
-    p->counts.list_failed = true;
-    pthread_mutex_unlock(&p->mutex);
-}
-
-static bool stopping(struct pipeline *p)
-{
-    pthread_mutex_lock(&p->mutex);
-    bool stop = p->stop || p->failed;
-    pthread_mutex_unlock(&p->mutex);
-    return stop;
-}
-
-static void *list_stage(void *arg)
-{
-    struct pipeline *p = arg;
-    struct path_set seen;
-    struct error e;
-    const char *path;
-    int status = 1;
-    path_set_init(&seen);
-    while (status > 0 && !stopping(p)) {
-        status = path_source_next(p->paths, p->wake[0], &path, &e);
-        if (status < 0)
-            list_failed(p);
-        else if (status > 0)
-            status = list_one(p, &seen, path, &e);
-    }
-    path_set_release(&seen);
-    if (status < 0)
-        fail(p, &e);
-    pthread_mutex_lock(&p->mutex);
-    p->list_ended = true;
-    pthread_cond_broadcast(&p->work);
-    pthread_cond_broadcast(&p->ready);
-    pthread_mutex_unlock(&p->mutex);
-    return NULL;
 }
 
 /* The next file to decode, or NULL when there are no more. */
@@ -279,8 +111,11 @@ static void *decode_stage(void *arg)
     const struct encoder *en = p->encoder;
     for (struct slot *s; (s = next_to_decode(p));) {
         char note[128] = "";
-        int status = en->prepare(en->context, s->path, s->image, s->square, &s->width, &s->height,
+        struct encode_file file = {.path = s->path, .data = s->data, .size = s->data_size};
+        int status = en->prepare(en->context, &file, s->image, s->square, &s->width, &s->height,
                                  note, &s->error);
+        free(s->data);
+        s->data = NULL;
         if (*note)
             complain(p->complaints, note, "'%s': %s", s->path, note);
         pthread_mutex_lock(&p->mutex);
@@ -312,7 +147,9 @@ static void free_slot(struct pipeline *p, struct slot *s)
 {
     pthread_mutex_lock(&p->mutex);
     free(s->path);
+    free(s->data);
     s->path = NULL;
+    s->data = NULL;
     p->taken++;
     /* A file that failed before decoding may be taken before the decoders have skipped it. */
     p->decoding = p->decoding < p->taken ? p->taken : p->decoding;
@@ -327,11 +164,14 @@ static void collect(struct pipeline *p, struct batch *b)
     for (struct slot *s; b->n < p->options->batch_size && (s = next_done(p)); free_slot(p, s)) {
         if (s->status == READ_SYSTEM_FAILED) {
             error_prefix(&s->error, "cannot read '%s'", s->path);
-            fail(p, &s->error);
+            pipeline_fail(p, &s->error);
             break;
         }
         if (s->status != 0) {
-            reject(p, s->path, s->error.text, false);
+            if (s->status == IMAGE_UNKNOWN && s->found)
+                pipeline_leave_out(p);
+            else
+                reject(p, s->path, s->error.text, false);
             continue;
         }
         size_t i = (size_t)b->n++;
@@ -384,7 +224,7 @@ static int fetch(struct pipeline *p, struct batch *b)
     const struct encoder *en = p->encoder;
     struct error e;
     if (en->fetch(en->context, b->moments, b->embeds, &e) != 0) {
-        fail(p, &e);
+        pipeline_fail(p, &e);
         clear_batch(b);
         return -1;
     }
@@ -412,7 +252,7 @@ static int run_networks(struct pipeline *p, struct batch **running, struct batch
     if (status == 0)
         status = en->run(en->context, &e);
     if (status != 0) {
-        fail(p, &e);
+        pipeline_fail(p, &e);
         clear_batch(b);
         return -1;
     }
@@ -478,14 +318,14 @@ static void *write_stage(void *arg)
     struct error e;
     for (struct batch *b; (b = next_to_write(p));) {
         if (write_batch(p, b, shard_writer_info(p->store), &e) != 0) {
-            fail(p, &e);
+            pipeline_fail(p, &e);
             return NULL;
         }
         pthread_mutex_lock(&p->mutex);
         p->counts.encoded += b->n;
         clear_batch(b);
         p->written++;
-        put_counts(p);
+        pipeline_put_counts(p);
         pthread_cond_broadcast(&p->ready);
         pthread_mutex_unlock(&p->mutex);
     }
@@ -506,7 +346,7 @@ static void *watch_stage(void *arg)
     struct pollfd woken = {.fd = p->wake[0], .events = POLLIN};
     while (poll(&woken, 1, WATCH_MILLISECONDS) <= 0 && !is_set(stop)) {
         pthread_mutex_lock(&p->mutex);
-        put_counts(p); /* other processes progress as well */
+        pipeline_put_counts(p); /* other processes progress as well */
         pthread_mutex_unlock(&p->mutex);
     }
     if (is_set(stop)) {
@@ -533,7 +373,7 @@ static void run_stages(struct pipeline *p)
     start(&write, write_stage, p);
     for (int i = 0; i < n; i++)
         start(&decode[i], decode_stage, p);
-    start(&list, list_stage, p);
+    start(&list, pipeline_list_stage, p);
     network_stage(p);
     pthread_join(write, NULL);
     pthread_join(list, NULL);
@@ -588,6 +428,7 @@ static void release(struct pipeline *p)
 {
     for (int64_t i = 0; i < p->slot_count; i++) {
         free(p->slots[i].path);
+        free(p->slots[i].data);
         free(p->slots[i].image);
         free(p->slots[i].square);
     }
@@ -610,23 +451,25 @@ static void release(struct pipeline *p)
 int encode_run(const struct encoder *encoder, struct path_source *paths, struct shard_writer *store,
                const struct encode_options *options, struct encode_counts *counts, struct error *e)
 {
-    struct pipeline p = {.encoder = encoder, .options = options, .paths = paths, .store = store};
+    struct pipeline p = {.encoder = encoder, .options = options, .store = store};
     *counts = p.counts;
     if (pipe(p.wake) != 0)
         return error_errno(e, "cannot make a pipe");
     allocate(&p);
-    p.expected = path_source_count(paths);
+    p.files = image_source_new(paths);
+    p.expected = image_source_count(p.files);
     p.complaints = complaints_new();
     run_stages(&p);
     complaints_end(p.complaints, options->rejects ? "" : " (--rejects FILE lists all)");
     int status = p.failed ? -1 : 0;
-    if (!p.failed && !p.stop && p.counts.listed + p.counts.other_part > 0)
+    if (!p.failed && !p.stop && p.counts.unread == 0 && p.counts.listed + p.counts.other_part > 0)
         status = shard_writer_finish(store, &p.error);
     if (status != 0 && e)
         *e = p.error;
     p.counts.interrupted = p.stop;
     *counts = p.counts;
     release(&p);
+    image_source_free(p.files);
     close(p.wake[0]);
     close(p.wake[1]);
     return status;

@@ -14,6 +14,13 @@
  * Bounded queues between them keep memory use independent of the length of the list. Records are
  * written in input order. */
 
+/* An image file, or a member of an archive. */
+struct encode_file {
+    const char *path;
+    const uint8_t *data; /* the member's content; NULL: read the file at path */
+    size_t size;
+};
+
 /* What turns files into latents. */
 struct encoder {
     void *context;
@@ -22,9 +29,10 @@ struct encoder {
     size_t image_floats, square_floats, moments_floats, embed_floats;
     /* Turns one file into both inputs and returns the source's size in pixels. Several threads call
      * it at once. note receives a warning, or "". READ_SYSTEM_FAILED (common/base/files.h) ends the
-     * run, -1 rejects the file. */
-    int (*prepare)(void *context, const char *path, float *image, float *square, int *width,
-                   int *height, char note[128], struct error *e);
+     * run, other statuses reject the file; one with IMAGE_UNKNOWN that was found in a folder or an
+     * archive is left out. */
+    int (*prepare)(void *context, const struct encode_file *file, float *image, float *square,
+                   int *width, int *height, char note[128], struct error *e);
     /* The networks, in three calls per batch, so that a GPU computes while the next batch is being
      * assembled: load copies n inputs (the caller may overwrite them afterwards), run starts the
      * computation, fetch waits for the results of the last run. They are called in the order load,
@@ -41,6 +49,7 @@ struct encode_options {
     const volatile sig_atomic_t *stop;
     FILE *rejects; /* receives the path of each file that failed; NULL: none */
     char rejects_separator;
+    bool rejects_reasons; /* and a tab and the reason */
     /* Only the paths of this part of the list are looked at, as path_part divides it; 0 <= part <
      * parts. parts 0 or 1: all paths. */
     int part, parts;

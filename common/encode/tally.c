@@ -1,5 +1,6 @@
 #include "common/encode/tally.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "formats/text/utf8.h"
 
 struct shared {
     pthread_mutex_t mutex; /* guards what follows */
@@ -69,6 +71,24 @@ void encode_tally_put(struct encode_tally *t, int part, const struct encode_stat
     show(t);
 }
 
+void encode_count_failed(struct encode_counts *c, const char *reason, int64_t n)
+{
+    struct encode_reason *r = c->reasons, *last = r + ENCODE_REASONS - 1;
+    char text[sizeof r->text];
+    if (isdigit((unsigned char)*reason)) /* such as an image's size in pixels */
+        reason += strcspn(reason, " ") + strspn(reason + strcspn(reason, " "), " ");
+    utf8_cut(text, sizeof text, reason);
+    char *remark = strstr(text, " (");
+    if (remark)
+        *remark = 0;
+    while (r < last && r->count > 0 && strcmp(r->text, text) != 0)
+        r++;
+    if (r->count == 0)
+        strcpy(r->text, r == last ? "for other reasons" : text);
+    r->count += n;
+    c->failed += n;
+}
+
 static void add_counts(struct encode_counts *sum, const struct encode_counts *c)
 {
     sum->listed += c->listed;
@@ -76,7 +96,10 @@ static void add_counts(struct encode_counts *sum, const struct encode_counts *c)
     sum->encoded += c->encoded;
     sum->skipped += c->skipped;
     sum->duplicates += c->duplicates;
-    sum->failed += c->failed;
+    for (int i = 0; i < ENCODE_REASONS && c->reasons[i].count > 0; i++)
+        encode_count_failed(sum, c->reasons[i].text, c->reasons[i].count);
+    sum->others += c->others;
+    sum->unread += c->unread;
     sum->bad_latents += c->bad_latents;
     sum->interrupted |= c->interrupted;
     sum->list_failed |= c->list_failed;

@@ -6,6 +6,13 @@
 
 #include "formats/shards/shard_store.h"
 
+/* Why files failed; the last reason stands for all others. */
+#define ENCODE_REASONS 8
+struct encode_reason {
+    char text[56];
+    int64_t count; /* 0: not used */
+};
+
 struct encode_counts {
     int64_t listed;     /* paths in the list, or in its part */
     int64_t other_part; /* paths of other parts */
@@ -13,10 +20,16 @@ struct encode_counts {
     int64_t skipped;    /* already in the store */
     int64_t duplicates; /* repeated in the list */
     int64_t failed;
+    int64_t others;      /* files in folders and archives that are no images; not in `listed` */
+    int64_t unread;      /* folders and archives that could not be read to their ends */
     int64_t bad_latents; /* failed because their latents or embeddings cannot be stored */
     bool interrupted;
     bool list_failed; /* the list itself could not be read */
+    struct encode_reason reasons[ENCODE_REASONS];
 };
+
+/* Counts n more failed files. */
+void encode_count_failed(struct encode_counts *c, const char *reason, int64_t n);
 
 /* The counts of all parts of a list, in memory shared with processes that are forked later. Any of
  * them may call the functions. */

@@ -48,8 +48,10 @@ struct image {
  * against the header before anything of that size is allocated or decoded.
  * A truncated file is an error, even if part of the image could be decoded. Animated WebP is
  * refused; of an animated PNG, the default image is read; of concatenated PNMs, the first. Returns
- * 0 and fills *image, which the caller releases, or returns -1 or READ_SYSTEM_FAILED
- * (common/base/files.h) with a reason and nothing to release. */
+ * 0 and fills *image, which the caller releases, or returns -1, READ_SYSTEM_FAILED
+ * (common/base/files.h) or, for what is no image of any known format, IMAGE_UNKNOWN, with a reason
+ * and nothing to release. */
+#define IMAGE_UNKNOWN (-3)
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e);
 /* Reads an open file, which may be a pipe, to its end, and decodes it in the same way. */
 int image_read_stream(struct image *image, int fd, int64_t max_pixels, struct error *e);

@@ -34,7 +34,8 @@ static int refuse_unknown(const uint8_t *data, size_t size, struct error *e)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (starts(data, size, others[i].at, others[i].magic, others[i].length))
             return error_set(e, "unsupported image format (%s)", others[i].name);
-    return error_set(e, "not an image (unknown format)");
+    error_set(e, "not an image (unknown format)");
+    return IMAGE_UNKNOWN;
 }
 
 static int decode_pnm(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,

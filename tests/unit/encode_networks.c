@@ -47,8 +47,9 @@ static void check(int height, int width, int side)
     char remark[128];
     int w = 0, h = 0;
     struct error e = {""};
-    bool good =
-        en.prepare(&m, path, image, square, &w, &h, remark, &e) == 0 && w == width && h == height;
+    bool good = en.prepare(&m, &(struct encode_file){.path = path}, image, square, &w, &h, remark,
+                           &e) == 0 &&
+                w == width && h == height;
     tap_ok(good, "the file is prepared: %s", e.text);
     for (int c = 0; good && c < 3; c++) {
         for (int y = 0; y < height; y++) {
@@ -94,7 +95,9 @@ int main(void)
     char remark[128], *path = write_image("large.ppm", 16, 16);
     int w, h;
     encode_networks_encoder(&en, &m, &info);
-    tap_ok(en.prepare(&m, path, image, square, &w, &h, remark, &e) == -1 && *e.text,
+    tap_ok(en.prepare(&m, &(struct encode_file){.path = path}, image, square, &w, &h, remark, &e) ==
+                   -1 &&
+               *e.text,
            "an image over the limit is rejected: %s", e.text);
     free(path);
     return tap_done();

@@ -1,0 +1,74 @@
+#ifndef CCLD_ENCODE_PIPELINE_INTERNAL_H
+#define CCLD_ENCODE_PIPELINE_INTERNAL_H
+
+#include <pthread.h>
+
+#include "common/base/complaints.h"
+#include "common/encode/pipeline.h"
+#include "common/images/image_source.h"
+
+/* Shared by pipeline.c and pipeline_list.c. */
+
+#define BATCHES 3 /* one being assembled, one in the networks, one being written */
+
+/* A file between the list and the networks. */
+struct slot {
+    bool done;  /* decoded, or failed */
+    bool found; /* in a folder or an archive */
+    int status; /* 0, READ_SYSTEM_FAILED, or another one: a bad file */
+    char *path;
+    uint8_t *data; /* of a member of an archive, else NULL */
+    size_t data_size;
+    int64_t size, mtime_ns;
+    int width, height;
+    float *image, *square;
+    struct error error;
+};
+
+struct batch {
+    int n;
+    struct shard_item *items; /* paths are owned */
+    float *moments, *embeds;
+};
+
+struct pipeline {
+    const struct encoder *encoder;
+    const struct encode_options *options;
+    struct image_source *files;
+    struct shard_writer *store;
+    int64_t expected; /* files in the list, -1: unknown */
+    int wake[2];      /* pipe that becomes readable on stopping, for threads that wait in poll() */
+
+    pthread_mutex_t mutex; /* guards everything below */
+    pthread_cond_t room;   /* a slot is free */
+    pthread_cond_t work;   /* a slot is ready to decode, or no more will come */
+    pthread_cond_t ready;  /* a slot is done, a batch is free, or the list has ended */
+    pthread_cond_t full;   /* a batch is ready to write, or no more will come */
+    bool stop;             /* take no more files */
+    bool failed;           /* give up; error says why */
+    bool list_ended, batches_ended;
+    struct error error;
+    struct encode_counts counts;
+    struct complaints *complaints;
+
+    /* Files are numbered in input order; file i uses slot i % slot_count.
+     * taken <= decoding <= filled, and filled - taken <= slot_count. */
+    struct slot *slots;
+    int64_t slot_count, filled, decoding, taken;
+
+    struct batch batches[BATCHES];
+    int64_t submitted, written; /* counts of batches; number i is batches[i % BATCHES] */
+
+    float *images, *squares; /* the networks' inputs */
+};
+
+/* Ends all stages; the first error is the one reported. */
+void pipeline_fail(struct pipeline *p, const struct error *e);
+/* Called with the mutex held: tells the tally. */
+void pipeline_put_counts(struct pipeline *p);
+/* Counts a file in a folder or an archive that is no image. */
+void pipeline_leave_out(struct pipeline *p);
+/* The stage that lists files, a thread's function. arg: struct pipeline. */
+void *pipeline_list_stage(void *arg);
+
+#endif

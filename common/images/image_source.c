@@ -1,0 +1,286 @@
+#include "common/images/image_source.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/images/folder_walk.h"
+#include "formats/archives/archive_reader.h"
+#include "formats/images/image.h"
+
+struct image_source {
+    struct path_source *list;
+    char *given; /* the list's last path, as it spells it and normalized */
+    char *path;
+    struct folder_walk *walk; /* NULL: the path is no folder */
+    /* The archive that is being read. It stays open behind a path that names a member: the next one
+     * often is a later member. */
+    struct archive_reader *archive;
+    char *archive_path;
+    bool all;     /* all members of the archive are wanted */
+    bool found;   /* what was told last */
+    char *member; /* the path told last, if it was a member's */
+};
+
+struct image_source *image_source_new(struct path_source *list)
+{
+    struct image_source *s = xcalloc(1, sizeof *s);
+    s->list = list;
+    return s;
+}
+
+static void close_archive(struct image_source *s)
+{
+    archive_reader_close(s->archive);
+    free(s->archive_path);
+    s->archive = NULL;
+    s->archive_path = NULL;
+    s->all = false;
+}
+
+void image_source_free(struct image_source *s)
+{
+    if (!s)
+        return;
+    close_archive(s);
+    folder_walk_free(s->walk);
+    free(s->member);
+    free(s->given);
+    free(s->path);
+    free(s);
+}
+
+int64_t image_source_count(const struct image_source *s)
+{
+    for (int i = 0; s->list->arguments && i < s->list->argument_count; i++)
+        if (archive_has_name(s->list->arguments[i]) || folder_exists(s->list->arguments[i]))
+            return -1;
+    return path_source_count(s->list);
+}
+
+const char *image_member_of(const char *path, size_t *length)
+{
+    for (const char *at = path; (at = strstr(at, "!/")); at += 2) {
+        char *archive = xasprintf("%.*s", (int)(at - path), path);
+        bool named = archive_has_name(archive);
+        free(archive);
+        *length = (size_t)(at - path);
+        if (named && at[2])
+            return at + 2;
+    }
+    return NULL;
+}
+
+/* Tells that the archive cannot be read. */
+static int end_archive(struct image_source *s, struct image_entry *entry, int status)
+{
+    entry->path = entry->given = s->path;
+    entry->status = status;
+    entry->unread = true;
+    close_archive(s);
+    return 1;
+}
+
+static void tell_member(struct image_source *s, struct image_entry *entry,
+                        const struct archive_member *m)
+{
+    free(s->member);
+    s->member = xasprintf("%s!/%s", s->archive_path, m->name);
+    entry->path = entry->given = s->member;
+    entry->member = true;
+    entry->archive = s->archive_path;
+    entry->at = m->at;
+}
+
+/* Whether a component of the path begins with a dot and is neither "." nor "..". */
+static bool is_hidden(const char *name)
+{
+    for (const char *at = name; *at; at += strspn(at, "/")) {
+        size_t length = strcspn(at, "/");
+        if (*at == '.' && strspn(at, ".") < length)
+            return true;
+        at += length;
+    }
+    return false;
+}
+
+/* The next member of an archive all of which is wanted. Returns 0 at its end. */
+static int next_member(struct image_source *s, struct image_entry *entry)
+{
+    struct archive_member m;
+    int status;
+    do
+        status = archive_reader_next(s->archive, &m, &entry->error);
+    while (status == 1 && is_hidden(m.name));
+    if (status < 0) {
+        free(s->path);
+        s->path = xstrdup(s->archive_path);
+        return end_archive(s, entry, status);
+    }
+    if (status == 0) {
+        close_archive(s);
+        return 0;
+    }
+    entry->found = true;
+    tell_member(s, entry, &m);
+    return 1;
+}
+
+static int open_archive(struct image_source *s, const char *path, struct error *e)
+{
+    close_archive(s);
+    int status = archive_reader_open(&s->archive, path, e);
+    if (status == 0)
+        s->archive_path = xstrdup(path);
+    return status;
+}
+
+/* Searches the archive that is open from where it is, or a newly opened one, for one member. */
+static int search(struct image_source *s, const char *name, struct archive_member *m,
+                  struct error *e)
+{
+    int status;
+    do
+        status = archive_reader_next(s->archive, m, e);
+    while (status == 1 && strcmp(m->name, name) != 0);
+    return status;
+}
+
+static int find_member(struct image_source *s, struct image_entry *entry, const char *name,
+                       size_t length)
+{
+    struct archive_member m;
+    char *archive = xasprintf("%.*s", (int)length, s->path);
+    int status = 0;
+    if (s->archive && strcmp(s->archive_path, archive) == 0)
+        status = search(s, name, &m, &entry->error);
+    if (status == 0) {
+        status = open_archive(s, archive, &entry->error);
+        if (status == 0)
+            status = search(s, name, &m, &entry->error);
+        if (status == 0)
+            status = error_set(&entry->error, "the archive has no such member");
+    }
+    free(archive);
+    if (status == 1)
+        tell_member(s, entry, &m);
+    else
+        end_archive(s, entry, status);
+    entry->unread = false; /* one file is missing */
+    return 1;
+}
+
+/* Removes "./" at the beginning, repeated slashes, components "." and a slash at the end. */
+static char *normalize(const char *given)
+{
+    char *path = xmalloc(strlen(given) + 2), *out = path;
+    for (const char *at = given; *at;) {
+        size_t length = strcspn(at, "/");
+        bool last = !at[length];
+        if (at == given && length == 0)
+            *out++ = '/';
+        else if (length > 0 && !(length == 1 && *at == '.')) {
+            memmove(out, at, length);
+            out += length;
+            if (!last)
+                *out++ = '/';
+        }
+        at += length + !last;
+    }
+    if (out > path + 1 && out[-1] == '/')
+        out--;
+    if (out == path)
+        *out++ = '.';
+    *out = 0;
+    return path;
+}
+
+/* Tells what one path of the list names, or opens it. Returns 0 if it has no files. */
+static int begin(struct image_source *s, struct image_entry *entry)
+{
+    size_t length;
+    const char *member = image_member_of(s->path, &length);
+    if (member && !file_exists(s->path))
+        return find_member(s, entry, member, length);
+    if (archive_has_name(s->path) && !folder_exists(s->path)) {
+        int status = open_archive(s, s->path, &entry->error);
+        if (status != 0)
+            return end_archive(s, entry, status);
+        s->all = true;
+        return 0;
+    }
+    if (s->list->arguments && folder_exists(s->path)) {
+        s->walk = folder_walk_new(s->path);
+        return 0;
+    }
+    entry->path = s->path;
+    entry->given = s->given;
+    return 1;
+}
+
+/* The next file of the folder. Returns 0 at its end, or before an archive in it, which is open
+ * then.
+ */
+static int next_found(struct image_source *s, struct image_entry *entry)
+{
+    const char *path;
+    int status = folder_walk_next(s->walk, &path, &entry->error);
+    if (status == 0) {
+        folder_walk_free(s->walk);
+        s->walk = NULL;
+        return 0;
+    }
+    free(s->path);
+    s->path = xstrdup(path);
+    entry->path = entry->given = s->path;
+    if (status < 0) {
+        entry->status = status;
+        entry->unread = true;
+        return 1;
+    }
+    if (archive_has_name(path)) {
+        status = open_archive(s, path, &entry->error);
+        s->all = status == 0;
+        return status == 0 ? 0 : end_archive(s, entry, status);
+    }
+    entry->found = true;
+    return 1;
+}
+
+int image_source_next(struct image_source *s, int wake_fd, struct image_entry *entry,
+                      struct error *e)
+{
+    for (;;) {
+        *entry = (struct image_entry){0};
+        int status = 0;
+        if (s->all) {
+            status = next_member(s, entry);
+        } else if (s->walk) {
+            status = next_found(s, entry);
+        } else {
+            const char *given;
+            int got = path_source_next(s->list, wake_fd, &given, e);
+            if (got <= 0)
+                return got;
+            free(s->given);
+            free(s->path);
+            s->given = xstrdup(given);
+            s->path = normalize(given);
+            status = begin(s, entry);
+        }
+        s->found = entry->found;
+        if (status == 1)
+            return 1;
+    }
+}
+
+int image_source_read(struct image_source *s, uint8_t **data, size_t *size, struct error *e)
+{
+    const uint8_t *start;
+    *data = NULL;
+    int status = archive_reader_peek(s->archive, &start, size, e);
+    if (status != 0 || (s->found && !image_is_known(start, *size)))
+        return status;
+    return archive_reader_read(s->archive, data, size, IMAGE_MEMBER_LIMIT, e);
+}

@@ -1,0 +1,50 @@
+#ifndef CCLD_IMAGES_IMAGE_SOURCE_H
+#define CCLD_IMAGES_IMAGE_SOURCE_H
+
+#include <stdbool.h>
+
+#include "common/images/path_source.h"
+
+/* Image files as users name them, in arguments or a list (path_source.h), one by one:
+ * - a folder, in arguments only, stands for the files below it (folder_walk.h);
+ * - an archive (formats/archives/archive_reader.h) for its members, whose paths are
+ *   "ARCHIVE!/MEMBER"; such a path names one member;
+ * - paths that begin with "./", or have repeated slashes or components ".", are those without. */
+struct image_source;
+
+struct image_entry {
+    const char *path;  /* borrowed until the next call */
+    const char *given; /* as the list spells it; path for files that it does not name itself */
+    /* The file was found in a folder or an archive: unless it is an image, nobody wanted it. */
+    bool found;
+    bool member; /* of the archive `archive` */
+    const char *archive;
+    int64_t at; /* of a member, for archive_member_read */
+    /* 0, or -1 or READ_SYSTEM_FAILED if a folder, an archive or a member cannot be read, which path
+     * names then. */
+    int status;
+    bool unread; /* it is a folder or an archive: nobody knows how many files are missing */
+    struct error error;
+};
+
+/* list stays the caller's and must outlive the source. */
+struct image_source *image_source_new(struct path_source *list);
+void image_source_free(struct image_source *s); /* NULL is fine */
+/* The number of files, or -1 if it cannot be known. Call it before image_source_next. */
+int64_t image_source_count(const struct image_source *s);
+
+/* Stores the next file in *entry and returns 1; 0 and -1 as path_source_next, for the list. */
+int image_source_next(struct image_source *s, int wake_fd, struct image_entry *entry,
+                      struct error *e);
+/* The content of the member that image_source_next told last; once. *data is malloc'ed. If it was
+ * found and does not begin as an image does, it is not read, and *data is NULL. Fails with -1 or
+ * READ_SYSTEM_FAILED. */
+int image_source_read(struct image_source *s, uint8_t **data, size_t *size, struct error *e);
+
+/* Splits "ARCHIVE!/MEMBER" and returns MEMBER, or NULL if the path is not of this form. *length: of
+ * ARCHIVE. */
+const char *image_member_of(const char *path, size_t *length);
+/* Members with more bytes are not read. */
+#define IMAGE_MEMBER_LIMIT ((size_t)1 << 30)
+
+#endif
