@@ -22,6 +22,7 @@ common/nets          5
 common/images        5
 common/program       5
 formats/shards       4
+formats/archives     4
 formats/weights      3
 formats/images       3
 formats/text         2
