@@ -456,7 +456,7 @@ int encode_run(const struct encoder *encoder, struct path_source *paths, struct 
     if (pipe(p.wake) != 0)
         return error_errno(e, "cannot make a pipe");
     allocate(&p);
-    p.files = image_source_new(paths);
+    p.files = image_source_new(paths, false);
     p.expected = image_source_count(p.files);
     p.complaints = complaints_new();
     run_stages(&p);

@@ -146,12 +146,16 @@ static int add_new(struct pipeline *p, struct listed *f, struct error *e)
         count_one(p, &p->counts.skipped);
         return 1;
     }
-    if (f->entry->member)
-        f->status = image_source_read(p->files, &f->data, &f->data_size, &f->error);
-    if (f->entry->member && f->status == 0 && !f->data) {
+    bool is_image = true;
+    if (f->entry->member && f->entry->found)
+        f->status = image_source_is_image(p->files, f->entry, &is_image, &f->error);
+    if (f->status == 0 && !is_image) {
         pipeline_leave_out(p);
         return 1;
     }
+    if (f->entry->member && f->status == 0)
+        f->status =
+            image_source_read(p->files, &f->data, &f->data_size, IMAGE_MEMBER_LIMIT, &f->error);
     return add_file(p, f);
 }
 

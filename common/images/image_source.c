@@ -1,7 +1,9 @@
 #include "common/images/image_source.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
@@ -11,6 +13,7 @@
 
 struct image_source {
     struct path_source *list;
+    bool captions;
     char *given; /* the list's last path, as it spells it and normalized */
     char *path;
     struct folder_walk *walk; /* NULL: the path is no folder */
@@ -19,14 +22,14 @@ struct image_source {
     struct archive_reader *archive;
     char *archive_path;
     bool all;     /* all members of the archive are wanted */
-    bool found;   /* what was told last */
     char *member; /* the path told last, if it was a member's */
 };
 
-struct image_source *image_source_new(struct path_source *list)
+struct image_source *image_source_new(struct path_source *list, bool captions)
 {
     struct image_source *s = xcalloc(1, sizeof *s);
     s->list = list;
+    s->captions = captions;
     return s;
 }
 
@@ -219,6 +222,24 @@ static int begin(struct image_source *s, struct image_entry *entry)
     return 1;
 }
 
+/* Takes the next path of the list apart. Returns as path_source_next. */
+static int next_of_list(struct image_source *s, int wake_fd, const char **caption, struct error *e)
+{
+    const char *given;
+    int got = path_source_next(s->list, wake_fd, &given, e);
+    if (got <= 0)
+        return got;
+    free(s->given);
+    free(s->path);
+    s->given = xstrdup(given);
+    char *tab = s->captions ? strchr(s->given, '\t') : NULL;
+    if (tab)
+        *tab++ = 0;
+    *caption = tab;
+    s->path = normalize(s->given);
+    return 1;
+}
+
 /* The next file of the folder. Returns 0 at its end, or before an archive in it, which is open
  * then.
  */
@@ -259,28 +280,44 @@ int image_source_next(struct image_source *s, int wake_fd, struct image_entry *e
         } else if (s->walk) {
             status = next_found(s, entry);
         } else {
-            const char *given;
-            int got = path_source_next(s->list, wake_fd, &given, e);
+            const char *caption;
+            int got = next_of_list(s, wake_fd, &caption, e);
             if (got <= 0)
                 return got;
-            free(s->given);
-            free(s->path);
-            s->given = xstrdup(given);
-            s->path = normalize(given);
             status = begin(s, entry);
+            entry->caption = caption;
         }
-        s->found = entry->found;
         if (status == 1)
             return 1;
     }
 }
 
-int image_source_read(struct image_source *s, uint8_t **data, size_t *size, struct error *e)
+static bool file_is_image(const char *path)
+{
+    uint8_t start[4096];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t n = fd < 0 ? -1 : read(fd, start, sizeof start);
+    if (fd >= 0)
+        close(fd);
+    return n < 0 || image_is_known(start, (size_t)n);
+}
+
+int image_source_is_image(struct image_source *s, const struct image_entry *entry, bool *is_image,
+                          struct error *e)
 {
     const uint8_t *start;
-    *data = NULL;
-    int status = archive_reader_peek(s->archive, &start, size, e);
-    if (status != 0 || (s->found && !image_is_known(start, *size)))
-        return status;
-    return archive_reader_read(s->archive, data, size, IMAGE_MEMBER_LIMIT, e);
+    size_t size;
+    if (!entry->member) {
+        *is_image = file_is_image(entry->path);
+        return 0;
+    }
+    int status = archive_reader_peek(s->archive, &start, &size, e);
+    *is_image = status == 0 && image_is_known(start, size);
+    return status;
+}
+
+int image_source_read(struct image_source *s, uint8_t **data, size_t *size, size_t limit,
+                      struct error *e)
+{
+    return archive_reader_read(s->archive, data, size, limit, e);
 }

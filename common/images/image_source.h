@@ -13,8 +13,9 @@
 struct image_source;
 
 struct image_entry {
-    const char *path;  /* borrowed until the next call */
-    const char *given; /* as the list spells it; path for files that it does not name itself */
+    const char *path;    /* borrowed until the next call */
+    const char *given;   /* as the list spells it; path for files that it does not name itself */
+    const char *caption; /* what is behind the tab, or NULL */
     /* The file was found in a folder or an archive: unless it is an image, nobody wanted it. */
     bool found;
     bool member; /* of the archive `archive` */
@@ -27,8 +28,9 @@ struct image_entry {
     struct error error;
 };
 
-/* list stays the caller's and must outlive the source. */
-struct image_source *image_source_new(struct path_source *list);
+/* list stays the caller's and must outlive the source. captions: an entry of the list may have a
+ * tab and a caption behind the path. */
+struct image_source *image_source_new(struct path_source *list, bool captions);
 void image_source_free(struct image_source *s); /* NULL is fine */
 /* The number of files, or -1 if it cannot be known. Call it before image_source_next. */
 int64_t image_source_count(const struct image_source *s);
@@ -36,15 +38,19 @@ int64_t image_source_count(const struct image_source *s);
 /* Stores the next file in *entry and returns 1; 0 and -1 as path_source_next, for the list. */
 int image_source_next(struct image_source *s, int wake_fd, struct image_entry *entry,
                       struct error *e);
-/* The content of the member that image_source_next told last; once. *data is malloc'ed. If it was
- * found and does not begin as an image does, it is not read, and *data is NULL. Fails with -1 or
- * READ_SYSTEM_FAILED. */
-int image_source_read(struct image_source *s, uint8_t **data, size_t *size, struct error *e);
+/* Whether the file that image_source_next told last begins as an image does. A file that cannot be
+ * read may be one. Fails, for members, with -1 or READ_SYSTEM_FAILED. */
+int image_source_is_image(struct image_source *s, const struct image_entry *entry, bool *is_image,
+                          struct error *e);
+/* The content of the member that image_source_next told last; once. *data is malloc'ed and followed
+ * by a zero byte. Fails with -1, also if it has more than `limit` bytes, or READ_SYSTEM_FAILED. */
+int image_source_read(struct image_source *s, uint8_t **data, size_t *size, size_t limit,
+                      struct error *e);
 
 /* Splits "ARCHIVE!/MEMBER" and returns MEMBER, or NULL if the path is not of this form. *length: of
  * ARCHIVE. */
 const char *image_member_of(const char *path, size_t *length);
-/* Members with more bytes are not read. */
+/* The most bytes of a member that is read as an image. */
 #define IMAGE_MEMBER_LIMIT ((size_t)1 << 30)
 
 #endif
