@@ -194,7 +194,8 @@ static const struct option option_table[] = {
 
 static const struct program program = {
     .name = "ccld-fit-autoencoder",
-    .summary = "Trains a KL autoencoder on image files.\n"
+    .summary = "Trains a KL autoencoder on images. A PATH is an image, a folder or a tar or zip\n"
+               "archive of images.\n"
                "Without PATH, or if it is -, reads a list of paths from standard input.\n"
                "SIGINT, SIGTERM, SIGUSR1 and SIGHUP stop the run after writing a checkpoint.",
     .usage = "[OPTION]... -o RUN [PATH]...\n[OPTION]... --resume RUN|CKPT [-o RUN] [PATH]...",
@@ -360,8 +361,7 @@ static void set_data(const struct kl_sizes *sizes)
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
-    trainer.reads_stdin =
-        operands == 0 ? !trainer.resume : operands == 1 && strcmp(argv[1], "-") == 0;
+    trainer_expect_list(&trainer, operands, argv);
     trainer_begin(&trainer, &fit.loop);
     if (options.decoder_only && trainer_is_from_scratch(&trainer))
         die_usage("--decoder-only needs an encoder: give --init-from");

@@ -13,6 +13,7 @@
 static struct {
     struct cloob_config net;
     int64_t size, max_pixels;
+    const char *caption_key;
     bool text_only, null_separated, pil_compat;
 } options = {
     .max_pixels = IMAGE_DEFAULT_MAX_PIXELS,
@@ -145,6 +146,11 @@ static const struct option option_table[] = {
      .kind = OPTION_FLAG,
      .value = &options.null_separated,
      .help = "entries on standard input end with a zero byte, not a newline"},
+    {.name = "caption-key",
+     .kind = OPTION_STRING,
+     .value = &options.caption_key,
+     .argument = "KEY",
+     .help = "in archives, take captions from KEY of the .json files"},
     {.name = "pil-compat",
      .kind = OPTION_FLAG,
      .value = &options.pil_compat,
@@ -167,11 +173,12 @@ static const struct option option_table[] = {
 
 static const struct program program = {
     .name = "ccld-fit-cloob",
-    .summary = "Trains CLOOB on the image-caption pairs that standard input lists, one per line:\n"
-               "PATH<tab>CAPTION, or PATH alone with the caption in PATH.txt or in PATH with\n"
-               "the extension replaced by .txt.\n"
+    .summary = "Trains CLOOB on image-caption pairs. A PATH is an image, a folder or a tar or zip\n"
+               "archive of images, with the caption of each in a file of its name that ends in\n"
+               ".txt. Without PATH, standard input lists them, one per line: PATH<tab>CAPTION,\n"
+               "or PATH alone.\n"
                "SIGINT, SIGTERM, SIGUSR1 and SIGHUP stop the run after writing a checkpoint.",
-    .usage = "[OPTION]... -o RUN < PAIRS\n[OPTION]... --resume RUN|CKPT [-o RUN]",
+    .usage = "[OPTION]... -o RUN [PATH]...\n[OPTION]... --resume RUN|CKPT [-o RUN]",
     .options = option_table,
 };
 
@@ -205,7 +212,7 @@ static struct cloob_sizes plan_network(void)
     return sizes;
 }
 
-static struct image_set *open_images(const struct cloob_sizes *sizes)
+static struct image_set *open_images(const struct cloob_sizes *sizes, int operands, char **argv)
 {
     int side = (int)(options.size ? options.size : sizes->image_size);
     struct image_set_options set = {
@@ -215,10 +222,11 @@ static struct image_set *open_images(const struct cloob_sizes *sizes)
         .max_pixels = options.max_pixels,
         .holdout = fit.loop.options.holdout,
         .captions = true,
+        .caption_key = options.caption_key,
         .cache_bytes = IMAGE_SET_CACHE_DEFAULT,
     };
-    return trainer_open_images(&trainer, &set, 0, NULL, options.null_separated, LIST_NAME,
-                               "no pairs given: list them on standard input");
+    return trainer_open_images(&trainer, &set, operands, argv, options.null_separated, LIST_NAME,
+                               "no pairs given: name files, or list them on standard input");
 }
 
 static void set_data(const struct cloob_sizes *sizes)
@@ -233,16 +241,13 @@ int main(int argc, char **argv)
 {
     options.net = cloob_published;
     int operands = options_parse(&program, argc, argv);
-    bool listed = operands == 1 && strcmp(argv[1], "-") == 0 && !trainer.resume;
-    if (operands > 0 && !listed)
-        die_usage("unexpected operand '%s': pairs are listed on standard input", argv[1]);
-    trainer.reads_stdin = !trainer.resume;
+    trainer_expect_list(&trainer, operands, argv);
     trainer_begin(&trainer, &fit.loop);
     if (options.text_only && trainer_is_from_scratch(&trainer))
         die_usage("--text-only needs an image tower: give --init-from");
     check_sizes();
     struct cloob_sizes sizes = plan_network();
-    fit.images = open_images(&sizes);
+    fit.images = open_images(&sizes, operands, argv);
     set_data(&sizes);
     trainer_make_parameters(&trainer);
     trainer_run_folder(&trainer);

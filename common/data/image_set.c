@@ -1,270 +1,18 @@
-#include "common/data/image_set.h"
+#include "common/data/image_set_internal.h"
 
-#include <ctype.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <xxhash.h>
 
-#include "common/base/complaints.h"
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
 #include "common/base/text.h"
 #include "common/base/threads.h"
-#include "formats/shards/path_set.h"
-
-#define CAPTION_LIMIT 65536
-#define LIST_LIMIT    ((size_t)1 << 40)
-
-struct record {
-    char *path, *caption;    /* caption: NULL without captions */
-    _Atomic(uint8_t *) kept; /* prepared pixels, 8-bit planes of R, G, B; NULL: not kept */
-};
-
-struct image_set {
-    struct image_set_options options;
-    struct record *records;
-    int64_t count, capacity;
-    struct order order;
-    struct unreadable *unreadable;
-    atomic_size_t kept_bytes;
-    struct complaints *complaints;
-};
-
-static void add_record(struct image_set *s, const char *path, const char *caption)
-{
-    if (s->count == s->capacity) {
-        s->capacity = s->capacity ? 2 * s->capacity : 1024;
-        s->records = xrealloc(s->records, (size_t)s->capacity * sizeof *s->records);
-    }
-    struct record *r = &s->records[s->count++];
-    r->path = xstrdup(path);
-    r->caption = caption ? xstrdup(caption) : NULL;
-    atomic_init(&r->kept, NULL);
-}
-
-/* Strips white space at both ends, changing text. NULL: nothing is left. */
-static char *trim(char *text)
-{
-    while (isspace((unsigned char)*text))
-        text++;
-    char *end = text + strlen(text);
-    while (end > text && isspace((unsigned char)end[-1]))
-        *--end = 0;
-    return *text ? text : NULL;
-}
-
-/* *caption is malloc'ed. Fails if the file cannot be read (as file_read) or is empty. */
-static int read_caption(char **caption, const char *path, struct error *e)
-{
-    uint8_t *text;
-    size_t size;
-    int status = file_read(&text, &size, path, CAPTION_LIMIT, e);
-    if (status != 0)
-        return status;
-    bool marked = size >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0; /* byte order mark */
-    char *trimmed = trim((char *)text + (marked ? 3 : 0));
-    if (trimmed)
-        *caption = xstrdup(trimmed);
-    else
-        status = error_set(e, "'%s' is empty", path);
-    free(text);
-    return status;
-}
-
-static int caption_beside(char **caption, const char *path, struct error *e)
-{
-    char *file = xasprintf("%s.txt", path);
-    int status = read_caption(caption, file, e);
-    if (status == -1 && !file_exists(file)) {
-        const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
-        int stem = dot && (!slash || dot > slash) ? (int)(dot - path) : (int)strlen(path);
-        free(file);
-        file = xasprintf("%.*s.txt", stem, path);
-        status = read_caption(caption, file, e);
-    }
-    free(file);
-    return status;
-}
-
-/* A list that is being read. */
-struct listing {
-    char *folder; /* of relative paths */
-    struct path_set seen;
-    int64_t repeated;
-    char *repeated_path; /* the first one */
-    struct complaints *complaints;
-};
-
-/* Removes repeated slashes and components "." of an absolute path. */
-static void normalize(char *path)
-{
-    char *out = path;
-    for (const char *at = path; *at;) {
-        size_t length = 1 + strcspn(at + 1, "/");
-        bool nothing = length == 1 || (length == 2 && at[1] == '.');
-        if (!nothing || (!at[length] && out == path)) {
-            memmove(out, at, length);
-            out += length;
-        }
-        at += length;
-    }
-    *out = 0;
-}
-
-static bool is_repeated(struct listing *l, const char *path, const char *caption)
-{
-    char *text = xasprintf("%s\t%s", path, caption ? caption : "");
-    uint8_t key[PATH_KEY_SIZE];
-    path_key(key, text);
-    free(text);
-    if (path_set_add(&l->seen, key))
-        return false;
-    if (l->repeated++ == 0)
-        l->repeated_path = xstrdup(path);
-    return true;
-}
-
-/* Adds the record of one line of a list. Changes line. READ_SYSTEM_FAILED, or 0. */
-static int add_line(struct image_set *s, struct listing *l, char *line, struct error *e)
-{
-    char *tab = s->options.captions ? strchr(line, '\t') : NULL;
-    if (tab)
-        *tab = 0;
-    char *path = *line == '/' ? xstrdup(line) : path_join(l->folder, line);
-    normalize(path);
-    char *caption = NULL, *given = tab ? trim(tab + 1) : NULL;
-    int status = 0;
-    if (given)
-        caption = xstrdup(given);
-    else if (tab)
-        status = error_set(e, "nothing after the tab");
-    else if (s->options.captions)
-        status = caption_beside(&caption, path, e);
-    if (status == 0 && !is_repeated(l, path, caption))
-        add_record(s, path, caption);
-    if (status == READ_SYSTEM_FAILED)
-        error_prefix(e, "cannot read the caption of '%s'", line);
-    else if (status != 0)
-        complain(l->complaints, "no caption", "no caption for '%s', skipping it: %s", line,
-                 e->text);
-    free(caption);
-    free(path);
-    return status == READ_SYSTEM_FAILED ? status : 0;
-}
-
-static struct image_set *set_new(const struct image_set_options *o)
-{
-    struct image_set *s = xcalloc(1, sizeof *s);
-    s->options = *o;
-    s->complaints = complaints_new();
-    return s;
-}
-
-static int begin_order(struct image_set *s, struct error *e)
-{
-    int64_t holdout = s->options.holdout;
-    if (s->count == 0)
-        return error_set(e, "the list has no images");
-    if (holdout >= s->count)
-        return error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " image%s", holdout, s->count,
-                         plural(s->count));
-    order_init(&s->order, s->count, holdout);
-    s->unreadable = unreadable_new(s->count);
-    return 0;
-}
-
-static int finish_open(struct image_set **out, struct image_set *s, int status, struct error *e)
-{
-    if (status != 0 || begin_order(s, e) != 0) {
-        image_set_close(s);
-        return -1;
-    }
-    *out = s;
-    return 0;
-}
-
-int image_set_open(struct image_set **out, struct path_source *list,
-                   const struct image_set_options *o, struct error *e)
-{
-    struct listing l = {.folder = getcwd(NULL, 0)};
-    if (!l.folder)
-        return error_errno(e, "cannot get the current folder");
-    l.complaints = complaints_new();
-    struct image_set *s = set_new(o);
-    const char *line;
-    int got;
-    path_set_init(&l.seen);
-    while ((got = path_source_next(list, -1, &line, e)) > 0) {
-        char *copy = xstrdup(line);
-        int status = add_line(s, &l, copy, e);
-        free(copy);
-        if (status != 0) {
-            got = -1;
-            break;
-        }
-    }
-    complaints_end(l.complaints, "");
-    if (l.repeated > 0)
-        warn("leaving out %" PRId64 " repeated %s%s of the list, the first '%s'", l.repeated,
-             o->captions ? "pair" : "image", plural(l.repeated), l.repeated_path);
-    path_set_release(&l.seen);
-    free(l.repeated_path);
-    free(l.folder);
-    return finish_open(out, s, got, e);
-}
-
-/* The file contains, for each record, its path, a zero, its caption if any, and a zero. */
-int image_set_reopen(struct image_set **out, const char *file, const struct image_set_options *o,
-                     struct error *e)
-{
-    uint8_t *text;
-    size_t size;
-    if (file_read(&text, &size, file, LIST_LIMIT, e) != 0)
-        return error_prefix(e, "cannot read '%s'", file);
-    struct image_set *s = set_new(o);
-    int status = 0;
-    for (const char *at = (const char *)text, *end = at + size; at < end && status == 0;) {
-        const char *caption = at + strlen(at) + 1;
-        const char *next = caption < end ? caption + strlen(caption) + 1 : NULL;
-        if (!next || next > end || !*at || (o->captions && !*caption))
-            status = error_set(e, "'%s' is damaged", file);
-        else
-            add_record(s, at, o->captions ? caption : NULL);
-        at = next;
-    }
-    free(text);
-    return finish_open(out, s, status, e);
-}
-
-int image_set_save(const struct image_set *s, const char *file, struct error *e)
-{
-    struct atomic_file f;
-    char *text;
-    size_t size;
-    FILE *memory = xallocated(open_memstream(&text, &size));
-    for (int64_t i = 0; i < s->count; i++) {
-        const struct record *r = &s->records[i];
-        const char *caption = r->caption ? r->caption : "";
-        fwrite(r->path, 1, strlen(r->path) + 1, memory);
-        fwrite(caption, 1, strlen(caption) + 1, memory);
-    }
-    if (fclose(memory) != 0)
-        die("out of memory");
-    int status = atomic_file_open(&f, file, e);
-    if (status == 0 && write_all(f.fd, text, size, e) != 0) {
-        atomic_file_abandon(&f);
-        status = -1;
-    } else if (status == 0) {
-        status = atomic_file_commit(&f, e);
-    }
-    free(text);
-    return status;
-}
+#include "common/images/image_source.h"
+#include "formats/archives/archive_reader.h"
 
 void image_set_close(struct image_set *s)
 {
@@ -334,12 +82,32 @@ static void to_planes(uint8_t *planes, const struct image *in)
     }
 }
 
-static int decode(const struct image_set *s, const char *path, uint8_t *planes, char note[128],
-                  struct error *e)
+static int read_image(struct image *image, const struct record *r, int64_t max_pixels,
+                      struct error *e)
+{
+    if (!r->member)
+        return image_read(image, r->path, max_pixels, e);
+    if (r->at < 0)
+        return error_set(e, "the archive has no such member");
+    char *archive = xasprintf("%.*s", (int)(r->member - 2 - r->path), r->path); /* before "!/" */
+    uint8_t *data;
+    size_t size;
+    int status =
+        archive_member_read(&data, &size, archive, r->member, r->at, IMAGE_MEMBER_LIMIT, e);
+    free(archive);
+    if (status != 0)
+        return status;
+    status = image_decode(image, data, size, max_pixels, e);
+    free(data);
+    return status;
+}
+
+static int decode(const struct image_set *s, const struct record *r, uint8_t *planes,
+                  char note[128], struct error *e)
 {
     const struct image_set_options *o = &s->options;
     struct image image, prepared;
-    int status = image_read(&image, path, o->max_pixels, e);
+    int status = read_image(&image, r, o->max_pixels, e);
     if (status != 0)
         return status;
     snprintf(note, 128, "%s", image.warning);
@@ -380,7 +148,7 @@ static int pixels_of(const uint8_t **pixels, struct image_set *s, int64_t record
     if (*pixels || unreadable_has(s->unreadable, record))
         return 0;
     char remark[128] = "";
-    int status = decode(s, r->path, planes, remark, e);
+    int status = decode(s, r, planes, remark, e);
     if (status == READ_SYSTEM_FAILED)
         return error_prefix(e, "cannot read '%s'", r->path);
     if (status != 0) {

@@ -22,20 +22,24 @@ struct image_set_options {
     int height, width; /* of an image, in pixels, made as by ccld-encode: prepare_square or
                           prepare_cover */
     enum prepare_color color;
-    int64_t max_pixels; /* of a file; 0: IMAGE_DEFAULT_MAX_PIXELS */
-    int64_t holdout;    /* number of records to hold out */
-    bool captions;      /* each image needs one, see below */
-    bool is_signed;     /* values in [-1, 1], else in [0, 1] */
-    size_t cache_bytes; /* most memory for prepared images, which are kept until it is full */
+    int64_t max_pixels;      /* of a file; 0: IMAGE_DEFAULT_MAX_PIXELS */
+    int64_t holdout;         /* number of records to hold out */
+    bool captions;           /* each image needs one, see below */
+    const char *caption_key; /* of captions in .json files of archives; NULL: see captions.h */
+    bool is_signed;          /* values in [-1, 1], else in [0, 1] */
+    size_t cache_bytes;      /* most memory for prepared images, which are kept until it is full */
 };
 #define IMAGE_SET_CACHE_DEFAULT ((size_t)512 << 20)
 
-/* A line of the list is a path or, with captions, a path, a tab and the caption. Without a tab the
- * caption is the content of PATH.txt or, if there is no such file, of the file named like PATH but
- * with the extension .txt; leading and trailing white space is removed. An image without a caption
- * is left out with a warning. Paths become absolute, without repeated slashes and "." components;
- * an image (with captions, a pair) that is in the list again is left out, so that none is both held
- * out and trained on, and one warning says so. Copies and links are not recognized. */
+/* The list names images, folders and archives (common/images/image_source.h). A line is a path or,
+ * with captions, a path, a tab and the caption. Without a tab the caption is the content of
+ * PATH.txt or, if there is no such file, of the file named like PATH but with the extension .txt;
+ * of members of an archive, see struct caption_group in captions.h. An image without a caption is
+ * left out with a warning, and what is no image in a folder or an archive is counted. Archives are
+ * tar and zip files; compressed tars, whose members cannot be read in any order, are refused. Paths
+ * become absolute, without repeated slashes and "." components; an image (with captions, a pair)
+ * that is in the list again is left out, so that none is both held out and trained on, and one
+ * warning says so. Copies and links are not recognized. */
 int image_set_open(struct image_set **out, struct path_source *list,
                    const struct image_set_options *o, struct error *e);
 /* Opens the list that image_set_save wrote to a file in a run's folder. */

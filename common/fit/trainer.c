@@ -247,6 +247,16 @@ void trainer_make_parameters(struct trainer *t)
     architecture_release(&t->planned);
 }
 
+static bool is_stdin(int operands, char **argv)
+{
+    return operands == 1 && strcmp(argv[1], "-") == 0;
+}
+
+void trainer_expect_list(struct trainer *t, int operands, char **argv)
+{
+    t->reads_stdin = operands == 0 ? !t->resume : is_stdin(operands, argv);
+}
+
 struct image_set *trainer_open_images(const struct trainer *t, const struct image_set_options *set,
                                       int operands, char **argv, bool null_separated,
                                       const char *list, const char *missing)
@@ -258,7 +268,7 @@ struct image_set *trainer_open_images(const struct trainer *t, const struct imag
     size_t eighth = (size_t)memory_limit_left(t->ranks_count, "").bytes / 8;
     if (scarce.cache_bytes > eighth)
         scarce.cache_bytes = eighth;
-    bool from_stdin = operands == 0 || (operands == 1 && strcmp(argv[1], "-") == 0);
+    bool from_stdin = operands == 0 || is_stdin(operands, argv);
     if (operands == 0 && t->origin.checkpoint) {
         char *file = path_join(t->origin.run, list);
         if (image_set_reopen(&images, file, &scarce, &e) != 0)
@@ -268,10 +278,6 @@ struct image_set *trainer_open_images(const struct trainer *t, const struct imag
     }
     if (from_stdin && isatty(STDIN_FILENO))
         die_usage("%s", missing);
-    for (int i = 1; i <= operands; i++)
-        if (folder_exists(argv[i]))
-            die_usage("'%s' is a directory: pipe its files in with find '%s' -type f | %s ...",
-                      argv[i], argv[i], t->program->name);
     if (from_stdin)
         path_source_stream(&source, STDIN_FILENO, null_separated ? '\0' : '\n');
     else

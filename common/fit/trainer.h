@@ -33,7 +33,7 @@ struct trainer {
     /* Options outside the loop's. */
     const char *run, *resume, *init_from, *betas;
     const char *devices_text; /* --devices */
-    bool reads_stdin; /* set before trainer_begin: a list of images comes on standard input */
+    bool reads_stdin;         /* a list of images comes on standard input: trainer_expect_list */
 
     /* Filled by trainer_begin and the functions after it. */
     struct fit_loop *loop;
@@ -136,6 +136,8 @@ void trainer_plan_parameters(struct trainer *t, struct architecture *architectur
  * --init-from or drawn. The data and the loop's options must be set. */
 void trainer_make_parameters(struct trainer *t);
 
+/* Call it before trainer_begin in a program that opens a list of images. */
+void trainer_expect_list(struct trainer *t, int operands, char **argv);
 /* Opens the list of images: from the operands if there are any, else from the file `list` in the
  * folder of the run that is resumed, else from standard input. `missing` is the error if that is a
  * terminal. */

@@ -139,38 +139,25 @@ static int open_archive(struct image_source *s, const char *path, struct error *
     return status;
 }
 
-/* Searches the archive that is open from where it is, or a newly opened one, for one member. */
-static int search(struct image_source *s, const char *name, struct archive_member *m,
-                  struct error *e)
-{
-    int status;
-    do
-        status = archive_reader_next(s->archive, m, e);
-    while (status == 1 && strcmp(m->name, name) != 0);
-    return status;
-}
-
 static int find_member(struct image_source *s, struct image_entry *entry, const char *name,
                        size_t length)
 {
     struct archive_member m;
     char *archive = xasprintf("%.*s", (int)length, s->path);
     int status = 0;
-    if (s->archive && strcmp(s->archive_path, archive) == 0)
-        status = search(s, name, &m, &entry->error);
-    if (status == 0) {
+    if (!s->archive || strcmp(s->archive_path, archive) != 0)
         status = open_archive(s, archive, &entry->error);
-        if (status == 0)
-            status = search(s, name, &m, &entry->error);
-        if (status == 0)
-            status = error_set(&entry->error, "the archive has no such member");
-    }
+    if (status == 0)
+        status = archive_reader_find(s->archive, name, &m, &entry->error);
+    if (status == 0)
+        status = error_set(&entry->error, "the archive has no such member");
     free(archive);
-    if (status == 1)
+    if (status == 1) {
         tell_member(s, entry, &m);
-    else
-        end_archive(s, entry, status);
-    entry->unread = false; /* one file is missing */
+    } else {
+        entry->path = entry->given = s->path;
+        entry->status = status;
+    }
     return 1;
 }
 
@@ -253,7 +240,7 @@ static int next_found(struct image_source *s, struct image_entry *entry)
         return 0;
     }
     free(s->path);
-    s->path = xstrdup(path);
+    s->path = xstrdup(path + (strncmp(path, "./", 2) == 0 ? 2 : 0));
     entry->path = entry->given = s->path;
     if (status < 0) {
         entry->status = status;
@@ -261,7 +248,7 @@ static int next_found(struct image_source *s, struct image_entry *entry)
         return 1;
     }
     if (archive_has_name(path)) {
-        status = open_archive(s, path, &entry->error);
+        status = open_archive(s, s->path, &entry->error);
         s->all = status == 0;
         return status == 0 ? 0 : end_archive(s, entry, status);
     }

@@ -13,6 +13,7 @@
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
@@ -74,14 +75,24 @@ static int need_library(struct error *e)
     return lib.failure ? error_set(e, "%s", lib.failure) : 0;
 }
 
+/* Where a member begins; sorted by the hash of its name. */
+struct place {
+    uint64_t hash;
+    int64_t at;
+};
+
 struct archive_reader {
     int fd;
+    char *path;
     struct archive *archive;
     struct archive_entry *entry; /* the archive's */
+    int64_t begin;               /* where in the file it began to read */
     struct mapped_file file;     /* of a zip, else zeroed */
     struct zip zip;              /* its directory */
     bool truncated;              /* it has none */
-    char number[40];             /* name of a member whose own name cannot be shown */
+    struct place *places;        /* of all members, once they have been needed; else NULL */
+    size_t place_count;
+    char number[40]; /* name of a member whose own name cannot be shown */
     int64_t members;
     uint8_t peeked[PEEK_SIZE];
     size_t peeked_size;
@@ -155,6 +166,20 @@ static struct archive *archive_new(bool whole)
     return a;
 }
 
+/* Reads on from there. */
+static int begin_at(struct archive_reader *r, int64_t at, struct error *e)
+{
+    if (r->archive)
+        lib.archive_read_free(r->archive);
+    r->archive = archive_new(at == 0);
+    r->begin = at;
+    if (lseek(r->fd, at, SEEK_SET) != at)
+        return read_failed(e, errno);
+    if (lib.archive_read_open_fd(r->archive, r->fd, BLOCK) != ARCHIVE_OK)
+        return failed(r->archive, e);
+    return 0;
+}
+
 /* libarchive does not tell where in a zip its members are. A truncated one has no directory; its
  * members can be read all the same. */
 static int read_directory(struct archive_reader *r, const char *path, struct error *e)
@@ -176,9 +201,8 @@ int archive_reader_open(struct archive_reader **out, const char *path, struct er
         free(r);
         return status;
     }
-    r->archive = archive_new(true);
-    if (lib.archive_read_open_fd(r->archive, r->fd, BLOCK) != ARCHIVE_OK)
-        status = failed(r->archive, e);
+    r->path = xstrdup(path);
+    status = begin_at(r, 0, e);
     if (status == 0 && ends_in(path, ".zip"))
         status = read_directory(r, path, e);
     if (status != 0)
@@ -192,7 +216,10 @@ void archive_reader_close(struct archive_reader *r)
 {
     if (!r)
         return;
-    lib.archive_read_free(r->archive);
+    if (r->archive)
+        lib.archive_read_free(r->archive);
+    free(r->places);
+    free(r->path);
     if (r->file.path) {
         zip_release(&r->zip);
         file_unmap(&r->file);
@@ -217,7 +244,7 @@ static const char *name_of(struct archive_reader *r)
 static int64_t position(const struct archive_reader *r, const char *name)
 {
     if (!r->file.path)
-        return lib.archive_read_header_position(r->archive);
+        return r->begin + lib.archive_read_header_position(r->archive);
     const struct zip_member *m = r->truncated ? NULL : zip_find(&r->zip, name);
     return m ? (int64_t)m->header_offset : 0;
 }
@@ -241,6 +268,71 @@ int archive_reader_next(struct archive_reader *r, struct archive_member *m, stru
         m->at = position(r, m->name);
         return 1;
     }
+}
+
+static int scan(struct archive_reader *r, const char *name, struct archive_member *m,
+                struct error *e)
+{
+    int status;
+    do
+        status = archive_reader_next(r, m, e);
+    while (status == 1 && strcmp(m->name, name) != 0);
+    return status;
+}
+
+static int compare_places(const void *a, const void *b)
+{
+    uint64_t x = ((const struct place *)a)->hash, y = ((const struct place *)b)->hash;
+    return x < y ? -1 : x > y;
+}
+
+static int find_places(struct archive_reader *r, struct error *e)
+{
+    struct archive_member m;
+    size_t capacity = 0;
+    int status = begin_at(r, 0, e);
+    if (status != 0)
+        return status;
+    while ((status = archive_reader_next(r, &m, e)) == 1) {
+        if (r->place_count == capacity) {
+            capacity = capacity ? 2 * capacity : 1024;
+            r->places = xrealloc(r->places, capacity * sizeof *r->places);
+        }
+        r->places[r->place_count++] = (struct place){XXH3_64bits(m.name, strlen(m.name)), m.at};
+    }
+    if (r->places)
+        qsort(r->places, r->place_count, sizeof *r->places, compare_places);
+    return status;
+}
+
+static int jump(struct archive_reader *r, const char *name, struct archive_member *m,
+                struct error *e)
+{
+    struct place wanted = {.hash = XXH3_64bits(name, strlen(name))};
+    const struct place *p =
+        bsearch(&wanted, r->places, r->place_count, sizeof wanted, compare_places);
+    if (!p)
+        return 0;
+    int status = begin_at(r, p->at, e);
+    if (status == 0)
+        status = archive_reader_next(r, m, e);
+    return status == 1 && strcmp(m->name, name) != 0 ? 0 : status;
+}
+
+int archive_reader_find(struct archive_reader *r, const char *name, struct archive_member *m,
+                        struct error *e)
+{
+    int status = r->places ? 0 : scan(r, name, m, e);
+    if (status != 0)
+        return status;
+    if (!r->places && archive_is_seekable(r->path) && !r->truncated)
+        status = find_places(r, e);
+    if (status != 0)
+        return status;
+    if (r->places)
+        return jump(r, name, m, e);
+    status = begin_at(r, 0, e);
+    return status == 0 ? scan(r, name, m, e) : status;
 }
 
 /* Returns the number of bytes read, fewer than size only at the end; or -1 or READ_SYSTEM_FAILED.
@@ -315,11 +407,7 @@ int archive_member_read(uint8_t **data, size_t *size, const char *path, const ch
         free(r);
         return status;
     }
-    r->archive = archive_new(false);
-    if (lseek(r->fd, at, SEEK_SET) != at)
-        status = read_failed(e, errno);
-    else if (lib.archive_read_open_fd(r->archive, r->fd, BLOCK) != ARCHIVE_OK)
-        status = failed(r->archive, e);
+    status = begin_at(r, at, e);
     if (status == 0)
         status = archive_reader_next(r, &m, e);
     if (status == 1 && strcmp(m.name, name) == 0)

@@ -29,6 +29,11 @@ struct archive_member {
 /* Goes to the next regular file. Returns 1, or 0 at the end. Fails if the rest of the archive
  * cannot be read. */
 int archive_reader_next(struct archive_reader *r, struct archive_member *m, struct error *e);
+/* Goes to the member of this name. Fast for one that comes later than the last, and in seekable
+ * archives; else the archive is read from its beginning. Returns as archive_reader_next; 0: the
+ * archive has none. */
+int archive_reader_find(struct archive_reader *r, const char *name, struct archive_member *m,
+                        struct error *e);
 /* The first bytes of the member, at most 4096; borrowed until the next call. */
 int archive_reader_peek(struct archive_reader *r, const uint8_t **data, size_t *size,
                         struct error *e);
