@@ -18,6 +18,7 @@ common/train         7
 common/train/mpi     6
 common/diffusion     6
 common/encode        6
+common/stores        6
 common/nets          5
 common/images        5
 common/program       5

@@ -14,20 +14,40 @@
 #include "common/base/text.h"
 #include "common/program/output.h"
 #include "common/program/stop.h"
+#include "common/run/json.h"
+#include "common/stores/removal.h"
 #include "formats/shards/shard_store.h"
 
-static const struct option option_table[] = {{0}};
+static struct {
+    bool json, null;
+} options;
+
+static const struct option option_table[] = {
+    {.name = "json",
+     .kind = OPTION_FLAG,
+     .value = &options.json,
+     .help = "ls prints a JSON object per record"},
+    {.name = "null",
+     .letter = '0',
+     .kind = OPTION_FLAG,
+     .value = &options.null,
+     .help = "ls ends records, and remove entries, with NUL; ls prints paths as they are"},
+    {0},
+};
 
 static const struct program program = {
     .name = "ccld-shards",
     .summary = "Inspects shard stores: shows their statistics, verifies them, lists their records "
                "or extracts one.\n"
-               "Joins several stores into one.",
+               "Joins several stores into one; removes records that standard input lists, or those "
+               "that are damaged.",
     .usage = "[OPTION]... stat STORE...\n"
              "verify STORE...\n"
              "ls STORE...\n"
              "cat STORE... INDEX\n"
-             "join OUT STORE...",
+             "join OUT STORE...\n"
+             "remove STORE... < LIST\n"
+             "repair STORE...",
     .options = option_table,
     .computes_nothing = true,
 };
@@ -226,6 +246,52 @@ static int do_verify(int n, char *const *folders)
     return problems > 0;
 }
 
+/* store: NULL if there is only one. r->path may be NULL if the record is damaged. */
+static void print_json(const char *store, int64_t index, const struct shard_record *r, bool damaged)
+{
+    cJSON *line = cJSON_CreateObject();
+    if (store)
+        cJSON_AddItemToObject(line, "store", json_string(store));
+    cJSON_AddNumberToObject(line, "index", (double)index);
+    if (r->path)
+        cJSON_AddItemToObject(line, "path", json_string(r->path));
+    if (damaged) {
+        cJSON_AddTrueToObject(line, "damaged");
+    } else {
+        cJSON_AddNumberToObject(line, "width", r->width);
+        cJSON_AddNumberToObject(line, "height", r->height);
+    }
+    char *text = cJSON_PrintUnformatted(line);
+    CHECK(text);
+    puts(text);
+    cJSON_free(text);
+    cJSON_Delete(line);
+}
+
+static void print_text(const char *text)
+{
+    if (options.null)
+        fputs(text, stdout);
+    else
+        escape_print(stdout, text);
+}
+
+static void print_record(const char *store, int64_t index, const struct shard_record *r,
+                         bool damaged)
+{
+    if (store) {
+        print_text(store);
+        putchar('\t');
+    }
+    printf("%" PRId64 "\t", index);
+    print_text(r->path);
+    if (damaged)
+        printf("\tdamaged");
+    else
+        printf("\t%dx%d", r->width, r->height);
+    putchar(options.null ? '\0' : '\n');
+}
+
 /* prefix: print the store in the first column. */
 static int list_records(struct shard_store *s, const char *folder, bool prefix)
 {
@@ -239,18 +305,10 @@ static int list_records(struct shard_store *s, const char *folder, bool prefix)
             warn("cannot read record %" PRId64 " of store '%s': %s", i, folder, e.text);
             status = 1;
         }
-        if (!r.path)
-            continue;
-        if (prefix) {
-            escape_print(stdout, folder);
-            putchar('\t');
-        }
-        printf("%" PRId64 "\t", i);
-        escape_print(stdout, r.path);
-        if (read == 0)
-            printf("\t%dx%d\n", r.width, r.height);
-        else
-            printf("\tdamaged\n");
+        if (options.json)
+            print_json(prefix ? folder : NULL, i, &r, read != 0);
+        else if (r.path)
+            print_record(prefix ? folder : NULL, i, &r, read != 0);
         if (ferror(stdout))
             break;
     }
@@ -322,6 +380,37 @@ static int do_join(const char *out, int n, char *const *folders)
     return 0;
 }
 
+static int report_removal(const struct removal_summary *s, int status, const struct error *e)
+{
+    if (s->completed)
+        inform("an interrupted removal has been completed");
+    if (status != 0)
+        die("cannot remove records: %s", e->text);
+    inform("%" PRId64 " record%s removed, %" PRId64 " left", s->removed, plural(s->removed),
+           s->records);
+    return s->missing > 0;
+}
+
+static int do_remove(const struct shard_folders *stores)
+{
+    struct removal_summary s;
+    struct error e;
+    stop_not_by_writing();
+    if (isatty(STDIN_FILENO))
+        die_usage("no records given: list paths or indices on standard input");
+    int status = removal_of_list(&s, stores, options.null ? '\0' : '\n', &e);
+    return report_removal(&s, status, &e);
+}
+
+static int do_repair(const struct shard_folders *stores)
+{
+    struct removal_summary s;
+    struct error e;
+    stop_not_by_writing();
+    int status = removal_of_damaged(&s, stores, &e);
+    return report_removal(&s, status, &e);
+}
+
 /* Puts parts in the place of the stores that have them. */
 static struct shard_folders expand(int n, char *const *folders, enum shard_parts_which which)
 {
@@ -334,21 +423,24 @@ static struct shard_folders expand(int n, char *const *folders, enum shard_parts
     return f;
 }
 
+#define COMMANDS "stat, verify, ls, cat, join, remove or repair"
+
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
     const char *command = operands > 0 ? argv[1] : "";
     bool cat = strcmp(command, "cat") == 0, join = strcmp(command, "join") == 0;
+    bool remove = strcmp(command, "remove") == 0, repair = strcmp(command, "repair") == 0;
     int (*f)(int, char *const *) = strcmp(command, "stat") == 0     ? do_stat
                                    : strcmp(command, "verify") == 0 ? do_verify
                                    : strcmp(command, "ls") == 0     ? do_ls
                                                                     : NULL;
-    if (!f && !cat && !join) {
-        die_usage(*command ? "unknown command '%s': use stat, verify, ls, cat or join"
-                           : "no command given: use stat, verify, ls, cat or join",
+    if (!f && !cat && !join && !remove && !repair) {
+        die_usage(*command ? "unknown command '%s': use " COMMANDS
+                           : "no command given: use " COMMANDS,
                   command);
     }
-    if (operands < (f ? 2 : 3)) {
+    if (operands < (cat || join ? 3 : 2)) {
         die_usage("'%s' needs %s", command,
                   cat    ? "a store and an index"
                   : join ? "a folder and the stores to join"
@@ -356,9 +448,11 @@ int main(int argc, char **argv)
     }
     struct shard_folders stores = join ? expand(operands - 2, argv + 3, SHARD_PARTS_ALL)
                                        : expand(operands - 1 - cat, argv + 2, SHARD_PARTS_FILLED);
-    int status = cat    ? do_cat(stores.count, stores.items, argv[operands])
-                 : join ? do_join(argv[2], stores.count, stores.items)
-                        : f(stores.count, stores.items);
+    int status = cat      ? do_cat(stores.count, stores.items, argv[operands])
+                 : join   ? do_join(argv[2], stores.count, stores.items)
+                 : remove ? do_remove(&stores)
+                 : repair ? do_repair(&stores)
+                          : f(stores.count, stores.items);
     shard_folders_release(&stores);
     return status;
 }

@@ -181,12 +181,39 @@ void shard_folder_remove_locks(const char *folder)
     closedir(d);
 }
 
+/* Every user of an environment holds a shared lock on the first byte of LMDB's lock file. A writer
+ * in the new place would not see a reader that registered in the old one. */
+bool shard_in_use(const char *folder, int number)
+{
+    char name[24];
+    shard_name(name, number);
+    char *path = path_join(folder, name), *lock = xasprintf("%s-lock", path);
+    int fd = open(lock, O_RDONLY | O_CLOEXEC);
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
+    bool used = fd >= 0 && fcntl(fd, F_GETLK, &l) == 0 && l.l_type != F_UNLCK;
+    if (fd >= 0)
+        close(fd);
+    free(lock);
+    free(path);
+    return used;
+}
+
+static bool folder_has(const char *folder, const char *name)
+{
+    char *file = path_join(folder, name);
+    bool there = file_exists(file);
+    free(file);
+    return there;
+}
+
+bool shard_folder_removing(const char *folder)
+{
+    return folder_has(folder, SHARD_REMOVAL);
+}
+
 bool shard_folder_joining(const char *folder)
 {
-    char *journal = path_join(folder, SHARD_JOURNAL);
-    bool there = file_exists(journal);
-    free(journal);
-    return there;
+    return folder_has(folder, SHARD_JOURNAL);
 }
 
 /* LMDB reports a write cut short by a full disk or by `ulimit -f` as an input/output error. */
@@ -223,6 +250,38 @@ int shard_txn_begin(struct shard *s, bool write, MDB_txn **txn)
             code = mdb_txn_begin(s->env, NULL, write ? 0 : MDB_RDONLY, txn);
     }
     return code;
+}
+
+int shard_find_path(struct shard *shards, int count, int *last_hit,
+                    const uint8_t path[PATH_KEY_SIZE], struct shard_path_value *found,
+                    struct error *e)
+{
+    MDB_val key = {.mv_size = PATH_KEY_SIZE, .mv_data = (void *)path}, value;
+    for (int i = 0; i < count; i++) {
+        int number = (*last_hit + i) % count;
+        struct shard *s = &shards[number];
+        MDB_txn *txn;
+        int code = shard_txn_begin(s, false, &txn);
+        if (code == 0) {
+            code = mdb_get(txn, s->paths, &key, &value);
+            bool good =
+                code != 0 || (shard_path_value_parse(found, &value) && found->index < s->count);
+            mdb_txn_abort(txn);
+            if (!good) {
+                error_set(e, "%s: damaged entry in its paths", s->name);
+                return -2;
+            }
+        }
+        if (code == 0) {
+            *last_hit = number;
+            return number;
+        }
+        if (code != MDB_NOTFOUND) {
+            shard_error(e, s, "cannot look up a path", code);
+            return -2;
+        }
+    }
+    return -1;
 }
 
 int shard_grow_map(struct shard *s, struct error *e)

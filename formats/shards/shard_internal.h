@@ -26,6 +26,24 @@ struct shard {
     bool finished;
 };
 
+/* Values of the `paths` database. */
+#define SHARD_PATH_VALUE_SIZE 24
+struct shard_path_value {
+    int64_t size, mtime_ns, index;
+};
+void shard_path_value_pack(uint8_t out[SHARD_PATH_VALUE_SIZE], const struct shard_path_value *v);
+bool shard_path_value_parse(struct shard_path_value *v, const MDB_val *value);
+void shard_put_be64(uint8_t out[8], uint64_t v);
+uint64_t shard_get_be64(const uint8_t in[8]);
+
+/* Whether another process has the shard open. */
+bool shard_in_use(const char *folder, int number);
+/* The shard of `count` that has the path, -1 (none) or -2 (error). *last_hit: where the search
+ * begins, and the shard found. */
+int shard_find_path(struct shard *shards, int count, int *last_hit,
+                    const uint8_t path[PATH_KEY_SIZE], struct shard_path_value *found,
+                    struct error *e);
+
 /* Counts the shards in a folder; fails unless they are named 00000.mdb ... without gaps. *foreign
  * is malloc'ed: the name of one entry that does not belong to a store, or NULL. Set even on
  * failure. */
@@ -49,6 +67,12 @@ bool shard_folder_joining(const char *folder);
 #define SHARD_JOIN_INTERRUPTED                                                                     \
     "a 'ccld-shards join' into it has not finished; if it was interrupted, repeat it"
 
+/* Whether records are being removed: see shard_remover_open. */
+#define SHARD_REMOVAL ".remove"
+bool shard_folder_removing(const char *folder);
+#define SHARD_REMOVAL_INTERRUPTED                                                                  \
+    "a 'ccld-shards remove' or 'repair' of it has not finished; if it was interrupted, repeat it"
+
 #define SHARDS_MAX 100000 /* five digits */
 void shard_name(char name[24], int number);
 
@@ -70,6 +94,10 @@ void shard_unclaim(struct shard *s);
 int shard_create(const char *folder, int number, const struct shard_info *info, size_t map_size,
                  struct error *e);
 
+/* Creates a shard without records in this file and leaves it open: env and the databases are set,
+ * info must be. flags: LMDB's. Returns LMDB's code. */
+int shard_create_env(struct shard *s, const char *file, unsigned flags, size_t map_size);
+
 /* Each open shard needs three descriptors, so a large store may exceed the usual soft limit. Raises
  * it; returns false if it cannot be. */
 bool shard_raise_file_limit(void);
@@ -86,16 +114,6 @@ int shard_put_meta(struct shard *s, MDB_txn *txn, const struct latent_statistics
                    bool finished);
 /* "<shard>: <what>: <LMDB code as text>". Returns -1. */
 int shard_error(struct error *e, const struct shard *s, const char *what, int code);
-
-/* Values of the `paths` database. */
-#define SHARD_PATH_VALUE_SIZE 24
-struct shard_path_value {
-    int64_t size, mtime_ns, index;
-};
-void shard_path_value_pack(uint8_t out[SHARD_PATH_VALUE_SIZE], const struct shard_path_value *v);
-bool shard_path_value_parse(struct shard_path_value *v, const MDB_val *value);
-void shard_put_be64(uint8_t out[8], uint64_t v);
-uint64_t shard_get_be64(const uint8_t in[8]);
 
 /* Makes the value of a record: its frame and its label; *value is malloc'ed. moments_f16 receives
  * the moments as stored, 2*z*h*w elements. zstd: a ZSTD_CCtx. */

@@ -180,6 +180,8 @@ static int list_shards(struct join *j, bool out_exists, struct error *e)
             return error_set(e, "store '%s': its first shard is missing", s->folder);
         if (shard_folder_joining(s->folder))
             return error_set(e, "store '%s': %s", s->folder, SHARD_JOIN_INTERRUPTED);
+        if (shard_folder_removing(s->folder))
+            return error_set(e, "store '%s': %s", s->folder, SHARD_REMOVAL_INTERRUPTED);
         j->remaining += s->end - s->first;
         if (s->end == s->first && !shard_folder_is_part(s->folder))
             without = s;
@@ -203,23 +205,6 @@ static int list_shards(struct join *j, bool out_exists, struct error *e)
         return error_set(e, "store '%s': no shards in the folder",
                          without ? without->folder : j->out);
     return 0;
-}
-
-/* Every user of an environment holds a shared lock on the first byte of LMDB's lock file. A writer
- * in the new place would not see a reader that registered in the old one. */
-static bool in_use(const char *folder, int number)
-{
-    char name[24];
-    shard_name(name, number);
-    char *path = path_join(folder, name), *lock = xasprintf("%s-lock", path);
-    int fd = open(lock, O_RDONLY | O_CLOEXEC);
-    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 0, .l_len = 1};
-    bool used = fd >= 0 && fcntl(fd, F_GETLK, &l) == 0 && l.l_type != F_UNLCK;
-    if (fd >= 0)
-        close(fd);
-    free(lock);
-    free(path);
-    return used;
 }
 
 /* Returns LMDB's code. path is empty if the record is unreadable. */
@@ -345,7 +330,7 @@ static int check_all(struct join *j, struct error *e)
     for (int i = first_moved(j); i < j->n; i++) {
         const struct source *s = &j->sources[i];
         for (int number = s->first; number < s->end; number++)
-            if (in_use(s->folder, number))
+            if (shard_in_use(s->folder, number))
                 return error_set(e, "store '%s': another program is reading it", s->folder);
     }
     /* The shards that an interrupted join moved need not end with the last one of their store. */

@@ -206,6 +206,19 @@ static int fill_new_env(struct shard *s, size_t map_size)
     return mdb_txn_commit(txn);
 }
 
+int shard_create_env(struct shard *s, const char *file, unsigned flags, size_t map_size)
+{
+    unlink(file); /* left by a killed program */
+    int code = open_env(&s->env, file, MDB_NOLOCK | flags);
+    if (code == EMFILE && shard_raise_file_limit())
+        code = open_env(&s->env, file, MDB_NOLOCK | flags);
+    if (code == 0 && (code = fill_new_env(s, map_size)) != 0) {
+        mdb_env_close(s->env);
+        s->env = NULL;
+    }
+    return code;
+}
+
 int shard_create(const char *folder, int number, const struct shard_info *info, size_t map_size,
                  struct error *e)
 {
@@ -215,14 +228,9 @@ int shard_create(const char *folder, int number, const struct shard_info *info, 
     shard_name(s.name, number);
     char *name = xasprintf(".%s.new", s.name), *temporary = path_join(folder, name);
     s.file = path_join(folder, s.name);
-    unlink(temporary); /* left by a killed writer */
-    int code = open_env(&s.env, temporary, MDB_NOLOCK);
-    if (code == EMFILE && shard_raise_file_limit())
-        code = open_env(&s.env, temporary, MDB_NOLOCK);
-    if (code == 0) {
-        code = fill_new_env(&s, map_size);
+    int code = shard_create_env(&s, temporary, 0, map_size);
+    if (code == 0)
         mdb_env_close(s.env);
-    }
     int folder_fd = -1;
     if (code == 0 && (rename(temporary, s.file) != 0 ||
                       (folder_fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0 ||

@@ -213,6 +213,28 @@ int64_t shard_writer_count(struct shard_writer *w); /* records in the store */
 struct latent_statistics shard_writer_statistics(struct shard_writer *w);
 void shard_writer_close(struct shard_writer *w); /* NULL is fine */
 
+/* Removing records. The others keep their order, and their indices change so that there are no
+ * gaps. A shard that loses records is written anew beside the old one, and all of these then get
+ * the names of the old ones. If the program ends before that, nothing has changed; if it ends in
+ * between, the folder holds the file .remove, writers refuse the store, and opening it for another
+ * removal completes the first. */
+struct shard_remover;
+/* Takes the lock of a writer. Refuses a store that another program has open. *completed: records
+ * were removed that an interrupted removal had left. */
+int shard_remover_open(struct shard_remover **out, const char *folder, bool *completed,
+                       struct error *e);
+void shard_remover_close(struct shard_remover *r);          /* NULL is fine */
+int64_t shard_remover_count(const struct shard_remover *r); /* records in the store */
+/* Sets *index to that of the record with the path, or to -1 if there is none. */
+int shard_remover_find(struct shard_remover *r, const char *path, int64_t *index, struct error *e);
+/* Sets *path, malloc'ed, to the path of record `index`, or to NULL if it cannot be told. *reason is
+ * why the record cannot be read; its text is empty if it can be. */
+int shard_remover_inspect(struct shard_remover *r, int64_t index, char **path, struct error *reason,
+                          struct error *e);
+/* Removes the records `index` with remove[index], an array of all records. The remover can only be
+ * closed afterwards. */
+int shard_remover_run(struct shard_remover *r, const bool *remove, struct error *e);
+
 /* A store in parts: the folder holds no shards but the stores parts/0, parts/1 ..., as several
  * encoders make them that share a list of paths. Part k of n has the paths of which path_part says
  * so, which is why the number of parts stays as it was when the folder was made. A part that no

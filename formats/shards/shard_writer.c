@@ -52,6 +52,8 @@ static int open_existing(struct shard_writer *w, struct error *e)
     char *foreign;
     if (shard_folder_joining(w->folder))
         return error_set(e, SHARD_JOIN_INTERRUPTED);
+    if (shard_folder_removing(w->folder))
+        return error_set(e, SHARD_REMOVAL_INTERRUPTED);
     if (shard_folder_list(w->folder, &shards, &foreign, e) != 0) {
         free(foreign);
         return -1;
@@ -114,38 +116,6 @@ void shard_writer_close(struct shard_writer *w)
     free(w);
 }
 
-/* Returns the shard that has the path, -1 (not in the store) or -2 (error). */
-static int find_path(struct shard_writer *w, const uint8_t path[PATH_KEY_SIZE],
-                     struct shard_path_value *found, struct error *e)
-{
-    MDB_val key = {.mv_size = PATH_KEY_SIZE, .mv_data = (void *)path}, value;
-    for (int i = 0; i < w->count; i++) {
-        int number = (w->last_hit + i) % w->count;
-        struct shard *s = &w->shards[number];
-        MDB_txn *txn;
-        int code = shard_txn_begin(s, false, &txn);
-        if (code == 0) {
-            code = mdb_get(txn, s->paths, &key, &value);
-            bool good =
-                code != 0 || (shard_path_value_parse(found, &value) && found->index < s->count);
-            mdb_txn_abort(txn);
-            if (!good) {
-                error_set(e, "%s: damaged entry in its paths", s->name);
-                return -2;
-            }
-        }
-        if (code == 0) {
-            w->last_hit = number;
-            return number;
-        }
-        if (code != MDB_NOTFOUND) {
-            shard_error(e, s, "cannot look up a path", code);
-            return -2;
-        }
-    }
-    return -1;
-}
-
 int shard_writer_lookup(struct shard_writer *w, const char *path, int64_t size, int64_t mtime_ns,
                         enum shard_path_state *state, struct error *e)
 {
@@ -153,7 +123,7 @@ int shard_writer_lookup(struct shard_writer *w, const char *path, int64_t size, 
     struct shard_path_value found;
     path_key(key, path);
     pthread_mutex_lock(&w->mutex);
-    int shard = find_path(w, key, &found, e);
+    int shard = shard_find_path(w->shards, w->count, &w->last_hit, key, &found, e);
     pthread_mutex_unlock(&w->mutex);
     if (shard == -2)
         return -1;
@@ -170,7 +140,7 @@ static int place(struct shard_writer *w, struct placement *p, int n, struct erro
     int64_t index = shard >= 0 ? w->shards[shard].count : w->shard_size;
     for (int i = 0; i < n; i++) {
         struct shard_path_value found;
-        int old = find_path(w, p[i].key, &found, e);
+        int old = shard_find_path(w->shards, w->count, &w->last_hit, p[i].key, &found, e);
         if (old == -2)
             return -1;
         p[i].replaces = old >= 0;
