@@ -159,7 +159,7 @@ FUZZERS := $(FUZZ_SRC:%.c=$(BUILD)/%)
 MAKE_CORPUS := $(BUILD)/tests/fuzz/corpus/make-corpus
 CORPUS := $(BUILD)/corpus
 # Preloaded, it makes calls of a program fail.
-FAULTS := $(BUILD)/tests/faults/shim.so
+FAULTS := $(BUILD)/tests/faults/shim.so $(BUILD)/tests/flips/shim.so
 SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
 
 all: programs $(if $(WITH_CUDA),$(PLUGIN)) $(if $(WITH_MPI),$(MPI_PLUGIN))
@@ -217,7 +217,7 @@ $(MAKE_CORPUS): $(CORPUS_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
 $(CORPUS)/made: $(MAKE_CORPUS) $(wildcard tests/fuzz/found/*/*)
 	@rm -rf $(@D) && $(MAKE_CORPUS) $(@D) && touch $@
-$(FAULTS): tests/faults/shim.c $(BUILD)/flags
+$(FAULTS): $(BUILD)/%.so: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE $(WARNINGS) -O2 -fPIC -shared -o $@ $< -ldl
