@@ -51,12 +51,14 @@ flip() { # FILE OFFSETS COMMAND
     local file=$1 good others n
     printf '%s\n' "$2" >offsets
     shift 2
+    local shown="$*"
+    shown=${shown/ -q/}
     rm -rf "$clean"
     "$@" >/dev/null 2>log </dev/null
-    ok $? "${*/ -q/}: nothing changed"
+    ok $? "$shown: nothing changed"
     $again
     LD_PRELOAD=$build/tests/flips/shim.so FLIP_FILE=$file FLIP_OFFSETS=offsets FLIP_RESULT=result FLIP_CLEAN=$clean "$@" 2>log ||
-        { ok 1 "${*/ -q/}: cannot be tried" && return; }
+        { ok 1 "$shown: cannot be tried" && return; }
     read -r _ good others < <(grep '^runs' result || echo 'runs 0 0')
     n=$(wc -l <offsets)
     report "the same with $n changed bytes of $file: none ends it by a signal ($good go unnoticed)" "$(grep -v '^runs' result)"
