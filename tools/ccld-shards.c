@@ -15,12 +15,14 @@
 #include "common/program/output.h"
 #include "common/program/stop.h"
 #include "common/run/json.h"
+#include "common/stores/export.h"
 #include "common/stores/removal.h"
 #include "formats/shards/shard_store.h"
 
 static struct {
     bool json, null;
-} options;
+    int64_t per_tar;
+} options = {.per_tar = 10000};
 
 static const struct option option_table[] = {
     {.name = "json",
@@ -32,6 +34,13 @@ static const struct option option_table[] = {
      .kind = OPTION_FLAG,
      .value = &options.null,
      .help = "ls ends records, and remove entries, with NUL; ls prints paths as they are"},
+    {.name = "per-tar",
+     .kind = OPTION_INT,
+     .value = &options.per_tar,
+     .argument = "N",
+     .help = "records in each tar of export",
+     .min = 1,
+     .max = 1e9},
     {0},
 };
 
@@ -40,14 +49,15 @@ static const struct program program = {
     .summary = "Inspects shard stores: shows their statistics, verifies them, lists their records "
                "or extracts one.\n"
                "Joins several stores into one; removes records that standard input lists, or those "
-               "that are damaged.",
+               "that are damaged; exports records to tars for Python.",
     .usage = "[OPTION]... stat STORE...\n"
              "verify STORE...\n"
              "ls STORE...\n"
              "cat STORE... INDEX\n"
              "join OUT STORE...\n"
              "remove STORE... < LIST\n"
-             "repair STORE...",
+             "repair STORE...\n"
+             "export OUT STORE...",
     .options = option_table,
     .computes_nothing = true,
 };
@@ -411,6 +421,18 @@ static int do_repair(const struct shard_folders *stores)
     return report_removal(&s, status, &e);
 }
 
+static int do_export(const char *out, const struct shard_folders *stores)
+{
+    struct export_summary s;
+    struct error e;
+    stop_not_by_writing();
+    if (stores_export(out, stores, options.per_tar, &s, &e) != 0)
+        die("cannot export to '%s': %s", out, e.text);
+    inform("%" PRId64 " record%s in %d tar%s", s.records, plural(s.records), s.tars,
+           plural(s.tars));
+    return s.damaged > 0;
+}
+
 /* Puts parts in the place of the stores that have them. */
 static struct shard_folders expand(int n, char *const *folders, enum shard_parts_which which)
 {
@@ -423,35 +445,39 @@ static struct shard_folders expand(int n, char *const *folders, enum shard_parts
     return f;
 }
 
-#define COMMANDS "stat, verify, ls, cat, join, remove or repair"
+#define COMMANDS "stat, verify, ls, cat, join, remove, repair or export"
 
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
     const char *command = operands > 0 ? argv[1] : "";
     bool cat = strcmp(command, "cat") == 0, join = strcmp(command, "join") == 0;
+    bool export = strcmp(command, "export") == 0;
     bool remove = strcmp(command, "remove") == 0, repair = strcmp(command, "repair") == 0;
     int (*f)(int, char *const *) = strcmp(command, "stat") == 0     ? do_stat
                                    : strcmp(command, "verify") == 0 ? do_verify
                                    : strcmp(command, "ls") == 0     ? do_ls
                                                                     : NULL;
-    if (!f && !cat && !join && !remove && !repair) {
+    if (!f && !cat && !join && !remove && !repair && !export) {
         die_usage(*command ? "unknown command '%s': use " COMMANDS
                            : "no command given: use " COMMANDS,
                   command);
     }
-    if (operands < (cat || join ? 3 : 2)) {
+    if (operands < (cat || join || export ? 3 : 2)) {
         die_usage("'%s' needs %s", command,
-                  cat    ? "a store and an index"
-                  : join ? "a folder and the stores to join"
-                         : "a store");
+                  cat      ? "a store and an index"
+                  : join   ? "a folder and the stores to join"
+                  : export ? "a folder and the stores to export"
+                           : "a store");
     }
-    struct shard_folders stores = join ? expand(operands - 2, argv + 3, SHARD_PARTS_ALL)
-                                       : expand(operands - 1 - cat, argv + 2, SHARD_PARTS_FILLED);
+    struct shard_folders stores =
+        join ? expand(operands - 2, argv + 3, SHARD_PARTS_ALL)
+             : expand(operands - 1 - cat - export, argv + 2 + export, SHARD_PARTS_FILLED);
     int status = cat      ? do_cat(stores.count, stores.items, argv[operands])
                  : join   ? do_join(argv[2], stores.count, stores.items)
                  : remove ? do_remove(&stores)
                  : repair ? do_repair(&stores)
+                 : export ? do_export(argv[2], &stores)
                           : f(stores.count, stores.items);
     shard_folders_release(&stores);
     return status;
