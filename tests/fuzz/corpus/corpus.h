@@ -19,5 +19,6 @@ void corpus_images(void);
 void corpus_shards(void);
 void corpus_networks(void);
 void corpus_texts(void);
+void corpus_archives(void); /* after corpus_weights */
 
 #endif

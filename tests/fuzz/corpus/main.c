@@ -77,6 +77,7 @@ int main(int argc, char **argv)
     corpus_shards();
     corpus_networks();
     corpus_texts();
+    corpus_archives();
     copy_found();
     return 0;
 }
