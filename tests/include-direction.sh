@@ -12,6 +12,7 @@ cd "${1:-$(dirname "$0")/..}" || exit 2
 rooms='
 tools               11
 common/fit          10
+common/score         9
 common/run           9
 common/data          8
 common/train         7
