@@ -10,9 +10,9 @@ cd "${1:-$(dirname "$0")/..}" || exit 2
 # The rooms (folders) and their floors. A room may include itself and rooms on lower floors. The backends
 # in kernels/ have their own rules below.
 rooms='
-tools               11
-common/fit          10
-common/score         9
+tools               12
+common/fit          11
+common/score        10
 common/run           9
 common/data          8
 common/train         7

@@ -59,19 +59,17 @@ static const struct program program = {
 
 static void read_images(struct grid *g, int files, char **paths)
 {
+    struct image_input source;
     struct error e;
     if (files == 0 && isatty(STDIN_FILENO))
         die_usage("no images: name files, or pipe an image stream to standard input");
-    for (int i = 0; i < (files ? files : 1); i++) {
-        bool from_stdin = files == 0 || strcmp(paths[i], "-") == 0;
-        int status = from_stdin
-                         ? grid_add_stream(g, stdin, "standard input", options.max_pixels, &e)
-                         : grid_add_file(g, paths[i], options.max_pixels, &e);
-        if (status != 0 && !from_stdin && folder_exists(paths[i]))
+    image_input_init(&source, paths, files, options.max_pixels);
+    if (grid_add_all(g, &source, &e) != 0) {
+        if (source.path && folder_exists(source.path))
             die("%s (find DIR -type f -exec ccld-grid {} + arranges its files)", e.text);
-        if (status != 0)
-            die("%s", e.text);
+        die("%s", e.text);
     }
+    image_input_release(&source);
     if (g->count == 0)
         die("no images: %s", files ? "the files contain none" : "standard input is empty");
 }

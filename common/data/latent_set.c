@@ -197,8 +197,9 @@ char *latent_set_describe(struct latent_set *d, int64_t record)
     return text;
 }
 
-int latent_set_read(struct latent_set *d, int64_t record, struct shard_record *r, float *moments,
-                    float *embed, struct error *e)
+/* Reads a record; the user is told of a damaged one. */
+static int read_reporting(struct latent_set *d, int64_t record, struct shard_record *r,
+                          struct error *e)
 {
     struct error why;
     if (unreadable_has(d->unreadable, record))
@@ -206,12 +207,27 @@ int latent_set_read(struct latent_set *d, int64_t record, struct shard_record *r
     int status = read_record(d, record, r, &why);
     if (status == SHARD_RECORD_DAMAGED && unreadable_add(d->unreadable, record))
         warn("damaged record, skipping it: %s", why.text);
-    if (status != 0)
-        return status == SHARD_RECORD_DAMAGED ? status : error_set(e, "%s", why.text);
+    return status == 0 || status == SHARD_RECORD_DAMAGED ? status : error_set(e, "%s", why.text);
+}
+
+int latent_set_read(struct latent_set *d, int64_t record, struct shard_record *r, float *moments,
+                    float *embed, struct error *e)
+{
     const struct shard_info *info = latent_set_info(d);
-    dtype_to_f32(moments, DTYPE_F16, r->moments, 2 * shard_latent_count(info));
-    dtype_to_f32(embed, info->embed_dtype, r->embed, (size_t)info->embed_size);
-    return 0;
+    int status = latent_set_read_embed(d, record, r, embed, e);
+    if (status == 0)
+        dtype_to_f32(moments, DTYPE_F16, r->moments, 2 * shard_latent_count(info));
+    return status;
+}
+
+int latent_set_read_embed(struct latent_set *d, int64_t record, struct shard_record *r,
+                          float *embed, struct error *e)
+{
+    const struct shard_info *info = latent_set_info(d);
+    int status = read_reporting(d, record, r, e);
+    if (status == 0)
+        dtype_to_f32(embed, info->embed_dtype, r->embed, (size_t)info->embed_size);
+    return status;
 }
 
 void holdout_batch_init(struct holdout_batch *h)

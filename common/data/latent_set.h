@@ -48,6 +48,11 @@ int latent_set_path(struct latent_set *d, int64_t record, char **path, struct er
  * without the path if the record cannot be read. */
 char *latent_set_describe(struct latent_set *d, int64_t record);
 
+/* Reads a record's embedding [d]; its path is r->path until the next read. r: the calling thread's
+ * scratch memory. SHARD_RECORD_DAMAGED: the user has been told. */
+int latent_set_read_embed(struct latent_set *d, int64_t record, struct shard_record *r,
+                          float *embed, struct error *e);
+
 /* Reads a run's batches ahead in threads and returns them in order. */
 struct latent_reader;
 struct embed_neighbours;

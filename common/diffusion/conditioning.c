@@ -8,6 +8,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "common/base/text.h"
 #include "common/diffusion/guidance.h"
 #include "common/images/prepare.h"
 #include "formats/text/mojibake.h"
@@ -157,8 +158,8 @@ int conditionings_add(struct conditionings *c, int prompts, const char *const *p
     return 0;
 }
 
-static int add_line(struct conditionings *c, char *line, const struct string_list *images,
-                    double default_weight, struct error *e)
+int conditionings_add_line(struct conditionings *c, char *line, const struct string_list *images,
+                           double default_weight, struct error *e)
 {
     const char **prompts = xcalloc(strlen(line) + 1, sizeof *prompts);
     int count = 0;
@@ -171,6 +172,29 @@ static int add_line(struct conditionings *c, char *line, const struct string_lis
     return status;
 }
 
+/* So that conditionings_add_line reads the same text. */
+static void append_escaped(char **line, const char *text)
+{
+    for (const char *c = text; *c; c++)
+        xappend(line, "%s%c", *c == ':' ? "\\" : "", strchr("\t\n\r", *c) ? ' ' : *c);
+    if (has_suffix(text, "\\")) /* which would escape the weight's colon */
+        xappend(line, " ");
+}
+
+char *conditioning_line(const struct conditioning *c)
+{
+    char *line = NULL;
+    for (int i = 0; i < c->count; i++) {
+        const struct prompt *p = &c->prompts[i];
+        const char *start = p->text + strspn(p->text, BLANKS);
+        bool at = !p->is_image && *start == '@';
+        xappend(&line, "%s%s", i > 0 ? "\t" : "", p->is_image ? "@" : at ? "\\" : "");
+        append_escaped(&line, at ? start : p->text);
+        xappend(&line, ":%+.9g", p->weight);
+    }
+    return line;
+}
+
 int conditionings_read(struct conditionings *c, struct prompt_lines *lines, bool wait, int most,
                        const struct string_list *images, double default_weight, struct error *e)
 {
@@ -178,7 +202,7 @@ int conditionings_read(struct conditionings *c, struct prompt_lines *lines, bool
     int status = 0, before = c->count;
     while ((lines->is_file || c->count - before < most) &&
            (status = prompt_lines_next(lines, wait && c->count == before, &line, e)) > 0)
-        if (add_line(c, line, images, default_weight, e) != 0)
+        if (conditionings_add_line(c, line, images, default_weight, e) != 0)
             return error_prefix(e, "%s, line %" PRId64, lines->source, lines->number);
     return status < 0 ? -1 : 0;
 }

@@ -35,6 +35,13 @@ struct conditionings {
  * prompts whose suffix may have been meant otherwise. Start with zeroed conditionings. */
 int conditionings_add(struct conditionings *c, int prompts, const char *const *prompt,
                       const struct string_list *images, double default_weight, struct error *e);
+/* Adds one conditioning from the prompts of a line, which tabs separate, and images. A blank line
+ * adds none. Changes line. */
+int conditionings_add_line(struct conditionings *c, char *line, const struct string_list *images,
+                           double default_weight, struct error *e);
+/* The line with all prompts and weights of a conditioning, images included, malloc'ed: read again,
+ * it makes the same. Tabs and line breaks of texts become blanks. */
+char *conditioning_line(const struct conditioning *c);
 /* Adds a conditioning for each line: all lines of a file; of a pipe at most `most` of those that
  * have arrived, and with `wait` at least one unless the pipe ends. Tabs separate the prompts of a
  * line. */

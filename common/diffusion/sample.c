@@ -73,6 +73,11 @@ void sample_remarks(struct image_remarks *r, const struct sample_options *o,
                     const struct conditioning *c, int64_t index, const char *model)
 {
     image_remarks_set(r, "prompt", c->label);
+    if (c->count > 1 || c->prompts[0].is_image) {
+        char *line = conditioning_line(c);
+        image_remarks_set(r, "prompts", line);
+        free(line);
+    }
     remark(r, "seed", "%" PRIu64, o->seed);
     remark(r, "index", "%" PRId64, index);
     remark(r, "steps", "%d", o->steps);

@@ -54,8 +54,9 @@ int sample_run(struct tape *t, const struct sample_options *o, const struct unet
                const struct kl *kl, const struct conditionings *conditionings, sample_emit *emit,
                void *context, struct error *e);
 
-/* Adds what an image was made with to *r: prompt, seed, index, steps, method, guidance,
- * guidance_start if it is below 1, embed_noise if there is any, and model, a name. */
+/* Adds what an image was made with to *r: prompt, a label; prompts if there are several or an
+ * image, the line of conditioning_line; seed, index, steps, method, guidance, guidance_start if it
+ * is below 1, embed_noise if there is any, and model, a name. */
 void sample_remarks(struct image_remarks *r, const struct sample_options *o,
                     const struct conditioning *c, int64_t index, const char *model);
 

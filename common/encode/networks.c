@@ -65,26 +65,6 @@ int encode_networks_describe(struct shard_info *info, struct encode_networks *ne
     return 0;
 }
 
-/* CLOOB's input: the middle square of the autoencoder's image. */
-static void make_square(float *square, int side, const float *image, int height, int width)
-{
-    int crop = height < width ? height : width;
-    if (height == width) {
-        prepare_bicubic(square, side, side, image, 3, height, width);
-        return;
-    }
-    float *middle = xmalloc(3 * (size_t)crop * (size_t)crop * sizeof *middle), *row = middle;
-    int top = (height - crop) / 2, left = (width - crop) / 2;
-    for (int c = 0; c < 3; c++) {
-        for (int y = 0; y < crop; y++, row += crop) {
-            memcpy(row, image + ((size_t)c * height + top + y) * width + left,
-                   (size_t)crop * sizeof *row);
-        }
-    }
-    prepare_bicubic(square, side, side, middle, 3, crop, crop);
-    free(middle);
-}
-
 /* Nothing in a photograph is like what the built-in model has learned. */
 static void warn_of_photograph(const struct encode_networks *m, const char *path, int width,
                                int height)
@@ -121,7 +101,7 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
         return status;
     prepare_to_float(image, &resized);
     image_release(&resized);
-    make_square(square, m->side, image, m->height, m->width);
+    prepare_middle_square(square, m->side, image, m->height, m->width);
     prepare_to_signed(image, 3 * (size_t)m->height * (size_t)m->width);
     return 0;
 }

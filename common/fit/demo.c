@@ -32,24 +32,12 @@ static int read_prompts(struct demo *d, struct error *e)
     return d->prompts.count > 0 ? 0 : error_set(e, "'%s' contains no prompts", path);
 }
 
-static int check_part(const struct model_part *part, const struct shard_model *store,
-                      struct error *e)
-{
-    char hash[33], encoder[ENCODER_HASH_SIZE];
-    names_hash(hash, &part->names);
-    names_encoder_hash(encoder, &part->names);
-    if (strcmp(hash, store->hash) == 0 || (*encoder && strcmp(encoder, store->encoder) == 0))
-        return 0;
-    return error_set(e, "the data were not encoded with '%s' (%s) but with '%s' (%s)", part->path,
-                     hash, store->name, store->hash);
-}
-
 static int open_networks(struct demo *d, const struct shard_info *store, struct error *e)
 {
     struct device *device = d->tape.device;
     if (model_open(&d->model, &d->options.model, MODEL_AUTOENCODER | MODEL_CLOOB, device, e) != 0 ||
-        check_part(&d->model->autoencoder_part, &store->autoencoder, e) != 0 ||
-        check_part(&d->model->cloob_part, &store->cloob, e) != 0)
+        model_part_check(&d->model->autoencoder_part, &store->autoencoder, e) != 0 ||
+        model_part_check(&d->model->cloob_part, &store->cloob, e) != 0)
         return -1;
     if (conditionings_embed(&d->prompts, &d->tape, d->model->cloob, d->model->cloob_part.path, e) !=
         0)

@@ -9,7 +9,6 @@
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/text.h"
-#include "common/images/prepare.h"
 
 #define CHECKED_EVERY ((size_t)16 << 20) /* bytes of images */
 
@@ -67,59 +66,15 @@ void grid_release(struct grid *g)
     *g = (struct grid){0};
 }
 
-int grid_add_stream(struct grid *g, FILE *f, const char *source, int64_t max_pixels,
-                    struct error *e)
+int grid_add_all(struct grid *g, struct image_input *source, struct error *e)
 {
-    struct image_stream s;
-    image_stream_init(&s, f, max_pixels);
-    for (;;) {
-        struct image image = {0};
-        struct image_remarks remarks = {0};
-        int got = image_stream_read(&s, &image, &remarks, e);
-        if (got < 0)
-            return error_prefix(e, "%s", source);
-        if (got == 0)
-            return 0;
-        char name[320];
-        snprintf(name, sizeof name, "image %" PRId64 " of %s", s.count, source);
-        if (grid_add(g, &image, &remarks, name, e) != 0)
+    struct image image;
+    struct image_remarks remarks;
+    int got;
+    while ((got = image_input_next(source, &image, &remarks, e)) > 0)
+        if (grid_add(g, &image, &remarks, source->name, e) != 0)
             return -1;
-    }
-}
-
-static int grid_add_single(struct grid *g, const char *path, const char *source, int64_t max_pixels,
-                           struct error *e)
-{
-    struct image image = {0};
-    struct image_remarks remarks = {0};
-    if (image_read(&image, path, max_pixels, e) != 0)
-        return error_prefix(e, "cannot read %s", source);
-    if (image.warning[0])
-        warn("%s: %s", path, image.warning);
-    if ((image.orientation > 1 || image.icc || image.color == IMAGE_CMYK) &&
-        prepare_color(&image, PREPARE_DISPLAY, e) != 0) {
-        image_release(&image);
-        return error_prefix(e, "cannot read %s", source);
-    }
-    return grid_add(g, &image, &remarks, source, e);
-}
-
-int grid_add_file(struct grid *g, const char *path, int64_t max_pixels, struct error *e)
-{
-    char source[300];
-    snprintf(source, sizeof source, "'%s'", path);
-    FILE *f = fopen(path, "rb");
-    if (!f)
-        return error_errno(e, "cannot open %s", source);
-    int letter = getc(f), digit = getc(f);
-    rewind(f);
-    int status;
-    if (letter == 'P' && digit >= '5' && digit <= '7')
-        status = grid_add_stream(g, f, source, max_pixels, e);
-    else
-        status = grid_add_single(g, path, source, max_pixels, e);
-    fclose(f);
-    return status;
+    return got;
 }
 
 int grid_default_columns(int count)

@@ -2,11 +2,9 @@
 #define CCLD_IMAGES_GRID_H
 
 #include <stdint.h>
-#include <stdio.h>
 
 #include "common/base/error.h"
-#include "formats/images/image.h"
-#include "formats/images/image_stream.h"
+#include "common/images/image_input.h"
 
 /* A grid of images of equal size, row by row, with their metadata. */
 struct grid {
@@ -24,14 +22,8 @@ int grid_add(struct grid *g, struct image *image, struct image_remarks *remarks,
              struct error *e);
 void grid_release(struct grid *g);
 
-/* Appends all images of a netpbm stream. source names the stream in messages: "standard input" or
- * "'x.ppm'". */
-int grid_add_stream(struct grid *g, FILE *f, const char *source, int64_t max_pixels,
-                    struct error *e);
-/* Appends a file of any supported format: every image of a binary PGM, PPM or PAM stream as it is,
- * or the single image of another format. If that image needs color conversion (orientation, an ICC
- * profile, CMYK), it becomes 8-bit as a person sees it, alpha composited over white. */
-int grid_add_file(struct grid *g, const char *path, int64_t max_pixels, struct error *e);
+/* Appends all images of a source. */
+int grid_add_all(struct grid *g, struct image_input *source, struct error *e);
 
 /* The smallest number of columns with no more rows than columns: ceil(sqrt(count)). */
 int grid_default_columns(int count);

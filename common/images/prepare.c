@@ -420,3 +420,22 @@ void prepare_bicubic(float *out, int out_height, int out_width, const float *in,
         }
     }
 }
+
+void prepare_middle_square(float *square, int side, const float *image, int height, int width)
+{
+    int crop = height < width ? height : width;
+    if (height == width) {
+        prepare_bicubic(square, side, side, image, 3, height, width);
+        return;
+    }
+    float *middle = xmalloc(3 * (size_t)crop * (size_t)crop * sizeof *middle), *row = middle;
+    int top = (height - crop) / 2, left = (width - crop) / 2;
+    for (int c = 0; c < 3; c++) {
+        for (int y = 0; y < crop; y++, row += crop) {
+            memcpy(row, image + ((size_t)c * height + top + y) * width + left,
+                   (size_t)crop * sizeof *row);
+        }
+    }
+    prepare_bicubic(square, side, side, middle, 3, crop, crop);
+    free(middle);
+}

@@ -10,7 +10,7 @@
 
 /* From a decoded image to network inputs, with the same numbers as the reference (Pillow and
  * torchvision): prepare_color, then prepare_square or prepare_cover, then prepare_to_float. When
- * encoding a data set, CLOOB's input is that image resized by prepare_bicubic.
+ * encoding a data set, CLOOB's input is that image resized by prepare_middle_square.
  * All functions are thread-safe and single-threaded. Those that can fail return -1 or, if memory
  * ran out, READ_SYSTEM_FAILED (common/base/files.h). */
 
@@ -60,6 +60,9 @@ int prepare_file(float *x, const char *path, int width, int height, struct error
  * [channels, in_height, in_width]. */
 void prepare_bicubic(float *out, int out_height, int out_width, const float *in, int channels,
                      int in_height, int in_width);
+/* Resizes the middle square of an image [3, height, width] so to square [3, side, side]: CLOOB's
+ * input when a data set is encoded. */
+void prepare_middle_square(float *square, int side, const float *image, int height, int width);
 
 /* The way back: planar RGB x [3, height, width] in [-1, 1], the autoencoder's output, to the pixels
  * of *image, an 8-bit RGB image that image_new has made: floor(255 * (clamp(x, -1, 1) + 1) / 2).

@@ -285,6 +285,18 @@ int model_check_origin(const struct model *m, struct error *e)
     return check_origin(m, &m->cloob_part, "cloob", "CLOOB", e);
 }
 
+int model_part_check(const struct model_part *part, const struct shard_model *store,
+                     struct error *e)
+{
+    char hash[33], encoder[ENCODER_HASH_SIZE];
+    names_hash(hash, &part->names);
+    names_encoder_hash(encoder, &part->names);
+    if (strcmp(hash, store->hash) == 0 || (*encoder && strcmp(encoder, store->encoder) == 0))
+        return 0;
+    return error_set(e, "the data were not encoded with '%s' (%s) but with '%s' (%s)", part->path,
+                     hash, store->name, store->hash);
+}
+
 void model_unload(struct model *m, unsigned which)
 {
     if (which & MODEL_AUTOENCODER) {

@@ -5,6 +5,7 @@
 #include "common/nets/cloob.h"
 #include "common/nets/kl.h"
 #include "common/nets/unet.h"
+#include "formats/shards/shard_store.h"
 
 /* A model is a folder with autoencoder.*, cloob.* and diffusion.* (ccld-models(5)). A training run
  * or checkpoint can stand for it: the networks that it does not train are then those of the default
@@ -49,6 +50,10 @@ void model_unload(struct model *m, unsigned which);
 /* Fails, naming both files, if a U-Net was trained on data of another autoencoder or image tower
  * than the model's, by the metadata `autoencoder_encoder` and `cloob_encoder` of its file. */
 int model_check_origin(const struct model *m, struct error *e);
+/* Fails, naming both, unless a store was encoded with this network, or with one whose encoder or
+ * image tower is the same: it makes the same latents or embeddings. Reads the whole file. */
+int model_part_check(const struct model_part *part, const struct shard_model *store,
+                     struct error *e);
 /* Finds and loads. */
 int model_open(struct model **out, const struct model_paths *p, unsigned which, struct device *d,
                struct error *e);

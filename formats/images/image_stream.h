@@ -11,9 +11,9 @@
  * (pamsplit, pnmtopng ...) can read it, and their output can be read as one.
  *
  * Remarks about an image are comments in its header, one `# key=value` per line. Keys consist of
- * lower-case letters, digits and underscores: prompt, seed, steps, method, guidance, model. Values
- * are UTF-8, in which backslash, line feed, carriage return and other control characters are
- * escaped as \\ \n \r \xHH.
+ * lower-case letters, digits and underscores: prompt, prompts (see sample_remarks), seed, steps,
+ * method, guidance, model. Values are UTF-8, in which backslash, line feed, carriage return and
+ * other control characters are escaped as \\ \n \r \xHH.
  *
  * Gray and RGB images are written as PGM (P5) and PPM (P6), which every program reads and whose
  * comments may have any length (netpbm refuses PAM header lines above 255 bytes). Images with alpha

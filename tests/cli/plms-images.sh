@@ -15,7 +15,7 @@ said
 $plms --images rgb.png:2 --images ./gray.jpg 'a cat:4' >both
 cp both stream
 said
-printf 'a cat:4\na dog\n' | $plms --images rgb.png:2 --images gray.jpg >stream
+printf 'a cat:4\na dog\n' | $plms --images rgb.png:2 --images ./gray.jpg >stream
 said
 head -c $(wc -c <both) stream | cmp - both
 # Their contents matter.

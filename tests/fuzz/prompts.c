@@ -34,6 +34,30 @@ static void check_prompt(const char *argument)
     prompt_release(&p);
 }
 
+/* The line of a conditioning makes the same one, but for backslashes and blanks. */
+static void check_line(const struct conditioning *p)
+{
+    const struct string_list none = {0};
+    struct conditionings c = {.doubts = 1000};
+    struct error e;
+    for (int i = 0; i < p->count; i++)
+        if (strpbrk(p->prompts[i].text, "\\\t\n\r"))
+            return;
+    char *line = conditioning_line(p);
+    CHECK(conditionings_add_line(&c, line, &none, 5, &e) == 0 && c.count == 1);
+    const struct conditioning *again = &c.items[0];
+    CHECK(again->count == p->count);
+    for (int i = 0; i < p->count; i++) {
+        const struct prompt *a = &p->prompts[i], *b = &again->prompts[i];
+        const char *text = a->text + (a->is_image ? 0 : strspn(a->text, " \v\f"));
+        bool at = !a->is_image && *text == '@';
+        CHECK(strcmp(at ? text : a->text, b->text) == 0 && a->is_image == b->is_image);
+        CHECK(fabs(a->weight - b->weight) <= 1e-8 * fabs(a->weight));
+    }
+    free(line);
+    conditionings_release(&c);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct conditionings c = {.doubts = 1000}; /* no warnings */
@@ -55,6 +79,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             CHECK(fabs(p->prompts[j].weight) <= CONDITIONING_MAX_WEIGHT);
         for (int j = 0; j <= p->count; j++)
             CHECK(isfinite(p->weights[j]));
+        check_line(p);
     }
     conditionings_release(&c);
     return 0;

@@ -1,7 +1,8 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include "common/base/message.h"
-#include "common/diffusion/prompt.h"
+#include "common/diffusion/conditioning.h"
 #include "tests/support/tap.h"
 
 static void parses(const char *argument, const char *text, double weight)
@@ -29,6 +30,27 @@ static void kind(const char *argument, const char *text, bool is_image, double w
                 "kind of '%s'", argument))
         tap_diag("text '%s', image %d, weight %g", p.text, p.is_image, p.weight);
     prompt_release(&p);
+}
+
+/* A conditioning's line, read again, makes the same prompts. */
+static void line(const char *const *prompts, int count, const char *expected)
+{
+    const struct string_list none = {0};
+    struct conditionings c = {.doubts = 1000}; /* no warnings */
+    struct error e;
+    CHECK(conditionings_add(&c, count, prompts, &none, 3, &e) == 0);
+    char *text = conditioning_line(&c.items[0]), *copy = xstrdup(text);
+    CHECK(conditionings_add_line(&c, copy, &none, 5, &e) == 0 && c.count == 2);
+    bool same = c.items[1].count == count;
+    for (int i = 0; i < count && same; i++) {
+        const struct prompt *a = &c.items[0].prompts[i], *b = &c.items[1].prompts[i];
+        same = !strcmp(a->text, b->text) && a->weight == b->weight && a->is_image == b->is_image;
+    }
+    if (!tap_ok(same && !strcmp(text, expected), "line '%s'", expected))
+        tap_diag("'%s'", text);
+    free(text);
+    free(copy);
+    conditionings_release(&c);
 }
 
 int main(int argc, char **argv)
@@ -96,5 +118,9 @@ int main(int argc, char **argv)
     kind("a @b", "a @b", false, 3);
     kind("@ b", "@ b", false, 3);
     kind("@", "@", false, 3);
+    line((const char *const[]){"a cat", "a dog:-0.5"}, 2, "a cat:+3\ta dog:-0.5");
+    line((const char *const[]){"@a.jpg", "\\@home"}, 2, "@a.jpg:+3\t\\@home:+3");
+    line((const char *const[]){"12:30", "a: b:2"}, 2, "12\\:30:+3\ta\\: b:+2");
+    line((const char *const[]){"@c\\:d.jpg:1e-7"}, 1, "@c\\:d.jpg:+1e-07");
     return tap_done();
 }
