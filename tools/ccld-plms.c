@@ -12,23 +12,23 @@
 #include "common/base/text.h"
 #include "common/diffusion/sample.h"
 #include "common/diffusion/sample_memory.h"
+#include "common/images/image_files.h"
 #include "common/nets/model.h"
 #include "common/program/device.h"
 #include "common/program/output.h"
-#include "formats/images/image_stream.h"
 
 static const char *const pick_names[] = {"ema", "raw", NULL};
 
 static struct {
     struct model_paths model;
     int pick, method, schedule;
-    const char *prompts, *init;
+    const char *prompts, *init, *output;
     struct string_list images;
     int64_t count, first, steps, batch_size;
     uint64_t seed;
     double eta, guidance, guidance_start, embed_noise, starting_time, autoencoder_scale;
     struct size2d size;
-    bool low_memory, image_on_stdin;
+    bool low_memory, force, image_on_stdin;
 } options = {
     .method = SAMPLER_PLMS,
     .count = 1,
@@ -74,6 +74,17 @@ static const struct option option_table[] = {
      .argument = "X",
      .help = "scale factor of the latents, 0 for the checkpoint's",
      .max = 1e6},
+    {.name = "output",
+     .letter = 'o',
+     .kind = OPTION_STRING,
+     .value = &options.output,
+     .argument = "FILE",
+     .help =
+         "write each image to a PNG, PPM or PAM file; %05d is its number (- is standard output)"},
+    {.name = "force",
+     .kind = OPTION_FLAG,
+     .value = &options.force,
+     .help = "overwrite files that exist"},
     {.name = "prompts",
      .kind = OPTION_STRING,
      .value = &options.prompts,
@@ -184,7 +195,7 @@ static const struct option option_table[] = {
 static const struct program program = {
     .name = "ccld-plms",
     .summary =
-        "Samples images for prompts and writes them as a stream of PPM images.\n"
+        "Samples images for prompts and writes them as a stream of PPM images, or to files (-o).\n"
         "A prompt is TEXT[:WEIGHT] or @FILE[:WEIGHT] for an image. All PROMPT arguments are\n"
         "combined into one image; without arguments, each line of standard input is the\n"
         "prompt of an image, sampled as soon as it arrives. Tabs separate several prompts.",
@@ -301,6 +312,7 @@ struct writer {
     const struct conditionings *conditionings;
     const struct sample_options *sample;
     const char *model;
+    const struct image_files *files; /* NULL: standard output */
     int64_t written;
 };
 
@@ -309,12 +321,42 @@ static int write_image(void *context, const struct image *image, int conditionin
 {
     struct writer *w = context;
     struct image_remarks remarks = {0};
+    int status = 0;
     sample_remarks(&remarks, w->sample, &w->conditionings->items[conditioning], index, w->model);
-    if (image_stream_write(stdout, image, &remarks, e) != 0)
+    if (w->files)
+        status = image_files_write(w->files, options.first + w->written, image, &remarks, e);
+    else if (image_stream_write(stdout, image, &remarks, e) != 0)
         output_failed(e);
     image_remarks_release(&remarks);
     w->written++;
-    return 0;
+    return status;
+}
+
+/* Prepares -o. Standard output is for the others. */
+static void open_files(struct image_files *files)
+{
+    struct error e;
+    if (options.output && strcmp(options.output, "-") == 0)
+        options.output = NULL;
+    if (options.force && !options.output)
+        die_usage("--force requires -o");
+    if (!options.output)
+        output_begin_binary("pipe it to ccld-grid, redirect it, or name files with -o");
+    else if (image_files_init(files, options.output, options.force, &e) != 0)
+        die_usage("option '--output': %s", e.text);
+}
+
+/* What is known of the files before any image is sampled. */
+static void check_files(const struct image_files *files, const struct prompts *p)
+{
+    int64_t images = p->conditionings.count * options.count;
+    struct error e;
+    bool pipe = p->lines.source && !p->lines.is_file;
+    if (!files->numbered && (images > 1 || pipe))
+        die_usage("option '--output': '%s' has no number, such as %%05d, for several images",
+                  options.output);
+    if (image_files_check(files, options.first, images, &e) != 0)
+        die("%s", e.text);
 }
 
 static double embed_noise(const struct model *m)
@@ -425,7 +467,8 @@ static void check_memory(struct prompts *p, struct device *d)
 int main(int argc, char **argv)
 {
     int count = options_parse(&program, argc, argv);
-    output_begin_binary("pipe it to ccld-grid, or redirect it");
+    struct image_files files = {0};
+    open_files(&files);
     if (options.eta > 0 && options.method != SAMPLER_DDIM)
         die_usage("--eta requires --method ddim");
     if (option_given("starting-timestep") && !options.init)
@@ -434,6 +477,8 @@ int main(int argc, char **argv)
     options.model.pick = options.pick;
     struct prompts prompts = {0};
     read_prompts(&prompts, count, argv + 1);
+    if (options.output)
+        check_files(&files, &prompts);
 
     struct error e;
     struct device *device = program_open_device();
@@ -458,7 +503,10 @@ int main(int argc, char **argv)
 
     char *name = model_name(m->unet_part.path), duration[32];
     struct conditionings *conditionings = &prompts.conditionings;
-    struct writer writer = {.conditionings = conditionings, .sample = &sample, .model = name};
+    struct writer writer = {.conditionings = conditionings,
+                            .sample = &sample,
+                            .model = name,
+                            .files = options.output ? &files : NULL};
     double started = seconds_now();
     if (sample_run(&tape, &sample, m->unet, m->kl, conditionings, write_image, &writer, &e) != 0)
         die("%s", e.text);
@@ -469,6 +517,7 @@ int main(int argc, char **argv)
     model_close(m);
     conditionings_release(conditionings);
     prompt_lines_close(&prompts.lines);
+    image_files_release(&files);
     tape_release(&tape);
     device_close(device);
     return 0;

@@ -57,8 +57,6 @@ static const struct foreign {
     {CONFIGURATION, "init-from", NOT_NEEDED},
     {"out out-dir outdir output-dir output-path output-file save save-dir results logdir", "output",
      NULL},
-    {"o out out-dir outdir output output-dir output-path output-file save save-dir", "prompts",
-     "images go to standard output: pipe it to 'ccld-grid -o FILE'"},
     {"seed random-seed manual-seed rng-seed", "seed", NULL},
     {"fp16 bf16 half mixed-precision amp dtype autocast", "precision", NULL},
     {"workers num-workers jobs j nthreads num-threads", "threads", NULL},

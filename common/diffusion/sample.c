@@ -87,6 +87,13 @@ void sample_remarks(struct image_remarks *r, const struct sample_options *o,
         remark(r, "guidance_start", "%.9g", o->guidance_start);
     if (o->embed_noise > 0)
         remark(r, "embed_noise", "%.9g", o->embed_noise);
+    image_remarks_set(r, "schedule", schedule_names[o->schedule]);
+    if (o->method == SAMPLER_DDIM && o->eta > 0)
+        remark(r, "eta", "%.9g", o->eta);
+    if (o->init) {
+        image_remarks_set(r, "init", o->init);
+        remark(r, "starting_timestep", "%.9g", o->starting_time);
+    }
     image_remarks_set(r, "model", model);
 }
 

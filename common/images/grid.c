@@ -293,7 +293,19 @@ char *grid_parameters(const struct grid *g)
                  g->images[0].height);
         append_string(&line, size);
     }
-    append_field(&line, g, "Model", "model");
+    static const struct {
+        const char *name, *key;
+    } rest[] = {{"Model", "model"},
+                {"Schedule", "schedule"},
+                {"Eta", "eta"},
+                {"Guidance start", "guidance_start"},
+                {"Embed noise", "embed_noise"},
+                {"Init image", "init"},
+                {"Starting timestep", "starting_timestep"},
+                {"Index", "index"}}; /* of a single image: it says which of the seed's */
+    int fields = sizeof rest / sizeof *rest - (g->count > 1);
+    for (int i = 0; i < fields; i++)
+        append_field(&line, g, rest[i].name, rest[i].key);
     if (line.size > 0) {
         if (text.size > 0)
             append_string(&text, "\n");

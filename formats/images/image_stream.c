@@ -115,16 +115,17 @@ static void write_remarks(FILE *f, const struct image_remarks *remarks, size_t l
     }
 }
 
-static void write_header(FILE *f, const struct image *image, const struct image_remarks *remarks)
+static void write_header(FILE *f, const struct image *image, const struct image_remarks *remarks,
+                         bool pam)
 {
     enum { LONGEST_PAM_LINE = 240, NO_LIMIT = 1 << 19 };
     int maxval = image->depth == 8 ? 255 : 65535;
-    if (image->alpha) {
+    if (pam) {
         fprintf(f, "P7\n");
         write_remarks(f, remarks, LONGEST_PAM_LINE);
-        fprintf(f, "WIDTH %d\nHEIGHT %d\nDEPTH %d\nMAXVAL %d\nTUPLTYPE %s_ALPHA\nENDHDR\n",
+        fprintf(f, "WIDTH %d\nHEIGHT %d\nDEPTH %d\nMAXVAL %d\nTUPLTYPE %s%s\nENDHDR\n",
                 image->width, image->height, image->channels, maxval,
-                image->color == IMAGE_GRAY ? "GRAYSCALE" : "RGB");
+                image->color == IMAGE_GRAY ? "GRAYSCALE" : "RGB", image->alpha ? "_ALPHA" : "");
         return;
     }
     fprintf(f, image->color == IMAGE_GRAY ? "P5\n" : "P6\n");
@@ -154,10 +155,16 @@ static void write_pixels(FILE *f, const struct image *image)
 int image_stream_write(FILE *f, const struct image *image, const struct image_remarks *remarks,
                        struct error *e)
 {
+    return image_stream_write_as(f, image, remarks, false, e);
+}
+
+int image_stream_write_as(FILE *f, const struct image *image, const struct image_remarks *remarks,
+                          bool pam, struct error *e)
+{
     if (image->color == IMAGE_CMYK)
         return error_set(e, "an image stream does not support CMYK");
     errno = 0;
-    write_header(f, image, remarks);
+    write_header(f, image, remarks, pam || image->alpha);
     write_pixels(f, image);
     if (fflush(f) == EOF || ferror(f))
         return error_set(e, "%s", errno ? strerror(errno) : "write error");

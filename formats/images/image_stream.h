@@ -1,6 +1,7 @@
 #ifndef CCLD_FORMATS_IMAGES_IMAGE_STREAM_H
 #define CCLD_FORMATS_IMAGES_IMAGE_STREAM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -11,8 +12,8 @@
  * (pamsplit, pnmtopng ...) can read it, and their output can be read as one.
  *
  * Remarks about an image are comments in its header, one `# key=value` per line. Keys consist of
- * lower-case letters, digits and underscores: prompt, prompts (see sample_remarks), seed, steps,
- * method, guidance, model. Values are UTF-8, in which backslash, line feed, carriage return and
+ * lower-case letters, digits and underscores: prompt, seed and those of sample_remarks
+ * (common/diffusion/sample.h). Values are UTF-8, in which backslash, line feed, carriage return and
  * other control characters are escaped as \\ \n \r \xHH.
  *
  * Gray and RGB images are written as PGM (P5) and PPM (P6), which every program reads and whose
@@ -31,6 +32,9 @@ void image_remarks_release(struct image_remarks *r);
 /* Writes one image and flushes. remarks may be NULL. */
 int image_stream_write(FILE *f, const struct image *image, const struct image_remarks *remarks,
                        struct error *e);
+/* The same, without alpha, too, as PAM. */
+int image_stream_write_as(FILE *f, const struct image *image, const struct image_remarks *remarks,
+                          bool pam, struct error *e);
 
 struct image_stream {
     FILE *file;
