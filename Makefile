@@ -270,7 +270,7 @@ $(BUILD)/tests/cuda/convolution_plans: $(addprefix $(BUILD)/,tests/cuda/convolut
 	$(Q)$(NVCC) -ccbin $(CXX) -cudart static -o $@ $^ $(NVCC_LIBS) $(filter-out -pthread,$(ALL_LIBS))
 
 # Included with .incbin.
-$(BUILD)/formats/text/embedded.o: formats/text/clip_bpe_merges.txt.zst formats/text/html_entities.txt
+$(BUILD)/formats/text/embedded.o: formats/text/clip_bpe_merges.txt.zst formats/text/html_entities.txt formats/text/font_8x16.txt
 
 # A second make sees the packages that deps has installed by then.
 AGAIN = $(MAKE) --no-print-directory $(if $(findstring jobserver,$(MAKEFLAGS)),,-j $(shell nproc))

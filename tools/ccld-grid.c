@@ -15,6 +15,7 @@
 static struct {
     int64_t columns, padding, max_pixels;
     const char *output;
+    bool labels, fit;
 } options = {.max_pixels = IMAGE_DEFAULT_MAX_PIXELS};
 
 static const struct option option_table[] = {
@@ -32,6 +33,14 @@ static const struct option option_table[] = {
      .argument = "PIXELS",
      .help = "width of the margin between and around images",
      .max = 10000},
+    {.name = "labels",
+     .kind = OPTION_FLAG,
+     .value = &options.labels,
+     .help = "write the prompts under the rows"},
+    {.name = "fit",
+     .kind = OPTION_FLAG,
+     .value = &options.fit,
+     .help = "scale images of other sizes to fit the size of the first one"},
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_STRING,
@@ -104,7 +113,7 @@ int main(int argc, char **argv)
         output_begin_binary("redirect it, or name a file with -o");
     else
         check_output(files, argv + 1);
-    struct grid g = {0};
+    struct grid g = {.labels = options.labels, .fit = options.fit};
     read_images(&g, files, argv + 1);
 
     struct error e;

@@ -9,6 +9,8 @@
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
 #include "common/base/text.h"
+#include "common/images/labels.h"
+#include "common/images/prepare.h"
 
 #define CHECKED_EVERY ((size_t)16 << 20) /* bytes of images */
 
@@ -27,14 +29,37 @@ static int check_memory(const struct grid *g, int more, struct error *e)
                      fit > 0 ? fit : 0);
 }
 
+/* Scales the image, in proportion, to the size of the first one, or less on one side. */
+static int scale_to_fit(const struct grid *g, struct image *image, struct error *e)
+{
+    int width = g->images[0].width, height = g->images[0].height;
+    struct image scaled = {0};
+    if (prepare_color(image, PREPARE_DISPLAY, e) != 0)
+        return -1;
+    if ((int64_t)image->width * height > (int64_t)image->height * width)
+        height = (int)((2 * (int64_t)image->height * width + image->width) / (2 * image->width));
+    else
+        width = (int)((2 * (int64_t)image->width * height + image->height) / (2 * image->height));
+    width = width < 1 ? 1 : width;
+    height = height < 1 ? 1 : height;
+    if (prepare_resize(&scaled, image, width, height, 0, 0, width, height, e) != 0)
+        return -1;
+    image_release(image);
+    *image = scaled;
+    return 0;
+}
+
 int grid_add(struct grid *g, struct image *image, struct image_remarks *remarks, const char *name,
              struct error *e)
 {
     int status = 0;
+    bool differs =
+        g->count && (image->width != g->images[0].width || image->height != g->images[0].height);
     if (g->count == GRID_MAX_IMAGES)
         status = error_set(e, "more than %d images", GRID_MAX_IMAGES);
-    else if (g->count &&
-             (image->width != g->images[0].width || image->height != g->images[0].height))
+    else if (differs && g->fit && scale_to_fit(g, image, e) != 0)
+        status = error_prefix(e, "cannot scale %s", name);
+    else if (differs && !g->fit)
         status = error_set(e, "%s is %dx%d pixels, the first image is %dx%d", name, image->width,
                            image->height, g->images[0].width, g->images[0].height);
     if (status != 0) {
@@ -111,41 +136,89 @@ static void draw_row(struct image *sheet, size_t at, const struct image *in, siz
     }
 }
 
-int grid_draw(struct image *sheet, const struct grid *g, int columns, int padding, struct error *e)
+/* Where everything lies on the sheet, in pixels. */
+struct layout {
+    int columns, rows, padding, colors, depth;
+    bool alpha;
+    int64_t cell_width, cell_height; /* of an image */
+    int64_t width, height;
+    int64_t *tops; /* [rows] */
+    struct labels labels;
+};
+
+/* What the sheet must hold of the images' colors. */
+static void find_colors(struct layout *l, const struct grid *g)
 {
-    CHECK(g->count > 0 && columns > 0 && padding >= 0);
-    if (columns > g->count)
-        columns = g->count;
-    int rows = (g->count + columns - 1) / columns, colors = 1, depth = 8;
-    bool alpha = false;
+    l->colors = 1;
+    l->depth = 8;
     for (int i = 0; i < g->count; i++) {
         const struct image *in = &g->images[i];
         CHECK(in->color != IMAGE_CMYK && (in->depth == 8 || in->depth == 16));
         if (in->channels >= 3)
-            colors = 3;
+            l->colors = 3;
         if (in->depth == 16)
-            depth = 16;
-        alpha |= in->channels % 2 == 0;
+            l->depth = 16;
+        l->alpha |= in->channels % 2 == 0;
     }
-    int64_t cell_width = (int64_t)g->images[0].width + padding;
-    int64_t cell_height = (int64_t)g->images[0].height + padding;
-    int64_t width = columns * cell_width + padding, height = rows * cell_height + padding;
-    if (width > INT32_MAX || height > INT32_MAX)
-        return error_set(e, "a grid of %" PRId64 "x%" PRId64 " pixels is too large for PNG", width,
-                         height);
-    if (check_memory(g, 0, e) != 0)
-        return error_prefix(e, "not enough memory");
-    if (image_new(sheet, (int)width, (int)height, colors + alpha, depth, e) != 0)
-        return -1;
+}
+
+static void lay_out(struct layout *l, const struct grid *g, int columns, int padding)
+{
+    *l = (struct layout){.columns = columns < g->count ? columns : g->count, .padding = padding};
+    find_colors(l, g);
+    l->rows = (g->count + l->columns - 1) / l->columns;
+    l->cell_width = g->images[0].width;
+    l->cell_height = g->images[0].height;
+    l->width = l->columns * (l->cell_width + padding) + padding;
+    l->height = padding;
+    l->tops = xmalloc((size_t)l->rows * sizeof *l->tops);
+    if (g->labels && l->width <= INT32_MAX)
+        labels_plan(&l->labels, g, l->columns, (int)l->cell_width, padding);
+    for (int i = 0; i < l->rows; i++) {
+        l->tops[i] = l->height;
+        l->height += l->cell_height + padding + (l->labels.heights ? l->labels.heights[i] : 0);
+    }
+}
+
+static void layout_release(struct layout *l)
+{
+    labels_release(&l->labels);
+    free(l->tops);
+}
+
+static void draw_images(struct image *sheet, const struct grid *g, const struct layout *l)
+{
     for (int i = 0; i < g->count; i++) {
         const struct image *in = &g->images[i];
-        int64_t left = i % columns * cell_width + padding,
-                top = i / columns * cell_height + padding;
+        int64_t left = i % l->columns * (l->cell_width + l->padding) + l->padding +
+                       (l->cell_width - in->width) / 2;
+        int64_t top = l->tops[i / l->columns] + (l->cell_height - in->height) / 2;
         for (int y = 0; y < in->height; y++)
-            draw_row(sheet, (size_t)((top + y) * width + left) * (size_t)sheet->channels, in,
+            draw_row(sheet, (size_t)((top + y) * l->width + left) * (size_t)sheet->channels, in,
                      (size_t)y * (size_t)in->width * (size_t)in->channels);
     }
-    return 0;
+    for (int i = 0; i < l->rows && l->labels.heights; i++)
+        labels_draw(&l->labels, i, sheet, l->padding, (int)(l->tops[i] + l->cell_height),
+                    (int)l->cell_width, l->padding);
+}
+
+int grid_draw(struct image *sheet, const struct grid *g, int columns, int padding, struct error *e)
+{
+    struct layout l;
+    CHECK(g->count > 0 && columns > 0 && padding >= 0);
+    lay_out(&l, g, columns, padding);
+    int status = 0;
+    if (l.width > INT32_MAX || l.height > INT32_MAX)
+        status = error_set(e, "a grid of %" PRId64 "x%" PRId64 " pixels is too large for PNG",
+                           l.width, l.height);
+    else if (check_memory(g, 0, e) != 0)
+        status = error_prefix(e, "not enough memory");
+    else
+        status = image_new(sheet, (int)l.width, (int)l.height, l.colors + l.alpha, l.depth, e);
+    if (status == 0)
+        draw_images(sheet, g, &l);
+    layout_release(&l);
+    return status;
 }
 
 /* A growing string. */

@@ -1,6 +1,7 @@
 #ifndef CCLD_IMAGES_GRID_H
 #define CCLD_IMAGES_GRID_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "common/base/error.h"
@@ -8,6 +9,8 @@
 
 /* A grid of images of equal size, row by row, with their metadata. */
 struct grid {
+    bool fit;    /* scales images of another size than the first one's to fit, in proportion */
+    bool labels; /* draws prompts under the rows (common/images/labels.h) */
     struct image *images;
     struct image_remarks *remarks; /* one per image */
     int count, capacity;
@@ -15,8 +18,9 @@ struct grid {
 
 #define GRID_MAX_IMAGES 1000000
 
-/* Appends an image; start with a zeroed struct grid. Takes ownership of *image and *remarks even on
- * failure. Fails if the size differs from the first image's. name is for messages, e.g. "image 3 of
+/* Appends an image; start with a zeroed struct grid, but for fit and labels. Takes ownership of
+ * *image and *remarks even on failure. Fails if the size differs from the first image's, unless it
+ * is to fit. name is for messages, e.g. "image 3 of
  * 'x.ppm'". */
 int grid_add(struct grid *g, struct image *image, struct image_remarks *remarks, const char *name,
              struct error *e);

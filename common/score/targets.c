@@ -48,6 +48,15 @@ static int add_text(struct conditionings *c, const char *text, const char *guida
     return status;
 }
 
+/* An image that ccld-plms read from standard input is not there any more. */
+static int check_images(const struct conditioning *c, struct error *e)
+{
+    for (int i = 0; i < c->count; i++)
+        if (c->prompts[i].is_image && strcmp(c->prompts[i].text, "-") == 0)
+            return error_set(e, "its image prompt was read from standard input and is not known");
+    return 0;
+}
+
 static int add_target(struct targets *s, const struct image_remarks *remarks, struct error *e)
 {
     const struct string_list none = {0};
@@ -59,6 +68,8 @@ static int add_target(struct targets *s, const struct image_remarks *remarks, st
         char *line = xstrdup(several);
         status = conditionings_add_line(c, line, &none, WEIGHT, e);
         free(line);
+        if (status == 0 && c->count > before)
+            status = check_images(&c->items[before], e);
     } else if (one) {
         status = add_text(c, one, image_remarks_find(remarks, "guidance"), e);
     } else if (s->prompts.count + s->images.count > 0) {

@@ -12,3 +12,4 @@
 
 EMBED(clip_bpe_merges, "formats/text/clip_bpe_merges.txt.zst");
 EMBED(html_entities, "formats/text/html_entities.txt");
+EMBED(font_8x16, "formats/text/font_8x16.txt");

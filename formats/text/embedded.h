@@ -10,6 +10,9 @@ EMBEDDED(clip_bpe_merges)
 /* HTML's named character references in byte order, one per line: the name (names whose semicolon is
  * optional are listed with and without it), then one or two code points in hexadecimal. */
 EMBEDDED(html_entities)
+/* Glyphs of 8x16 pixels in the order of their code points, one per line: the code point and 16 rows
+ * of 8 bits from the top, all in hexadecimal, 38 bytes a line. From Spleen 2.2.0 (BSD 2-Clause). */
+EMBEDDED(font_8x16)
 
 #undef EMBEDDED
 

@@ -21,4 +21,4 @@ $score --top 9 <stream | ccld-score -q -b 3 | tail -n +2 | cut -f 4 | sort >agai
 $score stream | tail -n +2 | cut -f 4 | sort | cmp - again
 # Goes on to the grid.
 $score --top 1 stream | ccld-grid -q -o top.png
-pngtopnm top.png | pamfile -machine | cut -d ' ' -f 3-4
+pngtopnm top.png | pamfile -machine | cut -d ' ' -f 4-5

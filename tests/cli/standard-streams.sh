@@ -6,15 +6,17 @@ sample() {
 }
 echo "$photo" | ccld-encode -q -m model --size 64 -o store -
 ccld-shards -q verify store
-sample --init "$photo" a >expected
+sample --init "$photo" a | tail -c 12288 >expected
 cat "$photo" | sample --init - a >got
-cmp expected got
-sample --init - a <"$photo" | cmp - expected
+grep -a '^# init=' got
+tail -c 12288 got | cmp - expected
+sample --init - a <"$photo" | cmp - got
 sample --images "$photo:2" | sed 's/image [^:]*/image -/' >expected
 cat "$photo" | sample --images -:2 >got
 head -n 20 got | grep -a 'image -' | sed 's/.*image/image/' | head -n 1
 sample --images "$photo:2" | tail -c 12288 >expected
 tail -c 12288 got | cmp - expected
+ccld-score -q -m model got </dev/null || echo $?
 try() {
     status=0
     "$@" >out || status=$?

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/base/message.h"
 #include "common/images/grid.h"
 #include "tests/support/tap.h"
 
@@ -152,11 +153,88 @@ static void test_parameters(void)
     expect_parameters(&g, NULL, "no metadata: no text");
 }
 
+static void add_prompt(struct grid *g, int width, const char *prompt)
+{
+    struct image image = plain(width, 20, 1, 8, 100);
+    struct image_remarks r = {0};
+    struct error e;
+    if (prompt)
+        image_remarks_set(&r, "prompt", prompt);
+    CHECK(grid_add(g, &image, &r, "the image", &e) == 0);
+}
+
+static int height_of(struct grid *g, int columns)
+{
+    struct image sheet = {0};
+    struct error e;
+    CHECK(grid_draw(&sheet, g, columns, 0, &e) == 0);
+    int height = sheet.height;
+    image_release(&sheet);
+    return height;
+}
+
+/* Rows are 20 pixels high, a label has 8 around its lines of 16. */
+static void test_labels(void)
+{
+    struct grid g = {.labels = true};
+    struct image sheet = {0};
+    struct error e;
+    add_prompt(&g, 100, "I");
+    add_prompt(&g, 100, "I");
+    tap_ok(height_of(&g, 2) == 20 + 24, "a row has a label");
+    CHECK(grid_draw(&sheet, &g, 2, 0, &e) == 0);
+    int lit = 0, outside = 0;
+    for (int y = 20; y < 44; y++)
+        for (int x = 0; x < 200; x++) {
+            lit += at(&sheet, x, y, 0) == 255;
+            outside += x >= 10 && at(&sheet, x, y, 0) != 0;
+        }
+    tap_ok(lit > 10 && lit < 60 && outside == 0 && at(&sheet, 0, 19, 0) == 100,
+           "two images with one prompt share it: %d dots", lit);
+    image_release(&sheet);
+    tap_ok(height_of(&g, 1) == 40 + 24, "rows with the same prompt share it");
+    add_prompt(&g, 100, "a dog");
+    tap_ok(height_of(&g, 1) == 60 + 48, "others have their own");
+    add_prompt(&g, 100, "one two three four five six seven eight");
+    tap_ok(height_of(&g, 4) == 20 + 72, "lines break between words");
+    add_prompt(&g, 100, "one two three four five six seven eight nine ten eleven twelve thirteen");
+    tap_ok(height_of(&g, 5) == 20 + 72, "and there are no more than four");
+    add_prompt(&g, 100, "Donaudampfschifffahrtsgesellschaftskapit\xc3\xa4n \xe6\x97\xa5 \xff");
+    tap_ok(height_of(&g, 1) > 0, "long words and characters that the font does not have");
+    grid_release(&g);
+    g = (struct grid){.labels = true};
+    add_prompt(&g, 100, NULL);
+    tap_ok(height_of(&g, 1) == 20, "no prompt, no label");
+    grid_release(&g);
+}
+
+static void test_fit(void)
+{
+    struct grid g = {.fit = true};
+    struct image sheet = {0};
+    struct error e;
+    CHECK(add(&g, plain(20, 10, 1, 8, 50), &e) == 0);
+    CHECK(add(&g, plain(30, 30, 3, 8, 200), &e) == 0);
+    CHECK(add(&g, plain(4, 1, 2, 16, 65535), &e) == 0);
+    CHECK(grid_draw(&sheet, &g, 3, 0, &e) == 0);
+    tap_ok(sheet.width == 60 && sheet.height == 10 && at(&sheet, 24, 5, 0) == 0 &&
+               at(&sheet, 25, 0, 0) == 200 && at(&sheet, 34, 9, 2) == 200 &&
+               at(&sheet, 35, 5, 0) == 0,
+           "a taller image has the first one's height");
+    tap_ok(at(&sheet, 40, 1, 0) == 0 && at(&sheet, 40, 2, 0) == 255 &&
+               at(&sheet, 59, 6, 1) == 255 && at(&sheet, 59, 7, 1) == 0,
+           "a wider one its width");
+    image_release(&sheet);
+    grid_release(&g);
+}
+
 int main(void)
 {
     test_columns();
     test_layout();
     test_kinds();
     test_parameters();
+    test_labels();
+    test_fit();
     return tap_done();
 }

@@ -1,0 +1,26 @@
+$SYNTH -q -o model
+printf 'a cat\na dog with a very long description, naïve and verbose, in the garden of a neighbor\n' |
+    ccld-plms -q -m model --size 64 --steps 1 -n 2 >stream
+size() {
+    pngtopnm "$1" | pamfile -machine | cut -d ' ' -f 4-5
+}
+ccld-grid -q -c 2 stream -o plain.png
+ccld-grid -q -c 2 --labels stream -o labels.png
+ccld-grid -q -c 2 -p 3 --labels <stream >padded.png
+for i in plain labels padded; do
+    echo $i $(size $i.png)
+done
+# Images stay where they are, but for the labels between them.
+pngtopnm labels.png | pamcut -top 0 -height 64 >a
+pngtopnm plain.png | pamcut -top 0 -height 64 | cmp - a
+pngtopnm labels.png | pamcut -top 88 -height 64 >a
+pngtopnm plain.png | pamcut -top 64 -height 64 | cmp - a
+# A letter.
+pngtopnm labels.png | pamcut -left 0 -width 12 -top 68 -height 16 | ppmtopgm | pgmtopbm -threshold | pnmtoplainpnm | tail -n +3
+# Sizes that differ are refused unless they are to fit.
+ccld-grid -q stream "$GOLDEN/images/small.png" -o x.png || echo $?
+ccld-grid -q -c 3 --fit stream "$GOLDEN/images/small.png" "$GOLDEN/images/exif_orientation.jpg" \
+    "$GOLDEN/images/rgba.png" -o fit.png
+size fit.png
+ccld-grid -q -c 1 --fit "$GOLDEN/images/extreme.png" stream -o fit.png
+size fit.png
