@@ -5,16 +5,18 @@
 
 #include "common/base/message.h"
 #include "common/base/options.h"
+#include "common/base/progress.h"
 #include "common/data/embed_neighbours.h"
 #include "common/fit/trainer.h"
 #include "common/fit/unet.h"
 #include "common/nets/model.h"
 #include "common/run/options.h"
+#include "common/score/neighbours.h"
 
 static struct {
     const char *multipliers, *demo_prompts;
     struct model_paths model;
-    int64_t base_channels, mapping_width, demo_grid;
+    int64_t base_channels, mapping_width, demo_grid, score_images;
     double autoencoder_scale;
 } options = {
     .multipliers = "4,4,8,8",
@@ -116,12 +118,24 @@ static const struct option option_table[] = {
      .argument = "N",
      .help = "images per row of a demo grid, 0 for about as many rows as columns",
      .max = 1e6},
+    {.name = "score-images",
+     .kind = OPTION_INT,
+     .value = &options.score_images,
+     .argument = "M",
+     .help = "score checkpoints by M samples for held-out images, and keep the best; 0: do not",
+     .max = 1e6},
+    {.name = "score-every",
+     .kind = OPTION_INT,
+     .value = &fit.loop.options.score_every,
+     .argument = "N",
+     .help = "steps between scored checkpoints, 0 for all that --checkpoint-every makes",
+     .max = FIT_STEPS_MAX},
     {.name = "model",
      .letter = 'm',
      .kind = OPTION_STRING,
      .value = &options.model.model,
      .argument = "DIR",
-     .help = "folder with autoencoder.* and cloob.* for demo grids (else $CCLD_MODEL)"},
+     .help = "folder with autoencoder.* and cloob.* for demo grids and scores (else $CCLD_MODEL)"},
     {.name = "autoencoder",
      .kind = OPTION_STRING,
      .value = &options.model.autoencoder,
@@ -257,6 +271,59 @@ static void set_data(void)
     fit.step.autoencoder_scale = trainer.state.autoencoder_scale = choose_scale();
 }
 
+static struct score_options score_options(void)
+{
+    const struct shard_info *store = latent_set_info(fit.data);
+    const struct step_options *step = &fit.loop.options.step;
+    return (struct score_options){
+        .model = options.model,
+        .images = options.score_images,
+        .batch = step->batch < 8 ? step->batch : 8,
+        .seed = step->seed,
+        .autoencoder_scale = trainer.state.autoencoder_scale,
+        .embed_noise = fit.step.embed_noise,
+        .height = store->image_height,
+        .width = store->image_width,
+    };
+}
+
+/* Asked for by name: scores of the wrong networks would look like scores. */
+static void check_score_options(void)
+{
+    const char *named = getenv("CCLD_MODEL");
+    const struct model_paths *m = &options.model;
+    fit.loop.scores = options.score_images > 0;
+    if (fit.loop.scores && !m->model && !(named && *named) && !(m->autoencoder && m->cloob))
+        die_usage("--score-images needs -m for the autoencoder and CLOOB");
+    if (fit.loop.scores && options.score_images <= NEIGHBOURS_DENSE)
+        die_usage("--score-images needs at least %d images", NEIGHBOURS_DENSE + 1);
+    if (option_given("score-every") && fit.loop.options.score_every > 0 && !fit.loop.scores)
+        die_usage("--score-every requires --score-images");
+}
+
+/* With the parameters on a dry device. */
+static void plan_score(void)
+{
+    struct score_options o = score_options();
+    struct error e;
+    if (fit.loop.scores &&
+        score_memory(&fit.score_bytes, &o, fit.loop.parameters, fit.data, &e) != 0)
+        die("cannot score: %s", e.text);
+    char bytes[32];
+    if (fit.loop.scores)
+        note("memory for scoring: %s", format_bytes(bytes, (double)fit.score_bytes));
+}
+
+static void open_score(void)
+{
+    struct score_options o = score_options();
+    struct error e;
+    if (!fit.loop.scores || fit.loop.collective->rank > 0) /* the first rank scores */
+        return;
+    if (score_open(&fit.score, &o, fit.loop.parameters, fit.data, &e) != 0)
+        die("cannot score: %s", e.text);
+}
+
 static void make_network(struct unet_config config)
 {
     const struct shard_info *store = latent_set_info(fit.data);
@@ -268,6 +335,7 @@ static void make_network(struct unet_config config)
     trainer_plan_parameters(&trainer, &architecture, NULL);
     if (fit_unet_check(fit.loop.parameters, store, &e) != 0)
         die("cannot train on these data: %s", e.text);
+    plan_score();
     trainer_make_parameters(&trainer);
     parameters_set_scalar(fit.loop.parameters, "autoencoder_scale",
                           (float)trainer.state.autoencoder_scale);
@@ -316,6 +384,7 @@ int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
     trainer_begin(&trainer, &fit.loop);
+    check_score_options();
     struct unet_config config = parse_config();
     read_init_from();
     fit.data = open_data(operands, argv);
@@ -329,8 +398,10 @@ int main(int argc, char **argv)
              "trained on");
     announce_scale();
     open_demo();
+    open_score();
     trainer_run(&trainer);
     demo_close(fit.demo);
+    score_close(fit.score);
     trainer_end(&trainer);
     latent_set_close(fit.data);
     return 0;

@@ -28,7 +28,7 @@ static struct {
     uint64_t seed;
     double eta, guidance, guidance_start, embed_noise, starting_time, autoencoder_scale;
     struct size2d size;
-    bool low_memory, force, image_on_stdin;
+    bool low_memory, force, any_model, image_on_stdin;
 } options = {
     .method = SAMPLER_PLMS,
     .count = 1,
@@ -62,6 +62,10 @@ static const struct option option_table[] = {
      .value = &options.model.cloob,
      .argument = "FILE",
      .help = "load CLOOB from FILE"},
+    {.name = "allow-other-models",
+     .kind = OPTION_FLAG,
+     .value = &options.any_model,
+     .help = "allow an autoencoder or CLOOB that the checkpoint was not trained with"},
     {.name = "weights",
      .kind = OPTION_CHOICE,
      .value = &options.pick,
@@ -488,8 +492,8 @@ int main(int argc, char **argv)
     tape_init(&tape, device);
     if (model_find(&m, &options.model, MODEL_ALL, &e) != 0)
         die("%s", e.text);
-    if (model_check_origin(m, &e) != 0)
-        die("%s", e.text);
+    if (!options.any_model && model_check_origin(m, &e) != 0)
+        die("%s, or give --allow-other-models", e.text);
     prompts.model = m;
     prompts.tape = &tape;
     check_memory(&prompts, device);

@@ -158,6 +158,21 @@ int conditionings_add(struct conditionings *c, int prompts, const char *const *p
     return 0;
 }
 
+void conditionings_add_embed(struct conditionings *c, const char *label, const float *embed,
+                             int64_t width, double weight)
+{
+    size_t bytes = (size_t)width * sizeof *embed;
+    struct conditioning p = {.label = xstrdup(label), .guidance = weight, .count = 1};
+    CHECK(c->embedded == c->count);
+    p.prompts = xcalloc(1, sizeof *p.prompts);
+    p.prompts[0] = (struct prompt){.text = xstrdup(label), .weight = weight};
+    p.weights = xcalloc(2, sizeof *p.weights);
+    guidance_weights(p.weights, &weight, 1);
+    p.embeds = memcpy(xmalloc(bytes), embed, bytes);
+    append(c, &p);
+    c->embedded++;
+}
+
 int conditionings_add_line(struct conditionings *c, char *line, const struct string_list *images,
                            double default_weight, struct error *e)
 {

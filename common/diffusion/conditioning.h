@@ -42,6 +42,10 @@ int conditionings_add_line(struct conditionings *c, char *line, const struct str
 /* The line with all prompts and weights of a conditioning, images included, malloc'ed: read again,
  * it makes the same. Tabs and line breaks of texts become blanks. */
 char *conditioning_line(const struct conditioning *c);
+/* Adds one with a given embedding [width], which is copied, instead of prompts; label: what it is.
+ * All others must have been embedded. */
+void conditionings_add_embed(struct conditionings *c, const char *label, const float *embed,
+                             int64_t width, double weight);
 /* Adds a conditioning for each line: all lines of a file; of a pipe at most `most` of those that
  * have arrived, and with `wait` at least one unless the pipe ends. Tabs separate the prompts of a
  * line. */

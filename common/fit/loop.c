@@ -11,6 +11,7 @@
 #include "common/base/text.h"
 #include "common/fit/demo.h"
 #include "common/fit/loop_internal.h"
+#include "common/run/best.h"
 
 #define SMOOTHING 0.02 /* of the displayed loss: about the mean of 50 steps */
 
@@ -182,6 +183,34 @@ static void demo_if_due(struct loop *l)
     collective_patient(f->collective, false);
 }
 
+/* Whether the checkpoint of this step is to be scored; at the end of a run, the last one is, too.
+ */
+static bool score_is_due(const struct loop *l)
+{
+    const struct fit_options *o = &l->f->options;
+    return l->f->scores && due(l->s->step, o->score_every ? o->score_every : o->checkpoint_every);
+}
+
+/* Scores the step's checkpoint unless it has been: one that a kill interrupted is scored later. */
+static void score(struct loop *l)
+{
+    const struct fit_loop *f = l->f;
+    bool wanted = loop_is_first_rank(l) && !*f->stop && l->saved_step == l->s->step;
+    if (loop_is_first_rank(l) && l->saved_step == l->s->step)
+        wanted = wanted && !run_has_score(f->run, l->s->step);
+    collective_patient(f->collective, true);
+    collective_broadcast(f->collective, 0, &wanted, sizeof wanted);
+    double begin = seconds_now();
+    if (wanted) {
+        parameters_gather_ema(f->parameters);
+        if (loop_is_first_rank(l))
+            loop_score(l);
+        collective_barrier(f->collective);
+    }
+    collective_patient(f->collective, false);
+    l->tally.begin += seconds_now() - begin;
+}
+
 static void show_progress(struct loop *l)
 {
     char detail[96], of[32] = "";
@@ -203,8 +232,11 @@ static int between_steps(struct loop *l, struct error *e)
     if (l->f->order->holdout > 0 && due(l->s->step, o->holdout_every) &&
         loop_log_holdout(l, e) != 0)
         return -1;
-    if (due(l->s->step, o->checkpoint_every) && save(l, &failure) != 0 && loop_is_first_rank(l))
+    bool checkpoint = due(l->s->step, o->checkpoint_every) || score_is_due(l);
+    if (checkpoint && save(l, &failure) != 0 && loop_is_first_rank(l))
         warn("%s", failure.text);
+    if (score_is_due(l))
+        score(l);
     demo_if_due(l);
     return 0;
 }
@@ -284,6 +316,8 @@ static int begin(struct loop *l, struct error *e)
     l->saved_step = f->saved ? l->s->step : -1;
     if (!f->resumed && f->order->holdout > 0 && loop_log_holdout(l, e) != 0)
         return -1;
+    if (score_is_due(l) && l->s->step > 0)
+        score(l);
     demo_if_due(l);
     int64_t left = fit_loop_steps_left(f);
     l->last_step = left < 0 ? -1 : l->first_step + left;
@@ -309,7 +343,10 @@ static int run_to_end(struct loop *l, enum fit_end *end, struct error *e)
     }
     if (status >= 0)
         status = finish(l, e);
-    return finish_saving(l, status < 0 ? -1 : 0, e);
+    status = finish_saving(l, status < 0 ? -1 : 0, e);
+    if (status == 0 && *end == FIT_COMPLETE && l->f->scores && l->s->step > 0)
+        score(l);
+    return status;
 }
 
 static int run(struct loop *l, enum fit_end *end, struct error *e)

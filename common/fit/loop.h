@@ -60,6 +60,10 @@ struct trainee_functions {
     char *(*describe)(void *trainee, uint64_t sample);
     /* Optional: makes a demo grid (common/fit/demo.h) and adds it to m. 1: *stop ended it. */
     int (*demo)(void *trainee, const char *run, int64_t step, struct metrics *m, struct error *e);
+    /* Optional: scores the checkpoint that has just been written, of averaged weights that are in
+     * memory: numbers for metrics, BEST_BY among them. 1: *stop ended it. Only the first rank calls
+     * it. */
+    int (*score)(void *trainee, struct fit_numbers *n, struct error *e);
     /* Optional: prints warnings about the network and its data, after fit_loop_announce's line. */
     void (*announce)(const struct fit_loop *f);
     /* Bytes needed at the peak of training with step options o on a device like this. */
@@ -82,6 +86,7 @@ struct fit_options {
     /* Intervals in steps. 0: never, except for held-out losses at the start and the end and a
      * checkpoint at the end. */
     int64_t checkpoint_every, holdout_every, demo_every;
+    int64_t score_every;   /* steps; 0: checkpoint_every */
     int64_t log_every;     /* steps, at least 1 */
     int64_t keep;          /* checkpoints, see checkpoint_save */
     int64_t max_bad_steps; /* this many in a row end the run */
@@ -97,6 +102,7 @@ struct fit_loop {
     bool resumed; /* the state comes from a checkpoint ... */
     bool saved;   /* ... of this run, not of another folder */
     bool demos;   /* make demo grids */
+    bool scores;  /* score checkpoints */
     const struct trainee_functions *functions;
     const struct order *order; /* of the data */
     struct parameters *parameters;

@@ -41,6 +41,9 @@ void loop_add_to_tally(struct loop *l, const struct step_result *r);
 void loop_log_steps(struct loop *l);
 /* Evaluates the held-out records and logs the result. */
 int loop_log_holdout(struct loop *l, struct error *e);
+/* Scores the checkpoint of this step, logs and keeps the scores and makes RUN/best point to the
+ * best one. The first rank calls it. */
+void loop_score(struct loop *l);
 /* Warns that an update was skipped and names some of its samples; metrics.jsonl names all. */
 void loop_report_bad_step(struct loop *l, const struct step_result *r);
 

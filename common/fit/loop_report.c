@@ -7,6 +7,7 @@
 #include "common/base/message.h"
 #include "common/base/progress.h"
 #include "common/fit/loop_internal.h"
+#include "common/run/best.h"
 
 #define PATHS_IN_WARNING 3
 
@@ -94,6 +95,42 @@ int loop_log_holdout(struct loop *l, struct error *e)
         metrics_result(l, metrics_scalars(l->metrics, l->s->step, n.items, n.count, &written),
                        &written);
     return 0;
+}
+
+/* "cosine 0.71230, frechet 0.02312, ..." */
+static void print_scores(char *text, size_t size, const struct fit_numbers *n)
+{
+    *text = 0;
+    for (int i = 0; i < n->count; i++) {
+        const char *slash = strrchr(n->items[i].name, '/');
+        size_t used = strlen(text);
+        snprintf(text + used, size - used, "%s%s %.5f", i ? ", " : "",
+                 slash ? slash + 1 : n->items[i].name, n->items[i].value);
+    }
+}
+
+void loop_score(struct loop *l)
+{
+    const struct fit_loop *f = l->f;
+    struct fit_numbers n = {0};
+    struct error e;
+    char text[256], duration[32];
+    int64_t step = l->s->step, best = -1;
+    double begin = seconds_now();
+    int status = f->functions->score(l->trainee, &n, &e);
+    if (status != 0) {
+        if (status < 0)
+            warn("cannot score the checkpoint of step %" PRId64 ": %s", step, e.text);
+        return;
+    }
+    metrics_result(l, metrics_scalars(l->metrics, step, n.items, n.count, &e), &e);
+    if (run_keep_score(f->run, step, n.items, n.count, &e) != 0 ||
+        run_choose_best(f->run, step, f->options.keep, &best, &e) != 0)
+        warn("cannot keep the scores of step %" PRId64 ": %s", step, e.text);
+    print_scores(text, sizeof text, &n);
+    inform("step %" PRId64 ": %s, in %s%s", step, text,
+           format_duration(duration, seconds_now() - begin),
+           best == step ? "; the best so far" : "");
 }
 
 /* Suspects of all ranks, in the order of the ranks. The caller frees the result. */

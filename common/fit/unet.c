@@ -219,6 +219,12 @@ static int demo(void *trainee, const char *run, int64_t step, struct metrics *m,
     return demo_make(t->f->demo, run, step, m, t->f->loop.stop, e);
 }
 
+static int score(void *trainee, struct fit_numbers *n, struct error *e)
+{
+    struct trainee *t = trainee;
+    return score_run(t->f->score, n, t->f->loop.stop, e);
+}
+
 static void close_trainee(void *trainee)
 {
     struct trainee *t = trainee;
@@ -253,7 +259,7 @@ static int64_t memory(const struct fit_loop *f, const struct step_options *o,
     int64_t bytes = unet_step_memory(&architecture, o, &u->step, like, f->collective->size,
                                      info->latent_height, info->latent_width);
     architecture_release(&architecture);
-    return bytes;
+    return bytes + u->score_bytes;
 }
 
 static int64_t data_memory(const struct fit_loop *f, const struct batch_reader_options *o)
@@ -278,6 +284,7 @@ const struct trainee_functions fit_unet_functions = {
     .unreadable = unreadable,
     .describe = describe,
     .demo = demo,
+    .score = score,
     .announce = warn_of_overfitting,
     .memory = memory,
     .data_memory = data_memory,

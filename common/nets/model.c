@@ -13,7 +13,8 @@
 #define INSTALLED  "../share/ccld" /* relative to the installed programs */
 #define PIXELS_MAX 16384
 
-#define LATEST     "latest"     /* in a run's folder, a link to its last checkpoint */
+#define BEST       "best"       /* in a run's folder, a link to its best checkpoint ... */
+#define LATEST     "latest"     /* ... and to its last one */
 #define STATE_FILE "state.json" /* in a checkpoint's folder */
 
 static const struct part_kind {
@@ -60,10 +61,13 @@ static char *file_in(const char *folder, const char *stem)
 /* In a folder of a model, a checkpoint or a run. */
 static char *file_of_folder(const char *folder, const char *stem)
 {
-    char *latest = path_join(folder, LATEST), *path = file_in(folder, stem);
-    if (!path)
-        path = file_in(latest, stem);
-    free(latest);
+    static const char *const links[] = {BEST, LATEST};
+    char *path = file_in(folder, stem);
+    for (int i = 0; i < 2 && !path; i++) {
+        char *checkpoint = path_join(folder, links[i]);
+        path = file_in(checkpoint, stem);
+        free(checkpoint);
+    }
     return path;
 }
 
@@ -75,7 +79,7 @@ static bool is_folder(const char *path)
 
 static bool is_run(const char *folder)
 {
-    return has_file(folder, STATE_FILE) || has_file(folder, LATEST);
+    return has_file(folder, STATE_FILE) || has_file(folder, LATEST) || has_file(folder, BEST);
 }
 
 /* The default model's folder, or NULL with the reason. *builtin: it is the one that ships with the

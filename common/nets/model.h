@@ -37,8 +37,8 @@ struct model {
 };
 
 /* The weight file that path stands for: path itself, or, if it is the folder of a model, a
- * checkpoint or a run, the network's file in it (a run's last checkpoint's). malloc'ed; NULL if the
- * folder has none. */
+ * checkpoint or a run, the network's file in it (a run's best checkpoint's, else its last one's).
+ * malloc'ed; NULL if the folder has none. */
 char *model_file(const char *path, enum net net, struct error *e);
 /* Finds and opens the files of the networks in `which` (MODEL_...), and says which of them are the
  * built-in model's. The reason in e names the file. */

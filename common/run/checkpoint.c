@@ -19,13 +19,13 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
+#include "common/run/best.h"
 #include "common/run/checkpoint_internal.h"
 
 /* Folders that are not checkpoints, each named after a checkpoint's folder and a process:
  * NAME.tmp-PID is a new checkpoint that is not complete yet, or one that a new one has replaced;
  * NAME.old-PID is a checkpoint that a new one is about to replace; NAME.gone-PID is being removed.
  */
-#define LATEST         "latest"
 #define STEP_PREFIX    "step-"
 #define SUFFIX_TMP     ".tmp-"
 #define SUFFIX_OLD     ".old-"
@@ -38,11 +38,9 @@ struct run {
     int fd; /* of the folder, with a lock */
 };
 
-#define NAME_SIZE 32 /* "step-00050000" and a zero */
-
-static void checkpoint_name(char name[NAME_SIZE], int64_t step)
+void checkpoint_name(char name[CHECKPOINT_NAME_SIZE], int64_t step)
 {
-    snprintf(name, NAME_SIZE, STEP_PREFIX "%08" PRId64, step);
+    snprintf(name, CHECKPOINT_NAME_SIZE, STEP_PREFIX "%08" PRId64, step);
 }
 
 /* The step of a name that starts with STEP_PREFIX and digits, *end behind them; -1 for others. */
@@ -58,11 +56,10 @@ static int64_t parse_step(const char *name, const char **end)
     return errno ? -1 : step;
 }
 
-/* The step of a checkpoint's folder; -1 if the name is not one of a checkpoint. */
-static int64_t checkpoint_step_of(const char *name)
+int64_t checkpoint_step_of(const char *name)
 {
     const char *end;
-    char proper[NAME_SIZE];
+    char proper[CHECKPOINT_NAME_SIZE];
     int64_t step = parse_step(name, &end);
     if (step < 0)
         return -1;
@@ -133,8 +130,10 @@ static int clean_entry(void *arg, const char *name, struct error *e)
     const struct run *r = arg;
     const char *end = name;
     int64_t step = parse_step(name, &end);
-    if (step < 0 && strncmp(name, LATEST, strlen(LATEST)) == 0)
-        end = name + strlen(LATEST);
+    static const char *const links[] = {LATEST, BEST};
+    for (int i = 0; i < 2 && step < 0; i++)
+        if (strncmp(name, links[i], strlen(links[i])) == 0)
+            end = name + strlen(links[i]);
     char *path = path_join(r->folder, name);
     int status = 0;
     if (step >= 0 && strncmp(end, SUFFIX_OLD, strlen(SUFFIX_OLD)) == 0) {
@@ -193,12 +192,6 @@ const char *run_folder(const struct run *r)
     return r->folder;
 }
 
-struct step_list {
-    const char *folder;
-    int64_t *steps;
-    int count;
-};
-
 static int list_entry(void *arg, const char *name, struct error *e)
 {
     struct step_list *l = arg;
@@ -220,8 +213,7 @@ static int descending(const void *left, const void *right)
     return (a < b) - (a > b);
 }
 
-/* The steps of a run's checkpoints, last first. The caller frees l->steps, even after a failure. */
-static int list_steps(struct step_list *l, const char *folder, struct error *e)
+int checkpoint_list(struct step_list *l, const char *folder, struct error *e)
 {
     *l = (struct step_list){.folder = folder};
     int status = each_entry(folder, list_entry, l, e);
@@ -233,7 +225,7 @@ static int list_steps(struct step_list *l, const char *folder, struct error *e)
 int run_checkpoints(const struct run *r)
 {
     struct step_list l;
-    list_steps(&l, r->folder, NULL);
+    checkpoint_list(&l, r->folder, NULL);
     free(l.steps);
     return l.count;
 }
@@ -328,10 +320,9 @@ static int put_in_place(const char *new, const char *path, struct error *e)
     return replace_in_two_steps(new, path, e);
 }
 
-/* Makes RUN/latest point to a checkpoint's name. */
-static int move_latest(const char *run, const char *name, struct error *e)
+int run_move_link(const char *run, const char *link_name, const char *name, struct error *e)
 {
-    char *link = path_join(run, LATEST),
+    char *link = path_join(run, link_name),
          *new = xasprintf("%s" SUFFIX_TMP "%ld", link, (long)getpid());
     unlink(new);
     int status = 0;
@@ -350,12 +341,12 @@ void run_prune(const struct run *r, int64_t step, int64_t keep)
         return;
     struct step_list l;
     struct error e;
-    int status = list_steps(&l, r->folder, &e);
-    int64_t kept = 0;
+    int status = checkpoint_list(&l, r->folder, &e);
+    int64_t kept = 0, best = run_best(r->folder);
     for (int i = 0; i < l.count && status == 0; i++) {
-        if (l.steps[i] > step || ++kept <= keep)
+        if (l.steps[i] > step || ++kept <= keep || l.steps[i] == best)
             continue;
-        char name[NAME_SIZE];
+        char name[CHECKPOINT_NAME_SIZE];
         checkpoint_name(name, l.steps[i]);
         char *path = path_join(r->folder, name),
              *gone = xasprintf("%s" SUFFIX_GONE "%ld", path, (long)getpid());
@@ -377,7 +368,7 @@ int checkpoint_save(struct run *r, const struct parameters *p, struct training_s
                     int64_t keep, struct error *e)
 {
     CHECK(s->step >= 0 && keep >= 0);
-    char name[NAME_SIZE];
+    char name[CHECKPOINT_NAME_SIZE];
     checkpoint_name(name, s->step);
     snprintf(s->version, sizeof s->version, "%s", CCLD_VERSION);
     s->updates = p->updates;
@@ -390,8 +381,9 @@ int checkpoint_save(struct run *r, const struct parameters *p, struct training_s
         remove_folder(new, NULL);
         status = -1;
     }
-    if (status == 0 && (sync_folder(r->folder, e) != 0 || move_latest(r->folder, name, e) != 0 ||
-                        sync_folder(r->folder, e) != 0))
+    if (status == 0 &&
+        (sync_folder(r->folder, e) != 0 || run_move_link(r->folder, LATEST, name, e) != 0 ||
+         sync_folder(r->folder, e) != 0))
         status = -1;
     if (status != 0)
         error_prefix(e, "cannot write the checkpoint '%s'", path);
@@ -439,10 +431,10 @@ static char *last_checkpoint(const char *run, struct error *e)
     free(found);
     struct step_list l;
     found = NULL;
-    if (list_steps(&l, run, e) == 0 && l.count == 0) {
+    if (checkpoint_list(&l, run, e) == 0 && l.count == 0) {
         error_set(e, "'%s' is neither a checkpoint nor a run with a checkpoint", run);
     } else if (l.count > 0) {
-        char name[NAME_SIZE];
+        char name[CHECKPOINT_NAME_SIZE];
         checkpoint_name(name, l.steps[0]);
         found = path_join(run, name);
     }

@@ -18,7 +18,8 @@
  *     companion, if the parameters have one,
  *   - state.json: everything else, and under "hash" the XXH3-128 of the document without it,
  * printed without white space. Removing the hash allows deliberate changes;
- * - RUN/latest: a symbolic link to the last checkpoint.
+ * - RUN/latest: a symbolic link to the last checkpoint;
+ * - RUN/best: a symbolic link to the best one that has been scored (common/run/best.h).
  *
  * Tensors are F32 and have our names (common/nets/names.h); scalars stored beside the weights
  * (autoencoder_scale) are tensors without dimensions. */
@@ -94,8 +95,8 @@ const char *run_folder(const struct run *r);
 /* The number of checkpoints in the folder. */
 int run_checkpoints(const struct run *r);
 
-/* Removes all but the last `keep` of the checkpoints up to step `step`; keep 0 removes none. Later
- * checkpoints, left when a run was resumed from an earlier one, stay. */
+/* Removes all but the last `keep` of the checkpoints up to step `step`, and the best one; keep 0
+ * removes none. Later checkpoints, left when a run was resumed from an earlier one, stay. */
 void run_prune(const struct run *r, int64_t step, int64_t keep);
 
 /* An upper bound of a checkpoint's size on disk. */

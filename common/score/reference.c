@@ -25,7 +25,9 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-int64_t *reference_choose(int64_t *chosen, int64_t count, int64_t most, uint64_t seed)
+/* Which of `count` files, at most `most`: the first ones of a random order, in ascending order.
+ * malloc'ed; *chosen: how many. */
+static int64_t *choose(int64_t *chosen, int64_t count, int64_t most, uint64_t seed)
 {
     *chosen = count < most ? count : most;
     int64_t *records = xmalloc((size_t)(*chosen + 1) * sizeof *records);
@@ -85,8 +87,11 @@ static int read_records(struct embeddings *out, struct reading *r, int64_t n, st
 int reference_from_store(struct embeddings *out, struct latent_set *d, int64_t most, uint64_t seed,
                          struct error *e)
 {
-    int64_t chosen, count = latent_set_training_count(d);
-    int64_t *records = reference_choose(&chosen, count, most, seed);
+    int64_t count = latent_set_training_count(d), chosen = count < most ? count : most;
+    int64_t *records = xmalloc((size_t)chosen * sizeof *records);
+    for (int64_t i = 0; i < chosen; i++)
+        records[i] = latent_set_record_at(d, seed, 0, i);
+    qsort(records, (size_t)chosen, sizeof *records, ascending);
     size_t threads = (size_t)threads_count();
     struct reading r = {.d = d, .width = latent_set_info(d)->embed_size};
     struct progress *progress = progress_start("reading", "records", chosen);
@@ -128,7 +133,7 @@ int reference_from_images(struct embeddings *out, const struct embedder *m, char
                           struct error *e)
 {
     int64_t chosen;
-    int64_t *places = reference_choose(&chosen, count, most, seed);
+    int64_t *places = choose(&chosen, count, most, seed);
     char **some = xcalloc((size_t)chosen + 1, sizeof *some);
     struct image_input source;
     for (int64_t i = 0; i < chosen; i++)

@@ -7,14 +7,11 @@
 
 /* What samples are compared with: the embeddings of a data set. */
 
-/* Which of `count` records, at most `most`: the first ones of a random order that depends on the
- * seed, in ascending order. malloc'ed; *chosen: how many. */
-int64_t *reference_choose(int64_t *chosen, int64_t count, int64_t most, uint64_t seed);
-/* Reads embeddings of a store's records, chosen so, on all threads. Damaged records are left out,
- * with a warning. */
+/* Reads embeddings of records that are not held out, on all threads: at most `most`, the first ones
+ * of a random order that depends on the seed. Damaged records are left out, with a warning. */
 int reference_from_store(struct embeddings *out, struct latent_set *d, int64_t most, uint64_t seed,
                          struct error *e);
-/* Embeds images, chosen so among the files. */
+/* Embeds images, at most `most` files chosen so. */
 int reference_from_images(struct embeddings *out, const struct embedder *m, char *const *paths,
                           int64_t count, int64_t most, uint64_t seed, int64_t max_pixels,
                           struct error *e);
