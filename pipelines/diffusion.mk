@@ -14,6 +14,10 @@ COMPUTE ?=
 # device adds to.
 DEVICES ?=
 CHECKPOINT_EVERY ?= 500
+# Checkpoints of the U-Net are scored by this many samples, at most HOLDOUT, every SCORE_EVERY steps (0: CHECKPOINT_EVERY), and the
+# best of each stage goes on. Empty: the last one does.
+SCORE_IMAGES ?=
+SCORE_EVERY ?= 0
 
 settings_latents = --size $(SIZE)
 settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
@@ -47,6 +51,8 @@ begin_or_resume = $$(if [ -e $(1)/latest ]; then echo --resume $(1); else echo -
     --checkpoint-every $(CHECKPOINT_EVERY) --keep 2 $(COMPUTE) $(devices)
 is_finished = @[ "$$(readlink $(1)/latest)" = "$$(printf 'step-%08d' $(2))" ] || { \
     echo "$(1) is at $$(readlink $(1)/latest), not at step $(2): run the same command again to resume" >&2; exit 1; }
+scores = $(if $(SCORE_IMAGES),--score-images $(SCORE_IMAGES) --score-every $(SCORE_EVERY) -m $(OUT)/model)
+chosen = $(if $(SCORE_IMAGES),best,latest)/diffusion.safetensors
 keep_half = $(BIN)/ccld-weights convert $(1) --dtype f16 -o $(2)
 
 $(OUT)/settings/%: export SETTINGS = $(settings_$*)
@@ -69,22 +75,22 @@ define train
 endef
 
 $(OUT)/diffusion.txt: $(OUT)/shards.txt $(OUT)/settings/diffusion
-	$(call train,ccld-fit $(OUT)/shards,diffusion,$(STEPS_DIFFUSION))
+	$(call train,ccld-fit $(OUT)/shards $(scores),diffusion,$(STEPS_DIFFUSION))
 
 # Text embeddings lie beside image embeddings. A U-Net trained with --embed-noise treats a text's embedding as that of an image
 # that fits it.
 $(OUT)/diffusion-noised.txt: $(OUT)/diffusion.txt $(stores) $(OUT)/settings/diffusion-noised
-	$(call train,ccld-fit $(stores:.txt=),diffusion-noised,$(STEPS_NOISED),$(OUT)/diffusion/latest/diffusion.safetensors)
+	$(call train,ccld-fit $(stores:.txt=) $(scores),diffusion-noised,$(STEPS_NOISED),$(OUT)/diffusion/$(chosen))
 
 # A prompt that leaves things open has an embedding between those of all images it fits. With --embed-neighbours the U-Net
 # learns to draw one of them.
 before_between = $(OUT)/diffusion$(if $(STEPS_NOISED),-noised)
 $(OUT)/diffusion-between.txt: $(before_between).txt $(stores) $(OUT)/settings/diffusion-between
-	$(call train,ccld-fit $(stores:.txt=),diffusion-between,$(STEPS_BETWEEN),$(before_between)/latest/diffusion.safetensors)
+	$(call train,ccld-fit $(stores:.txt=) $(scores),diffusion-between,$(STEPS_BETWEEN),$(before_between)/$(chosen))
 
 last_diffusion = $(if $(STEPS_BETWEEN),$(OUT)/diffusion-between,$(before_between))
 $(OUT)/model/diffusion.safetensors: $(last_diffusion).txt
-	$(call keep_half,$(last_diffusion)/latest/diffusion.safetensors,$@) $(addprefix --metadata ,$(METADATA_DIFFUSION))
+	$(call keep_half,$(last_diffusion)/$(chosen),$@) $(addprefix --metadata ,$(METADATA_DIFFUSION))
 
 $(OUT)/samples.ppm: $(networks) $(OUT)/model/diffusion.safetensors $(OUT)/settings/samples $(PROMPTS)
 	$(BIN)/ccld-plms -m $(OUT)/model $(settings_samples) $(COMPUTE) >$@.part

@@ -32,6 +32,8 @@ BATCH_DIFFUSION ?= 32
 LR_AUTOENCODER ?= 5e-4
 LR_CLOOB ?= 1e-3
 LR_DIFFUSION ?= 6e-4
+SCORE_IMAGES ?= 256
+SCORE_EVERY ?= 2000
 # 1,695,271, 1,526,016 and 3,990,028 parameters, 14.5 MB in fp16; latents are 4x16x16.
 AUTOENCODER ?= --base-channels 32 --channel-multipliers 1,2,3 --blocks 1 --norm-groups 8 --latent-channels 4 --kl-weight 5e-3 \
     --lr-schedule cosine --warmup 200 --holdout-every 500 --demo-every 500

@@ -28,7 +28,8 @@ recipe() { # NAME OUT ARGUMENT...
 shapes() { # OUT ARGUMENT...
     local out=$1
     shift
-    recipe shapes "$out" COUNT=120 COUNT_MORE=40 SIZE=32 HOLDOUT=4 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 \
+    recipe shapes "$out" COUNT=120 COUNT_MORE=40 SIZE=32 HOLDOUT=6 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 \
+        SCORE_IMAGES=6 SCORE_EVERY=4 \
         STEPS_CLOSER=4 STEPS_TEXTS=4 STEPS_SINGLE=4 STEPS_DIFFUSION=16 STEPS_NOISED=6 STEPS_BETWEEN=6 BATCH_AUTOENCODER=2 \
         BATCH_CLOOB=8 LR_AUTOENCODER=1e-3 \
         AUTOENCODER='--base-channels 32 --channel-multipliers 1,1,1 --blocks 1 --latent-channels 4' \
@@ -67,6 +68,9 @@ ok $? 'shapes.mk makes a model and a grid of samples'
 (cd "$work/whole" && ls pairs.tsv pictures.list shards.txt model/{autoencoder,cloob,diffusion}.safetensors samples.ppm grid.png) \
     >>"$log" 2>&1
 ok $? 'and keeps the products of all stages'
+cmp "$work/whole/diffusion-between/best/score.json" <(cat "$work"/whole/diffusion-between/step-*/score.json | awk -F 'kernel":' '
+    NR == 1 || $2 + 0 < least { least = $2 + 0; line = $0 } END { print line }') >>"$log" 2>&1
+ok $? 'and the best checkpoint of the last stage'
 ! grep -v flower "$work/whole/more/pairs.tsv" >>"$log" && grep -q . "$work/whole/more/shards.txt"
 ok $? 'with more images of the hardest shape'
 ! grep -q "$(printf '\t')" "$work/whole/pictures.list" && cut -f 1 "$work/whole/pairs.tsv" | cmp - "$work/whole/pictures.list"
@@ -100,7 +104,8 @@ touch "$work/before"
 shapes whole && [ -z "$(find "$work/whole" -newer "$work/before" -type f)" ]
 ok $? 'finished stages are left alone'
 cp "$work/whole/model/diffusion.safetensors" "$work/before"
-shapes whole STEPS_DIFFUSION=18 STEPS_NOISED=8 STEPS_BETWEEN=8 &&
+# The last checkpoint goes on here: the best one may stay the best.
+shapes whole STEPS_DIFFUSION=18 STEPS_NOISED=8 STEPS_BETWEEN=8 SCORE_IMAGES= &&
     [ "$(readlink "$work/whole/diffusion/latest")" = step-00000018 ] &&
     [ "$(readlink "$work/whole/diffusion-noised/latest")" = step-00000008 ] &&
     [ "$(readlink "$work/whole/diffusion-between/latest")" = step-00000008 ] &&
