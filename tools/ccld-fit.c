@@ -1,4 +1,5 @@
 /* Trains a U-Net on shard stores. */
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,7 +7,9 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "common/data/embed_neighbours.h"
+#include "common/data/path_list.h"
 #include "common/fit/trainer.h"
 #include "common/fit/unet.h"
 #include "common/nets/model.h"
@@ -14,7 +17,7 @@
 #include "common/score/neighbours.h"
 
 static struct {
-    const char *multipliers, *demo_prompts;
+    const char *multipliers, *demo_prompts, *only, *except;
     struct model_paths model;
     int64_t base_channels, mapping_width, demo_grid, score_images;
     double autoencoder_scale;
@@ -100,6 +103,16 @@ static const struct option option_table[] = {
      .value = &fit.loop.options.step.recompute,
      .help = "recompute block activations in the backward pass (gradient checkpointing)"},
     FIT_OPTIONS_END(fit.loop.options),
+    {.name = "only",
+     .kind = OPTION_STRING,
+     .value = &options.only,
+     .argument = "FILE",
+     .help = "train only on the records whose paths FILE lists"},
+    {.name = "except",
+     .kind = OPTION_STRING,
+     .value = &options.except,
+     .argument = "FILE",
+     .help = "leave out the records whose paths FILE lists"},
     {.name = "demo-prompts",
      .kind = OPTION_STRING,
      .value = &options.demo_prompts,
@@ -171,6 +184,19 @@ static struct unet_config parse_config(void)
     return config;
 }
 
+/* Reads a list of paths, if a file is given. Returns `set` or NULL. */
+static const struct path_set *read_paths(struct path_set *set, const char *file)
+{
+    struct error e;
+    int64_t count;
+    if (!file)
+        return NULL;
+    if (path_list_read(set, &count, file, &e) != 0)
+        die("%s", e.text);
+    note("'%s' lists %" PRId64 " path%s", file, count, plural(count));
+    return set;
+}
+
 static struct latent_set *open_data(int operands, char **argv)
 {
     const char **folders = NULL;
@@ -186,8 +212,16 @@ static struct latent_set *open_data(int operands, char **argv)
         die_usage("no data given: name the folders of shard stores");
     struct latent_set *data;
     struct error e;
-    if (latent_set_open(&data, folders, count, fit.loop.options.holdout, &e) != 0)
+    struct path_set only, except;
+    struct latent_set_options o = {.holdout = fit.loop.options.holdout,
+                                   .only = read_paths(&only, options.only),
+                                   .except = read_paths(&except, options.except)};
+    if (latent_set_open(&data, folders, count, &o, &e) != 0)
         die("cannot train: %s", e.text);
+    if (o.only)
+        path_set_release(&only);
+    if (o.except)
+        path_set_release(&except);
     run_paths_store(&trainer.state, "shards", count, folders);
     free(folders);
     return data;

@@ -283,7 +283,8 @@ static struct latent_set *open_reference(struct scoring *s, struct reference_pat
         die("cannot compare: %s", e.text);
     if (!paths->stores)
         return NULL;
-    if (latent_set_open(&d, (const char *const *)paths->items, (int)paths->count, 0, &e) != 0)
+    if (latent_set_open(&d, (const char *const *)paths->items, (int)paths->count,
+                        &(struct latent_set_options){0}, &e) != 0)
         die("cannot read store %s", e.text);
     check_store(s, d);
     return d;

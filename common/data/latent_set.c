@@ -20,6 +20,7 @@ struct latent_set {
     struct source *sources;
     int count;
     int64_t records;
+    int64_t *kept; /* [records]: their numbers in the stores; NULL: all records of the stores */
     struct order order;
     struct unreadable *unreadable;
 };
@@ -41,10 +42,67 @@ static int open_sources(struct latent_set *d, char *const *folders, int count, s
     return 0;
 }
 
-int latent_set_open(struct latent_set **out, const char *const *folders, int count, int64_t holdout,
+/* Marks the records whose paths are in a set. */
+struct marking {
+    const struct path_set *set;
+    bool *marked;
+    int64_t first; /* of the store */
+};
+
+static void mark(void *arg, const uint8_t *key, int64_t index)
+{
+    struct marking *m = arg;
+    if (path_set_has(m->set, key))
+        m->marked[m->first + index] = true;
+}
+
+static int mark_all(const struct latent_set *d, const struct path_set *set, bool *marked,
                     struct error *e)
 {
-    CHECK(count > 0 && holdout >= 0);
+    for (int i = 0; i < d->count; i++) {
+        struct marking m = {.set = set, .marked = marked, .first = d->sources[i].first};
+        if (shard_store_each_path(d->sources[i].store, mark, &m, e) != 0)
+            return error_prefix(e, "'%s'", d->sources[i].folder);
+    }
+    return 0;
+}
+
+/* Leaves out what the options say. */
+static int choose(struct latent_set *d, const struct latent_set_options *o, struct error *e)
+{
+    if (!o->only && !o->except)
+        return 0;
+    size_t all = (size_t)d->records;
+    bool *only = xcalloc(all + 1, sizeof *only), *except = xcalloc(all + 1, sizeof *except);
+    int status = o->only ? mark_all(d, o->only, only, e) : 0;
+    if (status == 0 && o->except)
+        status = mark_all(d, o->except, except, e);
+    d->kept = xmalloc((all + 1) * sizeof *d->kept);
+    d->records = 0;
+    for (size_t i = 0; i < all; i++)
+        if ((!o->only || only[i]) && !except[i])
+            d->kept[d->records++] = (int64_t)i;
+    free(only);
+    free(except);
+    return status;
+}
+
+static int check_counts(const struct latent_set *d, const struct latent_set_options *o,
+                        struct error *e)
+{
+    if (d->records == 0)
+        return error_set(e, o->only || o->except ? "no record is left"
+                                                 : "the shard stores contain no records");
+    if (o->holdout >= d->records)
+        return error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " record%s", o->holdout,
+                         d->records, plural(d->records));
+    return 0;
+}
+
+int latent_set_open(struct latent_set **out, const char *const *folders, int count,
+                    const struct latent_set_options *o, struct error *e)
+{
+    CHECK(count > 0 && o->holdout >= 0);
     struct shard_folders stores;
     if (shard_folders_expand(&stores, folders, count, SHARD_PARTS_FILLED, e) != 0)
         return -1;
@@ -53,16 +111,15 @@ int latent_set_open(struct latent_set **out, const char *const *folders, int cou
     if (status == 0)
         status = open_sources(d, stores.items, stores.count, e);
     shard_folders_release(&stores);
-    if (status == 0 && d->records == 0)
-        status = error_set(e, "the shard stores contain no records");
-    if (status == 0 && holdout >= d->records)
-        status = error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " record%s", holdout,
-                           d->records, plural(d->records));
+    if (status == 0)
+        status = choose(d, o, e);
+    if (status == 0)
+        status = check_counts(d, o, e);
     if (status != 0) {
         latent_set_close(d);
         return -1;
     }
-    order_init(&d->order, d->records, holdout);
+    order_init(&d->order, d->records, o->holdout);
     d->unreadable = unreadable_new(d->records);
     *out = d;
     return 0;
@@ -77,6 +134,7 @@ void latent_set_close(struct latent_set *d)
         free(d->sources[i].folder);
     }
     free(d->sources);
+    free(d->kept);
     order_release(&d->order);
     unreadable_free(d->unreadable);
     free(d);
@@ -130,6 +188,8 @@ void latent_set_hash(char hex[33], const struct latent_set *d)
         XXH3_128bits_update(state, text, strlen(text));
         free(text);
     }
+    if (d->kept)
+        XXH3_128bits_update(state, d->kept, (size_t)d->records * sizeof *d->kept);
     XXH128_hash_t hash = XXH3_128bits_digest(state);
     XXH3_freeState(state);
     snprintf(hex, 33, "%016" PRIx64 "%016" PRIx64, hash.high64, hash.low64);
@@ -151,20 +211,25 @@ int64_t latent_set_record_at(const struct latent_set *d, uint64_t seed, int64_t 
     return order_record_at(&d->order, seed, epoch, place);
 }
 
-static const struct source *source_of(const struct latent_set *d, int64_t record)
+/* The store of a record; *index: in it. */
+static const struct source *source_of(const struct latent_set *d, int64_t record, int64_t *index)
 {
     CHECK(record >= 0 && record < d->records);
+    if (d->kept)
+        record = d->kept[record];
     int i = d->count - 1;
     while (d->sources[i].first > record)
         i--;
+    *index = record - d->sources[i].first;
     return &d->sources[i];
 }
 
 static int read_record(struct latent_set *d, int64_t record, struct shard_record *r,
                        struct error *e)
 {
-    const struct source *s = source_of(d, record);
-    int status = shard_store_read(s->store, record - s->first, r, e);
+    int64_t index;
+    const struct source *s = source_of(d, record, &index);
+    int status = shard_store_read(s->store, index, r, e);
     if (status != 0)
         error_prefix(e, "'%s'", s->folder);
     return status;
@@ -184,9 +249,9 @@ int latent_set_path(struct latent_set *d, int64_t record, char **path, struct er
 
 char *latent_set_describe(struct latent_set *d, int64_t record)
 {
-    const struct source *s = source_of(d, record);
-    int64_t within;
-    int shard = shard_store_locate(s->store, record - s->first, &within);
+    int64_t index, within;
+    const struct source *s = source_of(d, record, &index);
+    int shard = shard_store_locate(s->store, index, &within);
     char *path = NULL;
     if (latent_set_path(d, record, &path, NULL) != 0)
         path = NULL;

@@ -7,6 +7,7 @@
 #include "common/data/read_ahead.h"
 #include "common/data/unreadable.h"
 #include "common/train/unet_step.h"
+#include "formats/shards/path_set.h"
 #include "formats/shards/shard_store.h"
 
 /* The data set of the U-Net: all records of one or more shard stores, in the order of the stores,
@@ -18,22 +19,31 @@
  * fails instead. So the data of a step depends only on the stores, wherever a run begins. */
 struct latent_set;
 
+struct latent_set_options {
+    int64_t holdout; /* number of records to hold out */
+    /* Paths of records (common/data/path_list.h): all others are left out, or these; NULL: none is
+     * given. Numbers count only the records that are left. */
+    const struct path_set *only, *except;
+};
+
 /* Opens compatible stores (shard_info_check); a store in parts counts as its parts with shards, in
  * their order. Refuses a store or shard that is given twice (shard_folders_check_distinct): records
- * would be both held out and trained on. holdout: number of records to hold out. The choice
- * depends only on the records' numbers: a store that has grown holds out none of the records that
+ * would be both held out and trained on. The choice of held-out records
+ * depends only on their numbers: a store that has grown holds out none of the records that
  * could be trained on before. Reasons name the store. */
-int latent_set_open(struct latent_set **out, const char *const *folders, int count, int64_t holdout,
-                    struct error *e);
+int latent_set_open(struct latent_set **out, const char *const *folders, int count,
+                    const struct latent_set_options *o, struct error *e);
 void latent_set_close(struct latent_set *d); /* NULL is fine */
 
 const struct shard_info *latent_set_info(const struct latent_set *d);
+/* Of whole stores. */
 struct latent_statistics latent_set_statistics(const struct latent_set *d);
 bool latent_set_finished(const struct latent_set *d); /* all stores are: shard_store_finished */
 int64_t latent_set_training_count(const struct latent_set *d);
 int64_t latent_set_holdout_count(const struct latent_set *d);
 /* Writes 32 hex digits and a terminating zero, the same for the same records in the same order: a
- * hash of each store's models, shapes, number of records and statistics, not of folder names. */
+ * hash of each store's models, shapes, number of records and statistics, not of folder names, and
+ * of which records are left. */
 void latent_set_hash(char hex[33], const struct latent_set *d);
 
 const struct order *latent_set_order(const struct latent_set *d);

@@ -162,7 +162,7 @@ static int find_member(struct image_source *s, struct image_entry *entry, const 
 }
 
 /* Removes "./" at the beginning, repeated slashes, components "." and a slash at the end. */
-static char *normalize(const char *given)
+char *image_path_normalize(const char *given)
 {
     char *path = xmalloc(strlen(given) + 2), *out = path;
     for (const char *at = given; *at;) {
@@ -223,7 +223,7 @@ static int next_of_list(struct image_source *s, int wake_fd, const char **captio
     if (tab)
         *tab++ = 0;
     *caption = tab;
-    s->path = normalize(s->given);
+    s->path = image_path_normalize(s->given);
     return 1;
 }
 

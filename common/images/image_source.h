@@ -47,6 +47,10 @@ int image_source_is_image(struct image_source *s, const struct image_entry *entr
 int image_source_read(struct image_source *s, uint8_t **data, size_t *size, size_t limit,
                       struct error *e);
 
+/* A path without "./" at its beginning, repeated slashes, components "." and a slash at its end;
+ * malloc'ed. */
+char *image_path_normalize(const char *path);
+
 /* Splits "ARCHIVE!/MEMBER" and returns MEMBER, or NULL if the path is not of this form. *length: of
  * ARCHIVE. */
 const char *image_member_of(const char *path, size_t *length);

@@ -74,3 +74,10 @@ bool path_set_add(struct path_set *s, const uint8_t key[PATH_KEY_SIZE])
         grow(s);
     return true;
 }
+
+bool path_set_has(const struct path_set *s, const uint8_t key[PATH_KEY_SIZE])
+{
+    if (memcmp(key, no_key, PATH_KEY_SIZE) == 0)
+        return s->has_zero_key;
+    return memcmp(find_slot(s, key), key, PATH_KEY_SIZE) == 0;
+}

@@ -22,5 +22,6 @@ struct path_set {
 void path_set_init(struct path_set *s);
 void path_set_release(struct path_set *s);
 bool path_set_add(struct path_set *s, const uint8_t key[PATH_KEY_SIZE]); /* false: already there */
+bool path_set_has(const struct path_set *s, const uint8_t key[PATH_KEY_SIZE]);
 
 #endif

@@ -104,6 +104,8 @@ bool shard_raise_file_limit(void);
 
 /* Begins a transaction, remapping the file if another process has grown it. Returns LMDB's code. */
 int shard_txn_begin(struct shard *s, bool write, MDB_txn **txn);
+/* Begins a transaction to read anything in the shard, after checking all its pages. */
+int shard_begin_checked(struct shard *s, MDB_txn **txn, struct error *e);
 /* Sets info, count, statistics and finished to what the transaction sees. */
 int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e);
 /* Sets info, statistics and finished to what a meta record says; uses only the name besides. */

@@ -45,6 +45,11 @@ static int begin_checked(struct shard *s, MDB_txn **txn, enum shard_pages_scope 
     return shard_error(e, s, "cannot read", code);
 }
 
+int shard_begin_checked(struct shard *s, MDB_txn **txn, struct error *e)
+{
+    return begin_checked(s, txn, SHARD_PAGES_ALL, e);
+}
+
 /* Opens the databases and reads the meta record in one transaction. */
 static int open_databases(struct shard *s, enum shard_pages_scope scope, struct error *e)
 {

@@ -191,3 +191,38 @@ int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *
         shard_record_error(e, shard, within, r->path);
     return status != 0 ? SHARD_RECORD_DAMAGED : 0;
 }
+
+/* One shard's entries; those of records that came after the store was opened are left out. */
+static int each_path(struct shard *shard, MDB_txn *txn, int64_t first,
+                     void (*each)(void *arg, const uint8_t *key, int64_t index), void *arg)
+{
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    struct shard_path_value entry;
+    int code = mdb_cursor_open(txn, shard->paths, &cursor);
+    if (code != 0)
+        return code;
+    while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
+        if (key.mv_size == PATH_KEY_SIZE && shard_path_value_parse(&entry, &value) &&
+            entry.index >= 0 && entry.index < shard->count)
+            each(arg, key.mv_data, first + entry.index);
+    mdb_cursor_close(cursor);
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+int shard_store_each_path(struct shard_store *s,
+                          void (*each)(void *arg, const uint8_t *key, int64_t index), void *arg,
+                          struct error *e)
+{
+    for (int i = 0; i < s->count; i++) {
+        struct shard *shard = &s->shards[i];
+        MDB_txn *txn;
+        if (shard_begin_checked(shard, &txn, e) != 0)
+            return -1;
+        int code = each_path(shard, txn, s->first[i], each, arg);
+        mdb_txn_abort(txn);
+        if (code != 0)
+            return shard_error(e, shard, "cannot read its paths", code);
+    }
+    return 0;
+}

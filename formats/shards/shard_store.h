@@ -160,6 +160,12 @@ int shard_store_locate(const struct shard_store *s, int64_t index, int64_t *inde
 #define SHARD_RECORD_DAMAGED 1
 int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *r, struct error *e);
 
+/* Calls `each` with the key of each record's path (path_key) and the record's index, shard by shard
+ * in the order of the keys. Fails if a shard's pages are damaged. */
+int shard_store_each_path(struct shard_store *s,
+                          void (*each)(void *arg, const uint8_t *key, int64_t index), void *arg,
+                          struct error *e);
+
 /* Checks everything in a store that can be opened: the pages of each LMDB file, each frame and its
  * checksum, each record's shapes and values, keys without gaps, paths against samples in both
  * directions, duplicate paths, statistics. Calls problem for each fault, with text that names the

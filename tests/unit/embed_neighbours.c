@@ -16,7 +16,7 @@ static struct latent_set *open_store(const char *name, int64_t holdout)
     const char *folder = shards_folder(name);
     struct latent_set *d;
     struct error e;
-    if (latent_set_open(&d, &folder, 1, holdout, &e) != 0)
+    if (latent_set_open(&d, &folder, 1, &(struct latent_set_options){.holdout = holdout}, &e) != 0)
         die("%s", e.text);
     return d;
 }

@@ -55,7 +55,8 @@ static void begin(struct session *s, const char *name, struct fit_options o)
     s->fit.loop.parameters = parameters_new(&architecture, NET_UNET, 1, device);
     architecture_release(&architecture);
     char *store = xstrdup(shards_folder("store")), *folder = path_join(test_folder(), name);
-    if (latent_set_open(&s->fit.data, &(const char *){store}, 1, HOLDOUT, &e) != 0 ||
+    if (latent_set_open(&s->fit.data, &(const char *){store}, 1,
+                        &(struct latent_set_options){.holdout = HOLDOUT}, &e) != 0 ||
         run_open(&s->fit.loop.run, folder, &e) != 0)
         die("%s", e.text);
     s->fit.loop.order = latent_set_order(s->fit.data);

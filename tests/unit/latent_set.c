@@ -20,7 +20,7 @@ static struct latent_set *open_one(const char *name, int64_t holdout)
     const char *folder = shards_folder(name);
     struct latent_set *d = NULL;
     struct error e;
-    if (latent_set_open(&d, &folder, 1, holdout, &e) != 0)
+    if (latent_set_open(&d, &folder, 1, &(struct latent_set_options){.holdout = holdout}, &e) != 0)
         tap_diag("%s", e.text);
     CHECK(d);
     return d;
@@ -322,7 +322,7 @@ static void test_two_stores(void)
     const char *folders[] = {first, second};
     struct error e = {""};
     struct latent_set *d = NULL;
-    CHECK(!latent_set_open(&d, folders, 2, 0, &e));
+    CHECK(!latent_set_open(&d, folders, 2, &(struct latent_set_options){.holdout = 0}, &e));
     char *path = NULL, *text = latent_set_describe(d, RECORDS + 8);
     bool found = !latent_set_path(d, RECORDS + 7, &path, &e);
     tap_ok(found && latent_set_order(d)->records == RECORDS + 12 && !strcmp(path, "photos/7.jpg"),
@@ -366,13 +366,15 @@ static void test_errors(void)
     snprintf(second, sizeof second, "%s", shards_folder("other"));
     const char *folders[] = {first, second};
     struct latent_set *d = NULL;
-    tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "autoencoder") &&
-               strstr(e.text, "plain") && strstr(e.text, "other"),
+    tap_ok(latent_set_open(&d, folders, 2, &(struct latent_set_options){.holdout = 0}, &e) &&
+               strstr(e.text, "autoencoder") && strstr(e.text, "plain") && strstr(e.text, "other"),
            "refused: stores of two autoencoders: %s", e.text);
-    tap_ok(latent_set_open(&d, folders, 1, RECORDS, &e) && strstr(e.text, "hold out"),
+    tap_ok(latent_set_open(&d, folders, 1, &(struct latent_set_options){.holdout = RECORDS}, &e) &&
+               strstr(e.text, "hold out"),
            "refused: all records held out: %s", e.text);
     folders[1] = shards_folder("nowhere");
-    tap_ok(latent_set_open(&d, folders, 2, 0, &e) && strstr(e.text, "nowhere"),
+    tap_ok(latent_set_open(&d, folders, 2, &(struct latent_set_options){.holdout = 0}, &e) &&
+               strstr(e.text, "nowhere"),
            "refused: a folder without a store: %s", e.text);
 
     d = open_one("plain", 5);
