@@ -12,9 +12,12 @@
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/base/text.h"
+#include "common/nets/model.h"
+#include "common/program/device.h"
 #include "common/program/output.h"
 #include "common/program/stop.h"
 #include "common/run/json.h"
+#include "common/stores/decode.h"
 #include "common/stores/export.h"
 #include "common/stores/removal.h"
 #include "formats/shards/shard_store.h"
@@ -22,6 +25,7 @@
 static struct {
     bool json, null;
     int64_t per_tar;
+    struct model_paths model;
 } options = {.per_tar = 10000};
 
 static const struct option option_table[] = {
@@ -34,6 +38,17 @@ static const struct option option_table[] = {
      .kind = OPTION_FLAG,
      .value = &options.null,
      .help = "ls ends records, and remove entries, with NUL; ls prints paths as they are"},
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPTION_STRING,
+     .value = &options.model.model,
+     .argument = "DIR",
+     .help = "folder with autoencoder.* for decode (else $CCLD_MODEL)"},
+    {.name = "autoencoder",
+     .kind = OPTION_STRING,
+     .value = &options.model.autoencoder,
+     .argument = "FILE",
+     .help = "load the autoencoder from FILE"},
     {.name = "per-tar",
      .kind = OPTION_INT,
      .value = &options.per_tar,
@@ -49,7 +64,7 @@ static const struct program program = {
     .summary = "Inspects shard stores: shows their statistics, verifies them, lists their records "
                "or extracts one.\n"
                "Joins several stores into one; removes records that standard input lists, or those "
-               "that are damaged; exports records to tars for Python.",
+               "that are damaged; exports records to tars for Python; decodes them to images.",
     .usage = "[OPTION]... stat STORE...\n"
              "verify STORE...\n"
              "ls STORE...\n"
@@ -57,9 +72,9 @@ static const struct program program = {
              "join OUT STORE...\n"
              "remove STORE... < LIST\n"
              "repair STORE...\n"
-             "export OUT STORE...",
+             "export OUT STORE...\n"
+             "decode STORE INDEX...",
     .options = option_table,
-    .computes_nothing = true,
 };
 
 /* The only store must open. One of several is reported and left out: returns NULL. */
@@ -174,8 +189,10 @@ static void add_to_total(struct total *t, const struct shard_store *s, const cha
 }
 
 /* Several stores make paragraphs, separated by an empty line. The last one is the total. */
-static int do_stat(int n, char *const *folders)
+static int do_stat(const struct shard_folders *stores, int count, char *const *operands)
 {
+    int n = stores->count;
+    char *const *folders = stores->items;
     struct total total = {0};
     int status = 0;
     for (int i = 0; i < n; i++) {
@@ -236,13 +253,14 @@ static int64_t verify_one(const char *folder, int64_t *records)
     return problems;
 }
 
-static int do_verify(int n, char *const *folders)
+static int do_verify(const struct shard_folders *stores, int count, char *const *operands)
 {
+    int n = stores->count;
     int64_t problems = 0, records = 0;
     int damaged = 0;
     for (int i = 0; i < n; i++) {
         int64_t of_store;
-        int64_t found = verify_one(folders[i], &of_store);
+        int64_t found = verify_one(stores->items[i], &of_store);
         records += of_store;
         problems += found;
         damaged += found > 0;
@@ -326,8 +344,10 @@ static int list_records(struct shard_store *s, const char *folder, bool prefix)
     return status;
 }
 
-static int do_ls(int n, char *const *folders)
+static int do_ls(const struct shard_folders *stores, int count, char *const *operands)
 {
+    int n = stores->count;
+    char *const *folders = stores->items;
     int status = 0;
     for (int i = 0; i < n && !ferror(stdout); i++) {
         struct shard_store *s = open_store(folders[i], n);
@@ -351,24 +371,32 @@ static void write_record(struct shard_store *s, const char *folder, int64_t inde
     shard_record_release(&r);
 }
 
-/* Counts records through all stores, so each of them must be readable. */
-static int do_cat(int n, char *const *folders, const char *index_text)
+static int64_t parse_index(const char *text)
 {
     char *end;
-    int64_t index = strtoll(index_text, &end, 10), before = 0;
-    if (end == index_text || *end || index < 0)
-        die_usage("'%s' is not a record index", index_text);
+    int64_t index = strtoll(text, &end, 10);
+    if (end == text || *end || index < 0)
+        die_usage("'%s' is not a record index", text);
+    return index;
+}
+
+/* Counts records through all stores, so each of them must be readable. */
+static int do_cat(const struct shard_folders *stores, int count, char *const *operands)
+{
+    int n = stores->count;
+    char *const *folders = stores->items;
+    int64_t index = parse_index(operands[count - 1]), before = 0;
     output_begin_binary("redirect it to a file");
     for (int i = 0; i < n; i++) {
         struct shard_store *s = open_store(folders[i], 1);
-        int64_t count = shard_store_count(s);
-        bool here = index < before + count;
+        int64_t records = shard_store_count(s);
+        bool here = index < before + records;
         if (here)
             write_record(s, folders[i], index - before);
         shard_store_close(s);
         if (here)
             return 0;
-        before += count;
+        before += records;
     }
     if (n == 1) {
         die("store '%s' has no record %" PRId64 ": it has %" PRId64 " record%s", folders[0], index,
@@ -378,12 +406,13 @@ static int do_cat(int n, char *const *folders, const char *index_text)
         before, plural(before));
 }
 
-static int do_join(const char *out, int n, char *const *folders)
+static int do_join(const struct shard_folders *stores, int count, char *const *operands)
 {
+    const char *out = operands[0];
     struct shard_join_summary j;
     struct error e;
     stop_not_by_writing();
-    if (shard_stores_join(out, folders, n, &j, &e) != 0)
+    if (shard_stores_join(out, stores->items, stores->count, &j, &e) != 0)
         die("cannot join stores into '%s': %s", out, e.text);
     inform("%d shard%s moved; '%s' has %" PRId64 " record%s in %d shard%s", j.moved,
            plural(j.moved), out, j.records, plural(j.records), j.shards, plural(j.shards));
@@ -401,7 +430,7 @@ static int report_removal(const struct removal_summary *s, int status, const str
     return s->missing > 0;
 }
 
-static int do_remove(const struct shard_folders *stores)
+static int do_remove(const struct shard_folders *stores, int count, char *const *operands)
 {
     struct removal_summary s;
     struct error e;
@@ -412,7 +441,7 @@ static int do_remove(const struct shard_folders *stores)
     return report_removal(&s, status, &e);
 }
 
-static int do_repair(const struct shard_folders *stores)
+static int do_repair(const struct shard_folders *stores, int count, char *const *operands)
 {
     struct removal_summary s;
     struct error e;
@@ -421,8 +450,9 @@ static int do_repair(const struct shard_folders *stores)
     return report_removal(&s, status, &e);
 }
 
-static int do_export(const char *out, const struct shard_folders *stores)
+static int do_export(const struct shard_folders *stores, int count, char *const *operands)
 {
+    const char *out = operands[0];
     struct export_summary s;
     struct error e;
     stop_not_by_writing();
@@ -431,6 +461,61 @@ static int do_export(const char *out, const struct shard_folders *stores)
     inform("%" PRId64 " record%s in %d tar%s", s.records, plural(s.records), s.tars,
            plural(s.tars));
     return s.damaged > 0;
+}
+
+static int do_decode(const struct shard_folders *stores, int count, char *const *operands)
+{
+    struct error e;
+    struct model *m;
+    struct tape tape;
+    int64_t *indices = xcalloc((size_t)count, sizeof *indices);
+    for (int i = 1; i < count; i++)
+        indices[i - 1] = parse_index(operands[i]);
+    output_begin_binary("pipe it into ccld-grid, or redirect it to a file");
+    struct device *device = program_open_device();
+    tape_init(&tape, device);
+    if (model_open(&m, &options.model, MODEL_AUTOENCODER, device, &e) != 0)
+        die("%s", e.text);
+    int status = stores_decode(stdout, stores, indices, count - 1, m, &tape, &e);
+    if (ferror(stdout))
+        output_failed(&e);
+    if (status != 0)
+        die("cannot decode: %s", e.text);
+    finish_output();
+    model_close(m);
+    tape_release(&tape);
+    device_close(device);
+    free(indices);
+    return 0;
+}
+
+static const struct command {
+    const char *name, *needs;
+    int least;          /* operands */
+    int before, behind; /* operands that are no stores; behind ALL_BUT_ONE: all but the first */
+    enum shard_parts_which which;
+    int (*run)(const struct shard_folders *stores, int count, char *const *operands);
+} commands[] = {
+#define ALL_BUT_ONE (-1)
+    {"stat", "a store", 1, 0, 0, SHARD_PARTS_FILLED, do_stat},
+    {"verify", "a store", 1, 0, 0, SHARD_PARTS_FILLED, do_verify},
+    {"ls", "a store", 1, 0, 0, SHARD_PARTS_FILLED, do_ls},
+    {"cat", "a store and an index", 2, 0, 1, SHARD_PARTS_FILLED, do_cat},
+    {"join", "a folder and the stores to join", 2, 1, 0, SHARD_PARTS_ALL, do_join},
+    {"remove", "a store", 1, 0, 0, SHARD_PARTS_FILLED, do_remove},
+    {"repair", "a store", 1, 0, 0, SHARD_PARTS_FILLED, do_repair},
+    {"export", "a folder and the stores to export", 2, 1, 0, SHARD_PARTS_FILLED, do_export},
+    {"decode", "a store and an index", 2, 0, ALL_BUT_ONE, SHARD_PARTS_FILLED, do_decode},
+};
+#define COMMANDS "stat, verify, ls, cat, join, remove, repair, export or decode"
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    die_usage(*name ? "unknown command '%s': use " COMMANDS : "no command given: use " COMMANDS,
+              name);
 }
 
 /* Puts parts in the place of the stores that have them. */
@@ -445,40 +530,17 @@ static struct shard_folders expand(int n, char *const *folders, enum shard_parts
     return f;
 }
 
-#define COMMANDS "stat, verify, ls, cat, join, remove, repair or export"
-
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
-    const char *command = operands > 0 ? argv[1] : "";
-    bool cat = strcmp(command, "cat") == 0, join = strcmp(command, "join") == 0;
-    bool export = strcmp(command, "export") == 0;
-    bool remove = strcmp(command, "remove") == 0, repair = strcmp(command, "repair") == 0;
-    int (*f)(int, char *const *) = strcmp(command, "stat") == 0     ? do_stat
-                                   : strcmp(command, "verify") == 0 ? do_verify
-                                   : strcmp(command, "ls") == 0     ? do_ls
-                                                                    : NULL;
-    if (!f && !cat && !join && !remove && !repair && !export) {
-        die_usage(*command ? "unknown command '%s': use " COMMANDS
-                           : "no command given: use " COMMANDS,
-                  command);
-    }
-    if (operands < (cat || join || export ? 3 : 2)) {
-        die_usage("'%s' needs %s", command,
-                  cat      ? "a store and an index"
-                  : join   ? "a folder and the stores to join"
-                  : export ? "a folder and the stores to export"
-                           : "a store");
-    }
-    struct shard_folders stores =
-        join ? expand(operands - 2, argv + 3, SHARD_PARTS_ALL)
-             : expand(operands - 1 - cat - export, argv + 2 + export, SHARD_PARTS_FILLED);
-    int status = cat      ? do_cat(stores.count, stores.items, argv[operands])
-                 : join   ? do_join(argv[2], stores.count, stores.items)
-                 : remove ? do_remove(&stores)
-                 : repair ? do_repair(&stores)
-                 : export ? do_export(argv[2], &stores)
-                          : f(stores.count, stores.items);
+    const struct command *c = find_command(operands > 0 ? argv[1] : "");
+    int count = operands - 1; /* behind the command */
+    char **rest = argv + 2;
+    if (count < c->least)
+        die_usage("'%s' needs %s", c->name, c->needs);
+    int behind = c->behind == ALL_BUT_ONE ? count - 1 : c->behind;
+    struct shard_folders stores = expand(count - c->before - behind, rest + c->before, c->which);
+    int status = c->run(&stores, count, rest);
     shard_folders_release(&stores);
     return status;
 }
