@@ -1,7 +1,7 @@
 # Trains a diffusion model from scratch on COCO's photographs, with the published autoencoder and CLOOB, on GPUs. Nothing is
-# fetched here. Download the images from cocodataset.org (train2017.zip, unpacked) and the two networks, whose addresses are in
-# published.mk: kl-f8.zip of CompVis/latent-diffusion and a CLOOB of crowsonkb/cloob-training.
-#   make -f pipelines/coco.mk BIN=build OUT=coco PHOTOS=train2017 AUTOENCODER=kl-f8.zip CLOOB=\
+# fetched here. Download the images from cocodataset.org (train2017.zip) and the two networks, whose addresses are in published.mk:
+# kl-f8.zip of CompVis/latent-diffusion and a CLOOB of crowsonkb/cloob-training. PHOTOS is the archive, or a folder of .jpg files.
+#   make -f pipelines/coco.mk BIN=build OUT=coco PHOTOS=train2017.zip AUTOENCODER=kl-f8.zip CLOOB=\
 #       cloob_laion_400m_vit_b_16_16_epochs-405a3c31572e0a38f8632fa0db704d0e4521ad663555479f86babd3d178b1892.pkl
 # CLOOB is checked against the SHA-256 at the end of its name; set SHA256_CLOOB if the file has another name. None is published
 # for the autoencoder, which is checked only if you set SHA256_AUTOENCODER.
@@ -54,7 +54,7 @@ $(lastword $(networks)): $(CLOOB)
 settings_pictures = $(strip $(PHOTOS))
 $(OUT)/pictures.list: $(OUT)/settings/pictures
 	photos=$$PHOTOS; case $$photos in '~/'*) photos=$$HOME/$${photos#'~/'} ;; esac; \
-	find -H "$$photos" -type f -name '*.jpg' | LC_ALL=C sort >$@.part
+	if [ -f "$$photos" ]; then printf '%s\n' "$$photos"; else find -H "$$photos" -type f -name '*.jpg' | LC_ALL=C sort; fi >$@.part
 	@[ -s $@.part ] || { echo "no *.jpg files in '$$PHOTOS'" >&2; exit 1; }
 	mv $@.part $@
 

@@ -19,7 +19,9 @@ CHECKPOINT_EVERY ?= 500
 SCORE_IMAGES ?=
 SCORE_EVERY ?= 0
 
-settings_latents = --size $(SIZE)
+# Further options of ccld-encode.
+ENCODE ?=
+settings_latents = $(strip --size $(SIZE) $(ENCODE))
 settings_diffusion = $(strip --steps $(STEPS_DIFFUSION) -b $(BATCH_DIFFUSION) --lr $(LR_DIFFUSION) --holdout $(HOLDOUT) \
     --seed $(SEED) $(DIFFUSION))
 # Settings of the U-Net's further stages: steps, options.

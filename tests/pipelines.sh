@@ -164,6 +164,11 @@ coco coco-2 "cloob-$sum.pkl" DEVICES=2 BATCH_DIFFUSION=2 COMPUTE='-q --device cp
 ok $? 'with DEVICES=2, two processes encode and train'
 coco coco "cloob-$sum.pkl" DEVICES=2 BATCH_DIFFUSION=2 STEPS_DIFFUSION=3 && [ "$(readlink "$work/coco/diffusion/latest")" = step-00000003 ]
 ok $? 'also in a run that began without DEVICES'
+tar -C "$work" -cf "$work/coco.tar" photos
+recipe coco coco-3 PHOTOS="$work/coco.tar" AUTOENCODER="$work/model/autoencoder.safetensors" CLOOB="$work/cloob-$sum.pkl" SIZE=64 \
+    HOLDOUT=1 STEPS_DIFFUSION=1 ENCODE='--embed-dtype f16' && "$build/ccld-shards" ls "$work/coco-3/shards" | grep -q 'coco.tar!/photos/3.jpg' &&
+    "$build/ccld-shards" stat "$work/coco-3/shards" | grep -q '^embeds.*F16'
+ok $? 'it takes an archive, and options for ccld-encode'
 ! coco wrong "cloob-${sum%?????}00000.pkl" check && grep -q "SHA-256 is $sum, expected ${sum%?????}00000" "$log" &&
     ! [ -e "$work/wrong/model/cloob.pkl" ]
 ok $? 'it refuses a CLOOB whose sum differs from its name'
