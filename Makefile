@@ -51,12 +51,17 @@ SANITIZE_FLAGS := $(if $(sanitizers),-fsanitize=$(sanitizers) -fno-sanitize-reco
 LIBRARIES = libarchive:libarchive-dev libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
     libwebp:libwebp-dev lcms2:liblcms2-dev lmdb:liblmdb-dev libzstd:libzstd-dev \
     libxxhash:libxxhash-dev libcjson:libcjson-dev libutf8proc:libutf8proc-dev zlib:zlib1g-dev
+# Image formats that are read if their library is there: name, in C, pkg-config name, lowest version, Debian package. FORMATS= builds without.
+FORMATS ?= gif tiff heif avif jxl
+FORMAT_LIBRARIES = gif:GIF:libgif:5:libgif-dev tiff:TIFF:libtiff-4:4.5:libtiff-dev \
+    heif:HEIF:libheif:1.15:libheif-dev avif:AVIF:libavif:0.11:libavif-dev jxl:JXL:libjxl:0.7:libjxl-dev
+format_field = $(word $2,$(subst :, ,$(filter $1:%,$(FORMAT_LIBRARIES))))
 # Building needs these as well. Tests need a C++ compiler, prove (in perl), netpbm and mandoc.
 # LINT=1: deps also installs what `make lint` needs.
 LINT ?= 0
 # FUZZ=1: deps also installs what `make fuzz` needs.
 FUZZ ?= 0
-BUILD_PACKAGES = gcc libc6-dev make pkg-config $(if $(filter 1,$(CUDA)),g++) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l)))
+BUILD_PACKAGES = gcc libc6-dev make pkg-config $(if $(filter 1,$(CUDA)),g++) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l))) $(foreach f,$(FORMATS),$(call format_field,$f,5))
 TEST_PACKAGES = g++ perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(FUZZ)),clang libclang-rt-dev)
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
@@ -69,7 +74,13 @@ MISSING := $(strip $(foreach l,$(LIBRARIES),$(if $(shell $(PKG_CONFIG) --exists 
 ifneq ($(MISSING),)
 $(error missing libraries, Debian packages $(MISSING): run 'make deps')
 endif
-PKG_CFLAGS := $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+UNKNOWN_FORMATS := $(filter-out $(foreach l,$(FORMAT_LIBRARIES),$(firstword $(subst :, ,$l))),$(FORMATS))
+ifneq ($(UNKNOWN_FORMATS),)
+$(error FORMATS: '$(UNKNOWN_FORMATS)' is not one of gif tiff heif avif jxl)
+endif
+WITH_FORMATS := $(foreach f,$(FORMATS),$(if $(shell $(PKG_CONFIG) --atleast-version=$(call format_field,$f,4) $(call format_field,$f,3) && echo yes),$f))
+PACKAGES += $(foreach f,$(WITH_FORMATS),$(call format_field,$f,3))
+PKG_CFLAGS := $(foreach f,$(WITH_FORMATS),-DWITH_$(call format_field,$f,2)) $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 # libarchive is loaded when it is needed.
 PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(filter-out libarchive,$(PACKAGES)))
 
@@ -136,7 +147,9 @@ ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -Itests/cuda-host/include -fPIC -pt
 # Tests of the backend that need no GPU; the second one needs cuDNN.
 CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cuda/convolution_plans)
 
-LIB_SRC := $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c formats/*/*.c)
+WITHOUT_FORMATS := $(filter-out $(WITH_FORMATS),$(foreach l,$(FORMAT_LIBRARIES),$(firstword $(subst :, ,$l))))
+LIB_SRC := $(filter-out $(WITHOUT_FORMATS:%=formats/images/image_%.c),\
+    $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c formats/*/*.c))
 TOOL_SRC := $(wildcard tools/*.c)
 TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/bench/*.c tests/synth/*.c tests/mpi/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)

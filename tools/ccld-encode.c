@@ -20,6 +20,7 @@
 #include "common/program/device.h"
 #include "common/program/devices.h"
 #include "common/program/stop.h"
+#include "formats/images/image.h"
 
 static const char *const embed_dtypes[] = {"f32", "f16", NULL};
 
@@ -139,6 +140,7 @@ static const struct program program = {
         "PATH is -, reads a list of images and archives from standard input.",
     .usage = "[OPTION]... -o STORE [PATH]...",
     .options = option_table,
+    .formats = image_formats,
 };
 
 /* Digits without a sign, 1 to INT_MAX; 0 if the text is anything else. */

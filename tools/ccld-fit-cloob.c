@@ -180,6 +180,7 @@ static const struct program program = {
                "SIGINT, SIGTERM, SIGUSR1 and SIGHUP stop the run after writing a checkpoint.",
     .usage = "[OPTION]... -o RUN [PATH]...\n[OPTION]... --resume RUN|CKPT [-o RUN]",
     .options = option_table,
+    .formats = image_formats,
 };
 
 #define LIST_NAME "pairs.list" /* in the run's folder */

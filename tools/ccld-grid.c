@@ -10,6 +10,7 @@
 #include "common/base/options.h"
 #include "common/base/text.h"
 #include "common/images/grid.h"
+#include "formats/images/image.h"
 #include "common/program/output.h"
 
 static struct {
@@ -63,6 +64,7 @@ static const struct program program = {
                "Without FILE, or if FILE is -, reads an image stream from standard input.",
     .usage = "[OPTION]... [FILE]...",
     .options = option_table,
+    .formats = image_formats,
     .computes_nothing = true,
 };
 

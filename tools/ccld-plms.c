@@ -16,6 +16,7 @@
 #include "common/nets/model.h"
 #include "common/program/device.h"
 #include "common/program/output.h"
+#include "formats/images/image.h"
 
 static const char *const pick_names[] = {"ema", "raw", NULL};
 
@@ -205,6 +206,7 @@ static const struct program program = {
         "prompt of an image, sampled as soon as it arrives. Tabs separate several prompts.",
     .usage = "[OPTION]... [PROMPT]...",
     .options = option_table,
+    .formats = image_formats,
 };
 
 /* Standard input can be one image, or the prompts. */

@@ -107,6 +107,7 @@ static const struct program program = {
         "Without FILE, or if FILE is -, reads an image stream from standard input.",
     .usage = "[OPTION]... [FILE]...",
     .options = option_table,
+    .formats = image_formats,
 };
 
 /* One image's row of the table. */

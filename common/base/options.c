@@ -522,6 +522,8 @@ int options_parse(const struct program *p, int argc, char **argv)
         }
         if (want_version) {
             printf("%s %s\n", p->name, CCLD_VERSION);
+            if (p->formats)
+                printf("formats: %s\n", p->formats);
             finish_stdout();
         }
     }

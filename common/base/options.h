@@ -52,6 +52,7 @@ struct program {
                             per synopsis */
     const struct option *options; /* ends with a NULL name; the common options are added to it */
     bool computes_nothing;        /* it has none of the options about devices and arithmetic */
+    const char *formats;          /* of files it reads, for --version; NULL: not told */
 };
 
 /* Options of every program that computes. $CCLD_DEVICE and $CCLD_PRECISION override the defaults.

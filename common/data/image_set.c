@@ -111,6 +111,7 @@ static int decode(const struct image_set *s, const struct record *r, uint8_t *pl
     if (status != 0)
         return status;
     snprintf(note, 128, "%s", image.warning);
+    prepare_note_first(&image, r->path);
     status = prepare_color(&image, o->color, e);
     if (status == 0)
         status = o->height == o->width ? prepare_square(&prepared, &image, o->width, e)

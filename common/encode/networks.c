@@ -88,6 +88,7 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
     if (status != 0)
         return status;
     snprintf(note, 128, "%s", source.warning);
+    prepare_note_first(&source, file->path);
     status = prepare_color(&source, m->color, e);
     if (status == 0) {
         *width = source.width;

@@ -59,7 +59,10 @@ static uint8_t reduce(const struct image *image, enum prepare_color how, uint16_
         /* Pillow keeps 16-bit gray as it is, and convert('RGB') clips it. */
         if (how == PREPARE_DISPLAY)
             return (uint8_t)(v / 257);
-        return v > 255 ? 255 : (uint8_t)v;
+        uint32_t stored = (uint32_t)v * (uint32_t)image->source_maxval / 65535;
+        if (image->format != IMAGE_TIFF) /* Pillow scales PNM to 16 bits */
+            stored = v;
+        return stored > 255 ? 255 : (uint8_t)stored;
     }
     /* Pillow's readers reduce the others to 8 bits: PNG to the high byte, PNM by rounding the
      * file's own samples. */
@@ -257,13 +260,21 @@ static int convert(struct image *image, enum prepare_color how, struct error *e)
         return -1;
     if (image->alpha && flatten(image, how == PREPARE_DISPLAY, e) != 0)
         return -1;
-    if (how == PREPARE_DISPLAY && image->orientation > 1 && apply_orientation(image, e) != 0)
+    bool turn = how == PREPARE_DISPLAY || image->format == IMAGE_TIFF; /* Pillow turns TIFFs */
+    if (turn && image->orientation > 1 && apply_orientation(image, e) != 0)
         return -1;
     free(image->icc);
     image->icc = NULL;
     image->icc_size = 0;
     image->orientation = 1;
     return 0;
+}
+
+void prepare_note_first(const struct image *image, const char *path)
+{
+    if (image->first_of_several)
+        note("'%s': only the first %s is read", path,
+             image->format == IMAGE_TIFF ? "page" : "frame");
 }
 
 int prepare_color(struct image *image, enum prepare_color how, struct error *e)
@@ -342,6 +353,7 @@ int prepare_file(float *x, const char *path, int width, int height, struct error
     }
     if (image.warning[0])
         warn("%s: %s", from_stdin ? name : path, image.warning);
+    prepare_note_first(&image, from_stdin ? "standard input" : path);
     status = prepare_color(&image, PREPARE_DISPLAY, e);
     if (status == 0)
         status = prepare_cover(&fitted, &image, width, height, e);

@@ -19,10 +19,13 @@ enum prepare_color {
      * intent), 16 bits scaled to 8 and rounded down, alpha composited over white. A profile that
      * lcms2 rejects or that does not match the pixels is ignored. */
     PREPARE_DISPLAY,
-    /* What Pillow's Image.convert('RGB') returns: no orientation, no profile, alpha dropped, 16-bit
-     * gray clipped to 255, other 16-bit samples reduced to their high byte. */
+    /* What Pillow's Image.convert('RGB') returns: no orientation except in TIFF, no profile, alpha
+     * dropped, 16-bit gray clipped to 255, other 16-bit samples reduced to their high byte. */
     PREPARE_PIL,
 };
+
+/* With -v, says that the file has further frames or pages, if so. */
+void prepare_note_first(const struct image *image, const char *path);
 
 /* Converts *image in place to 8-bit gray (one channel that stands for three equal ones) or 8-bit
  * RGB. */

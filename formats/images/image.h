@@ -8,13 +8,27 @@
 
 #include "common/base/error.h"
 
-/* Still images: JPEG, PNG, WebP and the netpbm family (PBM, PGM, PPM, PAM; plain and raw). The
- * first bytes tell the format, not the file name. Nothing here converts colors: pixels are as in
+/* Still images: JPEG, PNG, WebP, BMP and the netpbm family (PBM, PGM, PPM, PAM; plain and raw), and
+ * those of GIF, TIFF, HEIC, AVIF and JPEG XL whose library the build has found. The first bytes
+ * tell the format, not the file name. Nothing here converts colors: pixels are as in
  * the file, accompanied by what a consumer needs to interpret them (see common/images/prepare.h).
  *
  * All functions may be called from several threads at once, on different images. */
 
-enum image_format { IMAGE_JPEG, IMAGE_PNG, IMAGE_WEBP, IMAGE_PNM };
+enum image_format {
+    IMAGE_JPEG,
+    IMAGE_PNG,
+    IMAGE_WEBP,
+    IMAGE_PNM,
+    IMAGE_BMP,
+    IMAGE_GIF,
+    IMAGE_TIFF,
+    IMAGE_HEIF, /* HEIC */
+    IMAGE_AVIF,
+    IMAGE_JXL
+};
+/* Names of the formats that this build reads, separated by blanks. */
+extern const char image_formats[];
 enum image_color { IMAGE_GRAY, IMAGE_RGB, IMAGE_CMYK };
 
 struct image {
@@ -31,7 +45,8 @@ struct image {
     int source_maxval;
     int orientation; /* EXIF, 1 (upright) to 8; 1 if the file has none */
     enum image_format format;
-    uint8_t *icc; /* ICC profile, or NULL */
+    bool first_of_several; /* the file has further frames or pages, which are not read */
+    uint8_t *icc;          /* ICC profile, or NULL */
     size_t icc_size;
     /* [height, width, channels] without gaps between rows. In CMYK, 255 is full ink. The last row
      * is followed by IMAGE_PADDING zero bytes, for vector loads. */
@@ -46,11 +61,12 @@ struct image {
 
 /* Reads one image. max_pixels limits width * height (0: IMAGE_DEFAULT_MAX_PIXELS) and is checked
  * against the header before anything of that size is allocated or decoded.
- * A truncated file is an error, even if part of the image could be decoded. Animated WebP is
- * refused; of an animated PNG, the default image is read; of concatenated PNMs, the first. Returns
- * 0 and fills *image, which the caller releases, or returns -1, READ_SYSTEM_FAILED
- * (common/base/files.h) or, for what is no image of any known format, IMAGE_UNKNOWN, with a reason
- * and nothing to release. */
+ * A truncated file is an error, even if part of the image could be decoded. Of an animation, the
+ * first frame is read; of an animated PNG, the default image; of a TIFF, the first page; of HEIC,
+ * the primary image; of concatenated PNMs, the first. Formats without a library in this build are
+ * an error that names the Debian package. Returns 0 and fills *image, which the caller releases, or
+ * returns -1, READ_SYSTEM_FAILED (common/base/files.h) or, for what is no image of any known
+ * format, IMAGE_UNKNOWN, with a reason and nothing to release. */
 #define IMAGE_UNKNOWN (-3)
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e);
 /* Reads an open file, which may be a pipe, to its end, and decodes it in the same way. */

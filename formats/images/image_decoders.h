@@ -11,6 +11,19 @@ int image_png_decode(struct image *image, const uint8_t *data, size_t size, int6
                      struct error *e);
 int image_webp_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
                       struct error *e);
+int image_bmp_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                     struct error *e);
+/* Each only in builds with its library, which WITH_GIF and so on tell. */
+int image_gif_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                     struct error *e);
+int image_tiff_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                      struct error *e);
+int image_heif_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                      struct error *e);
+int image_avif_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                      struct error *e);
+int image_jxl_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                     struct error *e);
 
 /* Reads one PNM from the stream's current position. Each header comment, without its `#` and line
  * end, is passed to `comment` (may be NULL). */

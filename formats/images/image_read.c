@@ -11,33 +11,6 @@
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
 
-static bool starts(const uint8_t *data, size_t size, size_t at, const char *magic, size_t length)
-{
-    return size >= at + length && memcmp(data + at, magic, length) == 0;
-}
-
-static int refuse_unknown(const uint8_t *data, size_t size, struct error *e)
-{
-    static const struct {
-        size_t at;
-        const char *magic;
-        size_t length;
-        const char *name;
-    } others[] = {
-        {0, "GIF8", 4, "GIF"},         {0, "BM", 2, "BMP"},
-        {0, "II*\0", 4, "TIFF"},       {0, "MM\0*", 4, "TIFF"},
-        {4, "ftypavi", 7, "AVIF"},     {4, "ftyphei", 7, "HEIF"},
-        {4, "ftypmif1", 8, "HEIF"},    {4, "jP  \r\n\x87\n", 8, "JPEG 2000"},
-        {0, "\xff\x0a", 2, "JPEG XL"}, {4, "JXL \r\n\x87\n", 8, "JPEG XL"},
-        {0, "%PDF", 4, "PDF"},         {0, "8BPS", 4, "Photoshop"},
-    };
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (starts(data, size, others[i].at, others[i].magic, others[i].length))
-            return error_set(e, "unsupported image format (%s)", others[i].name);
-    error_set(e, "not an image (unknown format)");
-    return IMAGE_UNKNOWN;
-}
-
 static int decode_pnm(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
                       struct error *e)
 {
@@ -60,21 +33,123 @@ static bool is_pnm(const uint8_t *data, size_t size)
 typedef int decoder(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
                     struct error *e);
 
-/* NULL: the format is unknown. */
-static decoder *find_decoder(const uint8_t *data, size_t size)
+/* Formats with a library that the build may lack: the decoder, and what image_formats says. */
+#ifdef WITH_GIF
+#define GIF_DECODER image_gif_decode
+#define GIF_NAME    " GIF"
+#else
+#define GIF_DECODER NULL
+#define GIF_NAME    ""
+#endif
+#ifdef WITH_TIFF
+#define TIFF_DECODER image_tiff_decode
+#define TIFF_NAME    " TIFF"
+#else
+#define TIFF_DECODER NULL
+#define TIFF_NAME    ""
+#endif
+#ifdef WITH_HEIF
+#define HEIF_DECODER image_heif_decode
+#define HEIF_NAME    " HEIC"
+#else
+#define HEIF_DECODER NULL
+#define HEIF_NAME    ""
+#endif
+#ifdef WITH_AVIF
+#define AVIF_DECODER image_avif_decode
+#define AVIF_NAME    " AVIF"
+#else
+#define AVIF_DECODER NULL
+#define AVIF_NAME    ""
+#endif
+#ifdef WITH_JXL
+#define JXL_DECODER image_jxl_decode
+#define JXL_NAME    " JPEG-XL"
+#else
+#define JXL_DECODER NULL
+#define JXL_NAME    ""
+#endif
+
+/* A format by its first bytes. */
+struct format {
+    const char *name;
+    size_t at;
+    const char *magic;
+    size_t length;
+    decoder *decode;     /* NULL: not read */
+    const char *package; /* Debian's, with which a build reads it; NULL: none */
+};
+
+static const struct format formats[] = {
+    {"JPEG", 0, "\xff\xd8\xff", 3, image_jpeg_decode, NULL},
+    {"PNG", 0, "\x89PNG\r\n\x1a\n", 8, image_png_decode, NULL},
+    {"WebP", 8, "WEBP", 4, image_webp_decode, NULL},
+    {"BMP", 0, "BM", 2, image_bmp_decode, NULL},
+    {"GIF", 0, "GIF8", 4, GIF_DECODER, "libgif-dev"},
+    {"TIFF", 0, "II*\0", 4, TIFF_DECODER, "libtiff-dev"},
+    {"TIFF", 0, "MM\0*", 4, TIFF_DECODER, "libtiff-dev"},
+    {"TIFF", 0, "II+\0", 4, TIFF_DECODER, "libtiff-dev"},
+    {"TIFF", 0, "MM\0+", 4, TIFF_DECODER, "libtiff-dev"},
+    {"JPEG XL", 0, "\xff\x0a", 2, JXL_DECODER, "libjxl-dev"},
+    {"JPEG XL", 0, "\0\0\0\x0cJXL \r\n\x87\n", 12, JXL_DECODER, "libjxl-dev"},
+    {"JPEG 2000", 4, "jP  \r\n\x87\n", 8, NULL, NULL},
+    {"PDF", 0, "%PDF", 4, NULL, NULL},
+    {"Photoshop", 0, "8BPS", 4, NULL, NULL},
+};
+
+const char image_formats[] =
+    "JPEG PNG WebP PNM BMP" GIF_NAME TIFF_NAME HEIF_NAME AVIF_NAME JXL_NAME;
+
+/* HEIF's file type box lists brands of four characters after its length, "ftyp", the major one and
+ * a version (ISO/IEC 14496-12, 4.3). */
+static bool has_brand(const uint8_t *data, size_t size, const char *start)
 {
-    if (starts(data, size, 0, "\xff\xd8\xff", 3))
-        return image_jpeg_decode;
-    if (starts(data, size, 0, "\x89PNG\r\n\x1a\n", 8))
-        return image_png_decode;
-    if (starts(data, size, 0, "RIFF", 4) && starts(data, size, 8, "WEBP", 4))
-        return image_webp_decode;
-    return is_pnm(data, size) ? decode_pnm : NULL;
+    if (size < 12 || memcmp(data + 4, "ftyp", 4) != 0 || data[0] || data[1] || data[2])
+        return false;
+    size_t end = data[3] < size ? data[3] : size;
+    for (size_t at = 8; at + 4 <= end; at += at == 8 ? 8 : 4)
+        if (memcmp(data + at, start, strlen(start)) == 0)
+            return true;
+    return false;
+}
+
+static const struct format *find_format(const uint8_t *data, size_t size)
+{
+    static const struct format pnm = {.name = "PNM", .decode = decode_pnm},
+                               avif = {.name = "AVIF",
+                                       .decode = AVIF_DECODER,
+                                       .package = "libavif-dev"},
+                               heic = {.name = "HEIC",
+                                       .decode = HEIF_DECODER,
+                                       .package = "libheif-dev"};
+    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
+        const struct format *f = &formats[i];
+        if (size >= f->at + f->length && memcmp(data + f->at, f->magic, f->length) == 0)
+            return f;
+    }
+    if (has_brand(data, size, "avi"))
+        return &avif;
+    if (has_brand(data, size, "hei") || has_brand(data, size, "hev") ||
+        has_brand(data, size, "mif1"))
+        return &heic;
+    return is_pnm(data, size) ? &pnm : NULL;
+}
+
+static int refuse(const struct format *f, struct error *e)
+{
+    if (!f) {
+        error_set(e, "not an image (unknown format)");
+        return IMAGE_UNKNOWN;
+    }
+    if (f->package)
+        return error_set(e, "built without %s: needs %s and a rebuild", f->name, f->package);
+    return error_set(e, "unsupported image format (%s)", f->name);
 }
 
 bool image_is_known(const void *data, size_t size)
 {
-    return find_decoder(data, size) != NULL;
+    const struct format *f = find_format(data, size);
+    return f && (f->decode || f->package);
 }
 
 int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
@@ -83,11 +158,11 @@ int image_decode(struct image *image, const void *data, size_t size, int64_t max
     *image = (struct image){0};
     if (size == 0)
         return error_set(e, "empty file");
-    decoder *decode = find_decoder(data, size);
-    if (!decode)
-        return refuse_unknown(data, size, e);
+    const struct format *f = find_format(data, size);
+    if (!f || !f->decode)
+        return refuse(f, e);
     errno = 0;
-    int status = image_check_memory(decode(image, data, size, max_pixels, e), image, e);
+    int status = image_check_memory(f->decode(image, data, size, max_pixels, e), image, e);
     if (status != 0)
         image_release(image);
     return status;

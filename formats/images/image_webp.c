@@ -43,33 +43,96 @@ static int read_chunks(struct image *image, const uint8_t *data, size_t size, st
     return 0;
 }
 
+/* The frame of an animation that comes first: its chunk has offsets, width and height of 24 bits
+ * (halved, less one), then duration and flags, then the chunks of its pixels. */
+struct frame {
+    const uint8_t *data;
+    size_t size;
+    int x, y, width, height;
+};
+
+static uint32_t get_le24(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16;
+}
+
+/* Sets image->first_of_several as well. */
+static int find_frame(struct frame *f, struct image *image, const uint8_t *data, size_t size,
+                      struct error *e)
+{
+    enum { HEADER = 16 };
+    for (size_t at = 12; at + 8 <= size;) {
+        size_t length = get_le32(data + at + 4);
+        if (length > size - at - 8)
+            return error_set(e, "truncated WebP");
+        const uint8_t *p = data + at + 8;
+        if (memcmp(data + at, "ANMF", 4) == 0 && length >= HEADER) {
+            if (f->data) {
+                image->first_of_several = true;
+                return 0;
+            }
+            *f = (struct frame){
+                .data = p + HEADER,
+                .size = length - HEADER,
+                .x = (int)get_le24(p) * 2,
+                .y = (int)get_le24(p + 3) * 2,
+                .width = (int)get_le24(p + 6) + 1,
+                .height = (int)get_le24(p + 9) + 1,
+            };
+        }
+        at += 8 + length + (length & 1);
+    }
+    return f->data ? 0 : error_set(e, "bad WebP: an animation without frames");
+}
+
+/* Decodes into the rectangle of the frame; the rest of the canvas is transparent, or else black. */
+static int decode_frame(struct image *image, const struct frame *f, struct error *e)
+{
+    WebPDecoderConfig config;
+    if (!WebPInitDecoderConfig(&config))
+        return error_set(e, "libwebp does not match the version of its headers");
+    VP8StatusCode status = WebPGetFeatures(f->data, f->size, &config.input);
+    if (status != VP8_STATUS_OK)
+        return explain(status, e);
+    if (config.input.width != f->width || config.input.height != f->height ||
+        f->x > image->width - f->width || f->y > image->height - f->height)
+        return error_set(e, "bad WebP: a frame does not fit");
+    size_t channels = (size_t)image->channels, stride = (size_t)image->width * channels;
+    size_t at = (size_t)f->y * stride + (size_t)f->x * channels;
+    config.output.colorspace = channels == 4 ? MODE_RGBA : MODE_RGB;
+    config.output.is_external_memory = 1;
+    config.output.u.RGBA.rgba = image->pixels + at;
+    config.output.u.RGBA.stride = (int)stride;
+    config.output.u.RGBA.size = image_bytes(image) - at;
+    status = WebPDecode(f->data, f->size, &config);
+    WebPFreeDecBuffer(&config.output);
+    return status == VP8_STATUS_OK ? 0 : explain(status, e);
+}
+
 int image_webp_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
                       struct error *e)
 {
     image->format = IMAGE_WEBP;
-    WebPDecoderConfig config;
-    if (!WebPInitDecoderConfig(&config))
-        return error_set(e, "libwebp does not match the version of its headers");
-    VP8StatusCode status = WebPGetFeatures(data, size, &config.input);
+    WebPBitstreamFeatures file;
+    VP8StatusCode status = WebPGetFeatures(data, size, &file);
     if (status != VP8_STATUS_OK)
         return explain(status, e);
-    if (config.input.has_animation)
-        return error_set(e, "animated WebP: only still images are supported");
-    if (image_check_pixels(config.input.width, config.input.height, max_pixels, e) != 0)
+    if (image_check_pixels(file.width, file.height, max_pixels, e) != 0)
         return -1;
     size_t riff_size = get_le32(data + 4);
     if (riff_size > size - 8)
         return error_set(e, "truncated WebP");
-    int channels = config.input.has_alpha ? 4 : 3;
-    if (image_allocate(image, config.input.width, config.input.height, channels, 8, e) != 0 ||
+    struct frame f = {.data = data, .size = size, .width = file.width, .height = file.height};
+    if (file.has_animation) {
+        f = (struct frame){0};
+        if (find_frame(&f, image, data, riff_size + 8, e) != 0)
+            return -1;
+    }
+    int channels = file.has_alpha ? 4 : 3;
+    if (image_allocate(image, file.width, file.height, channels, 8, e) != 0 ||
         read_chunks(image, data, riff_size + 8, e) != 0)
         return -1;
-    config.output.colorspace = channels == 4 ? MODE_RGBA : MODE_RGB;
-    config.output.is_external_memory = 1;
-    config.output.u.RGBA.rgba = image->pixels;
-    config.output.u.RGBA.stride = image->width * channels;
-    config.output.u.RGBA.size = image_bytes(image);
-    status = WebPDecode(data, size, &config);
-    WebPFreeDecBuffer(&config.output);
-    return status == VP8_STATUS_OK ? 0 : explain(status, e);
+    if (file.has_animation)
+        memset(image->pixels, 0, image_bytes(image));
+    return decode_frame(image, &f, e);
 }

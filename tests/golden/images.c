@@ -31,28 +31,33 @@ static int compare(const struct image *got, const struct image *want, double *me
     return worst;
 }
 
-static void check_image(const char *folder, const char *name, const char *kind,
+static void check_image(const char *images, const char *name, const char *kind,
                         enum prepare_color how, int tolerance)
 {
-    char *in_path = xasprintf("%s/images/%s", folder, name);
-    char *want_path = xasprintf("%s/images/%s/%s.png", folder, kind, name);
+    char *in_path = path_join(images, name);
+    char *want_path = xasprintf("%s/%s/%s.png", images, kind, name);
     struct image want = {0}, in = {0}, out = {0};
     struct error e;
+    bool is_read = image_read(&in, in_path, 0, &e) == 0;
+    bool lossy = in.format == IMAGE_HEIF || in.format == IMAGE_AVIF || in.format == IMAGE_JXL;
+    tolerance += is_read && lossy ? 2 : 0; /* versions of the libraries round differently */
     if (!file_exists(want_path)) {
-        tap_skip("no such file", "images/%s/%s.png", kind, name);
-    } else if (image_read(&want, want_path, 0, &e) < 0 || image_read(&in, in_path, 0, &e) < 0 ||
+        tap_skip("no such file", "%s/%s.png", kind, name);
+    } else if (!is_read && strncmp(e.text, "built without", 13) == 0) {
+        tap_skip(e.text, "%s as %s", name, kind);
+    } else if (!is_read || image_read(&want, want_path, 0, &e) < 0 ||
                prepare_color(&in, how, &e) < 0 ||
                (want.width == want.height
                     ? prepare_square(&out, &in, want.width, &e)
                     : prepare_cover(&out, &in, want.width, want.height, &e)) < 0) {
-        tap_ok(false, "images/%s as %s: %s", name, kind, e.text);
+        tap_ok(false, "%s as %s: %s", name, kind, e.text);
     } else {
         double mean = 0;
         bool alike = want.depth == 8 && want.color != IMAGE_CMYK &&
                      (!want.alpha || want.alpha_from_key); /* Pillow kept the color key */
         int worst = alike ? compare(&out, &want, &mean) : 256;
-        tap_ok(worst <= tolerance, "images/%s as %s, %dx%d: within %d of 255, mean %.5f", name,
-               kind, want.width, want.height, worst, mean);
+        tap_ok(worst <= tolerance, "%s as %s, %dx%d: within %d of 255, mean %.5f", name, kind,
+               want.width, want.height, worst, mean);
     }
     image_release(&want);
     image_release(&in);
@@ -66,17 +71,17 @@ static int by_name(const struct dirent **a, const struct dirent **b)
     return strcmp((*a)->d_name, (*b)->d_name);
 }
 
-static void check_folder(const char *folder)
+static void check_folder(const char *folder, const char *room)
 {
-    char *images = path_join(folder, "images");
+    char *images = path_join(folder, room);
     struct dirent **entries;
     int n = scandir(images, &entries, NULL, by_name), found = 0;
     for (int i = 0; i < n; i++) {
         char *path = path_join(images, entries[i]->d_name);
         struct stat st;
         if (stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-            check_image(folder, entries[i]->d_name, "pil", PREPARE_PIL, 0);
-            check_image(folder, entries[i]->d_name, "display", PREPARE_DISPLAY, 1);
+            check_image(images, entries[i]->d_name, "pil", PREPARE_PIL, 0);
+            check_image(images, entries[i]->d_name, "display", PREPARE_DISPLAY, 1);
             found++;
         }
         free(path);
@@ -150,7 +155,8 @@ done:
 int main(int argc, char **argv)
 {
     const char *folder = argc > 1 ? argv[1] : "tests/golden/data";
-    check_folder(folder);
+    check_folder(folder, "images");
+    check_folder(folder, "formats");
     check_cloob_resize(folder);
     return tap_done();
 }

@@ -118,4 +118,5 @@ void corpus_images(void)
     }
     /* with profiles, palettes and orientations */
     corpus_copy("image", "tests/golden/data/images/*.*", 32 << 10);
+    corpus_copy("image", "tests/golden/data/formats/*.*", 32 << 10);
 }

@@ -1,0 +1,146 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include <jxl/decode.h>
+
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
+
+/* libjxl's memory is counted: what a file asks for must be in proportion to its pixels. */
+#define BYTES_PER_PIXEL 64
+#define BYTES_ALWAYS    ((size_t)64 << 20)
+
+struct jxl_reader {
+    JxlDecoder *decoder;
+    size_t used, most; /* bytes */
+    struct image *image;
+    int64_t max_pixels;
+    JxlPixelFormat format;
+};
+
+struct block {
+    _Alignas(max_align_t) size_t size;
+};
+
+static void *counted_alloc(void *reader, size_t size)
+{
+    struct jxl_reader *r = reader;
+    if (size > r->most - r->used)
+        return NULL;
+    struct block *b = malloc(sizeof *b + size);
+    if (!b)
+        return NULL;
+    b->size = size;
+    r->used += size;
+    return b + 1;
+}
+
+static void counted_free(void *reader, void *memory)
+{
+    struct jxl_reader *r = reader;
+    if (!memory)
+        return;
+    struct block *b = (struct block *)memory - 1;
+    r->used -= b->size;
+    free(b);
+}
+
+static int read_info(struct jxl_reader *r, struct error *e)
+{
+    JxlBasicInfo info;
+    if (JxlDecoderGetBasicInfo(r->decoder, &info) != JXL_DEC_SUCCESS)
+        return error_set(e, "bad JPEG XL: damaged header");
+    if (image_check_pixels(info.xsize, info.ysize, r->max_pixels, e) != 0)
+        return -1;
+    bool alpha = info.alpha_bits > 0, wide = info.bits_per_sample > 8;
+    int channels = (info.num_color_channels == 1 ? 1 : 3) + alpha;
+    r->format = (JxlPixelFormat){
+        .num_channels = (uint32_t)channels,
+        .data_type = wide ? JXL_TYPE_UINT16 : JXL_TYPE_UINT8,
+        .endianness = JXL_NATIVE_ENDIAN,
+    };
+    r->image->first_of_several = info.have_animation;
+    r->most = BYTES_ALWAYS + (size_t)info.xsize * info.ysize * BYTES_PER_PIXEL;
+    if (info.alpha_premultiplied)
+        JxlDecoderSetUnpremultiplyAlpha(r->decoder, JXL_TRUE);
+    return image_allocate(r->image, (int)info.xsize, (int)info.ysize, channels, wide ? 16 : 8, e);
+}
+
+static int read_profile(struct jxl_reader *r, struct error *e)
+{
+    enum { MOST = 64 << 20 };
+    size_t size = 0;
+#if JPEGXL_NUMERIC_VERSION >= JPEGXL_COMPUTE_NUMERIC_VERSION(0, 9, 0)
+    if (JxlDecoderGetICCProfileSize(r->decoder, JXL_COLOR_PROFILE_TARGET_DATA, &size) !=
+#else
+    if (JxlDecoderGetICCProfileSize(r->decoder, NULL, JXL_COLOR_PROFILE_TARGET_DATA, &size) !=
+#endif
+            JXL_DEC_SUCCESS ||
+        size == 0 || size > MOST)
+        return 0;
+    uint8_t *icc = malloc(size);
+    if (!icc)
+        return error_set(e, "out of memory for a color profile of %zu bytes", size);
+    int status = 0;
+#if JPEGXL_NUMERIC_VERSION >= JPEGXL_COMPUTE_NUMERIC_VERSION(0, 9, 0)
+    if (JxlDecoderGetColorAsICCProfile(r->decoder, JXL_COLOR_PROFILE_TARGET_DATA, icc, size) ==
+#else
+    if (JxlDecoderGetColorAsICCProfile(r->decoder, NULL, JXL_COLOR_PROFILE_TARGET_DATA, icc,
+                                       size) ==
+#endif
+        JXL_DEC_SUCCESS)
+        status = image_set_icc(r->image, icc, size, e);
+    free(icc);
+    return status;
+}
+
+/* Handles one event; returns 1 after the pixels of the first frame. */
+static int step(struct jxl_reader *r, JxlDecoderStatus event, struct error *e)
+{
+    switch (event) {
+    case JXL_DEC_BASIC_INFO:
+        return read_info(r, e);
+    case JXL_DEC_COLOR_ENCODING:
+        return read_profile(r, e);
+    case JXL_DEC_NEED_IMAGE_OUT_BUFFER:
+        if (JxlDecoderSetImageOutBuffer(r->decoder, &r->format, r->image->pixels,
+                                        image_bytes(r->image)) != JXL_DEC_SUCCESS)
+            return error_set(e, "bad JPEG XL: its frame has another size");
+        return 0;
+    case JXL_DEC_FULL_IMAGE:
+        return 1;
+    case JXL_DEC_NEED_MORE_INPUT:
+        return error_set(e, "truncated JPEG XL");
+    case JXL_DEC_SUCCESS:
+        return error_set(e, "bad JPEG XL: it has no image");
+    default:
+        return error_set(e, "bad JPEG XL: damaged data");
+    }
+}
+
+static int decode(struct jxl_reader *r, const uint8_t *data, size_t size, struct error *e)
+{
+    const int events = JXL_DEC_BASIC_INFO | JXL_DEC_COLOR_ENCODING | JXL_DEC_FULL_IMAGE;
+    if (JxlDecoderSubscribeEvents(r->decoder, events) != JXL_DEC_SUCCESS ||
+        JxlDecoderSetInput(r->decoder, data, size) != JXL_DEC_SUCCESS)
+        return error_set(e, "cannot initialize libjxl");
+    int status = 0;
+    while (status == 0)
+        status = step(r, JxlDecoderProcessInput(r->decoder), e);
+    return status < 0 ? -1 : 0;
+}
+
+/* Pixels are upright: libjxl applies the orientation. */
+int image_jxl_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                     struct error *e)
+{
+    struct jxl_reader r = {.image = image, .max_pixels = max_pixels, .most = BYTES_ALWAYS};
+    JxlMemoryManager memory = {&r, counted_alloc, counted_free};
+    image->format = IMAGE_JXL;
+    r.decoder = JxlDecoderCreate(&memory);
+    if (!r.decoder)
+        return error_set(e, "cannot initialize libjxl");
+    int status = decode(&r, data, size, e);
+    JxlDecoderDestroy(r.decoder);
+    return status;
+}

@@ -1,0 +1,410 @@
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <tiffio.h>
+
+#include "formats/images/image_build.h"
+#include "formats/images/image_decoders.h"
+
+struct tiff_reader {
+    TIFF *tiff;
+    const uint8_t *data;
+    size_t size, at;
+    char reason[160]; /* libtiff's first complaint */
+    bool tag_lost;    /* a tag lies beyond the end of the file */
+    struct image *image;
+    uint32_t width, height;
+    uint16_t photometric, bits, samples, planar, compression, format;
+    uint16_t extra_count, *extra; /* extra samples by kind; of libtiff */
+    uint16_t *map[3];             /* color map; of libtiff */
+    int colors;                   /* samples per pixel that are colors */
+    bool premultiplied;
+};
+
+static tmsize_t read_bytes(thandle_t handle, void *out, tmsize_t n)
+{
+    struct tiff_reader *r = handle;
+    size_t left = r->at < r->size ? r->size - r->at : 0;
+    size_t count = (size_t)n < left ? (size_t)n : left;
+    memcpy(out, r->data + (count ? r->at : 0), count);
+    r->at += count;
+    return (tmsize_t)count;
+}
+
+static tmsize_t write_nothing(thandle_t handle, void *in, tmsize_t n)
+{
+    return 0;
+}
+
+static toff_t seek(thandle_t handle, toff_t offset, int whence)
+{
+    struct tiff_reader *r = handle;
+    r->at = offset + (whence == SEEK_CUR ? r->at : whence == SEEK_END ? r->size : 0);
+    return r->at;
+}
+
+static int close_nothing(thandle_t handle)
+{
+    return 0;
+}
+
+static toff_t file_size(thandle_t handle)
+{
+    return ((struct tiff_reader *)handle)->size;
+}
+
+/* Whole tiles and strips can be taken from where they lie. */
+static int map_file(thandle_t handle, void **base, toff_t *size)
+{
+    struct tiff_reader *r = handle;
+    *base = (void *)(uintptr_t)r->data;
+    *size = r->size;
+    return 1;
+}
+
+static void unmap_file(thandle_t handle, void *base, toff_t size)
+{
+}
+
+__attribute__((format(printf, 4, 0))) static int
+keep_error(TIFF *tiff, void *reader, const char *module, const char *format, va_list arguments)
+{
+    struct tiff_reader *r = reader;
+    if (!r->reason[0])
+        vsnprintf(r->reason, sizeof r->reason, format, arguments);
+    return 1; /* printed */
+}
+
+__attribute__((format(printf, 4, 0))) static int
+take_warning(TIFF *tiff, void *reader, const char *module, const char *format, va_list arguments)
+{
+    struct tiff_reader *r = reader;
+    char text[160];
+    vsnprintf(text, sizeof text, format, arguments);
+    r->tag_lost = r->tag_lost || strstr(text, "IO error during reading");
+    return 1;
+}
+
+static int explain(struct tiff_reader *r, struct error *e)
+{
+    for (char *p = r->reason; *p; p++)
+        if ((unsigned char)*p < ' ' || (unsigned char)*p > '~')
+            *p = '?'; /* it may quote bytes of the file */
+    if (strstr(r->reason, "Read error") || strstr(r->reason, "read error") ||
+        strstr(r->reason, "Cannot handle zero") || strstr(r->reason, "Can not read") ||
+        strstr(r->reason, "not enough data") || strstr(r->reason, "Not enough data"))
+        return error_set(e, "truncated TIFF: %s", r->reason);
+    return error_set(e, "bad TIFF: %s", r->reason[0] ? r->reason : "it cannot be decoded");
+}
+
+static uint16_t get16(struct tiff_reader *r, uint32_t tag, uint16_t otherwise)
+{
+    uint16_t v = 0;
+    return TIFFGetFieldDefaulted(r->tiff, tag, &v) ? v : otherwise;
+}
+
+static void read_tags(struct tiff_reader *r)
+{
+    TIFFGetField(r->tiff, TIFFTAG_IMAGEWIDTH, &r->width);
+    TIFFGetField(r->tiff, TIFFTAG_IMAGELENGTH, &r->height);
+    r->bits = get16(r, TIFFTAG_BITSPERSAMPLE, 1);
+    r->samples = get16(r, TIFFTAG_SAMPLESPERPIXEL, 1);
+    r->planar = get16(r, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+    r->compression = get16(r, TIFFTAG_COMPRESSION, COMPRESSION_NONE);
+    r->format = get16(r, TIFFTAG_SAMPLEFORMAT, SAMPLEFORMAT_UINT);
+    if (!TIFFGetFieldDefaulted(r->tiff, TIFFTAG_EXTRASAMPLES, &r->extra_count, &r->extra))
+        r->extra_count = 0;
+    if (!TIFFGetField(r->tiff, TIFFTAG_PHOTOMETRIC, &r->photometric))
+        r->photometric = PHOTOMETRIC_MINISWHITE;
+    if (r->compression == COMPRESSION_OJPEG)
+        r->photometric = PHOTOMETRIC_YCBCR;
+}
+
+static int refuse(const struct tiff_reader *r, const char *what, struct error *e)
+{
+    return error_set(e, "unsupported TIFF: %s", what);
+}
+
+/* The number of color samples, or -1 for color spaces that are not read. */
+static int count_colors(const struct tiff_reader *r, struct error *e)
+{
+    switch (r->photometric) {
+    case PHOTOMETRIC_MINISWHITE:
+    case PHOTOMETRIC_MINISBLACK:
+    case PHOTOMETRIC_PALETTE:
+        return 1;
+    case PHOTOMETRIC_RGB:
+    case PHOTOMETRIC_YCBCR:
+        return r->samples == 1 && r->photometric == PHOTOMETRIC_YCBCR ? 1 : 3;
+    case PHOTOMETRIC_SEPARATED:
+        return 4;
+    case PHOTOMETRIC_CIELAB:
+    case PHOTOMETRIC_ICCLAB:
+    case PHOTOMETRIC_ITULAB:
+        return refuse(r, "L*a*b* colors", e);
+    default:
+        return error_set(e, "unsupported TIFF: color space %d", r->photometric);
+    }
+}
+
+static int check_kind(struct tiff_reader *r, struct error *e)
+{
+    r->colors = count_colors(r, e);
+    if (r->colors < 0)
+        return -1;
+    if (r->format == SAMPLEFORMAT_IEEEFP || r->format == SAMPLEFORMAT_COMPLEXIEEEFP)
+        return refuse(r, "floating-point samples", e);
+    if (r->format != SAMPLEFORMAT_UINT && r->format != SAMPLEFORMAT_VOID &&
+        !(r->format == SAMPLEFORMAT_INT && r->bits == 8))
+        return refuse(r, "signed samples", e);
+    bool packed = r->colors == 1 && r->samples == 1 &&
+                  (r->bits == 1 || r->bits == 2 || r->bits == 4 ||
+                   (r->bits == 12 && r->photometric != PHOTOMETRIC_PALETTE));
+    bool wide = r->bits == 16 && r->photometric != PHOTOMETRIC_PALETTE;
+    if (r->bits != 8 && !packed && !wide)
+        return error_set(e, "unsupported TIFF: %d samples of %d bits", r->samples, r->bits);
+    if (r->samples < r->colors)
+        return error_set(e, "unsupported TIFF: %d samples per pixel", r->samples);
+    if (r->photometric == PHOTOMETRIC_PALETTE &&
+        !TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
+        return error_set(e, "bad TIFF: its color map is missing");
+    return TIFFIsCODECConfigured(r->compression)
+               ? 0
+               : error_set(e, "unsupported TIFF: compression %d", r->compression);
+}
+
+/* Whether the sample after the colors is opacity. Pillow takes a fourth one for it even if the file
+ * does not say so. */
+static bool has_alpha(struct tiff_reader *r)
+{
+    if (r->samples <= r->colors || r->colors == 4 || r->photometric == PHOTOMETRIC_YCBCR)
+        return false;
+    if (r->extra_count == 0)
+        return r->colors == 3 && r->samples == 4;
+    r->premultiplied = r->extra[0] == EXTRASAMPLE_ASSOCALPHA;
+    return r->extra[0] != EXTRASAMPLE_UNSPECIFIED;
+}
+
+static int allocate(struct tiff_reader *r, struct error *e)
+{
+    bool palette = r->photometric == PHOTOMETRIC_PALETTE, alpha = has_alpha(r);
+    int channels = (palette ? 3 : r->colors) + alpha;
+    struct image *image = r->image;
+    if (image_allocate(image, (int)r->width, (int)r->height, channels, r->bits > 8 ? 16 : 8, e) !=
+        0)
+        return -1;
+    if (r->colors == 4) {
+        image->color = IMAGE_CMYK;
+        image->alpha = false;
+    }
+    if (r->bits == 12)
+        image->source_maxval = 4095;
+    return 0;
+}
+
+static unsigned int sample_at(const struct tiff_reader *r, const uint8_t *row, size_t i)
+{
+    unsigned int bits = r->bits;
+    if (bits == 8)
+        return row[i];
+    if (bits == 16)
+        return ((const uint16_t *)(const void *)row)[i];
+    if (bits == 12) {
+        const uint8_t *p = row + i / 2 * 3;
+        unsigned int v = i % 2 ? (p[1] & 15U) << 8 | p[2] : (unsigned int)p[0] << 4 | p[1] >> 4;
+        return (v * 65535 + 2047) / 4095;
+    }
+    unsigned int most = (1U << bits) - 1, at = (unsigned int)(i * bits % 8);
+    unsigned int v = row[i * bits / 8] >> (8 - bits - at) & most;
+    return r->photometric == PHOTOMETRIC_PALETTE ? v : v * 255 / most;
+}
+
+static void put(struct image *image, size_t at, unsigned int v)
+{
+    if (image->depth == 8)
+        image->pixels[at] = (uint8_t)v;
+    else
+        ((uint16_t *)(void *)image->pixels)[at] = (uint16_t)v;
+}
+
+/* Puts `count` pixels of a decoded row at (x, y). In planes, `plane` is the sample that the row
+ * has. */
+static void unpack(struct tiff_reader *r, const uint8_t *row, size_t x, size_t y, size_t count,
+                   size_t plane)
+{
+    struct image *image = r->image;
+    bool planes = r->planar == PLANARCONFIG_SEPARATE;
+    bool palette = r->photometric == PHOTOMETRIC_PALETTE;
+    bool invert = r->photometric == PHOTOMETRIC_MINISWHITE;
+    size_t channels = (size_t)image->channels, step = planes ? 1 : r->samples;
+    size_t first = planes ? plane : 0, last = planes ? plane + 1 : r->samples;
+    unsigned int most = image->depth == 8 ? 255 : 65535;
+    for (size_t i = 0; i < count; i++) {
+        size_t to = (y * r->width + x + i) * channels;
+        for (size_t s = first; s < last; s++) {
+            unsigned int v = sample_at(r, row, i * step + s - first);
+            if (palette && s == 0)
+                for (size_t c = 0; c < 3; c++)
+                    put(image, to + c, r->map[c][v] >> 8);
+            else if (s + (palette ? 2 : 0) < channels)
+                put(image, to + s + (palette ? 2 : 0), invert && s == 0 ? most - v : v);
+        }
+    }
+}
+
+/* Those of further samples are not read. */
+static size_t count_planes(const struct tiff_reader *r)
+{
+    return r->planar == PLANARCONFIG_SEPARATE ? (size_t)(r->colors + r->image->alpha) : 1;
+}
+
+static int read_tiles(struct tiff_reader *r, int64_t max_pixels, struct error *e)
+{
+    uint32_t width = 0, height = 0;
+    TIFFGetField(r->tiff, TIFFTAG_TILEWIDTH, &width);
+    TIFFGetField(r->tiff, TIFFTAG_TILELENGTH, &height);
+    if (image_check_pixels(width, height, max_pixels, e) != 0)
+        return error_prefix(e, "bad TIFF: a tile");
+    tmsize_t size = TIFFTileSize(r->tiff), stride = TIFFTileRowSize(r->tiff);
+    uint8_t *tile = size > 0 ? malloc((size_t)size) : NULL;
+    if (!tile)
+        return size > 0 ? error_set(e, "out of memory for a tile") : explain(r, e);
+    int status = 0;
+    size_t planes = count_planes(r);
+    for (size_t plane = 0; plane < planes && status == 0; plane++)
+        for (uint32_t y = 0; y < r->height && status == 0; y += height)
+            for (uint32_t x = 0; x < r->width && status == 0; x += width) {
+                uint32_t n = TIFFComputeTile(r->tiff, x, y, 0, (uint16_t)plane);
+                tmsize_t got = TIFFReadEncodedTile(r->tiff, n, tile, size);
+                if (got < size)
+                    status = explain(r, e);
+                for (uint32_t i = 0; i < height && y + i < r->height && status == 0; i++)
+                    unpack(r, tile + (size_t)i * (size_t)stride, x, y + i,
+                           r->width - x < width ? r->width - x : width, plane);
+            }
+    free(tile);
+    return status;
+}
+
+static int read_strips(struct tiff_reader *r, struct error *e)
+{
+    uint32_t rows = 0;
+    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &rows);
+    if (rows == 0 || rows > r->height)
+        rows = r->height;
+    tmsize_t stride = TIFFScanlineSize(r->tiff);
+    tmsize_t size = TIFFVStripSize(r->tiff, rows);
+    uint8_t *strip = size > 0 && stride > 0 ? malloc((size_t)size) : NULL;
+    if (!strip)
+        return size > 0 ? error_set(e, "out of memory for a strip") : explain(r, e);
+    int status = 0;
+    size_t planes = count_planes(r);
+    for (size_t plane = 0; plane < planes && status == 0; plane++)
+        for (uint32_t y = 0; y < r->height && status == 0; y += rows) {
+            uint32_t count = r->height - y < rows ? r->height - y : rows;
+            uint32_t n = TIFFComputeStrip(r->tiff, y, (uint16_t)plane);
+            if (TIFFReadEncodedStrip(r->tiff, n, strip, (tmsize_t)count * stride) <
+                (tmsize_t)count * stride)
+                status = explain(r, e);
+            for (uint32_t i = 0; i < count && status == 0; i++)
+                unpack(r, strip + (size_t)i * (size_t)stride, 0, y + i, r->width, plane);
+        }
+    free(strip);
+    return status;
+}
+
+/* libtiff converts subsampled YCbCr. */
+static int read_ycbcr(struct tiff_reader *r, struct error *e)
+{
+    TIFFRGBAImage img;
+    char reason[1024] = "";
+    size_t pixels = (size_t)r->width * r->height;
+    if (!TIFFRGBAImageOK(r->tiff, reason) || !TIFFRGBAImageBegin(&img, r->tiff, 1, reason))
+        return error_set(e, "unsupported TIFF: %.100s", reason);
+    img.orientation = img.req_orientation = ORIENTATION_TOPLEFT; /* applied later */
+    uint32_t *raster = malloc(pixels * sizeof *raster);
+    int status = raster ? 0 : error_set(e, "out of memory for a TIFF");
+    if (raster && !TIFFRGBAImageGet(&img, raster, r->width, r->height))
+        status = explain(r, e);
+    for (size_t i = 0; i < pixels && status == 0; i++) {
+        r->image->pixels[3 * i] = (uint8_t)TIFFGetR(raster[i]);
+        r->image->pixels[3 * i + 1] = (uint8_t)TIFFGetG(raster[i]);
+        r->image->pixels[3 * i + 2] = (uint8_t)TIFFGetB(raster[i]);
+    }
+    free(raster);
+    TIFFRGBAImageEnd(&img);
+    return status;
+}
+
+/* Associated alpha: colors that opacity has multiplied. Of 16 bits, the high ones are used, as in
+ * Pillow. */
+static void unpremultiply(struct image *image)
+{
+    size_t channels = (size_t)image->channels;
+    size_t n = (size_t)image->width * (size_t)image->height * channels;
+    bool wide = image->depth == 16;
+    const uint16_t *samples = (const uint16_t *)(const void *)image->pixels;
+    for (size_t i = 0; i < n; i++) {
+        size_t opacity = i / channels * channels + channels - 1;
+        if (i == opacity)
+            continue;
+        uint32_t alpha = wide ? samples[opacity] >> 8 : image->pixels[opacity];
+        uint32_t v = wide ? samples[i] >> 8 : image->pixels[i];
+        v = alpha == 0 ? 0 : v >= alpha ? 255 : v * 255 / alpha;
+        put(image, i, wide ? v * 257 : v);
+    }
+}
+
+static int read_pixels(struct tiff_reader *r, int64_t max_pixels, struct error *e)
+{
+    if (r->photometric == PHOTOMETRIC_YCBCR && r->samples > 1) {
+        if (r->compression != COMPRESSION_JPEG || r->planar != PLANARCONFIG_CONTIG)
+            return read_ycbcr(r, e);
+        TIFFSetField(r->tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
+    }
+    return TIFFIsTiled(r->tiff) ? read_tiles(r, max_pixels, e) : read_strips(r, e);
+}
+
+static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
+{
+    struct image *image = r->image;
+    if (r->tag_lost)
+        return error_set(e, "truncated TIFF: a tag is missing");
+    read_tags(r);
+    if (image_check_pixels(r->width, r->height, max_pixels, e) != 0 || check_kind(r, e) != 0 ||
+        allocate(r, e) != 0 || read_pixels(r, max_pixels, e) != 0)
+        return -1;
+    if (image->alpha && r->premultiplied)
+        unpremultiply(image);
+    uint16_t orientation = get16(r, TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
+    image->orientation = orientation >= 1 && orientation <= 8 ? orientation : 1;
+    image->first_of_several = !TIFFLastDirectory(r->tiff);
+    uint32_t icc_size = 0;
+    void *icc = NULL;
+    if (TIFFGetField(r->tiff, TIFFTAG_ICCPROFILE, &icc_size, &icc))
+        return image_set_icc(image, icc, icc_size, e);
+    return 0;
+}
+
+int image_tiff_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
+                      struct error *e)
+{
+    struct tiff_reader r = {.data = data, .size = size, .image = image};
+    image->format = IMAGE_TIFF;
+    TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
+    if (!options)
+        return error_set(e, "cannot initialize libtiff");
+    int64_t limit = max_pixels > 0 ? max_pixels : IMAGE_DEFAULT_MAX_PIXELS;
+    TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)(limit * 16 + (1 << 20)));
+    TIFFOpenOptionsSetErrorHandlerExtR(options, keep_error, &r);
+    TIFFOpenOptionsSetWarningHandlerExtR(options, take_warning, &r);
+    r.tiff = TIFFClientOpenExt("image", "r", &r, read_bytes, write_nothing, seek, close_nothing,
+                               file_size, map_file, unmap_file, options);
+    TIFFOpenOptionsFree(options);
+    if (!r.tiff)
+        return explain(&r, e);
+    int status = decode(&r, max_pixels, e);
+    TIFFClose(r.tiff);
+    return status;
+}

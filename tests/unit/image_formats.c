@@ -1,0 +1,299 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "formats/images/image.h"
+#include "tests/support/tap.h"
+#ifdef WITH_TIFF
+#include <tiffio.h>
+#endif
+
+/* What tests/golden/images does not see: limits, truncated files, first frames, and kinds of BMP
+ * and TIFF of which there is no file in tests/golden/data/formats. */
+
+static const struct {
+    const char *name;
+    enum image_format format;
+    int width, height, orientation;
+    bool several, icc, alpha;
+} files[] = {
+    {"palette4.bmp", IMAGE_BMP, 48, 40, 1, false, false, false},
+    {"bitfields565_topdown.bmp", IMAGE_BMP, 48, 40, 1, false, false, false},
+    {"rle8.bmp", IMAGE_BMP, 48, 40, 1, false, false, false},
+    {"animated.gif", IMAGE_GIF, 48, 40, 1, true, false, false},
+    {"offset_transparent.gif", IMAGE_GIF, 48, 40, 1, false, false, true},
+    {"animated.webp", IMAGE_WEBP, 40, 30, 1, true, false, true},
+    {"lzw_orientation6.tif", IMAGE_TIFF, 48, 40, 6, false, false, false},
+    {"premultiplied.tif", IMAGE_TIFF, 48, 40, 1, false, false, true},
+    {"cmyk.tif", IMAGE_TIFF, 48, 40, 1, false, false, false},
+    {"gray16.tif", IMAGE_TIFF, 48, 40, 1, false, false, false},
+    {"group4.tif", IMAGE_TIFF, 48, 40, 1, false, false, false},
+    {"p3.tif", IMAGE_TIFF, 48, 40, 1, false, true, false},
+    {"rgba.heic", IMAGE_HEIF, 48, 40, 1, false, false, true},
+    {"rotated.heic", IMAGE_HEIF, 40, 48, 1, false, false, false},
+    {"p3.heic", IMAGE_HEIF, 48, 40, 1, false, true, false},
+    {"rgba.avif", IMAGE_AVIF, 48, 40, 1, false, false, true},
+    {"rotated.avif", IMAGE_AVIF, 48, 40, 6, false, false, false},
+    {"p3.avif", IMAGE_AVIF, 48, 40, 1, false, true, false},
+    {"rgba.jxl", IMAGE_JXL, 48, 40, 1, false, true, true},
+    {"lossy.jxl", IMAGE_JXL, 48, 40, 1, false, true, false},
+    {"p3.jxl", IMAGE_JXL, 48, 40, 1, false, true, false},
+};
+
+static uint8_t *load(const char *name, size_t *size)
+{
+    char *path = xasprintf("tests/golden/data/formats/%s", name);
+    FILE *f = fopen(path, "rb");
+    if (!f)
+        die("cannot open '%s'", path);
+    uint8_t *data = xmalloc(1 << 16);
+    *size = fread(data, 1, 1 << 16, f);
+    fclose(f);
+    free(path);
+    return data;
+}
+
+/* Each beginning of the file is refused, or has all the pixels. */
+static void check_truncations(const char *name, const uint8_t *data, size_t size,
+                              const struct image *whole)
+{
+    size_t wrong = 0, refused = 0, step = 1 + size / 400;
+    size_t least = whole->first_of_several ? 3 : 9; /* of 10; frames that follow may be missing */
+    for (size_t n = 1; n < size; n += step) {
+        struct image image;
+        struct error e = {""};
+        uint8_t *copy = xmalloc(n); /* exact size, so that a sanitizer detects overreads */
+        memcpy(copy, data, n);
+        if (image_decode(&image, copy, n, 0, &e) != 0)
+            refused++;
+        else if (image_bytes(&image) != image_bytes(whole) ||
+                 memcmp(image.pixels, whole->pixels, image_bytes(whole)) != 0)
+            wrong++;
+        image_release(&image);
+        free(copy);
+    }
+    tap_ok(wrong == 0 && refused > (size - 1) / step * least / 10,
+           "%s: no truncation shows other pixels, and %zu are refused", name, refused);
+}
+
+static void check_limit(const char *name, const uint8_t *data, size_t size,
+                        const struct image *whole)
+{
+    struct image image;
+    struct error e = {""};
+    int64_t pixels = (int64_t)whole->width * whole->height;
+    int status = image_decode(&image, data, size, pixels - 1, &e);
+    tap_ok(status != 0 && strstr(e.text, "exceed the limit"), "%s: the limit: %s", name, e.text);
+    status = image_decode(&image, data, size, pixels, &e);
+    tap_ok(status == 0, "%s: exactly as many pixels as the limit", name);
+    image_release(&image);
+}
+
+static void test_files(void)
+{
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *name = files[i].name;
+        struct image image;
+        struct error e = {""};
+        size_t size;
+        uint8_t *data = load(name, &size);
+        int status = image_decode(&image, data, size, 0, &e);
+        if (status != 0 && strncmp(e.text, "built without ", 14) == 0) {
+            tap_ok(strstr(e.text, "-dev and a rebuild") && image_is_known(data, size), "%s",
+                   e.text);
+            tap_skip(e.text, "%s", name);
+        } else if (tap_ok(status == 0 && image.format == files[i].format &&
+                              image.width == files[i].width && image.height == files[i].height &&
+                              image.orientation == files[i].orientation &&
+                              image.first_of_several == files[i].several &&
+                              (image.icc != NULL) == files[i].icc &&
+                              image.alpha == files[i].alpha && !image.warning[0],
+                          "%s is read: %s", name, e.text)) {
+            check_limit(name, data, size, &image);
+            check_truncations(name, data, size, &image);
+        }
+        image_release(&image);
+        free(data);
+    }
+}
+
+static void expect(const char *name, const void *data, size_t size, int width, int height,
+                   int channels, const uint8_t *want)
+{
+    struct image image;
+    struct error e = {""};
+    int status = image_decode(&image, data, size, 0, &e);
+    tap_ok(status == 0 && image.width == width && image.height == height &&
+               image.channels == channels && memcmp(image.pixels, want, image_bytes(&image)) == 0,
+           "%s: %s", name, e.text);
+    image_release(&image);
+}
+
+static void refuse(const char *name, const void *data, size_t size, const char *reason)
+{
+    struct image image;
+    struct error e = {""};
+    int status = image_decode(&image, data, size, 0, &e);
+    tap_ok(status != 0 && strstr(e.text, reason), "%s: %s", name, e.text);
+    image_release(&image);
+}
+
+#define BMP_40(width, height, bits, compression)                                                   \
+    "BM\0\0\0\0\0\0\0\0\0\0\0\0\x28\0\0\0" width height "\1\0" bits "\0" compression               \
+    "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"
+
+static void test_bmp(void)
+{
+    /* no offset of the pixels: they follow the header */
+    static const char rows[] = BMP_40("\2\0\0\0", "\2\0\0\0", "\x18", "\0") "abcdef\0\0ghijkl\0\0";
+    expect("BMP of 24 bits, from the bottom up", rows, sizeof rows - 1, 2, 2, 3,
+           (const uint8_t *)"ihglkjcbafed");
+    static const char down[] = BMP_40("\1\0\0\0", "\xfe\xff\xff\xff", "\x20", "\0") "abcdefgh";
+    expect("BMP of 32 bits, from the top down", down, sizeof down - 1, 1, 2, 3,
+           (const uint8_t *)"cbagfe");
+    static const char five[] = BMP_40("\2\0\0\0", "\1\0\0\0", "\x10", "\0") "\x1f\x7c\x10\x02";
+    expect("BMP of 5 bits per channel", five, sizeof five - 1, 2, 1, 3,
+           (const uint8_t *)"\xff\0\xff\0\x83\x83");
+    static const char os2[] = "BM\0\0\0\0\0\0\0\0\0\0\0\0\x0c\0\0\0\3\0\1\0\1\0\1\0"
+                              "\1\2\3\4\5\6\xa0\0\0\0";
+    static const uint8_t os2_pixels[] = {6, 5, 4, 3, 2, 1, 6, 5, 4};
+    static char placed[sizeof os2];
+    memcpy(placed, os2, sizeof os2);
+    placed[10] = 26;
+    expect("BMP of OS/2 with two colors", placed, sizeof os2 - 1, 3, 1, 3, os2_pixels);
+    static const char masks[] =
+        BMP_40("\1\0\0\0", "\1\0\0\0", "\x20", "\3") "\0\0\0\xff\0\0\xff\0\0\xff\0\0\1\2\3\4";
+    expect("BMP with bit masks", masks, sizeof masks - 1, 1, 1, 3, (const uint8_t *)"\4\3\2");
+    refuse("a BMP of a million megapixels", rows, 54, "truncated BMP");
+    static const char large[] = BMP_40("\0\0\0\1", "\0\0\0\1", "\x18", "\0");
+    refuse("a large BMP", large, sizeof large - 1, "exceed the limit");
+    static const char jpeg[] = BMP_40("\1\0\0\0", "\1\0\0\0", "\x18", "\4");
+    refuse("a BMP with a JPEG in it", jpeg, sizeof jpeg - 1, "unsupported BMP: compression 4");
+}
+
+#ifdef WITH_TIFF
+struct tiff_kind {
+    const char *name;
+    int bits, samples, photometric, planar, format, tile;
+    const char *reason; /* to be refused for, or NULL */
+};
+
+static char *write_tiff(const struct tiff_kind *k, const uint8_t *pixels)
+{
+    enum { WIDTH = 20, HEIGHT = 18 };
+    char *path = path_join(test_folder(), "test.tif");
+    TIFF *t = TIFFOpen(path, "w");
+    if (!t)
+        die("cannot write '%s'", path);
+    uint16_t map[3][256];
+    for (int i = 0; i < 256; i++)
+        for (int c = 0; c < 3; c++)
+            map[c][i] = (uint16_t)(i * 257);
+    TIFFSetField(t, TIFFTAG_IMAGEWIDTH, WIDTH);
+    TIFFSetField(t, TIFFTAG_IMAGELENGTH, HEIGHT);
+    TIFFSetField(t, TIFFTAG_BITSPERSAMPLE, k->bits);
+    TIFFSetField(t, TIFFTAG_SAMPLESPERPIXEL, k->samples);
+    TIFFSetField(t, TIFFTAG_PHOTOMETRIC, k->photometric);
+    TIFFSetField(t, TIFFTAG_PLANARCONFIG, k->planar);
+    TIFFSetField(t, TIFFTAG_SAMPLEFORMAT, k->format);
+    TIFFSetField(t, TIFFTAG_COMPRESSION, COMPRESSION_ADOBE_DEFLATE);
+    if (k->photometric == PHOTOMETRIC_PALETTE)
+        TIFFSetField(t, TIFFTAG_COLORMAP, map[0], map[1], map[2]);
+    if (k->tile) {
+        TIFFSetField(t, TIFFTAG_TILEWIDTH, k->tile);
+        TIFFSetField(t, TIFFTAG_TILELENGTH, k->tile);
+        for (uint32_t i = 0; i < TIFFNumberOfTiles(t); i++)
+            TIFFWriteEncodedTile(t, i, (void *)(uintptr_t)pixels, TIFFTileSize(t));
+    } else {
+        TIFFSetField(t, TIFFTAG_ROWSPERSTRIP, 7);
+        size_t at = 0;
+        for (uint32_t i = 0; i < TIFFNumberOfStrips(t); i++) {
+            uint32_t rows = i % 3 == 2 ? HEIGHT - 14 : 7;
+            tmsize_t n = TIFFVStripSize(t, rows);
+            TIFFWriteEncodedStrip(t, i, (void *)(uintptr_t)(pixels + at), n);
+            at += (size_t)n;
+        }
+    }
+    TIFFClose(t);
+    return path;
+}
+
+/* Reads what write_tiff wrote and compares a pixel at (19, 17), whose samples begin at `at` and lie
+ * `step` bytes apart. */
+static void test_tiff_kind(const struct tiff_kind *k, size_t at, size_t step)
+{
+    uint8_t pixels[20 * 18 * 8];
+    for (size_t i = 0; i < sizeof pixels; i++)
+        pixels[i] = (uint8_t)(i * 7 + i / 11);
+    char *path = write_tiff(k, pixels);
+    struct image image;
+    struct error e = {""};
+    int status = image_read(&image, path, 0, &e);
+    if (k->reason) {
+        tap_ok(status != 0 && strstr(e.text, k->reason), "TIFF, %s: %s", k->name, e.text);
+    } else if (tap_ok(status == 0 && image.width == 20 && image.height == 18, "TIFF, %s: %s",
+                      k->name, e.text)) {
+        size_t bytes = (size_t)image.depth / 8, last = image_bytes(&image);
+        const uint8_t *got = image.pixels + last - (size_t)image.channels * bytes;
+        bool same = true;
+        for (size_t c = 0; c < (size_t)image.channels; c++)
+            same = same && memcmp(got + c * bytes, pixels + at + c * step, bytes) == 0;
+        tap_ok(same, "TIFF, %s: the last pixel", k->name);
+    }
+    image_release(&image);
+    free(path);
+}
+
+static void test_tiff(void)
+{
+    enum { CONTIG = PLANARCONFIG_CONTIG, SEPARATE = PLANARCONFIG_SEPARATE };
+    enum { UINT = SAMPLEFORMAT_UINT, RGB = PHOTOMETRIC_RGB, BLACK = PHOTOMETRIC_MINISBLACK };
+    const size_t n = (size_t)20 * 18, inside = (size_t)1 * 16 + 3; /* of the last tile */
+    test_tiff_kind(&(struct tiff_kind){"RGB", 8, 3, RGB, CONTIG, UINT, 0, NULL}, (n - 1) * 3, 1);
+    test_tiff_kind(&(struct tiff_kind){"RGB in planes", 8, 3, RGB, SEPARATE, UINT, 0, NULL}, n - 1,
+                   n);
+    test_tiff_kind(&(struct tiff_kind){"RGB of 16 bits", 16, 3, RGB, CONTIG, UINT, 0, NULL},
+                   (n - 1) * 6, 2);
+    test_tiff_kind(&(struct tiff_kind){"RGB and alpha", 8, 4, RGB, CONTIG, UINT, 0, NULL},
+                   (n - 1) * 4, 1);
+    test_tiff_kind(&(struct tiff_kind){"RGB in tiles", 8, 3, RGB, CONTIG, UINT, 16, NULL},
+                   inside * 3, 1);
+    test_tiff_kind(&(struct tiff_kind){"gray of 16 bits", 16, 1, BLACK, CONTIG, UINT, 16, NULL},
+                   inside * 2, 2);
+    test_tiff_kind(
+        &(struct tiff_kind){"a palette", 8, 1, PHOTOMETRIC_PALETTE, CONTIG, UINT, 0, NULL}, n - 1,
+        0);
+    test_tiff_kind(&(struct tiff_kind){"floats", 32, 1, BLACK, CONTIG, SAMPLEFORMAT_IEEEFP, 0,
+                                       "unsupported TIFF: floating-point samples"},
+                   0, 0);
+    test_tiff_kind(&(struct tiff_kind){"32 bits", 32, 1, BLACK, CONTIG, UINT, 0,
+                                       "unsupported TIFF: 1 samples of 32 bits"},
+                   0, 0);
+    test_tiff_kind(&(struct tiff_kind){"L*a*b*", 8, 3, PHOTOMETRIC_CIELAB, CONTIG, UINT, 0,
+                                       "unsupported TIFF: L*a*b* colors"},
+                   0, 0);
+}
+#endif
+
+static void test_names(void)
+{
+    tap_ok(strncmp(image_formats, "JPEG PNG WebP PNM BMP", 21) == 0, "formats: %s", image_formats);
+    refuse("JPEG 2000", "\0\0\0\x0cjP  \r\n\x87\n", 12, "unsupported image format (JPEG 2000)");
+    tap_ok(!image_is_known("hello, world", 12), "text is no image");
+}
+
+int main(void)
+{
+    message_init("image_formats");
+    test_names();
+    test_files();
+    test_bmp();
+#ifdef WITH_TIFF
+    test_tiff();
+#else
+    tap_skip("built without TIFF", "kinds of TIFF");
+#endif
+    return tap_done();
+}
