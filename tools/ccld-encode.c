@@ -31,7 +31,7 @@ static struct {
     int64_t batch_size, shard_size, max_pixels;
     double max_failures;
     int embed_dtype;
-    bool pil_compat, nul, rejects_reasons;
+    bool pil_compat, nul, rejects_reasons, allow_truncated;
 } options = {
     .batch_size = 8,
     .shard_size = SHARD_SIZE_DEFAULT,
@@ -122,6 +122,10 @@ static const struct option option_table[] = {
      .argument = "PERCENT",
      .help = "exit with status 1 if more of the files are bad",
      .max = 100},
+    {.name = "allow-truncated",
+     .kind = OPTION_FLAG,
+     .value = &options.allow_truncated,
+     .help = "encode what a truncated JPEG, PNG or WebP has, the rest gray"},
     {.name = "max-pixels",
      .kind = OPTION_INT,
      .value = &options.max_pixels,
@@ -295,6 +299,7 @@ static void open_networks(struct encode_networks *n, struct shard_info *info,
     *n = (struct encode_networks){
         .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
+        .allow_truncated = options.allow_truncated,
         .embed_dtype = options.embed_dtype == 0 ? DTYPE_F32 : DTYPE_F16,
     };
     if (model_find(&n->model, &options.models, MODEL_AUTOENCODER | MODEL_CLOOB, &e) != 0)
@@ -375,19 +380,21 @@ static void summarize(const struct encode_state *s, double seconds)
         inform("%" PRId64 " file%s in the folders and archives left out: not an image", c->others,
                plural(c->others));
     char *reasons = format_reasons(c);
-    char duration[32], scale[48] = "", part[80] = "", parts[32] = "";
+    char duration[32], scale[48] = "", part[80] = "", parts[32] = "", truncated[48] = "";
     if (s->statistics.count > 0)
         snprintf(scale, sizeof scale, ", scale factor %.4f",
                  latent_statistics_scale(&s->statistics));
     if (options.part)
         snprintf(part, sizeof part, "part %.60s: ", options.part);
+    if (c->truncated > 0)
+        snprintf(truncated, sizeof truncated, " (%" PRId64 " truncated)", c->truncated);
     if (job.layout.count > 1)
         snprintf(parts, sizeof parts, " in %d parts", job.layout.count);
-    inform("%s%s%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64
+    inform("%s%s%" PRId64 " encoded%s, %" PRId64 " skipped, %" PRId64
            " failed%s in %s (%.2f images/s); "
            "'%s' has %" PRId64 " record%s%s%s",
-           c->interrupted ? "interrupted: " : "", part, c->encoded, c->skipped + c->duplicates,
-           c->failed, reasons, format_duration(duration, seconds),
+           c->interrupted ? "interrupted: " : "", part, c->encoded, truncated,
+           c->skipped + c->duplicates, c->failed, reasons, format_duration(duration, seconds),
            seconds > 0 ? (double)c->encoded / seconds : 0.0, options.store, s->records,
            plural(s->records), parts, scale);
     free(reasons);

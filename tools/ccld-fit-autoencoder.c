@@ -18,7 +18,7 @@ static struct {
     int64_t base_channels, blocks, norm_groups, latent_channels, disc_channels, max_pixels;
     double kl_weight, disc_lr;
     int loss;
-    bool nul, decoder_only, pil_compat;
+    bool nul, decoder_only, pil_compat, allow_truncated;
 } options = {
     .size = {256, 256},
     .multipliers = "1,2,4,4",
@@ -77,6 +77,10 @@ static const struct option option_table[] = {
      .kind = OPTION_FLAG,
      .value = &options.pil_compat,
      .help = "convert colors as Pillow does: no orientation, color profile or alpha"},
+    {.name = "allow-truncated",
+     .kind = OPTION_FLAG,
+     .value = &options.allow_truncated,
+     .help = "train on what a truncated JPEG, PNG or WebP has, the rest gray"},
     {.name = "max-pixels",
      .kind = OPTION_INT,
      .value = &options.max_pixels,
@@ -270,6 +274,7 @@ static void open_images(int operands, char **argv)
         .width = options.size.width,
         .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
+        .allow_truncated = options.allow_truncated,
         .holdout = fit.loop.options.holdout,
         .is_signed = true,
         .cache_bytes = IMAGE_SET_CACHE_DEFAULT,

@@ -14,7 +14,7 @@ static struct {
     struct cloob_config net;
     int64_t size, max_pixels;
     const char *caption_key;
-    bool text_only, null_separated, pil_compat;
+    bool text_only, null_separated, pil_compat, allow_truncated;
 } options = {
     .max_pixels = IMAGE_DEFAULT_MAX_PIXELS,
 };
@@ -155,6 +155,10 @@ static const struct option option_table[] = {
      .kind = OPTION_FLAG,
      .value = &options.pil_compat,
      .help = "convert colors as Pillow does: no orientation, color profile or alpha"},
+    {.name = "allow-truncated",
+     .kind = OPTION_FLAG,
+     .value = &options.allow_truncated,
+     .help = "train on what a truncated JPEG, PNG or WebP has, the rest gray"},
     {.name = "max-pixels",
      .kind = OPTION_INT,
      .value = &options.max_pixels,
@@ -221,6 +225,7 @@ static struct image_set *open_images(const struct cloob_sizes *sizes, int operan
         .width = side,
         .color = options.pil_compat ? PREPARE_PIL : PREPARE_DISPLAY,
         .max_pixels = options.max_pixels,
+        .allow_truncated = options.allow_truncated,
         .holdout = fit.loop.options.holdout,
         .captions = true,
         .caption_key = options.caption_key,

@@ -82,11 +82,11 @@ static void to_planes(uint8_t *planes, const struct image *in)
     }
 }
 
-static int read_image(struct image *image, const struct record *r, int64_t max_pixels,
+static int read_image(struct image *image, const struct record *r, const struct image_options *o,
                       struct error *e)
 {
     if (!r->member)
-        return image_read(image, r->path, max_pixels, e);
+        return image_read_with(image, r->path, o, e);
     if (r->at < 0)
         return error_set(e, "the archive has no such member");
     char *archive = xasprintf("%.*s", (int)(r->member - 2 - r->path), r->path); /* before "!/" */
@@ -97,7 +97,7 @@ static int read_image(struct image *image, const struct record *r, int64_t max_p
     free(archive);
     if (status != 0)
         return status;
-    status = image_decode(image, data, size, max_pixels, e);
+    status = image_decode_with(image, data, size, o, e);
     free(data);
     return status;
 }
@@ -107,7 +107,8 @@ static int decode(const struct image_set *s, const struct record *r, uint8_t *pl
 {
     const struct image_set_options *o = &s->options;
     struct image image, prepared;
-    int status = read_image(&image, r, o->max_pixels, e);
+    struct image_options read = prepare_options(o->color, o->max_pixels, o->allow_truncated);
+    int status = read_image(&image, r, &read, e);
     if (status != 0)
         return status;
     snprintf(note, 128, "%s", image.warning);

@@ -22,7 +22,8 @@ struct image_set_options {
     int height, width; /* of an image, in pixels, made as by ccld-encode: prepare_square or
                           prepare_cover */
     enum prepare_color color;
-    int64_t max_pixels;      /* of a file; 0: IMAGE_DEFAULT_MAX_PIXELS */
+    int64_t max_pixels; /* of a file; 0: IMAGE_DEFAULT_MAX_PIXELS */
+    bool allow_truncated;
     int64_t holdout;         /* number of records to hold out */
     bool captions;           /* each image needs one, see below */
     const char *caption_key; /* of captions in .json files of archives; NULL: see captions.h */

@@ -83,8 +83,9 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
 {
     const struct encode_networks *m = context;
     struct image source, resized;
-    int status = file->data ? image_decode(&source, file->data, file->size, m->max_pixels, e)
-                            : image_read(&source, file->path, m->max_pixels, e);
+    struct image_options o = prepare_options(m->color, m->max_pixels, m->allow_truncated);
+    int status = file->data ? image_decode_with(&source, file->data, file->size, &o, e)
+                            : image_read_with(&source, file->path, &o, e);
     if (status != 0)
         return status;
     snprintf(note, 128, "%s", source.warning);
@@ -97,6 +98,7 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
         status = m->height == m->width ? prepare_square(&resized, &source, m->width, e)
                                        : prepare_cover(&resized, &source, m->width, m->height, e);
     }
+    bool truncated = source.truncated;
     image_release(&source);
     if (status != 0)
         return status;
@@ -104,7 +106,7 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
     image_release(&resized);
     prepare_middle_square(square, m->side, image, m->height, m->width);
     prepare_to_signed(image, 3 * (size_t)m->height * (size_t)m->width);
-    return 0;
+    return truncated ? ENCODE_TRUNCATED : 0;
 }
 
 static void release_work(struct encode_work *w)

@@ -14,6 +14,7 @@ struct encode_networks {
     int height, width; /* pixels of the autoencoder's input */
     int side;          /* pixels of CLOOB's square input; set by encode_networks_describe */
     int64_t max_pixels;
+    bool allow_truncated;
     enum dtype embed_dtype;
     struct encode_work {
         const struct encode_networks *networks;

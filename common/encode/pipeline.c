@@ -157,6 +157,13 @@ static void free_slot(struct pipeline *p, struct slot *s)
     pthread_mutex_unlock(&p->mutex);
 }
 
+static void count_truncated(struct pipeline *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    p->counts.truncated++;
+    pthread_mutex_unlock(&p->mutex);
+}
+
 static void collect(struct pipeline *p, struct batch *b)
 {
     const struct encoder *en = p->encoder;
@@ -167,13 +174,15 @@ static void collect(struct pipeline *p, struct batch *b)
             pipeline_fail(p, &s->error);
             break;
         }
-        if (s->status != 0) {
+        if (s->status < 0) {
             if (s->status == IMAGE_UNKNOWN && s->found)
                 pipeline_leave_out(p);
             else
                 reject(p, s->path, s->error.text, false);
             continue;
         }
+        if (s->status == ENCODE_TRUNCATED)
+            count_truncated(p);
         size_t i = (size_t)b->n++;
         memcpy(p->images + i * en->image_floats, s->image, en->image_floats * sizeof *s->image);
         memcpy(p->squares + i * en->square_floats, s->square,

@@ -21,6 +21,7 @@ struct encode_file {
     size_t size;
 };
 
+#define ENCODE_TRUNCATED 1
 /* What turns files into latents. */
 struct encoder {
     void *context;
@@ -29,8 +30,8 @@ struct encoder {
     size_t image_floats, square_floats, moments_floats, embed_floats;
     /* Turns one file into both inputs and returns the source's size in pixels. Several threads call
      * it at once. note receives a warning, or "". READ_SYSTEM_FAILED (common/base/files.h) ends the
-     * run, other statuses reject the file; one with IMAGE_UNKNOWN that was found in a folder or an
-     * archive is left out. */
+     * run, ENCODE_TRUNCATED counts the file among those that are encoded in part, other statuses
+     * reject it; one with IMAGE_UNKNOWN that was found in a folder or an archive is left out. */
     int (*prepare)(void *context, const struct encode_file *file, float *image, float *square,
                    int *width, int *height, char note[128], struct error *e);
     /* The networks, in three calls per batch, so that a GPU computes while the next batch is being

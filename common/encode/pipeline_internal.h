@@ -15,7 +15,7 @@
 struct slot {
     bool done;  /* decoded, or failed */
     bool found; /* in a folder or an archive */
-    int status; /* 0, READ_SYSTEM_FAILED, or another one: a bad file */
+    int status; /* 0, ENCODE_TRUNCATED, READ_SYSTEM_FAILED, or another one: a bad file */
     char *path;
     uint8_t *data; /* of a member of an archive, else NULL */
     size_t data_size;

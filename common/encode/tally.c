@@ -94,6 +94,7 @@ static void add_counts(struct encode_counts *sum, const struct encode_counts *c)
     sum->listed += c->listed;
     sum->other_part += c->other_part;
     sum->encoded += c->encoded;
+    sum->truncated += c->truncated;
     sum->skipped += c->skipped;
     sum->duplicates += c->duplicates;
     for (int i = 0; i < ENCODE_REASONS && c->reasons[i].count > 0; i++)

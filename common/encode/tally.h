@@ -17,6 +17,7 @@ struct encode_counts {
     int64_t listed;     /* paths in the list, or in its part */
     int64_t other_part; /* paths of other parts */
     int64_t encoded;    /* added to the store */
+    int64_t truncated;  /* encoded, or about to be, with pixels missing */
     int64_t skipped;    /* already in the store */
     int64_t duplicates; /* repeated in the list */
     int64_t failed;

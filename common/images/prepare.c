@@ -270,6 +270,16 @@ static int convert(struct image *image, enum prepare_color how, struct error *e)
     return 0;
 }
 
+struct image_options prepare_options(enum prepare_color how, int64_t max_pixels,
+                                     bool allow_truncated)
+{
+    return (struct image_options){
+        .max_pixels = max_pixels,
+        .allow_truncated = allow_truncated,
+        .missing = how == PREPARE_DISPLAY ? 128 : 0,
+    };
+}
+
 void prepare_note_first(const struct image *image, const char *path)
 {
     if (image->first_of_several)

@@ -116,16 +116,16 @@ static uint32_t get_uint(const uint8_t *p, int bytes, bool big_endian)
 int image_exif_orientation(const uint8_t *exif, size_t size)
 {
     enum { ENTRY = 12, TAG_ORIENTATION = 0x112, TYPE_SHORT = 3, TYPE_LONG = 4 };
-    if (size >= 6 && memcmp(exif, "Exif\0\0", 6) == 0) {
+    while (size >= 6 && memcmp(exif, "Exif\0\0", 6) == 0) {
         exif += 6;
         size -= 6;
     }
     if (size < 14 || (memcmp(exif, "II*\0", 4) != 0 && memcmp(exif, "MM\0*", 4) != 0))
-        return 1;
+        return 0;
     bool big = exif[0] == 'M';
     size_t directory = get_uint(exif + 4, 4, big);
     if (directory > size - 2)
-        return 1;
+        return 0;
     size_t count = get_uint(exif + directory, 2, big);
     for (size_t i = 0; i < count; i++) {
         size_t at = directory + 2 + i * ENTRY;
@@ -140,5 +140,39 @@ int image_exif_orientation(const uint8_t *exif, size_t size)
         uint32_t value = get_uint(entry + 8, type == TYPE_SHORT ? 2 : 4, big);
         return value >= 1 && value <= 8 ? (int)value : 1;
     }
-    return 1;
+    return 0;
+}
+
+int image_xmp_orientation(const uint8_t *xmp, size_t size)
+{
+    static const char name[] = "tiff:Orientation";
+    if (size == 0)
+        return 0;
+    const uint8_t *end = xmp + size;
+    for (const uint8_t *p = xmp; (p = memmem(p, (size_t)(end - p), name, sizeof name - 1));) {
+        p += sizeof name - 1;
+        if (end - p >= 3 && p[0] == '=' && p[1] == '"')
+            p += 2;
+        else if (end - p >= 2 && p[0] == '>')
+            p++;
+        else
+            continue;
+        if (*p >= '0' && *p <= '9')
+            return *p >= '1' && *p <= '8' ? *p - '0' : 1;
+    }
+    return 0;
+}
+
+int image_choose_orientation(int exif, int xmp)
+{
+    return exif ? exif : xmp ? xmp : 1;
+}
+
+void image_fill(struct image *image, uint8_t value)
+{
+    size_t channels = (size_t)image->channels, bytes = (size_t)image->depth / 8;
+    memset(image->pixels, value, image_bytes(image));
+    if (image->alpha)
+        for (size_t i = channels - 1; i < image_bytes(image) / bytes; i += channels)
+            memset(image->pixels + i * bytes, 255, bytes);
 }

@@ -51,9 +51,21 @@ struct image {
     /* [height, width, channels] without gaps between rows. In CMYK, 255 is full ink. The last row
      * is followed by IMAGE_PADDING zero bytes, for vector loads. */
     uint8_t *pixels;
+    bool truncated; /* pixels are missing; only with image_options.allow_truncated */
     /* The decoder's complaint about a damaged file that it still decoded to the last pixel, as a
      * viewer would; "" if none. Worth a warning, not an error. */
     char warning[120];
+};
+
+struct image_options {
+    int64_t max_pixels; /* limits width * height; 0: IMAGE_DEFAULT_MAX_PIXELS */
+    /* Of a truncated JPEG, PNG or WebP whose header is whole, return what is there:
+     * image->truncated.
+     */
+    bool allow_truncated;
+    /* What pixels that are missing from a PNG or WebP have in all colors, 0 to 255; they are
+     * opaque. In a JPEG they are gray, as libjpeg leaves them. */
+    uint8_t missing;
 };
 
 #define IMAGE_PADDING            64
@@ -73,6 +85,11 @@ int image_read(struct image *image, const char *path, int64_t max_pixels, struct
 int image_read_stream(struct image *image, int fd, int64_t max_pixels, struct error *e);
 int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
                  struct error *e);
+/* image_read and image_decode with further options. */
+int image_read_with(struct image *image, const char *path, const struct image_options *o,
+                    struct error *e);
+int image_decode_with(struct image *image, const void *data, size_t size,
+                      const struct image_options *o, struct error *e);
 /* Whether the file that starts so is of a format that image_decode reads. */
 bool image_is_known(const void *data, size_t size);
 /* For what decodes or prepares an image after it has set errno to 0: returns status or, if memory

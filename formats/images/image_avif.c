@@ -50,6 +50,9 @@ static int convert(struct image *image, const avifDecoder *d, struct error *e)
     if (status != AVIF_RESULT_OK)
         return explain(status, e);
     image->orientation = orientation_of(a);
+    if (!(a->transformFlags & (AVIF_TRANSFORM_IROT | AVIF_TRANSFORM_IMIR)))
+        image->orientation =
+            image_choose_orientation(0, image_xmp_orientation(a->xmp.data, a->xmp.size));
     return image_set_icc(image, a->icc.data, a->icc.size, e);
 }
 
@@ -57,7 +60,7 @@ static int decode(struct image *image, avifDecoder *d, const uint8_t *data, size
                   int64_t max_pixels, struct error *e)
 {
     d->maxThreads = 1; /* many images are decoded at once */
-    d->ignoreExif = d->ignoreXMP = AVIF_TRUE;
+    d->ignoreExif = AVIF_TRUE;
     d->strictFlags &= ~(avifStrictFlags)(AVIF_STRICT_PIXI_REQUIRED | AVIF_STRICT_CLAP_VALID);
     avifResult status = avifDecoderSetIOMemory(d, data, size);
     if (status == AVIF_RESULT_OK)
@@ -75,14 +78,14 @@ static int decode(struct image *image, avifDecoder *d, const uint8_t *data, size
     return convert(image, d, e);
 }
 
-int image_avif_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                      struct error *e)
+int image_avif_decode(struct image *image, const uint8_t *data, size_t size,
+                      const struct image_options *o, struct error *e)
 {
     image->format = IMAGE_AVIF;
     avifDecoder *d = avifDecoderCreate();
     if (!d)
         return error_set(e, "cannot initialize libavif");
-    int status = decode(image, d, data, size, max_pixels, e);
+    int status = decode(image, d, data, size, o->max_pixels, e);
     avifDecoderDestroy(d);
     return status;
 }

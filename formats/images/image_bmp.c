@@ -273,12 +273,12 @@ static int read_profile(struct image *image, const struct bmp *b, struct error *
     return image_set_icc(image, b->data + offset, size, e);
 }
 
-int image_bmp_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                     struct error *e)
+int image_bmp_decode(struct image *image, const uint8_t *data, size_t size,
+                     const struct image_options *o, struct error *e)
 {
     struct bmp b = {.data = data, .size = size};
     image->format = IMAGE_BMP;
-    if (read_header(&b, e) != 0 || image_check_pixels(b.width, b.height, max_pixels, e) != 0 ||
+    if (read_header(&b, e) != 0 || image_check_pixels(b.width, b.height, o->max_pixels, e) != 0 ||
         (b.bits <= 8 && read_palette(&b, e) != 0))
         return -1;
     if (b.pixels == 0)

@@ -144,8 +144,8 @@ static int decode(struct image *image, struct gif_reader *r, int64_t max_pixels,
     return 0;
 }
 
-int image_gif_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                     struct error *e)
+int image_gif_decode(struct image *image, const uint8_t *data, size_t size,
+                     const struct image_options *o, struct error *e)
 {
     struct gif_reader r = {.data = data, .size = size, .transparent = -1};
     int code = 0;
@@ -153,7 +153,7 @@ int image_gif_decode(struct image *image, const uint8_t *data, size_t size, int6
     r.gif = DGifOpen(&r, read_bytes, &code);
     if (!r.gif)
         return explain(&r, code, e);
-    int status = decode(image, &r, max_pixels, e);
+    int status = decode(image, &r, o->max_pixels, e);
     DGifCloseFile(r.gif, &code);
     return status;
 }

@@ -121,15 +121,15 @@ static int decode(struct heif_image_reader *r, const uint8_t *data, size_t size,
 }
 
 /* Pixels are upright: libheif applies rotation, mirroring and crop. */
-int image_heif_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                      struct error *e)
+int image_heif_decode(struct image *image, const uint8_t *data, size_t size,
+                      const struct image_options *o, struct error *e)
 {
     struct heif_image_reader r = {.image = image};
     image->format = IMAGE_HEIF;
     r.context = heif_context_alloc();
     if (!r.context)
         return error_set(e, "cannot initialize libheif");
-    int status = decode(&r, data, size, max_pixels, e);
+    int status = decode(&r, data, size, o->max_pixels, e);
     heif_image_release(r.decoded);
     heif_image_handle_release(r.handle);
     heif_context_free(r.context);

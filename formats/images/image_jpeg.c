@@ -20,6 +20,7 @@ struct jpeg_reader {
     jmp_buf failed;
     char reason[JMSG_LENGTH_MAX + 16];
     struct image *image;
+    bool allow_truncated;
 };
 
 static struct jpeg_reader *reader_of(j_common_ptr cinfo)
@@ -43,19 +44,30 @@ __attribute__((noreturn)) static void fail(j_common_ptr cinfo)
     longjmp(r->failed, 1);
 }
 
-/* If the file or a segment ends before the last pixel, libjpeg only warns and fills the rest with
- * gray; here that is a failure. Other warnings (garbage between markers, a bad code from which
- * decoding recovers) are kept for the caller. */
+/* Whether libjpeg's warning means that pixels are missing, which it fills with gray: the file ends,
+ * or its end marker comes too soon. */
+static bool is_end(const struct jpeg_reader *r, int code)
+{
+    return code == JWRN_JPEG_EOF || (code == JWRN_HIT_MARKER && r->cinfo.unread_marker == JPEG_EOI);
+}
+
+/* Missing pixels are a failure unless they are allowed. Other warnings (garbage between markers, a
+ * bad code or another marker from which decoding recovers) are kept for the caller. */
 static void emit(j_common_ptr cinfo, int level)
 {
     if (level >= 0)
         return;
-    cinfo->err->num_warnings++;
-    if (cinfo->err->msg_code == JWRN_JPEG_EOF || cinfo->err->msg_code == JWRN_HIT_MARKER)
-        fail(cinfo);
+    struct jpeg_reader *r = reader_of(cinfo);
     char text[JMSG_LENGTH_MAX];
+    cinfo->err->num_warnings++;
+    if (is_end(r, cinfo->err->msg_code)) {
+        if (!r->allow_truncated)
+            fail(cinfo);
+        r->image->truncated = true;
+        return;
+    }
     cinfo->err->format_message(cinfo, text);
-    image_set_warning(reader_of(cinfo)->image, text);
+    image_set_warning(r->image, text);
 }
 
 static void limit_scans(j_common_ptr cinfo)
@@ -69,12 +81,18 @@ static void limit_scans(j_common_ptr cinfo)
 
 static int read_markers(struct jpeg_reader *r, struct error *e)
 {
-    for (jpeg_saved_marker_ptr m = r->cinfo.marker_list; m; m = m->next)
-        if (m->marker == JPEG_APP0 + 1 && m->data_length > 6 &&
-            memcmp(m->data, "Exif\0\0", 6) == 0) {
-            r->image->orientation = image_exif_orientation(m->data, m->data_length);
-            break;
-        }
+    static const char xmp_name[] = "http://ns.adobe.com/xap/1.0/"; /* and a zero byte */
+    int exif = 0, xmp = 0;
+    for (jpeg_saved_marker_ptr m = r->cinfo.marker_list; m; m = m->next) {
+        if (m->marker != JPEG_APP0 + 1)
+            continue;
+        if (!exif && m->data_length > 6 && memcmp(m->data, "Exif\0\0", 6) == 0)
+            exif = image_exif_orientation(m->data, m->data_length);
+        if (!xmp && m->data_length > sizeof xmp_name &&
+            memcmp(m->data, xmp_name, sizeof xmp_name) == 0)
+            xmp = image_xmp_orientation(m->data, m->data_length);
+    }
+    r->image->orientation = image_choose_orientation(exif, xmp);
     JOCTET *icc = NULL;
     unsigned int icc_size = 0;
     int status = 0;
@@ -151,15 +169,15 @@ static int guarded(struct jpeg_reader *r, const uint8_t *data, size_t size, int6
     return decode(r, data, size, max_pixels, e);
 }
 
-int image_jpeg_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                      struct error *e)
+int image_jpeg_decode(struct image *image, const uint8_t *data, size_t size,
+                      const struct image_options *o, struct error *e)
 {
-    struct jpeg_reader r = {.image = image};
+    struct jpeg_reader r = {.image = image, .allow_truncated = o->allow_truncated};
     image->format = IMAGE_JPEG;
     r.cinfo.err = jpeg_std_error(&r.errors);
     r.errors.error_exit = fail;
     r.errors.emit_message = emit;
-    int status = guarded(&r, data, size, max_pixels, e);
+    int status = guarded(&r, data, size, o->max_pixels, e);
     jpeg_destroy_decompress(&r.cinfo);
     return status;
 }

@@ -11,13 +11,13 @@
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
 
-static int decode_pnm(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                      struct error *e)
+static int decode_pnm(struct image *image, const uint8_t *data, size_t size,
+                      const struct image_options *o, struct error *e)
 {
     FILE *f = fmemopen((void *)(uintptr_t)data, size, "r");
     if (!f)
         return error_errno(e, "cannot read from memory");
-    int status = image_pnm_read(image, f, max_pixels, NULL, NULL, e);
+    int status = image_pnm_read(image, f, o->max_pixels, NULL, NULL, e);
     if (status != 0 && feof(f))
         error_prefix(e, "truncated PNM");
     fclose(f);
@@ -30,8 +30,8 @@ static bool is_pnm(const uint8_t *data, size_t size)
            (strchr(" \t\n\v\f\r#", data[2]) && data[2]);
 }
 
-typedef int decoder(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                    struct error *e);
+typedef int decoder(struct image *image, const uint8_t *data, size_t size,
+                    const struct image_options *o, struct error *e);
 
 /* Formats with a library that the build may lack: the decoder, and what image_formats says. */
 #ifdef WITH_GIF
@@ -152,8 +152,8 @@ bool image_is_known(const void *data, size_t size)
     return f && (f->decode || f->package);
 }
 
-int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
-                 struct error *e)
+int image_decode_with(struct image *image, const void *data, size_t size,
+                      const struct image_options *o, struct error *e)
 {
     *image = (struct image){0};
     if (size == 0)
@@ -162,9 +162,15 @@ int image_decode(struct image *image, const void *data, size_t size, int64_t max
     if (!f || !f->decode)
         return refuse(f, e);
     errno = 0;
-    int status = image_check_memory(f->decode(image, data, size, max_pixels, e), image, e);
-    if (status != 0)
+    int status = image_check_memory(f->decode(image, data, size, o, e), image, e);
+    if (status != 0) {
         image_release(image);
+    } else if (image->truncated) {
+        char text[48];
+        snprintf(text, sizeof text, "truncated %s: pixels are missing", f->name);
+        image->warning[0] = '\0'; /* says more than what libraries complained about */
+        image_set_warning(image, text);
+    }
     return status;
 }
 
@@ -195,6 +201,13 @@ static int read_regular(uint8_t **data, size_t *size, int fd, struct error *e)
         *size += (size_t)n;
     }
     return 0;
+}
+
+int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
+                 struct error *e)
+{
+    return image_decode_with(image, data, size, &(struct image_options){.max_pixels = max_pixels},
+                             e);
 }
 
 /* *data is malloc'ed, or NULL. */
@@ -242,7 +255,8 @@ int image_read_stream(struct image *image, int fd, int64_t max_pixels, struct er
     return status;
 }
 
-int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e)
+int image_read_with(struct image *image, const char *path, const struct image_options *o,
+                    struct error *e)
 {
     *image = (struct image){0};
     int status, tries = 0;
@@ -251,8 +265,13 @@ int image_read(struct image *image, const char *path, int64_t max_pixels, struct
         size_t size;
         status = read_file(&data, &size, path, e);
         if (status == 0)
-            status = image_decode(image, data, size, max_pixels, e);
+            status = image_decode_with(image, data, size, o, e);
         free(data);
     } while (read_again(status, &tries));
     return status;
+}
+
+int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e)
+{
+    return image_read_with(image, path, &(struct image_options){.max_pixels = max_pixels}, e);
 }

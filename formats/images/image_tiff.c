@@ -366,6 +366,17 @@ static int read_pixels(struct tiff_reader *r, int64_t max_pixels, struct error *
     return TIFFIsTiled(r->tiff) ? read_tiles(r, max_pixels, e) : read_strips(r, e);
 }
 
+static void read_orientation(struct tiff_reader *r)
+{
+    uint16_t tag = 0;
+    uint32_t size = 0;
+    const void *xmp = NULL;
+    if (TIFFGetField(r->tiff, TIFFTAG_ORIENTATION, &tag))
+        r->image->orientation = tag >= 1 && tag <= 8 ? tag : 1;
+    else if (TIFFGetField(r->tiff, TIFFTAG_XMLPACKET, &size, &xmp))
+        r->image->orientation = image_choose_orientation(0, image_xmp_orientation(xmp, size));
+}
+
 static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
 {
     struct image *image = r->image;
@@ -377,8 +388,7 @@ static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
         return -1;
     if (image->alpha && r->premultiplied)
         unpremultiply(image);
-    uint16_t orientation = get16(r, TIFFTAG_ORIENTATION, ORIENTATION_TOPLEFT);
-    image->orientation = orientation >= 1 && orientation <= 8 ? orientation : 1;
+    read_orientation(r);
     image->first_of_several = !TIFFLastDirectory(r->tiff);
     uint32_t icc_size = 0;
     void *icc = NULL;
@@ -387,15 +397,15 @@ static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
     return 0;
 }
 
-int image_tiff_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                      struct error *e)
+int image_tiff_decode(struct image *image, const uint8_t *data, size_t size,
+                      const struct image_options *o, struct error *e)
 {
     struct tiff_reader r = {.data = data, .size = size, .image = image};
     image->format = IMAGE_TIFF;
     TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
     if (!options)
         return error_set(e, "cannot initialize libtiff");
-    int64_t limit = max_pixels > 0 ? max_pixels : IMAGE_DEFAULT_MAX_PIXELS;
+    int64_t limit = o->max_pixels > 0 ? o->max_pixels : IMAGE_DEFAULT_MAX_PIXELS;
     TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)(limit * 16 + (1 << 20)));
     TIFFOpenOptionsSetErrorHandlerExtR(options, keep_error, &r);
     TIFFOpenOptionsSetWarningHandlerExtR(options, take_warning, &r);
@@ -404,7 +414,7 @@ int image_tiff_decode(struct image *image, const uint8_t *data, size_t size, int
     TIFFOpenOptionsFree(options);
     if (!r.tiff)
         return explain(&r, e);
-    int status = decode(&r, max_pixels, e);
+    int status = decode(&r, o->max_pixels, e);
     TIFFClose(r.tiff);
     return status;
 }

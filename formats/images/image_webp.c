@@ -27,19 +27,27 @@ static int explain(VP8StatusCode status, struct error *e)
 
 /* Reads the RIFF chunks besides the pixels: a four-character code, a little-endian size, and data
  * padded to an even number of bytes. */
-static int read_chunks(struct image *image, const uint8_t *data, size_t size, struct error *e)
+static int read_chunks(struct image *image, const uint8_t *data, size_t size,
+                       const struct image_options *o, struct error *e)
 {
+    int exif = 0, xmp = 0;
     for (size_t at = 12; at + 8 <= size;) {
         size_t length = get_le32(data + at + 4);
-        if (length > size - at - 8)
+        if (length > size - at - 8) {
+            if (o->allow_truncated)
+                break;
             return error_set(e, "truncated WebP");
+        }
         const uint8_t *payload = data + at + 8;
         if (memcmp(data + at, "ICCP", 4) == 0 && image_set_icc(image, payload, length, e) != 0)
             return -1;
         if (memcmp(data + at, "EXIF", 4) == 0)
-            image->orientation = image_exif_orientation(payload, length);
+            exif = image_exif_orientation(payload, length);
+        if (memcmp(data + at, "XMP ", 4) == 0)
+            xmp = image_xmp_orientation(payload, length);
         at += 8 + length + (length & 1);
     }
+    image->orientation = image_choose_orientation(exif, xmp);
     return 0;
 }
 
@@ -58,13 +66,16 @@ static uint32_t get_le24(const uint8_t *p)
 
 /* Sets image->first_of_several as well. */
 static int find_frame(struct frame *f, struct image *image, const uint8_t *data, size_t size,
-                      struct error *e)
+                      const struct image_options *o, struct error *e)
 {
     enum { HEADER = 16 };
     for (size_t at = 12; at + 8 <= size;) {
         size_t length = get_le32(data + at + 4);
-        if (length > size - at - 8)
-            return error_set(e, "truncated WebP");
+        if (length > size - at - 8) {
+            if (!o->allow_truncated)
+                return error_set(e, "truncated WebP");
+            length = size - at - 8;
+        }
         const uint8_t *p = data + at + 8;
         if (memcmp(data + at, "ANMF", 4) == 0 && length >= HEADER) {
             if (f->data) {
@@ -85,8 +96,20 @@ static int find_frame(struct frame *f, struct image *image, const uint8_t *data,
     return f->data ? 0 : error_set(e, "bad WebP: an animation without frames");
 }
 
-/* Decodes into the rectangle of the frame; the rest of the canvas is transparent, or else black. */
-static int decode_frame(struct image *image, const struct frame *f, struct error *e)
+/* Row by row as far as the data go. */
+static VP8StatusCode decode_part(const struct frame *f, WebPDecoderConfig *config)
+{
+    WebPIDecoder *d = WebPIDecode(NULL, 0, config);
+    if (!d)
+        return VP8_STATUS_OUT_OF_MEMORY;
+    VP8StatusCode status = WebPIUpdate(d, f->data, f->size);
+    WebPIDelete(d);
+    return status;
+}
+
+/* Decodes into the rectangle of the frame. */
+static int decode_frame(struct image *image, const struct frame *f, const struct image_options *o,
+                        struct error *e)
 {
     WebPDecoderConfig config;
     if (!WebPInitDecoderConfig(&config))
@@ -104,35 +127,41 @@ static int decode_frame(struct image *image, const struct frame *f, struct error
     config.output.u.RGBA.rgba = image->pixels + at;
     config.output.u.RGBA.stride = (int)stride;
     config.output.u.RGBA.size = image_bytes(image) - at;
-    status = WebPDecode(f->data, f->size, &config);
+    status = o->allow_truncated ? decode_part(f, &config) : WebPDecode(f->data, f->size, &config);
     WebPFreeDecBuffer(&config.output);
-    return status == VP8_STATUS_OK ? 0 : explain(status, e);
+    image->truncated = o->allow_truncated && status == VP8_STATUS_SUSPENDED;
+    return status == VP8_STATUS_OK || image->truncated ? 0 : explain(status, e);
 }
 
-int image_webp_decode(struct image *image, const uint8_t *data, size_t size, int64_t max_pixels,
-                      struct error *e)
+int image_webp_decode(struct image *image, const uint8_t *data, size_t size,
+                      const struct image_options *o, struct error *e)
 {
     image->format = IMAGE_WEBP;
     WebPBitstreamFeatures file;
     VP8StatusCode status = WebPGetFeatures(data, size, &file);
     if (status != VP8_STATUS_OK)
         return explain(status, e);
-    if (image_check_pixels(file.width, file.height, max_pixels, e) != 0)
+    if (image_check_pixels(file.width, file.height, o->max_pixels, e) != 0)
         return -1;
     size_t riff_size = get_le32(data + 4);
-    if (riff_size > size - 8)
-        return error_set(e, "truncated WebP");
+    if (riff_size > size - 8) {
+        if (!o->allow_truncated)
+            return error_set(e, "truncated WebP");
+        riff_size = size - 8;
+    }
     struct frame f = {.data = data, .size = size, .width = file.width, .height = file.height};
     if (file.has_animation) {
         f = (struct frame){0};
-        if (find_frame(&f, image, data, riff_size + 8, e) != 0)
+        if (find_frame(&f, image, data, riff_size + 8, o, e) != 0)
             return -1;
     }
     int channels = file.has_alpha ? 4 : 3;
     if (image_allocate(image, file.width, file.height, channels, 8, e) != 0 ||
-        read_chunks(image, data, riff_size + 8, e) != 0)
+        read_chunks(image, data, riff_size + 8, o, e) != 0)
         return -1;
-    if (file.has_animation)
+    if (o->allow_truncated)
+        image_fill(image, o->missing);
+    if (file.has_animation) /* around the frame: transparent, or else black */
         memset(image->pixels, 0, image_bytes(image));
-    return decode_frame(image, &f, e);
+    return decode_frame(image, &f, o, e);
 }

@@ -1,4 +1,4 @@
-/* Image files: JPEG, PNG, WebP, netpbm. Decodes and prepares them. */
+/* Image files of all formats that the build reads. Decodes and prepares them. */
 #include "common/base/message.h"
 #include "common/images/prepare.h"
 #include "tests/fuzz/support/fuzz.h"
@@ -28,10 +28,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct error e = {""};
     if (size == 0)
         return 0;
-    if (image_decode(&image, data, size, MAX_PIXELS, &e) == 0)
+    const struct image_options o = {
+        .max_pixels = MAX_PIXELS,
+        .allow_truncated = data[size - 1] & 2,
+        .missing = 128,
+    };
+    if (image_decode_with(&image, data, size, &o, &e) == 0) {
+        CHECK((int64_t)image.width * image.height <= MAX_PIXELS);
+        CHECK(o.allow_truncated || !image.truncated);
         prepare(&image, data[size - 1] & 1 ? PREPARE_PIL : PREPARE_DISPLAY);
-    else
+    } else {
         CHECK(e.text[0] && !image.pixels && !image.icc);
+    }
     return 0;
 }
 

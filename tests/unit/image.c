@@ -93,16 +93,22 @@ static int worst_difference(const struct image *a, const struct image *b)
     return worst;
 }
 
-/* Every truncated file must be refused, most of them with that reason. */
+/* Every truncated file must be refused, most of them with that reason. A PNG that lacks only what
+ * follows its pixels is read with a warning. */
 static void check_truncations(const char *name, const struct bytes *file)
 {
     size_t accepted = 0, called_so = 0, step = file->size > 2000 ? 7 : 1;
+    struct image whole;
+    struct error none;
+    CHECK(image_decode(&whole, file->data, file->size, 0, &none) == 0);
     for (size_t size = 1; size < file->size; size += step) {
         struct image image;
         struct error e = {""};
         uint8_t *copy = xmalloc(size); /* exact size, so that a sanitizer detects overreads */
         memcpy(copy, file->data, size);
-        if (image_decode(&image, copy, size, 0, &e) == 0) {
+        if (image_decode(&image, copy, size, 0, &e) == 0 &&
+            !(image.format == IMAGE_PNG && image.warning[0] &&
+              worst_difference(&image, &whole) == 0)) {
             tap_diag("%s: %zu of %zu bytes were accepted", name, size, file->size);
             accepted++;
         }
@@ -110,6 +116,7 @@ static void check_truncations(const char *name, const struct bytes *file)
         image_release(&image);
         free(copy);
     }
+    image_release(&whole);
     tap_ok(accepted == 0 && called_so > file->size / step / 2, "%s: every truncation is refused",
            name);
 }
