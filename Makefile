@@ -80,9 +80,11 @@ $(error FORMATS: '$(UNKNOWN_FORMATS)' is not one of gif tiff heif avif jxl)
 endif
 WITH_FORMATS := $(foreach f,$(FORMATS),$(if $(shell $(PKG_CONFIG) --atleast-version=$(call format_field,$f,4) $(call format_field,$f,3) && echo yes),$f))
 PACKAGES += $(foreach f,$(WITH_FORMATS),$(call format_field,$f,3))
-PKG_CFLAGS := $(foreach f,$(WITH_FORMATS),-DWITH_$(call format_field,$f,2)) $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
-# libarchive is loaded when it is needed.
-PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(filter-out libarchive,$(PACKAGES)))
+# Programs load a format's library when they need it, by the name that it has for that.
+soname = $(shell readelf -d '$(PKG_CONFIG_SYSROOT_DIR)$(shell $(PKG_CONFIG) --variable=libdir $(call format_field,$1,3))/lib$1.so' 2>/dev/null | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
+PKG_CFLAGS := $(foreach f,$(WITH_FORMATS),-DWITH_$(call format_field,$f,2) -DSONAME_$(call format_field,$f,2)=$(or $(call soname,$f),lib$f.so)) $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+# libarchive is loaded when it is needed, too.
+PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(filter-out libarchive,$(filter-out $(foreach f,$(WITH_FORMATS),$(call format_field,$f,3)),$(PACKAGES))))
 
 ifeq ($(CUDA),1)
 ifeq ($(shell command -v $(NVCC)),)
@@ -220,6 +222,10 @@ $(TOOLS): $(BUILD)/%: $(BUILD)/tools/%.o $(BUILD)/libccld.a
 $(MAINS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
+# The test writes TIFFs.
+ifneq ($(filter tiff,$(WITH_FORMATS)),)
+$(BUILD)/tests/unit/image_formats: private ALL_LIBS += $(shell $(PKG_CONFIG) --libs libtiff-4)
+endif
 # The test writes archives. Programs load libarchive when they need it.
 $(BUILD)/tests/unit/image_source: private ALL_LIBS += $(shell $(PKG_CONFIG) --libs libarchive)
 $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(FUZZ_SUPPORT_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a

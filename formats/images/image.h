@@ -9,9 +9,10 @@
 #include "common/base/error.h"
 
 /* Still images: JPEG, PNG, WebP, BMP and the netpbm family (PBM, PGM, PPM, PAM; plain and raw), and
- * those of GIF, TIFF, HEIC, AVIF and JPEG XL whose library the build has found. The first bytes
- * tell the format, not the file name. Nothing here converts colors: pixels are as in
- * the file, accompanied by what a consumer needs to interpret them (see common/images/prepare.h).
+ * those of GIF, TIFF, HEIC, AVIF and JPEG XL whose library the build has found; it is loaded when
+ * the first of its files is read. The first bytes tell the format, not the file name. Nothing here
+ * converts colors: pixels are as in the file, accompanied by what a consumer needs to interpret
+ * them (see common/images/prepare.h).
  *
  * All functions may be called from several threads at once, on different images. */
 

@@ -4,6 +4,22 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
+#include "formats/images/image_library.h"
+
+#define FUNCTIONS(X)                                                                               \
+    X(avifResultToString)                                                                          \
+    X(avifRGBImageSetDefaults)                                                                     \
+    X(avifImageYUVToRGB)                                                                           \
+    X(avifDecoderSetIOMemory)                                                                      \
+    X(avifDecoderParse)                                                                            \
+    X(avifDecoderNextImage)                                                                        \
+    X(avifDecoderCreate)                                                                           \
+    X(avifDecoderDestroy)
+
+static struct {
+    FUNCTIONS(IMAGE_FUNCTION)
+} lib;
+static struct image_library library = IMAGE_LIBRARY("AVIF", SONAME_AVIF, FUNCTIONS);
 
 static int explain(avifResult why, struct error *e)
 {
@@ -16,7 +32,7 @@ static int explain(avifResult why, struct error *e)
     case AVIF_RESULT_OUT_OF_MEMORY:
         return error_set(e, "out of memory for an AVIF");
     default:
-        return error_set(e, "bad AVIF: %s", avifResultToString(why));
+        return error_set(e, "bad AVIF: %s", lib.avifResultToString(why));
     }
 }
 
@@ -41,12 +57,12 @@ static int convert(struct image *image, const avifDecoder *d, struct error *e)
     if (image_allocate(image, (int)a->width, (int)a->height, channels, 8, e) != 0)
         return -1;
     avifRGBImage rgb;
-    avifRGBImageSetDefaults(&rgb, a);
+    lib.avifRGBImageSetDefaults(&rgb, a);
     rgb.depth = 8;
     rgb.format = channels == 4 ? AVIF_RGB_FORMAT_RGBA : AVIF_RGB_FORMAT_RGB;
     rgb.pixels = image->pixels;
     rgb.rowBytes = a->width * (uint32_t)channels;
-    avifResult status = avifImageYUVToRGB(a, &rgb);
+    avifResult status = lib.avifImageYUVToRGB(a, &rgb);
     if (status != AVIF_RESULT_OK)
         return explain(status, e);
     image->orientation = orientation_of(a);
@@ -62,16 +78,16 @@ static int decode(struct image *image, avifDecoder *d, const uint8_t *data, size
     d->maxThreads = 1; /* many images are decoded at once */
     d->ignoreExif = AVIF_TRUE;
     d->strictFlags &= ~(avifStrictFlags)(AVIF_STRICT_PIXI_REQUIRED | AVIF_STRICT_CLAP_VALID);
-    avifResult status = avifDecoderSetIOMemory(d, data, size);
+    avifResult status = lib.avifDecoderSetIOMemory(d, data, size);
     if (status == AVIF_RESULT_OK)
-        status = avifDecoderParse(d);
+        status = lib.avifDecoderParse(d);
     if (status != AVIF_RESULT_OK)
         return explain(status, e);
     int64_t width = d->image->width, height = d->image->height;
     if (image_check_pixels(width, height, max_pixels, e) != 0)
         return -1;
     d->imageSizeLimit = (uint32_t)(width * height); /* for what the frame itself says */
-    status = avifDecoderNextImage(d);
+    status = lib.avifDecoderNextImage(d);
     if (status != AVIF_RESULT_OK)
         return explain(status, e);
     image->first_of_several = d->imageCount > 1;
@@ -81,11 +97,13 @@ static int decode(struct image *image, avifDecoder *d, const uint8_t *data, size
 int image_avif_decode(struct image *image, const uint8_t *data, size_t size,
                       const struct image_options *o, struct error *e)
 {
+    if (image_library_load(&library, &lib, e) != 0)
+        return -1;
     image->format = IMAGE_AVIF;
-    avifDecoder *d = avifDecoderCreate();
+    avifDecoder *d = lib.avifDecoderCreate();
     if (!d)
         return error_set(e, "cannot initialize libavif");
     int status = decode(image, d, data, size, o->max_pixels, e);
-    avifDecoderDestroy(d);
+    lib.avifDecoderDestroy(d);
     return status;
 }

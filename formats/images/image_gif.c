@@ -5,6 +5,23 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
+#include "formats/images/image_library.h"
+
+#define FUNCTIONS(X)                                                                               \
+    X(GifErrorString)                                                                              \
+    X(DGifGetRecordType)                                                                           \
+    X(DGifGetExtension)                                                                            \
+    X(DGifExtensionToGCB)                                                                          \
+    X(DGifGetExtensionNext)                                                                        \
+    X(DGifGetLine)                                                                                 \
+    X(DGifGetImageDesc)                                                                            \
+    X(DGifOpen)                                                                                    \
+    X(DGifCloseFile)
+
+static struct {
+    FUNCTIONS(IMAGE_FUNCTION)
+} lib;
+static struct image_library library = IMAGE_LIBRARY("GIF", SONAME_GIF, FUNCTIONS);
 
 struct gif_reader {
     GifFileType *gif;
@@ -28,7 +45,7 @@ static int explain(const struct gif_reader *r, int code, struct error *e)
 {
     if (r->ended)
         return error_set(e, "truncated GIF");
-    const char *text = GifErrorString(code);
+    const char *text = lib.GifErrorString(code);
     return error_set(e, "bad GIF: %s", text ? text : "unknown error");
 }
 
@@ -36,18 +53,19 @@ static int explain(const struct gif_reader *r, int code, struct error *e)
 static int find_image(struct gif_reader *r)
 {
     GifRecordType kind = UNDEFINED_RECORD_TYPE;
-    while (DGifGetRecordType(r->gif, &kind) == GIF_OK && kind != TERMINATE_RECORD_TYPE) {
+    while (lib.DGifGetRecordType(r->gif, &kind) == GIF_OK && kind != TERMINATE_RECORD_TYPE) {
         GifByteType *block;
         int code;
         if (kind == IMAGE_DESC_RECORD_TYPE)
             return 1;
-        if (DGifGetExtension(r->gif, &code, &block) != GIF_OK)
+        if (lib.DGifGetExtension(r->gif, &code, &block) != GIF_OK)
             return -1;
         while (block) {
             GraphicsControlBlock control;
-            if (code == GRAPHICS_EXT_FUNC_CODE && DGifExtensionToGCB(block[0], block + 1, &control))
+            if (code == GRAPHICS_EXT_FUNC_CODE &&
+                lib.DGifExtensionToGCB(block[0], block + 1, &control))
                 r->transparent = control.TransparentColor;
-            if (DGifGetExtensionNext(r->gif, &block) != GIF_OK)
+            if (lib.DGifGetExtensionNext(r->gif, &block) != GIF_OK)
                 return -1;
         }
     }
@@ -85,7 +103,7 @@ static int read_row(struct image *image, struct gif_reader *r, uint8_t palette[2
                     GifPixelType *line, int y)
 {
     const GifImageDesc *frame = &r->gif->Image;
-    if (DGifGetLine(r->gif, line, frame->Width) != GIF_OK)
+    if (lib.DGifGetLine(r->gif, line, frame->Width) != GIF_OK)
         return -1;
     size_t channels = (size_t)image->channels;
     uint8_t *to =
@@ -121,7 +139,7 @@ static int decode(struct image *image, struct gif_reader *r, int64_t max_pixels,
     int found = find_image(r);
     if (found == 0)
         return error_set(e, "bad GIF: it has no image");
-    if (found < 0 || DGifGetImageDesc(r->gif) != GIF_OK)
+    if (found < 0 || lib.DGifGetImageDesc(r->gif) != GIF_OK)
         return explain(r, r->gif->Error, e);
     const GifImageDesc *frame = &r->gif->Image;
     int width = max_int(r->gif->SWidth, frame->Left + frame->Width);
@@ -147,13 +165,15 @@ static int decode(struct image *image, struct gif_reader *r, int64_t max_pixels,
 int image_gif_decode(struct image *image, const uint8_t *data, size_t size,
                      const struct image_options *o, struct error *e)
 {
+    if (image_library_load(&library, &lib, e) != 0)
+        return -1;
     struct gif_reader r = {.data = data, .size = size, .transparent = -1};
     int code = 0;
     image->format = IMAGE_GIF;
-    r.gif = DGifOpen(&r, read_bytes, &code);
+    r.gif = lib.DGifOpen(&r, read_bytes, &code);
     if (!r.gif)
         return explain(&r, code, e);
     int status = decode(image, &r, o->max_pixels, e);
-    DGifCloseFile(r.gif, &code);
+    lib.DGifCloseFile(r.gif, &code);
     return status;
 }

@@ -5,6 +5,36 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
+#include "formats/images/image_library.h"
+
+#define FUNCTIONS(X)                                                                               \
+    X(heif_image_handle_get_ispe_width)                                                            \
+    X(heif_image_handle_get_ispe_height)                                                           \
+    X(heif_image_handle_get_width)                                                                 \
+    X(heif_image_handle_get_height)                                                                \
+    X(heif_context_set_maximum_image_size_limit)                                                   \
+    X(heif_context_set_max_decoding_threads)                                                       \
+    X(heif_context_read_from_memory_without_copy)                                                  \
+    X(heif_context_get_primary_image_handle)                                                       \
+    X(heif_context_get_number_of_top_level_images)                                                 \
+    X(heif_decoding_options_alloc)                                                                 \
+    X(heif_decode_image)                                                                           \
+    X(heif_decoding_options_free)                                                                  \
+    X(heif_image_get_primary_width)                                                                \
+    X(heif_image_get_primary_height)                                                               \
+    X(heif_image_get_plane_readonly)                                                               \
+    X(heif_image_handle_get_raw_color_profile_size)                                                \
+    X(heif_image_handle_get_raw_color_profile)                                                     \
+    X(heif_image_handle_has_alpha_channel)                                                         \
+    X(heif_context_alloc)                                                                          \
+    X(heif_image_release)                                                                          \
+    X(heif_image_handle_release)                                                                   \
+    X(heif_context_free)
+
+static struct {
+    FUNCTIONS(IMAGE_FUNCTION)
+} lib;
+static struct image_library library = IMAGE_LIBRARY("HEIC", SONAME_HEIF, FUNCTIONS);
 
 struct heif_image_reader {
     struct heif_context *context;
@@ -33,10 +63,10 @@ static int explain(struct heif_error why, const struct heif_image_reader *r, str
 static int check_size(struct heif_image_reader *r, int64_t max_pixels, struct error *e)
 {
     enum { BLOCK = 64 };
-    int64_t width = heif_image_handle_get_ispe_width(r->handle);
-    int64_t height = heif_image_handle_get_ispe_height(r->handle);
-    if (image_check_pixels(heif_image_handle_get_width(r->handle),
-                           heif_image_handle_get_height(r->handle), max_pixels, e) != 0)
+    int64_t width = lib.heif_image_handle_get_ispe_width(r->handle);
+    int64_t height = lib.heif_image_handle_get_ispe_height(r->handle);
+    if (image_check_pixels(lib.heif_image_handle_get_width(r->handle),
+                           lib.heif_image_handle_get_height(r->handle), max_pixels, e) != 0)
         return -1;
     int64_t most = max_pixels > 0 ? max_pixels : IMAGE_DEFAULT_MAX_PIXELS;
     if (width > 0 && height > 0)
@@ -44,45 +74,45 @@ static int check_size(struct heif_image_reader *r, int64_t max_pixels, struct er
     if (image_check_pixels(width, height, most, e) != 0)
         return -1;
     int64_t longest = width > height ? width : height;
-    heif_context_set_maximum_image_size_limit(r->context, (int)longest + BLOCK);
+    lib.heif_context_set_maximum_image_size_limit(r->context, (int)longest + BLOCK);
     return 0;
 }
 
 static int open_primary(struct heif_image_reader *r, const uint8_t *data, size_t size,
                         int64_t max_pixels, struct error *e)
 {
-    heif_context_set_max_decoding_threads(r->context, 0); /* many images are decoded at once */
+    lib.heif_context_set_max_decoding_threads(r->context, 0); /* many images are decoded at once */
     struct heif_error why =
-        heif_context_read_from_memory_without_copy(r->context, data, size, NULL);
+        lib.heif_context_read_from_memory_without_copy(r->context, data, size, NULL);
     if (why.code == heif_error_Ok)
-        why = heif_context_get_primary_image_handle(r->context, &r->handle);
+        why = lib.heif_context_get_primary_image_handle(r->context, &r->handle);
     if (why.code != heif_error_Ok)
         return explain(why, r, e);
-    r->image->first_of_several = heif_context_get_number_of_top_level_images(r->context) > 1;
+    r->image->first_of_several = lib.heif_context_get_number_of_top_level_images(r->context) > 1;
     return check_size(r, max_pixels, e);
 }
 
 static int decode_rgb(struct heif_image_reader *r, bool alpha, struct error *e)
 {
-    struct heif_decoding_options *options = heif_decoding_options_alloc();
+    struct heif_decoding_options *options = lib.heif_decoding_options_alloc();
     if (!options)
         return error_set(e, "out of memory for a HEIC");
     options->convert_hdr_to_8bit = 1;
     options->strict_decoding = 1;
-    struct heif_error why = heif_decode_image(
+    struct heif_error why = lib.heif_decode_image(
         r->handle, &r->decoded, heif_colorspace_RGB,
         alpha ? heif_chroma_interleaved_RGBA : heif_chroma_interleaved_RGB, options);
-    heif_decoding_options_free(options);
+    lib.heif_decoding_options_free(options);
     return why.code == heif_error_Ok ? 0 : explain(why, r, e);
 }
 
 static int copy_pixels(struct heif_image_reader *r, bool alpha, int64_t max_pixels, struct error *e)
 {
     int stride = 0, channels = alpha ? 4 : 3;
-    int width = heif_image_get_primary_width(r->decoded);
-    int height = heif_image_get_primary_height(r->decoded);
+    int width = lib.heif_image_get_primary_width(r->decoded);
+    int height = lib.heif_image_get_primary_height(r->decoded);
     const uint8_t *rows =
-        heif_image_get_plane_readonly(r->decoded, heif_channel_interleaved, &stride);
+        lib.heif_image_get_plane_readonly(r->decoded, heif_channel_interleaved, &stride);
     if (!rows || image_check_pixels(width, height, max_pixels, e) != 0)
         return rows ? -1 : error_set(e, "bad HEIC: it has no pixels");
     if (image_allocate(r->image, width, height, channels, 8, e) != 0)
@@ -96,14 +126,14 @@ static int copy_pixels(struct heif_image_reader *r, bool alpha, int64_t max_pixe
 static int read_profile(struct heif_image_reader *r, struct error *e)
 {
     enum { MOST = 64 << 20 };
-    size_t size = heif_image_handle_get_raw_color_profile_size(r->handle);
+    size_t size = lib.heif_image_handle_get_raw_color_profile_size(r->handle);
     if (size == 0 || size > MOST)
         return 0;
     uint8_t *icc = malloc(size);
     if (!icc)
         return error_set(e, "out of memory for a color profile of %zu bytes", size);
     int status = 0;
-    if (heif_image_handle_get_raw_color_profile(r->handle, icc).code == heif_error_Ok)
+    if (lib.heif_image_handle_get_raw_color_profile(r->handle, icc).code == heif_error_Ok)
         status = image_set_icc(r->image, icc, size, e);
     free(icc);
     return status;
@@ -114,7 +144,7 @@ static int decode(struct heif_image_reader *r, const uint8_t *data, size_t size,
 {
     if (open_primary(r, data, size, max_pixels, e) != 0)
         return -1;
-    bool alpha = heif_image_handle_has_alpha_channel(r->handle);
+    bool alpha = lib.heif_image_handle_has_alpha_channel(r->handle);
     if (decode_rgb(r, alpha, e) != 0 || copy_pixels(r, alpha, max_pixels, e) != 0)
         return -1;
     return read_profile(r, e);
@@ -124,14 +154,16 @@ static int decode(struct heif_image_reader *r, const uint8_t *data, size_t size,
 int image_heif_decode(struct image *image, const uint8_t *data, size_t size,
                       const struct image_options *o, struct error *e)
 {
+    if (image_library_load(&library, &lib, e) != 0)
+        return -1;
     struct heif_image_reader r = {.image = image};
     image->format = IMAGE_HEIF;
-    r.context = heif_context_alloc();
+    r.context = lib.heif_context_alloc();
     if (!r.context)
         return error_set(e, "cannot initialize libheif");
     int status = decode(&r, data, size, o->max_pixels, e);
-    heif_image_release(r.decoded);
-    heif_image_handle_release(r.handle);
-    heif_context_free(r.context);
+    lib.heif_image_release(r.decoded);
+    lib.heif_image_handle_release(r.handle);
+    lib.heif_context_free(r.context);
     return status;
 }

@@ -6,6 +6,24 @@
 #include "common/base/mute.h"
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
+#include "formats/images/image_library.h"
+
+#define FUNCTIONS(X)                                                                               \
+    X(JxlDecoderGetBasicInfo)                                                                      \
+    X(JxlDecoderSetUnpremultiplyAlpha)                                                             \
+    X(JxlDecoderGetICCProfileSize)                                                                 \
+    X(JxlDecoderGetColorAsICCProfile)                                                              \
+    X(JxlDecoderSetImageOutBuffer)                                                                 \
+    X(JxlDecoderSubscribeEvents)                                                                   \
+    X(JxlDecoderSetInput)                                                                          \
+    X(JxlDecoderProcessInput)                                                                      \
+    X(JxlDecoderCreate)                                                                            \
+    X(JxlDecoderDestroy)
+
+static struct {
+    FUNCTIONS(IMAGE_FUNCTION)
+} lib;
+static struct image_library library = IMAGE_LIBRARY("JPEG XL", SONAME_JXL, FUNCTIONS);
 
 /* libjxl's memory is counted: what a file asks for must be in proportion to its pixels. */
 #define BYTES_PER_PIXEL 64
@@ -49,7 +67,7 @@ static void counted_free(void *reader, void *memory)
 static int read_info(struct jxl_reader *r, struct error *e)
 {
     JxlBasicInfo info;
-    if (JxlDecoderGetBasicInfo(r->decoder, &info) != JXL_DEC_SUCCESS)
+    if (lib.JxlDecoderGetBasicInfo(r->decoder, &info) != JXL_DEC_SUCCESS)
         return error_set(e, "bad JPEG XL: damaged header");
     if (image_check_pixels(info.xsize, info.ysize, r->max_pixels, e) != 0)
         return -1;
@@ -63,7 +81,7 @@ static int read_info(struct jxl_reader *r, struct error *e)
     r->image->first_of_several = info.have_animation;
     r->most = BYTES_ALWAYS + (size_t)info.xsize * info.ysize * BYTES_PER_PIXEL;
     if (info.alpha_premultiplied)
-        JxlDecoderSetUnpremultiplyAlpha(r->decoder, JXL_TRUE);
+        lib.JxlDecoderSetUnpremultiplyAlpha(r->decoder, JXL_TRUE);
     return image_allocate(r->image, (int)info.xsize, (int)info.ysize, channels, wide ? 16 : 8, e);
 }
 
@@ -72,9 +90,9 @@ static int read_profile(struct jxl_reader *r, struct error *e)
     enum { MOST = 64 << 20 };
     size_t size = 0;
 #if JPEGXL_NUMERIC_VERSION >= JPEGXL_COMPUTE_NUMERIC_VERSION(0, 9, 0)
-    if (JxlDecoderGetICCProfileSize(r->decoder, JXL_COLOR_PROFILE_TARGET_DATA, &size) !=
+    if (lib.JxlDecoderGetICCProfileSize(r->decoder, JXL_COLOR_PROFILE_TARGET_DATA, &size) !=
 #else
-    if (JxlDecoderGetICCProfileSize(r->decoder, NULL, JXL_COLOR_PROFILE_TARGET_DATA, &size) !=
+    if (lib.JxlDecoderGetICCProfileSize(r->decoder, NULL, JXL_COLOR_PROFILE_TARGET_DATA, &size) !=
 #endif
             JXL_DEC_SUCCESS ||
         size == 0 || size > MOST)
@@ -84,10 +102,10 @@ static int read_profile(struct jxl_reader *r, struct error *e)
         return error_set(e, "out of memory for a color profile of %zu bytes", size);
     int status = 0;
 #if JPEGXL_NUMERIC_VERSION >= JPEGXL_COMPUTE_NUMERIC_VERSION(0, 9, 0)
-    if (JxlDecoderGetColorAsICCProfile(r->decoder, JXL_COLOR_PROFILE_TARGET_DATA, icc, size) ==
+    if (lib.JxlDecoderGetColorAsICCProfile(r->decoder, JXL_COLOR_PROFILE_TARGET_DATA, icc, size) ==
 #else
-    if (JxlDecoderGetColorAsICCProfile(r->decoder, NULL, JXL_COLOR_PROFILE_TARGET_DATA, icc,
-                                       size) ==
+    if (lib.JxlDecoderGetColorAsICCProfile(r->decoder, NULL, JXL_COLOR_PROFILE_TARGET_DATA, icc,
+                                           size) ==
 #endif
         JXL_DEC_SUCCESS)
         status = image_set_icc(r->image, icc, size, e);
@@ -104,8 +122,8 @@ static int step(struct jxl_reader *r, JxlDecoderStatus event, struct error *e)
     case JXL_DEC_COLOR_ENCODING:
         return read_profile(r, e);
     case JXL_DEC_NEED_IMAGE_OUT_BUFFER:
-        if (JxlDecoderSetImageOutBuffer(r->decoder, &r->format, r->image->pixels,
-                                        image_bytes(r->image)) != JXL_DEC_SUCCESS)
+        if (lib.JxlDecoderSetImageOutBuffer(r->decoder, &r->format, r->image->pixels,
+                                            image_bytes(r->image)) != JXL_DEC_SUCCESS)
             return error_set(e, "bad JPEG XL: its frame has another size");
         return 0;
     case JXL_DEC_FULL_IMAGE:
@@ -122,12 +140,12 @@ static int step(struct jxl_reader *r, JxlDecoderStatus event, struct error *e)
 static int decode(struct jxl_reader *r, const uint8_t *data, size_t size, struct error *e)
 {
     const int events = JXL_DEC_BASIC_INFO | JXL_DEC_COLOR_ENCODING | JXL_DEC_FULL_IMAGE;
-    if (JxlDecoderSubscribeEvents(r->decoder, events) != JXL_DEC_SUCCESS ||
-        JxlDecoderSetInput(r->decoder, data, size) != JXL_DEC_SUCCESS)
+    if (lib.JxlDecoderSubscribeEvents(r->decoder, events) != JXL_DEC_SUCCESS ||
+        lib.JxlDecoderSetInput(r->decoder, data, size) != JXL_DEC_SUCCESS)
         return error_set(e, "cannot initialize libjxl");
     int status = 0;
     while (status == 0)
-        status = step(r, JxlDecoderProcessInput(r->decoder), e);
+        status = step(r, lib.JxlDecoderProcessInput(r->decoder), e);
     return status < 0 ? -1 : 0;
 }
 
@@ -135,15 +153,17 @@ static int decode(struct jxl_reader *r, const uint8_t *data, size_t size, struct
 int image_jxl_decode(struct image *image, const uint8_t *data, size_t size,
                      const struct image_options *o, struct error *e)
 {
+    if (image_library_load(&library, &lib, e) != 0)
+        return -1;
     struct jxl_reader r = {.image = image, .max_pixels = o->max_pixels, .most = BYTES_ALWAYS};
     JxlMemoryManager memory = {&r, counted_alloc, counted_free};
     image->format = IMAGE_JXL;
-    r.decoder = JxlDecoderCreate(&memory);
+    r.decoder = lib.JxlDecoderCreate(&memory);
     if (!r.decoder)
         return error_set(e, "cannot initialize libjxl");
     stderr_mute(true); /* Debian 12's libjxl prints why it fails */
     int status = decode(&r, data, size, e);
-    JxlDecoderDestroy(r.decoder);
+    lib.JxlDecoderDestroy(r.decoder);
     stderr_mute(false);
     return status;
 }

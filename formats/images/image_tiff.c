@@ -6,6 +6,39 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
+#include "formats/images/image_library.h"
+
+#define FUNCTIONS(X)                                                                               \
+    X(TIFFGetFieldDefaulted)                                                                       \
+    X(TIFFGetField)                                                                                \
+    X(TIFFIsCODECConfigured)                                                                       \
+    X(TIFFTileSize)                                                                                \
+    X(TIFFTileRowSize)                                                                             \
+    X(TIFFComputeTile)                                                                             \
+    X(TIFFReadEncodedTile)                                                                         \
+    X(TIFFScanlineSize)                                                                            \
+    X(TIFFVStripSize)                                                                              \
+    X(TIFFComputeStrip)                                                                            \
+    X(TIFFReadEncodedStrip)                                                                        \
+    X(TIFFRGBAImageOK)                                                                             \
+    X(TIFFRGBAImageBegin)                                                                          \
+    X(TIFFRGBAImageGet)                                                                            \
+    X(TIFFRGBAImageEnd)                                                                            \
+    X(TIFFSetField)                                                                                \
+    X(TIFFIsTiled)                                                                                 \
+    X(TIFFLastDirectory)                                                                           \
+    X(TIFFOpenOptionsAlloc)                                                                        \
+    X(TIFFOpenOptionsSetMaxSingleMemAlloc)                                                         \
+    X(TIFFOpenOptionsSetErrorHandlerExtR)                                                          \
+    X(TIFFOpenOptionsSetWarningHandlerExtR)                                                        \
+    X(TIFFClientOpenExt)                                                                           \
+    X(TIFFOpenOptionsFree)                                                                         \
+    X(TIFFClose)
+
+static struct {
+    FUNCTIONS(IMAGE_FUNCTION)
+} lib;
+static struct image_library library = IMAGE_LIBRARY("TIFF", SONAME_TIFF, FUNCTIONS);
 
 struct tiff_reader {
     TIFF *tiff;
@@ -101,21 +134,21 @@ static int explain(struct tiff_reader *r, struct error *e)
 static uint16_t get16(struct tiff_reader *r, uint32_t tag, uint16_t otherwise)
 {
     uint16_t v = 0;
-    return TIFFGetFieldDefaulted(r->tiff, tag, &v) ? v : otherwise;
+    return lib.TIFFGetFieldDefaulted(r->tiff, tag, &v) ? v : otherwise;
 }
 
 static void read_tags(struct tiff_reader *r)
 {
-    TIFFGetField(r->tiff, TIFFTAG_IMAGEWIDTH, &r->width);
-    TIFFGetField(r->tiff, TIFFTAG_IMAGELENGTH, &r->height);
+    lib.TIFFGetField(r->tiff, TIFFTAG_IMAGEWIDTH, &r->width);
+    lib.TIFFGetField(r->tiff, TIFFTAG_IMAGELENGTH, &r->height);
     r->bits = get16(r, TIFFTAG_BITSPERSAMPLE, 1);
     r->samples = get16(r, TIFFTAG_SAMPLESPERPIXEL, 1);
     r->planar = get16(r, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
     r->compression = get16(r, TIFFTAG_COMPRESSION, COMPRESSION_NONE);
     r->format = get16(r, TIFFTAG_SAMPLEFORMAT, SAMPLEFORMAT_UINT);
-    if (!TIFFGetFieldDefaulted(r->tiff, TIFFTAG_EXTRASAMPLES, &r->extra_count, &r->extra))
+    if (!lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_EXTRASAMPLES, &r->extra_count, &r->extra))
         r->extra_count = 0;
-    if (!TIFFGetField(r->tiff, TIFFTAG_PHOTOMETRIC, &r->photometric))
+    if (!lib.TIFFGetField(r->tiff, TIFFTAG_PHOTOMETRIC, &r->photometric))
         r->photometric = PHOTOMETRIC_MINISWHITE;
     if (r->compression == COMPRESSION_OJPEG)
         r->photometric = PHOTOMETRIC_YCBCR;
@@ -167,9 +200,9 @@ static int check_kind(struct tiff_reader *r, struct error *e)
     if (r->samples < r->colors)
         return error_set(e, "unsupported TIFF: %d samples per pixel", r->samples);
     if (r->photometric == PHOTOMETRIC_PALETTE &&
-        !TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
+        !lib.TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
         return error_set(e, "bad TIFF: its color map is missing");
-    return TIFFIsCODECConfigured(r->compression)
+    return lib.TIFFIsCODECConfigured(r->compression)
                ? 0
                : error_set(e, "unsupported TIFF: compression %d", r->compression);
 }
@@ -262,11 +295,11 @@ static size_t count_planes(const struct tiff_reader *r)
 static int read_tiles(struct tiff_reader *r, int64_t max_pixels, struct error *e)
 {
     uint32_t width = 0, height = 0;
-    TIFFGetField(r->tiff, TIFFTAG_TILEWIDTH, &width);
-    TIFFGetField(r->tiff, TIFFTAG_TILELENGTH, &height);
+    lib.TIFFGetField(r->tiff, TIFFTAG_TILEWIDTH, &width);
+    lib.TIFFGetField(r->tiff, TIFFTAG_TILELENGTH, &height);
     if (image_check_pixels(width, height, max_pixels, e) != 0)
         return error_prefix(e, "bad TIFF: a tile");
-    tmsize_t size = TIFFTileSize(r->tiff), stride = TIFFTileRowSize(r->tiff);
+    tmsize_t size = lib.TIFFTileSize(r->tiff), stride = lib.TIFFTileRowSize(r->tiff);
     uint8_t *tile = size > 0 ? malloc((size_t)size) : NULL;
     if (!tile)
         return size > 0 ? error_set(e, "out of memory for a tile") : explain(r, e);
@@ -275,8 +308,8 @@ static int read_tiles(struct tiff_reader *r, int64_t max_pixels, struct error *e
     for (size_t plane = 0; plane < planes && status == 0; plane++)
         for (uint32_t y = 0; y < r->height && status == 0; y += height)
             for (uint32_t x = 0; x < r->width && status == 0; x += width) {
-                uint32_t n = TIFFComputeTile(r->tiff, x, y, 0, (uint16_t)plane);
-                tmsize_t got = TIFFReadEncodedTile(r->tiff, n, tile, size);
+                uint32_t n = lib.TIFFComputeTile(r->tiff, x, y, 0, (uint16_t)plane);
+                tmsize_t got = lib.TIFFReadEncodedTile(r->tiff, n, tile, size);
                 if (got < size)
                     status = explain(r, e);
                 for (uint32_t i = 0; i < height && y + i < r->height && status == 0; i++)
@@ -290,11 +323,11 @@ static int read_tiles(struct tiff_reader *r, int64_t max_pixels, struct error *e
 static int read_strips(struct tiff_reader *r, struct error *e)
 {
     uint32_t rows = 0;
-    TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &rows);
+    lib.TIFFGetFieldDefaulted(r->tiff, TIFFTAG_ROWSPERSTRIP, &rows);
     if (rows == 0 || rows > r->height)
         rows = r->height;
-    tmsize_t stride = TIFFScanlineSize(r->tiff);
-    tmsize_t size = TIFFVStripSize(r->tiff, rows);
+    tmsize_t stride = lib.TIFFScanlineSize(r->tiff);
+    tmsize_t size = lib.TIFFVStripSize(r->tiff, rows);
     uint8_t *strip = size > 0 && stride > 0 ? malloc((size_t)size) : NULL;
     if (!strip)
         return size > 0 ? error_set(e, "out of memory for a strip") : explain(r, e);
@@ -303,8 +336,8 @@ static int read_strips(struct tiff_reader *r, struct error *e)
     for (size_t plane = 0; plane < planes && status == 0; plane++)
         for (uint32_t y = 0; y < r->height && status == 0; y += rows) {
             uint32_t count = r->height - y < rows ? r->height - y : rows;
-            uint32_t n = TIFFComputeStrip(r->tiff, y, (uint16_t)plane);
-            if (TIFFReadEncodedStrip(r->tiff, n, strip, (tmsize_t)count * stride) <
+            uint32_t n = lib.TIFFComputeStrip(r->tiff, y, (uint16_t)plane);
+            if (lib.TIFFReadEncodedStrip(r->tiff, n, strip, (tmsize_t)count * stride) <
                 (tmsize_t)count * stride)
                 status = explain(r, e);
             for (uint32_t i = 0; i < count && status == 0; i++)
@@ -320,12 +353,12 @@ static int read_ycbcr(struct tiff_reader *r, struct error *e)
     TIFFRGBAImage img;
     char reason[1024] = "";
     size_t pixels = (size_t)r->width * r->height;
-    if (!TIFFRGBAImageOK(r->tiff, reason) || !TIFFRGBAImageBegin(&img, r->tiff, 1, reason))
+    if (!lib.TIFFRGBAImageOK(r->tiff, reason) || !lib.TIFFRGBAImageBegin(&img, r->tiff, 1, reason))
         return error_set(e, "unsupported TIFF: %.100s", reason);
     img.orientation = img.req_orientation = ORIENTATION_TOPLEFT; /* applied later */
     uint32_t *raster = malloc(pixels * sizeof *raster);
     int status = raster ? 0 : error_set(e, "out of memory for a TIFF");
-    if (raster && !TIFFRGBAImageGet(&img, raster, r->width, r->height))
+    if (raster && !lib.TIFFRGBAImageGet(&img, raster, r->width, r->height))
         status = explain(r, e);
     for (size_t i = 0; i < pixels && status == 0; i++) {
         r->image->pixels[3 * i] = (uint8_t)TIFFGetR(raster[i]);
@@ -333,7 +366,7 @@ static int read_ycbcr(struct tiff_reader *r, struct error *e)
         r->image->pixels[3 * i + 2] = (uint8_t)TIFFGetB(raster[i]);
     }
     free(raster);
-    TIFFRGBAImageEnd(&img);
+    lib.TIFFRGBAImageEnd(&img);
     return status;
 }
 
@@ -361,9 +394,9 @@ static int read_pixels(struct tiff_reader *r, int64_t max_pixels, struct error *
     if (r->photometric == PHOTOMETRIC_YCBCR && r->samples > 1) {
         if (r->compression != COMPRESSION_JPEG || r->planar != PLANARCONFIG_CONTIG)
             return read_ycbcr(r, e);
-        TIFFSetField(r->tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
+        lib.TIFFSetField(r->tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
     }
-    return TIFFIsTiled(r->tiff) ? read_tiles(r, max_pixels, e) : read_strips(r, e);
+    return lib.TIFFIsTiled(r->tiff) ? read_tiles(r, max_pixels, e) : read_strips(r, e);
 }
 
 static void read_orientation(struct tiff_reader *r)
@@ -371,9 +404,9 @@ static void read_orientation(struct tiff_reader *r)
     uint16_t tag = 0;
     uint32_t size = 0;
     const void *xmp = NULL;
-    if (TIFFGetField(r->tiff, TIFFTAG_ORIENTATION, &tag))
+    if (lib.TIFFGetField(r->tiff, TIFFTAG_ORIENTATION, &tag))
         r->image->orientation = tag >= 1 && tag <= 8 ? tag : 1;
-    else if (TIFFGetField(r->tiff, TIFFTAG_XMLPACKET, &size, &xmp))
+    else if (lib.TIFFGetField(r->tiff, TIFFTAG_XMLPACKET, &size, &xmp))
         r->image->orientation = image_choose_orientation(0, image_xmp_orientation(xmp, size));
 }
 
@@ -389,10 +422,10 @@ static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
     if (image->alpha && r->premultiplied)
         unpremultiply(image);
     read_orientation(r);
-    image->first_of_several = !TIFFLastDirectory(r->tiff);
+    image->first_of_several = !lib.TIFFLastDirectory(r->tiff);
     uint32_t icc_size = 0;
     void *icc = NULL;
-    if (TIFFGetField(r->tiff, TIFFTAG_ICCPROFILE, &icc_size, &icc))
+    if (lib.TIFFGetField(r->tiff, TIFFTAG_ICCPROFILE, &icc_size, &icc))
         return image_set_icc(image, icc, icc_size, e);
     return 0;
 }
@@ -400,21 +433,23 @@ static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
 int image_tiff_decode(struct image *image, const uint8_t *data, size_t size,
                       const struct image_options *o, struct error *e)
 {
+    if (image_library_load(&library, &lib, e) != 0)
+        return -1;
     struct tiff_reader r = {.data = data, .size = size, .image = image};
     image->format = IMAGE_TIFF;
-    TIFFOpenOptions *options = TIFFOpenOptionsAlloc();
+    TIFFOpenOptions *options = lib.TIFFOpenOptionsAlloc();
     if (!options)
         return error_set(e, "cannot initialize libtiff");
     int64_t limit = o->max_pixels > 0 ? o->max_pixels : IMAGE_DEFAULT_MAX_PIXELS;
-    TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)(limit * 16 + (1 << 20)));
-    TIFFOpenOptionsSetErrorHandlerExtR(options, keep_error, &r);
-    TIFFOpenOptionsSetWarningHandlerExtR(options, take_warning, &r);
-    r.tiff = TIFFClientOpenExt("image", "r", &r, read_bytes, write_nothing, seek, close_nothing,
-                               file_size, map_file, unmap_file, options);
-    TIFFOpenOptionsFree(options);
+    lib.TIFFOpenOptionsSetMaxSingleMemAlloc(options, (tmsize_t)(limit * 16 + (1 << 20)));
+    lib.TIFFOpenOptionsSetErrorHandlerExtR(options, keep_error, &r);
+    lib.TIFFOpenOptionsSetWarningHandlerExtR(options, take_warning, &r);
+    r.tiff = lib.TIFFClientOpenExt("image", "r", &r, read_bytes, write_nothing, seek, close_nothing,
+                                   file_size, map_file, unmap_file, options);
+    lib.TIFFOpenOptionsFree(options);
     if (!r.tiff)
         return explain(&r, e);
     int status = decode(&r, o->max_pixels, e);
-    TIFFClose(r.tiff);
+    lib.TIFFClose(r.tiff);
     return status;
 }
