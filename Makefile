@@ -497,7 +497,7 @@ help:
 	    'make deb           build a Debian package in $(BUILD)/' \
 	    'make check-elsewhere   build and try with other compilers and distributions, and on arm64; needs root' \
 	    'make clean         remove $(BUILD)/' \
-    'Variables: CUDA=1|0, CUDNN=DIR, NCCL=DIR, MPI=1|0, WERROR=1, SANITIZE=address,undefined, V=1; pipelines/*.mk are further makefiles'
+    'Variables: CUDA=1|0, CUDNN=DIR, NCCL=DIR, MPI=1|0, WERROR=1, SANITIZE=address,undefined, V=1, FORMATS="gif tiff heif avif jxl"; pipelines/*.mk are further makefiles'
 
 clean:
 	rm -rf $(BUILD)

@@ -18,7 +18,9 @@
     X(JxlDecoderSetInput)                                                                          \
     X(JxlDecoderProcessInput)                                                                      \
     X(JxlDecoderCreate)                                                                            \
-    X(JxlDecoderDestroy)
+    X(JxlDecoderDestroy)                                                                           \
+    X(JxlDecoderSetJPEGBuffer)                                                                     \
+    X(JxlDecoderReleaseJPEGBuffer)
 
 static struct {
     FUNCTIONS(IMAGE_FUNCTION)
@@ -31,10 +33,13 @@ static struct image_library library = IMAGE_LIBRARY("JPEG XL", SONAME_JXL, FUNCT
 
 struct jxl_reader {
     JxlDecoder *decoder;
+    size_t size;       /* of the file */
     size_t used, most; /* bytes */
     struct image *image;
     int64_t max_pixels;
     JxlPixelFormat format;
+    uint8_t *jpeg; /* the file that this one was made of without loss, or NULL */
+    size_t jpeg_size, jpeg_room;
 };
 
 struct block {
@@ -113,6 +118,23 @@ static int read_profile(struct jxl_reader *r, struct error *e)
     return status;
 }
 
+/* Gives libjxl a larger buffer for the JPEG, which is in proportion to the file. */
+static int grow_jpeg(struct jxl_reader *r, struct error *e)
+{
+    if (r->jpeg)
+        r->jpeg_size = r->jpeg_room - lib.JxlDecoderReleaseJPEGBuffer(r->decoder);
+    size_t room = r->jpeg ? 2 * r->jpeg_room : 2 * r->size + 65536;
+    uint8_t *more = room > 64 * r->size + BYTES_ALWAYS ? NULL : realloc(r->jpeg, room);
+    if (!more)
+        return error_set(e, "out of memory for the JPEG in a JPEG XL");
+    r->jpeg = more;
+    r->jpeg_room = room;
+    if (lib.JxlDecoderSetJPEGBuffer(r->decoder, r->jpeg + r->jpeg_size, room - r->jpeg_size) !=
+        JXL_DEC_SUCCESS)
+        return error_set(e, "bad JPEG XL: its JPEG cannot be restored");
+    return 0;
+}
+
 /* Handles one event; returns 1 after the pixels of the first frame. */
 static int step(struct jxl_reader *r, JxlDecoderStatus event, struct error *e)
 {
@@ -121,6 +143,9 @@ static int step(struct jxl_reader *r, JxlDecoderStatus event, struct error *e)
         return read_info(r, e);
     case JXL_DEC_COLOR_ENCODING:
         return read_profile(r, e);
+    case JXL_DEC_JPEG_RECONSTRUCTION:
+    case JXL_DEC_JPEG_NEED_MORE_OUTPUT:
+        return grow_jpeg(r, e);
     case JXL_DEC_NEED_IMAGE_OUT_BUFFER:
         if (lib.JxlDecoderSetImageOutBuffer(r->decoder, &r->format, r->image->pixels,
                                             image_bytes(r->image)) != JXL_DEC_SUCCESS)
@@ -139,7 +164,8 @@ static int step(struct jxl_reader *r, JxlDecoderStatus event, struct error *e)
 
 static int decode(struct jxl_reader *r, const uint8_t *data, size_t size, struct error *e)
 {
-    const int events = JXL_DEC_BASIC_INFO | JXL_DEC_COLOR_ENCODING | JXL_DEC_FULL_IMAGE;
+    const int events = JXL_DEC_BASIC_INFO | JXL_DEC_COLOR_ENCODING | JXL_DEC_FULL_IMAGE |
+                       JXL_DEC_JPEG_RECONSTRUCTION;
     if (lib.JxlDecoderSubscribeEvents(r->decoder, events) != JXL_DEC_SUCCESS ||
         lib.JxlDecoderSetInput(r->decoder, data, size) != JXL_DEC_SUCCESS)
         return error_set(e, "cannot initialize libjxl");
@@ -149,13 +175,25 @@ static int decode(struct jxl_reader *r, const uint8_t *data, size_t size, struct
     return status < 0 ? -1 : 0;
 }
 
+/* libjpeg decodes the restored JPEG, so that it has the pixels of the file it was. */
+static int decode_jpeg(struct jxl_reader *r, const struct image_options *o, struct error *e)
+{
+    size_t size = r->jpeg_room - lib.JxlDecoderReleaseJPEGBuffer(r->decoder);
+    struct image_options whole = {.max_pixels = o->max_pixels};
+    image_release(r->image);
+    int status = image_jpeg_decode(r->image, r->jpeg, size, &whole, e);
+    r->image->format = IMAGE_JXL;
+    return status;
+}
+
 /* Pixels are upright: libjxl applies the orientation. */
 int image_jxl_decode(struct image *image, const uint8_t *data, size_t size,
                      const struct image_options *o, struct error *e)
 {
     if (image_library_load(&library, &lib, e) != 0)
         return -1;
-    struct jxl_reader r = {.image = image, .max_pixels = o->max_pixels, .most = BYTES_ALWAYS};
+    struct jxl_reader r = {
+        .image = image, .size = size, .max_pixels = o->max_pixels, .most = BYTES_ALWAYS};
     JxlMemoryManager memory = {&r, counted_alloc, counted_free};
     image->format = IMAGE_JXL;
     r.decoder = lib.JxlDecoderCreate(&memory);
@@ -163,7 +201,10 @@ int image_jxl_decode(struct image *image, const uint8_t *data, size_t size,
         return error_set(e, "cannot initialize libjxl");
     stderr_mute(true); /* Debian 12's libjxl prints why it fails */
     int status = decode(&r, data, size, e);
+    if (status == 0 && r.jpeg)
+        status = decode_jpeg(&r, o, e);
     lib.JxlDecoderDestroy(r.decoder);
     stderr_mute(false);
+    free(r.jpeg);
     return status;
 }

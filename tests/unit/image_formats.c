@@ -39,6 +39,7 @@ static const struct {
     {"p3.avif", IMAGE_AVIF, 48, 40, 1, false, true, false},
     {"rgba.jxl", IMAGE_JXL, 48, 40, 1, false, true, true},
     {"lossy.jxl", IMAGE_JXL, 48, 40, 1, false, true, false},
+    {"from_jpeg.jxl", IMAGE_JXL, 48, 40, 8, false, false, false},
     {"p3.jxl", IMAGE_JXL, 48, 40, 1, false, true, false},
 };
 
