@@ -81,8 +81,9 @@ endif
 WITH_FORMATS := $(foreach f,$(FORMATS),$(if $(shell $(PKG_CONFIG) --atleast-version=$(call format_field,$f,4) $(call format_field,$f,3) && echo yes),$f))
 PACKAGES += $(foreach f,$(WITH_FORMATS),$(call format_field,$f,3))
 # Programs load a format's library when they need it, by the name that it has for that.
-soname = $(shell readelf -d '$(PKG_CONFIG_SYSROOT_DIR)$(shell $(PKG_CONFIG) --variable=libdir $(call format_field,$1,3))/lib$1.so' 2>/dev/null | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
-PKG_CFLAGS := $(foreach f,$(WITH_FORMATS),-DWITH_$(call format_field,$f,2) -DSONAME_$(call format_field,$f,2)=$(or $(call soname,$f),lib$f.so)) $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
+soname = $(shell readelf -d '$(PKG_CONFIG_SYSROOT_DIR)$(shell $(PKG_CONFIG) --variable=libdir $2)/lib$1.so' 2>/dev/null | sed -n 's/.*SONAME.*\[\(.*\)\]/\1/p')
+PKG_CFLAGS := $(foreach f,$(WITH_FORMATS),-DWITH_$(call format_field,$f,2) -DSONAME_$(call format_field,$f,2)=$(or $(call soname,$f,$(call format_field,$f,3)),lib$f.so)) \
+    -DSONAME_ARCHIVE=$(or $(call soname,archive,libarchive),libarchive.so) $(shell $(PKG_CONFIG) --cflags $(PACKAGES))
 # libarchive is loaded when it is needed, too.
 PKG_LIBS := $(shell $(PKG_CONFIG) --libs $(filter-out libarchive,$(filter-out $(foreach f,$(WITH_FORMATS),$(call format_field,$f,3)),$(PACKAGES))))
 

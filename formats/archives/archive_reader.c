@@ -3,11 +3,9 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <ctype.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -16,15 +14,13 @@
 #include <xxhash.h>
 
 #include "common/base/files.h"
+#include "common/base/lazy_library.h"
 #include "common/base/message.h"
 #include "formats/weights/zip.h"
 
 #define BLOCK     65536
 #define PEEK_SIZE 4096
 
-/* libarchive is loaded when the first archive is opened: linked, its many dependencies would double
- * the time that every program takes to start. */
-#define LIBRARY "libarchive.so.13"
 #define FUNCTIONS(X)                                                                               \
     X(archive_read_new)                                                                            \
     X(archive_read_free)                                                                           \
@@ -47,33 +43,9 @@
     X(archive_entry_hardlink)
 
 static struct {
-    pthread_once_t once;
-    char *failure; /* NULL: loaded */
-#define DECLARE(name) __typeof__(name) *name;
-    FUNCTIONS(DECLARE)
-#undef DECLARE
-} lib = {.once = PTHREAD_ONCE_INIT};
-
-static void load(void)
-{
-    void *library = dlopen(LIBRARY, RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        lib.failure = xasprintf(
-            "reading archives needs libarchive (Debian package libarchive13): %s", dlerror());
-        return;
-    }
-#define FIND(name)                                                                                 \
-    if (!(lib.name = (__typeof__(name) *)dlsym(library, #name)))                                   \
-        lib.failure = xasprintf("%s has no function %s", LIBRARY, #name);
-    FUNCTIONS(FIND)
-#undef FIND
-}
-
-static int need_library(struct error *e)
-{
-    pthread_once(&lib.once, load);
-    return lib.failure ? error_set(e, "%s", lib.failure) : 0;
-}
+    FUNCTIONS(LAZY_FUNCTION)
+} lib;
+static struct lazy_library library = LAZY_LIBRARY("archives", SONAME_ARCHIVE, FUNCTIONS);
 
 /* Where a member begins; sorted by the hash of its name. */
 struct place {
@@ -193,7 +165,7 @@ static int read_directory(struct archive_reader *r, const char *path, struct err
 
 int archive_reader_open(struct archive_reader **out, const char *path, struct error *e)
 {
-    if (need_library(e) != 0)
+    if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
     struct archive_reader *r = xcalloc(1, sizeof *r);
     int status = open_file(&r->fd, path, e);
@@ -398,7 +370,7 @@ int archive_reader_read(struct archive_reader *r, uint8_t **data, size_t *size, 
 int archive_member_read(uint8_t **data, size_t *size, const char *path, const char *name,
                         int64_t at, size_t limit, struct error *e)
 {
-    if (need_library(e) != 0)
+    if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
     struct archive_reader *r = xcalloc(1, sizeof *r);
     struct archive_member m;

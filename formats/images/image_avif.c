@@ -4,7 +4,7 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
-#include "formats/images/image_library.h"
+#include "common/base/lazy_library.h"
 
 #define FUNCTIONS(X)                                                                               \
     X(avifResultToString)                                                                          \
@@ -17,9 +17,9 @@
     X(avifDecoderDestroy)
 
 static struct {
-    FUNCTIONS(IMAGE_FUNCTION)
+    FUNCTIONS(LAZY_FUNCTION)
 } lib;
-static struct image_library library = IMAGE_LIBRARY("AVIF", SONAME_AVIF, FUNCTIONS);
+static struct lazy_library library = LAZY_LIBRARY("AVIF", SONAME_AVIF, FUNCTIONS);
 
 static int explain(avifResult why, struct error *e)
 {
@@ -97,7 +97,7 @@ static int decode(struct image *image, avifDecoder *d, const uint8_t *data, size
 int image_avif_decode(struct image *image, const uint8_t *data, size_t size,
                       const struct image_options *o, struct error *e)
 {
-    if (image_library_load(&library, &lib, e) != 0)
+    if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
     image->format = IMAGE_AVIF;
     avifDecoder *d = lib.avifDecoderCreate();

@@ -5,7 +5,7 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
-#include "formats/images/image_library.h"
+#include "common/base/lazy_library.h"
 
 #define FUNCTIONS(X)                                                                               \
     X(GifErrorString)                                                                              \
@@ -19,9 +19,9 @@
     X(DGifCloseFile)
 
 static struct {
-    FUNCTIONS(IMAGE_FUNCTION)
+    FUNCTIONS(LAZY_FUNCTION)
 } lib;
-static struct image_library library = IMAGE_LIBRARY("GIF", SONAME_GIF, FUNCTIONS);
+static struct lazy_library library = LAZY_LIBRARY("GIF", SONAME_GIF, FUNCTIONS);
 
 struct gif_reader {
     GifFileType *gif;
@@ -165,7 +165,7 @@ static int decode(struct image *image, struct gif_reader *r, int64_t max_pixels,
 int image_gif_decode(struct image *image, const uint8_t *data, size_t size,
                      const struct image_options *o, struct error *e)
 {
-    if (image_library_load(&library, &lib, e) != 0)
+    if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
     struct gif_reader r = {.data = data, .size = size, .transparent = -1};
     int code = 0;

@@ -5,7 +5,7 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
-#include "formats/images/image_library.h"
+#include "common/base/lazy_library.h"
 
 #define FUNCTIONS(X)                                                                               \
     X(heif_image_handle_get_ispe_width)                                                            \
@@ -32,9 +32,9 @@
     X(heif_context_free)
 
 static struct {
-    FUNCTIONS(IMAGE_FUNCTION)
+    FUNCTIONS(LAZY_FUNCTION)
 } lib;
-static struct image_library library = IMAGE_LIBRARY("HEIC", SONAME_HEIF, FUNCTIONS);
+static struct lazy_library library = LAZY_LIBRARY("HEIC", SONAME_HEIF, FUNCTIONS);
 
 struct heif_image_reader {
     struct heif_context *context;
@@ -154,7 +154,7 @@ static int decode(struct heif_image_reader *r, const uint8_t *data, size_t size,
 int image_heif_decode(struct image *image, const uint8_t *data, size_t size,
                       const struct image_options *o, struct error *e)
 {
-    if (image_library_load(&library, &lib, e) != 0)
+    if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
     struct heif_image_reader r = {.image = image};
     image->format = IMAGE_HEIF;

@@ -6,7 +6,7 @@
 #include "common/base/mute.h"
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
-#include "formats/images/image_library.h"
+#include "common/base/lazy_library.h"
 
 #define FUNCTIONS(X)                                                                               \
     X(JxlDecoderGetBasicInfo)                                                                      \
@@ -23,9 +23,9 @@
     X(JxlDecoderReleaseJPEGBuffer)
 
 static struct {
-    FUNCTIONS(IMAGE_FUNCTION)
+    FUNCTIONS(LAZY_FUNCTION)
 } lib;
-static struct image_library library = IMAGE_LIBRARY("JPEG XL", SONAME_JXL, FUNCTIONS);
+static struct lazy_library library = LAZY_LIBRARY("JPEG XL", SONAME_JXL, FUNCTIONS);
 
 /* libjxl's memory is counted: what a file asks for must be in proportion to its pixels. */
 #define BYTES_PER_PIXEL 64
@@ -190,7 +190,7 @@ static int decode_jpeg(struct jxl_reader *r, const struct image_options *o, stru
 int image_jxl_decode(struct image *image, const uint8_t *data, size_t size,
                      const struct image_options *o, struct error *e)
 {
-    if (image_library_load(&library, &lib, e) != 0)
+    if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
     struct jxl_reader r = {
         .image = image, .size = size, .max_pixels = o->max_pixels, .most = BYTES_ALWAYS};

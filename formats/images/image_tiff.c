@@ -6,7 +6,7 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
-#include "formats/images/image_library.h"
+#include "common/base/lazy_library.h"
 
 #define FUNCTIONS(X)                                                                               \
     X(TIFFGetFieldDefaulted)                                                                       \
@@ -36,9 +36,9 @@
     X(TIFFClose)
 
 static struct {
-    FUNCTIONS(IMAGE_FUNCTION)
+    FUNCTIONS(LAZY_FUNCTION)
 } lib;
-static struct image_library library = IMAGE_LIBRARY("TIFF", SONAME_TIFF, FUNCTIONS);
+static struct lazy_library library = LAZY_LIBRARY("TIFF", SONAME_TIFF, FUNCTIONS);
 
 struct tiff_reader {
     TIFF *tiff;
@@ -433,7 +433,7 @@ static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
 int image_tiff_decode(struct image *image, const uint8_t *data, size_t size,
                       const struct image_options *o, struct error *e)
 {
-    if (image_library_load(&library, &lib, e) != 0)
+    if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
     struct tiff_reader r = {.data = data, .size = size, .image = image};
     image->format = IMAGE_TIFF;

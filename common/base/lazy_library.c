@@ -1,4 +1,4 @@
-#include "formats/images/image_library.h"
+#include "common/base/lazy_library.h"
 
 #include <dlfcn.h>
 #include <stdint.h>
@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* Returns the new state. */
-static int load(struct image_library *l, uint8_t *functions)
+static int load(struct lazy_library *l, uint8_t *functions)
 {
     void *library = dlopen(l->file, RTLD_NOW | RTLD_LOCAL);
     if (!library) {
@@ -26,7 +26,7 @@ static int load(struct image_library *l, uint8_t *functions)
     return 1;
 }
 
-int image_library_load(struct image_library *l, void *functions, struct error *e)
+int lazy_library_load(struct lazy_library *l, void *functions, struct error *e)
 {
     pthread_mutex_lock(&l->mutex);
     if (l->state == 0)
