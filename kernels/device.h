@@ -11,6 +11,16 @@
 #include "kernels/training.h"
 #include "kernels/weight.h"
 
+/* What profiles tell apart within an op, if its backend can. */
+enum op_part {
+    PART_OTHER,
+    PART_INPUT_GRADIENT,
+    PART_WEIGHT_GRADIENT,
+    PART_WEIGHT_SUM, /* added up in F32, where that takes a kernel of its own */
+    PART_BIAS_GRADIENT,
+    PART_COUNT
+};
+
 /* A table with a function per op, filled from ref/ and overwritten by a backend's own versions. */
 struct backend {
     const char *name;
@@ -30,6 +40,12 @@ struct backend {
     void *(*record_end)(struct device *d);
     void (*replay)(struct device *d, void *recording);
     void (*forget)(struct device *d, void *recording);
+    /* A clock in the queue of work, for profiles. lap ends the interval that the previous lap
+     * began, and its time belongs to `key`, from 0 on. laps waits for all pending work, adds the
+     * times so far to seconds[key] and forgets them; the next lap begins the first interval. Not
+     * while work is recorded. NULL: the host's clock tells as much. */
+    void (*lap)(struct device *d, int key);
+    void (*laps)(struct device *d, double (*seconds)[PART_COUNT]);
     /* What decides how results are rounded: the GPU's model, the CPU's instruction set. */
     const char *(*model)(struct device *d);
     const struct group_functions *group; /* NULL: not supported */

@@ -4,8 +4,8 @@
 #include "kernels/tape.h"
 
 /* Work that is repeated on the same tensors. If the device supports it, the second run is recorded
- * and from then on replayed as a whole (a CUDA graph); otherwise the function is called each time.
- */
+ * and from then on replayed as a whole (a CUDA graph); otherwise, and with CCLD_REPLAY=0 in the
+ * environment (of all ranks), the function is called each time. */
 struct replay;
 
 /* Must do the same work in every call: read and write only tensors (and their gradients) that live

@@ -114,6 +114,7 @@ static void close(struct device *d)
     synchronize(d);
     library_plans_free(cuda->plans);
     staging_free(cuda->staging);
+    laps_free(cuda->laps);
     cuda_check(cudaStreamDestroy(cuda->stream));
     free(cuda);
     d->state = NULL;
@@ -143,6 +144,8 @@ extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct 
     b->record_end = record_end;
     b->replay = replay;
     b->forget = forget;
+    b->lap = cuda_lap;
+    b->laps = cuda_laps;
     b->group = &cuda_group;
     b->model = model;
 #define OP(name)          b->name = cuda_##name;

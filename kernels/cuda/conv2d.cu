@@ -194,21 +194,28 @@ static void weight_gradient(struct device *d, const struct conv2d_backward_args 
     float *dweight = (float *)a->dweight->data;
     if (is_pointwise(c)) {
         product_backward_weight(d, c, a->forward.x->data, a->dy->data, a->fresh, dweight);
+        lap_of_part(d, PART_WEIGHT_GRADIENT);
         return;
     }
     scratch filters(d, (size_t)count_of(a->dweight) * size_of(c->type));
     convolution_backward_weight(d, c, a->forward.x->data, a->dy->data, filters.data);
+    lap_of_part(d, PART_WEIGHT_GRADIENT);
     add_filters(d, c, a->fresh, filters.data, dweight);
+    lap_of_part(d, PART_WEIGHT_SUM);
 }
 
 void cuda_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
 {
     const struct convolution c = convolution_of(&a->forward);
-    if (a->dx)
+    if (a->dx) {
         input_gradient(d, a, &c);
+        lap_of_part(d, PART_INPUT_GRADIENT);
+    }
     if (a->dweight)
         weight_gradient(d, a, &c);
-    if (a->dbias)
+    if (a->dbias) {
         add_column_sums(d, (float *)a->dbias->data, c.type, a->dy->data, c.n * c.oh * c.ow, c.co,
                         c.co);
+        lap_of_part(d, PART_BIAS_GRADIENT);
+    }
 }

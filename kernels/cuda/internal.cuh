@@ -16,7 +16,10 @@ extern "C" {
     void cuda_##name##_backward(struct device *d, const struct name##_backward_args *a);
 #include "kernels/ops.def"
 void cuda_convert_weights(struct device *d, const struct convert_weights_args *a);
+void cuda_lap(struct device *d, int key);
+void cuda_laps(struct device *d, double (*seconds)[PART_COUNT]);
 }
+void laps_free(struct laps *l);
 extern const struct group_functions cuda_group;
 
 /* Functions of the program that loaded this backend. */
@@ -25,6 +28,10 @@ extern const struct plugin_host *plugin_host;
 /* Joins the group's stream if it has work that has not been joined. Returns false if CUDA refuses.
  */
 bool group_settle(struct device *d);
+
+/* Ends a part of the op that is running: the rest of it counts as PART_OTHER
+ * (kernels/cuda/laps.cu). Does nothing unless laps are taken. */
+void lap_of_part(struct device *d, enum op_part part);
 
 struct library_plans; /* library handles and autotuned choices (kernels/cuda/libraries.h) */
 
@@ -36,6 +43,7 @@ struct cuda_device {
     struct staging *staging; /* pinned memory that uploads pass through */
     struct library_plans *plans;
     struct group *group; /* communication with other ranks' devices, or NULL */
+    struct laps *laps;   /* times of ops; NULL until the first */
 };
 
 static inline struct cuda_device *cuda_of(const struct device *d)

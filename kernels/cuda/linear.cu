@@ -39,10 +39,14 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         plugin_host->die("CUDA backend: no gradient of linear with activation %d", (int)f->act);
     scratch masked(d, relu ? (size_t)(rows * outputs) * size_of(type) : 1);
     const void *dz = relu ? masked.data : a->dy->data;
-    if (relu)
+    if (relu) {
         relu_gradient(d, type, rows * outputs, f->y->data, a->dy->data, masked.data);
-    if (a->dbias)
+        lap_of_part(d, PART_OTHER);
+    }
+    if (a->dbias) {
         add_column_sums(d, (float *)a->dbias->data, type, dz, rows, outputs, outputs);
+        lap_of_part(d, PART_BIAS_GRADIENT);
+    }
     if (a->dx) {
         working_weight weight(d, f->weight, type);
         struct matrix_product p = {};
@@ -57,6 +61,7 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         p.ld_a = outputs;
         p.ld_b = p.ld_c = inputs;
         matrix_product(d, &p);
+        lap_of_part(d, PART_INPUT_GRADIENT);
     }
     if (a->dweight) {
         struct matrix_product p = {};
@@ -73,5 +78,6 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         p.transpose_a = true;
         p.beta = a->fresh ? 0 : 1;
         matrix_product(d, &p);
+        lap_of_part(d, PART_WEIGHT_GRADIENT);
     }
 }

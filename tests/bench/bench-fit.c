@@ -14,6 +14,7 @@
 #include "common/train/autoencoder_step.h"
 #include "common/train/cloob_step.h"
 #include "common/train/unet_step.h"
+#include "tests/support/profile.h"
 
 static const char *const network_names[] = {"unet", "autoencoder", "cloob", NULL};
 
@@ -80,68 +81,6 @@ static const struct program program = {
     .usage = "[OPTION]...",
     .options = options,
 };
-
-/* The device's backend with a timer around every op. */
-enum op_index {
-#define OP(name)          OP_##name,
-#define OP_TRAINING(name) OP_##name,
-#define OP_BACKWARD(name) OP_##name##_backward,
-#include "kernels/ops.def"
-    OP_COUNT
-};
-static const char *const op_names[] = {
-#define OP(name)          #name,
-#define OP_TRAINING(name) #name,
-#define OP_BACKWARD(name) #name "_backward",
-#include "kernels/ops.def"
-};
-static const struct backend *clocked;
-static double op_seconds[OP_COUNT];
-static int64_t op_calls[OP_COUNT];
-
-#define CLOCKED(name, args)                                                                        \
-    static void clocked_##name(struct device *d, const struct args *a)                             \
-    {                                                                                              \
-        double begin = seconds_now();                                                              \
-        clocked->name(d, a);                                                                       \
-        op_seconds[OP_##name] += seconds_now() - begin;                                            \
-        op_calls[OP_##name]++;                                                                     \
-    }
-#define OP(name)          CLOCKED(name, name##_args)
-#define OP_TRAINING(name) CLOCKED(name, name##_args)
-#define OP_BACKWARD(name) CLOCKED(name##_backward, name##_backward_args)
-#include "kernels/ops.def"
-
-static struct backend clocks(const struct backend *b)
-{
-    struct backend with = *b;
-    clocked = b;
-#define OP(name)          with.name = clocked_##name;
-#define OP_TRAINING(name) with.name = clocked_##name;
-#define OP_BACKWARD(name) with.name##_backward = clocked_##name##_backward;
-#include "kernels/ops.def"
-    return with;
-}
-
-static void print_profile(double total, int64_t steps)
-{
-    double known = 0;
-    printf("%-28s %8s %10s %6s\n", "op", "calls", "s/step", "%");
-    for (int done = 0; done < OP_COUNT; done++) {
-        int next = -1;
-        for (int i = 0; i < OP_COUNT; i++)
-            if (op_calls[i] && (next < 0 || op_seconds[i] > op_seconds[next]))
-                next = i;
-        if (next < 0)
-            break;
-        double seconds = op_seconds[next] / (double)steps;
-        printf("%-28s %8" PRId64 " %10.4f %6.1f\n", op_names[next], op_calls[next] / steps, seconds,
-               100 * seconds / total);
-        known += seconds;
-        op_calls[next] = 0;
-    }
-    printf("%-28s %8s %10.4f %6.1f\n", "outside", "", total - known, 100 * (total - known) / total);
-}
 
 struct subject;
 
@@ -391,6 +330,8 @@ static void subject_init(struct subject *s)
     settings.batch = settings.batch ? settings.batch : t->batch;
     settings.side = settings.side ? settings.side : t->side;
     *s = (struct subject){.trainee = t, .device = program_open_device()};
+    if (settings.profile)
+        profile_begin(s->device);
     t->architecture(&s->architecture);
     s->parameters = parameters_new(&s->architecture, t->net, 1, s->device);
     s->samples = xcalloc((size_t)settings.batch, sizeof *s->samples);
@@ -406,6 +347,7 @@ static void subject_release(struct subject *s)
     free(s->embeds);
     free(s->tokens);
     free(s->samples);
+    profile_end();
     device_close(s->device);
 }
 
@@ -415,10 +357,14 @@ static double timed(struct subject *s)
     for (int64_t k = 0; k < settings.accumulate; k++) {
         for (int64_t i = 0; i < settings.batch; i++)
             s->samples[i] = (uint64_t)((s->done * settings.accumulate + k) * settings.batch + i);
+        profile_phase(PHASE_FORWARD);
         s->trainee->micro_batch(s);
     }
+    profile_phase(PHASE_UPDATE);
     s->trainee->update(s);
     s->done++;
+    if (settings.profile) /* a step's last ops may still be running */
+        device_synchronize(s->device);
     return seconds_now() - begin;
 }
 
@@ -445,23 +391,24 @@ static int by_value(const void *a, const void *b)
 static void report(struct subject *s)
 {
     double *seconds = xmalloc((size_t)settings.runs * sizeof *seconds), sum = 0;
-    memset(op_seconds, 0, sizeof op_seconds);
-    memset(op_calls, 0, sizeof op_calls);
-    for (int64_t i = 0; i < settings.runs; i++)
+    profile_collect(true);
+    for (int64_t i = 0; i < settings.runs; i++) {
         sum += seconds[i] = timed(s);
+        profile_collect(false);
+    }
     qsort(seconds, (size_t)settings.runs, sizeof *seconds, by_value);
     double median = (seconds[(settings.runs - 1) / 2] + seconds[settings.runs / 2]) / 2;
     printf("%-11s %6s %6s %6s %12s %10s %10s %10s %10s %12s %12s\n", "network", "base", "side",
-           "batch", "parameters", "median s", "min s", "images/s", "RSS MiB", "tensors MiB",
-           "counted MiB");
+           "batch", "parameters", "median-s", "min-s", "images/s", "RSS-MiB", "tensors-MiB",
+           "counted-MiB");
     printf("%-11s %6" PRId64 " %6" PRId64 " %6" PRId64 " %12" PRId64
-           " %10.3f %10.3f %10.2f %10ld %12zu %12" PRId64 "\n",
+           " %10.5f %10.5f %10.2f %10ld %12zu %12" PRId64 "\n",
            network_names[settings.network], settings.base, settings.side,
            settings.batch * settings.accumulate, s->parameters->parameter_count, median, seconds[0],
            (double)(settings.batch * settings.accumulate) / median, peak_rss_mib(),
            device_memory(s->device).peak >> 20, s->trainee->memory(s) >> 20);
     if (settings.profile)
-        print_profile(sum / (double)settings.runs, settings.runs);
+        profile_print(sum, settings.runs);
     free(seconds);
 }
 
@@ -485,17 +432,12 @@ int main(int argc, char **argv)
     threads_init((int)common_options.threads);
     struct subject s;
     subject_init(&s);
-    const struct backend *plain = s.device->backend;
-    struct backend with_clocks = clocks(plain);
-    if (settings.profile)
-        s.device->backend = &with_clocks;
     for (int i = 0; i < 2; i++)
         timed(&s);
     if (settings.on_request)
         answer_requests(&s);
     else
         report(&s);
-    s.device->backend = plain;
     subject_release(&s);
     return 0;
 }

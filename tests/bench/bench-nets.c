@@ -19,6 +19,7 @@
 #include "common/nets/unet.h"
 #include "common/program/device.h"
 #include "kernels/replay.h"
+#include "tests/support/op_work.h"
 #include "tests/support/synth.h"
 #include "tests/support/synth_nets.h"
 
@@ -97,19 +98,19 @@ static double flops;
 
 static void count_conv2d(struct device *d, const struct conv2d_args *a)
 {
-    flops += 2.0 * (double)(tensor_count(a->weight) * tensor_rows(a->y));
+    flops += conv2d_flops(a);
     counted_backend->conv2d(d, a);
 }
 
 static void count_linear(struct device *d, const struct linear_args *a)
 {
-    flops += 2.0 * (double)(tensor_count(a->weight) * tensor_rows(a->y));
+    flops += linear_flops(a);
     counted_backend->linear(d, a);
 }
 
 static void count_attention(struct device *d, const struct attention_args *a)
 {
-    flops += 4.0 * (double)(a->n * a->s * a->s * a->heads * a->d);
+    flops += attention_flops(a);
     counted_backend->attention(d, a);
 }
 
@@ -420,8 +421,8 @@ int main(int argc, char **argv)
     int status = 0;
     bool gpu =
         !strncmp(common_options.device, "cuda", 4); /* only an item's own process may open it */
-    printf("%-10s %6s %10s %10s %10s %10s %10s %10s %12s\n", "item", "images", "median s", "min s",
-           "images/s", "GFLOP", "GFLOP/s", "RSS MiB", "tensors MiB");
+    printf("%-10s %6s %10s %10s %10s %10s %10s %10s %12s\n", "item", "images", "median-s", "min-s",
+           "images/s", "GFLOP", "GFLOP/s", "RSS-MiB", "tensors-MiB");
     for (enum item item = UNET_1; item < ITEM_COUNT; item++)
         if (settings.item == ITEM_ALL ? gpu || !items[item].large
                                       : (enum item)settings.item == item)

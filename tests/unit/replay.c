@@ -141,6 +141,23 @@ static void repeated(struct tape *t)
     work_free(&w);
 }
 
+static void unrecorded(struct tape *t)
+{
+    struct work w = work_new(t->device, 13);
+    setenv("CCLD_REPLAY", "0", 1);
+    struct replay *r = replay_new(t, step, &w);
+    unsetenv("CCLD_REPLAY");
+    bool right = true;
+    for (int run = 0; run < 4; run++) {
+        give_inputs(&w, run);
+        replay_run(r);
+        right &= outputs_right(&w, run);
+    }
+    tap_ok(right && w.calls == 4, "with CCLD_REPLAY=0, the function is called in every run");
+    replay_free(r);
+    work_free(&w);
+}
+
 /* Between replays, blocks of the usual pool, each with its own pattern, are allocated and released:
  * neither changes the other. */
 static void beside_others(struct tape *t)
@@ -254,6 +271,7 @@ static void all(const char *spec)
     beside_others(&t);
     several(&t);
     nested(&t);
+    unrecorded(&t);
     replay_free(NULL);
     tape_release(&t);
     tap_ok(!d->recorded_pool || device_memory(d).in_use > 0,
