@@ -136,8 +136,10 @@ $(warning building without the CUDA backend: cuDNN 9 was not found (set CUDNN to
 WITH_CUDA :=
 endif
 endif
+# Toolkits from CUDA 12.8 on. Other GPUs after Hopper translate the PTX of compute_90.
+SM_100 := $(if $(WITH_CUDA),$(if $(findstring compute_100,$(shell $(NVCC) --list-gpu-arch)),-gencode arch=compute_100$(comma)code=sm_100))
 NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Xfatbin -compress-all -ccbin $(CXX) -I. $(if $(CUDNN_HEADER),-isystem $(patsubst %/,%,$(dir $(CUDNN_HEADER)))) \
-    -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90] \
+    -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90] $(SM_100) \
     -Xcompiler -fPIC,-Wall,-Wno-unused-function $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(PLUGIN_DEFINES) $(EXTRA_NVCC_FLAGS)
 NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthread \
     $(foreach d,$(patsubst %/,%,$(sort $(dir $(CUDNN_LIBRARY) $(NCCL_LIBRARY)) $(CUDA_HOME)/lib64/)),-Xlinker -rpath=$d)
@@ -245,10 +247,12 @@ $(CHECKER): $(OP_SRC:%.c=$(BUILD)/%.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
+# What ptxas says of registers and spills is kept beside the object, for tests/kernel-spills.sh.
 $(PLUGIN_OBJ): $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
 	@mkdir -p $(@D)
 	$(if $(V),,@echo nvcc $<)
-	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
+	$(Q)$(NVCC) $(NVCC_FLAGS) -Xptxas -v -MMD -MP -c -o $@ $< 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }
+	@! grep -v -e '^ptxas info' -e '^    [0-9]* bytes stack frame' -e '^ *$$' $(@:.o=.ptxas) >&2
 $(PLUGIN): $(PLUGIN_OBJ) kernels/cuda/plugin.map
 	$(if $(V),,@echo link $@)
 	$(Q)$(NVCC) -ccbin $(CXX) -shared -cudart static -o $@ $(PLUGIN_OBJ) -Xlinker -z,defs,--version-script=kernels/cuda/plugin.map $(NVCC_LIBS)

@@ -240,7 +240,7 @@ template <typename T> struct fma_tiles {
                              const int32_t *skip = nullptr)
     {
         const int column = threadIdx.x % 64;
-#pragma unroll 4
+#pragma unroll 2
         for (int row = threadIdx.x / 64; row < 64; row += TILED_THREADS / 64) {
             const bool there = row < count && column < columns && !(skip && skip[row]);
             tile[row * PITCH + column] = there ? to_float(from[row * ld + column]) : 0;
@@ -295,7 +295,7 @@ template <typename T> struct fma_tiles {
     DEVICE_INLINE void accumulate(float (&sums)[16], const float *weights, const float *b)
     {
         const int tx = threadIdx.x % 16, ty = threadIdx.x / 16;
-#pragma unroll 4
+#pragma unroll 1
         for (int k = 0; k < 64; k += 4) {
             vec<float, 4> x[4];
 #pragma unroll

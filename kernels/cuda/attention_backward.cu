@@ -156,13 +156,15 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
     DYNAMIC_SHARED(T, keys); /* [ROWS][64], then values [ROWS][64] */
     T *const values = keys + ROWS * 64;
     T *const tiles = values + ROWS * 64; /* 2 of queries [QUERIES][64], dy [QUERIES][64] */
-    row_sums *const sums_of_tiles = (row_sums *)(tiles + 4 * QUERIES * 64); /* 2 of [QUERIES] */
+    /* 2 of log2_sum [QUERIES], mean [QUERIES]: together, both would stay in registers. */
+    float *const sums_of_tiles = (float *)(tiles + 4 * QUERIES * 64);
     const attention_problem<T> &a = b.a;
     const int64_t index = blockIdx.x / blocks_per_head;
     const attention_head<T> head = attention_head_of(a, index);
     const int first_row = blockIdx.x % blocks_per_head * ROWS;
     const int line = threadIdx.x / 32 * 16, t = threadIdx.x % 4 * 2;
-    const int64_t ld_y = (int64_t)a.heads * 64;
+    const int ld_y = a.heads * 64;
+    const row_sums *const head_sums = b.rows + index * a.s;
     const T *const head_dy = b.dy + head.row * ld_y + head.column;
     const int steps = (a.s + QUERIES - 1) / QUERIES;
 
@@ -171,11 +173,15 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
         const int first = step * QUERIES;
         copy_tile<THREADS>(tile, QUERIES, head.q + first * a.ld_q, a.ld_q, a.s - first, 64,
                            head.uniform ? head.uniform + first : nullptr);
-        copy_tile<THREADS>(tile + QUERIES * 64, QUERIES, head_dy + first * ld_y, ld_y, a.s - first);
+        copy_tile<THREADS>(tile + QUERIES * 64, QUERIES, head_dy + (int64_t)first * ld_y, ld_y,
+                           a.s - first);
         cp_async_commit();
-        for (int i = threadIdx.x; i < QUERIES; i += THREADS)
-            sums_of_tiles[step % 2 * QUERIES + i] =
-                first + i < a.s ? b.rows[index * a.s + first + i] : row_sums{0, 0};
+        float *const sums = sums_of_tiles + step % 2 * (2 * QUERIES);
+        for (int i = threadIdx.x; i < QUERIES; i += THREADS) {
+            const row_sums row = first + i < a.s ? head_sums[first + i] : row_sums{0, 0};
+            sums[i] = row.log2_sum;
+            sums[QUERIES + i] = row.mean;
+        }
     };
     copy_tile<THREADS>(keys, ROWS, head.k + first_row * a.ld_k, a.ld_k, a.s - first_row);
     copy_tile<THREADS>(values, ROWS, head.v + first_row * a.ld_v, a.ld_v, a.s - first_row);
@@ -197,7 +203,8 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
         }
         const T *const queries = tiles + step % 2 * (2 * QUERIES * 64);
         const T *const dys = queries + QUERIES * 64;
-        const row_sums *const rows = sums_of_tiles + step % 2 * QUERIES;
+        const float *const log2_sums = sums_of_tiles + step % 2 * (2 * QUERIES);
+        const float *const means = log2_sums + QUERIES;
         float p[N][4], dt[N][4];
         rows_times_lines(p, k, queries);
         /* Padding rows have p = 1, but dy = 0 and q = 0. */
@@ -205,15 +212,14 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
         for (int n = 0; n < N; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                p[n][i] =
-                    power_of_2(fmaf(p[n][i], a.log2_scale, -rows[n * 8 + t + i % 2].log2_sum));
+                p[n][i] = power_of_2(fmaf(p[n][i], a.log2_scale, -log2_sums[n * 8 + t + i % 2]));
         add_rows_times_tile(dv, p, dys);
         rows_times_lines(dt, v, dys);
 #pragma unroll
         for (int n = 0; n < N; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++)
-                dt[n][i] = p[n][i] * (dt[n][i] - rows[n * 8 + t + i % 2].mean);
+                dt[n][i] = p[n][i] * (dt[n][i] - means[n * 8 + t + i % 2]);
         add_rows_times_tile(dk, dt, queries);
     }
     const int row = first_row + line;
@@ -254,8 +260,9 @@ template <typename TILES> struct tiled_shared {
     typename TILES::element dt[TILES::weights_in_place ? 8 : TILES::tile_elements];
 };
 
+/* Without a number of blocks, ptxas aims at more of them for some GPUs, and spills. */
 template <typename TILES, int CHUNKS>
-__global__ void __launch_bounds__(TILED_THREADS)
+__global__ void __launch_bounds__(TILED_THREADS, CHUNKS == 1 ? 2 : 1)
     tiled_queries_backward(backward_problem<typename TILES::type> b, int column_blocks)
 {
     DYNAMIC_SHARED(tiled_shared<TILES>, shared);
@@ -362,7 +369,7 @@ __global__ void __launch_bounds__(TILED_THREADS)
         tile_scores<TILES>(shared->dp, shared->tiles, a.d, head.v + first_row * a.ld_v, a.ld_v,
                            rows_left, nullptr, dy, ld_y, count, nullptr);
         __syncthreads();
-#pragma unroll
+#pragma unroll 4
         for (int i = 0; i < 16; i++) {
             const int query = i * 4 + quarter, at = row * SCORES_PITCH + query;
             const row_sums of_query = shared->rows[query];
