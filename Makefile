@@ -380,6 +380,11 @@ endif
 bench: all tests
 	@BUILD=$(BUILD) tests/bench/run
 
+# A folder with all that tests/gpu-session needs, and nothing that has to be installed: $(BUILD)/ccld-gpu and a tar of it.
+GPU_PACK := $(TOOLS) $(CHECKER) $(filter-out %/bench-decode,$(BENCHES)) $(FIDELITY) $(ON_DEVICES) $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
+gpu-pack: $(GPU_PACK) $(PLUGIN_ON_HOST) $(if $(WITH_CUDA),$(PLUGIN))
+	@BUILD=$(BUILD) pipelines/packaging/build-gpu-pack $(GPU_PACK)
+
 # Samples MODEL, by default the shipped one, and counts the samples that show what their prompts ask for.
 FIDELITY_DIR = $(BUILD)/fidelity
 bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
@@ -491,6 +496,7 @@ help:
 	    'make check-emulated   run the CUDA tests that need no GPU; part of check' \
 	    'make check-ranks   test training on several hosts: needs MPI=1, root, iproute2; slurmctld, slurmd, slurm-client and munge for srun' \
     'make check-gpu     run all CUDA tests on a GPU; check-gpu-memory: under compute-sanitizer' \
+	    'make gpu-pack      make a folder that checks and measures on a GPU where nothing can be installed (tests/gpu-session)' \
 	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
 	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make check-threads   run what uses threads under ThreadSanitizer' \
@@ -508,6 +514,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all programs tests deps deps-build demo check check-elsewhere check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory bench bench-fidelity bench-torch bench-torch-cpu check-threads prove-threads fuzz fuzzers soak lint install install-built uninstall deb help clean FORCE
+.PHONY: all programs tests deps deps-build demo check check-elsewhere check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory gpu-pack bench bench-fidelity bench-torch bench-torch-cpu check-threads prove-threads fuzz fuzzers soak lint install install-built uninstall deb help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(FUZZ_SRC) $(CORPUS_SRC) $(FUZZ_SUPPORT_SRC)) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)

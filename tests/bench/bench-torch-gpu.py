@@ -8,9 +8,9 @@
 
 PyTorch runs eagerly and compiled, with its fast options: channels_last, bf16 (autocast in training),
 fused AdamW, CUDA graphs. Each program has the GPU to itself, in its own process; ours runs first and
-last, to reveal a GPU that slows down. Needs torch.
+last, to reveal a GPU that slows down, or not at all with --rivals-only. Needs torch.
 
-    bench-torch-gpu.py [--build build] [--work train,encode,sample] [--modes eager,reduce-overhead]
+    bench-torch-gpu.py [--build build] [--work train,encode,sample] [--modes eager,reduce-overhead] [--rivals-only]
                        [--base N] [--batch N] [--runs N] [--device cuda]
 """
 
@@ -236,24 +236,26 @@ def our_seconds(options, work):
 
 def race(options, work):
     options.batch = options.batch_of[work]
-    begin, evaluations = our_seconds(options, work)
+    begin, evaluations = ([], 1) if options.rivals_only else our_seconds(options, work)
     rivals = [(mode, *torch_seconds(options, work, mode, evaluations))
               for mode in options.modes.split(",")]
-    end, _ = our_seconds(options, work)
-    ours = statistics.median(begin + end)
+    end, _ = ([], 0) if options.rivals_only else our_seconds(options, work)
+    ours = statistics.median(begin + end) if begin else math.nan
 
     def line(name, seconds, remark):
-        middle = statistics.median(seconds)
-        print(f"{work:8} {options.batch:5} {name:24} {middle * 1e3:10.2f} {min(seconds) * 1e3:10.2f} "
-              f"{options.batch / middle:10.2f} {ours / middle:8.2f}  {remark}", flush=True)
+        if seconds:
+            middle = statistics.median(seconds)
+            ratio = f"{ours / middle:.2f}" if begin else "-"
+            print(f"{work:8} {options.batch:5} {name:24} {middle * 1e3:10.2f} {min(seconds) * 1e3:10.2f} "
+                  f"{options.batch / middle:10.2f} {ratio:>8}  {remark}", flush=True)
 
-    line("ours, first", begin, "")
+    line("ours-first", begin, "")
     for mode, seconds, remark in rivals:
         if seconds:
-            line("torch, " + mode, seconds, remark)
+            line("torch-" + mode, seconds, remark)
         else:
-            print(f"{work:8} {options.batch:5} {'torch, ' + mode:24} {remark}", flush=True)
-    line("ours, last", end, "")
+            print(f"{work:8} {options.batch:5} torch-{mode}: {remark}", flush=True)
+    line("ours-last", end, "")
 
 
 def main():
@@ -269,6 +271,7 @@ def main():
     parser.add_argument("--runs", type=int, default=20, metavar="N")
     parser.add_argument("--patience", type=int, default=900, metavar="SECONDS",
                         help="seconds per PyTorch run, including compilation")
+    parser.add_argument("--rivals-only", action="store_true", help="time PyTorch only")
     parser.add_argument("--device", default="cuda", metavar="cuda|cpu")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--mode", help=argparse.SUPPRESS)
@@ -277,6 +280,8 @@ def main():
     if options.one:
         work_of_torch(options)
         return
+    if options.rivals_only and "sample" in options.work:
+        parser.error("--rivals-only cannot be combined with sample: our program counts its evaluations")
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.exit("bench-torch-gpu: PyTorch sees no GPU")
     options.batch_of = {work: options.batch or n
@@ -284,7 +289,7 @@ def main():
     card = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     print(f"{card}, torch {torch.__version__}, bf16, median and minimum of {options.runs} runs each; "
           "ratio: our time / this time")
-    print(f"{'work':8} {'batch':>5} {'':24} {'ms':>10} {'min':>10} {'images/s':>10} {'ratio':>8}")
+    print(f"{'work':8} {'batch':>5} {'program':24} {'ms':>10} {'min-ms':>10} {'images/s':>10} {'ratio':>8}")
     for work in options.work.split(","):
         race(options, work)
 
