@@ -252,7 +252,7 @@ $(PLUGIN_OBJ): $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
 	@mkdir -p $(@D)
 	$(if $(V),,@echo nvcc $<)
 	$(Q)$(NVCC) $(NVCC_FLAGS) -Xptxas -v -MMD -MP -c -o $@ $< 2>$(@:.o=.ptxas) || { cat $(@:.o=.ptxas) >&2; exit 1; }
-	@! grep -v -e '^ptxas info' -e '^    [0-9]* bytes stack frame' -e '^ *$$' $(@:.o=.ptxas) >&2
+	@grep -v -e '^ptxas info' -e '^    [0-9]* bytes stack frame' -e '^ *$$' $(@:.o=.ptxas) >&2 || :
 $(PLUGIN): $(PLUGIN_OBJ) kernels/cuda/plugin.map
 	$(if $(V),,@echo link $@)
 	$(Q)$(NVCC) -ccbin $(CXX) -shared -cudart static -o $@ $(PLUGIN_OBJ) -Xlinker -z,defs,--version-script=kernels/cuda/plugin.map $(NVCC_LIBS)
