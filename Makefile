@@ -208,7 +208,7 @@ $(BUILD)/kernels/cpu/isa_avx2.o: private EXTRA_CFLAGS := $(FAST) -mavx2 -mfma -m
 $(BUILD)/kernels/cpu/isa_avx512.o: private EXTRA_CFLAGS := $(FAST) -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c -mprefer-vector-width=512
 endif
 # The program and the plugin refuse each other unless both were built from the same interface.
-INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward group ops tensor training weight) common/base/dtype.h common/base/error.h
+INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward group losses ops tensor training weight) common/base/dtype.h common/base/error.h
 SIGNED := $(addprefix $(BUILD)/,kernels/plugin.o kernels/cuda/backend.o tests/cuda-host/kernels/cuda/backend.o tests/unit/plugin.o)
 $(SIGNED): $(INTERFACE) Makefile
 $(SIGNED): private PLUGIN_DEFINES = -DPLUGIN_BUILD_ID=$(firstword $(shell cat $(INTERFACE) | cksum))

@@ -1,6 +1,7 @@
 #ifndef CCLD_KERNELS_TRAINING_H
 #define CCLD_KERNELS_TRAINING_H
 
+#include "kernels/losses.h"
 #include "kernels/ops.h"
 
 /* Ops of a training step that no gradient flows through. As in ops.h, backends receive validated

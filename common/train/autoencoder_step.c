@@ -7,23 +7,16 @@
 
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "common/base/threads.h"
-#include "common/train/loss.h"
+#include "common/train/autoencoder_buffers.h"
 #include "common/train/network_views.h"
+#include "kernels/replay.h"
 #include "kernels/tape.h"
 
-/* A micro-batch in host memory, one image after another. */
+/* A micro-batch's work, of which there are several kinds. */
 struct work {
-    int64_t n, image, latent; /* images; elements of an image, of a latent */
-    const float *images;
-    float *reconstructions; /* overwritten with their gradient */
-    float *moments;         /* overwritten with their gradient */
-    float *z;               /* overwritten with its gradient */
-    float *noise;           /* NULL: z is the mean */
-    bool squared;
-    double kl_weight;
-    double weight; /* factor of an image's loss in the value that is differentiated */
-    struct autoencoder_losses *losses;
+    struct autoencoder_step *step;
+    bool judged; /* by the discriminator */
+    struct replay *replay;
 };
 
 struct autoencoder_step {
@@ -33,7 +26,10 @@ struct autoencoder_step {
     struct autoencoder_step_options loss_options;
     struct network_views views;
     bool trains_encoder;
-    struct tape encoder, decoder;      /* two: the posterior is sampled between them */
+    struct tape encoder, decoder;       /* two: the posterior is sampled between them */
+    struct autoencoder_buffers buffers; /* n is 0 until the first micro-batch */
+    struct work work[2][2]; /* judged or not; of the first micro-batch of an update, others */
+    struct tensor *outputs; /* of all micro-batches of an update */
     struct autoencoder_losses *losses; /* [batch * accumulate] */
     struct autoencoder_losses means;   /* of the last update */
     uint64_t *samples, *suspects;
@@ -106,6 +102,10 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
     s->losses = xcalloc(count, sizeof *s->losses);
     s->samples = xcalloc(count, sizeof *s->samples);
     s->suspects = xcalloc(count, sizeof *s->suspects);
+    s->outputs =
+        tensor_new(p->device, DTYPE_F64, DIMS(o->accumulate * autoencoder_outputs(o->batch)));
+    for (int i = 0; i < 4; i++)
+        s->work[i / 2][i % 2] = (struct work){.step = s, .judged = i / 2};
     *out = s;
     return 0;
 }
@@ -114,6 +114,10 @@ void autoencoder_step_close(struct autoencoder_step *s)
 {
     if (!s)
         return;
+    for (int i = 0; i < 4; i++)
+        replay_free(s->work[i / 2][i % 2].replay);
+    autoencoder_buffers_release(&s->buffers);
+    tensor_release(s->outputs);
     tape_release(&s->encoder);
     tape_release(&s->decoder);
     updater_release(&s->updater);
@@ -136,202 +140,239 @@ static int64_t effective_batch(const struct autoencoder_step *s)
     return step_effective_batch(&s->options, s->collective);
 }
 
-static void work_init(struct work *w, const struct autoencoder_step *s,
-                      const struct autoencoder_batch *b, struct autoencoder_losses *losses)
+static double kl_weight(const struct autoencoder_step *s)
 {
-    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
-    CHECK(b->height % sizes->factor == 0 && b->width % sizes->factor == 0);
-    int64_t places = (int64_t)(b->height / sizes->factor) * (b->width / sizes->factor);
-    *w = (struct work){
-        .n = b->n,
-        .image = 3 * (int64_t)b->height * b->width,
-        .latent = sizes->latent_channels * places,
-        .images = b->images,
-        .squared = s->loss_options.l2,
-        .kl_weight = s->trains_encoder ? s->loss_options.kl_weight : 0,
-        .losses = losses,
-    };
-    w->reconstructions = xcalloc((size_t)(w->n * w->image), sizeof *w->reconstructions);
-    w->moments = xcalloc((size_t)(2 * w->n * w->latent), sizeof *w->moments);
-    w->z = xcalloc((size_t)(w->n * w->latent), sizeof *w->z);
+    return s->trains_encoder ? s->loss_options.kl_weight : 0;
 }
 
-static void work_release(struct work *w)
-{
-    free(w->reconstructions);
-    free(w->moments);
-    free(w->z);
-    free(w->noise);
-}
-
-static const float *noise_of(const struct work *w, int64_t i)
-{
-    return w->noise ? w->noise + i * w->latent : NULL;
-}
-
-static void draw_some(void *arg, int64_t begin, int64_t end, int worker)
-{
-    const struct work *w = arg;
-    for (int64_t i = begin; i < end; i++)
-        w->losses[i].kl = posterior_draw(w->z + i * w->latent, w->moments + 2 * i * w->latent,
-                                         noise_of(w, i), w->latent);
-}
-
-static void judge_some(void *arg, int64_t begin, int64_t end, int worker)
-{
-    const struct work *w = arg;
-    for (int64_t i = begin; i < end; i++) {
-        struct autoencoder_losses *l = &w->losses[i];
-        l->reconstruction =
-            reconstruction_error(w->images + i * w->image, w->reconstructions + i * w->image,
-                                 w->image, w->squared, w->weight);
-        l->total = l->reconstruction + w->kl_weight * l->kl;
-    }
-}
-
-static void draw_back_some(void *arg, int64_t begin, int64_t end, int worker)
-{
-    const struct work *w = arg;
-    for (int64_t i = begin; i < end; i++)
-        posterior_draw_backward(w->moments + 2 * i * w->latent, noise_of(w, i),
-                                w->z + i * w->latent, w->latent, w->kl_weight * w->weight);
-}
-
-/* Returns the moments; they and z are in w, too. */
-static struct tensor *encode(struct tape *t, const struct kl *k, struct work *w,
-                             const struct autoencoder_batch *b)
-{
-    struct tensor *images = tensor_new(t->device, DTYPE_F32, DIMS(b->n, 3, b->height, b->width));
-    tensor_upload(images, b->images);
-    struct tensor *moments = kl_encode(t, k, images);
-    tensor_release(images);
-    tensor_to_f32(moments, w->moments);
-    parallel_for(w->n, 1, draw_some, w);
-    return moments;
-}
-
-/* Decodes w->z, which it copies to the device as *z. The reconstructions are in w, too. last: see
- * kl_decode_keeping. */
-static struct tensor *decode(struct tape *t, const struct kl *k, struct work *w,
-                             const struct tensor *moments, struct tensor **z, bool wants_dz,
-                             struct tensor **last)
+static struct tensor *new_latents(struct device *d, const struct tensor *moments)
 {
     const int64_t *m = moments->shape;
-    *z = tensor_new(t->device, DTYPE_F32, DIMS(m[0], m[1] / 2, m[2], m[3]));
-    tensor_upload(*z, w->z);
-    if (wants_dz)
-        tensor_require_gradient(*z);
-    struct tensor *reconstructions = kl_decode_keeping(t, k, *z, last);
-    tensor_to_f32(reconstructions, w->reconstructions);
-    return reconstructions;
+    return tensor_new(d, DTYPE_F32, DIMS(m[0], m[1] / 2, m[2], m[3]));
 }
 
-static void upload_as(struct tensor **out, const struct tensor *like, const float *host)
+/* The sample that is decoded. noise NULL: the mode. */
+static struct tensor *draw(const struct autoencoder_buffers *b, const struct tensor *moments,
+                           const struct tensor *noise)
 {
-    *out = tensor_new(like->device, DTYPE_F32, like->ndim, like->shape);
-    tensor_upload(*out, host);
+    struct device *d = moments->device;
+    struct tensor *z = new_latents(d, moments);
+    struct posterior_args args = {moments, noise, z, b->kl};
+    d->backend->posterior(d, &args);
+    return z;
 }
 
-static void add_perceptual(const struct autoencoder_step *s, struct work *w,
-                           const double *distances)
+/* The reconstruction error; dreconstructions may be NULL. */
+static void judge(const struct autoencoder_step *s, const struct autoencoder_buffers *b,
+                  const struct tensor *reconstructions, struct tensor *dreconstructions)
 {
-    for (int64_t i = 0; i < w->n; i++) {
-        w->losses[i].perceptual = distances[i];
-        w->losses[i].total += s->loss_options.perceptual_weight * distances[i];
-    }
+    struct device *d = reconstructions->device;
+    struct reconstruction_error_args args = {.x = b->images,
+                                             .y = reconstructions,
+                                             .weight = b->weight,
+                                             .squared = s->loss_options.l2,
+                                             .loss = b->errors,
+                                             .dy = dreconstructions};
+    d->backend->reconstruction_error(d, &args);
 }
 
-/* Adds the gradients of the further terms to *dreconstructions, and LPIPS to the losses. */
-static void judge_further(struct autoencoder_step *s, int64_t step, struct work *w,
+/* Adds the gradients of the further terms to *dreconstructions. */
+static void judge_further(const struct autoencoder_step *s, bool judged,
                           struct tensor *reconstructions, struct tensor *last,
                           struct tensor **dreconstructions)
 {
-    double *distances = xcalloc((size_t)w->n, sizeof *distances);
-    struct reconstruction r = {.reconstructions = reconstructions,
+    const struct autoencoder_buffers *b = &s->buffers;
+    struct reconstruction r = {.images = b->images,
+                               .reconstructions = reconstructions,
                                .last = last,
-                               .last_weight = kl_last_weight(s->views.trained.network)};
-    upload_as(&r.images, reconstructions, w->images);
-    reconstruction_loss_add(s->further, step, &r, w->weight, dreconstructions, distances);
-    add_perceptual(s, w, distances);
-    tensor_release(r.images);
-    free(distances);
+                               .last_weight = kl_last_weight(s->views.trained.network),
+                               .weight = b->weight,
+                               .distances = b->distances,
+                               .numbers = b->numbers};
+    reconstruction_loss_add(s->further, judged, &r, dreconstructions);
 }
 
-/* Computes the losses and the gradient by the reconstructions. */
-static void judge(struct autoencoder_step *s, int64_t step, struct work *w,
-                  struct tensor *reconstructions, struct tensor *last,
-                  struct tensor **dreconstructions)
+/* Forward of the decoder, losses and backward. wants_dz: leaves the gradient by z in z. */
+static void train_decoder(struct autoencoder_step *s, bool judged, struct tensor *z)
 {
-    parallel_for(w->n, 1, judge_some, w);
-    upload_as(dreconstructions, reconstructions, w->reconstructions);
+    struct tensor *last = NULL;
+    s->decoder.recording = true;
+    struct tensor *y =
+        kl_decode_keeping(&s->decoder, s->views.trained.network, z, s->further ? &last : NULL);
+    s->decoder.recording = false;
+    struct tensor *dy = tensor_new(y->device, DTYPE_F32, y->ndim, y->shape);
+    judge(s, &s->buffers, y, dy);
     if (s->further)
-        judge_further(s, step, w, reconstructions, last, dreconstructions);
+        judge_further(s, judged, y, last, &dy);
+    tensor_release(last);
+    tape_backward(&s->decoder, y, dy);
+    tensor_release(y);
+    tensor_release(dy);
 }
 
-static void train(struct autoencoder_step *s, int64_t step, struct work *w,
-                  const struct autoencoder_batch *b)
+static void train_encoder(struct autoencoder_step *s, struct tensor *moments,
+                          const struct tensor *noise, const struct tensor *dz)
 {
-    struct kl *k = network_views_train(&s->views);
-    struct tensor *z, *dreconstructions, *dmoments, *last = NULL;
-    updater_aim(&s->updater, network_view_loader(&s->views.trained));
+    struct device *d = moments->device;
+    struct tensor *dmoments = tensor_new(d, DTYPE_F32, moments->ndim, moments->shape);
+    struct posterior_backward_args args = {.moments = moments,
+                                           .noise = noise,
+                                           .dz = dz,
+                                           .weight = s->buffers.weight,
+                                           .kl_weight = kl_weight(s),
+                                           .dmoments = dmoments};
+    d->backend->posterior_backward(d, &args);
+    tape_backward(&s->encoder, moments, dmoments);
+    tensor_release(dmoments);
+}
+
+static void train(struct autoencoder_step *s, bool judged, const struct tensor *given_noise)
+{
+    struct device *d = s->parameters->device;
     tape_fresh_gradients(&s->encoder);
     tape_fresh_gradients(&s->decoder);
     updater_watch(&s->updater, &s->encoder);
     updater_watch(&s->updater, &s->decoder);
     s->encoder.recording = s->trains_encoder;
-    struct tensor *moments = encode(&s->encoder, k, w, b);
+    struct tensor *moments = kl_encode(&s->encoder, s->views.trained.network, s->buffers.images);
     s->encoder.recording = false;
-    s->decoder.recording = true;
-    struct tensor *reconstructions =
-        decode(&s->decoder, k, w, moments, &z, s->trains_encoder, s->further ? &last : NULL);
-    s->decoder.recording = false;
-    judge(s, step, w, reconstructions, last, &dreconstructions);
-    tensor_release(last);
-    tape_backward(&s->decoder, reconstructions, dreconstructions);
-    tensor_release(reconstructions);
-    tensor_release(dreconstructions);
-    if (s->trains_encoder) {
-        tensor_to_f32(z->gradient->value, w->z);
-        parallel_for(w->n, 1, draw_back_some, w);
-        upload_as(&dmoments, moments, w->moments);
-        tape_backward(&s->encoder, moments, dmoments);
-        tensor_release(dmoments);
-    }
+    struct tensor *drawn = given_noise ? NULL : new_latents(d, moments);
+    const struct tensor *noise = given_noise ? given_noise : drawn;
+    struct normals_args normals = {s->options.seed, RNG_POSTERIOR, s->buffers.draws, drawn};
+    if (drawn)
+        d->backend->normals(d, &normals);
+    struct tensor *z = draw(&s->buffers, moments, noise);
+    if (s->trains_encoder)
+        tensor_require_gradient(z);
+    train_decoder(s, judged, z);
+    if (s->trains_encoder)
+        train_encoder(s, moments, noise, z->gradient->value);
+    tensor_release(drawn);
     tensor_release(z);
     tensor_release(moments);
-    updater_add(&s->updater);
+    updater_sum(&s->updater);
+}
+
+/* A replay_function: a micro-batch whose noise depends on the samples. */
+static void draw_and_train(struct tape *t, void *context)
+{
+    const struct work *w = context;
+    train(w->step, w->judged, NULL);
+}
+
+static void upload_draws(const struct autoencoder_buffers *to, const struct autoencoder_batch *b,
+                         int64_t step)
+{
+    int64_t *draws = xmalloc((size_t)(2 * b->n) * sizeof *draws);
+    for (int64_t i = 0; i < b->n; i++) {
+        draws[2 * i] = (int64_t)b->samples[i];
+        draws[2 * i + 1] = step;
+    }
+    tensor_upload(to->draws, draws);
+    free(draws);
+}
+
+/* Whether the discriminator takes part. */
+static bool is_judged(const struct autoencoder_step *s, int64_t step)
+{
+    return s->further && reconstruction_loss_judges(s->further, step);
+}
+
+static void micro_batch_begin(struct autoencoder_step *s, int64_t step,
+                              const struct autoencoder_batch *b)
+{
+    const struct step_options *o = &s->options;
+    struct autoencoder_buffers *to = &s->buffers;
+    int factor = autoencoder_step_sizes(s)->factor;
+    CHECK(step >= 0 && step < (int64_t)1 << 26 && b->n == o->batch);
+    CHECK(s->micro_batch < o->accumulate && b->height % factor == 0 && b->width % factor == 0);
+    if (to->n == 0)
+        autoencoder_buffers_make(to, s->parameters->device, b->n, b->height, b->width);
+    CHECK(b->height == to->height && b->width == to->width);
+    s->step = step;
+    memcpy(s->samples + s->micro_batch * o->batch, b->samples, (size_t)b->n * sizeof *b->samples);
+    network_views_train(&s->views);
+    updater_aim(&s->updater, network_view_loader(&s->views.trained));
+    if (s->further)
+        reconstruction_loss_begin(s->further, is_judged(s, step));
+    double weight = s->updater.loss_scale.scale / (double)effective_batch(s);
+    tensor_upload(to->images, b->images);
+    tensor_upload(to->weight, &weight);
+}
+
+static void micro_batch_end(struct autoencoder_step *s)
+{
+    struct device *d = s->parameters->device;
+    int64_t count = tensor_count(s->buffers.outputs);
+    struct copy_args keep = {.from = s->buffers.outputs->data,
+                             .to = (double *)s->outputs->data + s->micro_batch * count,
+                             .bytes = (size_t)count * sizeof(double)};
+    d->backend->copy(d, &keep);
+    if (s->further)
+        reconstruction_loss_end(s->further, is_judged(s, s->step));
+    updater_count(&s->updater);
+    s->micro_batch++;
 }
 
 void autoencoder_step_micro_batch_drawn(struct autoencoder_step *s, int64_t step,
                                         const struct autoencoder_batch *b, const float *noise)
 {
-    const struct step_options *o = &s->options;
-    CHECK(step >= 0 && b->n == o->batch && s->micro_batch < o->accumulate);
-    struct work w;
-    work_init(&w, s, b, s->losses + s->micro_batch * o->batch);
-    w.weight = s->updater.loss_scale.scale / (double)effective_batch(s);
-    size_t count = (size_t)(w.n * w.latent);
-    w.noise = memcpy(xmalloc(count * sizeof *w.noise), noise, count * sizeof *w.noise);
-    memcpy(s->samples + s->micro_batch * o->batch, b->samples, (size_t)b->n * sizeof *b->samples);
-    s->step = step;
-    train(s, step, &w, b);
-    work_release(&w);
-    s->micro_batch++;
+    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
+    micro_batch_begin(s, step, b);
+    struct tensor *given = tensor_from_f32(
+        s->parameters->device,
+        DIMS(b->n, sizes->latent_channels, b->height / sizes->factor, b->width / sizes->factor),
+        noise);
+    train(s, is_judged(s, step), given);
+    tensor_release(given);
+    micro_batch_end(s);
 }
 
 void autoencoder_step_micro_batch(struct autoencoder_step *s, int64_t step,
                                   const struct autoencoder_batch *b)
 {
-    const struct kl_sizes *sizes = autoencoder_step_sizes(s);
-    int64_t latent =
-        sizes->latent_channels * (b->height / sizes->factor) * (int64_t)(b->width / sizes->factor);
-    float *noise = xmalloc((size_t)(b->n * latent) * sizeof *noise);
-    CHECK(step >= 0 && step < (int64_t)1 << 26);
-    for (int64_t i = 0; i < b->n; i++)
-        rng_normal(noise + i * latent, (size_t)latent, s->options.seed, RNG_POSTERIOR,
-                   (uint32_t)step, b->samples[i], 0);
-    autoencoder_step_micro_batch_drawn(s, step, b, noise);
-    free(noise);
+    struct work *w = &s->work[is_judged(s, step)][!updater_is_at_first(&s->updater)];
+    if (!w->replay) {
+        w->replay = replay_new(&s->decoder, draw_and_train, w);
+        replay_agree(w->replay, step_agree, s->collective);
+    }
+    micro_batch_begin(s, step, b);
+    upload_draws(&s->buffers, b, step);
+    replay_run(w->replay);
+    micro_batch_end(s);
+}
+
+/* Fills in n images' losses, given a micro-batch's outputs. */
+static void read_losses(const struct autoencoder_step *s, const double *outputs, int64_t n,
+                        struct autoencoder_losses *losses)
+{
+    const float *distances = (const float *)(outputs + 2 * n + RECONSTRUCTION_NUMBERS);
+    for (int64_t i = 0; i < n; i++) {
+        losses[i] = (struct autoencoder_losses){.reconstruction = outputs[i], .kl = outputs[n + i]};
+        losses[i].total = losses[i].reconstruction + kl_weight(s) * losses[i].kl;
+        if (s->lpips)
+            losses[i].perceptual = (double)distances[i];
+        if (s->lpips)
+            losses[i].total += s->loss_options.perceptual_weight * losses[i].perceptual;
+    }
+}
+
+static void fetch_losses(struct autoencoder_step *s)
+{
+    struct device *d = s->parameters->device;
+    int64_t n = s->options.batch, count = autoencoder_outputs(n);
+    size_t bytes = (size_t)(s->options.accumulate * count) * sizeof(double);
+    double *host = xmalloc(bytes);
+    d->backend->download(d, host, s->outputs->data, bytes);
+    for (int64_t k = 0; k < s->options.accumulate; k++) {
+        const double *outputs = host + k * count, *numbers = outputs + 2 * n;
+        read_losses(s, outputs, n, s->losses + k * n);
+        if (s->further)
+            reconstruction_loss_note(
+                s->further, n, s->lpips ? (const float *)(numbers + RECONSTRUCTION_NUMBERS) : NULL,
+                is_judged(s, s->step) ? numbers : NULL);
+    }
+    free(host);
 }
 
 static bool is_finite(const struct autoencoder_losses *l)
@@ -351,6 +392,7 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
         network_views_refresh(&s->views);
     if (s->further)
         reconstruction_loss_update(s->further, s->step, s->loss_options.disc_rate * learning_rate);
+    fetch_losses(s);
     double(*values)[5] = xcalloc((size_t)count, sizeof *values), sums[5];
     for (int64_t i = 0; i < count; i++) {
         const struct autoencoder_losses *l = &s->losses[i];
@@ -382,61 +424,29 @@ void autoencoder_step_reconstruct(struct autoencoder_step *s, enum parameter_arr
                                   struct autoencoder_losses *losses)
 {
     struct kl *k = network_views_evaluate(&s->views, which);
-    struct work w;
-    struct tensor *z;
-    work_init(&w, s, b, losses);
-    struct tensor *moments = encode(&s->encoder, k, &w, b);
-    tensor_release(decode(&s->decoder, k, &w, moments, &z, false, NULL));
-    memcpy(reconstructions, w.reconstructions, (size_t)(w.n * w.image) * sizeof *reconstructions);
-    parallel_for(w.n, 1, judge_some, &w);
-    if (s->lpips) {
-        double *distances = xcalloc((size_t)w.n, sizeof *distances);
-        reconstruction_loss_evaluate(s->further, b->n, b->height, b->width, b->images,
-                                     reconstructions, distances);
-        add_perceptual(s, &w, distances);
-        free(distances);
-    }
+    struct device *d = s->parameters->device;
+    struct autoencoder_buffers own;
+    autoencoder_buffers_make(&own, d, b->n, b->height, b->width);
+    tensor_upload(own.images, b->images);
+    struct tensor *moments = kl_encode(&s->encoder, k, own.images);
+    struct tensor *z = draw(&own, moments, NULL), *y = kl_decode(&s->decoder, k, z);
+    judge(s, &own, y, NULL);
+    if (s->lpips)
+        reconstruction_loss_evaluate(s->further, own.images, y, own.distances);
+    size_t bytes = (size_t)tensor_count(own.outputs) * sizeof(double);
+    double *host = xmalloc(bytes);
+    d->backend->download(d, host, own.outputs->data, bytes);
+    tensor_to_f32(y, reconstructions);
+    read_losses(s, host, b->n, losses);
+    free(host);
     tensor_release(moments);
     tensor_release(z);
-    work_release(&w);
+    tensor_release(y);
+    autoencoder_buffers_release(&own);
 }
 
 struct reconstruction_numbers autoencoder_step_numbers(struct autoencoder_step *s)
 {
     return s->further ? reconstruction_loss_numbers(s->further)
                       : (struct reconstruction_numbers){0};
-}
-
-int64_t autoencoder_step_memory(const struct parameters *p, const struct step_options *o,
-                                const struct autoencoder_step_options *a, const struct device *like,
-                                int ranks, int height, int width)
-{
-    struct device *d = device_open_dry(like);
-    struct collective collective = collective_dry(ranks);
-    struct parameters *dry = parameters_like(p, d);
-    struct autoencoder_step *s;
-    struct error e;
-    struct autoencoder_step_options from_start = *a;
-    if (a->disc_start > 0)
-        from_start.disc_start = 0;
-    CHECK(autoencoder_step_open(&s, dry, &collective, o, &from_start, &e) == 0);
-    size_t numbers = 3 * (size_t)o->batch * (size_t)height * (size_t)width;
-    float *images = xcalloc(numbers, sizeof *images);
-    uint64_t *samples = xcalloc((size_t)o->batch, sizeof *samples);
-    struct autoencoder_batch batch = {
-        .n = o->batch, .height = height, .width = width, .images = images, .samples = samples};
-    for (int64_t i = 0; i < o->accumulate; i++)
-        autoencoder_step_micro_batch(s, 0, &batch);
-    struct step_result r;
-    autoencoder_step_update(s, 0, 0, &r);
-    struct autoencoder_losses *losses = xcalloc((size_t)o->batch, sizeof *losses);
-    autoencoder_step_reconstruct(s, ARRAY_EMA, &batch, images, losses);
-    int64_t bytes = device_dry_memory(d);
-    free(losses);
-    free(images);
-    free(samples);
-    autoencoder_step_close(s);
-    parameters_free(dry);
-    device_close(d);
-    return bytes;
 }

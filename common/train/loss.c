@@ -8,63 +8,11 @@
 #include "common/base/threads.h"
 #include "common/train/host_product.h"
 
-#define LOGVAR_MIN   -30.0
-#define LOGVAR_MAX   20.0
 #define ROWS_AT_ONCE 16 /* of an [n, n] matrix in a unit of work for a thread */
 
 static struct tensor *like(const struct tensor *t, const float *host)
 {
     return tensor_from_f32(t->device, t->ndim, t->shape, host);
-}
-
-static double clamp_logvar(double logvar)
-{
-    return logvar < LOGVAR_MIN ? LOGVAR_MIN : logvar > LOGVAR_MAX ? LOGVAR_MAX : logvar;
-}
-
-double posterior_draw(float *z, const float *moments, const float *noise, int64_t latent)
-{
-    const float *mean = moments, *logvar = moments + latent;
-    double kl = 0;
-    for (int64_t i = 0; i < latent; i++) {
-        double mu = mean[i], log_variance = clamp_logvar(logvar[i]);
-        double deviation = exp(log_variance / 2);
-        z[i] = (float)(mu + (noise ? deviation * noise[i] : 0));
-        kl += (mu * mu + deviation * deviation - 1 - log_variance) / 2;
-    }
-    return kl;
-}
-
-void posterior_draw_backward(float *moments, const float *noise, const float *dz, int64_t latent,
-                             double kl_weight)
-{
-    float *mean = moments, *logvar = moments + latent;
-    for (int64_t i = 0; i < latent; i++) {
-        double log_variance = clamp_logvar(logvar[i]), deviation = exp(log_variance / 2);
-        double d = dz ? dz[i] : 0, dlogvar = kl_weight * (deviation * deviation - 1) / 2;
-        if (noise)
-            dlogvar += d * noise[i] * deviation / 2;
-        mean[i] = (float)(d + kl_weight * mean[i]);
-        logvar[i] = log_variance == logvar[i] ? (float)dlogvar : 0;
-    }
-}
-
-static double sign(double x)
-{
-    return (x > 0) - (x < 0);
-}
-
-double reconstruction_error(const float *x, float *y, int64_t count, bool squared, double weight)
-{
-    double sum = 0, each = weight / (double)count;
-    for (int64_t i = 0; i < count; i++) {
-        double difference = (double)y[i] - x[i];
-        sum += squared ? difference * difference : fabs(difference);
-        y[i] = (float)(each * (squared ? 2 * difference : sign(difference)));
-    }
-    if (!isfinite(sum) && count > 0)
-        y[0] = NAN; /* so that the update is rejected */
-    return sum / (double)count;
 }
 
 /* Matrices of doubles with n rows and d or n columns. */

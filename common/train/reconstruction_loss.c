@@ -90,47 +90,47 @@ static struct tensor *leaf_of(struct tensor *x, bool wants_gradient)
     return leaf;
 }
 
-static struct tensor *filled(struct device *d, int ndim, const int64_t *shape, double value)
+/* A tensor of one value, weight * factor / divisor. */
+static struct tensor *filled(const struct tensor *weight, double factor, double divisor, int ndim,
+                             const int64_t *shape)
 {
+    struct device *d = weight->device;
     struct tensor *t = tensor_new(d, DTYPE_F32, ndim, shape);
-    struct fill_args args = {tensor_count(t), t->data, (float)value};
-    d->backend->fill(d, &args);
+    struct fill_scaled_args args = {weight, factor, divisor, t};
+    d->backend->fill_scaled(d, &args);
     return t;
 }
 
-/* *sum += factor * x */
-static void add_scaled(struct tensor **sum, struct tensor *x, double factor)
+/* *sum += scale * x; scale: F64 [1], NULL: 1. */
+static void add_to(struct tensor **sum, struct tensor *x, const struct tensor *scale)
 {
-    struct tape t;
-    tape_init(&t, x->device);
-    tensor_replace(sum, linear_combination(&t, 2, (struct tensor *[]){*sum, x},
-                                           (const float[]){1, (float)factor}));
-    tape_release(&t);
+    struct device *d = x->device;
+    struct tensor *y = tensor_new(d, DTYPE_F32, x->ndim, x->shape);
+    struct linear_combination_args plain = {
+        .count = 2, .x = {*sum, x}, .coefficients = {1, 1}, .y = y};
+    struct add_scaled_args scaled = {*sum, x, scale, y};
+    if (scale)
+        d->backend->add_scaled(d, &scaled);
+    else
+        d->backend->linear_combination(d, &plain);
+    tensor_replace(sum, y);
 }
 
 /* Adds the gradient of LPIPS to *gradient. */
 static void add_perceptual(struct reconstruction_loss *l, const struct reconstruction *r,
-                           double weight, struct tensor **gradient, double *distances_out)
+                           struct tensor **gradient)
 {
-    struct device *d = r->images->device;
-    int64_t n = r->images->shape[0];
     struct tensor *images = leaf_of(r->images, false);
     struct tensor *reconstructions = leaf_of(r->reconstructions, true);
     struct tape t;
-    tape_init(&t, d);
+    tape_init(&t, r->images->device);
     t.recording = true;
     struct tensor *distances = lpips_distance(&t, l->lpips, images, reconstructions);
-    struct tensor *ddistances = filled(d, DIMS(n), weight * l->options.perceptual_weight);
-    float *host = xmalloc((size_t)n * sizeof *host);
+    struct tensor *ddistances =
+        filled(r->weight, l->options.perceptual_weight, 1, distances->ndim, distances->shape);
     tape_backward(&t, distances, ddistances);
-    add_scaled(gradient, reconstructions->gradient->value, 1);
-    tensor_to_f32(distances, host);
-    for (int64_t i = 0; i < n; i++) {
-        distances_out[i] += (double)host[i];
-        l->sums.perceptual += (double)host[i];
-    }
-    l->images += n;
-    free(host);
+    add_to(gradient, reconstructions->gradient->value, NULL);
+    tensor_copy(r->distances, distances);
     tensor_release(distances);
     tensor_release(ddistances);
     tensor_release(images);
@@ -138,26 +138,10 @@ static void add_perceptual(struct reconstruction_loss *l, const struct reconstru
     tape_release(&t);
 }
 
-/* L2 */
-static double norm_of(const struct tensor *x)
-{
-    int64_t segments = squares_segments(tensor_count(x));
-    size_t bytes = (size_t)segments * sizeof(double), granted;
-    double *sums = device_allocate(x->device, bytes, &granted);
-    double *host = xcalloc((size_t)segments, sizeof *host), sum = 0;
-    struct square_sums_args args = {tensor_count(x), x->data, sums};
-    x->device->backend->square_sums(x->device, &args);
-    x->device->backend->download(x->device, host, sums, bytes);
-    for (int64_t i = 0; i < segments; i++)
-        sum += host[i];
-    device_release(x->device, sums, granted);
-    free(host);
-    return sqrt(sum);
-}
-
-/* The L2 norm of the gradient by the last kernel, given the gradient by the reconstructions. */
-static double last_gradient_norm(const struct reconstruction *r,
-                                 const struct tensor *dreconstructions)
+/* The squares of the gradient by the last kernel, given the gradient by the reconstructions: F64
+ * [squares_segments(the kernel's elements)]. */
+static struct tensor *last_gradient_squares(const struct reconstruction *r,
+                                            const struct tensor *dreconstructions)
 {
     struct device *d = r->last->device;
     const int64_t *s = dreconstructions->shape;
@@ -170,52 +154,74 @@ static double last_gradient_norm(const struct reconstruction *r,
                                         .dweight = dweight,
                                         .fresh = true};
     d->backend->conv2d_backward(d, &args);
-    double norm = norm_of(dweight);
+    int64_t count = tensor_count(dweight);
+    struct tensor *sums = tensor_new(d, DTYPE_F64, DIMS(squares_segments(count)));
+    struct square_sums_args squares = {count, dweight->data, sums->data};
+    d->backend->square_sums(d, &squares);
     tensor_release(dy);
     tensor_release(dweight);
-    return norm;
+    return sums;
 }
 
-static double mean_of(const struct tensor *t, float *host)
+/* Where in a micro-batch's numbers the means of hinge_loss are, and w. */
+enum { GENERATOR = 0, OF_IMAGES = 2, OF_RECONSTRUCTIONS = 4, ADAPTIVE_WEIGHT = 6 };
+
+static void find_hinge(const struct reconstruction *r, const struct tensor *logits, int at,
+                       double sign, double scale, struct tensor *dlogits)
 {
-    int64_t count = tensor_count(t);
-    double sum = 0;
-    tensor_to_f32(t, host);
-    for (int64_t i = 0; i < count; i++)
-        sum += (double)host[i];
-    return sum / (double)count;
+    struct device *d = logits->device;
+    struct tensor *means = tensor_slice(r->numbers, at, 2);
+    struct hinge_loss_args args = {logits, sign, scale, means, dlogits};
+    d->backend->hinge_loss(d, &args);
+    tensor_release(means);
 }
 
-static float *host_for(const struct tensor *t)
+/* The adaptive weight, in r->numbers; also returned as a view. */
+static struct tensor *find_weight(const struct reconstruction_loss *l,
+                                  const struct reconstruction *r, const struct tensor *of_nll,
+                                  const struct tensor *of_generator)
 {
-    return xcalloc((size_t)tensor_count(t), sizeof(float));
+    struct device *d = r->images->device;
+    int64_t n = r->images->shape[0];
+    struct tensor *nll = last_gradient_squares(r, of_nll);
+    struct tensor *generator = last_gradient_squares(r, of_generator);
+    struct tensor *w = tensor_slice(r->numbers, ADAPTIVE_WEIGHT, 1);
+    struct adaptive_weight_args args = {
+        .nll = nll->data,
+        .generator = generator->data,
+        .segments = tensor_count(nll),
+        .weight = r->weight,
+        .images = (double)n,
+        .epsilon = WEIGHT_EPS,
+        .most = WEIGHT_MOST / (double)(tensor_count(r->images) / n),
+        .disc_weight = l->options.disc_weight,
+        .w = w,
+    };
+    d->backend->adaptive_weight(d, &args);
+    tensor_release(nll);
+    tensor_release(generator);
+    return w;
 }
 
 /* Adds w times the generator's gradient to *gradient, which is nll's. */
 static void add_generator(struct reconstruction_loss *l, const struct reconstruction *r,
-                          double weight, struct tensor **gradient)
+                          struct tensor **gradient)
 {
-    struct device *d = r->images->device;
-    int64_t n = r->images->shape[0], numbers = tensor_count(r->images) / n;
+    int64_t n = r->images->shape[0];
     struct tensor *reconstructions = leaf_of(r->reconstructions, true);
     struct tape t;
-    tape_init(&t, d);
+    tape_init(&t, r->images->device);
     t.recording = true;
     struct tensor *logits = patch_discriminator_logits(&t, l->judging.network, reconstructions);
-    float *host = host_for(logits);
-    double scale = weight * (double)n; /* the weight of a micro-batch's mean */
+    find_hinge(r, logits, GENERATOR, 1, 0, NULL);
+    /* weight * n is the weight of a micro-batch's mean. */
     struct tensor *dlogits =
-        filled(d, logits->ndim, logits->shape, -scale / (double)tensor_count(logits));
+        filled(r->weight, -(double)n, (double)tensor_count(logits), logits->ndim, logits->shape);
     tape_backward(&t, logits, dlogits);
     struct tensor *dreconstructions = reconstructions->gradient->value;
-    double of_nll = last_gradient_norm(r, *gradient),
-           of_logits = last_gradient_norm(r, dreconstructions);
-    double ratio = of_nll / (of_logits + WEIGHT_EPS * scale), most = WEIGHT_MOST / (double)numbers;
-    double w = l->options.disc_weight * (ratio > most ? most : ratio);
-    add_scaled(gradient, dreconstructions, w);
-    l->sums.generator -= mean_of(logits, host);
-    l->sums.weight += w;
-    free(host);
+    struct tensor *w = find_weight(l, r, *gradient, dreconstructions);
+    add_to(gradient, dreconstructions, w);
+    tensor_release(w);
     tensor_release(logits);
     tensor_release(dlogits);
     tensor_release(reconstructions);
@@ -224,24 +230,14 @@ static void add_generator(struct reconstruction_loss *l, const struct reconstruc
 
 /* Half of the discriminator's loss: the mean of max(0, 1 - sign * logit), halved. Adds its
  * gradients, times `scale`, to those of the parameters, or sets them if t has fresh gradients. */
-static void learn(struct reconstruction_loss *l, struct tape *t, struct tensor *images, double sign,
-                  double scale, double *mean)
+static void learn(struct reconstruction_loss *l, struct tape *t, const struct reconstruction *r,
+                  struct tensor *images, int at, double sign, double scale)
 {
     t->recording = true;
     struct tensor *logits = patch_discriminator_logits(t, l->trained.network, images);
-    int64_t count = tensor_count(logits);
-    float *host = host_for(logits);
-    double sum = 0;
-    *mean += mean_of(logits, host);
-    for (int64_t i = 0; i < count; i++) {
-        double below = 1 - sign * (double)host[i];
-        sum += below > 0 ? below : below <= 0 ? 0 : NAN;
-        host[i] = below > 0 ? (float)(-sign * scale / 2 / (double)count) : below <= 0 ? 0 : NAN;
-    }
-    l->sums.discriminator += sum / 2 / (double)count;
-    struct tensor *dlogits = tensor_from_f32(t->device, logits->ndim, logits->shape, host);
+    struct tensor *dlogits = tensor_new(t->device, DTYPE_F32, logits->ndim, logits->shape);
+    find_hinge(r, logits, at, sign, scale, dlogits);
     tape_backward(t, logits, dlogits);
-    free(host);
     tensor_release(dlogits);
     tensor_release(logits);
 }
@@ -254,41 +250,67 @@ static void train_discriminator(struct reconstruction_loss *l, const struct reco
                    (double)(l->options.accumulate * (int64_t)l->collective->size);
     struct tape t;
     tape_init(&t, images->device);
-    updater_aim(&l->updater, network_view_loader(&l->trained));
     tape_fresh_gradients(&t);
-    learn(l, &t, images, 1, scale, &l->sums.logit);
+    learn(l, &t, r, images, OF_IMAGES, 1, scale);
     updater_watch(&l->updater, &t);
-    learn(l, &t, reconstructions, -1, scale, &l->sums.fake_logit);
-    updater_add(&l->updater);
+    learn(l, &t, r, reconstructions, OF_RECONSTRUCTIONS, -1, scale);
+    updater_sum(&l->updater);
     tape_release(&t);
     tensor_release(images);
     tensor_release(reconstructions);
 }
 
-static bool judges(const struct reconstruction_loss *l, int64_t step)
+bool reconstruction_loss_judges(const struct reconstruction_loss *l, int64_t step)
 {
     int64_t start = l->options.disc_start;
     return l->parameters && start >= 0 && step >= start;
 }
 
-void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step,
-                             const struct reconstruction *r, double weight,
-                             struct tensor **gradient, double *distances)
+void reconstruction_loss_begin(struct reconstruction_loss *l, bool judged)
+{
+    if (judged)
+        updater_aim(&l->updater, network_view_loader(&l->trained));
+}
+
+void reconstruction_loss_add(struct reconstruction_loss *l, bool judged,
+                             const struct reconstruction *r, struct tensor **gradient)
 {
     CHECK(tensor_same_shape(r->images, r->reconstructions));
     CHECK(tensor_same_shape(r->images, *gradient) && (*gradient)->dtype == DTYPE_F32);
     if (l->lpips)
-        add_perceptual(l, r, weight, gradient, distances);
-    if (!judges(l, step))
+        add_perceptual(l, r, gradient);
+    if (!judged)
         return;
-    add_generator(l, r, weight, gradient);
+    add_generator(l, r, gradient);
     train_discriminator(l, r);
+}
+
+void reconstruction_loss_end(struct reconstruction_loss *l, bool judged)
+{
+    if (judged)
+        updater_count(&l->updater);
+}
+
+void reconstruction_loss_note(struct reconstruction_loss *l, int64_t n, const float *distances,
+                              const double *numbers)
+{
+    for (int64_t i = 0; distances && i < n; i++)
+        l->sums.perceptual += (double)distances[i];
+    l->images += distances ? n : 0;
+    if (!numbers)
+        return;
+    l->sums.generator -= numbers[GENERATOR];
+    l->sums.weight += numbers[ADAPTIVE_WEIGHT];
+    l->sums.logit += numbers[OF_IMAGES];
+    l->sums.discriminator += numbers[OF_IMAGES + 1];
+    l->sums.fake_logit += numbers[OF_RECONSTRUCTIONS];
+    l->sums.discriminator += numbers[OF_RECONSTRUCTIONS + 1];
     l->judged++;
 }
 
 bool reconstruction_loss_update(struct reconstruction_loss *l, int64_t step, double learning_rate)
 {
-    if (!judges(l, step))
+    if (!reconstruction_loss_judges(l, step))
         return false;
     struct update_result result;
     updater_apply(&l->updater, learning_rate, 0, &result);
@@ -300,26 +322,16 @@ bool reconstruction_loss_update(struct reconstruction_loss *l, int64_t step, dou
     return result.applied;
 }
 
-void reconstruction_loss_evaluate(struct reconstruction_loss *l, int64_t n, int height, int width,
-                                  const float *images, const float *reconstructions,
-                                  double *distances)
+void reconstruction_loss_evaluate(struct reconstruction_loss *l, struct tensor *images,
+                                  struct tensor *reconstructions, struct tensor *distances)
 {
+    struct tape t;
     if (!l->lpips)
         return;
-    struct device *d = lpips_device(l->lpips);
-    struct tensor *x = tensor_from_f32(d, DIMS(n, 3, height, width), images);
-    struct tensor *y = tensor_from_f32(d, DIMS(n, 3, height, width), reconstructions);
-    struct tape t;
-    tape_init(&t, d);
-    struct tensor *found = lpips_distance(&t, l->lpips, x, y);
-    float *host = host_for(found);
-    tensor_to_f32(found, host);
-    for (int64_t i = 0; i < n; i++)
-        distances[i] += (double)host[i];
-    free(host);
+    tape_init(&t, images->device);
+    struct tensor *found = lpips_distance(&t, l->lpips, images, reconstructions);
+    tensor_copy(distances, found);
     tensor_release(found);
-    tensor_release(x);
-    tensor_release(y);
     tape_release(&t);
 }
 

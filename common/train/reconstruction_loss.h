@@ -43,26 +43,39 @@ int reconstruction_loss_open(struct reconstruction_loss **out,
 void reconstruction_loss_close(struct reconstruction_loss *l); /* NULL is fine */
 
 /* A micro-batch: images and their reconstructions, [n, 3, h, w] F32; the input and the weight of
- * the decoder's last convolution (kl_decode_keeping). */
+ * the decoder's last convolution (kl_decode_keeping); weight: F64 [1], the factor of an image's
+ * loss. The outputs are written on the device: LPIPS, F32 [n], unless there is none, and F64
+ * [RECONSTRUCTION_NUMBERS] for reconstruction_loss_note, if the discriminator takes part. */
+#define RECONSTRUCTION_NUMBERS 7
 struct reconstruction {
-    struct tensor *images, *reconstructions, *last, *last_weight;
+    struct tensor *images, *reconstructions, *last, *last_weight, *weight;
+    struct tensor *distances, *numbers;
 };
 
-/* Forward and backward of the next micro-batch of step `step`. *gradient: the gradient by the
- * reconstructions of the sum over images of `weight` times their loss so far; the terms here are
- * added to it. Adds LPIPS to distances[n] (host) and the discriminator's gradients to its
- * parameters. */
-void reconstruction_loss_add(struct reconstruction_loss *l, int64_t step,
-                             const struct reconstruction *r, double weight,
-                             struct tensor **gradient, double *distances);
+/* Whether the discriminator takes part in step `step`. */
+bool reconstruction_loss_judges(const struct reconstruction_loss *l, int64_t step);
+
+/* Forward and backward of the next micro-batch, in four calls. `judged`:
+ * reconstruction_loss_judges. _begin prepares it. _add may be part of replayed work
+ * (kernels/replay.h), one replay for first and one for further micro-batches: *gradient is the
+ * gradient by the reconstructions of the sum over images of r->weight times their loss so far; the
+ * terms here are added to it, and the discriminator's gradients to its parameters. _end, which is
+ * not replayed: the micro-batch is done. _note, when its outputs have arrived in host memory, adds
+ * them to the numbers below; distances NULL: no LPIPS, numbers NULL: not judged. */
+void reconstruction_loss_begin(struct reconstruction_loss *l, bool judged);
+void reconstruction_loss_add(struct reconstruction_loss *l, bool judged,
+                             const struct reconstruction *r, struct tensor **gradient);
+void reconstruction_loss_end(struct reconstruction_loss *l, bool judged);
+void reconstruction_loss_note(struct reconstruction_loss *l, int64_t n, const float *distances,
+                              const double *numbers);
 /* After all micro-batches of step `step`: updates the discriminator with Adam, betas 0.5 and 0.9,
  * unless its gradients are not finite. Returns whether it was updated. */
 bool reconstruction_loss_update(struct reconstruction_loss *l, int64_t step, double learning_rate);
 
-/* Adds the LPIPS of n images, [n, 3, h, w] on the host, to distances[n]; nothing without LPIPS. */
-void reconstruction_loss_evaluate(struct reconstruction_loss *l, int64_t n, int height, int width,
-                                  const float *images, const float *reconstructions,
-                                  double *distances);
+/* LPIPS of images and their reconstructions, [n, 3, h, w], in distances, F32 [n]; nothing without
+ * LPIPS. */
+void reconstruction_loss_evaluate(struct reconstruction_loss *l, struct tensor *images,
+                                  struct tensor *reconstructions, struct tensor *distances);
 
 /* Means over all ranks' micro-batches since the last call, which all ranks make; those of the
  * discriminator are NaN if it did not run. */

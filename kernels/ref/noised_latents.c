@@ -1,11 +1,6 @@
 #include "kernels/ref/ref.h"
 #include "kernels/training.h"
 
-static double clamp(double logvar)
-{
-    return logvar < -30 ? -30 : logvar > 20 ? 20 : logvar; /* NaN stays NaN */
-}
-
 void ref_noised_latents(struct device *d, const struct noised_latents_args *a)
 {
     int64_t n = a->noise->shape[0], count = n ? tensor_count(a->noise) / n : 0;
@@ -15,7 +10,8 @@ void ref_noised_latents(struct device *d, const struct noised_latents_args *a)
         for (int64_t j = 0; j < count; j++) {
             int64_t i = image * count + j;
             double latent =
-                (mean[j] + exp(clamp(logvar[j]) / 2) * ref_f32(a->posterior_noise)[i]) / a->scale;
+                (mean[j] + exp(ref_clamp_logvar(logvar[j]) / 2) * ref_f32(a->posterior_noise)[i]) /
+                a->scale;
             double noise = ref_f32(a->noise)[i];
             ref_f32(a->noisy)[i] = (float)(alpha * latent + sigma * noise);
             ref_f32(a->target)[i] = (float)(alpha * noise - sigma * latent);

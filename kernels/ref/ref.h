@@ -19,6 +19,18 @@ static inline float *ref_f32(const struct tensor *t)
     return t->data;
 }
 
+static inline double *ref_f64(const struct tensor *t)
+{
+    CHECK(t->dtype == DTYPE_F64);
+    return t->data;
+}
+
+/* Of a posterior; NaN stays NaN. */
+static inline double ref_clamp_logvar(double logvar)
+{
+    return logvar < -30 ? -30 : logvar > 20 ? 20 : logvar;
+}
+
 /* Converts all elements to F32; the caller frees the result. */
 static inline float *ref_weights(const struct tensor *t)
 {

@@ -3,79 +3,92 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
-#include "common/train/loss.h"
+#include "kernels/device.h"
 
-static struct tensor *like(const struct tensor *t, const float *host)
+static struct tensor *number(struct device *d, double value)
 {
-    return tensor_from_f32(t->device, t->ndim, t->shape, host);
+    struct tensor *t = tensor_new(d, DTYPE_F64, DIMS(1));
+    tensor_upload(t, &value);
+    return t;
 }
 
-struct latent {
-    int64_t n, elements; /* elements of one image's latent */
-};
-
-static struct latent latent_of(const struct tensor *moments)
+/* The mean of an F64 tensor, which is released. */
+static double mean_of(struct tensor *t)
 {
-    CHECK(moments->ndim == 4 && moments->shape[1] % 2 == 0 && moments->shape[0] > 0);
-    int64_t n = moments->shape[0];
-    return (struct latent){n, tensor_count(moments) / n / 2};
+    int64_t n = tensor_count(t);
+    double *host = xmalloc((size_t)n * sizeof *host), sum = 0;
+    t->device->backend->download(t->device, host, t->data, (size_t)n * sizeof *host);
+    for (int64_t i = 0; i < n; i++)
+        sum += host[i] / (double)n;
+    free(host);
+    tensor_release(t);
+    return sum;
+}
+
+static struct tensor *like(const struct tensor *t)
+{
+    return tensor_new(t->device, DTYPE_F32, t->ndim, t->shape);
+}
+
+/* z, and *kl, F64 [n]. */
+static struct tensor *draw(const struct tensor *moments, const struct tensor *noise,
+                           struct tensor **kl)
+{
+    struct device *d = moments->device;
+    const int64_t *s = moments->shape;
+    CHECK(moments->ndim == 4 && s[1] % 2 == 0 && s[0] > 0);
+    struct tensor *z = tensor_new(d, DTYPE_F32, DIMS(s[0], s[1] / 2, s[2], s[3]));
+    *kl = tensor_new(d, DTYPE_F64, DIMS(s[0]));
+    CHECK(!noise || tensor_count(noise) == tensor_count(z));
+    d->backend->posterior(d, &(struct posterior_args){moments, noise, z, *kl});
+    return z;
 }
 
 struct tensor *posterior_sample(const struct tensor *moments, const struct tensor *noise)
 {
-    struct latent l = latent_of(moments);
-    float *m = tensor_to_host(moments), *e = noise ? tensor_to_host(noise) : NULL;
-    float *z = xmalloc((size_t)(l.n * l.elements) * sizeof *z);
-    CHECK(!noise || tensor_count(noise) == l.n * l.elements);
-    for (int64_t i = 0; i < l.n; i++)
-        posterior_draw(z + i * l.elements, m + 2 * i * l.elements, e ? e + i * l.elements : NULL,
-                       l.elements);
-    const int64_t *s = moments->shape;
-    struct tensor *sample = tensor_from_f32(moments->device, DIMS(s[0], s[1] / 2, s[2], s[3]), z);
-    free(m);
-    free(e);
-    free(z);
-    return sample;
+    struct tensor *kl, *z = draw(moments, noise, &kl);
+    tensor_release(kl);
+    return z;
+}
+
+/* By the moments, of the loss whose gradient by z is dz, plus kl_weight * kl. */
+static struct tensor *draw_backward(const struct tensor *moments, const struct tensor *noise,
+                                    const struct tensor *dz, double kl_weight)
+{
+    struct device *d = moments->device;
+    struct tensor *dmoments = like(moments), *one = number(d, 1);
+    d->backend->posterior_backward(
+        d, &(struct posterior_backward_args){moments, noise, dz, one, kl_weight, dmoments});
+    tensor_release(one);
+    return dmoments;
 }
 
 void posterior_sample_backward(const struct tensor *moments, const struct tensor *noise,
                                const struct tensor *dz, struct tensor *dmoments)
 {
-    struct latent l = latent_of(moments);
-    float *m = tensor_to_host(moments), *e = noise ? tensor_to_host(noise) : NULL;
-    float *d = tensor_to_host(dz), *dm = tensor_to_host(dmoments);
-    for (int64_t i = 0; i < l.n; i++)
-        posterior_draw_backward(m + 2 * i * l.elements, e ? e + i * l.elements : NULL,
-                                d + i * l.elements, l.elements, 0);
-    for (int64_t i = 0; i < 2 * l.n * l.elements; i++)
-        dm[i] += m[i];
-    tensor_upload(dmoments, dm);
-    free(m);
-    free(e);
-    free(d);
-    free(dm);
+    struct tensor *more = draw_backward(moments, noise, dz, 0);
+    tensor_add(dmoments, more);
+    tensor_release(more);
 }
 
 void kl_loss(struct kl_loss *out, const struct tensor *image, const struct tensor *reconstruction,
              const struct tensor *moments, double weight)
 {
+    struct device *d = image->device;
     CHECK(tensor_same_shape(image, reconstruction));
-    *out = (struct kl_loss){0};
-    struct latent l = latent_of(moments);
-    float *x = tensor_to_host(image), *r = tensor_to_host(reconstruction),
-          *m = tensor_to_host(moments);
-    float *z = xmalloc((size_t)l.elements * sizeof *z);
-    out->reconstruction = reconstruction_error(x, r, tensor_count(image), false, 1);
-    for (int64_t i = 0; i < l.n; i++) {
-        float *of_image = m + 2 * i * l.elements;
-        out->kl += posterior_draw(z, of_image, NULL, l.elements) / (double)l.n;
-        posterior_draw_backward(of_image, NULL, NULL, l.elements, weight / (double)l.n);
-    }
+    int64_t n = moments->shape[0];
+    struct tensor *kl, *z = draw(moments, NULL, &kl), *one_image = number(d, 1 / (double)n);
+    struct tensor *errors = tensor_new(d, DTYPE_F64, DIMS(n));
+    struct fill_args zero = {tensor_count(z), z->data, 0};
+    out->dreconstruction = like(reconstruction);
+    d->backend->reconstruction_error(
+        d, &(struct reconstruction_error_args){image, reconstruction, one_image, false, errors,
+                                               out->dreconstruction});
+    d->backend->fill(d, &zero); /* the gradient by z of the kl term alone */
+    out->dmoments = draw_backward(moments, NULL, z, weight / (double)n);
+    out->reconstruction = mean_of(errors);
+    out->kl = mean_of(kl);
     out->total = out->reconstruction + weight * out->kl;
-    out->dreconstruction = like(image, r);
-    out->dmoments = like(moments, m);
-    free(x);
-    free(r);
-    free(m);
-    free(z);
+    tensor_release(z);
+    tensor_release(one_image);
 }

@@ -3,10 +3,10 @@
 
 #include "kernels/tensor.h"
 
-/* common/train/loss.h's functions of one image, for a batch of tensors. All tensors are F32;
- * returned ones are the caller's to release. moments: [n, 2c, h, w]; noise: [n, c, h, w]. */
+/* The ops of the autoencoder's loss (kernels/losses.h), one after another. Returned tensors are the
+ * caller's to release. moments: [n, 2c, h, w]; noise: [n, c, h, w]. */
 
-/* z, see posterior_draw. noise NULL: the mode. */
+/* z of the op posterior. noise NULL: the mode. */
 struct tensor *posterior_sample(const struct tensor *moments, const struct tensor *noise);
 /* Adds the gradient by moments, given dz, to dmoments. */
 void posterior_sample_backward(const struct tensor *moments, const struct tensor *noise,

@@ -95,7 +95,8 @@ struct subject {
     struct parameters *parameters;
     struct reconstruction_loss *loss;
     struct tensor *images, *reconstructions, *last, *last_weight;
-    int64_t n, numbers; /* images; elements of one */
+    struct tensor *weight, *distances, *found; /* found: RECONSTRUCTION_NUMBERS */
+    int64_t n, numbers;                        /* images; elements of one */
 };
 
 static void open_subject(struct subject *s, struct device *d, int64_t disc_start,
@@ -125,6 +126,9 @@ static void open_subject(struct subject *s, struct device *d, int64_t disc_start
     tensor_release(last);
     s->n = s->images->shape[0];
     s->numbers = tensor_count(s->images) / s->n;
+    s->weight = tensor_new(d, DTYPE_F64, DIMS(1));
+    s->distances = tensor_new(d, DTYPE_F32, DIMS(s->n));
+    s->found = tensor_new(d, DTYPE_F64, DIMS(RECONSTRUCTION_NUMBERS));
 }
 
 static void close_subject(struct subject *s)
@@ -133,6 +137,9 @@ static void close_subject(struct subject *s)
     tensor_release(s->reconstructions);
     tensor_release(s->last);
     tensor_release(s->last_weight);
+    tensor_release(s->weight);
+    tensor_release(s->distances);
+    tensor_release(s->found);
     reconstruction_loss_close(s->loss);
     parameters_free(s->parameters);
     lpips_free(s->lpips);
@@ -152,9 +159,24 @@ static struct tensor *error_gradient(const struct subject *s, double weight)
     return t;
 }
 
-static struct reconstruction reconstruction_of(const struct subject *s)
+/* A micro-batch of step `step`, whose LPIPS are added to distances. */
+static void run_micro_batch(const struct subject *s, int64_t step, double weight,
+                            struct tensor **gradient, double *distances)
 {
-    return (struct reconstruction){s->images, s->reconstructions, s->last, s->last_weight};
+    bool judged = reconstruction_loss_judges(s->loss, step);
+    double numbers[RECONSTRUCTION_NUMBERS];
+    struct reconstruction r = {s->images, s->reconstructions, s->last, s->last_weight,
+                               s->weight, s->distances,       s->found};
+    tensor_upload(s->weight, &weight);
+    reconstruction_loss_begin(s->loss, judged);
+    reconstruction_loss_add(s->loss, judged, &r, gradient);
+    reconstruction_loss_end(s->loss, judged);
+    float *found = tensor_to_host(s->distances);
+    s->d->backend->download(s->d, numbers, s->found->data, sizeof numbers);
+    reconstruction_loss_note(s->loss, s->n, found, judged ? numbers : NULL);
+    for (int64_t i = 0; i < s->n; i++)
+        distances[i] += (double)found[i];
+    free(found);
 }
 
 static void test_lpips(const struct subject *s)
@@ -238,10 +260,9 @@ static void compare_gradients_of(const struct subject *s)
 static void test_losses(const struct subject *s)
 {
     double loose = gradient_tolerance(s->d), weight = 1 / (double)s->n;
-    struct reconstruction r = reconstruction_of(s);
     struct tensor *gradient = error_gradient(s, weight);
     double *found = xcalloc((size_t)s->n, sizeof *found), sum = 0, want = 0;
-    reconstruction_loss_add(s->loss, 5, &r, weight, &gradient, found);
+    run_micro_batch(s, 5, weight, &gradient, found);
     compare(s->d, "all losses, gradient by reconstructions", gradient, "dreconstructions.total",
             loose);
     float *distances = values("distances");
@@ -270,12 +291,11 @@ static void test_start(struct device *d)
 {
     struct subject s;
     open_subject(&s, d, 6, 1);
-    struct reconstruction r = reconstruction_of(&s);
     double losses[16] = {0}, weight = 0.25;
     CHECK(s.n <= 16);
     struct tensor *gradient = error_gradient(&s, weight), *zero = error_gradient(&s, 0);
     float *want = values("dreconstructions.perceptual");
-    reconstruction_loss_add(s.loss, 5, &r, weight, &zero, losses);
+    run_micro_batch(&s, 5, weight, &zero, losses);
     for (int64_t i = 0; i < s.n * s.numbers; i++)
         want[i] *= (float)(weight * number("perceptual_weight"));
     float *got = xmalloc((size_t)(s.n * s.numbers) * sizeof *got);
@@ -288,12 +308,12 @@ static void test_start(struct device *d)
     int64_t updates = s.parameters->updates;
     tap_ok(!before && updates == 0 && isnan(reconstruction_loss_numbers(s.loss).discriminator),
            "before its start it is not trained");
-    reconstruction_loss_add(s.loss, 6, &r, weight, &gradient, losses);
+    run_micro_batch(&s, 6, weight, &gradient, losses);
     double first = reconstruction_loss_numbers(s.loss).discriminator, last = NAN;
     for (int step = 6; step < 30; step++) {
         struct tensor *again = error_gradient(&s, weight);
         CHECK(reconstruction_loss_update(s.loss, step, 2e-3));
-        reconstruction_loss_add(s.loss, step, &r, weight, &again, losses);
+        run_micro_batch(&s, step, weight, &again, losses);
         last = reconstruction_loss_numbers(s.loss).discriminator;
         tensor_release(again);
     }
@@ -313,11 +333,10 @@ static void test_accumulation(struct device *d)
 {
     struct subject s;
     open_subject(&s, d, 0, 2);
-    struct reconstruction r = reconstruction_of(&s);
     double losses[16] = {0}, weight = 0.5 / (double)s.n;
     for (int k = 0; k < 2; k++) {
         struct tensor *gradient = error_gradient(&s, weight);
-        reconstruction_loss_add(s.loss, 0, &r, weight, &gradient, losses);
+        run_micro_batch(&s, 0, weight, &gradient, losses);
         tensor_release(gradient);
     }
     compare_gradients_of(&s);
