@@ -57,6 +57,19 @@ struct adaptive_weight_args {
     struct tensor *w;
 };
 
+/* CLOOB's loss (Fuerst et al., arXiv 2110.11316, scaled as in crowsonkb/cloob-training): a Hopfield
+ * network retrieves patterns of both kinds from the batch's images and from its texts; InfoLOOB
+ * contrasts each pair with the others. image, text: [n, d], n >= 2, rows of length 1. With
+ *   R(s, q) = row by row: softmax(scale_hopfield * q s^T) s, scaled to length 1
+ *   L(u, v) = mean over i of log(sum over j != i of exp(inv_tau * u_i v_j)) - inv_tau * u_i v_i
+ * the loss is (L(R(image, image), R(image, text)) + L(R(text, text), R(text, image))) / 2. numbers
+ * (F64 [2]): the loss, and the mean cosine of pairs. dimage, dtext: weight times its gradients. */
+struct cloob_loss_args {
+    const struct tensor *image, *text, *weight;
+    double inv_tau, scale_hopfield;
+    struct tensor *numbers, *dimage, *dtext;
+};
+
 /* y = scale * factor / divisor, in every element. scale: F64 [1]. */
 struct fill_scaled_args {
     const struct tensor *scale;

@@ -335,32 +335,40 @@ struct tensor *cloob_image(struct tape *t, const struct cloob *c, struct tensor 
     return run_tower(t, tower, x, NULL);
 }
 
-struct tensor *cloob_text(struct tape *t, const struct cloob *c, const int32_t *tokens, int64_t n)
+void cloob_padding(const struct cloob *c, const int32_t *tokens, int64_t n, int32_t *padding)
 {
-    const struct tower *tower = &c->text;
     int64_t s = c->sizes.context;
     int32_t end = (int32_t)(c->sizes.vocabulary - 1);
-    CHECK(c->sizes.has_text);
-    size_t bytes = (size_t)(n * s) * sizeof *tokens;
-    int32_t *behind = xmalloc(bytes);
     for (int64_t i = 0; i < n; i++) {
         int32_t seen = 0;
         for (int64_t j = 0; j < s; j++) {
             int32_t id = tokens[i * s + j];
             CHECK(id >= 0 && id <= end);
-            behind[i * s + j] = seen;
+            padding[i * s + j] = seen;
             seen |= id == end;
         }
     }
-    struct device *d = t->device;
-    struct tensor *ids = tensor_new(d, DTYPE_I32, DIMS(n, s));
-    struct tensor *padding = tensor_new(d, DTYPE_I32, DIMS(n, s));
-    d->backend->upload(d, ids->data, tokens, bytes);
-    d->backend->upload(d, padding->data, behind, bytes);
+}
+
+struct tensor *cloob_text_padded(struct tape *t, const struct cloob *c, struct tensor *ids,
+                                 struct tensor *padding)
+{
+    CHECK(c->sizes.has_text);
+    return run_tower(t, &c->text, embedding(t, ids, c->text.embed), padding);
+}
+
+struct tensor *cloob_text(struct tape *t, const struct cloob *c, const int32_t *tokens, int64_t n)
+{
+    int64_t s = c->sizes.context;
+    int32_t *behind = xmalloc((size_t)(n * s) * sizeof *behind);
+    struct tensor *ids = tensor_new(t->device, DTYPE_I32, DIMS(n, s));
+    struct tensor *padding = tensor_new(t->device, DTYPE_I32, DIMS(n, s));
+    cloob_padding(c, tokens, n, behind);
+    tensor_upload(ids, tokens);
+    tensor_upload(padding, behind);
     free(behind);
-    struct tensor *x = embedding(t, ids, tower->embed);
+    struct tensor *x = cloob_text_padded(t, c, ids, padding);
     tensor_release(ids);
-    x = run_tower(t, tower, x, padding);
     tensor_release(padding);
     return x;
 }

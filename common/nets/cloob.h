@@ -54,5 +54,10 @@ struct tensor *cloob_image(struct tape *t, const struct cloob *c, struct tensor 
 /* tokens: n rows of `context` ids on the host, padded with zeros after the end token, which is
  * vocabulary - 1. Returns [n, d], each row of length 1. */
 struct tensor *cloob_text(struct tape *t, const struct cloob *c, const int32_t *tokens, int64_t n);
+/* The same in two steps, the second of which can be replayed: padding, on the host like tokens, is
+ * non-zero behind the end token; ids and padding on the device are I32 [n, context]. */
+void cloob_padding(const struct cloob *c, const int32_t *tokens, int64_t n, int32_t *padding);
+struct tensor *cloob_text_padded(struct tape *t, const struct cloob *c, struct tensor *ids,
+                                 struct tensor *padding);
 
 #endif

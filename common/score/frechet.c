@@ -6,7 +6,7 @@
 
 #include "common/base/message.h"
 #include "common/score/symmetric.h"
-#include "common/train/host_product.h"
+#include "kernels/host_product.h"
 
 #define BLOCK 1024 /* rows that are converted to double at once */
 

@@ -5,16 +5,27 @@
 #include <string.h>
 
 #include "common/base/message.h"
-#include "common/train/loss.h"
+#include "common/train/cloob_gather.h"
 #include "common/train/network_views.h"
+#include "kernels/replay.h"
 #include "kernels/tape.h"
 
 /* One side of the pairs. */
 struct side {
     struct tape tape;
-    struct tensor *last;   /* embeddings [batch, d] of the last micro-batch, recorded on the tape */
-    struct tensor *embeds; /* [effective batch, d] of all ranks' micro-batches */
+    struct tensor *embeds;   /* [effective batch, d] of all ranks' micro-batches */
     struct tensor *gradient; /* of the loss by embeds, times the loss scale */
+    /* [batch, d] of one micro-batch: its embeddings, or the gradient by them. */
+    struct tensor *own;
+};
+
+/* The kinds of work. Each is on the same memory every time, so that it can be replayed. */
+enum work {
+    EMBED,         /* a micro-batch, but for the last: its embeddings */
+    CONTRAST,      /* the last one: its embeddings, the loss of all, and its gradient */
+    AGAIN_FIRST,   /* the others again, for their gradients: the first in the sum */
+    AGAIN_FURTHER, /* ... and further ones */
+    WORKS
 };
 
 struct cloob_step {
@@ -25,6 +36,10 @@ struct cloob_step {
     struct network_views views;
     struct side image, text;
     bool image_is_fixed;
+    struct tensor *rgb, *ids, *padding; /* the micro-batch that runs */
+    struct tensor *weight;              /* F64 [1]: the loss scale */
+    struct tensor *numbers;             /* F64 [2]: loss and mean cosine of the effective batch */
+    struct replay *work[WORKS];
     float *images;   /* [batch * (accumulate - 1), 3, S, S]: of the micro-batches that run twice;
                         none if the image tower is fixed */
     int32_t *tokens; /* of those micro-batches, always kept */
@@ -32,17 +47,24 @@ struct cloob_step {
     int64_t micro_batch; /* those done so far in this update */
     bool has_gradients;
     struct tensor *held; /* the gradient of the last micro-batch; NULL: it is the only one */
-    double loss, cosine;
+    double cosine;       /* of the last update */
     struct updater updater;
     uint64_t *suspects;
 };
 
+static void side_make(struct side *s, struct device *d, int64_t all, int64_t batch, int64_t width)
+{
+    s->embeds = tensor_new(d, DTYPE_F32, DIMS(all, width));
+    s->gradient = tensor_new(d, DTYPE_F32, DIMS(all, width));
+    s->own = tensor_new(d, DTYPE_F32, DIMS(batch, width));
+}
+
 static void side_release(struct side *s)
 {
     tape_release(&s->tape);
-    tensor_release(s->last);
     tensor_release(s->embeds);
     tensor_release(s->gradient);
+    tensor_release(s->own);
 }
 
 static int64_t image_elements(const struct cloob_step *s)
@@ -72,6 +94,29 @@ static int check_towers(const struct cloob_step *s, struct error *e)
     return 0;
 }
 
+static void embed(struct tape *t, void *context);
+static void contrast(struct tape *t, void *context);
+static void run_again(struct tape *t, void *context);
+
+static void make_buffers(struct cloob_step *s)
+{
+    static replay_function *const functions[WORKS] = {embed, contrast, run_again, run_again};
+    const struct cloob_sizes *sizes = cloob_step_sizes(s);
+    struct device *d = s->parameters->device;
+    int64_t all = step_effective_batch(&s->options, s->collective), n = s->options.batch;
+    side_make(&s->image, d, all, n, sizes->embed_width);
+    side_make(&s->text, d, all, n, sizes->embed_width);
+    s->rgb = tensor_new(d, DTYPE_F32, DIMS(n, 3, sizes->image_size, sizes->image_size));
+    s->ids = tensor_new(d, DTYPE_I32, DIMS(n, sizes->context));
+    s->padding = tensor_new(d, DTYPE_I32, DIMS(n, sizes->context));
+    s->weight = tensor_new(d, DTYPE_F64, DIMS(1));
+    s->numbers = tensor_new(d, DTYPE_F64, DIMS(2));
+    for (int i = 0; i < WORKS; i++) {
+        s->work[i] = replay_new(&s->text.tape, functions[i], s);
+        replay_agree(s->work[i], step_agree, s->collective);
+    }
+}
+
 int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collective *c,
                     const struct step_options *o, const struct cloob_step_options *l,
                     struct error *e)
@@ -94,9 +139,7 @@ int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collec
     }
     if (o->accumulate > 1)
         s->held = tensor_new(p->device, DTYPE_F32, DIMS(p->trained_elements));
-    int64_t all = step_effective_batch(o, c), width = cloob_step_sizes(s)->embed_width;
-    s->image.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
-    s->text.embeds = tensor_new(p->device, DTYPE_F32, DIMS(all, width));
+    make_buffers(s);
     s->image_is_fixed = !trains_image_tower(p);
     int64_t kept = o->batch * (o->accumulate - 1), images = s->image_is_fixed ? 0 : kept;
     s->images = xmalloc((size_t)(images * image_elements(s) + 1) * sizeof *s->images);
@@ -111,8 +154,15 @@ void cloob_step_close(struct cloob_step *s)
 {
     if (!s)
         return;
+    for (int i = 0; i < WORKS; i++)
+        replay_free(s->work[i]);
     side_release(&s->image);
     side_release(&s->text);
+    tensor_release(s->rgb);
+    tensor_release(s->ids);
+    tensor_release(s->padding);
+    tensor_release(s->weight);
+    tensor_release(s->numbers);
     updater_release(&s->updater);
     network_views_release(&s->views);
     tensor_release(s->held);
@@ -133,17 +183,6 @@ struct updater *cloob_step_updater(struct cloob_step *s)
     return &s->updater;
 }
 
-static struct tensor *run_image(struct cloob_step *s, const struct cloob *c, int64_t n,
-                                const float *images)
-{
-    int64_t size = cloob_sizes(c)->image_size;
-    struct tensor *rgb = tensor_new(s->parameters->device, DTYPE_F32, DIMS(n, 3, size, size));
-    tensor_upload(rgb, images);
-    struct tensor *embeds = cloob_image(&s->image.tape, c, rgb);
-    tensor_release(rgb);
-    return embeds;
-}
-
 /* A micro-batch's embeddings are those that its gradient will be computed from, whether or not they
  * are computed twice. */
 static void set_training(struct cloob_step *s, bool training, bool recording)
@@ -159,103 +198,86 @@ static struct tensor *rows_of(const struct cloob_step *s, struct tensor *t, int6
     return tensor_slice(t, step_position(&s->options, s->collective, k), s->options.batch);
 }
 
-static void put_embeds(const struct cloob_step *s, struct side *side, const struct tensor *embeds)
+static void copy_rows(const struct cloob_step *s, struct tensor *all, int64_t k,
+                      const struct tensor *rows)
 {
-    struct tensor *place = rows_of(s, side->embeds, s->micro_batch);
-    tensor_copy(place, embeds);
+    struct tensor *place = rows_of(s, all, k);
+    tensor_copy(place, rows);
     tensor_release(place);
 }
 
+/* images NULL: not needed. */
+static void upload(const struct cloob_step *s, const float *images, const int32_t *tokens)
+{
+    const struct cloob *c = s->views.trained.network;
+    int32_t *padding = xmalloc((size_t)tensor_count(s->padding) * sizeof *padding);
+    cloob_padding(c, tokens, s->options.batch, padding);
+    if (images)
+        tensor_upload(s->rgb, images);
+    tensor_upload(s->ids, tokens);
+    tensor_upload(s->padding, padding);
+    free(padding);
+}
+
+/* Forward of the micro-batch in the buffers. */
+static struct tensor *run_image(struct cloob_step *s)
+{
+    return cloob_image(&s->image.tape, s->views.trained.network, s->rgb);
+}
+
+static struct tensor *run_text(struct cloob_step *s)
+{
+    return cloob_text_padded(&s->text.tape, s->views.trained.network, s->ids, s->padding);
+}
+
+/* A replay_function. */
+static void embed(struct tape *t, void *context)
+{
+    struct cloob_step *s = context;
+    set_training(s, true, false);
+    struct tensor *image = run_image(s), *text = run_text(s);
+    set_training(s, false, false);
+    tensor_copy(s->image.own, image);
+    tensor_copy(s->text.own, text);
+    tensor_release(image);
+    tensor_release(text);
+}
+
+/* The last micro-batch stays in the buffers until cloob_step_gradients. */
 void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b)
 {
     const struct step_options *o = &s->options;
     int64_t k = s->micro_batch, pixels = image_elements(s), context = cloob_step_sizes(s)->context;
     CHECK(b->n == o->batch && k < o->accumulate);
-    struct cloob *c = network_views_train(&s->views);
+    network_views_train(&s->views);
     s->has_gradients = false;
     memcpy(s->samples + k * b->n, b->samples, (size_t)b->n * sizeof *s->samples);
-    bool last = k == o->accumulate - 1;
-    if (!last && !s->image_is_fixed)
+    upload(s, b->images, b->tokens);
+    s->micro_batch++;
+    if (k == o->accumulate - 1)
+        return;
+    if (!s->image_is_fixed)
         memcpy(s->images + k * b->n * pixels, b->images,
                (size_t)(b->n * pixels) * sizeof *s->images);
-    if (!last)
-        memcpy(s->tokens + k * b->n * context, b->tokens,
-               (size_t)(b->n * context) * sizeof *s->tokens);
-    set_training(s, true, last);
-    struct tensor *image = run_image(s, c, b->n, b->images);
-    struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
-    set_training(s, false, false);
-    put_embeds(s, &s->image, image);
-    put_embeds(s, &s->text, text);
-    s->micro_batch++;
-    if (last) {
-        s->image.last = image;
-        s->text.last = text;
-        return;
-    }
-    tensor_release(image);
-    tensor_release(text);
-}
-
-static double mean_cosine(const float *x, const float *y, int64_t n, int64_t d)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n * d; i++)
-        sum += (double)x[i] * y[i];
-    return sum / (double)n;
-}
-
-static void scale_gradient(const struct cloob_step *s, struct tensor *t)
-{
-    if (s->updater.loss_scale.scale == 1)
-        return;
-    struct device *d = s->parameters->device;
-    struct linear_combination_args args = {
-        .count = 1, .x = {t}, .coefficients = {(float)s->updater.loss_scale.scale}, .y = t};
-    d->backend->linear_combination(d, &args);
-}
-
-/* Fills in the rows of the other ranks. */
-static void gather_embeds(const struct cloob_step *s, struct side *side)
-{
-    const struct step_options *o = &s->options;
-    size_t ranks = (size_t)s->collective->size, accumulate = (size_t)o->accumulate;
-    size_t part = (size_t)(o->batch * tensor_last(side->embeds)), own = part * accumulate;
-    float *rows = tensor_to_host(side->embeds), *mine = xmalloc(own * sizeof *mine),
-          *all = xmalloc(ranks * own * sizeof *all);
-    for (size_t k = 0; k < accumulate; k++)
-        memcpy(mine + k * part, rows + (k * ranks + (size_t)s->collective->rank) * part,
-               part * sizeof *rows);
-    collective_gather(s->collective, mine, all, own * sizeof *mine);
-    for (size_t k = 0; k < accumulate; k++)
-        for (size_t r = 0; r < ranks; r++)
-            memcpy(rows + (k * ranks + r) * part, all + r * own + k * part, part * sizeof *rows);
-    tensor_upload(side->embeds, rows);
-    free(rows);
-    free(mine);
-    free(all);
+    memcpy(s->tokens + k * b->n * context, b->tokens, (size_t)(b->n * context) * sizeof *s->tokens);
+    replay_run(s->work[EMBED]);
+    copy_rows(s, s->image.embeds, k, s->image.own);
+    copy_rows(s, s->text.embeds, k, s->text.own);
 }
 
 /* Computes the loss of all ranks' embeddings, the same on every rank. */
 static void find_loss(struct cloob_step *s)
 {
-    if (s->collective->size > 1) {
-        gather_embeds(s, &s->image);
-        gather_embeds(s, &s->text);
-    }
-    struct cloob_loss loss;
-    cloob_loss(&loss, s->image.embeds, s->text.embeds, s->loss_options.inv_tau,
-               s->loss_options.scale_hopfield);
-    s->loss = loss.total;
-    s->image.gradient = loss.dimage;
-    s->text.gradient = loss.dtext;
-    scale_gradient(s, s->image.gradient);
-    scale_gradient(s, s->text.gradient);
-    float *x = tensor_to_host(s->image.embeds), *y = tensor_to_host(s->text.embeds);
-    s->cosine = mean_cosine(x, y, step_effective_batch(&s->options, s->collective),
-                            tensor_last(s->image.embeds));
-    free(x);
-    free(y);
+    struct device *d = s->parameters->device;
+    struct cloob_loss_args args = {.image = s->image.embeds,
+                                   .text = s->text.embeds,
+                                   .weight = s->weight,
+                                   .inv_tau = s->loss_options.inv_tau,
+                                   .scale_hopfield = s->loss_options.scale_hopfield,
+                                   .numbers = s->numbers,
+                                   .dimage = s->image.gradient,
+                                   .dtext = s->text.gradient};
+    d->backend->cloob_loss(d, &args);
 }
 
 /* watched: the next backward passes complete a micro-batch's gradient, which is not held. */
@@ -264,64 +286,105 @@ static void fresh_gradients(struct cloob_step *s, bool watched)
     tape_fresh_gradients(&s->image.tape);
     tape_fresh_gradients(&s->text.tape);
     if (watched) {
-        updater_aim(&s->updater, network_view_loader(&s->views.trained));
         updater_watch(&s->updater, &s->image.tape);
         updater_watch(&s->updater, &s->text.tape);
     }
 }
 
-/* Backward of micro-batch k, which is recorded on the tape. Releases embeds. */
-static void run_back(const struct cloob_step *s, struct side *side, struct tensor *embeds,
-                     int64_t k)
+/* Backward of a micro-batch that is recorded on the tapes, given the gradients by its embeddings.
+ * Releases the embeddings; image may be NULL. */
+static void run_back(struct cloob_step *s, struct tensor *image, struct tensor *dimage,
+                     struct tensor *text, struct tensor *dtext)
 {
-    if (side == &s->image && s->image_is_fixed) {
-        tensor_release(embeds);
-        return;
-    }
-    struct tensor *rows = rows_of(s, side->gradient, k);
-    tape_backward(&side->tape, embeds, rows);
-    tensor_release(rows);
-    tensor_release(embeds);
+    if (!s->image_is_fixed)
+        tape_backward(&s->image.tape, image, dimage);
+    tape_backward(&s->text.tape, text, dtext);
+    tensor_release(image);
+    tensor_release(text);
 }
 
-/* The last micro-batch ran forward with records; its gradient waits until those of the others,
+/* A replay_function. With several micro-batches the gradient is held until those of the others,
  * which run a second time, are added before it. */
-void cloob_step_gradients(struct cloob_step *s)
+static void contrast(struct tape *t, void *context)
+{
+    struct cloob_step *s = context;
+    int64_t last = s->options.accumulate - 1;
+    fresh_gradients(s, !s->held);
+    set_training(s, true, true);
+    struct tensor *image = run_image(s), *text = run_text(s);
+    set_training(s, false, false);
+    copy_rows(s, s->image.embeds, last, image);
+    copy_rows(s, s->text.embeds, last, text);
+    cloob_gather(s->collective, &s->options, s->image.embeds);
+    cloob_gather(s->collective, &s->options, s->text.embeds);
+    collective_join(s->collective, s->parameters->device);
+    find_loss(s);
+    struct tensor *dimage = rows_of(s, s->image.gradient, last);
+    struct tensor *dtext = rows_of(s, s->text.gradient, last);
+    run_back(s, image, dimage, text, dtext);
+    tensor_release(dimage);
+    tensor_release(dtext);
+    if (s->held)
+        tensor_copy(s->held, s->parameters->micro_gradients);
+    else
+        updater_sum(&s->updater);
+}
+
+/* A replay_function. */
+static void run_again(struct tape *t, void *context)
+{
+    struct cloob_step *s = context;
+    fresh_gradients(s, true);
+    set_training(s, true, true);
+    struct tensor *image = s->image_is_fixed ? NULL : run_image(s), *text = run_text(s);
+    set_training(s, false, false);
+    run_back(s, image, s->image.own, text, s->text.own);
+    updater_sum(&s->updater);
+}
+
+static void take_rows(const struct cloob_step *s, const struct side *side, int64_t k)
+{
+    struct tensor *rows = rows_of(s, side->gradient, k);
+    tensor_copy(side->own, rows);
+    tensor_release(rows);
+}
+
+/* The gradients of all micro-batches but the last. */
+static void add_others(struct cloob_step *s)
 {
     const struct step_options *o = &s->options;
     int64_t pixels = image_elements(s), context = cloob_step_sizes(s)->context;
-    CHECK(s->micro_batch == o->accumulate);
-    find_loss(s);
-    if (s->held)
-        parameters_aim(s->parameters, network_view_loader(&s->views.trained), false);
-    fresh_gradients(s, !s->held);
-    run_back(s, &s->image, s->image.last, o->accumulate - 1);
-    run_back(s, &s->text, s->text.last, o->accumulate - 1);
-    s->image.last = s->text.last = NULL;
-    if (s->held)
-        tensor_copy(s->held, s->parameters->micro_gradients);
     for (int64_t k = 0; k < o->accumulate - 1; k++) {
-        struct cloob *c = s->views.trained.network;
-        struct tensor *image = NULL;
-        fresh_gradients(s, true);
-        set_training(s, true, true);
-        if (!s->image_is_fixed)
-            image = run_image(s, c, o->batch, s->images + k * o->batch * pixels);
-        struct tensor *text =
-            cloob_text(&s->text.tape, c, s->tokens + k * o->batch * context, o->batch);
-        set_training(s, false, false);
-        run_back(s, &s->image, image, k);
-        run_back(s, &s->text, text, k);
-        updater_add(&s->updater);
-    }
-    if (s->held) {
+        upload(s, s->image_is_fixed ? NULL : s->images + k * o->batch * pixels,
+               s->tokens + k * o->batch * context);
+        take_rows(s, &s->image, k);
+        take_rows(s, &s->text, k);
         updater_aim(&s->updater, network_view_loader(&s->views.trained));
-        tensor_copy(s->parameters->micro_gradients, s->held);
+        replay_run(s->work[k == 0 ? AGAIN_FIRST : AGAIN_FURTHER]);
+        updater_count(&s->updater);
     }
-    updater_add(&s->updater);
-    tensor_release(s->image.gradient);
-    tensor_release(s->text.gradient);
-    s->image.gradient = s->text.gradient = NULL;
+}
+
+void cloob_step_gradients(struct cloob_step *s)
+{
+    struct loader *l = network_view_loader(&s->views.trained);
+    CHECK(s->micro_batch == s->options.accumulate);
+    tensor_upload(s->weight, &s->updater.loss_scale.scale);
+    if (s->held)
+        parameters_aim(s->parameters, l, false);
+    else
+        updater_aim(&s->updater, l);
+    if (cloob_gather_is_on_device(s->collective))
+        replay_run(s->work[CONTRAST]);
+    else
+        contrast(&s->text.tape, s);
+    add_others(s);
+    if (s->held) {
+        updater_aim(&s->updater, l);
+        tensor_copy(s->parameters->micro_gradients, s->held);
+        updater_sum(&s->updater);
+    }
+    updater_count(&s->updater);
     s->has_gradients = true;
 }
 
@@ -352,7 +415,11 @@ void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_de
     updater_apply(&s->updater, learning_rate, ema_decay, &update);
     if (update.applied)
         network_views_refresh(&s->views);
-    bool failed = step_judge(r, &s->updater, &update, s->loss, isfinite(s->loss));
+    double numbers[2];
+    struct device *d = s->parameters->device;
+    d->backend->download(d, numbers, s->numbers->data, sizeof numbers);
+    s->cosine = numbers[1];
+    bool failed = step_judge(r, &s->updater, &update, numbers[0], isfinite(numbers[0]));
     r->suspects = s->suspects;
     if (!failed)
         return;
@@ -365,6 +432,11 @@ void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_de
     }
 }
 
+const struct cloob_step_options *cloob_step_loss_options(const struct cloob_step *s)
+{
+    return &s->loss_options;
+}
+
 double cloob_step_cosine(const struct cloob_step *s)
 {
     return s->cosine;
@@ -374,97 +446,14 @@ void cloob_step_embed(struct cloob_step *s, enum parameter_array which, const st
                       float *image_embeds, float *text_embeds)
 {
     struct cloob *c = network_views_evaluate(&s->views, which);
-    struct tensor *image = run_image(s, c, b->n, b->images);
+    int64_t size = cloob_step_sizes(s)->image_size;
+    struct tensor *rgb =
+        tensor_from_f32(s->parameters->device, DIMS(b->n, 3, size, size), b->images);
+    struct tensor *image = cloob_image(&s->image.tape, c, rgb);
+    tensor_release(rgb);
     struct tensor *text = cloob_text(&s->text.tape, c, b->tokens, b->n);
     tensor_to_f32(image, image_embeds);
     tensor_to_f32(text, text_embeds);
     tensor_release(image);
     tensor_release(text);
-}
-
-/* The fraction of rows i of x whose nearest row of y is row i. */
-static double recall(const float *x, const float *y, int64_t n, int64_t d)
-{
-    int64_t found = 0;
-    for (int64_t i = 0; i < n; i++) {
-        double own = NAN, most = -INFINITY;
-        for (int64_t j = 0; j < n; j++) {
-            double cosine = mean_cosine(x + i * d, y + j * d, 1, d);
-            if (i == j)
-                own = cosine;
-            else
-                most = fmax(most, cosine);
-        }
-        found += own > most;
-    }
-    return (double)found / (double)n;
-}
-
-struct cloob_scores cloob_step_score(struct cloob_step *s, const float *image_embeds,
-                                     const float *text_embeds, int64_t n)
-{
-    int64_t d = cloob_step_sizes(s)->embed_width;
-    struct tensor *image = tensor_from_f32(s->parameters->device, DIMS(n, d), image_embeds);
-    struct tensor *text = tensor_from_f32(s->parameters->device, DIMS(n, d), text_embeds);
-    struct cloob_loss loss;
-    cloob_loss(&loss, image, text, s->loss_options.inv_tau, s->loss_options.scale_hopfield);
-    tensor_release(image);
-    tensor_release(text);
-    tensor_release(loss.dimage);
-    tensor_release(loss.dtext);
-    return (struct cloob_scores){
-        .loss = loss.total,
-        .cosine = mean_cosine(image_embeds, text_embeds, n, d),
-        .image_to_text = recall(image_embeds, text_embeds, n, d),
-        .text_to_image = recall(text_embeds, image_embeds, n, d),
-    };
-}
-
-static void dry_batch(struct cloob_batch *b, const struct cloob_step *s, int64_t n)
-{
-    *b = (struct cloob_batch){
-        .n = n,
-        .images = xcalloc((size_t)(n * image_elements(s)), sizeof(float)),
-        .tokens = xcalloc((size_t)(n * cloob_step_sizes(s)->context), sizeof(int32_t)),
-        .samples = xcalloc((size_t)n, sizeof(uint64_t)),
-    };
-}
-
-static void dry_batch_release(struct cloob_batch *b)
-{
-    free((void *)b->images);
-    free((void *)b->tokens);
-    free((void *)b->samples);
-}
-
-int64_t cloob_step_memory(const struct architecture *architecture, const struct step_options *o,
-                          const struct cloob_step_options *l, const struct device *like, int ranks,
-                          int64_t evaluated)
-{
-    struct device *d = device_open_dry(like);
-    struct collective dry = collective_dry(ranks);
-    struct parameters *p = parameters_empty(architecture, NET_CLOOB, d);
-    struct cloob_step *s;
-    struct cloob_batch batch;
-    struct error e;
-    CHECK(cloob_step_open(&s, p, &dry, o, l, &e) == 0);
-    dry_batch(&batch, s, o->batch);
-    for (int64_t i = 0; i < o->accumulate; i++)
-        cloob_step_micro_batch(s, &batch);
-    dry_batch_release(&batch);
-    struct step_result r;
-    cloob_step_update(s, 0, 0, &r);
-    if (evaluated > 0) {
-        int64_t width = cloob_step_sizes(s)->embed_width;
-        float *embeds = xcalloc((size_t)(2 * evaluated * width), sizeof *embeds);
-        dry_batch(&batch, s, evaluated);
-        cloob_step_embed(s, ARRAY_EMA, &batch, embeds, embeds + evaluated * width);
-        dry_batch_release(&batch);
-        free(embeds);
-    }
-    int64_t bytes = device_dry_memory(d);
-    cloob_step_close(s);
-    parameters_free(p);
-    device_close(d);
-    return bytes;
 }

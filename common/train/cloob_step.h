@@ -7,7 +7,7 @@
 #include "common/nets/cloob.h"
 #include "common/train/step.h"
 
-/* One update of CLOOB's two towers on the Hopfield and InfoLOOB loss (common/train/loss.h), which
+/* One update of CLOOB's two towers on the Hopfield and InfoLOOB loss (the op cloob_loss), which
  * contrasts every image-caption pair of the effective batch with all others in it. The loss needs
  * only the pairs' embeddings. So an effective batch too large for memory is processed in
  * micro-batches that run twice: first for their embeddings, then, once the loss's gradients by all
@@ -46,9 +46,10 @@ void cloob_step_close(struct cloob_step *s); /* NULL is fine */
 
 struct updater *cloob_step_updater(struct cloob_step *s);
 const struct cloob_sizes *cloob_step_sizes(const struct cloob_step *s);
+const struct cloob_step_options *cloob_step_loss_options(const struct cloob_step *s);
 
 /* The next micro-batch; b->n is the options' batch. Keeps the images of all but the last on the
- * host until the update. */
+ * host until the update. The last runs with cloob_step_gradients. */
 void cloob_step_micro_batch(struct cloob_step *s, const struct cloob_batch *b);
 
 /* After `accumulate` micro-batches: computes the loss, the same on every rank, and leaves this

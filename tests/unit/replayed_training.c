@@ -1,4 +1,4 @@
-/* Steps of the autoencoder on a GPU, which the emulator stands for: micro-batches
+/* Steps of the autoencoder and of CLOOB on a GPU, which the emulator stands for: micro-batches
  * download nothing, an update reads the losses once, and from the third time on the work is
  * replayed, with the same bits as if it were not. */
 #include <inttypes.h>
@@ -9,6 +9,7 @@
 #include "common/base/message.h"
 #include "common/base/rng.h"
 #include "common/train/autoencoder_step.h"
+#include "common/train/cloob_step.h"
 #include "tests/support/emulated.h"
 #include "tests/support/tap.h"
 
@@ -193,6 +194,68 @@ static void train_autoencoder(struct device *d, int64_t accumulate, struct outco
     names_release(&of_lpips);
 }
 
+#define CONTEXT 8
+#define WORDS   600 /* rows of the vocabulary */
+
+static struct cloob_batch draw_pairs(int64_t step, int64_t k)
+{
+    static float images[BATCH][3 * 16 * 16];
+    static int32_t tokens[BATCH][CONTEXT];
+    for (int64_t i = 0; i < BATCH; i++) {
+        float words[CONTEXT];
+        uint64_t sample = samples[k * BATCH + i];
+        rng_uniform(images[i], 3 * 16 * 16, 7, RNG_SHAPES, (uint32_t)step, sample, 0);
+        rng_uniform(words, CONTEXT, 8, RNG_SHAPES, (uint32_t)step, sample, 0);
+        for (int j = 0; j < CONTEXT; j++)
+            tokens[i][j] = j < 4 + k + i ? (int32_t)(words[j] * (WORDS - 2)) : 0;
+        tokens[i][4 + k + i] = WORDS - 1;
+    }
+    return (struct cloob_batch){BATCH, images[0], tokens[0], samples + k * BATCH};
+}
+
+static void train_cloob(struct device *d, int64_t accumulate, struct outcome *o)
+{
+    struct cloob_config sizes = {.embed_width = 24,
+                                 .image_size = 16,
+                                 .patch_size = 8,
+                                 .image_width = 64,
+                                 .image_layers = 1,
+                                 .context = CONTEXT,
+                                 .text_width = 64,
+                                 .text_layers = 1,
+                                 .vocabulary = WORDS};
+    struct step_options options = {
+        .batch = BATCH, .accumulate = accumulate, .adamw = {0.9, 0.98, 1e-6, 0.1}};
+    struct cloob_step_options loss = {CLOOB_INV_TAU, CLOOB_SCALE_HOPFIELD};
+    struct architecture architecture = {0};
+    cloob_architecture(&architecture, &sizes);
+    struct parameters *p = parameters_new(&architecture, NET_CLOOB, 3, d);
+    struct cloob_step *s;
+    struct error e;
+    if (cloob_step_open(&s, p, collective_alone(), &options, &loss, &e) != 0)
+        die("%s", e.text);
+    for (int64_t step = 0; step < STEPS; step++) {
+        struct step_result r;
+        downloads = products = 0;
+        for (int64_t k = 0; k < accumulate; k++) {
+            struct cloob_batch b = draw_pairs(step, k);
+            cloob_step_micro_batch(s, &b);
+        }
+        cloob_step_gradients(s);
+        note_downloads(&o->in_micro_batches);
+        o->products = products;
+        cloob_step_update(s, 1e-3, 0.9, &r);
+        note_downloads(&o->in_update);
+        o->numbers[step][0] = r.loss;
+        o->numbers[step][1] = r.gradient_norm;
+        o->numbers[step][2] = cloob_step_cosine(s);
+    }
+    keep_weights(o, p);
+    cloob_step_close(s);
+    parameters_free(p);
+    architecture_release(&architecture);
+}
+
 int main(void)
 {
     struct error e;
@@ -209,6 +272,8 @@ int main(void)
         die("cannot read '%s': %s", GOLDEN, e.text);
     compare("the autoencoder", "fp32", train_autoencoder, 1);
     compare("the autoencoder", "fp16", train_autoencoder, 2);
+    compare("CLOOB", "fp32", train_cloob, 1);
+    compare("CLOOB", "fp16", train_cloob, 2);
     weights_close(golden);
     return tap_done();
 }

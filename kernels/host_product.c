@@ -1,4 +1,4 @@
-#include "common/train/host_product.h"
+#include "kernels/host_product.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,11 +1,11 @@
-#ifndef CCLD_TRAIN_HOST_PRODUCT_H
-#define CCLD_TRAIN_HOST_PRODUCT_H
+#ifndef CCLD_KERNELS_HOST_PRODUCT_H
+#define CCLD_KERNELS_HOST_PRODUCT_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Products of double matrices in host memory, for losses computed there. The result is the same to
- * the bit with any number of threads. */
+/* Products of double matrices in host memory. The result is the same to the bit with any number of
+ * threads. */
 
 /* c = scale * A B, or, with add, c += scale * A B. A is [m, k], B is [k, n]; a transposed one is
  * stored as [k, m] or [n, k]. c: [m, n]; must not overlap a or b. */
