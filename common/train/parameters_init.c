@@ -29,7 +29,9 @@ static uint64_t fnv1a(const char *text)
     return h;
 }
 
-#define DRAW_AT_ONCE (1 << 16)
+#define DRAW_AT_ONCE (1 << 16) /* elements of a piece of work */
+#define PIECES       1024      /* drawn together, at most ... */
+#define ROOM         (1 << 23) /* ... and their elements */
 /* Standard deviation of a standard normal truncated to [-2, 2]. */
 #define TRUNCATED_NORMAL_DEVIATION 0.87962566103423978
 
@@ -67,19 +69,13 @@ static void draw_truncated_normals(float *out, int64_t n, uint64_t seed, uint64_
     free(draw);
 }
 
-static void initialize_cloob(struct parameters *p, const struct parameter *t, uint64_t seed)
+static void draw_cloob(float *out, int64_t n, const struct parameter *t, uint64_t seed, int64_t at)
 {
-    float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
     float deviation = (float)cloob_deviation(t);
-    for (int64_t at = 0; at < t->count; at += DRAW_AT_ONCE) {
-        int64_t n = t->count - at < DRAW_AT_ONCE ? t->count - at : DRAW_AT_ONCE;
-        if (deviation > 0)
-            draw_truncated_normals(host, n, seed, fnv1a(t->name), at);
-        for (int64_t i = 0; i < n; i++)
-            host[i] = deviation > 0 ? deviation * host[i] : !has_suffix(t->name, ".bias");
-        parameters_write(p, ARRAY_WEIGHTS, t->offset + at, n, host);
-    }
-    free(host);
+    if (deviation > 0)
+        draw_truncated_normals(out, n, seed, fnv1a(t->name), at);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = deviation > 0 ? deviation * out[i] : !has_suffix(t->name, ".bias");
 }
 
 /* Standard deviation of a discriminator's initial kernels, around 0, and norms, around 1. */
@@ -90,60 +86,94 @@ static bool is_discriminator_normal(const struct parameters *p, const struct par
     return p->net == NET_DISCRIMINATOR && has_suffix(t->name, ".weight");
 }
 
-static void initialize_discriminator(struct parameters *p, const struct parameter *t, uint64_t seed)
+static void draw_discriminator(float *out, int64_t n, const struct parameter *t, uint64_t seed,
+                               int64_t at)
 {
-    float *host = xmalloc((size_t)t->count * sizeof *host);
-    rng_normal(host, (size_t)t->count, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), 0);
-    for (int64_t i = 0; i < t->count; i++)
-        host[i] = DISCRIMINATOR_DEVIATION * host[i] + (t->ndim == 1);
-    parameters_write(p, ARRAY_WEIGHTS, t->offset, t->count, host);
-    free(host);
+    rng_normal(out, (size_t)n, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), (uint64_t)at);
+    for (int64_t i = 0; i < n; i++)
+        out[i] = DISCRIMINATOR_DEVIATION * out[i] + (t->ndim == 1);
 }
 
-static void initialize(struct parameters *p, const struct parameter *t, uint64_t seed)
+/* The others': uniform, as torch's modules, or for what is fixed in a U-Net standard normals. */
+static void draw_uniform(float *out, int64_t n, const struct parameters *p,
+                         const struct parameter *t, uint64_t seed, int64_t at)
 {
-    if (is_discriminator_normal(p, t)) {
-        initialize_discriminator(p, t, seed);
-        return;
-    }
-    if (p->net == NET_CLOOB) {
-        initialize_cloob(p, t, seed);
-        return;
-    }
-    float *host = xmalloc(DRAW_AT_ONCE * sizeof *host);
     float gain = p->net == NET_UNET && t->trained ? sqrtf(0.5f) : 1;
     int64_t inputs = fan_in(p, t);
     float bound = inputs ? gain / sqrtf((float)inputs) : 0;
-    for (int64_t at = 0; at < t->count; at += DRAW_AT_ONCE) {
-        int64_t n = t->count - at < DRAW_AT_ONCE ? t->count - at : DRAW_AT_ONCE;
-        if (!t->trained)
-            rng_normal(host, (size_t)n, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), (uint64_t)at);
-        else if (inputs)
-            rng_uniform(host, (size_t)n, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name),
-                        (uint64_t)at);
-        for (int64_t i = 0; t->trained && i < n; i++)
-            host[i] = inputs ? (2 * host[i] - 1) * bound : has_suffix(t->name, ".bias") ? 0 : gain;
-        parameters_write(p, ARRAY_WEIGHTS, t->offset + at, n, host);
-    }
-    free(host);
+    if (!t->trained)
+        rng_normal(out, (size_t)n, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), (uint64_t)at);
+    else if (inputs)
+        rng_uniform(out, (size_t)n, seed, RNG_INITIAL_WEIGHTS, 0, fnv1a(t->name), (uint64_t)at);
+    for (int64_t i = 0; t->trained && i < n; i++)
+        out[i] = inputs ? (2 * out[i] - 1) * bound : has_suffix(t->name, ".bias") ? 0 : gain;
 }
+
+/* Elements at .. at + n of a tensor, and where they are drawn. */
+struct piece {
+    const struct parameter *tensor;
+    int64_t at, n;
+    float *out;
+};
 
 struct initialization {
     struct parameters *parameters;
     uint64_t seed;
+    struct piece pieces[PIECES];
+    int count;
+    float *values; /* of the pieces, one after another */
+    int64_t drawn, room;
 };
 
-static void initialize_some(void *arg, int64_t begin, int64_t end, int worker)
+static void write_piece(const struct initialization *job, const struct piece *x)
+{
+    parameters_write(job->parameters, ARRAY_WEIGHTS, x->tensor->offset + x->at, x->n, x->out);
+}
+
+static void draw_some(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct initialization *job = arg;
-    for (int64_t i = begin; i < end; i++)
-        initialize(job->parameters, &job->parameters->tensors[i], job->seed);
+    const struct parameters *p = job->parameters;
+    for (int64_t i = begin; i < end; i++) {
+        const struct piece *x = &job->pieces[i];
+        if (is_discriminator_normal(p, x->tensor))
+            draw_discriminator(x->out, x->n, x->tensor, job->seed, x->at);
+        else if (p->net == NET_CLOOB)
+            draw_cloob(x->out, x->n, x->tensor, job->seed, x->at);
+        else
+            draw_uniform(x->out, x->n, p, x->tensor, job->seed, x->at);
+        if (p->device->host_memory)
+            write_piece(job, x);
+    }
+}
+
+/* All threads draw; to a GPU only one may write. */
+static void draw_pieces(struct initialization *job)
+{
+    parallel_for(job->count, 1, draw_some, job);
+    for (int i = 0; i < job->count && !job->parameters->device->host_memory; i++)
+        write_piece(job, &job->pieces[i]);
+    job->count = 0;
+    job->drawn = 0;
 }
 
 void parameters_initialize(struct parameters *p, uint64_t seed)
 {
     struct initialization job = {.parameters = p, .seed = seed};
-    parallel_for(p->device->host_memory ? p->count : 0, 1, initialize_some, &job);
-    for (int i = 0; !p->device->host_memory && i < p->count; i++)
-        initialize(p, &p->tensors[i], seed);
+    for (int k = 0; k < p->count && job.room < ROOM; k++)
+        job.room += p->tensors[k].count;
+    job.room = job.room < ROOM ? job.room : ROOM;
+    job.values = xmalloc((size_t)job.room * sizeof *job.values + 1);
+    for (int k = 0; k < p->count; k++) {
+        const struct parameter *t = &p->tensors[k];
+        for (int64_t at = 0; at < t->count; at += DRAW_AT_ONCE) {
+            int64_t n = t->count - at < DRAW_AT_ONCE ? t->count - at : DRAW_AT_ONCE;
+            if (job.count == PIECES || job.drawn + n > job.room)
+                draw_pieces(&job);
+            job.pieces[job.count++] = (struct piece){t, at, n, job.values + job.drawn};
+            job.drawn += n;
+        }
+    }
+    draw_pieces(&job);
+    free(job.values);
 }

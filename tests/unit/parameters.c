@@ -12,6 +12,7 @@
 #include "common/nets/patch_discriminator.h"
 #include "common/nets/unet.h"
 #include "common/train/parameters.h"
+#include "tests/support/emulated.h"
 #include "tests/support/synth_nets.h"
 #include "tests/support/tap.h"
 
@@ -308,6 +309,81 @@ static void from_names(struct parameters *p)
     tap_ok(p->scalar_count == 1 && p->scalars[0].value == 9, "a scalar is replaced");
 }
 
+/* FNV-1a of all weights' bits. */
+static uint64_t hash_of(const struct parameters *p)
+{
+    float *scratch = xmalloc((size_t)p->elements * sizeof *scratch);
+    const void *bits = parameters_read(p, ARRAY_WEIGHTS, 0, p->elements, scratch);
+    const unsigned char *bytes = bits;
+    uint64_t hash = UINT64_C(0xcbf29ce484222325);
+    for (size_t i = 0; i < (size_t)p->elements * sizeof *scratch; i++)
+        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
+    free(scratch);
+    return hash;
+}
+
+/* A network with tensors of more elements than a thread draws at once. */
+static void make_wide(struct architecture *a, enum net net)
+{
+    static const struct unet_config unet = {.latent_channels = 4,
+                                            .embed_width = 16,
+                                            .base_channels = 32,
+                                            .cond_width = 64,
+                                            .multipliers = {4, 4, 4, 4},
+                                            .autoencoder_scale = 1};
+    static const struct cloob_config cloob = {.embed_width = 96,
+                                              .image_size = 32,
+                                              .patch_size = 8,
+                                              .image_width = 192,
+                                              .image_layers = 1,
+                                              .context = 20,
+                                              .text_width = 64,
+                                              .text_layers = 1,
+                                              .vocabulary = 1100};
+    *a = (struct architecture){0};
+    if (net == NET_UNET)
+        unet_architecture(a, &unet);
+    else if (net == NET_CLOOB)
+        cloob_architecture(a, &cloob);
+    else
+        patch_discriminator_architecture(a, 3, 64, 3);
+}
+
+/* Runs are repeated from their seeds: values may change with nothing else. */
+static void same_bits_everywhere(void)
+{
+    static const struct {
+        enum net net;
+        const char *name;
+        uint64_t hash;
+    } nets[] = {{NET_UNET, "U-Net", UINT64_C(0x7eae72fba647ea60)},
+                {NET_CLOOB, "CLOOB", UINT64_C(0x5756cb462126660a)},
+                {NET_DISCRIMINATOR, "discriminator", UINT64_C(0xb5e409729068928e)}};
+    struct device *gpu = NULL;
+    struct error e;
+    emulated_cuda();
+    if (device_open(&gpu, "cuda", &e) != 0)
+        tap_skip(e.text, "initial values on a GPU");
+    for (size_t i = 0; i < sizeof nets / sizeof *nets; i++) {
+        struct architecture wide;
+        make_wide(&wide, nets[i].net);
+        struct parameters *p = parameters_new(&wide, nets[i].net, 5, device);
+        threads_init(1);
+        struct parameters *alone = parameters_new(&wide, nets[i].net, 5, device);
+        threads_init(0);
+        struct parameters *there = gpu ? parameters_new(&wide, nets[i].net, 5, gpu) : NULL;
+        uint64_t hash = hash_of(p);
+        tap_ok(hash == nets[i].hash && hash_of(alone) == hash,
+               "a seed's initial values, %s: %016" PRIx64, nets[i].name, hash);
+        tap_ok(!there || hash_of(there) == hash, "the same on a GPU");
+        parameters_free(p);
+        parameters_free(alone);
+        parameters_free(there);
+        architecture_release(&wide);
+    }
+    device_close(gpu);
+}
+
 int main(void)
 {
     struct error e;
@@ -329,6 +405,7 @@ int main(void)
     parameters_free(p);
     architecture_release(&architecture);
     cloob_initialization();
+    same_bits_everywhere();
     tap_ok(device_memory(device).in_use == 0, "all memory was released");
     device_close(device);
     return tap_done();
