@@ -10,7 +10,7 @@
  *   reconstruction: the mean over its elements of |x - y| (or (x - y)^2), where y is decoded from a
  *     sample of the posterior, plus any further terms of y,
  *   kl_weight * kl: the divergence of the posterior from the standard normal, summed over the
- *     latent's elements (common/train/loss.h).
+ *     latent's elements (the op posterior, kernels/losses.h).
  * The loss of an update is the mean over its images. The posterior's noise is a pure function of
  * (seed, step, sample). If the encoder is not trained, only the decoder runs backward, and kl,
  * which is then constant, is not part of the loss. */

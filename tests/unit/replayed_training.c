@@ -147,6 +147,15 @@ static struct parameters *new_autoencoder(struct device *d, const struct named_w
     return p;
 }
 
+static struct autoencoder_batch draw_images(int64_t step, int64_t k)
+{
+    static float images[BATCH][3 * SIDE * SIDE];
+    for (int64_t i = 0; i < BATCH; i++)
+        rng_uniform(images[i], 3 * SIDE * SIDE, 7, RNG_SHAPES, (uint32_t)step,
+                    samples[k * BATCH + i], 0);
+    return (struct autoencoder_batch){BATCH, SIDE, SIDE, images[0], samples + k * BATCH};
+}
+
 /* With all terms of the loss; the discriminator from the second step on. */
 static void train_autoencoder(struct device *d, int64_t accumulate, struct outcome *o)
 {
@@ -166,16 +175,11 @@ static void train_autoencoder(struct device *d, int64_t accumulate, struct outco
     struct error e;
     if (autoencoder_step_open(&s, p, collective_alone(), &options, &terms, &e) != 0)
         die("%s", e.text);
-    static float images[MOST][3 * SIDE * SIDE];
     for (int64_t step = 0; step < STEPS; step++) {
         struct step_result r;
         downloads = products = 0;
         for (int64_t k = 0; k < accumulate; k++) {
-            for (int64_t i = k * BATCH; i < (k + 1) * BATCH; i++)
-                rng_uniform(images[i], 3 * SIDE * SIDE, 7, RNG_SHAPES, (uint32_t)step, samples[i],
-                            0);
-            struct autoencoder_batch b = {BATCH, SIDE, SIDE, images[k * BATCH],
-                                          samples + k * BATCH};
+            struct autoencoder_batch b = draw_images(step, k);
             autoencoder_step_micro_batch(s, step, &b);
         }
         note_downloads(&o->in_micro_batches);
