@@ -34,6 +34,7 @@ struct backend {
     void (*synchronize)(struct device *d); /* waits for all pending work */
     void (*memory)(struct device *d, size_t *unused, size_t *total); /* bytes, of the device */
     void (*convert_weights)(struct device *d, const struct convert_weights_args *a);
+    void (*load_weight)(struct device *d, const struct load_weight_args *a);
     /* Between begin and end, ops and fills are recorded, not run. NULL: recording is not supported.
      * record_end returns NULL if the work could not be recorded. */
     void (*record_begin)(struct device *d);

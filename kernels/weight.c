@@ -1,6 +1,7 @@
 #include "kernels/weight.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "common/base/message.h"
 #include "kernels/device.h"
@@ -25,9 +26,17 @@ static bool is_wanted_form(const struct tensor *w)
 struct tensor *weight_from_host(struct device *d, enum dtype dtype, int ndim, const int64_t *shape,
                                 const void *host)
 {
+    struct tensor header = {.device = d, .dtype = dtype, .ndim = ndim};
+    memcpy(header.shape, shape, (size_t)ndim * sizeof *shape);
+    bool other_form = d->backend->convert_weights && !is_wanted_form(&header);
+    if (other_form && d->backend->load_weight) {
+        struct tensor *t = wanted_form(&header);
+        d->backend->load_weight(d, &(struct load_weight_args){host, dtype, t});
+        return t;
+    }
     struct tensor *raw = tensor_new(d, dtype, ndim, shape);
     tensor_upload(raw, host);
-    if (!d->backend->convert_weights || is_wanted_form(raw))
+    if (!other_form)
         return raw;
     struct tensor *t = wanted_form(raw);
     const struct tensor *from = raw;

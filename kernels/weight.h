@@ -15,6 +15,16 @@ struct convert_weights_args {
     struct tensor *const *to;
 };
 
+/* Copies host memory of `dtype`, in checkpoint order, to `to` in its own type and order, in pieces
+ * that are read, copied and converted at the same time. `host` may be a mapped file, of which the
+ * pieces ahead are asked for, and may be reused when the call returns, which may be before `to` is
+ * written. */
+struct load_weight_args {
+    const void *host;
+    enum dtype dtype;
+    struct tensor *to;
+};
+
 /* Loads a weight of `dtype` from host memory in the form the device needs. */
 struct tensor *weight_from_host(struct device *d, enum dtype dtype, int ndim, const int64_t *shape,
                                 const void *host);

@@ -58,6 +58,12 @@ static void download(struct device *d, void *dst, const void *src, size_t bytes)
     staging_download(cuda_of(d)->staging, dst, src, bytes);
 }
 
+static void load_weight(struct device *d, const struct load_weight_args *a)
+{
+    refuse_while_recording(d, "upload");
+    cuda_load_weight(d, a);
+}
+
 static void record_begin(struct device *d)
 {
     refuse_while_recording(d, "another recording");
@@ -140,6 +146,7 @@ extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct 
     b->synchronize = synchronize;
     b->memory = memory;
     b->convert_weights = cuda_convert_weights;
+    b->load_weight = load_weight;
     b->record_begin = record_begin;
     b->record_end = record_end;
     b->replay = replay;

@@ -18,6 +18,7 @@ extern "C" {
 void cuda_convert_weights(struct device *d, const struct convert_weights_args *a);
 void cuda_lap(struct device *d, int key);
 void cuda_laps(struct device *d, double (*seconds)[PART_COUNT]);
+void cuda_load_weight(struct device *d, const struct load_weight_args *a);
 }
 void laps_free(struct laps *l);
 extern const struct group_functions cuda_group;
