@@ -73,11 +73,6 @@ void lpips_free(struct lpips *l)
     free(l);
 }
 
-struct device *lpips_device(const struct lpips *l)
-{
-    return l->loader.device;
-}
-
 static struct tensor *normalize(struct tape *t, struct tensor *images)
 {
     float scale[3], shift[3];

@@ -20,7 +20,6 @@ int lpips_describe(struct description *d, const struct named_weights *names, str
 int lpips_load(struct lpips **out, const struct named_weights *names, struct device *d,
                struct error *e);
 void lpips_free(struct lpips *l); /* NULL is fine */
-struct device *lpips_device(const struct lpips *l);
 
 #define LPIPS_LEAST_SIDE 16 /* smallest height and width of an image: there are four poolings */
 

@@ -132,12 +132,6 @@ void updater_count(struct updater *u)
     u->added++;
 }
 
-void updater_add(struct updater *u)
-{
-    updater_sum(u);
-    updater_count(u);
-}
-
 void updater_record_completion(struct updater *u, int *completion)
 {
     for (int i = 0; i < u->parameters->trained_count; i++)

@@ -62,7 +62,6 @@ void updater_aim(struct updater *u, struct loader *l);
 void updater_watch(struct updater *u, struct tape *t);
 void updater_sum(struct updater *u);
 void updater_count(struct updater *u);
-void updater_add(struct updater *u); /* both, for work that is not replayed */
 static inline bool updater_is_at_first(const struct updater *u)
 {
     return u->added == 0;
