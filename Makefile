@@ -322,7 +322,7 @@ check: deps
 	@$(AGAIN) prove
 
 # Tests that run on several devices; tests/on-device tells each test which one to use.
-ON_DEVICES := $(filter %/nets %/gradients %/train %/samplers,$(PARITY))
+ON_DEVICES := $(filter %/nets %/gradients %/train %/samplers %/scores,$(PARITY))
 IN_BF16 := $(filter-out %/samplers,$(ON_DEVICES))
 IN_FP16 := $(filter %/nets,$(PARITY))
 ON_EMULATOR := $(addprefix emulated-fp32:,$(CHECKER) $(ON_DEVICES) tests/cli/run) \
