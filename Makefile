@@ -381,8 +381,8 @@ bench: all tests
 	@BUILD=$(BUILD) tests/bench/run
 
 # A folder with all that tests/gpu-session needs, and nothing that has to be installed: $(BUILD)/ccld-gpu and a tar of it.
-GPU_PACK := $(TOOLS) $(CHECKER) $(filter-out %/bench-decode,$(BENCHES)) $(FIDELITY) $(ON_DEVICES) $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
-gpu-pack: $(GPU_PACK) $(PLUGIN_ON_HOST) $(if $(WITH_CUDA),$(PLUGIN))
+GPU_PACK := $(if $(WITH_CUDA),$(PLUGIN)) $(TOOLS) $(CHECKER) $(filter-out %/bench-decode,$(BENCHES)) $(FIDELITY) $(ON_DEVICES) $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
+gpu-pack: $(GPU_PACK) $(PLUGIN_ON_HOST)
 	@BUILD=$(BUILD) pipelines/packaging/build-gpu-pack $(GPU_PACK)
 
 # Samples MODEL, by default the shipped one, and counts the samples that show what their prompts ask for.
