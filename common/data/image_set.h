@@ -36,7 +36,7 @@ struct image_set_options {
  * with captions, a path, a tab and the caption. Without a tab the caption is the content of
  * PATH.txt or, if there is no such file, of the file named like PATH but with the extension .txt;
  * of members of an archive, see struct caption_group in captions.h. An image without a caption is
- * left out with a warning, and what is no image in a folder or an archive is counted. Archives are
+ * left out with a warning, and other files in folders and archives are counted. Archives are
  * tar and zip files; compressed tars, whose members cannot be read in any order, are refused. Paths
  * become absolute, without repeated slashes and "." components; an image (with captions, a pair)
  * that is in the list again is left out, so that none is both held out and trained on, and one

@@ -66,7 +66,7 @@ struct pipeline {
 void pipeline_fail(struct pipeline *p, const struct error *e);
 /* Called with the mutex held: tells the tally. */
 void pipeline_put_counts(struct pipeline *p);
-/* Counts a file in a folder or an archive that is no image. */
+/* Counts a file in a folder or an archive that is not an image. */
 void pipeline_leave_out(struct pipeline *p);
 /* The stage that lists files, a thread's function. arg: struct pipeline. */
 void *pipeline_list_stage(void *arg);

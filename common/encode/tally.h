@@ -21,7 +21,7 @@ struct encode_counts {
     int64_t skipped;    /* already in the store */
     int64_t duplicates; /* repeated in the list */
     int64_t failed;
-    int64_t others;      /* files in folders and archives that are no images; not in `listed` */
+    int64_t others;      /* files in folders and archives that are not images; not in `listed` */
     int64_t unread;      /* folders and archives that could not be read to their ends */
     int64_t bad_latents; /* failed because their latents or embeddings cannot be stored */
     bool interrupted;

@@ -49,7 +49,7 @@ int image_source_read(struct image_source *s, uint8_t **data, size_t *size, size
 
 /* A path without "./" at its beginning, repeated slashes, components "." and a slash at its end;
  * malloc'ed. */
-char *image_path_normalize(const char *path);
+char *image_path_normalize(const char *given);
 
 /* Splits "ARCHIVE!/MEMBER" and returns MEMBER, or NULL if the path is not of this form. *length: of
  * ARCHIVE. */

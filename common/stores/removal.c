@@ -114,7 +114,7 @@ static int check_path(struct removal *r, int64_t index, const char *shown, struc
     size_t length = strlen(text);
     bool same = strncmp(text, shown, length) == 0 && (!shown[length] || shown[length] == '\t');
     if (!same && path)
-        error_set(e, "record %" PRId64 " is '%s', not '%.*s': list the records anew", index, text,
+        error_set(e, "record %" PRId64 " is '%s', not '%.*s': list the records again", index, text,
                   (int)strcspn(shown, "\t"), shown);
     free(text);
     free(path);
@@ -142,7 +142,7 @@ static int mark(struct removal *r, const char *entry, struct error *e)
     if (index < 0 && parse_index(entry, &index, &shown)) {
         if (r->summary->completed)
             return error_set(e, "an interrupted removal has been completed now, which changed "
-                                "indices: list the records anew");
+                                "indices: list the records again");
         index = index < r->records ? index : -1;
     }
     if (index < 0) {

@@ -78,7 +78,7 @@ struct image_options {
  * first frame is read; of an animated PNG, the default image; of a TIFF, the first page; of HEIC,
  * the primary image; of concatenated PNMs, the first. Formats without a library in this build are
  * an error that names the Debian package. Returns 0 and fills *image, which the caller releases, or
- * returns -1, READ_SYSTEM_FAILED (common/base/files.h) or, for what is no image of any known
+ * returns -1, READ_SYSTEM_FAILED (common/base/files.h) or, for a file of an unknown
  * format, IMAGE_UNKNOWN, with a reason and nothing to release. */
 #define IMAGE_UNKNOWN (-3)
 int image_read(struct image *image, const char *path, int64_t max_pixels, struct error *e);

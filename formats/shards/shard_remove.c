@@ -189,7 +189,7 @@ int shard_remover_inspect(struct shard_remover *r, int64_t index, char **path, s
     return 0;
 }
 
-/* One shard being written anew. */
+/* One shard being written again. */
 struct rewriting {
     struct shard *from, to;
     MDB_txn *reading, *writing;

@@ -220,7 +220,7 @@ struct latent_statistics shard_writer_statistics(struct shard_writer *w);
 void shard_writer_close(struct shard_writer *w); /* NULL is fine */
 
 /* Removing records. The others keep their order, and their indices change so that there are no
- * gaps. A shard that loses records is written anew beside the old one, and all of these then get
+ * gaps. A shard that loses records is written again beside the old one, and all of these then get
  * the names of the old ones. If the program ends before that, nothing has changed; if it ends in
  * between, the folder holds the file .remove, writers refuse the store, and opening it for another
  * removal completes the first. */

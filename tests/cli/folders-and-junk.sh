@@ -19,8 +19,12 @@ wc -l <rejects
 try ccld-fit-cloob -q --init-from model/cloob.safetensors -b 4 --steps 1 --device cpu -o run <list 2>err
 grep -c 'no caption for' err
 grep 'more files' err
-# A folder in the place of files.
-try ccld-encode -q -m model --size 64 -o other 'my photos'
-try ccld-fit-autoencoder -o run 'my photos'
-try ccld-fit-cloob -o run 'my photos'
+# The same folder by its name: the others are not images, and are counted.
+try ccld-encode -m model --size 64 --max-failures 100 -o other 'my photos' 2>err
+sed 's/ in [0-9].*//' err | tail -n 2
+try ccld-fit-cloob -q --init-from model/cloob.safetensors -b 4 --steps 1 --device cpu -o run 'my photos' 2>err
+grep -c 'no caption for' err
+# A folder in the place of a file.
+echo 'my photos' >folder
+try ccld-encode -q -m model --size 64 -o other <folder
 try ccld-grid 'my photos' >grid.png; wc -c <grid.png

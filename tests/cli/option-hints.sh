@@ -20,7 +20,7 @@ try ccld-fit-cloob --resolution 64 -o run
 try ccld-fit-cloob --bs 64 -o run
 try ccld-grid --cols 4
 try ccld-weights --fp16 ls x
-try ccld-shards --gpu 1 ls x
+try ccld-weights --gpu 1 ls x
 ccld-grid -h | sed -n 1p
 ccld-grid --help >long
 ccld-grid -h | cmp - long

@@ -27,7 +27,7 @@ try --against nosuch $(cat list)
 try --against nothing $(cat list)
 # Weights that are not finite.
 mkdir nan
-size=$(wc -c <nan/cloob.safetensors)
+size=$(wc -c <model/cloob.safetensors)
 head -c $((size / 2)) model/cloob.safetensors >nan/cloob.safetensors
 head -c $((size - size / 2)) /dev/zero | tr '\0' '\377' >>nan/cloob.safetensors
 try -m nan --prompt a drawn/000000.png
