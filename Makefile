@@ -385,6 +385,13 @@ GPU_PACK := $(if $(WITH_CUDA),$(PLUGIN)) $(TOOLS) $(CHECKER) $(filter-out %/benc
 gpu-pack: $(GPU_PACK) $(PLUGIN_ON_HOST)
 	@BUILD=$(BUILD) pipelines/packaging/build-gpu-pack $(GPU_PACK)
 
+# What a GPU would do for a training step, for sampling and for encoding, and a modelled time. Needs no GPU.
+COUNT := $(BUILD)/tests/bench/count
+bench-count: $(COUNT) $(PLUGIN_ON_HOST)
+	@for o in '' '--batch 256' '--accumulate 4' '--base 64' '--work sample' '--work encode'; do \
+	    $(COUNT) --precision bf16 $$o || exit 1; done
+	@$(COUNT) --precision fp32
+
 # Samples MODEL, by default the shipped one, and counts the samples that show what their prompts ask for.
 FIDELITY_DIR = $(BUILD)/fidelity
 bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
@@ -498,7 +505,8 @@ help:
     'make check-gpu     run all CUDA tests on a GPU; check-gpu-memory: under compute-sanitizer' \
 	    'make gpu-pack      make a folder that checks and measures on a GPU where nothing can be installed (tests/gpu-session)' \
 	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
-	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
+	    'make bench-count   count what a GPU would do for the networks, and model its time' \
+    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make check-threads   run what uses threads under ThreadSanitizer' \
 	    'make fuzz          fuzz every parser for FUZZ_SECONDS each; needs clang with libFuzzer (make deps FUZZ=1)' \
 	    'make soak          end programs at random for SECONDS_LONG (3600) and check that nothing is lost' \
@@ -514,6 +522,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all programs tests deps deps-build demo check check-elsewhere check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory gpu-pack bench bench-fidelity bench-torch bench-torch-cpu check-threads prove-threads fuzz fuzzers soak lint install install-built uninstall deb help clean FORCE
+.PHONY: all programs tests deps deps-build demo check check-elsewhere check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory gpu-pack bench bench-count bench-fidelity bench-torch bench-torch-cpu check-threads prove-threads fuzz fuzzers soak lint install install-built uninstall deb help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(FUZZ_SRC) $(CORPUS_SRC) $(FUZZ_SUPPORT_SRC)) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)

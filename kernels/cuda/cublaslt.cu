@@ -302,12 +302,9 @@ void matrix_product(struct device *d, const struct matrix_product *p)
 {
     if (!p->rows || !p->columns)
         return;
-    /* The library's bias has c's type; its alignment is part of the choice. */
-    const bool copied = p->bias && (p->c_type != DTYPE_F32 || address_alignment(p->bias) < 256);
-    scratch copy(d, copied ? (size_t)p->columns * size_of(p->c_type) : 1);
-    if (copied)
-        convert_vector(d, p->columns, p->bias, p->c_type, copy.data);
-    const void *bias = copied ? copy.data : p->bias;
+    /* The alignment of the bias is part of the choice. */
+    const library_bias converted(d, p->bias, p->columns, p->c_type, MATRIX_BIAS_ALIGNMENT);
+    const void *bias = converted.data;
 
     struct matrix_problem key;
     memset(&key, 0, sizeof key);

@@ -236,12 +236,8 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
 void convolution_forward(struct device *d, const struct convolution *c, const void *x,
                          const void *weight, const float *bias, void *y)
 {
-    /* Engines need a bias of the activations' type, aligned like them. */
-    const bool copied = bias && (c->type != DTYPE_F32 || (uintptr_t)bias % 16);
-    scratch copy(d, copied ? (size_t)c->co * size_of(c->type) : 1);
-    if (copied)
-        convert_vector(d, c->co, bias, c->type, copy.data);
-    const struct pointers at = {x, weight, y, copied ? copy.data : bias};
+    const library_bias converted(d, bias, c->co, c->type, CONVOLUTION_BIAS_ALIGNMENT);
+    const struct pointers at = {x, weight, y, converted.data};
     if (!run(d, c, CONVOLUTION_FORWARD, &at) && bias)
         bias_activate(d, c->type, c->n * c->oh * c->ow, c->co, bias, ACTIVATION_NONE, y);
 }

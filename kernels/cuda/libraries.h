@@ -35,6 +35,8 @@ struct matrix_product {
     const float *bias; /* [columns] F32, or NULL */
     bool relu;
 };
+#define MATRIX_BIAS_ALIGNMENT      256 /* bytes; a bias elsewhere is copied first */
+#define CONVOLUTION_BIAS_ALIGNMENT 16
 void matrix_product(struct device *d, const struct matrix_product *p);
 
 /* Of images [n, h, w, c] and kernels [co, kh, kw, ci], all of `type`. */

@@ -1,8 +1,9 @@
 /* Replaces NVIDIA's libraries (kernels/cuda/libraries.h) by loops on the host: operands are
- * converted to F32, sums are F32, and results are rounded to their type once. */
+ * converted to F32, sums are F32, and results are rounded to their type once. A bias is converted
+ * as for them. */
 #include <vector>
 
-#include "kernels/cuda/internal.cuh"
+#include "kernels/cuda/bias.cuh"
 #include "kernels/cuda/libraries.h"
 #include "kernels/cuda/plain_product.cuh"
 
@@ -93,11 +94,19 @@ void matrix_product(struct device *d, const struct matrix_product *product)
 {
     const struct matrix_product p = *product;
     /* Some products go to the fallback kernel, so that it is tested, too. */
-    if (p.rows * p.columns * p.inner < SMALL_PRODUCT) {
+    if (!cuda_host::counts() && p.rows * p.columns * p.inner < SMALL_PRODUCT) {
         plain_product(d, &p);
         return;
     }
-    cuda_host::host_task(stream_of(d), [p] {
+    const library_bias converted(d, p.bias, p.columns, p.c_type, MATRIX_BIAS_ALIGNMENT);
+    const void *bias = converted.data;
+    const double operands = (double)(p.rows + p.columns) * (double)p.inner * size_of(p.type);
+    const double results = (double)(p.rows * p.columns) * size_of(p.c_type);
+    if (cuda_host::counted(p.transpose_a ? "product by a transpose" : "product",
+                           2.0 * (double)(p.rows * p.columns) * (double)p.inner,
+                           operands + results * (p.beta != 0 ? 2 : 1)))
+        return;
+    cuda_host::host_task(stream_of(d), [p, bias] {
         const floats a = matrix(p.type, p.a, p.rows, p.inner, p.ld_a, p.transpose_a);
         const floats b = matrix(p.type, p.b, p.inner, p.columns, p.ld_b, p.transpose_b);
         multiply(p.rows, p.columns, p.inner, a.data(), b.data(),
@@ -105,8 +114,8 @@ void matrix_product(struct device *d, const struct matrix_product *product)
                      const int64_t at = row * p.ld_c + column;
                      if (p.beta != 0)
                          sum += p.beta * element(p.c_type, p.c, at);
-                     if (p.bias)
-                         sum += p.bias[column];
+                     if (bias)
+                         sum += element(p.c_type, bias, column);
                      if (p.relu && sum < 0)
                          sum = 0;
                      set_element(p.c_type, p.c, at, sum);
@@ -145,16 +154,31 @@ static floats patches(const struct convolution &c, const void *x)
     return p;
 }
 
+/* Reports a convolution; true: it must not run. Each tensor is read or written once. */
+static bool counted(const char *name, const struct convolution &c)
+{
+    const double outputs = (double)(c.n * c.oh * c.ow * c.co);
+    const double inputs = (double)(c.n * c.h * c.w * c.ci);
+    const double weights = (double)(c.co * c.kh * c.kw * c.ci);
+    return cuda_host::counted(name, 2 * outputs * (double)(c.kh * c.kw * c.ci),
+                              (inputs + outputs + weights) * size_of(c.type));
+}
+
 void convolution_forward(struct device *d, const struct convolution *convolution, const void *x,
-                         const void *weight, const float *bias, void *y)
+                         const void *weight, const float *bias_f32, void *y)
 {
     const struct convolution c = *convolution;
+    const library_bias converted(d, bias_f32, c.co, c.type, CONVOLUTION_BIAS_ALIGNMENT);
+    const void *bias = converted.data;
+    if (counted("convolution_forward", c))
+        return;
     cuda_host::host_task(stream_of(d), [=] {
         const int64_t inner = c.kh * c.kw * c.ci;
         const floats a = patches(c, x), b = matrix(c.type, weight, inner, c.co, inner, true);
         multiply(c.n * c.oh * c.ow, c.co, inner, a.data(), b.data(),
                  [&](int64_t row, int64_t column, float sum) {
-                     set_element(c.type, y, row * c.co + column, sum + (bias ? bias[column] : 0));
+                     set_element(c.type, y, row * c.co + column,
+                                 sum + (bias ? element(c.type, bias, column) : 0));
                  });
     });
 }
@@ -163,6 +187,8 @@ void convolution_backward_data(struct device *d, const struct convolution *convo
                                const void *dy, const void *weight, void *dx)
 {
     const struct convolution c = *convolution;
+    if (counted("convolution_backward_data", c))
+        return;
     cuda_host::host_task(stream_of(d), [=] {
         const int64_t rows = c.n * c.oh * c.ow, inner = c.kh * c.kw * c.ci;
         const floats a = matrix(c.type, dy, rows, c.co, c.co, false);
@@ -188,6 +214,8 @@ void convolution_backward_weight(struct device *d, const struct convolution *con
                                  const void *x, const void *dy, void *dweight)
 {
     const struct convolution c = *convolution;
+    if (counted("convolution_backward_weight", c))
+        return;
     cuda_host::host_task(stream_of(d), [=] {
         const int64_t pixels = c.n * c.oh * c.ow, columns = c.kh * c.kw * c.ci;
         const floats a = matrix(c.type, dy, c.co, pixels, c.co, true), b = patches(c, x);

@@ -211,9 +211,11 @@ cudaError_t cudaMalloc(void **p, size_t bytes)
         return failed(cudaErrorStreamCaptureUnsupported);
     if (!bytes)
         return cudaSuccess;
-    if (bytes > memory_bytes() - in_use || !(*p = aligned_bytes(bytes)))
+    if (bytes > memory_bytes() - in_use ||
+        !(*p = cuda_host::counts() ? cuda_host::reserve(bytes) : aligned_bytes(bytes)))
         return failed(cudaErrorMemoryAllocation);
-    memset(*p, 0xff, bytes);
+    if (!cuda_host::counts())
+        memset(*p, 0xff, bytes);
     device_blocks[(const char *)*p] = bytes;
     in_use += bytes;
     return cudaSuccess;
@@ -230,8 +232,11 @@ cudaError_t cudaFree(void *p)
     if (found == device_blocks.end())
         return failed(cudaErrorInvalidValue);
     in_use -= found->second;
+    if (cuda_host::counts())
+        cuda_host::give_back(p, found->second);
+    else
+        free(p);
     device_blocks.erase(found);
-    free(p);
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **p, size_t bytes, unsigned)
@@ -297,6 +302,12 @@ static cudaError_t copy(void *dst, size_t dst_pitch, const void *src, size_t src
     if (to < 0 || from < 0 ||
         (kind != cudaMemcpyDefault && (to_device != to || from_device != from)))
         return failed(cudaErrorInvalidValue);
+    if (cuda_host::counted(to && from ? "copy" : "transfer", 0,
+                           (double)(width * height) * (to && from ? 2 : 1))) {
+        for (size_t i = 0; i < height && !to; i++) /* a number that is neither 0 nor NaN */
+            memset((char *)dst + i * dst_pitch, 1, width);
+        return cudaSuccess;
+    }
     cuda_host::host_task(stream, [=] {
         for (size_t i = 0; i < height; i++)
             memmove((char *)dst + i * dst_pitch, (const char *)src + i * src_pitch, width);
@@ -337,7 +348,8 @@ cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t strea
         return cudaSuccess;
     if (lies_in(device_blocks, p, bytes) != 1)
         return failed(cudaErrorInvalidValue);
-    cuda_host::host_task(stream, [=] { memset(p, value, bytes); });
+    if (!cuda_host::counted("memset", 0, (double)bytes))
+        cuda_host::host_task(stream, [=] { memset(p, value, bytes); });
     return cudaSuccess;
 }
 cudaError_t cudaMemset(void *p, int value, size_t bytes)

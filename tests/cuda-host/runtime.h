@@ -3,7 +3,7 @@
  * variables: CCLD_EMULATED_MEMORY, bytes of device memory; CCLD_EMULATED_GPUS, the number of
  * devices (with the same memory); CCLD_EMULATED_CAPABILITY, "75" for 7.5; CCLD_EMULATED_DRIVER, the
  * version that cudaDriverGetVersion returns, 0 for no driver; CCLD_EMULATED_GRAPHS, 0: graphs
- * cannot be instantiated; CCLD_EMULATED_ORDER: see streams.h. */
+ * cannot be instantiated; CCLD_EMULATED_ORDER: see streams.h; CCLD_EMULATED_COUNT: see count.h. */
 #ifndef CCLD_TESTS_CUDA_HOST_RUNTIME_H
 #define CCLD_TESTS_CUDA_HOST_RUNTIME_H
 
