@@ -22,8 +22,8 @@ told() { # PATTERN NAME: the log is a single line that matches
 ls "$top"/tests/golden/data/images/*.* | head -n 9 >list
 ccld-encode -q --device cpu -m model --size 256 -o shards <list 2>log || exit 2
 
-fit() { # N OPTION...: on a device with N times 10 MB besides the gigabyte that is kept free
-    local bytes=$(((1 << 30) + $1 * 10000000))
+fit() { # N OPTION...: on a device with N times 10 MB besides the two gigabytes that are kept free
+    local bytes=$(((2 << 30) + $1 * 10000000))
     shift
     CCLD_EMULATED_MEMORY=$bytes ccld-fit shards -o run --device cuda --base-channels 16 \
         --channel-multipliers 4,4,4,4 --batch-size 8 --steps 1 "$@" >log 2>&1

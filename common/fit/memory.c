@@ -10,8 +10,9 @@
 #include "common/base/message.h"
 #include "common/base/progress.h"
 
-/* Bytes of a GPU left free for libraries and fragmentation. */
-#define MARGIN ((int64_t)1 << 30)
+/* Bytes of a GPU left free: for the workspace of a convolution, at most 1 GiB
+ * (kernels/cuda/cudnn.cu), the ops' other scratch memory, libraries and fragmentation. */
+#define MARGIN ((int64_t)2 << 30)
 
 /* Bytes that a rank holds all the time. */
 struct held {
