@@ -106,7 +106,7 @@ ALL_LIBS = $(PKG_LIBS) -pthread -ldl -lm $(LDFLAGS)
 # The CUDA backend is a plugin. It is built twice: by nvcc, and for tests by the C++ compiler, with an
 # emulator of CUDA in place of NVIDIA's libraries.
 CUDA_SRC := $(wildcard kernels/cuda/*.cu)
-CUDA_LIBRARY_SRC := $(filter kernels/cuda/cublas%.cu kernels/cuda/cudnn%.cu,$(CUDA_SRC))
+CUDA_LIBRARY_SRC := $(filter kernels/cuda/cublas%.cu kernels/cuda/cudnn%.cu kernels/cuda/library_plans.cu,$(CUDA_SRC))
 EMULATOR_SRC := $(wildcard tests/cuda-host/*.cc)
 PLUGIN := $(BUILD)/libccld-cuda.so
 PLUGIN_ON_HOST := $(BUILD)/tests/cuda-host/libccld-cuda-host.so

@@ -226,9 +226,9 @@ static int fastest(struct device *d, const struct matrix_choice *c,
 {
     scratch output(d, (size_t)(p->rows * p->ld_c) * size_of(p->c_type));
     int best = -1;
-    float least = 0;
+    float least = -1;
     for (int i = 0; i < count; i++) {
-        const float milliseconds = time_of(stream_of(d), [&] {
+        const float milliseconds = time_of(d, least, [&] {
             return multiply(d, c, &results[i].algo, results[i].workspaceSize, p, output.data) ==
                    CUBLAS_STATUS_SUCCESS;
         });

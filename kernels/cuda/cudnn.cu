@@ -14,7 +14,7 @@
 struct convolution_choice {
     struct convolution_problem key;
     struct convolution_plan plan;
-    bool bias_apart; /* no engine adds the bias */
+    bool bias_apart; /* no engine adds the bias, or it is faster so */
     struct convolution_choice *next;
 };
 
@@ -82,6 +82,16 @@ static void describe(const struct convolution_problem *p, char *text, size_t siz
              p->alignment);
 }
 
+/* With the limit of its workspace: a plan chosen when memory was free must not be used when it is
+ * not. */
+static void describe_with_limit(const struct convolution_problem *p, int64_t limit, char *text,
+                                size_t size)
+{
+    describe(p, text, size);
+    const size_t used = strlen(text);
+    snprintf(text + used, size - used, " workspace %" PRId64, limit >> 20);
+}
+
 struct pointers {
     const void *x, *weight, *y, *bias; /* one of the first three is written */
 };
@@ -103,14 +113,14 @@ static cudnnStatus_t execute(struct device *d, const struct convolution_plan *pl
                                pack.get());
 }
 
+/* A power of two, so that runs that find slightly different amounts of free memory choose alike. */
 static int64_t workspace_limit()
 {
-    size_t unused, total;
+    size_t unused, total, limit = WORKSPACE_MOST;
     cuda_check(cudaMemGetInfo(&unused, &total));
-    unused /= 2;
-    return (int64_t)(unused < WORKSPACE_LEAST  ? WORKSPACE_LEAST
-                     : unused > WORKSPACE_MOST ? WORKSPACE_MOST
-                                               : unused);
+    while (limit > WORKSPACE_LEAST && limit > unused / 2)
+        limit /= 2;
+    return (int64_t)limit;
 }
 
 /* Returns the fastest of the plans; each of them writes the output. */
@@ -118,16 +128,21 @@ static int fastest(struct device *d, struct convolution_plan *plans, int count,
                    const struct pointers *at)
 {
     int best = -1;
-    float least = 0;
+    float least = -1;
     for (int i = 0; i < count; i++) {
-        const float milliseconds = time_of(
-            stream_of(d), [&] { return execute(d, &plans[i], at) == CUDNN_STATUS_SUCCESS; });
+        const float milliseconds =
+            time_of(d, least, [&] { return execute(d, &plans[i], at) == CUDNN_STATUS_SUCCESS; });
         if (milliseconds >= 0 && (best < 0 || milliseconds < least)) {
             best = i;
             least = milliseconds;
         }
     }
     return best;
+}
+
+static bool may_time(struct device *d)
+{
+    return plan_cache_keeps(cuda_of(d)->plans->convolutions->cache) && !cuda_of(d)->recording;
 }
 
 /* Sets *plan. Returns false, with the reason, if the library cannot solve the problem. */
@@ -138,7 +153,8 @@ static bool choose_plan(struct device *d, const struct convolution_problem *p,
     struct convolution_plans *all = cuda_of(d)->plans->convolutions;
     char key[256];
     struct convolution_plan plans[PLANS_TIMED];
-    describe(p, key, sizeof key);
+    const int64_t limit = workspace_limit();
+    describe_with_limit(p, limit, key, sizeof key);
     outside_recording recording_rests;
     const descriptor graph = convolution_graph(all->handle, p);
     if (graph.status != CUDNN_STATUS_SUCCESS) {
@@ -147,17 +163,17 @@ static bool choose_plan(struct device *d, const struct convolution_problem *p,
         return false;
     }
     const char *known = plan_cache_get(all->cache, key);
-    if (known && convolution_plan_named(graph, known, plan))
+    if (known && convolution_plan_named(all->handle, graph, known, plan))
         return true;
-    int count = convolution_plans(graph, p, workspace_limit(), plans, PLANS_TIMED);
+    int count = convolution_plans(all->handle, graph, p, limit, plans, PLANS_TIMED);
     if (!count) /* better slow than not at all */
-        count = convolution_plans(graph, p, INT64_MAX, plans, 1);
+        count = convolution_plans(all->handle, graph, p, INT64_MAX, plans, 1);
     if (!count) {
         snprintf(why, why_size, "no engine");
         return false;
     }
     int best = 0;
-    if (plan_cache_keeps(all->cache) && !cuda_of(d)->recording) {
+    if (may_time(d)) {
         best = fastest(d, plans, count, at);
         if (best < 0) {
             snprintf(why, why_size, "no engine that runs");
@@ -167,13 +183,65 @@ static bool choose_plan(struct device *d, const struct convolution_problem *p,
             char stale[sizeof plan->name];
             snprintf(stale, sizeof stale, "%s", known ? known : "");
             known = plan_cache_put(all->cache, key, plans[best].name, stale);
-            if (strcmp(known, plans[best].name) && convolution_plan_named(graph, known, plan))
+            if (strcmp(known, plans[best].name) &&
+                convolution_plan_named(all->handle, graph, known, plan))
                 return true;
         }
         plugin_host->note("cuDNN: %s: %s, %d timed", key, plans[best].name, count);
     }
     *plan = static_cast<convolution_plan &&>(plans[best]);
     return true;
+}
+
+/* With the bias, few engines are left in F32: whether it is faster to add it in a pass of its own,
+ * with any engine. */
+static bool apart_is_faster(struct device *d, const struct convolution_problem *p,
+                            const struct convolution_plan *fused,
+                            const struct convolution_plan *apart, const struct pointers *at,
+                            const struct pointers *rest)
+{
+    struct convolution_plans *all = cuda_of(d)->plans->convolutions;
+    const int64_t rows = p->c.n * p->c.oh * p->c.ow;
+    char key[300];
+    describe_with_limit(p, workspace_limit(), key, sizeof key - 16);
+    strcat(key, ": the bias");
+    const char *known = plan_cache_get(all->cache, key);
+    if (!known && may_time(d)) {
+        const float together =
+            time_of(d, -1, [&] { return execute(d, fused, at) == CUDNN_STATUS_SUCCESS; });
+        const float in_turn = time_of(d, together, [&] {
+            const bool can = execute(d, apart, rest) == CUDNN_STATUS_SUCCESS;
+            bias_activate(d, p->c.type, rows, p->c.co, (const float *)at->bias, ACTIVATION_NONE,
+                          (void *)at->y);
+            return can;
+        });
+        const bool faster = in_turn >= 0 && (together < 0 || in_turn < together);
+        known = plan_cache_put(all->cache, key, faster ? "apart" : "fused", NULL);
+    }
+    return known && !strcmp(known, "apart");
+}
+
+/* Sets c's plan, or ends the program. */
+static void choose_plans(struct device *d, const struct convolution_problem *p,
+                         const struct pointers *at, struct convolution_choice *c)
+{
+    char what[256], why[512] = "";
+    struct convolution_plan apart;
+    struct convolution_problem without = *p;
+    struct pointers rest = *at;
+    without.bias = 0;
+    rest.bias = nullptr;
+    const bool fused = choose_plan(d, p, at, &c->plan, why, sizeof why);
+    if (fused && !(p->bias && p->c.type == DTYPE_F32))
+        return;
+    const bool can = p->bias && choose_plan(d, &without, &rest, &apart, why, sizeof why);
+    if (can && (!fused || apart_is_faster(d, p, &c->plan, &apart, at, &rest))) {
+        c->bias_apart = true;
+        c->plan = static_cast<convolution_plan &&>(apart);
+    } else if (!fused) {
+        describe(p, what, sizeof what);
+        plugin_host->die("cuDNN: %s: %s", what, why);
+    }
 }
 
 static struct convolution_choice *choose(struct device *d, const struct convolution_problem *p,
@@ -185,19 +253,8 @@ static struct convolution_choice *choose(struct device *d, const struct convolut
         if (!memcmp(&c->key, p, sizeof *p))
             return c;
     struct convolution_choice *c = new convolution_choice();
-    char what[256], why[512] = "";
     c->key = *p;
-    if (!choose_plan(d, p, at, &c->plan, why, sizeof why)) {
-        struct convolution_problem without = *p;
-        struct pointers rest = *at;
-        without.bias = 0;
-        rest.bias = nullptr;
-        c->bias_apart = p->bias;
-        if (!p->bias || !choose_plan(d, &without, &rest, &c->plan, why, sizeof why)) {
-            describe(p, what, sizeof what);
-            plugin_host->die("cuDNN: %s: %s", what, why);
-        }
-    }
+    choose_plans(d, p, at, c);
     c->next = *slot;
     return *slot = c;
 }
@@ -254,25 +311,4 @@ void convolution_backward_weight(struct device *d, const struct convolution *c, 
 {
     const struct pointers at = {x, dweight, dy, nullptr};
     run(d, c, CONVOLUTION_BACKWARD_WEIGHT, &at);
-}
-
-struct library_plans *library_plans_new(struct device *d)
-{
-    cudaDeviceProp properties;
-    struct library_plans *p = (struct library_plans *)calloc(1, sizeof *p);
-    if (!p)
-        plugin_host->die("out of memory");
-    cuda_check(cudaGetDeviceProperties(&properties, cuda_of(d)->index));
-    p->matrices = matrix_plans_new(d, properties.name);
-    p->convolutions = convolution_plans_new(d, properties.name);
-    return p;
-}
-
-void library_plans_free(struct library_plans *p)
-{
-    if (!p)
-        return;
-    matrix_plans_free(p->matrices);
-    convolution_plans_free(p->convolutions);
-    free(p);
 }

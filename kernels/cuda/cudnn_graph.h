@@ -2,7 +2,9 @@
 #define CCLD_KERNELS_CUDA_CUDNN_GRAPH_H
 
 /* Convolutions as graphs of cuDNN's backend API (cudnn_graph.cu), and the engines that can run them
- * (cudnn_plans.cu). Facts: https://docs.nvidia.com/deeplearning/cudnn/backend/latest/ */
+ * (cudnn_plans.cu). Facts: https://docs.nvidia.com/deeplearning/cudnn/backend/latest/
+ * Written for all releases of cuDNN 9. Tried, without a GPU, with 9.8, the oldest that can plan without
+ * one, 9.19 and 9.26. */
 
 #include <cudnn.h>
 
@@ -106,10 +108,11 @@ struct convolution_plan {
 /* Finds at most `most` engines for the graph, the library's preferred ones first. They need at most
  * workspace_limit bytes, give the same results in every run and are as precise as `p` requires.
  * Returns their number. */
-int convolution_plans(const descriptor &graph, const struct convolution_problem *p,
-                      int64_t workspace_limit, struct convolution_plan *plans, int most);
+int convolution_plans(cudnnHandle_t handle, const descriptor &graph,
+                      const struct convolution_problem *p, int64_t workspace_limit,
+                      struct convolution_plan *plans, int most);
 /* Finds the engine of that name; false if there is none, or none any more. */
-bool convolution_plan_named(const descriptor &graph, const char *name,
+bool convolution_plan_named(cudnnHandle_t handle, const descriptor &graph, const char *name,
                             struct convolution_plan *plan);
 
 #endif

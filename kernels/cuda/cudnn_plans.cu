@@ -96,10 +96,18 @@ static void name_engine(const descriptor &engine, const descriptor &configuratio
     }
 }
 
-static bool make_plan(const descriptor &configuration, struct convolution_plan *plan)
+static bool make_plan(cudnnHandle_t handle, const descriptor &configuration,
+                      struct convolution_plan *plan)
 {
     plan->plan = descriptor(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     plan->plan.set_descriptor(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configuration);
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
+    /* Only earlier releases of cuDNN 9 need this; a failure does not matter. */
+    if (handle && plan->plan.status == CUDNN_STATUS_SUCCESS)
+        cudnnBackendSetAttribute(plan->plan.get(), CUDNN_ATTR_EXECUTION_PLAN_HANDLE,
+                                 CUDNN_TYPE_HANDLE, 1, &handle);
+#pragma GCC diagnostic pop
     int64_t count;
     return plan->plan.finalize() &&
            cudnnBackendGetAttribute(plan->plan.get(), CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE,
@@ -109,7 +117,7 @@ static bool make_plan(const descriptor &configuration, struct convolution_plan *
 
 /* Appends the proposals of one kind of heuristics to plans[count ..], either of engines that are
  * compiled on use or of the others. Returns the new count. */
-static int propose(const descriptor &graph, cudnnBackendHeurMode_t mode,
+static int propose(cudnnHandle_t handle, const descriptor &graph, cudnnBackendHeurMode_t mode,
                    const struct convolution_problem *p, int64_t workspace_limit, bool compiled,
                    struct convolution_plan *plans, int count, int most)
 {
@@ -138,7 +146,7 @@ static int propose(const descriptor &graph, cudnnBackendHeurMode_t mode,
                                      CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one,
                                      &of_configuration) != CUDNN_STATUS_SUCCESS ||
             !engine_is_exact(engine, p) || engine_compiles(engine) != compiled ||
-            !make_plan(configurations[i], plan) || plan->workspace > workspace_limit)
+            !make_plan(handle, configurations[i], plan) || plan->workspace > workspace_limit)
             continue;
         name_engine(engine, configurations[i], plan->name, sizeof plan->name);
         bool known = false;
@@ -149,18 +157,19 @@ static int propose(const descriptor &graph, cudnnBackendHeurMode_t mode,
     return count;
 }
 
-int convolution_plans(const descriptor &graph, const struct convolution_problem *p,
-                      int64_t workspace_limit, struct convolution_plan *plans, int most)
+int convolution_plans(cudnnHandle_t handle, const descriptor &graph,
+                      const struct convolution_problem *p, int64_t workspace_limit,
+                      struct convolution_plan *plans, int most)
 {
     static const cudnnBackendHeurMode_t modes[] = {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
     int count = 0;
     for (int compiled = 0; compiled < 2 && !count; compiled++)
         for (cudnnBackendHeurMode_t mode : modes)
-            count = propose(graph, mode, p, workspace_limit, compiled, plans, count, most);
+            count = propose(handle, graph, mode, p, workspace_limit, compiled, plans, count, most);
     return count;
 }
 
-bool convolution_plan_named(const descriptor &graph, const char *name,
+bool convolution_plan_named(cudnnHandle_t handle, const descriptor &graph, const char *name,
                             struct convolution_plan *plan)
 {
     char *rest;
@@ -196,7 +205,7 @@ bool convolution_plan_named(const descriptor &graph, const char *name,
     if (count)
         configuration.set(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, count,
                           knobs);
-    if (!configuration.finalize() || !make_plan(configuration, plan))
+    if (!configuration.finalize() || !make_plan(handle, configuration, plan))
         return false;
     snprintf(plan->name, sizeof plan->name, "%s", name);
     return true;

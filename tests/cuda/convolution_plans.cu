@@ -79,11 +79,11 @@ static bool has_plans(const struct convolution_problem *p)
         tap_diag("no graph: %s", cudnnGetErrorString(graph.status));
         return false;
     }
-    const int count = convolution_plans(graph, p, (int64_t)1 << 30, plans, PLANS_MOST);
+    const int count = convolution_plans(nullptr, graph, p, (int64_t)1 << 30, plans, PLANS_MOST);
     bool good = count > 0;
     for (int i = 0; i < count; i++) {
         struct convolution_plan again;
-        if (convolution_plan_named(graph, plans[i].name, &again) &&
+        if (convolution_plan_named(nullptr, graph, plans[i].name, &again) &&
             again.workspace == plans[i].workspace && !strcmp(again.name, plans[i].name))
             continue;
         tap_diag("'%s' was not found again", plans[i].name);
