@@ -506,7 +506,7 @@ help:
 	    'make gpu-pack      make a folder that checks and measures on a GPU where nothing can be installed (tests/gpu-session)' \
 	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
 	    'make bench-count   count what a GPU would do for the networks, and model its time' \
-    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
+	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make check-threads   run what uses threads under ThreadSanitizer' \
 	    'make fuzz          fuzz every parser for FUZZ_SECONDS each; needs clang with libFuzzer (make deps FUZZ=1)' \
 	    'make soak          end programs at random for SECONDS_LONG (3600) and check that nothing is lost' \

@@ -8,12 +8,22 @@
  * tensors, which are added to their slot. */
 
 /* Whether this gradient must be overwritten now. */
+static bool is_fresh(const struct tape *t, const struct gradient *slot)
+{
+    return slot && slot->parameter && t->fresh && slot->pass != t->pass;
+}
+
 static bool must_overwrite(const struct tape *t, struct gradient *slot)
 {
-    if (!slot || !slot->parameter || !t->fresh || slot->pass == t->pass)
+    if (!is_fresh(t, slot))
         return false;
     slot->pass = t->pass;
     return true;
+}
+
+static bool are_both_fresh(const struct tape *t, const struct gradient *a, const struct gradient *b)
+{
+    return is_fresh(t, a) && is_fresh(t, b) && a != b;
 }
 
 /* The tensor to add to, or NULL. */
@@ -29,7 +39,7 @@ static struct tensor *parameter_gradient(struct tape *t, struct gradient *slot)
 }
 
 /* The tensor to add to, or to overwrite if *fresh, or NULL. */
-static struct tensor *weight_gradient(struct tape *t, struct gradient *slot, bool *fresh)
+static struct tensor *gradient_to_write(struct tape *t, struct gradient *slot, bool *fresh)
 {
     *fresh = must_overwrite(t, slot);
     return slot && slot->parameter ? slot->value : NULL;
@@ -63,9 +73,10 @@ void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
 {
     struct tensor *dx = wanted_first(t, r);
     r->forward.conv2d.y = dy; /* for its shape */
-    bool fresh;
-    struct tensor *dweight = weight_gradient(t, r->inputs[1], &fresh);
-    RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, parameter_gradient(t, r->inputs[2]), fresh);
+    bool fresh, fresh_bias;
+    struct tensor *dweight = gradient_to_write(t, r->inputs[1], &fresh);
+    struct tensor *dbias = gradient_to_write(t, r->inputs[2], &fresh_bias);
+    RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, dbias, fresh, fresh_bias);
     give(t, r->inputs[0], dx);
 }
 
@@ -74,9 +85,10 @@ void backward_linear(struct tape *t, struct record *r, struct tensor *dy)
     struct tensor *dx = wanted_first(t, r);
     if (!r->forward.linear.y)
         r->forward.linear.y = dy;
-    bool fresh;
-    struct tensor *dweight = weight_gradient(t, r->inputs[1], &fresh);
-    RUN(t, linear, r->forward.linear, dy, dx, dweight, parameter_gradient(t, r->inputs[2]), fresh);
+    bool fresh, fresh_bias;
+    struct tensor *dweight = gradient_to_write(t, r->inputs[1], &fresh);
+    struct tensor *dbias = gradient_to_write(t, r->inputs[2], &fresh_bias);
+    RUN(t, linear, r->forward.linear, dy, dx, dweight, dbias, fresh, fresh_bias);
     give(t, r->inputs[0], dx);
 }
 
@@ -105,8 +117,12 @@ void backward_group_norm(struct tape *t, struct record *r, struct tensor *dy)
     const struct group_norm_args *f = &r->forward.group_norm;
     struct gradient *slot = r->inputs[3];
     struct tensor *dmodulation = columns_gradient(t, slot, f->modulation, 2 * tensor_last(f->x));
-    RUN(t, group_norm, r->forward.group_norm, dy, dx, parameter_gradient(t, r->inputs[1]),
-        parameter_gradient(t, r->inputs[2]), dmodulation);
+    bool fresh = are_both_fresh(t, r->inputs[1], r->inputs[2]);
+    struct tensor *dgamma =
+        fresh ? gradient_to_write(t, r->inputs[1], &fresh) : parameter_gradient(t, r->inputs[1]);
+    struct tensor *dbeta =
+        fresh ? gradient_to_write(t, r->inputs[2], &fresh) : parameter_gradient(t, r->inputs[2]);
+    RUN(t, group_norm, r->forward.group_norm, dy, dx, dgamma, dbeta, dmodulation, fresh);
     give(t, r->inputs[0], dx);
     if (dmodulation && dmodulation == slot->value) {
         tensor_release(dmodulation);

@@ -18,7 +18,7 @@ struct conv2d_backward_args {
     struct conv2d_args forward;
     const struct tensor *dy;
     struct tensor *dx, *dweight, *dbias;
-    bool fresh; /* dweight is overwritten */
+    bool fresh, fresh_bias; /* dweight is overwritten; dbias is */
 };
 
 /* forward.act is NONE or RELU; RELU reads y for the sign. */
@@ -26,7 +26,7 @@ struct linear_backward_args {
     struct linear_args forward;
     const struct tensor *dy;
     struct tensor *dx, *dweight, *dbias;
-    bool fresh; /* dweight is overwritten */
+    bool fresh, fresh_bias; /* dweight is overwritten; dbias is */
 };
 
 /* forward.act may be any activation; x is read again, and y for the sign of RELU. dmodulation has
@@ -35,6 +35,7 @@ struct group_norm_backward_args {
     struct group_norm_args forward;
     const struct tensor *dy;
     struct tensor *dx, *dgamma, *dbeta, *dmodulation;
+    bool fresh; /* dgamma and dbeta are overwritten */
 };
 
 struct layer_norm_backward_args {

@@ -3,10 +3,11 @@
 
 #include "kernels/tensor.h"
 
-/* Weights (matrices, kernels, embedding tables) in the form a device needs. The CPU computes with
- * them as stored in the checkpoint. A GPU needs its compute type, and channels last for kernels
- * larger than 1x1. Networks for inference hold only that form; networks in training hold F32
- * weights and a working copy of each in that form. */
+/* Weights (matrices, kernels, embedding tables, vectors) in the form a device needs. The CPU
+ * computes with them as stored in the checkpoint. A GPU needs its compute type, and channels last
+ * for kernels larger than 1x1. Networks for inference hold only that form; networks in training
+ * hold F32 weights and a working copy of each in that form. Vectors are always F32 and have a
+ * working copy, which NVIDIA's libraries take as a bias. */
 
 /* Converts from[i] to to[i]: the type, and the order if channels_last differs. */
 struct convert_weights_args {

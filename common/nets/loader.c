@@ -70,6 +70,8 @@ static struct tensor *copy(struct loader *l, const struct weight *w, bool matrix
     }
     struct tensor *t = matrix ? weight_from_host(l->device, DTYPE_F32, w->ndim, w->shape, host)
                               : tensor_from_f32(l->device, w->ndim, w->shape, host);
+    if (!matrix)
+        weights_refresh(l->device, &t, 1);
     free(host);
     return t;
 }
@@ -206,7 +208,7 @@ void loader_refresh(struct loader *l)
     struct tensor **changed = xcalloc((size_t)l->count + 1, sizeof *changed);
     int count = 0;
     for (int i = 0; i < l->count; i++)
-        if (l->items[i].matrix && !l->items[i].stacked)
+        if (!l->items[i].stacked)
             changed[count++] = l->items[i].tensor;
     weights_refresh(l->device, changed, count);
     free(changed);

@@ -146,20 +146,34 @@ void updater_set_loss_scale(struct updater *u, struct loss_scale l)
     u->loss_scale = l;
 }
 
+/* What this rank updates: its slice of each bucket, or everything at once if there is no other rank. */
+static int owned(const struct updater *u)
+{
+    return u->collective->size == 1 ? 1 : u->parameters->slices.buckets;
+}
+
+static struct slice owned_at(const struct updater *u, int i)
+{
+    const struct slices *s = &u->parameters->slices;
+    return u->collective->size == 1 ? (struct slice){0, s->elements, 0} : slices_at(s, i, s->shard);
+}
+
 /* The sums of the whole gradient's squares, of which each rank computes those of its slices. */
 static void find_squares(struct updater *u)
 {
     const struct parameters *p = u->parameters;
     const struct slices *s = &p->slices;
     double *squares = u->squares->data;
-    for (int b = 0; b < s->buckets; b++) {
-        struct slice own = slices_at(s, b, s->shard);
+    for (int b = 0; b < owned(u); b++) {
+        struct slice own = owned_at(u, b);
         struct square_sums_args args = {
             .count = own.count,
             .x = (const float *)p->arrays[ARRAY_GRADIENTS]->data + own.local,
             .sums = squares + own.first / SQUARES_SEGMENT,
         };
         p->device->backend->square_sums(p->device, &args);
+        if (u->collective->size == 1)
+            break;
         slices_bounds(s, b, u->bounds);
         for (int i = 0; i <= s->shards; i++)
             u->bounds[i] = squares_segments(u->bounds[i]);
@@ -225,14 +239,18 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         .squares_count = squares_segments(p->trained_elements),
     };
     *result = (struct update_result){0};
-    for (int b = 0; b < p->slices.buckets; b++) {
-        update_slice(u, &args, slices_at(&p->slices, b, p->slices.shard));
-        share_weights(u, b);
+    bool alone = u->collective->size == 1 && p->trained_elements > 0;
+    args.result = alone ? result : NULL;
+    for (int b = 0; b < owned(u); b++) {
+        update_slice(u, &args, owned_at(u, b));
+        if (!alone)
+            share_weights(u, b);
     }
     collective_wait(u->collective, p->device);
-    /* Nothing to update, but the result to get. */
-    args.result = result;
-    p->device->backend->update(p->device, &args);
+    if (!alone) {
+        args.result = result; /* nothing to update, but the result to get */
+        p->device->backend->update(p->device, &args);
+    }
     collective_join(u->collective, p->device);
     p->updates += result->applied;
 }

@@ -171,6 +171,8 @@ void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
         else
             by_weights(d, a);
     }
+    if (a->dbias && a->fresh_bias)
+        memset(a->dbias->data, 0, (size_t)tensor_count(a->dbias) * sizeof(float));
     if (a->dbias)
         cpu_column_sums(d, a->dbias->data, a->dy->data, tensor_rows(a->dy), tensor_last(a->dy));
 }

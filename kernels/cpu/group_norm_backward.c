@@ -102,9 +102,9 @@ static void parameter_gradients(const struct job *j)
             }
         }
         if (dgamma)
-            dgamma[i] += (float)sum_gamma;
+            dgamma[i] = (j->a->fresh ? 0 : dgamma[i]) + (float)sum_gamma;
         if (dbeta)
-            dbeta[i] += (float)sum_beta;
+            dbeta[i] = (j->a->fresh ? 0 : dbeta[i]) + (float)sum_beta;
     }
 }
 

@@ -51,6 +51,8 @@ void cpu_linear_backward(struct device *d, const struct linear_backward_args *a)
         memset(a->dweight->data, 0, (size_t)(out * in) * sizeof(float));
     if (a->dweight)
         matmul_outer(d, out, in, rows, dz, out, f->x->data, in, a->dweight->data, in);
+    if (a->dbias && a->fresh_bias)
+        memset(a->dbias->data, 0, (size_t)tensor_count(a->dbias) * sizeof(float));
     if (a->dbias)
         cpu_column_sums(d, a->dbias->data, dz, rows, out);
     if (masked)

@@ -121,6 +121,7 @@ static void close(struct device *d)
     library_plans_free(cuda->plans);
     staging_free(cuda->staging);
     laps_free(cuda->laps);
+    cuda_check(cudaFree(cuda->counters));
     cuda_check(cudaStreamDestroy(cuda->stream));
     free(cuda);
     d->state = NULL;
@@ -251,6 +252,8 @@ extern "C" const char *ccld_cuda_open(struct device *d, int index)
     cuda->multiprocessors = multiprocessors;
     cuda->staging = staging;
     d->state = cuda;
+    cuda_check(cudaMalloc(&cuda->counters, COUNTERS * sizeof *cuda->counters));
+    cuda_check(cudaMemsetAsync(cuda->counters, 0, COUNTERS * sizeof *cuda->counters, stream));
     cuda->plans = library_plans_new(d);
     return NULL;
 }

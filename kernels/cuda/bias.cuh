@@ -9,7 +9,8 @@ void bias_activate(struct device *d, enum dtype type, int64_t rows, int64_t colu
 /* to[i] = from[i] converted to another type, for parameter vectors. */
 void convert_vector(struct device *d, int64_t count, const float *from, enum dtype type, void *to);
 /* A bias as NVIDIA's libraries take it: of the type of what it is added to, its address a multiple
- * of `alignment` bytes. Otherwise a copy of it. */
+ * of `alignment` bytes. If neither the bias nor its working copy (kernels/weight.h) is like that,
+ * it is converted for this call. */
 class library_bias
 {
     struct device *device;
@@ -17,15 +18,18 @@ class library_bias
     size_t granted = 0;
 
   public:
-    const void *data;
-    library_bias(struct device *d, const float *bias, int64_t count, enum dtype type,
-                 unsigned alignment)
-        : device(d), data(bias)
+    const void *data; /* null without a bias */
+    library_bias(struct device *d, const struct tensor *bias, enum dtype type, unsigned alignment)
+        : device(d), data(nullptr)
     {
-        if (!bias || (type == DTYPE_F32 && (uintptr_t)bias % alignment == 0))
+        const struct tensor *const forms[] = {bias, bias ? bias->working : nullptr};
+        for (const struct tensor *t : forms)
+            if (t && t->dtype == type && (uintptr_t)t->data % alignment == 0)
+                data = t->data;
+        if (!bias || data)
             return;
-        data = copy = plugin_host->allocate(d, (size_t)count * size_of(type), &granted);
-        convert_vector(d, count, bias, type, copy);
+        data = copy = plugin_host->allocate(d, (size_t)count_of(bias) * size_of(type), &granted);
+        convert_vector(d, count_of(bias), (const float *)bias->data, type, copy);
     }
     ~library_bias()
     {
@@ -35,6 +39,12 @@ class library_bias
     library_bias(const library_bias &) = delete;
     library_bias &operator=(const library_bias &) = delete;
 };
+
+/* The elements of an F32 vector, or null without one. */
+static inline const float *vector_of(const struct tensor *v)
+{
+    return v ? (const float *)v->data : nullptr;
+}
 
 /* dz = dy if y is above 0, else 0. */
 void relu_gradient(struct device *d, enum dtype type, int64_t count, const void *y, const void *dy,

@@ -3,30 +3,26 @@
 #include "kernels/cuda/map.cuh"
 
 /* Reads x once. A block sums 32 vectors of columns over a range of rows, each warp every eighth
- * row. If there are too few columns for the GPU, several blocks share the rows and a second launch
- * of the same kernel adds their sums. */
+ * row. If there are too few columns for the GPU, several blocks share the rows, and the last of
+ * them adds their sums in order. */
 constexpr int WARPS = 8, TURNS = 8; /* rows per warp whose loads are in flight together */
 
-template <typename T, int N>
-static __global__ void __launch_bounds__(32 * WARPS)
-    sum_columns(float *to, bool add, const T *x, int64_t rows, int64_t columns, int64_t pitch,
-                int64_t rows_per_block)
+/* Leaves the sums of a thread's columns over rows begin .. end in its warp's row of `sums`. */
+template <int N, typename LOAD>
+DEVICE_INLINE void sum_rows(float (*sums)[32 * N], int64_t begin, int64_t end, bool inside,
+                            LOAD load)
 {
-    __shared__ __align__(16) float sums[WARPS][32 * N];
-    const int64_t first = (int64_t)blockIdx.x * (32 * N), column = first + threadIdx.x * N;
-    const int64_t begin = blockIdx.y * rows_per_block;
-    const int64_t end = begin + rows_per_block < rows ? begin + rows_per_block : rows;
     vec<float, N> sum;
 #pragma unroll
     for (int j = 0; j < N; j++)
         sum[j] = 0;
-    if (column < columns) {
+    if (inside) {
         int64_t row = begin + threadIdx.y;
         for (; row + (TURNS - 1) * WARPS < end; row += TURNS * WARPS) {
-            vec<T, N> in[TURNS];
+            decltype(load(row)) in[TURNS];
 #pragma unroll
             for (int i = 0; i < TURNS; i++)
-                in[i] = load_vec<N>(x + (row + i * WARPS) * pitch + column);
+                in[i] = load(row + i * WARPS);
 #pragma unroll
             for (int i = 0; i < TURNS; i++)
 #pragma unroll
@@ -34,7 +30,7 @@ static __global__ void __launch_bounds__(32 * WARPS)
                     sum[j] += to_float(in[i][j]);
         }
         for (; row < end; row += WARPS) {
-            const vec<T, N> in = load_vec<N>(x + row * pitch + column);
+            const auto in = load(row);
 #pragma unroll
             for (int j = 0; j < N; j++)
                 sum[j] += to_float(in[j]);
@@ -42,48 +38,79 @@ static __global__ void __launch_bounds__(32 * WARPS)
     }
     store_vec(&sums[threadIdx.y][threadIdx.x * N], sum);
     __syncthreads();
-    for (int j = thread_rank(); j < 32 * N && first + j < columns; j += 32 * WARPS) {
+}
+
+/* give(j, sum) for the strip's columns. */
+template <int N, typename GIVE>
+DEVICE_INLINE void sum_warps(const float (*sums)[32 * N], int64_t columns, GIVE give)
+{
+    for (int j = thread_rank(); j < 32 * N && j < columns; j += 32 * WARPS) {
         float all = 0;
 #pragma unroll
         for (int warp = 0; warp < WARPS; warp++)
             all += sums[warp][j];
-        float *out = to + blockIdx.y * columns + first + j;
-        *out = add ? *out + all : all;
+        give(j, all);
     }
+}
+
+/* partial: [gridDim.y, columns], and counters [gridDim.x], if gridDim.y > 1. */
+template <typename T, int N>
+static __global__ void __launch_bounds__(32 * WARPS)
+    sum_columns(float *to, bool add, const T *x, int64_t rows, int64_t columns, int64_t pitch,
+                int64_t rows_per_block, float *partial, unsigned *counters)
+{
+    __shared__ __align__(16) float sums[WARPS][32 * N];
+    const int64_t first = (int64_t)blockIdx.x * (32 * N), column = first + threadIdx.x * N;
+    const int64_t begin = blockIdx.y * rows_per_block;
+    const int64_t end = begin + rows_per_block < rows ? begin + rows_per_block : rows;
+    sum_rows<N>(sums, begin, end, column < columns,
+                [&](int64_t row) { return load_vec<N>(x + row * pitch + column); });
+    if (gridDim.y > 1) {
+        float *mine = partial + blockIdx.y * columns + first;
+        sum_warps<N>(sums, columns - first, [&](int j, float sum) { mine[j] = sum; });
+        if (!is_last_block(counters + blockIdx.x, gridDim.y))
+            return;
+        sum_rows<N>(sums, 0, gridDim.y, column < columns,
+                    [&](int64_t row) { return load_vec_l2<N>(partial + row * columns + column); });
+    }
+    sum_warps<N>(sums, columns - first, [&](int j, float sum) {
+        float *out = to + first + j;
+        *out = add ? *out + sum : sum;
+    });
 }
 
 template <typename T, int N>
 static void run(struct device *d, float *sums, const T *x, int64_t rows, int64_t columns,
-                int64_t pitch)
+                int64_t pitch, bool fresh)
 {
     /* About four blocks per multiprocessor of an H100, but at least 64 rows per range. */
     const int64_t strips = divide_up(columns, 32 * wide_n<T>), blocks = divide_up(columns, 32 * N);
     int64_t parts = divide_up(512, strips);
     if (parts > rows / 64)
         parts = rows < 64 ? 1 : rows / 64;
-    const dim3 threads(32, WARPS);
-    if (parts == 1) {
-        LAUNCH((sum_columns<T, N>), dim3((unsigned)blocks), threads, 0, stream_of(d), sums, true, x,
-               rows, columns, pitch, rows);
-        return;
-    }
-    scratch of_parts(d, (size_t)(parts * columns) * sizeof(float));
-    LAUNCH((sum_columns<T, N>), dim3((unsigned)blocks, (unsigned)parts), threads, 0, stream_of(d),
-           of_parts.as<float>(), false, x, rows, columns, pitch, divide_up(rows, parts));
-    LAUNCH((sum_columns<float, 1>), dim3((unsigned)divide_up(columns, 32)), threads, 0,
-           stream_of(d), sums, true, of_parts.as<const float>(), parts, columns, columns, parts);
+    if (blocks > COUNTERS)
+        parts = 1;
+    const scratch of_parts(d, (size_t)(parts > 1 ? parts * columns : 1) * sizeof(float));
+    LAUNCH((sum_columns<T, N>), dim3((unsigned)blocks, (unsigned)parts), dim3(32, WARPS), 0,
+           stream_of(d), sums, !fresh, x, rows, columns, pitch, divide_up(rows, parts),
+           of_parts.as<float>(), cuda_of(d)->counters);
 }
 
 void add_column_sums(struct device *d, float *sums, enum dtype dtype, const void *x, int64_t rows,
-                     int64_t columns, int64_t pitch)
+                     int64_t columns, int64_t pitch, bool fresh)
 {
-    if (rows == 0 || columns == 0)
+    if (columns == 0)
         return;
+    if (rows == 0) {
+        if (fresh)
+            cuda_check(cudaMemsetAsync(sums, 0, (size_t)columns * sizeof(float), stream_of(d)));
+        return;
+    }
     WITH_TYPE(dtype, T, {
         const size_t size = sizeof(T);
         if (alignment_of((uintptr_t)x, (uintptr_t)columns * size, (uintptr_t)pitch * size) == 16)
-            run<T, wide_n<T>>(d, sums, (const T *)x, rows, columns, pitch);
+            run<T, wide_n<T>>(d, sums, (const T *)x, rows, columns, pitch, fresh);
         else
-            run<T, 1>(d, sums, (const T *)x, rows, columns, pitch);
+            run<T, 1>(d, sums, (const T *)x, rows, columns, pitch, fresh);
     });
 }

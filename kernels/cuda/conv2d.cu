@@ -78,7 +78,7 @@ static void gather_patches(struct device *d, const struct convolution *c, const 
 
 /* y = matrix * weight^T + bias; a row of the matrix is the receptive field of one pixel of y. */
 static void product_forward(struct device *d, const struct convolution *c, const void *matrix,
-                            const void *weight, const float *bias, void *y)
+                            const void *weight, const struct tensor *bias, void *y)
 {
     struct matrix_product p = {};
     p.rows = c->n * c->oh * c->ow;
@@ -98,16 +98,15 @@ static void product_forward(struct device *d, const struct convolution *c, const
 void cuda_conv2d(struct device *d, const struct conv2d_args *a)
 {
     const struct convolution c = convolution_of(a);
-    const float *bias = a->bias ? (const float *)a->bias->data : nullptr;
     working_weight weight(d, a->weight, c.type);
     if (is_pointwise(&c)) {
-        product_forward(d, &c, a->x->data, weight.data, bias, a->y->data);
+        product_forward(d, &c, a->x->data, weight.data, a->bias, a->y->data);
     } else if (is_patchwise(&c)) {
         scratch patches(d, (size_t)(c.n * c.oh * c.ow * c.kh * c.kw * c.ci) * size_of(c.type));
         gather_patches(d, &c, a->x->data, patches.data);
-        product_forward(d, &c, patches.data, weight.data, bias, a->y->data);
+        product_forward(d, &c, patches.data, weight.data, a->bias, a->y->data);
     } else {
-        convolution_forward(d, &c, a->x->data, weight.data, bias, a->y->data);
+        convolution_forward(d, &c, a->x->data, weight.data, a->bias, a->y->data);
     }
 }
 
@@ -215,7 +214,7 @@ void cuda_conv2d_backward(struct device *d, const struct conv2d_backward_args *a
         weight_gradient(d, a, &c);
     if (a->dbias) {
         add_column_sums(d, (float *)a->dbias->data, c.type, a->dy->data, c.n * c.oh * c.ow, c.co,
-                        c.co);
+                        c.co, a->fresh_bias);
         lap_of_part(d, PART_BIAS_GRADIENT);
     }
 }

@@ -303,7 +303,7 @@ void matrix_product(struct device *d, const struct matrix_product *p)
     if (!p->rows || !p->columns)
         return;
     /* The alignment of the bias is part of the choice. */
-    const library_bias converted(d, p->bias, p->columns, p->c_type, MATRIX_BIAS_ALIGNMENT);
+    const library_bias converted(d, p->bias, p->c_type, MATRIX_BIAS_ALIGNMENT);
     const void *bias = converted.data;
 
     struct matrix_problem key;
@@ -331,6 +331,6 @@ void matrix_product(struct device *d, const struct matrix_product *p)
         plugin_host->die("cuBLASLt: %s: %s", what, cublasLtGetStatusString(status));
     }
     if (c->rest_apart)
-        bias_activate(d, p->c_type, p->rows, p->columns, p->bias,
+        bias_activate(d, p->c_type, p->rows, p->columns, vector_of(p->bias),
                       p->relu ? ACTIVATION_RELU : ACTIVATION_NONE, p->c);
 }

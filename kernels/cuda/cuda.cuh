@@ -215,6 +215,19 @@ template <typename T> DEVICE_INLINE wide<T> load_vec(const T *p)
     return load_vec<wide_n<T>>(p);
 }
 
+/* The same of what other blocks have written during this launch: from L2. */
+template <int N, typename T> DEVICE_INLINE vec<T, N> load_vec_l2(const T *p)
+{
+    typedef typename vec_word<(int)(N * sizeof(T))>::type word;
+    vec<T, N> r;
+#pragma unroll
+    for (int i = 0; i < (int)(sizeof r / sizeof(word)); i++) {
+        word w = __ldcg(reinterpret_cast<const word *>(p) + i);
+        memcpy(reinterpret_cast<char *>(&r) + i * sizeof w, &w, sizeof w);
+    }
+    return r;
+}
+
 template <typename T, int N> DEVICE_INLINE void store_vec(T *p, const vec<T, N> &x)
 {
     typedef typename vec_word<(int)(N * sizeof(T))>::type word;
@@ -300,6 +313,26 @@ template <typename T> DEVICE_INLINE T block_sum(T x)
     T one[1] = {x};
     block_sum(one);
     return one[0];
+}
+
+/* ---- the last of several blocks */
+
+/* Whether this block is the last of `blocks` to call it with this counter, which is zero before and
+ * afterwards; it sees what the others wrote before their call. All threads of the block take part
+ * and get the same answer. */
+DEVICE_INLINE bool is_last_block(unsigned *counter, unsigned blocks)
+{
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (thread_rank() == 0) {
+        last = atomicAdd(counter, 1u) == blocks - 1;
+        if (last)
+            *counter = 0;
+    }
+    __syncthreads();
+    __threadfence();
+    return last;
 }
 
 /* ---- matrix products of a warp; all 32 lanes take part, T is half_t or bf16_t

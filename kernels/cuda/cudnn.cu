@@ -291,12 +291,12 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
 }
 
 void convolution_forward(struct device *d, const struct convolution *c, const void *x,
-                         const void *weight, const float *bias, void *y)
+                         const void *weight, const struct tensor *bias, void *y)
 {
-    const library_bias converted(d, bias, c->co, c->type, CONVOLUTION_BIAS_ALIGNMENT);
+    const library_bias converted(d, bias, c->type, CONVOLUTION_BIAS_ALIGNMENT);
     const struct pointers at = {x, weight, y, converted.data};
     if (!run(d, c, CONVOLUTION_FORWARD, &at) && bias)
-        bias_activate(d, c->type, c->n * c->oh * c->ow, c->co, bias, ACTIVATION_NONE, y);
+        bias_activate(d, c->type, c->n * c->oh * c->ow, c->co, vector_of(bias), ACTIVATION_NONE, y);
 }
 
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,

@@ -407,10 +407,10 @@ static void backward(struct device *d, const struct group_norm_backward_args *a)
         in_parts(d, p, l, elements, images, dy, dx, results);
     if (a->dbeta)
         add_column_sums(d, (float *)a->dbeta->data, DTYPE_F32, results.totals, images, l.channels,
-                        2 * l.channels);
+                        2 * l.channels, a->fresh);
     if (a->dgamma)
         add_column_sums(d, (float *)a->dgamma->data, DTYPE_F32, results.totals + l.channels, images,
-                        l.channels, 2 * l.channels);
+                        l.channels, 2 * l.channels, a->fresh);
 }
 
 void cuda_group_norm_backward(struct device *d, const struct group_norm_backward_args *a)

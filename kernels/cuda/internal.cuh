@@ -36,11 +36,14 @@ void lap_of_part(struct device *d, enum op_part part);
 
 struct library_plans; /* library handles and autotuned choices (kernels/cuda/libraries.h) */
 
+#define COUNTERS 16384
+
 struct cuda_device {
     int index;
     cudaStream_t stream; /* all work runs in it, in order */
     int multiprocessors;
     bool recording;
+    unsigned *counters; /* [COUNTERS], zero between launches: is_last_block */
     struct staging *staging; /* pinned memory that uploads pass through */
     struct library_plans *plans;
     struct group *group; /* communication with other ranks' devices, or NULL */

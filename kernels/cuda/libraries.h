@@ -31,8 +31,8 @@ struct matrix_product {
     void *c;
     int64_t ld_a, ld_b, ld_c;
     bool transpose_a, transpose_b;
-    float beta;        /* 0: c is overwritten */
-    const float *bias; /* [columns] F32, or NULL */
+    float beta;                /* 0: c is overwritten */
+    const struct tensor *bias; /* [columns] F32, or NULL; its working copy may be used */
     bool relu;
 };
 #define MATRIX_BIAS_ALIGNMENT      256 /* bytes; a bias elsewhere is copied first */
@@ -45,9 +45,9 @@ struct convolution {
     int64_t n, h, w, ci, oh, ow, co, kh, kw;
     int stride, pad_begin, pad_end;
 };
-/* bias: [co] F32, or NULL. */
+/* bias: as in matrix_product, [co]. */
 void convolution_forward(struct device *d, const struct convolution *c, const void *x,
-                         const void *weight, const float *bias, void *y);
+                         const void *weight, const struct tensor *bias, void *y);
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
                                const void *weight, void *dx);
 /* dweight: [co, kh, kw, ci] of `type`; overwritten. */

@@ -6,7 +6,6 @@
 void cuda_linear(struct device *d, const struct linear_args *a)
 {
     const bool in_product = a->act == ACTIVATION_NONE || a->act == ACTIVATION_RELU;
-    const float *bias = a->bias ? (const float *)a->bias->data : nullptr;
     working_weight weight(d, a->weight, a->x->dtype);
     struct matrix_product p = {};
     p.rows = rows_of(a->x);
@@ -20,12 +19,12 @@ void cuda_linear(struct device *d, const struct linear_args *a)
     p.ld_a = p.ld_b = p.inner;
     p.ld_c = p.columns;
     p.transpose_b = true;
-    p.bias = in_product ? bias : nullptr;
+    p.bias = in_product ? a->bias : nullptr;
     p.relu = a->act == ACTIVATION_RELU;
     matrix_product(d, &p);
     /* The library's GELU is the tanh approximation, and it has no SiLU. */
     if (!in_product)
-        bias_activate(d, p.c_type, p.rows, p.columns, bias, a->act, p.c);
+        bias_activate(d, p.c_type, p.rows, p.columns, vector_of(a->bias), a->act, p.c);
 }
 
 void cuda_linear_backward(struct device *d, const struct linear_backward_args *a)
@@ -44,7 +43,8 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         lap_of_part(d, PART_OTHER);
     }
     if (a->dbias) {
-        add_column_sums(d, (float *)a->dbias->data, type, dz, rows, outputs, outputs);
+        add_column_sums(d, (float *)a->dbias->data, type, dz, rows, outputs, outputs,
+                        a->fresh_bias);
         lap_of_part(d, PART_BIAS_GRADIENT);
     }
     if (a->dx) {

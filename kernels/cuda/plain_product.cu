@@ -1,12 +1,13 @@
 #include "kernels/cuda/plain_product.cuh"
 
-#include "kernels/cuda/internal.cuh"
+#include "kernels/cuda/bias.cuh"
 
 #define THREADS 256
 #define RUN     64 /* products summed before they are added to the total, to keep errors small */
 
 template <typename T, typename C>
-static __global__ void __launch_bounds__(THREADS) plain_product_kernel(struct matrix_product p)
+static __global__ void __launch_bounds__(THREADS)
+    plain_product_kernel(struct matrix_product p, const float *bias)
 {
     const int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= p.rows * p.columns)
@@ -26,8 +27,8 @@ static __global__ void __launch_bounds__(THREADS) plain_product_kernel(struct ma
     }
     if (p.beta != 0)
         total += p.beta * to_float(*c);
-    if (p.bias)
-        total += p.bias[column];
+    if (bias)
+        total += bias[column];
     if (p.relu && total < 0)
         total = 0;
     *c = from_float<C>(total);
@@ -41,8 +42,10 @@ void plain_product(struct device *d, const struct matrix_product *p)
     const dim3 grid((unsigned)divide_up(count, THREADS)), block(THREADS);
     WITH_TYPE(p->type, T, {
         if (p->c_type == DTYPE_F32)
-            LAUNCH((plain_product_kernel<T, float>), grid, block, 0, stream_of(d), *p);
+            LAUNCH((plain_product_kernel<T, float>), grid, block, 0, stream_of(d), *p,
+                   vector_of(p->bias));
         else
-            LAUNCH((plain_product_kernel<T, T>), grid, block, 0, stream_of(d), *p);
+            LAUNCH((plain_product_kernel<T, T>), grid, block, 0, stream_of(d), *p,
+                   vector_of(p->bias));
     });
 }

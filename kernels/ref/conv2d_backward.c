@@ -113,6 +113,8 @@ void ref_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
         input_gradient(a);
     if (a->dweight)
         parallel_for(a->dweight->shape[0], 1, filters, (void *)a);
+    if (a->fresh_bias)
+        ref_clear(a->dbias);
     if (a->dbias)
         ref_add_column_sums(ref_f32(a->dbias), ref_f32(a->dy), tensor_rows(a->dy),
                             tensor_last(a->dy));

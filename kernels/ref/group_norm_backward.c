@@ -93,6 +93,10 @@ void ref_group_norm_backward(struct device *d, const struct group_norm_backward_
     struct channel_sums *sums = xmalloc((size_t)(n * c) * sizeof *sums);
     struct group_norm_backward_job job = {a, sums};
     parallel_for(n * a->forward.groups, 1, groups, &job);
+    if (a->fresh) {
+        ref_clear(a->dgamma);
+        ref_clear(a->dbeta);
+    }
     for (int64_t j = 0; j < c; j++) {
         double gamma = 0, beta = 0;
         for (int64_t image = 0; image < n; image++) {

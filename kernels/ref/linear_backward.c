@@ -66,6 +66,8 @@ void ref_linear_backward(struct device *d, const struct linear_backward_args *a)
         parallel_for(job.rows, 8, input_gradients, &job);
     if (a->dweight)
         parallel_for(job.outputs, 8, weight_gradients, &job);
+    if (a->fresh_bias)
+        ref_clear(a->dbias);
     if (a->dbias)
         ref_add_column_sums(ref_f32(a->dbias), dz, job.rows, job.outputs);
     free(dz);

@@ -70,6 +70,12 @@ void ref_bilinear2x_neighbours(int64_t i, int64_t size, int64_t *near, int64_t *
  * between rows, c: between pixels. */
 int64_t ref_greatest_of_block(const float *p, int64_t row, int64_t c);
 
+/* Zero; v may be NULL. */
+static inline void ref_clear(const struct tensor *v)
+{
+    if (v)
+        memset(ref_f32(v), 0, (size_t)tensor_count(v) * sizeof(float));
+}
 /* sums[j] += sum over rows of x[row, j]: the gradient of a bias. */
 void ref_add_column_sums(float *sums, const float *x, int64_t rows, int64_t columns);
 

@@ -98,7 +98,7 @@ void matrix_product(struct device *d, const struct matrix_product *product)
         plain_product(d, &p);
         return;
     }
-    const library_bias converted(d, p.bias, p.columns, p.c_type, MATRIX_BIAS_ALIGNMENT);
+    const library_bias converted(d, p.bias, p.c_type, MATRIX_BIAS_ALIGNMENT);
     const void *bias = converted.data;
     const double operands = (double)(p.rows + p.columns) * (double)p.inner * size_of(p.type);
     const double results = (double)(p.rows * p.columns) * size_of(p.c_type);
@@ -165,10 +165,10 @@ static bool counted(const char *name, const struct convolution &c)
 }
 
 void convolution_forward(struct device *d, const struct convolution *convolution, const void *x,
-                         const void *weight, const float *bias_f32, void *y)
+                         const void *weight, const struct tensor *bias_f32, void *y)
 {
     const struct convolution c = *convolution;
-    const library_bias converted(d, bias_f32, c.co, c.type, CONVOLUTION_BIAS_ALIGNMENT);
+    const library_bias converted(d, bias_f32, c.type, CONVOLUTION_BIAS_ALIGNMENT);
     const void *bias = converted.data;
     if (counted("convolution_forward", c))
         return;

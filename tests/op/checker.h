@@ -165,6 +165,9 @@ struct operand *gradient_sum(struct check *c, const char *name, const struct ope
 enum { FRESH = 8 };
 struct operand *gradient_of_weight(struct check *c, const char *name, const struct operand *of,
                                    int64_t wanted);
+/* The same of a bias, if `wanted` includes 4. */
+struct operand *gradient_of_vector(struct check *c, const char *name, const struct operand *of,
+                                   int64_t wanted);
 /* An activation's gradient with gaps between rows, which the op must not change. */
 struct operand *gradient_between(struct check *c, const char *name, const struct operand *of);
 /* Written in some columns of each row; the others must not change. */

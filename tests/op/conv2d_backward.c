@@ -71,7 +71,7 @@ static void run(struct check *c, const int64_t *p)
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], o.h, o.w, p[CO]));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
     struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
-    struct operand *db = o.bias && p[WANTED] & 4 ? gradient_sum(c, "dbias", o.bias) : NULL;
+    struct operand *db = gradient_of_vector(c, "dbias", o.bias, p[WANTED]);
     if (dx)
         dx->magnitude = 0.3 * sqrt((double)p[CO] / (double)p[CI]) / o.stride;
     if (dw)
@@ -83,7 +83,8 @@ static void run(struct check *c, const int64_t *p)
     RUN(c, conv2d_backward,
         {on(o.x, side), on(o.weight, side), on(o.bias, side), on(dy, side), o.stride, o.begin,
          o.end},
-        on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH);
+        on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH,
+        p[WANTED] & FRESH);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_conv2d(in_double(o.x), in_double(o.weight), in_double(o.bias), differences_output(c),

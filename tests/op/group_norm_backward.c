@@ -12,6 +12,7 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 3, 5, 6, 3, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL, 1},
     {2, 3, 5, 6, 3, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL, 2},
     {2, 3, 5, 6, 3, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL, 4},
+    {2, 3, 5, 6, 3, 6, 1, 0, ACTIVATION_RELU, FILL_NORMAL, 31},
     {2, 3, 5, 6, 3, 6, 1, 0, ACTIVATION_RELU, FILL_NORMAL, 15},
     {2, 3, 5, 6, 3, 6, 0, 0, ACTIVATION_RELU, FILL_NORMAL, 15},
     {2, 3, 5, 6, 3, 6, 1, 1, ACTIVATION_SILU, FILL_NORMAL, 15},
@@ -49,6 +50,7 @@ static void draw(struct check *c, int64_t *p)
 {
     draw_group_norm(c, p, 12, 100, 5, FILL_WIDE);
     p[WANTED] = coin(c) ? 15 : 1 + 14 * coin(c);
+    p[WANTED] |= coin(c) ? 16 : 0;
 }
 
 static struct tensor *forward(struct check *c, const struct group_norm_operands *o,
@@ -66,8 +68,11 @@ static void run(struct check *c, const int64_t *p)
     struct operand *dy = gradient_off_kinks(c, "dy", forward(c, &o, ACTIVATION_NONE));
     struct operand *y = computed(c, "y", forward(c, &o, o.act));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
-    struct operand *dgamma = o.gamma && p[WANTED] & 2 ? gradient_sum(c, "dgamma", o.gamma) : NULL;
-    struct operand *dbeta = o.beta && p[WANTED] & 4 ? gradient_sum(c, "dbeta", o.beta) : NULL;
+    bool fresh = p[WANTED] & 16;
+    int64_t vectors = fresh ? FRESH : 0;
+    struct operand *dgamma =
+        gradient_of_vector(c, "dgamma", o.gamma, (p[WANTED] & 2) * 2 | vectors);
+    struct operand *dbeta = gradient_of_vector(c, "dbeta", o.beta, (p[WANTED] & 4) | vectors);
     struct operand *dmodulation =
         o.modulation && p[WANTED] & 8
             ? gradient_columns(c, "dmodulation", o.modulation, o.begin, 2 * p[C])
@@ -87,7 +92,8 @@ static void run(struct check *c, const int64_t *p)
     RUN(c, group_norm_backward,
         {on(o.x, side), on(o.gamma, side), on(o.beta, side), on(o.modulation, side), on(y, side),
          o.groups, o.eps, o.act, o.begin},
-        on(dy, side), on(dx, side), on(dgamma, side), on(dbeta, side), on(dmodulation, side));
+        on(dy, side), on(dx, side), on(dgamma, side), on(dbeta, side), on(dmodulation, side),
+        fresh);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_group_norm(in_double(o.x), in_double(o.gamma), in_double(o.beta),

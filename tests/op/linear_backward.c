@@ -61,7 +61,7 @@ static void run(struct check *c, const int64_t *p)
         y = computed(c, "y", forward(c, &o, act));
     struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
     struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
-    struct operand *db = o.bias && p[WANTED] & 4 ? gradient_sum(c, "dbias", o.bias) : NULL;
+    struct operand *db = gradient_of_vector(c, "dbias", o.bias, p[WANTED]);
     if (dx)
         dx->magnitude = 0.3 * sqrt((double)p[OUT] / (double)p[IN]);
     if (dw)
@@ -71,7 +71,8 @@ static void run(struct check *c, const int64_t *p)
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)rows * (double)(p[IN] * p[OUT]),
          (double)dy->bytes);
     RUN(c, linear_backward, {on(o.x, side), on(o.weight, side), on(o.bias, side), on(y, side), act},
-        on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH);
+        on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH,
+        p[WANTED] & FRESH);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_linear(in_double(o.x), in_double(o.weight), in_double(o.bias), differences_output(c),

@@ -439,18 +439,28 @@ struct operand *gradient_sum(struct check *c, const char *name, const struct ope
     return o;
 }
 
-struct operand *gradient_of_weight(struct check *c, const char *name, const struct operand *of,
-                                   int64_t wanted)
+static struct operand *gradient_of_parameter(struct check *c, const char *name,
+                                             const struct operand *of, bool fresh)
 {
-    if (!(wanted & 2))
-        return NULL;
-    if (!(wanted & FRESH))
+    if (!fresh)
         return gradient_sum(c, name, of);
     const struct tensor *t = of->on[REF];
     struct operand *o = of_parameters(c, name, t->ndim, t->shape, NULL);
     o->output = true;
     o->of = of;
     return o;
+}
+
+struct operand *gradient_of_weight(struct check *c, const char *name, const struct operand *of,
+                                   int64_t wanted)
+{
+    return wanted & 2 ? gradient_of_parameter(c, name, of, wanted & FRESH) : NULL;
+}
+
+struct operand *gradient_of_vector(struct check *c, const char *name, const struct operand *of,
+                                   int64_t wanted)
+{
+    return of && wanted & 4 ? gradient_of_parameter(c, name, of, wanted & FRESH) : NULL;
 }
 
 struct operand *gradient_between(struct check *c, const char *name, const struct operand *of)
