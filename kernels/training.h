@@ -70,6 +70,20 @@ struct update_result {
     double gradient_norm;
     bool applied;
 };
+/* Working copies of weights (kernels/weight.h), written along with the weights. */
+struct update_copies {
+    const struct tensor *table; /* `count` struct update_copy, ascending, on the device */
+    int64_t count, bytes;       /* bytes: of all copies together */
+};
+struct update_copy {
+    int64_t first, count; /* elements of the whole array of weights */
+    void *to;
+    /* Of kernels that are stored with channels last: kh * kw, and the number of input channels;
+     * otherwise 1 and count. */
+    int64_t window, channels;
+    int64_t dtype; /* enum dtype: F32, F16 or BF16 */
+};
+#define UPDATE_COPY_WORDS ((int64_t)(sizeof(struct update_copy) / sizeof(int64_t)))
 struct update_args {
     int64_t count;
     float *parameter, *m, *v, *ema; /* ema may be NULL */
@@ -80,6 +94,13 @@ struct update_args {
     const double *squares;
     int64_t squares_count;
     struct update_result *result; /* host memory, valid when the call returns; NULL: not wanted */
+    /* NULL, or the copies of elements that are updated; `first` is where `parameter` is in the
+     * whole array. */
+    const struct update_copies *copies;
+    int64_t first;
+    /* NULL, or an F32 tensor that is downloaded to `fetched` with the result. */
+    const struct tensor *fetch;
+    float *fetched;
 };
 
 /* x = value, for count elements. */

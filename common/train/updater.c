@@ -99,10 +99,62 @@ void updater_init(struct updater *u, struct parameters *p, struct collective *c,
 
 void updater_release(struct updater *u)
 {
+    tensor_release((struct tensor *)u->copies.table);
     tensor_release(u->squares);
     free(u->missing);
     free(u->bounds);
     *u = (struct updater){0};
+}
+
+static int by_first(const void *a, const void *b)
+{
+    const struct update_copy *x = a, *y = b;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+static struct update_copy copy_of(const struct tensor *weight, const struct tensor *copy,
+                                  int64_t first)
+{
+    int64_t count = tensor_count(weight);
+    struct update_copy c = {first, count, copy->data, 1, count, copy->dtype};
+    if (copy->channels_last) {
+        c.window = weight->shape[2] * weight->shape[3];
+        c.channels = weight->shape[1];
+    }
+    return c;
+}
+
+bool updater_write_copies(struct updater *u, const struct loader *l)
+{
+    const struct parameters *p = u->parameters;
+    const float *weights = p->arrays[ARRAY_WEIGHTS]->data;
+    if (u->collective->size > 1)
+        return false;
+    struct update_copy *table = xcalloc((size_t)l->count + 1, sizeof *table);
+    struct update_copies copies = {0};
+    for (int i = 0; i < l->count; i++) {
+        const struct tensor *weight = l->items[i].tensor, *copy = weight->working;
+        int64_t first = (const float *)weight->data - weights;
+        if (!copy || first >= p->trained_elements)
+            continue;
+        table[copies.count++] = copy_of(weight, copy, first);
+        copies.bytes += tensor_count(copy) * (int64_t)dtype_size(copy->dtype);
+    }
+    if (copies.count > 0) {
+        qsort(table, (size_t)copies.count, sizeof *table, by_first);
+        struct tensor *t = tensor_new(p->device, DTYPE_I64, DIMS(copies.count, UPDATE_COPY_WORDS));
+        tensor_upload(t, table);
+        copies.table = t;
+        u->copies = copies;
+    }
+    free(table);
+    return copies.count > 0;
+}
+
+void updater_fetch(struct updater *u, const struct tensor *t, float *to)
+{
+    u->fetch = t;
+    u->fetched = to;
 }
 
 void updater_aim(struct updater *u, struct loader *l)
@@ -146,7 +198,8 @@ void updater_set_loss_scale(struct updater *u, struct loss_scale l)
     u->loss_scale = l;
 }
 
-/* What this rank updates: its slice of each bucket, or everything at once if there is no other rank. */
+/* What this rank updates: its slice of each bucket, or everything at once if there is no other
+ * rank. */
 static int owned(const struct updater *u)
 {
     return u->collective->size == 1 ? 1 : u->parameters->slices.buckets;
@@ -193,6 +246,7 @@ static void update_elements(struct updater *u, const struct update_args *all, in
     if (count == 0)
         return;
     part.count = count;
+    part.first = first;
     part.parameter = (float *)p->arrays[ARRAY_WEIGHTS]->data + first;
     part.m = (float *)p->arrays[ARRAY_M]->data + local;
     part.v = (float *)p->arrays[ARRAY_V]->data + local;
@@ -237,10 +291,13 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         .step = p->updates + 1,
         .squares = u->squares->data,
         .squares_count = squares_segments(p->trained_elements),
+        .copies = u->copies.table ? &u->copies : NULL,
     };
     *result = (struct update_result){0};
     bool alone = u->collective->size == 1 && p->trained_elements > 0;
     args.result = alone ? result : NULL;
+    args.fetch = u->fetch;
+    args.fetched = u->fetched;
     for (int b = 0; b < owned(u); b++) {
         update_slice(u, &args, owned_at(u, b));
         if (!alone)
@@ -252,6 +309,7 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         p->device->backend->update(p->device, &args);
     }
     collective_join(u->collective, p->device);
+    u->fetch = NULL;
     p->updates += result->applied;
 }
 

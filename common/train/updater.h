@@ -38,6 +38,9 @@ struct updater {
     int64_t *missing; /* [buckets]: elements whose gradient is not complete; 0: has been sent */
     int64_t *bounds;  /* [shards + 1] */
     struct tensor *squares;
+    struct update_copies copies; /* table NULL: updater_write_copies */
+    const struct tensor *fetch;  /* with the next result */
+    float *fetched;
     int *completion; /* see updater_record_completion */
     int completed;
 };
@@ -70,6 +73,14 @@ static inline bool updater_is_at_first(const struct updater *u)
 /* Stores the order in which gradients are completed from now on: completion[i], for trained tensor
  * i of the parameters, counts from 0; INT_MAX for those that have not been (parameters_place). */
 void updater_record_completion(struct updater *u, int *completion);
+
+/* From now on, updates write the working copies of what l loaded from the parameters' weights, so
+ * that no loader_refresh is needed after them. Returns false, and does nothing, if there are no
+ * copies or other ranks update a part of the weights. l must have been refreshed, and must keep its
+ * copies. */
+bool updater_write_copies(struct updater *u, const struct loader *l);
+/* The next updater_apply also downloads this F32 tensor, without waiting for the update itself. */
+void updater_fetch(struct updater *u, const struct tensor *t, float *to);
 
 /* Applies an update after all micro-batches were added. If the sum is not finite, nothing else
  * changes. Otherwise p->updates is counted up, and the caller must refresh any working copies of

@@ -65,10 +65,13 @@ void cuda_square_sums(struct device *d, const struct square_sums_args *a)
                a->x, a->count, is_aligned(a->x), a->sums);
 }
 
-/* ---- AdamW: reads five arrays and writes four, 36 bytes per element; rounds each operation as
+/* ---- AdamW: reads five arrays and writes four, 36 bytes per element, and
+ * the working copies if there are any; rounds each operation as
  * ref/adamw.c does. */
 
 struct adamw_step {
+    const struct update_copy *copies;
+    int64_t copy_count, first; /* first: of `parameter` in the whole array of weights */
     float *parameter, *m, *v, *ema;
     const float *gradient;
     int64_t count;
@@ -92,7 +95,9 @@ static __device__ void step_element(const adamw_step &a, float scale, float grad
     p = __fsub_rn(__fmul_rn(p, a.keep), __fdiv_rn(__fmul_rn(a.step_size, m), below));
 }
 
-template <int N> static __device__ void step_at(const adamw_step &a, float scale, int64_t i)
+/* Leaves the parameters in kept. */
+template <int N>
+static __device__ void step_at(const adamw_step &a, float scale, int64_t i, float *kept)
 {
     const vec<float, N> gradient = load_vec<N>(a.gradient + i);
     vec<float, N> p = load_vec<N>(a.parameter + i), m = load_vec<N>(a.m + i);
@@ -103,6 +108,8 @@ template <int N> static __device__ void step_at(const adamw_step &a, float scale
     for (int k = 0; k < N; k++)
         step_element(a, scale, gradient[k], p[k], m[k], v[k]);
     store_vec(a.parameter + i, p);
+    if (a.copies)
+        store_vec(kept, p);
     store_vec(a.m + i, m);
     store_vec(a.v + i, v);
     if (!a.ema)
@@ -111,6 +118,65 @@ template <int N> static __device__ void step_at(const adamw_step &a, float scale
     for (int k = 0; k < N; k++)
         ema[k] = __fadd_rn(__fmul_rn(ema[k], a.decay), __fmul_rn(p[k], a.fresh));
     store_vec(a.ema + i, ema);
+}
+
+#define STEP_BLOCK (4 * THREADS) /* elements */
+
+static __device__ void store_copy(const update_copy &c, int64_t at, float x)
+{
+    if (c.dtype == DTYPE_BF16)
+        ((bf16_t *)c.to)[at] = from_float<bf16_t>(x);
+    else if (c.dtype == DTYPE_F16)
+        ((half_t *)c.to)[at] = from_float<half_t>(x);
+    else
+        ((float *)c.to)[at] = x;
+}
+
+/* Of one filter, elements begin .. end, which lie in kept: [channels, window] to [window,
+ * channels], so that adjacent threads write adjacent channels. */
+static __device__ void copy_filter(const update_copy &c, int64_t filter, int begin, int end,
+                                   const float *kept)
+{
+    const int window = (int)c.window, c0 = begin / window;
+    const int channels = (end + window - 1) / window - c0;
+    for (int j = (int)threadIdx.x; j < channels * window; j += THREADS) {
+        const int tap = j / channels, channel = c0 + j - tap * channels;
+        const int i = channel * window + tap;
+        if (i >= begin && i < end)
+            store_copy(c, filter + tap * c.channels + channel, kept[i - begin]);
+    }
+}
+
+/* Of the elements `begin` .. `end` of the whole array, which lie in kept. */
+static __device__ void write_copies(const adamw_step &a, int64_t begin, int64_t end,
+                                    const float *kept)
+{
+    int64_t low = 0, high = a.copy_count; /* the first copy that ends after `begin` */
+    while (low < high) {
+        const int64_t middle = (low + high) / 2;
+        if (a.copies[middle].first + a.copies[middle].count <= begin)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    for (; low < a.copy_count && a.copies[low].first < end; low++) {
+        const update_copy c = a.copies[low];
+        const int64_t from = max((long long)begin, (long long)c.first) - c.first;
+        const int64_t until = min((long long)end, (long long)(c.first + c.count)) - c.first;
+        const float *its = kept + (c.first + from - begin);
+        if (c.window == 1) {
+            for (int64_t i = from + (int)threadIdx.x; i < until; i += THREADS)
+                store_copy(c, i, its[i - from]);
+            continue;
+        }
+        const int64_t size = c.channels * c.window;
+        for (int64_t filter = from / size * size; filter < until; filter += size) {
+            const int64_t first = max((long long)from, (long long)filter);
+            const int64_t last = min((long long)until, (long long)(filter + size));
+            copy_filter(c, filter, (int)(first - filter), (int)(last - filter),
+                        its + (first - from));
+        }
+    }
 }
 
 /* decided: NULL if the host knows gradient_scale. */
@@ -122,20 +188,31 @@ static __global__ void adamw(const adamw_step a, const decision *decided, float 
             return;
         gradient_scale = decided->gradient_scale;
     }
-    const int64_t i = 4 * ((int64_t)blockIdx.x * THREADS + threadIdx.x);
-    if (aligned && i + 4 <= a.count) {
-        step_at<4>(a, gradient_scale, i);
+    __shared__ __align__(16) float kept[STEP_BLOCK];
+    const int64_t block = (int64_t)blockIdx.x * STEP_BLOCK, i = block + 4 * (int)threadIdx.x;
+    float *mine = kept + 4 * threadIdx.x;
+    if (aligned && i + 4 <= a.count)
+        step_at<4>(a, gradient_scale, i, mine);
+    else
+        for (int64_t j = i; j < min(i + 4, a.count); j++)
+            step_at<1>(a, gradient_scale, j, mine + (j - i));
+    if (!a.copies)
         return;
-    }
-    for (int64_t j = i; j < min(i + 4, a.count); j++)
-        step_at<1>(a, gradient_scale, j);
+    __syncthreads();
+    write_copies(a, a.first + block, a.first + min(block + STEP_BLOCK, a.count), kept);
 }
 
-static void launch_adamw(struct device *d, const struct adamw_args *a, const decision *decided)
+static void launch_adamw(struct device *d, const struct adamw_args *a, const decision *decided,
+                         const struct update_copies *copies, int64_t first)
 {
     const double bias1 = 1 - pow(a->beta1, (double)a->step);
     const double bias2 = 1 - pow(a->beta2, (double)a->step);
-    adamw_step s;
+    adamw_step s = {};
+    if (copies) {
+        s.copies = (const struct update_copy *)copies->table->data;
+        s.copy_count = copies->count;
+        s.first = first;
+    }
     s.parameter = a->parameter;
     s.m = a->m;
     s.v = a->v;
@@ -154,13 +231,13 @@ static void launch_adamw(struct device *d, const struct adamw_args *a, const dec
     const bool aligned = is_aligned(s.parameter) && is_aligned(s.m) && is_aligned(s.v) &&
                          is_aligned(s.ema) && is_aligned(s.gradient);
     if (s.count > 0)
-        LAUNCH(adamw, (unsigned)divide_up(s.count, 4 * THREADS), THREADS, 0, stream_of(d), s,
+        LAUNCH(adamw, (unsigned)divide_up(s.count, STEP_BLOCK), THREADS, 0, stream_of(d), s,
                decided, (float)a->gradient_scale, aligned);
 }
 
 void cuda_adamw(struct device *d, const struct adamw_args *a)
 {
-    launch_adamw(d, a, nullptr);
+    launch_adamw(d, a, nullptr, nullptr, 0);
 }
 
 /* ---- update: the norm, the decision, the step. The host gets the result after launching them all.
@@ -188,6 +265,8 @@ void cuda_update(struct device *d, const struct update_args *a)
     struct staging *staging = cuda_of(d)->staging;
     const decision *known =
         a->result ? (const decision *)staging_fetch(staging, decided, sizeof *decided) : nullptr;
+    const size_t bytes = a->result && a->fetch ? (size_t)count_of(a->fetch) * sizeof(float) : 0;
+    const void *with = bytes ? staging_fetch(staging, a->fetch->data, bytes) : nullptr;
     struct adamw_args step = {};
     step.count = a->count;
     step.parameter = a->parameter;
@@ -202,10 +281,12 @@ void cuda_update(struct device *d, const struct update_args *a)
     step.weight_decay = a->weight_decay;
     step.ema_decay = a->ema_decay;
     step.step = a->step;
-    launch_adamw(d, &step, decided);
+    launch_adamw(d, &step, decided, a->copies, a->first);
     if (!known)
         return;
     staging_fetched(staging);
     a->result->gradient_norm = known->norm;
     a->result->applied = known->applied;
+    if (with)
+        memcpy(a->fetched, with, bytes);
 }

@@ -1,6 +1,29 @@
 #include "kernels/device.h"
 #include "kernels/ref/ref.h"
 
+static void copy_element(const struct update_copy *c, int64_t i, float x)
+{
+    int64_t filter = c->channels * c->window, in = i % filter;
+    int64_t at = i - in + in % c->window * c->channels + in / c->window;
+    if (c->dtype == DTYPE_F32)
+        ((float *)c->to)[at] = x;
+    else
+        dtype_from_f32((enum dtype)c->dtype, (char *)c->to + 2 * at, &x, 1);
+}
+
+static void write_copies(const struct update_args *a)
+{
+    const struct update_copy *table = a->copies ? a->copies->table->data : NULL;
+    for (int64_t k = 0; table && k < a->copies->count; k++) {
+        const struct update_copy *c = &table[k];
+        for (int64_t i = 0; i < c->count; i++) {
+            int64_t from = c->first + i - a->first;
+            if (from >= 0 && from < a->count)
+                copy_element(c, i, a->parameter[from]);
+        }
+    }
+}
+
 /* Runs the device's adamw. */
 void ref_update(struct device *d, const struct update_args *a)
 {
@@ -10,6 +33,8 @@ void ref_update(struct device *d, const struct update_args *a)
     double norm = sqrt(squares) / a->loss_scale;
     if (a->result)
         *a->result = (struct update_result){norm, isfinite(norm)};
+    if (a->fetch)
+        memcpy(a->fetched, ref_f32(a->fetch), (size_t)tensor_count(a->fetch) * sizeof(float));
     if (!isfinite(norm))
         return;
     double clipped = a->clip > 0 && norm > a->clip ? a->clip / norm : 1;
@@ -30,4 +55,5 @@ void ref_update(struct device *d, const struct update_args *a)
         .step = a->step,
     };
     d->backend->adamw(d, &step);
+    write_copies(a);
 }

@@ -8,16 +8,27 @@
 
 /* Learning rate 10^-RATE_EXPONENT, weight decay DECAY / 100, EMA decay 1 - 10^-EMA (0: no EMA),
  * loss scale 2^LOSS_SCALE, clipping at CLIP / 100 of the gradient's norm (0: none). broken: 1, 2 or
- * 3 if an element of the gradient is NaN, infinite or -infinite. */
-enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN };
+ * 3 if an element of the gradient is NaN, infinite or -infinite. copied: the input channels of a
+ * 3x3 kernel that has a copy with channels last, as has a vector after it; 0: none. */
+enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN, COPIED };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
-    {1, 1, 1, 1, 2, 0, 0, 0},          {1000, 1, 1, 1, 2, 0, 50, 0},
-    {1003, 10, 2, 0, 1, 16, 0, 0},     {70001, 3, 1, 10, 0, 10, 30, 0},
-    {1003, 1000, 2, 50, 3, 3, 200, 0}, {517, 2, 1, 1, 2, 16, 1, 0},
-    {1003, 2, 1, 1, 2, 0, 50, 1},      {1003, 2, 1, 1, 2, 16, 0, 2},
-    {70001, 2, 1, 1, 0, 0, 100, 3},    {1, 2, 1, 1, 2, 0, 50, 1},
+    {1, 1, 1, 1, 2, 0, 0, 0},
+    {1000, 1, 1, 1, 2, 0, 50, 0},
+    {1003, 10, 2, 0, 1, 16, 0, 0},
+    {70001, 3, 1, 10, 0, 10, 30, 0},
+    {1003, 1000, 2, 50, 3, 3, 200, 0},
+    {517, 2, 1, 1, 2, 16, 1, 0},
+    {1003, 2, 1, 1, 2, 0, 50, 1},
+    {1003, 2, 1, 1, 2, 16, 0, 2},
+    {70001, 2, 1, 1, 0, 0, 100, 3},
+    {1, 2, 1, 1, 2, 0, 50, 1},
     {300007, 5, 3, 1, 4, 0, 90, 0},
+    {1003, 1, 1, 1, 2, 0, 50, 0, 5},
+    {70001, 3, 1, 10, 0, 10, 30, 0, 130},
+    {5000, 1, 1, 1, 2, 0, 50, 0, 300},
+    {1003, 2, 1, 1, 2, 0, 50, 1, 7},
+    {2048, 1, 1, 1, 2, 0, 50, 0, 1},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -35,6 +46,7 @@ static void draw(struct check *c, int64_t *p)
     p[LOSS_SCALE] = coin(c) ? 0 : between(c, 0, 20);
     p[CLIP] = coin(c) ? 0 : between(c, 1, 200);
     p[BROKEN] = coin(c) ? 0 : between(c, 0, 3);
+    p[COPIED] = coin(c) ? 0 : between(c, 1, coin(c) ? 10 : 200);
 }
 
 static struct operand *draw_gradient(struct check *c, const int64_t *p)
@@ -73,8 +85,46 @@ static void check_result(struct check *c, const struct update_result *result, bo
                       want->gradient_norm);
 }
 
+#define AHEAD 40 /* where the elements are in an array of all weights */
+
+/* The table of copies on each side. The kernel begins at element 3, the vector 16 after its end. */
+static struct tensor *table_of(struct check *c, enum side side, const int64_t *p,
+                               const struct operand *kernel, const struct operand *vector)
+{
+    int64_t filters = kernel->count / (9 * p[COPIED]), after = AHEAD + 19 + kernel->count;
+    struct update_copy rows[] = {
+        {AHEAD + 3, kernel->count, on(kernel, side)->data, 9, p[COPIED], DTYPE_F32},
+        {after, vector->count, on(vector, side)->data, 1, vector->count, DTYPE_F32},
+    };
+    CHECK(filters * 9 * p[COPIED] == kernel->count);
+    struct tensor *t = tensor_new(c->device[side], DTYPE_I64, DIMS(2, UPDATE_COPY_WORDS));
+    tensor_upload(t, rows);
+    return t;
+}
+
+struct copies {
+    struct operand *kernel, *vector;
+    struct update_copies on[SIDES];
+};
+
+/* Leaves out what would not fit. */
+static struct copies copies_of(struct check *c, const int64_t *p)
+{
+    struct copies k = {0};
+    int64_t filter = 9 * p[COPIED], room = p[COUNT] - 40;
+    if (!p[COPIED] || room < filter)
+        return k;
+    int64_t size = room / 2 / filter > 0 ? room / 2 / filter * filter : filter;
+    k.kernel = updated(c, "kernel", 0, 1, size);
+    k.vector = updated(c, "vector", 0, 1, p[COUNT] - 19 - size);
+    for (enum side side = REF; side < SIDES; side++)
+        k.on[side] = (struct update_copies){table_of(c, side, p, k.kernel, k.vector), 2, 0};
+    return k;
+}
+
 static void run(struct check *c, const int64_t *p)
 {
+    struct copies copies = copies_of(c, p);
     struct operand *parameters = updated(c, "parameter", 0, 1, p[COUNT]);
     struct operand *m = updated(c, "m", 0, 1, p[COUNT]);
     struct operand *v = updated(c, "v", 5, 1, p[COUNT]); /* positive */
@@ -90,7 +140,9 @@ static void run(struct check *c, const int64_t *p)
     RUN(c, update, p[COUNT], on(parameters, side)->data, on(m, side)->data, on(v, side)->data,
         ema ? on(ema, side)->data : NULL, on(g, side)->data, rate, 0.9, 0.999, 1e-8, decay,
         ema_decay, scale, clip, p[STEP], on(squares, side)->data, squares_segments(p[COUNT]),
-        &result[side]);
+        &result[side], copies.kernel ? &copies.on[side] : NULL, AHEAD, NULL, NULL);
+    for (enum side side = REF; side < SIDES; side++)
+        tensor_release((struct tensor *)copies.on[side].table);
     if (c->mode == MODE_BENCH) {
         finish(c, NULL);
         return;
@@ -105,6 +157,6 @@ const struct op_test test_update = {
     OP_TEST(update),
     .tolerance = 4e-6,
     .f32_only = true,
-    .parameters = {"count", "step", "rate_exponent", "decay", "ema", "loss_scale", "clip",
-                   "broken"},
+    .parameters = {"count", "step", "rate_exponent", "decay", "ema", "loss_scale", "clip", "broken",
+                   "copied"},
 };

@@ -32,7 +32,8 @@
 #define OPERANDS_adamw          (double)a->count *(a->ema ? 36 : 28)
 #define OPERANDS_square_sums    (double)a->count * 4
 #define OPERANDS_fill           (double)a->count * 4
-#define OPERANDS_update         (double)a->count *(a->ema ? 36 : 28)
+#define OPERANDS_update                                                                            \
+    (double)a->count *(a->ema ? 36 : 28) + (double)(a->copies ? a->copies->bytes : 0)
 
 #define OPERANDS_posterior            T(a->moments), T(a->noise), T(a->z)
 #define OPERANDS_posterior_backward   T(a->moments), T(a->noise), T(a->dz), T(a->dmoments)
