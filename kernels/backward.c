@@ -57,6 +57,20 @@ static struct tensor *wanted_first(struct tape *t, const struct record *r)
     return wanted(t, r->inputs[0], r->dtype, r->ndim, r->shape);
 }
 
+/* The same, or the present gradient to add to (*adds) if the op can and nobody else holds it.
+ * give() puts it back. */
+static struct tensor *wanted_sum(struct tape *t, const struct record *r, bool *adds)
+{
+    struct gradient *slot = r->inputs[0];
+    struct tensor *now = slot ? slot->value : NULL;
+    *adds = now && t->device->backend->fuses && now->references == 1 && !now->base &&
+            !now->borrowed && now->dtype == r->dtype;
+    if (!*adds)
+        return wanted_first(t, r);
+    slot->value = NULL;
+    return now;
+}
+
 static void give(struct tape *t, struct gradient *slot, struct tensor *g)
 {
     if (g)
@@ -71,25 +85,33 @@ static void give(struct tape *t, struct gradient *slot, struct tensor *g)
 
 void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
 {
-    struct tensor *dx = wanted_first(t, r);
+    bool fresh, fresh_bias, adds;
+    struct tensor *dx = wanted_sum(t, r, &adds);
     r->forward.conv2d.y = dy; /* for its shape */
-    bool fresh, fresh_bias;
     struct tensor *dweight = gradient_to_write(t, r->inputs[1], &fresh);
     struct tensor *dbias = gradient_to_write(t, r->inputs[2], &fresh_bias);
-    RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, dbias, fresh, fresh_bias);
+    RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, dbias, fresh, fresh_bias, adds);
     give(t, r->inputs[0], dx);
+}
+
+/* The residual's gradient is the output's. */
+static void give_residual(struct tape *t, struct gradient *slot, struct tensor *dy)
+{
+    if (slot)
+        gradient_add(t, slot, tensor_retain(dy));
 }
 
 void backward_linear(struct tape *t, struct record *r, struct tensor *dy)
 {
-    struct tensor *dx = wanted_first(t, r);
+    bool fresh, fresh_bias, adds;
+    struct tensor *dx = wanted_sum(t, r, &adds);
     if (!r->forward.linear.y)
         r->forward.linear.y = dy;
-    bool fresh, fresh_bias;
     struct tensor *dweight = gradient_to_write(t, r->inputs[1], &fresh);
     struct tensor *dbias = gradient_to_write(t, r->inputs[2], &fresh_bias);
-    RUN(t, linear, r->forward.linear, dy, dx, dweight, dbias, fresh, fresh_bias);
+    RUN(t, linear, r->forward.linear, dy, dx, dweight, dbias, fresh, fresh_bias, adds);
     give(t, r->inputs[0], dx);
+    give_residual(t, r->inputs[3], dy);
 }
 
 /* The tensor for the gradient of some columns of a modulation. Each column belongs to one group
@@ -113,7 +135,8 @@ static struct tensor *columns_gradient(struct tape *t, struct gradient *slot,
 
 void backward_group_norm(struct tape *t, struct record *r, struct tensor *dy)
 {
-    struct tensor *dx = wanted_first(t, r);
+    bool adds;
+    struct tensor *dx = wanted_sum(t, r, &adds);
     const struct group_norm_args *f = &r->forward.group_norm;
     struct gradient *slot = r->inputs[3];
     struct tensor *dmodulation = columns_gradient(t, slot, f->modulation, 2 * tensor_last(f->x));
@@ -122,8 +145,9 @@ void backward_group_norm(struct tape *t, struct record *r, struct tensor *dy)
         fresh ? gradient_to_write(t, r->inputs[1], &fresh) : parameter_gradient(t, r->inputs[1]);
     struct tensor *dbeta =
         fresh ? gradient_to_write(t, r->inputs[2], &fresh) : parameter_gradient(t, r->inputs[2]);
-    RUN(t, group_norm, r->forward.group_norm, dy, dx, dgamma, dbeta, dmodulation, fresh);
+    RUN(t, group_norm, r->forward.group_norm, dy, dx, dgamma, dbeta, dmodulation, fresh, adds);
     give(t, r->inputs[0], dx);
+    give_residual(t, r->inputs[4], dy);
     if (dmodulation && dmodulation == slot->value) {
         tensor_release(dmodulation);
     } else if (dmodulation) {

@@ -19,6 +19,7 @@ struct conv2d_backward_args {
     const struct tensor *dy;
     struct tensor *dx, *dweight, *dbias;
     bool fresh, fresh_bias; /* dweight is overwritten; dbias is */
+    bool adds;              /* to dx; only if the device fuses */
 };
 
 /* forward.act is NONE or RELU; RELU reads y for the sign. */
@@ -27,15 +28,18 @@ struct linear_backward_args {
     const struct tensor *dy;
     struct tensor *dx, *dweight, *dbias;
     bool fresh, fresh_bias; /* dweight is overwritten; dbias is */
+    bool adds;              /* to dx; only if the device fuses */
 };
 
-/* forward.act may be any activation; x is read again, and y for the sign of RELU. dmodulation has
+/* forward.act may be any activation; x is read again, and y for the sign of RELU unless the device
+ * fuses. dmodulation has
  * modulation's shape; columns modulation_begin .. + 2C are written, the others left unchanged. */
 struct group_norm_backward_args {
     struct group_norm_args forward;
     const struct tensor *dy;
     struct tensor *dx, *dgamma, *dbeta, *dmodulation;
     bool fresh; /* dgamma and dbeta are overwritten */
+    bool adds;  /* to dx; only if the device fuses */
 };
 
 struct layer_norm_backward_args {

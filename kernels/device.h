@@ -50,6 +50,9 @@ struct backend {
     /* What decides how results are rounded: the GPU's model, the CPU's instruction set. */
     const char *(*model)(struct device *d);
     const struct group_functions *group; /* NULL: not supported */
+    /* Ops take a residual, keep statistics and add to gradients of activations (kernels/ops.h,
+     * kernels/backward.h), each of which would otherwise be another pass over memory. */
+    bool fuses;
 /* clang-format off */
 #define OP(name)          void (*name)(struct device *d, const struct name##_args *a);
 #define OP_TRAINING(name) void (*name)(struct device *d, const struct name##_args *a);

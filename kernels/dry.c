@@ -53,6 +53,7 @@ void dry_backend_init(struct backend *b, bool working_weights)
     b->download = download;
     if (working_weights)
         b->convert_weights = convert_weights;
+    b->fuses = working_weights; /* both are a GPU's */
     b->memory = memory;
 #define OP(name)          b->name = dry_##name;
 #define OP_TRAINING(name) b->name = dry_##name;

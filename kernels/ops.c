@@ -77,8 +77,9 @@ struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, s
     return y;
 }
 
-struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
-                      enum activation_kind act)
+static struct tensor *run_linear(struct tape *t, struct tensor *x, struct tensor *weight,
+                                 struct tensor *bias, enum activation_kind act,
+                                 struct tensor *residual)
 {
     CHECK(is_float(x) && is_weight(weight) && weight->ndim >= 2);
     CHECK(weight->shape[1] == tensor_last(x));
@@ -94,10 +95,11 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
     if (apart != ACTIVATION_NONE)
         act = ACTIVATION_NONE;
     struct tensor *y = output(t, x, x->ndim, shape);
-    RUN(t, linear, x, weight, bias, y, act);
-    struct record *r = RECORD(t, y, linear, x, weight, bias);
+    CHECK(!residual || (residual->dtype == x->dtype && tensor_same_shape(residual, y)));
+    RUN(t, linear, x, weight, bias, y, act, residual);
+    struct record *r = RECORD(t, y, linear, x, weight, bias, residual);
     if (r) {
-        r->forward.linear = (struct linear_args){x, weight, bias, NULL, act};
+        r->forward.linear = (struct linear_args){x, weight, bias, NULL, act, NULL};
         record_keep(r, x);
         record_keep(r, weight);
         if (act == ACTIVATION_RELU) {
@@ -110,9 +112,40 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
     return y;
 }
 
-struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float eps,
-                          struct tensor *gamma, struct tensor *beta, struct tensor *modulation,
-                          int64_t modulation_begin, enum activation_kind act)
+struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
+                      enum activation_kind act)
+{
+    return run_linear(t, x, weight, bias, act, NULL);
+}
+
+struct tensor *linear_add(struct tape *t, struct tensor *residual, struct tensor *x,
+                          struct tensor *weight, struct tensor *bias)
+{
+    if (t->device->backend->fuses)
+        return run_linear(t, x, weight, bias, ACTIVATION_NONE, residual);
+    struct tensor *y = linear(t, x, weight, bias, ACTIVATION_NONE);
+    tensor_replace(&y, add(t, residual, y));
+    return y;
+}
+
+/* What the backward pass reads: without fusing, y instead of statistics. */
+static void keep_group_norm(struct record *r, const struct group_norm_args *a, struct tensor *y,
+                            bool fuses)
+{
+    r->forward.group_norm = *a;
+    r->forward.group_norm.residual = NULL;
+    r->forward.group_norm.y = fuses ? NULL : y;
+    record_keep(r, (struct tensor *)a->x);
+    record_keep(r, (struct tensor *)a->gamma);
+    record_keep(r, (struct tensor *)a->beta);
+    record_keep(r, (struct tensor *)a->modulation);
+    record_keep(r, fuses ? a->statistics : y);
+}
+
+static struct tensor *run_group_norm(struct tape *t, struct tensor *x, int groups, float eps,
+                                     struct tensor *gamma, struct tensor *beta,
+                                     struct tensor *modulation, int64_t modulation_begin,
+                                     enum activation_kind act, struct tensor *residual)
 {
     CHECK(is_activation(x, 4));
     int64_t c = x->shape[3];
@@ -121,18 +154,39 @@ struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float ep
     CHECK(!modulation || (modulation->dtype == x->dtype && modulation->ndim == 2 &&
                           modulation->shape[0] == x->shape[0] && modulation_begin >= 0 &&
                           modulation_begin + 2 * c <= modulation->shape[1]));
-    struct tensor *y = output_like(t, x);
-    RUN(t, group_norm, x, gamma, beta, modulation, y, groups, eps, act, modulation_begin);
-    struct record *r = RECORD(t, y, group_norm, x, gamma, beta, modulation);
-    if (r) {
-        r->forward.group_norm = (struct group_norm_args){x,      gamma, beta, modulation,      y,
-                                                         groups, eps,   act,  modulation_begin};
-        record_keep(r, x);
-        record_keep(r, gamma);
-        record_keep(r, beta);
-        record_keep(r, modulation);
-        record_keep(r, y);
-    }
+    CHECK(!residual || (residual->dtype == x->dtype && tensor_same_shape(residual, x)));
+    bool fuses = t->device->backend->fuses;
+    struct tensor *y = output_like(t, x), *statistics = NULL;
+    if (fuses && t->recording)
+        statistics = tensor_new(t->device, DTYPE_F32, DIMS(x->shape[0], groups, 3));
+    struct group_norm_args args = {
+        x, gamma, beta, modulation, y, groups, eps, act, modulation_begin, residual, statistics};
+    t->device->backend->group_norm(t->device, &args);
+    struct record *r = RECORD(t, y, group_norm, x, gamma, beta, modulation, residual);
+    if (r)
+        keep_group_norm(r, &args, y, fuses);
+    tensor_release(statistics);
+    return y;
+}
+
+struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float eps,
+                          struct tensor *gamma, struct tensor *beta, struct tensor *modulation,
+                          int64_t modulation_begin, enum activation_kind act)
+{
+    return run_group_norm(t, x, groups, eps, gamma, beta, modulation, modulation_begin, act, NULL);
+}
+
+struct tensor *group_norm_add(struct tape *t, struct tensor *residual, struct tensor *x, int groups,
+                              float eps, struct tensor *gamma, struct tensor *beta,
+                              struct tensor *modulation, int64_t modulation_begin,
+                              enum activation_kind act)
+{
+    if (t->device->backend->fuses)
+        return run_group_norm(t, x, groups, eps, gamma, beta, modulation, modulation_begin, act,
+                              residual);
+    struct tensor *y =
+        group_norm(t, x, groups, eps, gamma, beta, modulation, modulation_begin, act);
+    tensor_replace(&y, add(t, y, residual));
     return y;
 }
 

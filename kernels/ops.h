@@ -47,18 +47,25 @@ struct linear_args {
     const struct tensor *x, *weight, *bias;
     struct tensor *y;
     enum activation_kind act;
+    const struct tensor
+        *residual; /* added to y, of which it has type and shape, after act NONE; or NULL */
 };
 struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
                       enum activation_kind act);
+/* residual + linear(x), without activation: one op if the device fuses, else two. */
+struct tensor *linear_add(struct tape *t, struct tensor *residual, struct tensor *x,
+                          struct tensor *weight, struct tensor *bias);
 
 /* Normalizes each group of c/groups adjacent channels of an image over its channels and all pixels:
  * z = (x - mean) / sqrt(variance + eps), with the biased variance;
  * z = z*gamma[c] + beta[c] if gamma and beta are given (both or neither);
  * z = z*(1 + m[n, c]) + m[n, C + c] if modulation is given ([n, any], of x's type), where m is its
  * columns modulation_begin .. + 2C, which no other group norm may use;
- * y = act(z).
- * Mean and variance are accumulated so that a near-constant input keeps five digits (two passes or
- * a shifted sum, never E[x^2] - E[x]^2). */
+ * y = act(z), plus residual (of x's type and shape) if given.
+ * statistics (F32 [n, groups, 3], may be NULL) receives mean, the rest of the mean that a float
+ * leaves, and 1 / sqrt(variance + eps), so that the backward pass need not compute them again. Mean
+ * and variance are accumulated so that a near-constant input keeps five digits (two passes or a
+ * shifted sum, never E[x^2] - E[x]^2). */
 struct group_norm_args {
     const struct tensor *x, *gamma, *beta, *modulation;
     struct tensor *y;
@@ -66,10 +73,18 @@ struct group_norm_args {
     float eps;
     enum activation_kind act;
     int64_t modulation_begin;
+    const struct tensor *residual;
+    struct tensor *statistics; /* backward: what the forward pass has written, or NULL */
 };
 struct tensor *group_norm(struct tape *t, struct tensor *x, int groups, float eps,
                           struct tensor *gamma, struct tensor *beta, struct tensor *modulation,
                           int64_t modulation_begin, enum activation_kind act);
+
+/* residual + group_norm(x): one op if the device fuses, else two. */
+struct tensor *group_norm_add(struct tape *t, struct tensor *residual, struct tensor *x, int groups,
+                              float eps, struct tensor *gamma, struct tensor *beta,
+                              struct tensor *modulation, int64_t modulation_begin,
+                              enum activation_kind act);
 
 /* Normalizes each channel over all pixels of the batch (torch's BatchNorm2d in training mode,
  * without running averages): group_norm of the whole batch as one tall image. */

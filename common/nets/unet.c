@@ -46,6 +46,7 @@ static struct tensor *run_conv_block(struct tape *t, const void *context, struct
 {
     const struct module *m = context;
     struct tensor *h = tensor_retain(x);
+    bool added = false; /* x, to h */
     for (int i = 0; i < 2; i++) {
         tensor_replace(&h, conv2d(t, h, m->conv.weight[i], m->conv.bias[i], 1, 1, 1));
         if (!m->conv.modulation[i])
@@ -54,17 +55,20 @@ static struct tensor *run_conv_block(struct tape *t, const void *context, struct
         struct tensor *modulation =
             begin >= 0 ? tensor_retain(cond)
                        : linear(t, cond, m->conv.modulation[i], NULL, ACTIVATION_NONE);
-        tensor_replace(&h, group_norm(t, h, 1, NORM_EPS, NULL, NULL, modulation,
-                                      begin >= 0 ? begin : 0, ACTIVATION_RELU));
+        begin = begin >= 0 ? begin : 0;
+        added = i == 1 && !m->conv.skip;
+        if (added)
+            tensor_replace(&h, group_norm_add(t, x, h, 1, NORM_EPS, NULL, NULL, modulation, begin,
+                                              ACTIVATION_RELU));
+        else
+            tensor_replace(&h, group_norm(t, h, 1, NORM_EPS, NULL, NULL, modulation, begin,
+                                          ACTIVATION_RELU));
         tensor_release(modulation);
     }
-    if (m->conv.skip) {
-        struct tensor *skip = linear(t, x, m->conv.skip, NULL, ACTIVATION_NONE);
-        tensor_replace(&h, add(t, h, skip));
-        tensor_release(skip);
-    } else {
+    if (m->conv.skip)
+        tensor_replace(&h, linear_add(t, h, x, m->conv.skip, NULL));
+    else if (!added)
         tensor_replace(&h, add(t, h, x));
-    }
     return h;
 }
 
@@ -76,8 +80,7 @@ static struct tensor *run_attention(struct tape *t, const void *context, struct 
                                   ACTIVATION_NONE);
     tensor_replace(&h, linear(t, h, m->attention.qkv, m->attention.qkv_bias, ACTIVATION_NONE));
     tensor_replace(&h, attention_qkv(t, h, m->attention.heads));
-    tensor_replace(&h, linear(t, h, m->attention.out, m->attention.out_bias, ACTIVATION_NONE));
-    tensor_replace(&h, add(t, h, x));
+    tensor_replace(&h, linear_add(t, x, h, m->attention.out, m->attention.out_bias));
     return h;
 }
 

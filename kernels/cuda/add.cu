@@ -1,3 +1,4 @@
+#include "kernels/cuda/bias.cuh"
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/map.cuh"
 
@@ -61,6 +62,19 @@ template <typename T> static void run_add(struct device *d, const struct add_arg
     map_elements<wide_n<T>>(d, "add", count_of(a->y), aligned, [&](auto n, int64_t at) {
         return add_items<T, decltype(n)::n>{left + at, right + at, y + at};
     });
+}
+
+template <typename T> static void run_add_to(struct device *d, int64_t count, const T *from, T *to)
+{
+    const bool aligned = alignment_of((uintptr_t)from, (uintptr_t)to) == 16;
+    map_elements<wide_n<T>>(d, "add", count, aligned, [&](auto n, int64_t at) {
+        return add_items<T, decltype(n)::n>{to + at, from + at, to + at};
+    });
+}
+
+void add_to(struct device *d, enum dtype type, int64_t count, const void *from, void *to)
+{
+    WITH_TYPE(type, T, run_add_to<T>(d, count, (const T *)from, (T *)to));
 }
 
 void cuda_add(struct device *d, const struct add_args *a)

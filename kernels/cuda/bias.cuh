@@ -46,6 +46,8 @@ static inline const float *vector_of(const struct tensor *v)
     return v ? (const float *)v->data : nullptr;
 }
 
+/* to[i] += from[i], both of `type`. */
+void add_to(struct device *d, enum dtype type, int64_t count, const void *from, void *to);
 /* dz = dy if y is above 0, else 0. */
 void relu_gradient(struct device *d, enum dtype type, int64_t count, const void *y, const void *dy,
                    void *dz);

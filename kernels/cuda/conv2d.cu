@@ -171,7 +171,7 @@ static void input_gradient(struct device *d, const struct conv2d_backward_args *
 {
     working_weight weight(d, a->forward.weight, c->type);
     if (!is_pointwise(c)) {
-        convolution_backward_data(d, c, a->dy->data, weight.data, a->dx->data);
+        convolution_backward_data(d, c, a->dy->data, weight.data, a->dx->data, a->adds);
         return;
     }
     struct matrix_product p = {};
@@ -184,6 +184,7 @@ static void input_gradient(struct device *d, const struct conv2d_backward_args *
     p.c = a->dx->data;
     p.ld_a = p.inner;
     p.ld_b = p.ld_c = p.columns;
+    p.beta = a->adds ? 1 : 0;
     matrix_product(d, &p);
 }
 

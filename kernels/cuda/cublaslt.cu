@@ -149,8 +149,8 @@ static cublasStatus_t multiply(struct device *d, const struct matrix_choice *c,
     const float one = 1;
     scratch workspace(d, workspace_bytes ? workspace_bytes : 1);
     return cublasLtMatmul(cuda_of(d)->plans->matrices->handle, c->operation, &one, p->b, c->a, p->a,
-                          c->b, &p->beta, to, c->c, to, c->c, algorithm, workspace.data,
-                          workspace_bytes, stream_of(d));
+                          c->b, &p->beta, p->addend ? p->addend : to, c->c, to, c->c, algorithm,
+                          workspace.data, workspace_bytes, stream_of(d));
 }
 
 /* The library's proposals, its preferred one first. Split sums are added in F32 and in order, so
@@ -317,6 +317,8 @@ void matrix_product(struct device *d, const struct matrix_product *p)
     key.align_a = address_alignment(p->a);
     key.align_b = address_alignment(p->b);
     key.align_c = address_alignment(p->c);
+    if (p->addend && address_alignment(p->addend) < key.align_c)
+        key.align_c = address_alignment(p->addend);
     struct matrix_choice *c = choose(d, &key, p, bias);
     if (c->plain) {
         plain_product(d, p);

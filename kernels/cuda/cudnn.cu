@@ -15,6 +15,7 @@ struct convolution_choice {
     struct convolution_problem key;
     struct convolution_plan plan;
     bool bias_apart; /* no engine adds the bias, or it is faster so */
+    bool sum_apart;  /* no engine adds to the output */
     struct convolution_choice *next;
 };
 
@@ -74,12 +75,12 @@ static void describe(const struct convolution_problem *p, char *text, size_t siz
     static const char *const directions[] = {"forward", "backward_data", "backward_weight"};
     const struct convolution *c = &p->c;
     snprintf(text, size,
-             "convolution_%s %s%s [%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64
+             "convolution_%s%s %s%s [%" PRId64 ",%" PRId64 ",%" PRId64 ",%" PRId64
              "] kernel [%" PRId64 ",%" PRId64 ",%" PRId64 "] stride %d padding "
              "%d,%d bias %d alignment %d",
-             directions[p->direction], type_name(c->type), p->tf32 ? " tf32" : "", c->n, c->h, c->w,
-             c->ci, c->co, c->kh, c->kw, c->stride, c->pad_begin, c->pad_end, p->bias,
-             p->alignment);
+             directions[p->direction], p->adds ? " adding" : "", type_name(c->type),
+             p->tf32 ? " tf32" : "", c->n, c->h, c->w, c->ci, c->co, c->kh, c->kw, c->stride,
+             c->pad_begin, c->pad_end, p->bias, p->alignment);
 }
 
 /* With the limit of its workspace: a plan chosen when memory was free must not be used when it is
@@ -140,6 +141,12 @@ static int fastest(struct device *d, struct convolution_plan *plans, int count,
     return best;
 }
 
+/* Of backward_data. */
+static size_t output_bytes(const struct convolution_problem *p)
+{
+    return (size_t)(p->c.n * p->c.h * p->c.w * p->c.ci) * size_of(p->c.type);
+}
+
 static bool may_time(struct device *d)
 {
     return plan_cache_keeps(cuda_of(d)->plans->convolutions->cache) && !cuda_of(d)->recording;
@@ -174,7 +181,12 @@ static bool choose_plan(struct device *d, const struct convolution_problem *p,
     }
     int best = 0;
     if (may_time(d)) {
-        best = fastest(d, plans, count, at);
+        /* Timing must not add to the real output repeatedly. */
+        const scratch sum(d, p->adds ? output_bytes(p) : 1);
+        struct pointers timed = *at;
+        if (p->adds)
+            timed.x = sum.data;
+        best = fastest(d, plans, count, &timed);
         if (best < 0) {
             snprintf(why, why_size, "no engine that runs");
             return false;
@@ -229,14 +241,16 @@ static void choose_plans(struct device *d, const struct convolution_problem *p,
     struct convolution_plan apart;
     struct convolution_problem without = *p;
     struct pointers rest = *at;
-    without.bias = 0;
+    without.bias = without.adds = 0;
     rest.bias = nullptr;
     const bool fused = choose_plan(d, p, at, &c->plan, why, sizeof why);
     if (fused && !(p->bias && p->c.type == DTYPE_F32))
         return;
-    const bool can = p->bias && choose_plan(d, &without, &rest, &apart, why, sizeof why);
+    const bool can =
+        (p->bias || p->adds) && choose_plan(d, &without, &rest, &apart, why, sizeof why);
     if (can && (!fused || apart_is_faster(d, p, &c->plan, &apart, at, &rest))) {
-        c->bias_apart = true;
+        c->bias_apart = p->bias;
+        c->sum_apart = p->adds;
         c->plan = static_cast<convolution_plan &&>(apart);
     } else if (!fused) {
         describe(p, what, sizeof what);
@@ -259,8 +273,10 @@ static struct convolution_choice *choose(struct device *d, const struct convolut
     return *slot = c;
 }
 
+/* The output of backward_data is added to, by a pass of its own if need be, if adds. Returns false
+ * if the bias has not been added. */
 static bool run(struct device *d, const struct convolution *c, enum convolution_direction direction,
-                const struct pointers *at)
+                const struct pointers *at, bool adds)
 {
     struct convolution_problem p;
     memset(&p, 0, sizeof p); /* compared as bytes, including padding */
@@ -271,6 +287,7 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
     p.c.stride = c->stride, p.c.pad_begin = c->pad_begin, p.c.pad_end = c->pad_end;
     p.direction = direction;
     p.bias = at->bias != nullptr;
+    p.adds = adds;
     p.tf32 = d->tf32 && c->type == DTYPE_F32;
     p.alignment = 16;
     for (const void *pointer : {at->x, at->weight, at->y})
@@ -278,8 +295,11 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
             p.alignment = address_alignment(pointer);
     struct convolution_choice *choice = choose(d, &p, at);
     struct pointers used = *at;
+    const scratch sum(d, choice->sum_apart ? output_bytes(&p) : 1);
     if (choice->bias_apart)
         used.bias = nullptr;
+    if (choice->sum_apart)
+        used.x = sum.data;
     const cudnnStatus_t status = execute(d, &choice->plan, &used);
     if (status != CUDNN_STATUS_SUCCESS) {
         char what[256], why[512];
@@ -287,6 +307,8 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
         plugin_host->die("cuDNN: %s: %s: %s", what, choice->plan.name,
                          reason(status, why, sizeof why));
     }
+    if (choice->sum_apart)
+        add_to(d, c->type, c->n * c->h * c->w * c->ci, sum.data, (void *)at->x);
     return !choice->bias_apart;
 }
 
@@ -295,20 +317,20 @@ void convolution_forward(struct device *d, const struct convolution *c, const vo
 {
     const library_bias converted(d, bias, c->type, CONVOLUTION_BIAS_ALIGNMENT);
     const struct pointers at = {x, weight, y, converted.data};
-    if (!run(d, c, CONVOLUTION_FORWARD, &at) && bias)
+    if (!run(d, c, CONVOLUTION_FORWARD, &at, false) && bias)
         bias_activate(d, c->type, c->n * c->oh * c->ow, c->co, vector_of(bias), ACTIVATION_NONE, y);
 }
 
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
-                               const void *weight, void *dx)
+                               const void *weight, void *dx, bool adds)
 {
     const struct pointers at = {dx, weight, dy, nullptr};
-    run(d, c, CONVOLUTION_BACKWARD_DATA, &at);
+    run(d, c, CONVOLUTION_BACKWARD_DATA, &at, adds);
 }
 
 void convolution_backward_weight(struct device *d, const struct convolution *c, const void *x,
                                  const void *dy, void *dweight)
 {
     const struct pointers at = {x, dweight, dy, nullptr};
-    run(d, c, CONVOLUTION_BACKWARD_WEIGHT, &at);
+    run(d, c, CONVOLUTION_BACKWARD_WEIGHT, &at, false);
 }

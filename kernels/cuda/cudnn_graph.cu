@@ -76,7 +76,7 @@ static descriptor convolution_operation(const struct convolution_problem *p, con
     o.set_descriptor(n.w, w);
     o.set_descriptor(n.y, y);
     o.set_float(n.alpha, 1);
-    o.set_float(n.beta, 0);
+    o.set_float(n.beta, p->adds ? 1 : 0);
     o.finalize();
     return o;
 }

@@ -3,8 +3,8 @@
 
 /* Convolutions as graphs of cuDNN's backend API (cudnn_graph.cu), and the engines that can run them
  * (cudnn_plans.cu). Facts: https://docs.nvidia.com/deeplearning/cudnn/backend/latest/
- * Written for all releases of cuDNN 9. Tried, without a GPU, with 9.8, the oldest that can plan without
- * one, 9.19 and 9.26. */
+ * Written for all releases of cuDNN 9. Tried, without a GPU, with 9.8, the oldest that can plan
+ * without one, 9.19 and 9.26. */
 
 #include <cudnn.h>
 
@@ -88,6 +88,7 @@ struct convolution_problem {
     struct convolution c;
     enum convolution_direction direction;
     int bias; /* added to the output by the same engine */
+    int adds; /* to the output's present content */
     int tf32;
     int alignment; /* of all pointers, in bytes */
 };

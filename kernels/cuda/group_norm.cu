@@ -2,7 +2,8 @@
 
 /* Memory traffic: x is read for the statistics and again for y, and y is written: three times x's
  * size, minus the part of x still in L2 at the second reading (all of some 30 MB). Small images
- * take one launch with a block per slab, which keeps it in shared memory and always reads x once.
+ * take one launch with a block per slab, which keeps it in shared memory and always reads x once. A
+ * residual is read with it.
  */
 
 constexpr int WHOLE_BYTES = 96 << 10; /* of shared memory: two such blocks share an H100's SM */
@@ -145,13 +146,19 @@ template void group_norm_partial_moments(struct device *, const group_norm_layou
 template <typename T, int VEC, int PER>
 DEVICE_INLINE vec<T, VEC> normalized(const vec<T, VEC> &x, const float (&high)[PER],
                                      const float (&slope)[VEC], const float (&offset)[VEC],
-                                     enum activation_kind act)
+                                     enum activation_kind act, const T *residual, bool aligned)
 {
     vec<float, VEC> z = to_floats(x);
 #pragma unroll
     for (int j = 0; j < VEC; j++)
         z[j] = fmaf(z[j] - high[j / (VEC / PER)], slope[j], offset[j]);
     activate<T>(act, z);
+    if (residual) {
+        const vec<float, VEC> r = to_floats(load_any<VEC>(residual, aligned));
+#pragma unroll
+        for (int j = 0; j < VEC; j++)
+            z[j] += r[j];
+    }
     return from_floats<T>(z);
 }
 
@@ -164,10 +171,13 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
     const int64_t image = here.image * l.pixels * l.channels;
     const T *from = a.x + image + here.channel;
     T *to = y + image + here.channel;
+    const T *residual = a.residual ? a.residual + image + here.channel : nullptr;
     pixel_walk<T> walk(l, here, tile_pixels, a.aligned);
     vec<T, VEC> in[4]; /* in flight while the statistics are merged */
     walk.load(in, from);
     merge_parts(statistics, a.partial, a.x + image, l, here);
+    if (a.statistics && here.range == 0)
+        keep_statistics(statistics, a.statistics, l, here);
     if (here.idle)
         return;
     float slope[VEC], offset[VEC];
@@ -178,7 +188,10 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
         for (int u = 0; u < 4; u++)
             if (walk.offset + u * walk.step < walk.end)
                 store_any(to + walk.offset + u * walk.step,
-                          normalized(in[u], t.high, slope, offset, a.act), a.aligned);
+                          normalized(in[u], t.high, slope, offset, a.act,
+                                     residual ? residual + walk.offset + u * walk.step : nullptr,
+                                     a.aligned),
+                          a.aligned);
         walk.offset += 4 * walk.step;
         walk.load(in, from);
     }
@@ -210,15 +223,22 @@ static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
                                 set_statistics(statistics, g, m, to_float(a.x[image + c]), l.eps);
                             });
     __syncthreads();
+    if (a.statistics)
+        keep_statistics(statistics, a.statistics, l, here);
     if (here.idle)
         return;
     float slope[VEC], offset[VEC];
     const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
     slopes_of(t, slope, offset);
-    T *to = y + image + here.lane * (int64_t)l.channels + here.channel;
-    for (int64_t i = 0; i < count; i++)
-        store_any(to + i * l.lanes * l.channels,
-                  normalized(slab[i * blockDim.x], t.high, slope, offset, a.act), a.aligned);
+    const int64_t first = image + here.lane * (int64_t)l.channels + here.channel;
+    const T *residual = a.residual ? a.residual + first : nullptr;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t at = i * l.lanes * l.channels;
+        store_any(y + first + at,
+                  normalized(slab[i * blockDim.x], t.high, slope, offset, a.act,
+                             residual ? residual + at : nullptr, a.aligned),
+                  a.aligned);
+    }
 }
 
 template <typename T>

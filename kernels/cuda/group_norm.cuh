@@ -46,6 +46,8 @@ template <typename T> struct group_norm_pointers {
     const T *modulation; /* its first column for this op, of image 0 */
     int64_t ld_modulation;
     const struct moments *partial; /* [image, group, segment, part] */
+    float *statistics;             /* [image, group, 3], or null: struct group_norm_args */
+    const T *residual;             /* forward only, or null */
     int64_t image0;
     enum activation_kind act;
     bool aligned; /* all of these, and the images' first elements, are aligned to 16 bytes */
@@ -278,6 +280,30 @@ DEVICE_INLINE void set_statistics(slab_statistics &s, int group, const moments &
     s.inverse[group] = 1.0f / sqrtf(m.squares / m.n + eps);
 }
 
+/* The slab's statistics as the forward pass leaves them for the backward pass. */
+DEVICE_INLINE void keep_statistics(const slab_statistics &s, float *all, const group_norm_layout &l,
+                                   const group_norm_place &here)
+{
+    float *mine = all + (here.image * l.groups + here.first_group) * 3;
+    for (int g = (int)threadIdx.x; g < l.slab_groups; g += (int)blockDim.x) {
+        mine[3 * g] = s.high[g];
+        mine[3 * g + 1] = s.low[g];
+        mine[3 * g + 2] = s.inverse[g];
+    }
+}
+/* Reads them and synchronizes. */
+DEVICE_INLINE void kept_statistics(slab_statistics &s, const float *all, const group_norm_layout &l,
+                                   const group_norm_place &here)
+{
+    const float *mine = all + (here.image * l.groups + here.first_group) * 3;
+    for (int g = (int)threadIdx.x; g < l.slab_groups; g += (int)blockDim.x) {
+        s.high[g] = mine[3 * g];
+        s.low[g] = mine[3 * g + 1];
+        s.inverse[g] = mine[3 * g + 2];
+    }
+    __syncthreads();
+}
+
 /* Merges the parts of the slab's groups and synchronizes. image: pixel 0. */
 template <typename T>
 DEVICE_INLINE void merge_parts(slab_statistics &s, const moments *partial, const T *image,
@@ -295,6 +321,17 @@ DEVICE_INLINE void merge_parts(slab_statistics &s, const moments *partial, const
             set_statistics(s, g, m, to_float(image[group * l.group_channels]), l.eps);
     }
     __syncthreads();
+}
+
+/* The statistics of the slab's groups, wherever they are; synchronizes. */
+template <typename T>
+DEVICE_INLINE void find_statistics(slab_statistics &s, const group_norm_pointers<T> &a,
+                                   const group_norm_layout &l, const group_norm_place &here)
+{
+    if (a.statistics)
+        kept_statistics(s, a.statistics, l, here);
+    else
+        merge_parts(s, a.partial, a.x + here.image * l.pixels * l.channels, l, here);
 }
 
 /* ---- a thread's channels: z = normal * scale + offset, normal = (x - high - low) * inverse */
@@ -449,6 +486,11 @@ static inline group_norm_pointers<T> group_norm_pointers_of(const struct group_n
     p.x = (const T *)a->x->data;
     p.act = a->act;
     p.aligned = is_aligned(p.x);
+    p.statistics = a->statistics ? (float *)a->statistics->data : nullptr;
+    if (a->residual) {
+        p.residual = (const T *)a->residual->data;
+        p.aligned = p.aligned && is_aligned(p.residual);
+    }
     if (a->gamma) {
         p.gamma = (const float *)a->gamma->data;
         p.beta = (const float *)a->beta->data;

@@ -5,12 +5,12 @@
  * image's pixels, S = sum of dz and P = sum of dz * u: dx = (dz * scale - mean(dz * scale) - u *
  * mean(dz * scale * u)) / deviation, where the means over the group are sums over its channels of
  * scale * S and scale * P. The gradients of gamma, beta and modulation are S and P times factors
- * per channel.
+ * per channel. Statistics are those that the forward pass has kept, or are computed again.
  *
  * z is recomputed from x (for RELU it has y's sign), so that y is not read. Memory traffic: x for
- * the statistics; x and dy for S and P; x and dy again for dx, which is written: six times x's
- * size, minus what L2 still holds from the previous launch (some 30 MB for each of two launches).
- * Small images take one launch that reads x and dy once.
+ * statistics that were not kept; x and dy for S and P; x and dy again for dx, which is written:
+ * five or six times x's size, minus what L2 still holds from the previous launch (some 30 MB for
+ * each of two launches). Small images take one launch that reads x and dy once.
  *
  * The order of all sums depends only on an image's shape. */
 
@@ -107,7 +107,7 @@ DEVICE_INLINE void sum_lanes(const running_sums<VEC> &mine, const group_norm_lay
     __syncthreads();
 }
 
-/* dx = dz * slope + (x - high) * along + constant. */
+/* dx = dz * slope + (x - high) * along + constant, plus what is present, if it is added to. */
 template <int VEC, int PER> struct gradient_terms {
     float along[PER], constant[PER];
 };
@@ -116,7 +116,7 @@ template <typename T, int VEC, int PER>
 DEVICE_INLINE vec<T, VEC> x_gradient(const vec<T, VEC> &x, const vec<T, VEC> &dy,
                                      const float (&high)[PER], const float (&slope)[VEC],
                                      const float (&offset)[VEC], const gradient_terms<VEC, PER> &t,
-                                     enum activation_kind act)
+                                     enum activation_kind act, const T *present, bool aligned)
 {
     vec<float, VEC> f = to_floats(x), dz = to_floats(dy), z;
 #pragma unroll
@@ -129,6 +129,12 @@ DEVICE_INLINE vec<T, VEC> x_gradient(const vec<T, VEC> &x, const vec<T, VEC> &dy
     for (int j = 0; j < VEC; j++) {
         const int i = j / (VEC / PER);
         z[j] = fmaf(dz[j], slope[j], fmaf(f[j], t.along[i], t.constant[i]));
+    }
+    if (present) {
+        const vec<float, VEC> r = to_floats(load_any<VEC>(present, aligned));
+#pragma unroll
+        for (int j = 0; j < VEC; j++)
+            z[j] += r[j];
     }
     return from_floats<T>(z);
 }
@@ -167,7 +173,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     vec<T, VEC> xs[U], dys[U]; /* in flight while the statistics are merged */
     walk.load(xs, x_from);
     walk.load(dys, dy_from);
-    merge_parts(statistics, a.partial, a.x + image, l, here);
+    find_statistics(statistics, a, l, here);
     running_sums<VEC> mine;
     if (!here.idle) {
         float slope[VEC], offset[VEC];
@@ -225,7 +231,7 @@ static __global__ void __launch_bounds__(FINISH_THREADS)
 template <typename T, int VEC, int PER>
 static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     gradient_by_x(group_norm_pointers<T> a, group_norm_layout l, const T *dy, const float *means,
-                  T *dx, int64_t tile_pixels)
+                  T *dx, bool adds, int64_t tile_pixels)
 {
     constexpr int U = VEC == 1 ? 4 : 2;
     __shared__ slab_statistics statistics;
@@ -237,7 +243,7 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     vec<T, VEC> xs[U], dys[U];
     walk.load(xs, x_from);
     walk.load(dys, dy_from);
-    merge_parts(statistics, a.partial, a.x + image, l, here);
+    find_statistics(statistics, a, l, here);
     if (here.idle)
         return;
     float slope[VEC], offset[VEC];
@@ -248,9 +254,13 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     while (walk.offset < walk.end) {
 #pragma unroll
         for (int u = 0; u < U; u++)
-            if (walk.offset + u * walk.step < walk.end)
-                store_any(to + walk.offset + u * walk.step,
-                          x_gradient(xs[u], dys[u], t.high, slope, offset, g, a.act), a.aligned);
+            if (walk.offset + u * walk.step < walk.end) {
+                T *at = to + walk.offset + u * walk.step;
+                store_any(at,
+                          x_gradient(xs[u], dys[u], t.high, slope, offset, g, a.act,
+                                     adds ? at : nullptr, a.aligned),
+                          a.aligned);
+            }
         walk.offset += U * walk.step;
         walk.load(xs, x_from);
         walk.load(dys, dy_from);
@@ -268,12 +278,12 @@ static int64_t sums_part_pixels(const group_norm_layout &l, int elements, size_t
 
 template <typename T>
 static void in_parts(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
-                     int elements, int64_t images, const T *dy, T *dx,
+                     int elements, int64_t images, const T *dy, T *dx, bool adds,
                      const channel_results<T> &results)
 {
     const int64_t part_pixels = sums_part_pixels(l, elements, sizeof(T));
     const int64_t parts = divide_up(l.pixels, part_pixels);
-    const scratch moments_memory(d, group_norm_partial_bytes(l, images));
+    const scratch moments_memory(d, p.statistics ? 1 : group_norm_partial_bytes(l, images));
     const scratch sums(d, (size_t)(images * parts * 2 * l.channels) * sizeof(float));
     const scratch means(d, (size_t)(images * l.groups * 2) * sizeof(float));
     const unsigned threads = group_norm_threads(l);
@@ -283,7 +293,8 @@ static void in_parts(struct device *d, group_norm_pointers<T> p, const group_nor
     p.partial = moments_memory.as<moments>();
     for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
         const unsigned now = group_norm_images(p.image0, images);
-        group_norm_partial_moments(d, l, elements, p, now);
+        if (!p.statistics)
+            group_norm_partial_moments(d, l, elements, p, now);
         const dim3 grid((unsigned)parts, (unsigned)l.slabs, now);
         const size_t shared = (size_t)(2 * l.lanes * l.columns * elements) * sizeof(float);
         WITH_LAYOUT(l, elements, T, VEC, PER,
@@ -297,15 +308,36 @@ static void in_parts(struct device *d, group_norm_pointers<T> p, const group_nor
         const dim3 tiles((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, now);
         WITH_LAYOUT(l, elements, T, VEC, PER,
                     LAUNCH((gradient_by_x<T, VEC, PER>), tiles, threads, 0, stream_of(d), p, l, dy,
-                           means.as<float>(), dx, tile));
+                           means.as<float>(), dx, adds, tile));
     }
 }
 
 /* ---- a block for all of its groups */
 
+/* Computes the statistics again and synchronizes. */
+template <typename T, int VEC, int PER>
+DEVICE_INLINE void slab_moments(slab_statistics &statistics, const group_norm_pointers<T> &a,
+                                const vec<T, VEC> *slab, int64_t count, const group_norm_layout &l,
+                                const group_norm_place &here, float *shared)
+{
+    const T *image = a.x + here.image * l.pixels * l.channels;
+    running_moments<VEC, PER> mine;
+    if (!here.idle) {
+        float shift[PER];
+        load_shifts<VEC>(shift, image, l, here.channel);
+        mine = moments_of_pixels < VEC, PER,
+        VEC == 8 ? 2 : 4 > (0, count, 1, shift, [&](int64_t i) { return slab[i * blockDim.x]; });
+    }
+    merge_threads<VEC, PER>(mine, l, here, l.pixels, shared, [&](int g, const moments &m) {
+        const int c = (here.first_group + g) * l.group_channels;
+        set_statistics(statistics, g, m, to_float(image[c]), l.eps);
+    });
+    __syncthreads();
+}
+
 template <typename T, int VEC, int PER>
 static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
-    whole_backward(group_norm_pointers<T> a, group_norm_layout l, const T *dy, T *dx,
+    whole_backward(group_norm_pointers<T> a, group_norm_layout l, const T *dy, T *dx, bool adds,
                    channel_results<T> r, size_t bytes)
 {
     __shared__ slab_statistics statistics;
@@ -320,18 +352,10 @@ static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
     const vec<T, VEC> *x_slab = (const vec<T, VEC> *)shared + threadIdx.x;
     const vec<T, VEC> *dy_slab = (const vec<T, VEC> *)(shared + bytes) + threadIdx.x;
     const int64_t count = here.lane < l.pixels ? (l.pixels - here.lane - 1) / l.lanes + 1 : 0;
-    running_moments<VEC, PER> moments_of_mine;
-    if (!here.idle) {
-        float shift[PER];
-        load_shifts<VEC>(shift, a.x + image, l, here.channel);
-        moments_of_mine = moments_of_pixels < VEC, PER,
-        VEC == 8 ? 2 : 4 > (0, count, 1, shift, [&](int64_t i) { return x_slab[i * blockDim.x]; });
-    }
-    merge_threads<VEC, PER>(moments_of_mine, l, here, l.pixels, sums, [&](int g, const moments &m) {
-        const int c = (here.first_group + g) * l.group_channels;
-        set_statistics(statistics, g, m, to_float(a.x[image + c]), l.eps);
-    });
-    __syncthreads();
+    if (a.statistics)
+        kept_statistics(statistics, a.statistics, l, here);
+    else
+        slab_moments<T, VEC, PER>(statistics, a, x_slab, count, l, here, sums);
     running_sums<VEC> mine;
     channel_terms<VEC, PER> t;
     float slope[VEC], offset[VEC];
@@ -361,16 +385,18 @@ static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
         return;
     const gradient_terms<VEC, PER> terms = gradient_terms_of(t, means, l, here);
     T *to = dx + image + here.lane * (int64_t)l.channels + here.channel;
-    for (int64_t i = 0; i < count; i++)
-        store_any(to + i * l.lanes * l.channels,
+    for (int64_t i = 0; i < count; i++) {
+        T *at = to + i * l.lanes * l.channels;
+        store_any(at,
                   x_gradient(x_slab[i * blockDim.x], dy_slab[i * blockDim.x], t.high, slope, offset,
-                             terms, a.act),
+                             terms, a.act, adds ? at : nullptr, a.aligned),
                   a.aligned);
+    }
 }
 
 template <typename T>
 static void in_blocks(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
-                      int elements, int64_t images, const T *dy, T *dx,
+                      int elements, int64_t images, const T *dy, T *dx, bool adds,
                       const channel_results<T> &results)
 {
     const size_t bytes = group_norm_slab_bytes(l, elements, sizeof(T));
@@ -379,7 +405,7 @@ static void in_blocks(struct device *d, group_norm_pointers<T> p, const group_no
         const dim3 grid(1, (unsigned)l.slabs, group_norm_images(p.image0, images));
         WITH_LAYOUT(l, elements, T, VEC, PER,
                     LAUNCH((whole_backward<T, VEC, PER>), grid, group_norm_threads(l),
-                           2 * bytes + sums, stream_of(d), p, l, dy, dx, results, bytes));
+                           2 * bytes + sums, stream_of(d), p, l, dy, dx, adds, results, bytes));
     }
 }
 
@@ -402,9 +428,9 @@ static void backward(struct device *d, const struct group_norm_backward_args *a)
     if (a->dmodulation)
         results.dmodulation = (T *)a->dmodulation->data + f->modulation_begin;
     if (group_norm_whole(&l, elements, sizeof(T), 2))
-        in_blocks(d, p, l, elements, images, dy, dx, results);
+        in_blocks(d, p, l, elements, images, dy, dx, a->adds, results);
     else
-        in_parts(d, p, l, elements, images, dy, dx, results);
+        in_parts(d, p, l, elements, images, dy, dx, a->adds, results);
     if (a->dbeta)
         add_column_sums(d, (float *)a->dbeta->data, DTYPE_F32, results.totals, images, l.channels,
                         2 * l.channels, a->fresh);

@@ -43,7 +43,7 @@ struct cuda_device {
     cudaStream_t stream; /* all work runs in it, in order */
     int multiprocessors;
     bool recording;
-    unsigned *counters; /* [COUNTERS], zero between launches: is_last_block */
+    unsigned *counters;      /* [COUNTERS], zero between launches: is_last_block */
     struct staging *staging; /* pinned memory that uploads pass through */
     struct library_plans *plans;
     struct group *group; /* communication with other ranks' devices, or NULL */

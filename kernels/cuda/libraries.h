@@ -21,9 +21,9 @@ struct library_plans *
 library_plans_new(struct device *d); /* needs d->state; ends the program on failure */
 void library_plans_free(struct library_plans *p);
 
-/* c [rows, columns] = a * b + beta * c (+ bias along columns, then ReLU). Row-major; ld_*: elements
- * between rows in memory. a is [rows, inner], or [inner, rows] with transpose_a; b is
- * [inner, columns], or [columns, inner] with transpose_b. */
+/* c [rows, columns] = a * b + beta * c, or + addend (+ bias along columns, then ReLU). Row-major;
+ * ld_*: elements between rows in memory. a is [rows, inner], or [inner, rows] with transpose_a; b
+ * is [inner, columns], or [columns, inner] with transpose_b. */
 struct matrix_product {
     int64_t rows, columns, inner;
     enum dtype type, c_type; /* of a and b; of c: `type` or F32 */
@@ -32,6 +32,7 @@ struct matrix_product {
     int64_t ld_a, ld_b, ld_c;
     bool transpose_a, transpose_b;
     float beta;                /* 0: c is overwritten */
+    const void *addend;        /* like c, read in its place with beta 1; or NULL */
     const struct tensor *bias; /* [columns] F32, or NULL; its working copy may be used */
     bool relu;
 };
@@ -49,7 +50,7 @@ struct convolution {
 void convolution_forward(struct device *d, const struct convolution *c, const void *x,
                          const void *weight, const struct tensor *bias, void *y);
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
-                               const void *weight, void *dx);
+                               const void *weight, void *dx, bool adds); /* to dx */
 /* dweight: [co, kh, kw, ci] of `type`; overwritten. */
 void convolution_backward_weight(struct device *d, const struct convolution *c, const void *x,
                                  const void *dy, void *dweight);

@@ -19,6 +19,8 @@ void cuda_linear(struct device *d, const struct linear_args *a)
     p.ld_a = p.ld_b = p.inner;
     p.ld_c = p.columns;
     p.transpose_b = true;
+    p.addend = a->residual ? a->residual->data : nullptr;
+    p.beta = a->residual ? 1 : 0;
     p.bias = in_product ? a->bias : nullptr;
     p.relu = a->act == ACTIVATION_RELU;
     matrix_product(d, &p);
@@ -60,6 +62,7 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         p.c = a->dx->data;
         p.ld_a = outputs;
         p.ld_b = p.ld_c = inputs;
+        p.beta = a->adds ? 1 : 0;
         matrix_product(d, &p);
         lap_of_part(d, PART_INPUT_GRADIENT);
     }

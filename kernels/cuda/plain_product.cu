@@ -26,7 +26,7 @@ static __global__ void __launch_bounds__(THREADS)
         total += sum;
     }
     if (p.beta != 0)
-        total += p.beta * to_float(*c);
+        total += p.beta * to_float(p.addend ? ((const C *)p.addend)[row * p.ld_c + column] : *c);
     if (bias)
         total += bias[column];
     if (p.relu && total < 0)

@@ -44,7 +44,7 @@ static void input_rows(void *arg, int64_t begin, int64_t end, int worker)
         for (int64_t ix = 0; ix < w; ix++) {
             input_pixel(job, row / h, row % h, ix, sums);
             for (int64_t i = 0; i < ci; i++)
-                ref_f32(dx)[(row * w + ix) * ci + i] = (float)sums[i];
+                ref_set(dx, (row * w + ix) * ci + i, job->a->adds, sums[i]);
         }
     }
     free(sums);

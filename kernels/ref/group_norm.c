@@ -40,8 +40,17 @@ static void groups(void *arg, int64_t begin, int64_t end, int worker)
                     z = z * gamma[j] + beta[j];
                 if (modulation)
                     z = z * (1 + (double)modulation[j]) + modulation[c + j];
-                y[p * c + j] = (float)ref_activate(a->act, z);
+                z = ref_activate(a->act, z);
+                if (a->residual)
+                    z += ref_f32(a->residual)[image * pixels * c + p * c + j];
+                y[p * c + j] = (float)z;
             }
+        }
+        if (a->statistics) {
+            float *s = ref_f32(a->statistics) + 3 * g;
+            s[0] = (float)m.mean;
+            s[1] = (float)(m.mean - s[0]);
+            s[2] = (float)inverse;
         }
     }
 }

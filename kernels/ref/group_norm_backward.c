@@ -17,6 +17,7 @@ struct group {
     const float *x, *y, *dy, *modulation;
     struct ref_moments moments;
     double inverse; /* of the standard deviation */
+    bool adds;
 };
 
 /* Returns the gradient of one normalized element and adds to its channel's sums. */
@@ -59,7 +60,8 @@ static void group(const struct group *g, int64_t first, int64_t channels, int64_
             int64_t i = p * c + j;
             double normal = (g->x[i] - g->moments.mean) * g->inverse;
             double du = element(g, i, j, &(struct channel_sums){0});
-            dx[i] = (float)((du - mean - normal * projection) * g->inverse);
+            double sum = (du - mean - normal * projection) * g->inverse;
+            dx[i] = (float)((g->adds ? dx[i] : 0) + sum);
         }
     }
 }
@@ -74,7 +76,8 @@ static void groups(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t item = begin; item < end; item++) {
         int64_t image = item / f->groups, first = item % f->groups * channels;
         int64_t offset = image * pixels * c;
-        struct group g = {.f = f, .x = ref_f32(f->x) + offset, .dy = ref_f32(a->dy) + offset};
+        struct group g = {
+            .f = f, .x = ref_f32(f->x) + offset, .dy = ref_f32(a->dy) + offset, .adds = a->adds};
         if (f->act == ACTIVATION_RELU)
             g.y = ref_f32(f->y) + offset;
         if (f->modulation)

@@ -16,7 +16,10 @@ static void rows(void *arg, int64_t begin, int64_t end, int worker)
         float *out = ref_f32(a->y) + row * outputs;
         for (int64_t o = 0; o < outputs; o++) {
             double sum = ref_dot(job->weight + o * inputs, in, inputs);
-            out[o] = (float)ref_activate(a->act, sum + (bias ? bias[o] : 0));
+            sum = ref_activate(a->act, sum + (bias ? bias[o] : 0));
+            if (a->residual)
+                sum += ref_f32(a->residual)[row * outputs + o];
+            out[o] = (float)sum;
         }
     }
 }

@@ -29,7 +29,7 @@ static void input_gradients(void *arg, int64_t begin, int64_t end, int worker)
             for (int64_t i = 0; i < job->inputs; i++)
                 sums[i] += (double)job->dz[row * job->outputs + o] * weight[o * job->inputs + i];
         for (int64_t i = 0; i < job->inputs; i++)
-            ref_f32(job->a->dx)[row * job->inputs + i] = (float)sums[i];
+            ref_set(job->a->dx, row * job->inputs + i, job->a->adds, sums[i]);
     }
     free(sums);
 }

@@ -70,6 +70,11 @@ void ref_bilinear2x_neighbours(int64_t i, int64_t size, int64_t *near, int64_t *
  * between rows, c: between pixels. */
 int64_t ref_greatest_of_block(const float *p, int64_t row, int64_t c);
 
+/* Element i = value, or += value if adds. */
+static inline void ref_set(const struct tensor *t, int64_t i, bool adds, double value)
+{
+    ref_f32(t)[i] = (float)((adds ? ref_f32(t)[i] : 0) + value);
+}
 /* Zero; v may be NULL. */
 static inline void ref_clear(const struct tensor *v)
 {

@@ -113,7 +113,7 @@ void matrix_product(struct device *d, const struct matrix_product *product)
                  [&](int64_t row, int64_t column, float sum) {
                      const int64_t at = row * p.ld_c + column;
                      if (p.beta != 0)
-                         sum += p.beta * element(p.c_type, p.c, at);
+                         sum += p.beta * element(p.c_type, p.addend ? p.addend : p.c, at);
                      if (bias)
                          sum += element(p.c_type, bias, column);
                      if (p.relu && sum < 0)
@@ -155,13 +155,13 @@ static floats patches(const struct convolution &c, const void *x)
 }
 
 /* Reports a convolution; true: it must not run. Each tensor is read or written once. */
-static bool counted(const char *name, const struct convolution &c)
+static bool counted(const char *name, const struct convolution &c, bool adds = false)
 {
     const double outputs = (double)(c.n * c.oh * c.ow * c.co);
     const double inputs = (double)(c.n * c.h * c.w * c.ci);
     const double weights = (double)(c.co * c.kh * c.kw * c.ci);
     return cuda_host::counted(name, 2 * outputs * (double)(c.kh * c.kw * c.ci),
-                              (inputs + outputs + weights) * size_of(c.type));
+                              ((adds ? 2 : 1) * inputs + outputs + weights) * size_of(c.type));
 }
 
 void convolution_forward(struct device *d, const struct convolution *convolution, const void *x,
@@ -184,10 +184,10 @@ void convolution_forward(struct device *d, const struct convolution *convolution
 }
 
 void convolution_backward_data(struct device *d, const struct convolution *convolution,
-                               const void *dy, const void *weight, void *dx)
+                               const void *dy, const void *weight, void *dx, bool adds)
 {
     const struct convolution c = *convolution;
-    if (counted("convolution_backward_data", c))
+    if (counted("convolution_backward_data", c, adds))
         return;
     cuda_host::host_task(stream_of(d), [=] {
         const int64_t rows = c.n * c.oh * c.ow, inner = c.kh * c.kw * c.ci;
@@ -205,7 +205,7 @@ void convolution_backward_data(struct device *d, const struct convolution *convo
                 });
             const int64_t count = c.h * c.w * c.ci;
             for (int64_t i = (int64_t)image * count; i < ((int64_t)image + 1) * count; i++)
-                set_element(c.type, dx, i, sums[i]);
+                set_element(c.type, dx, i, sums[i] + (adds ? element(c.type, dx, i) : 0));
         });
     });
 }

@@ -43,8 +43,8 @@ static void conv2d_backward_shifted(struct device *d, const struct conv2d_backwa
     wrong.forward.pad_begin--;
     wrong.dx = NULL;
     ref_conv2d_backward(d, &wrong);
-    ref_conv2d_backward(
-        d, &(struct conv2d_backward_args){a->forward, a->dy, a->dx, NULL, NULL, false, false});
+    ref_conv2d_backward(d, &(struct conv2d_backward_args){a->forward, a->dy, a->dx, NULL, NULL,
+                                                          false, false, false});
 }
 
 static void conv2d_backward_one_percent_off(struct device *d, const struct conv2d_backward_args *a)

@@ -160,6 +160,8 @@ struct operand *gradient_off_kinks(struct check *c, const char *name, struct ten
 /* Gradients of an operand, of its shape: overwritten, or added to. */
 struct operand *gradient(struct check *c, const char *name, const struct operand *of);
 struct operand *gradient_sum(struct check *c, const char *name, const struct operand *of);
+/* The gradient "dx" of an input: overwritten, or added to. */
+struct operand *gradient_of_input(struct check *c, const struct operand *x, bool adds);
 /* The gradient of a weight if `wanted` includes 2, else NULL; overwritten if it includes FRESH,
  * else added to. */
 enum { FRESH = 8 };

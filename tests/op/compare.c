@@ -55,6 +55,8 @@ bool parse_parameters(const struct op_test *test, const char *text, int64_t *p)
         size_t length = strlen(test->parameters[i]);
         while (*text == ' ')
             text++;
+        if (i > 0 && *text == 0)
+            return true; /* the rest is 0 */
         if (strncmp(text, test->parameters[i], length) || text[length] != '=')
             return false;
         p[i] = strtoll(text + length + 1, &end, 10);

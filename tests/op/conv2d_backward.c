@@ -12,6 +12,8 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 2},
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 10},
     {1, 8, 8, 32, 48, 3, 1, 1, 1, 1, FILL_NORMAL, 15},
+    {1, 8, 8, 32, 48, 3, 1, 1, 1, 1, FILL_NORMAL, 23},
+    {1, 6, 6, 40, 24, 1, 1, 0, 0, 1, FILL_NORMAL, 23},
     {1, 6, 6, 40, 24, 1, 1, 0, 0, 1, FILL_NORMAL, 15},
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 4},
     {1, 8, 8, 20, 64, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
@@ -59,7 +61,7 @@ static void draw(struct check *c, int64_t *p)
 {
     draw_conv2d(c, p, 60);
     p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
-    p[WANTED] |= coin(c) ? 8 : 0;
+    p[WANTED] |= (coin(c) ? 8 : 0) | (coin(c) ? 16 : 0);
 }
 
 static void run(struct check *c, const int64_t *p)
@@ -69,11 +71,12 @@ static void run(struct check *c, const int64_t *p)
     struct conv2d_operands o = conv2d_operands(c, p, fill);
     int64_t outputs = p[N] * o.h * o.w;
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], o.h, o.w, p[CO]));
-    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
+    bool adds = p[WANTED] & 16 && c->device[DEVICE]->backend->fuses;
+    struct operand *dx = p[WANTED] & 1 ? gradient_of_input(c, o.x, adds) : NULL;
     struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
     struct operand *db = gradient_of_vector(c, "dbias", o.bias, p[WANTED]);
     if (dx)
-        dx->magnitude = 0.3 * sqrt((double)p[CO] / (double)p[CI]) / o.stride;
+        dx->magnitude = hypot(0.3 * sqrt((double)p[CO] / (double)p[CI]) / o.stride, adds);
     if (dw)
         dw->magnitude = 0.3 * fill_magnitude(c, fill) * sqrt((double)outputs);
     if (db)
@@ -84,7 +87,7 @@ static void run(struct check *c, const int64_t *p)
         {on(o.x, side), on(o.weight, side), on(o.bias, side), on(dy, side), o.stride, o.begin,
          o.end},
         on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH,
-        p[WANTED] & FRESH);
+        p[WANTED] & FRESH, adds);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_conv2d(in_double(o.x), in_double(o.weight), in_double(o.bias), differences_output(c),

@@ -4,6 +4,8 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 1, 5, 0, 0, ACTIVATION_NONE, FILL_NORMAL},
     {1, 2, 2, 1, 1, 5, 1, 0, ACTIVATION_NONE, FILL_NORMAL},
     {2, 3, 5, 6, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL},
+    {2, 3, 5, 6, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 1},
+    {2, 32, 32, 192, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 1},
     {2, 3, 5, 6, 3, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL},
     {1, 8, 8, 128, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL},
     {3, 4, 4, 100, 1, 5, 1, 0, ACTIVATION_NONE, FILL_NORMAL},
@@ -36,11 +38,16 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 static void draw(struct check *c, int64_t *p)
 {
     draw_group_norm(c, p, 20, 140, 9, FILL_ZERO_ROWS);
+    p[RESIDUAL] = coin(c);
 }
 
 static struct tensor *public_op(struct check *c, const struct group_norm_operands *o,
-                                struct tensor *x, struct tensor *modulation)
+                                struct tensor *x, struct tensor *modulation,
+                                struct tensor *residual)
 {
+    if (residual)
+        return group_norm_add(c->tape, residual, x, o->groups, o->eps, on(o->gamma, DEVICE),
+                              on(o->beta, DEVICE), modulation, o->begin, o->act);
     return group_norm(c->tape, x, o->groups, o->eps, on(o->gamma, DEVICE), on(o->beta, DEVICE),
                       modulation, o->begin, o->act);
 }
@@ -48,17 +55,21 @@ static struct tensor *public_op(struct check *c, const struct group_norm_operand
 static void run(struct check *c, const int64_t *p)
 {
     struct group_norm_operands o = group_norm_operands(c, p);
+    bool adds = p[RESIDUAL] && c->device[DEVICE]->backend->fuses;
+    struct operand *residual = adds ? activations(c, "residual", FILL_NORMAL, IMAGE(p)) : NULL;
     struct operand *y = output(c, IMAGE(p));
     if (p[FILL] == FILL_NEAR_CONSTANT)
         c->tolerance = 2e-5; /* five digits */
     work(c, 0, 2 * (double)y->bytes);
     RUN(c, group_norm, on(o.x, side), on(o.gamma, side), on(o.beta, side), on(o.modulation, side),
-        on(y, side), o.groups, o.eps, o.act, o.begin);
-    finish(c, public_op(c, &o, on(o.x, DEVICE), on(o.modulation, DEVICE)));
+        on(y, side), o.groups, o.eps, o.act, o.begin, on(residual, side), NULL);
+    finish(c, public_op(c, &o, on(o.x, DEVICE), on(o.modulation, DEVICE), on(residual, DEVICE)));
     for (int64_t i = 0; i < p[N] && c->mode == MODE_COMPARE; i++) {
         struct tensor *one = tensor_slice(on(o.x, DEVICE), i, 1);
         struct tensor *its = o.modulation ? tensor_slice(on(o.modulation, DEVICE), i, 1) : NULL;
-        finish_alone(c, y, i, public_op(c, &o, one, its));
+        struct tensor *added = adds ? tensor_slice(on(residual, DEVICE), i, 1) : NULL;
+        finish_alone(c, y, i, public_op(c, &o, one, its, added));
+        tensor_release(added);
         tensor_release(one);
         tensor_release(its);
     }
@@ -67,5 +78,5 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_group_norm = {
     OP_TEST(group_norm),
     .tolerance = 2e-6,
-    .parameters = {GROUP_NORM_PARAMETERS},
+    .parameters = {GROUP_NORM_PARAMETERS, "residual"},
 };

@@ -18,6 +18,8 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 3, 5, 6, 3, 6, 1, 1, ACTIVATION_SILU, FILL_NORMAL, 15},
     {2, 3, 5, 6, 2, 6, 1, 1, ACTIVATION_RELU, FILL_NORMAL, 15},
     {1, 8, 8, 128, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 15},
+    {1, 8, 8, 128, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 47},
+    {2, 16, 16, 320, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 47},
     {3, 4, 4, 100, 1, 5, 1, 0, ACTIVATION_NONE, FILL_NORMAL, 15},
     {2, 8, 8, 64, 32, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL, 15},
     {1, 9, 7, 96, 32, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL, 15},
@@ -50,7 +52,7 @@ static void draw(struct check *c, int64_t *p)
 {
     draw_group_norm(c, p, 12, 100, 5, FILL_WIDE);
     p[WANTED] = coin(c) ? 15 : 1 + 14 * coin(c);
-    p[WANTED] |= coin(c) ? 16 : 0;
+    p[WANTED] |= (coin(c) ? 16 : 0) | (coin(c) ? 32 : 0);
 }
 
 static struct tensor *forward(struct check *c, const struct group_norm_operands *o,
@@ -67,7 +69,8 @@ static void run(struct check *c, const int64_t *p)
     struct group_norm_operands o = group_norm_operands(c, p);
     struct operand *dy = gradient_off_kinks(c, "dy", forward(c, &o, ACTIVATION_NONE));
     struct operand *y = computed(c, "y", forward(c, &o, o.act));
-    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
+    bool adds = p[WANTED] & 32 && c->device[DEVICE]->backend->fuses;
+    struct operand *dx = p[WANTED] & 1 ? gradient_of_input(c, o.x, adds) : NULL;
     bool fresh = p[WANTED] & 16;
     int64_t vectors = fresh ? FRESH : 0;
     struct operand *dgamma =
@@ -81,7 +84,7 @@ static void run(struct check *c, const int64_t *p)
         c->tolerance = 1e-4;                       /* x has five digits beside its mean */
     bool single = p[H] * p[W] * p[C] == p[GROUPS]; /* one element has no deviation */
     if (dx)
-        dx->magnitude = 1 / hypot(single ? 0 : fill_deviation(c, fill), sqrt(o.eps));
+        dx->magnitude = hypot(1 / hypot(single ? 0 : fill_deviation(c, fill), sqrt(o.eps)), adds);
     if (dgamma)
         dgamma->magnitude = 0.3 * sqrt((double)(p[N] * p[H] * p[W]));
     if (dbeta)
@@ -91,9 +94,9 @@ static void run(struct check *c, const int64_t *p)
     work(c, 0, (dx ? 3.0 : 2.0) * (double)dy->bytes);
     RUN(c, group_norm_backward,
         {on(o.x, side), on(o.gamma, side), on(o.beta, side), on(o.modulation, side), on(y, side),
-         o.groups, o.eps, o.act, o.begin},
-        on(dy, side), on(dx, side), on(dgamma, side), on(dbeta, side), on(dmodulation, side),
-        fresh);
+         o.groups, o.eps, o.act, o.begin, NULL, NULL},
+        on(dy, side), on(dx, side), on(dgamma, side), on(dbeta, side), on(dmodulation, side), fresh,
+        adds);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_group_norm(in_double(o.x), in_double(o.gamma), in_double(o.beta),

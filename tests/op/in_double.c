@@ -76,7 +76,7 @@ void double_conv2d(struct tensor *x, struct tensor *weight, struct tensor *bias,
 void double_linear(struct tensor *x, struct tensor *weight, struct tensor *bias, struct tensor *y,
                    int act)
 {
-    RUN(linear, x, weight, bias, y, (enum activation_kind)act);
+    RUN(linear, x, weight, bias, y, (enum activation_kind)act, NULL);
 }
 
 void double_group_norm(struct tensor *x, struct tensor *gamma, struct tensor *beta,
@@ -84,7 +84,7 @@ void double_group_norm(struct tensor *x, struct tensor *gamma, struct tensor *be
                        int64_t modulation_begin)
 {
     RUN(group_norm, x, gamma, beta, modulation, y, groups, eps, (enum activation_kind)act,
-        modulation_begin);
+        modulation_begin, NULL, NULL);
 }
 
 void double_layer_norm(struct tensor *x, struct tensor *gamma, struct tensor *beta,

@@ -5,8 +5,9 @@
 
 /* What the tests of linear and linear_backward share. dims: 2 for x [n*s, k], 3 for [n, s, k];
  * wdims: 2 for weight [o, k], 4 for [o, k, 1, 1]. wanted: sum of 1 for dx, 2 for dweight, 4 for
- * dbias, 8 if dweight is fresh. */
-enum { N, S, IN, OUT, DIMENSIONS, WEIGHT_DIMENSIONS, BIAS, ACT, FILL, WANTED };
+ * dbias, 8 if dweight and dbias are fresh, 16 if dx is added to, when the device can. residual: 1
+ * if the device adds one without activation, when it can. */
+enum { N, S, IN, OUT, DIMENSIONS, WEIGHT_DIMENSIONS, BIAS, ACT, FILL, WANTED, RESIDUAL = WANTED };
 #define LINEAR_PARAMETERS "n", "s", "in", "out", "dims", "wdims", "bias", "act", "fill"
 
 struct linear_operands {

@@ -23,6 +23,8 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {64, 1, 200, 128, 2, 2, 1, ACTIVATION_RELU, FILL_NORMAL, 7},
     {2, 1024, 24, 40, 3, 4, 0, ACTIVATION_NONE, FILL_NORMAL, 3},
     {2, 10, 24, 40, 3, 4, 1, ACTIVATION_RELU, FILL_NORMAL, 15},
+    {2, 10, 24, 40, 3, 4, 1, ACTIVATION_NONE, FILL_NORMAL, 23},
+    {1, 3, 6, 5, 3, 4, 1, ACTIVATION_RELU, FILL_NORMAL, 23},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -39,7 +41,7 @@ static void draw(struct check *c, int64_t *p)
 {
     draw_linear(c, p, 300, ACTIVATION_RELU, FILL_WIDE);
     p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
-    p[WANTED] |= coin(c) ? 8 : 0;
+    p[WANTED] |= (coin(c) ? 8 : 0) | (coin(c) ? 16 : 0);
 }
 
 static struct tensor *forward(struct check *c, const struct linear_operands *o,
@@ -59,20 +61,21 @@ static void run(struct check *c, const int64_t *p)
     struct operand *y = dy; /* for its shape */
     if (act == ACTIVATION_RELU)
         y = computed(c, "y", forward(c, &o, act));
-    struct operand *dx = p[WANTED] & 1 ? gradient(c, "dx", o.x) : NULL;
+    bool adds = p[WANTED] & 16 && c->device[DEVICE]->backend->fuses;
+    struct operand *dx = p[WANTED] & 1 ? gradient_of_input(c, o.x, adds) : NULL;
     struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
     struct operand *db = gradient_of_vector(c, "dbias", o.bias, p[WANTED]);
     if (dx)
-        dx->magnitude = 0.3 * sqrt((double)p[OUT] / (double)p[IN]);
+        dx->magnitude = hypot(0.3 * sqrt((double)p[OUT] / (double)p[IN]), adds);
     if (dw)
         dw->magnitude = 0.3 * fill_magnitude(c, fill) * sqrt((double)rows);
     if (db)
         db->magnitude = 0.3 * sqrt((double)rows);
     work(c, 2.0 * (double)(!!dx + !!dw) * (double)rows * (double)(p[IN] * p[OUT]),
          (double)dy->bytes);
-    RUN(c, linear_backward, {on(o.x, side), on(o.weight, side), on(o.bias, side), on(y, side), act},
-        on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH,
-        p[WANTED] & FRESH);
+    RUN(c, linear_backward,
+        {on(o.x, side), on(o.weight, side), on(o.bias, side), on(y, side), act, NULL}, on(dy, side),
+        on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH, p[WANTED] & FRESH, adds);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_linear(in_double(o.x), in_double(o.weight), in_double(o.bias), differences_output(c),

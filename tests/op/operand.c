@@ -474,6 +474,11 @@ struct operand *gradient_between(struct check *c, const char *name, const struct
     return o;
 }
 
+struct operand *gradient_of_input(struct check *c, const struct operand *x, bool adds)
+{
+    return adds ? gradient_between(c, "dx", x) : gradient(c, "dx", x);
+}
+
 struct operand *gradient_columns(struct check *c, const char *name, const struct operand *of,
                                  int64_t begin, int64_t columns)
 {

@@ -63,7 +63,7 @@ static double product_flops(struct device *d, enum dtype dtype)
     struct tensor *x = noise(d, dtype, PRODUCT, PRODUCT);
     struct tensor *w = noise(d, dtype, PRODUCT, PRODUCT);
     struct tensor *y = tensor_new(d, dtype, DIMS(PRODUCT, PRODUCT));
-    struct linear_args args = {x, w, NULL, y, ACTIVATION_NONE};
+    struct linear_args args = {x, w, NULL, y, ACTIVATION_NONE, NULL};
     double seconds = seconds_of_run(d, run_linear, &args);
     tensor_release(x);
     tensor_release(w);

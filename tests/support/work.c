@@ -108,7 +108,7 @@ static const struct rule {
     {OP_linear_backward, "sum_columns<T", BIAS_GRADIENT, {1}},
     {OP_linear_backward, "relu_gradient", LINEAR_DX, {3}},
     {OP_group_norm, "partial_moments", NORM_FORWARD, {1}},
-    {OP_group_norm, "normalize", NORM_FORWARD, {1, 1}},
+    {OP_group_norm, "normalize", NORM_FORWARD, {1, 1, 1}},
     {OP_group_norm_backward, "partial_moments", NORM_BACKWARD, {1}},
     {OP_group_norm_backward, "partial_sums", NORM_BACKWARD, {1, 1}},
     {OP_group_norm_backward, "gradient_by_x", NORM_BACKWARD, {1, 1, 1}},

@@ -3,7 +3,7 @@
 #define T(t)                         bytes_of(t)
 #define OPERANDS_conv2d              T(a->x), T(a->weight), T(a->y)
 #define OPERANDS_linear              T(a->x), T(a->weight), T(a->y)
-#define OPERANDS_group_norm          T(a->x), T(a->y)
+#define OPERANDS_group_norm          T(a->x), T(a->y), T(a->residual)
 #define OPERANDS_layer_norm          T(a->x), T(a->y)
 #define OPERANDS_attention           3 * T(a->y), T(a->y)
 #define OPERANDS_activation          T(a->x), T(a->y)
@@ -50,7 +50,7 @@
     T(a->dy), T(a->dweight) * (a->fresh ? 1 : 2),                                                  \
         a->dweight ? T(a->dweight) / 4 * (double)dtype_size(a->dy->dtype) : 0
 #define OPERANDS_linear_backward              T(a->dy)
-#define OPERANDS_group_norm_backward          T(a->forward.x), T(a->dy), T(a->dx)
+#define OPERANDS_group_norm_backward          T(a->forward.x), T(a->dy), T(a->dx) * (a->adds ? 2 : 1)
 #define OPERANDS_layer_norm_backward          T(a->forward.x), T(a->dy), T(a->dx)
 #define OPERANDS_attention_backward           T(a->dy)
 #define OPERANDS_activation_backward          T(a->forward.x), T(a->dy), T(a->dx)
