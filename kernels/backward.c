@@ -89,7 +89,8 @@ void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
     struct tensor *dx = wanted_sum(t, r, &adds);
     r->forward.conv2d.y = dy; /* for its shape */
     struct tensor *dweight = gradient_to_write(t, r->inputs[1], &fresh);
-    struct tensor *dbias = gradient_to_write(t, r->inputs[2], &fresh_bias);
+    struct gradient *bias = r->has_bias_gradient ? NULL : r->inputs[2];
+    struct tensor *dbias = gradient_to_write(t, bias, &fresh_bias);
     RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, dbias, fresh, fresh_bias, adds);
     give(t, r->inputs[0], dx);
 }
@@ -133,9 +134,24 @@ static struct tensor *columns_gradient(struct tape *t, struct gradient *slot,
     return g;
 }
 
+/* If r normalizes a convolution's output, and nothing else reads that: the convolution's bias,
+ * whose gradient is the sum of dx; else NULL. */
+static struct gradient *bias_before(struct tape *t, const struct record *r)
+{
+    struct record *before = t->count > 0 ? &t->records[t->count - 1] : NULL;
+    const struct gradient *between = r->inputs[0];
+    if (!before || !t->device->backend->fuses || before->backward != backward_conv2d ||
+        before->output != between || between->uses != 1 || between->value)
+        return NULL;
+    struct gradient *bias = before->inputs[2];
+    before->has_bias_gradient = bias && bias->parameter;
+    return before->has_bias_gradient ? bias : NULL;
+}
+
 void backward_group_norm(struct tape *t, struct record *r, struct tensor *dy)
 {
-    bool adds;
+    bool adds, fresh_sums;
+    struct tensor *dx_sums = gradient_to_write(t, bias_before(t, r), &fresh_sums);
     struct tensor *dx = wanted_sum(t, r, &adds);
     const struct group_norm_args *f = &r->forward.group_norm;
     struct gradient *slot = r->inputs[3];
@@ -145,7 +161,8 @@ void backward_group_norm(struct tape *t, struct record *r, struct tensor *dy)
         fresh ? gradient_to_write(t, r->inputs[1], &fresh) : parameter_gradient(t, r->inputs[1]);
     struct tensor *dbeta =
         fresh ? gradient_to_write(t, r->inputs[2], &fresh) : parameter_gradient(t, r->inputs[2]);
-    RUN(t, group_norm, r->forward.group_norm, dy, dx, dgamma, dbeta, dmodulation, fresh, adds);
+    RUN(t, group_norm, r->forward.group_norm, dy, dx, dgamma, dbeta, dmodulation, fresh, adds,
+        dx_sums, fresh_sums);
     give(t, r->inputs[0], dx);
     give_residual(t, r->inputs[4], dy);
     if (dmodulation && dmodulation == slot->value) {

@@ -40,6 +40,10 @@ struct group_norm_backward_args {
     struct tensor *dx, *dgamma, *dbeta, *dmodulation;
     bool fresh; /* dgamma and dbeta are overwritten */
     bool adds;  /* to dx; only if the device fuses */
+    /* Adds dx's sums over images and pixels (overwrites with them if fresh_sums): the gradient of
+     * the bias of a convolution before. Only if the device fuses and adds is not set; or NULL. */
+    struct tensor *dx_sums;
+    bool fresh_sums;
 };
 
 struct layer_norm_backward_args {

@@ -33,7 +33,8 @@ struct record {
         struct to_nhwc_args to_nhwc;
         struct linear_combination_args linear_combination;
     } forward;
-    float scale[4]; /* to_nhwc's, copied */
+    float scale[4];         /* to_nhwc's, copied */
+    bool has_bias_gradient; /* of conv2d: another record's pass has summed it */
 };
 
 /* Returns a new record for y and requests y's gradient, or NULL if the tape does not record or no

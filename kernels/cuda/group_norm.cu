@@ -141,20 +141,21 @@ template void group_norm_partial_moments(struct device *, const group_norm_layou
 template void group_norm_partial_moments(struct device *, const group_norm_layout &, int,
                                          const group_norm_pointers<bf16_t> &, int64_t);
 
-/* ---- y */
+/* ---- y, of which `to` is the place */
 
 template <typename T, int VEC, int PER>
 DEVICE_INLINE vec<T, VEC> normalized(const vec<T, VEC> &x, const float (&high)[PER],
                                      const float (&slope)[VEC], const float (&offset)[VEC],
-                                     enum activation_kind act, const T *residual, bool aligned)
+                                     const group_norm_pointers<T> &a, const T *to)
 {
     vec<float, VEC> z = to_floats(x);
 #pragma unroll
     for (int j = 0; j < VEC; j++)
         z[j] = fmaf(z[j] - high[j / (VEC / PER)], slope[j], offset[j]);
-    activate<T>(act, z);
-    if (residual) {
-        const vec<float, VEC> r = to_floats(load_any<VEC>(residual, aligned));
+    activate<T>(a.act, z);
+    if (a.adds) {
+        const T *residual = (const T *)((uintptr_t)to + a.residual);
+        const vec<float, VEC> r = to_floats(load_any<VEC>(residual, a.aligned));
 #pragma unroll
         for (int j = 0; j < VEC; j++)
             z[j] += r[j];
@@ -171,7 +172,6 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
     const int64_t image = here.image * l.pixels * l.channels;
     const T *from = a.x + image + here.channel;
     T *to = y + image + here.channel;
-    const T *residual = a.residual ? a.residual + image + here.channel : nullptr;
     pixel_walk<T> walk(l, here, tile_pixels, a.aligned);
     vec<T, VEC> in[4]; /* in flight while the statistics are merged */
     walk.load(in, from);
@@ -187,11 +187,10 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
 #pragma unroll
         for (int u = 0; u < 4; u++)
             if (walk.offset + u * walk.step < walk.end)
-                store_any(to + walk.offset + u * walk.step,
-                          normalized(in[u], t.high, slope, offset, a.act,
-                                     residual ? residual + walk.offset + u * walk.step : nullptr,
-                                     a.aligned),
-                          a.aligned);
+                store_any(
+                    to + walk.offset + u * walk.step,
+                    normalized(in[u], t.high, slope, offset, a, to + walk.offset + u * walk.step),
+                    a.aligned);
         walk.offset += 4 * walk.step;
         walk.load(in, from);
     }
@@ -231,13 +230,9 @@ static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
     const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
     slopes_of(t, slope, offset);
     const int64_t first = image + here.lane * (int64_t)l.channels + here.channel;
-    const T *residual = a.residual ? a.residual + first : nullptr;
     for (int64_t i = 0; i < count; i++) {
-        const int64_t at = i * l.lanes * l.channels;
-        store_any(y + first + at,
-                  normalized(slab[i * blockDim.x], t.high, slope, offset, a.act,
-                             residual ? residual + at : nullptr, a.aligned),
-                  a.aligned);
+        T *to = y + first + i * l.lanes * l.channels;
+        store_any(to, normalized(slab[i * blockDim.x], t.high, slope, offset, a, to), a.aligned);
     }
 }
 

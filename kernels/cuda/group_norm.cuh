@@ -47,7 +47,8 @@ template <typename T> struct group_norm_pointers {
     int64_t ld_modulation;
     const struct moments *partial; /* [image, group, segment, part] */
     float *statistics;             /* [image, group, 3], or null: struct group_norm_args */
-    const T *residual;             /* forward only, or null */
+    bool adds;                     /* a residual, forward only, which lies */
+    uintptr_t residual;            /* this many bytes after y, modulo 2^64: it takes no registers */
     int64_t image0;
     enum activation_kind act;
     bool aligned; /* all of these, and the images' first elements, are aligned to 16 bytes */
@@ -488,8 +489,9 @@ static inline group_norm_pointers<T> group_norm_pointers_of(const struct group_n
     p.aligned = is_aligned(p.x);
     p.statistics = a->statistics ? (float *)a->statistics->data : nullptr;
     if (a->residual) {
-        p.residual = (const T *)a->residual->data;
-        p.aligned = p.aligned && is_aligned(p.residual);
+        p.adds = true;
+        p.residual = (uintptr_t)a->residual->data - (uintptr_t)a->y->data;
+        p.aligned = p.aligned && is_aligned(a->residual->data);
     }
     if (a->gamma) {
         p.gamma = (const float *)a->gamma->data;

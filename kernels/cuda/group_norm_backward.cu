@@ -228,12 +228,31 @@ static __global__ void __launch_bounds__(FINISH_THREADS)
     }
 }
 
+/* Sums of each channel of the slab over the block's lanes, to row[channel]. All threads call it;
+ * needs lanes * columns * VEC floats of dynamic shared memory. */
+template <int VEC>
+DEVICE_INLINE void sum_dx(const vec<float, VEC> &mine, const group_norm_layout &l,
+                          const group_norm_place &here, float *row)
+{
+    DYNAMIC_SHARED(float, shared);
+    const int width = l.columns * VEC;
+    if (!here.idle)
+        store_vec(shared + here.lane * width + here.column * VEC, mine);
+    __syncthreads();
+    for (int i = (int)threadIdx.x; i < here.end - here.first; i += (int)blockDim.x) {
+        float sum = 0;
+        for (int lane = 0; lane < l.lanes; lane++)
+            sum += shared[lane * width + i];
+        row[here.first + i] = sum;
+    }
+}
+
 template <typename T, int VEC, int PER>
 static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     gradient_by_x(group_norm_pointers<T> a, group_norm_layout l, const T *dy, const float *means,
-                  T *dx, bool adds, int64_t tile_pixels)
+                  T *dx, bool adds, int64_t tile_pixels, float *sums)
 {
-    constexpr int U = VEC == 1 ? 4 : 2;
+    constexpr int U = VEC == 1 ? 4 : PER == 8 ? 1 : 2; /* as registers allow */
     __shared__ slab_statistics statistics;
     const group_norm_place here = group_norm_here<VEC>(l, a.image0, false);
     const int64_t image = here.image * l.pixels * l.channels;
@@ -244,27 +263,34 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     walk.load(xs, x_from);
     walk.load(dys, dy_from);
     find_statistics(statistics, a, l, here);
-    if (here.idle)
+    if (here.idle && !sums)
         return;
-    float slope[VEC], offset[VEC];
-    const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
-    slopes_of(t, slope, offset);
-    const gradient_terms<VEC, PER> g =
-        gradient_terms_of(t, means + (here.image * l.groups + here.first_group) * 2, l, here);
-    while (walk.offset < walk.end) {
+    vec<float, VEC> mine = {};
+    if (!here.idle) {
+        float slope[VEC], offset[VEC];
+        const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
+        slopes_of(t, slope, offset);
+        const gradient_terms<VEC, PER> g =
+            gradient_terms_of(t, means + (here.image * l.groups + here.first_group) * 2, l, here);
+        while (walk.offset < walk.end) {
 #pragma unroll
-        for (int u = 0; u < U; u++)
-            if (walk.offset + u * walk.step < walk.end) {
-                T *at = to + walk.offset + u * walk.step;
-                store_any(at,
-                          x_gradient(xs[u], dys[u], t.high, slope, offset, g, a.act,
-                                     adds ? at : nullptr, a.aligned),
-                          a.aligned);
-            }
-        walk.offset += U * walk.step;
-        walk.load(xs, x_from);
-        walk.load(dys, dy_from);
+            for (int u = 0; u < U; u++)
+                if (walk.offset + u * walk.step < walk.end) {
+                    T *at = to + walk.offset + u * walk.step;
+                    const vec<T, VEC> r = x_gradient(xs[u], dys[u], t.high, slope, offset, g, a.act,
+                                                     adds ? at : nullptr, a.aligned);
+                    store_any(at, r, a.aligned);
+#pragma unroll
+                    for (int j = 0; j < VEC; j++)
+                        mine[j] += to_float(r[j]);
+                }
+            walk.offset += U * walk.step;
+            walk.load(xs, x_from);
+            walk.load(dys, dy_from);
+        }
     }
+    if (sums)
+        sum_dx(mine, l, here, sums + (here.image * gridDim.x + here.range) * l.channels);
 }
 
 /* Parts of at least 64 KiB of x. */
@@ -276,10 +302,11 @@ static int64_t sums_part_pixels(const group_norm_layout &l, int elements, size_t
     return divide_up(divide_up(l.pixels, parts), l.lanes) * l.lanes;
 }
 
+/* dx_sums: [image, part, c], or null. */
 template <typename T>
 static void in_parts(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
                      int elements, int64_t images, const T *dy, T *dx, bool adds,
-                     const channel_results<T> &results)
+                     const channel_results<T> &results, float *dx_sums)
 {
     const int64_t part_pixels = sums_part_pixels(l, elements, sizeof(T));
     const int64_t parts = divide_up(l.pixels, part_pixels);
@@ -304,11 +331,13 @@ static void in_parts(struct device *d, group_norm_pointers<T> p, const group_nor
                p, l, sums.as<float>(), (int)parts, results, means.as<float>());
         if (!dx)
             continue;
-        const int64_t tile = group_norm_tile_pixels(d, l, elements, sizeof(T), now);
+        const int64_t tile =
+            dx_sums ? part_pixels : group_norm_tile_pixels(d, l, elements, sizeof(T), now);
+        const size_t lanes = dx_sums ? (size_t)(l.lanes * l.columns * elements) * sizeof(float) : 0;
         const dim3 tiles((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, now);
         WITH_LAYOUT(l, elements, T, VEC, PER,
-                    LAUNCH((gradient_by_x<T, VEC, PER>), tiles, threads, 0, stream_of(d), p, l, dy,
-                           means.as<float>(), dx, adds, tile));
+                    LAUNCH((gradient_by_x<T, VEC, PER>), tiles, threads, lanes, stream_of(d), p, l,
+                           dy, means.as<float>(), dx, adds, tile, dx_sums));
     }
 }
 
@@ -427,10 +456,24 @@ static void backward(struct device *d, const struct group_norm_backward_args *a)
         results.totals = totals.as<float>();
     if (a->dmodulation)
         results.dmodulation = (T *)a->dmodulation->data + f->modulation_begin;
-    if (group_norm_whole(&l, elements, sizeof(T), 2))
+    const bool whole = group_norm_whole(&l, elements, sizeof(T), 2);
+    /* Sums of dx come from the pass that writes it, or from one of their own if images are small.
+     */
+    const int64_t rows =
+        images * divide_up(l.pixels, whole ? l.pixels : sums_part_pixels(l, elements, sizeof(T)));
+    const scratch of_parts(d,
+                           (size_t)(a->dx_sums && !whole ? rows * l.channels : 1) * sizeof(float));
+    if (whole)
         in_blocks(d, p, l, elements, images, dy, dx, a->adds, results);
     else
-        in_parts(d, p, l, elements, images, dy, dx, a->adds, results);
+        in_parts(d, p, l, elements, images, dy, dx, a->adds, results,
+                 a->dx_sums ? of_parts.as<float>() : nullptr);
+    if (a->dx_sums && whole)
+        add_column_sums(d, (float *)a->dx_sums->data, a->dy->dtype, dx, images * l.pixels,
+                        l.channels, l.channels, a->fresh_sums);
+    else if (a->dx_sums)
+        add_column_sums(d, (float *)a->dx_sums->data, DTYPE_F32, of_parts.data, rows, l.channels,
+                        l.channels, a->fresh_sums);
     if (a->dbeta)
         add_column_sums(d, (float *)a->dbeta->data, DTYPE_F32, results.totals, images, l.channels,
                         2 * l.channels, a->fresh);

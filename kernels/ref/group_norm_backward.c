@@ -118,5 +118,9 @@ void ref_group_norm_backward(struct device *d, const struct group_norm_backward_
         if (a->dbeta)
             ref_f32(a->dbeta)[j] = (float)(ref_f32(a->dbeta)[j] + beta);
     }
+    if (a->dx_sums && a->fresh_sums)
+        ref_clear(a->dx_sums);
+    if (a->dx_sums)
+        ref_add_column_sums(ref_f32(a->dx_sums), ref_f32(a->dx), tensor_rows(a->dx), c);
     free(sums);
 }

@@ -280,5 +280,6 @@ int main(int argc, char **argv)
         count_sampling(d);
     else
         count_encoding(d);
+    device_close(d);
     return 0;
 }

@@ -8,7 +8,8 @@
 /* What the tests of group_norm and group_norm_backward share. eps is 10^-EPS_EXPONENT.
  * modulation: 0 for none; 1 + b if its columns begin at column b of rows that other norms share.
  * wanted: sum of 1 for dx, 2 for dgamma, 4 for dbeta, 8 for dmodulation, 16 if those of
- * gamma and beta are fresh, 32 if dx is added to. residual: 1 if the device adds one, when it can.
+ * gamma and beta are fresh, 32 if dx is added to, 64 if
+ * it is summed. residual: 1 if the device adds one, when it can.
  */
 enum { N, H, W, C, GROUPS, EPS_EXPONENT, AFFINE, MODULATION, ACT, FILL, WANTED, RESIDUAL = WANTED };
 #define GROUP_NORM_PARAMETERS                                                                      \

@@ -20,6 +20,9 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 8, 8, 128, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 15},
     {1, 8, 8, 128, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 47},
     {2, 16, 16, 320, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 47},
+    {2, 16, 16, 320, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 79},
+    {3, 24, 24, 72, 4, 5, 1, 1, ACTIVATION_SILU, FILL_NORMAL, 95},
+    {2, 3, 5, 6, 1, 5, 0, 1, ACTIVATION_RELU, FILL_NORMAL, 95},
     {3, 4, 4, 100, 1, 5, 1, 0, ACTIVATION_NONE, FILL_NORMAL, 15},
     {2, 8, 8, 64, 32, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL, 15},
     {1, 9, 7, 96, 32, 6, 1, 0, ACTIVATION_SILU, FILL_NORMAL, 15},
@@ -52,7 +55,7 @@ static void draw(struct check *c, int64_t *p)
 {
     draw_group_norm(c, p, 12, 100, 5, FILL_WIDE);
     p[WANTED] = coin(c) ? 15 : 1 + 14 * coin(c);
-    p[WANTED] |= (coin(c) ? 16 : 0) | (coin(c) ? 32 : 0);
+    p[WANTED] |= (coin(c) ? 16 : 0) | (coin(c) ? 32 : 0) | (coin(c) ? 64 : 0);
 }
 
 static struct tensor *forward(struct check *c, const struct group_norm_operands *o,
@@ -61,6 +64,13 @@ static struct tensor *forward(struct check *c, const struct group_norm_operands 
     enum side side = truth(c);
     return group_norm(truth_tape(c), on(o->x, side), o->groups, o->eps, on(o->gamma, side),
                       on(o->beta, side), on(o->modulation, side), o->begin, act);
+}
+
+/* They nearly cancel, so that only their own magnitude counts. */
+static struct operand *sums_of_dx(struct check *c, int64_t channels, bool fresh)
+{
+    return fresh ? output_typed(c, "dx_sums", DTYPE_F32, DIMS(channels))
+                 : updated(c, "dx_sums", 0, 1, channels);
 }
 
 static void run(struct check *c, const int64_t *p)
@@ -76,6 +86,9 @@ static void run(struct check *c, const int64_t *p)
     struct operand *dgamma =
         gradient_of_vector(c, "dgamma", o.gamma, (p[WANTED] & 2) * 2 | vectors);
     struct operand *dbeta = gradient_of_vector(c, "dbeta", o.beta, (p[WANTED] & 4) | vectors);
+    struct operand *sums = dx && p[WANTED] & 64 && !adds && c->device[DEVICE]->backend->fuses
+                               ? sums_of_dx(c, p[C], fresh)
+                               : NULL;
     struct operand *dmodulation =
         o.modulation && p[WANTED] & 8
             ? gradient_columns(c, "dmodulation", o.modulation, o.begin, 2 * p[C])
@@ -85,6 +98,10 @@ static void run(struct check *c, const int64_t *p)
     bool single = p[H] * p[W] * p[C] == p[GROUPS]; /* one element has no deviation */
     if (dx)
         dx->magnitude = hypot(1 / hypot(single ? 0 : fill_deviation(c, fill), sqrt(o.eps)), adds);
+    if (sums)
+        /* dx is rounded before it is summed. */
+        sums->magnitude =
+            dx->magnitude * sqrt((double)(p[N] * p[H] * p[W])) * (c->dtype == DTYPE_F32 ? 1 : 256);
     if (dgamma)
         dgamma->magnitude = 0.3 * sqrt((double)(p[N] * p[H] * p[W]));
     if (dbeta)
@@ -96,7 +113,7 @@ static void run(struct check *c, const int64_t *p)
         {on(o.x, side), on(o.gamma, side), on(o.beta, side), on(o.modulation, side), on(y, side),
          o.groups, o.eps, o.act, o.begin, NULL, NULL},
         on(dy, side), on(dx, side), on(dgamma, side), on(dbeta, side), on(dmodulation, side), fresh,
-        adds);
+        adds, on(sums, side), fresh);
     finish(c, NULL);
     for (differences_begin(c, dy); differences_next(c);)
         double_group_norm(in_double(o.x), in_double(o.gamma), in_double(o.beta),

@@ -113,6 +113,7 @@ static const struct rule {
     {OP_group_norm_backward, "partial_sums", NORM_BACKWARD, {1, 1}},
     {OP_group_norm_backward, "gradient_by_x", NORM_BACKWARD, {1, 1, 1}},
     {OP_group_norm_backward, "whole_backward", NORM_BACKWARD, {1, 1, 1}},
+    {OP_group_norm_backward, "sum_columns", BIAS_GRADIENT, {0}},
     {OP_group_norm_backward, "", NORM_BACKWARD, {0}},
     {OP_update, "decide", ADAMW, {0}},
     {OP_update, "adamw", ADAMW, {1}},

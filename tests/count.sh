@@ -1,0 +1,30 @@
+#!/bin/sh
+# A GPU's work for the networks, as counted on the emulator, does not grow unnoticed. TAP.
+# usage: [BUILD=build] tests/count.sh
+set -u
+build=$(cd "${BUILD:-build}" && pwd) || exit 2
+cd "$(dirname "$0")/.." || exit 2
+. tests/support/tap.sh
+echo 1..4
+
+# The sum of a column: launches, TFLOP, GB or ms.
+sum() { # COLUMN OPTION...
+    local column=$1
+    shift
+    "$build/tests/bench/count" --tsv "$@" | awk -F '\t' -v c="$column" '$2 == "sum" { print $c }'
+}
+at_most() { # NUMBER LIMIT
+    awk -v n="$1" -v limit="$2" 'BEGIN { exit !(n != "" && n > 0.9 * limit && n <= limit) }'
+}
+launches=$(sum 3 --precision bf16)
+at_most "$launches" 1084
+ok $? "a training step in bf16 takes $launches launches"
+bytes=$(sum 5 --precision bf16)
+at_most "$bytes" 113
+ok $? "and moves $bytes GB"
+launches=$(sum 3 --precision bf16 --work sample)
+at_most "$launches" 20471
+ok $? "four guided images take $launches launches"
+launches=$(sum 3 --precision bf16 --work encode)
+at_most "$launches" 290
+ok $? "encoding a batch takes $launches launches"
