@@ -61,8 +61,8 @@ static struct tensor *run_conv_block(struct tape *t, const void *context, struct
             tensor_replace(&h, group_norm_add(t, x, h, 1, NORM_EPS, NULL, NULL, modulation, begin,
                                               ACTIVATION_RELU));
         else
-            tensor_replace(&h, group_norm(t, h, 1, NORM_EPS, NULL, NULL, modulation, begin,
-                                          ACTIVATION_RELU));
+            tensor_replace(
+                &h, group_norm(t, h, 1, NORM_EPS, NULL, NULL, modulation, begin, ACTIVATION_RELU));
         tensor_release(modulation);
     }
     if (m->conv.skip)
