@@ -124,27 +124,32 @@ static int64_t workspace_limit()
     return (int64_t)limit;
 }
 
-/* Returns the fastest of the plans; each of them writes the output. */
-static int fastest(struct device *d, struct convolution_plan *plans, int count,
-                   const struct pointers *at)
+/* Of backward_data. */
+static size_t output_bytes(const struct convolution_problem *p)
 {
+    return (size_t)(p->c.n * p->c.h * p->c.w * p->c.ci) * size_of(p->c.type);
+}
+
+/* Returns the fastest of the plans; each of them writes the output, but timing must not add to the
+ * real one repeatedly. */
+static int fastest(struct device *d, const struct convolution_problem *p,
+                   struct convolution_plan *plans, int count, const struct pointers *at)
+{
+    const scratch sum(d, p->adds ? output_bytes(p) : 1);
+    struct pointers timed = *at;
+    if (p->adds)
+        timed.x = sum.data;
     int best = -1;
     float least = -1;
     for (int i = 0; i < count; i++) {
-        const float milliseconds =
-            time_of(d, least, [&] { return execute(d, &plans[i], at) == CUDNN_STATUS_SUCCESS; });
+        const float milliseconds = time_of(
+            d, least, [&] { return execute(d, &plans[i], &timed) == CUDNN_STATUS_SUCCESS; });
         if (milliseconds >= 0 && (best < 0 || milliseconds < least)) {
             best = i;
             least = milliseconds;
         }
     }
     return best;
-}
-
-/* Of backward_data. */
-static size_t output_bytes(const struct convolution_problem *p)
-{
-    return (size_t)(p->c.n * p->c.h * p->c.w * p->c.ci) * size_of(p->c.type);
 }
 
 static bool may_time(struct device *d)
@@ -181,12 +186,7 @@ static bool choose_plan(struct device *d, const struct convolution_problem *p,
     }
     int best = 0;
     if (may_time(d)) {
-        /* Timing must not add to the real output repeatedly. */
-        const scratch sum(d, p->adds ? output_bytes(p) : 1);
-        struct pointers timed = *at;
-        if (p->adds)
-            timed.x = sum.data;
-        best = fastest(d, plans, count, &timed);
+        best = fastest(d, p, plans, count, at);
         if (best < 0) {
             snprintf(why, why_size, "no engine that runs");
             return false;

@@ -92,6 +92,7 @@ static bool has_plans(const struct convolution_problem *p)
     return good;
 }
 
+/* bias: backward, whether it is added to the output. */
 static void test_direction(const char *name, enum dtype type, enum convolution_direction direction,
                            int bias, int tf32, int alignment)
 {
@@ -104,7 +105,8 @@ static void test_direction(const char *name, enum dtype type, enum convolution_d
         memset(&p, 0, sizeof p);
         p.c = {type, s[0], s[1], s[1], s[2], out, out, s[3], s[4], s[4], s[5], s[6], s[7]};
         p.direction = direction;
-        p.bias = bias;
+        p.bias = direction == CONVOLUTION_FORWARD && bias;
+        p.adds = direction != CONVOLUTION_FORWARD && bias;
         p.tf32 = tf32;
         p.alignment = alignment;
         if (has_plans(&p))
@@ -118,8 +120,11 @@ static void test_direction(const char *name, enum dtype type, enum convolution_d
            types[type == DTYPE_F32   ? 0
                  : type == DTYPE_F16 ? 1
                                      : 2],
-           tf32 ? " as TF32" : "", directions[direction], bias ? " with bias" : "", alignment,
-           planned, count);
+           tf32 ? " as TF32" : "", directions[direction],
+           !bias                              ? ""
+           : direction == CONVOLUTION_FORWARD ? " with bias"
+                                              : " added",
+           alignment, planned, count);
 }
 
 static void test_gpu(const char *name, const char *json)
@@ -138,6 +143,7 @@ static void test_gpu(const char *name, const char *json)
         test_direction(name, type, CONVOLUTION_FORWARD, 1, 0, 16);
         test_direction(name, type, CONVOLUTION_FORWARD, 1, 0, element);
         test_direction(name, type, CONVOLUTION_BACKWARD_DATA, 0, 0, 16);
+        test_direction(name, type, CONVOLUTION_BACKWARD_DATA, 1, 0, 16);
         test_direction(name, type, CONVOLUTION_BACKWARD_WEIGHT, 0, 0, 16);
         test_direction(name, type, CONVOLUTION_BACKWARD_WEIGHT, 0, 0, element);
     }
