@@ -235,6 +235,8 @@ static int take_scalar(struct reading *r, const struct weight *w, struct error *
     float value;
     if (weight_count(w) != 1)
         return error_set(e, "'%s' is not a scalar", w->name);
+    if (names_check_type(w, e) != 0)
+        return -1;
     weight_to_f32(w, &value);
     parameters_set_scalar(r->parameters, w->name, value);
     return 0;
@@ -266,7 +268,7 @@ static int take_all(struct reading *r, int file, struct error *e)
     }
     for (int i = 0; i < weights_count(r->in); i++) {
         const struct weight *w = weights_at(r->in, i);
-        if (w->dtype != DTYPE_F32 || !w->contiguous)
+        if (w->unreadable || w->dtype != DTYPE_F32 || !w->contiguous)
             return error_set(e, "'%s' is not F32", w->name);
         XXH3_128bits_update(r->hash, w->data, weight_bytes(w));
         r->bytes += (int64_t)weight_bytes(w);
@@ -406,8 +408,10 @@ int checkpoint_plan_parameters(struct parameters **out, const struct training_st
         if (tensor_kind_of((*out)->net, weights_at(r.in, i)->name) == TENSOR_SCALAR)
             status = take_scalar(&r, weights_at(r.in, i), e);
     close_files(in);
-    if (status != 0)
+    if (status != 0) {
+        error_prefix(e, "'%s/%s'", checkpoint, s->files[FILE_RAW].name);
         parameters_free(*out);
+    }
     return status;
 }
 

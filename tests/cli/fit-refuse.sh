@@ -64,6 +64,11 @@ for file in raw diffusion optimizer; do
     rm -r damaged
 done
 cp -R run damaged
+for file in raw diffusion; do
+    sed -i 's/"autoencoder_scale":{"dtype":"F32"/"autoencoder_scale":{"dtype":"F92"/' damaged/latest/$file.safetensors
+    try --resume damaged --steps 8
+    cp run/latest/$file.safetensors damaged/latest
+done
 head -c 1000 run/latest/state.json >damaged/latest/state.json
 try --resume damaged --steps 8
 for change in 's/"seed":.*/"seed": "7",/' 's/"loss_scale":.*/"loss_scale": 0,/' 's/"autoencoder_scale":.*/"autoencoder_scale": 0,/'; do

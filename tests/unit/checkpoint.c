@@ -419,6 +419,10 @@ static void ok_refused(const char *file, const char *what, const char *expected)
         close(fd);
     } else if (strcmp(what, "another shape") == 0) {
         replace_text(path, "[33,7]", "[7,33]");
+    } else if (strcmp(what, "another type") == 0) {
+        replace_text(path, "\"dtype\":\"F32\"", "\"dtype\":\"F92\"");
+    } else if (strcmp(what, "another type of a scalar") == 0) {
+        replace_text(path, "scale\":{\"dtype\":\"F32\"", "scale\":{\"dtype\":\"F92\"");
     } else if (strcmp(what, "another tensor") == 0) {
         replace_text(path, "net.0.main.0.bias", "net.0.main.1.bias");
     } else if (strcmp(what, "empty") == 0) {
@@ -471,6 +475,9 @@ static void test_damage(void)
         ok_refused(files[i], "one bit", "hash");
         ok_refused(files[i], "not a number", "non-finite");
         ok_refused(files[i], "another shape", i ? "shape" : "hash");
+        ok_refused(files[i], "another type", "is not F32");
+        if (i < 2)
+            ok_refused(files[i], "another type of a scalar", "'autoencoder_scale' is not F32");
         ok_refused(files[i], "another tensor", i ? "net.0.main.1.bias" : "hash");
     }
     const char *companions[] = {"discriminator.safetensors", "discriminator-optimizer.safetensors"};
