@@ -118,7 +118,7 @@ ok $? 'a part that is in use is named'
 exec 3<&-
 
 # A long list, so that there is time to interfere: 16 spellings of each path.
-for i in $(seq 16); do sed "s,/,$(printf '/%.0s' $(seq "$i"))," list; done >long-list
+for i in $(seq 16); do sed "s,^images/,images/$(printf '../images/%.0s' $(seq "$i"))," list; done >long-list
 $encode -q -o long-one <long-list 2>log
 ccld-shards ls long-one | cut -f 2 | sort >long-expected
 [ "$(wc -l <long-expected)" = 960 ]
