@@ -154,25 +154,54 @@ static int mark(struct removal *r, const char *entry, struct error *e)
     return shown ? check_path(r, index, shown, e) : 0;
 }
 
+struct entries {
+    char **items;
+    int64_t count, capacity;
+};
+
+static void entries_release(struct entries *x)
+{
+    for (int64_t i = 0; i < x->count; i++)
+        free(x->items[i]);
+    free(x->items);
+}
+
+/* The whole list, before a store is opened: what makes the list may be reading the store. */
+static int read_entries(struct entries *x, char separator, struct error *e)
+{
+    struct path_source list;
+    const char *entry;
+    int got;
+    path_source_stream(&list, STDIN_FILENO, separator);
+    while ((got = path_source_next(&list, -1, &entry, e)) == 1) {
+        if (x->count == x->capacity) {
+            x->capacity = x->capacity ? 2 * x->capacity : 256;
+            x->items = xrealloc(x->items, (size_t)x->capacity * sizeof *x->items);
+        }
+        x->items[x->count++] = xstrdup(entry);
+    }
+    path_source_release(&list);
+    return got;
+}
+
 int removal_of_list(struct removal_summary *out, const struct shard_folders *folders,
                     char separator, struct error *e)
 {
     struct removal r;
-    if (removal_open(&r, out, folders, e) != 0)
-        return -1;
-    struct path_source list;
-    const char *entry;
-    int got;
-    r.escaped = separator != '\0';
-    path_source_stream(&list, STDIN_FILENO, separator);
-    while ((got = path_source_next(&list, -1, &entry, e)) == 1)
-        if (mark(&r, entry, e) != 0) {
-            got = -1;
-            break;
-        }
-    path_source_release(&list);
-    int status = got < 0 ? -1 : removal_run(&r, e);
-    removal_close(&r);
+    struct entries list = {0};
+    *out = (struct removal_summary){0};
+    int status = read_entries(&list, separator, e);
+    if (status == 0)
+        status = removal_open(&r, out, folders, e);
+    if (status == 0) {
+        r.escaped = separator != '\0';
+        for (int64_t i = 0; i < list.count && status == 0; i++)
+            status = mark(&r, list.items[i], e);
+        if (status == 0)
+            status = removal_run(&r, e);
+        removal_close(&r);
+    }
+    entries_release(&list);
     return status;
 }
 

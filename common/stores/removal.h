@@ -16,7 +16,9 @@ struct removal_summary {
 /* Removes the records that standard input lists, entries ending with the separator: a path; an
  * index, counted through all folders; or an index, a tab, the path as ccld-shards ls prints it and
  * anything behind another tab. Entries that no record matches are reported. Nothing is removed if
- * the path of an index is another one, or after an interrupted removal, which changed indices. */
+ * the path of an index is another one, or after an interrupted removal, which changed indices. The
+ * list is read to its end before the folders are opened, so that a program that reads them can make
+ * it. */
 int removal_of_list(struct removal_summary *out, const struct shard_folders *folders,
                     char separator, struct error *e);
 /* Removes the records that cannot be read, and reports each of them. */
