@@ -420,7 +420,7 @@ bench-torch-cpu: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 
 # Under ThreadSanitizer, in a folder of its own: what uses threads, and the programs on a little data.
 THREADED := $(patsubst %,$(BUILD)/tests/unit/%,threads message files flat_images host_product parameters encode encode_networks image_set latent_set \
-    collective_shared watchdog slices cloob_step unet_step pool unfinished shard_store score)
+    collective_shared watchdog slices cloob_step unet_step pool unfinished shard_store score find)
 check-threads:
 	@$(AGAIN) prove-threads CUDA=0 MPI=0 SANITIZE=thread BUILD=$(BUILD)/threads
 prove-threads: programs $(THREADED) $(SYNTH) $(BUILD)/tests/synth/shapes

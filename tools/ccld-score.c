@@ -1,5 +1,4 @@
 /* Scores images: by their prompts' CLOOB embeddings, or by their distance from a data set. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -219,15 +218,6 @@ static void read_images(struct scoring *s, int files, char **paths)
         die("no images: %s", files ? "the files contain none" : "standard input is empty");
 }
 
-static void finish_output(void)
-{
-    struct error e;
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        error_set(&e, "%s", strerror(errno));
-        output_failed(&e);
-    }
-}
-
 static void print_rows(struct scoring *s)
 {
     double sum = 0;
@@ -246,7 +236,7 @@ static void print_rows(struct scoring *s)
         free(row->path);
         free(row->seed);
     }
-    finish_output();
+    output_finish();
     int prompts = s->targets.conditionings.count;
     inform("%" PRId64 " image%s of %d prompt%s, mean cosine %.6f", s->count, plural(s->count),
            prompts, plural(prompts), sum / (double)s->count);
@@ -320,7 +310,7 @@ static void compare(struct scoring *s, int files, char **paths)
     if (distances_measure(&d, &s->tape, &s->embeds, &reference, options.seed, &e) != 0)
         die("cannot compare: %s", e.text);
     report_distances(&d, options.json);
-    finish_output();
+    output_finish();
     report_closest(&d, &s->embeds, &reference);
     char duration[32];
     note("distances took %s", format_duration(duration, seconds_now() - started));

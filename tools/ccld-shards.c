@@ -1,5 +1,4 @@
 /* Inspects and joins shard stores. */
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,15 +87,6 @@ static struct shard_store *open_store(const char *folder, int n)
         die("cannot read store '%s': %s", folder, e.text);
     warn("cannot read store '%s': %s", folder, e.text);
     return NULL;
-}
-
-static void finish_output(void)
-{
-    struct error e;
-    if (fflush(stdout) != 0 || ferror(stdout)) {
-        error_set(&e, "%s", strerror(errno));
-        output_failed(&e);
-    }
 }
 
 static uint64_t store_bytes(const struct shard_store *s)
@@ -216,7 +206,7 @@ static int do_stat(const struct shard_folders *stores, int count, char *const *o
         if (total.stores > 0 && !total.mixed)
             print_latent_statistics(&total.statistics);
     }
-    finish_output();
+    output_finish();
     return status;
 }
 
@@ -355,7 +345,7 @@ static int do_ls(const struct shard_folders *stores, int count, char *const *ope
             status = 1;
         shard_store_close(s);
     }
-    finish_output();
+    output_finish();
     return status;
 }
 
@@ -481,7 +471,7 @@ static int do_decode(const struct shard_folders *stores, int count, char *const 
         output_failed(&e);
     if (status != 0)
         die("cannot decode: %s", e.text);
-    finish_output();
+    output_finish();
     model_close(m);
     tape_release(&tape);
     device_close(device);

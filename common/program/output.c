@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/base/message.h"
@@ -21,4 +22,13 @@ void output_failed(const struct error *e)
         _Exit(1);
     warn("cannot write to standard output: %s", e->text);
     _Exit(1); /* not exit: flushing stdout would fail again */
+}
+
+void output_finish(void)
+{
+    struct error e;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        error_set(&e, "%s", strerror(errno));
+        output_failed(&e);
+    }
 }

@@ -79,6 +79,51 @@ void report_row(const struct report_row *r, bool json)
     putchar('\n');
 }
 
+static void print_path(const char *path, enum report_form form)
+{
+    if (form == REPORT_NULL)
+        fputs(path, stdout);
+    else
+        escape_print(stdout, path);
+}
+
+static void hit_json(const struct report_hit *h)
+{
+    cJSON *object = xallocated(cJSON_CreateObject());
+    if (h->store)
+        add_text(object, "store", h->store);
+    if (h->group)
+        add_number(object, "group", 0, (double)h->group);
+    add_number(object, h->group ? "distance" : "score", 6, h->value);
+    add_number(object, "index", 0, (double)h->index);
+    add_text(object, "path", h->path);
+    print_object(object);
+}
+
+void report_hit(const struct report_hit *h, enum report_form form)
+{
+    if (form == REPORT_JSON) {
+        hit_json(h);
+        return;
+    }
+    if (h->store) {
+        print_path(h->store, form);
+        putchar('\t');
+    }
+    if (h->group)
+        printf("%" PRId64 "\t", h->group);
+    printf("%.6f\t", h->value);
+    print_path(h->path, form);
+    putchar(form == REPORT_NULL ? '\0' : '\n');
+}
+
+void report_removable(int64_t index, const char *path, enum report_form form)
+{
+    printf("%" PRId64 "\t", index);
+    print_path(path, form);
+    putchar(form == REPORT_NULL ? '\0' : '\n');
+}
+
 void report_distances(const struct distances *d, bool json)
 {
     const struct {

@@ -12,6 +12,7 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/text.h"
+#include "formats/shards/embed_cache.h"
 #include "formats/shards/shard_internal.h"
 
 #define JOURNAL_FORMAT  "ccld-shards join"
@@ -496,8 +497,10 @@ static int join(struct join *j, struct error *e)
         }
     }
     if (j->remaining > 0 || j->resumed)
-        for (int i = first_moved(j); i < j->n; i++)
+        for (int i = first_moved(j); i < j->n; i++) {
             shard_folder_remove_locks(j->sources[i].folder);
+            embed_cache_remove(j->sources[i].folder);
+        }
     return remove_journal(j, e);
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "formats/shards/embed_cache.h"
 #include "formats/shards/shard_internal.h"
 
 #define BATCH         1000 /* records per transaction */
@@ -355,6 +356,8 @@ int shard_remover_run(struct shard_remover *r, const bool *remove, struct error 
         status = write_journal(r, changed, e);
     if (status != 0)
         remove_kept(r, changed);
+    else
+        embed_cache_remove(r->folder); /* what is removed should be in no file */
     close_shards(r);
     free(changed);
     return status == 0 ? complete_interrupted(r, &completed, e) : status;

@@ -15,8 +15,8 @@ struct shard_store {
     bool joining;   /* the store is not complete yet */
 };
 
-static int check_model(const char *what, const struct shard_model *a, const struct shard_model *b,
-                       struct error *e)
+int shard_model_check(const char *what, const struct shard_model *a, const struct shard_model *b,
+                      struct error *e)
 {
     bool same_part = *a->encoder && strcmp(a->encoder, b->encoder) == 0;
     if (strcmp(a->hash, b->hash) != 0 && !same_part) {
@@ -29,8 +29,8 @@ static int check_model(const char *what, const struct shard_model *a, const stru
 int shard_info_check(const struct shard_info *store, const struct shard_info *other,
                      struct error *e)
 {
-    if (check_model("autoencoder", &store->autoencoder, &other->autoencoder, e) != 0 ||
-        check_model("CLOOB", &store->cloob, &other->cloob, e) != 0)
+    if (shard_model_check("autoencoder", &store->autoencoder, &other->autoencoder, e) != 0 ||
+        shard_model_check("CLOOB", &store->cloob, &other->cloob, e) != 0)
         return -1;
     if (store->image_height != other->image_height || store->image_width != other->image_width) {
         return error_set(e, "made with images of %dx%d, not %dx%d", store->image_height,
@@ -145,12 +145,18 @@ int shard_store_shards(const struct shard_store *s)
 struct shard_summary shard_store_shard(const struct shard_store *s, int shard)
 {
     const struct shard *x = &s->shards[shard];
-    struct stat st;
+    struct stat st = {0};
+    MDB_envinfo env = {0};
+    if (stat(x->file, &st) != 0)
+        st = (struct stat){0};
+    mdb_env_info(x->env, &env);
     return (struct shard_summary){
         .name = x->name,
         .count = x->count,
-        .bytes = stat(x->file, &st) != 0 ? 0 : (uint64_t)st.st_size,
+        .bytes = (uint64_t)st.st_size,
         .finished = x->finished,
+        .modified_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+        .transaction = env.me_last_txnid,
     };
 }
 

@@ -51,6 +51,8 @@
  * While stores are joined into the folder, it contains the file .join (see shard_stores_join). A
  * joined store may have shards of different sizes anywhere.
  *
+ * The file .embeddings is a cache (embed_cache.h), which can be deleted.
+ *
  * A folder without shards that contains parts/0, parts/1 ... is a store in parts
  * (shard_parts_open).
  *
@@ -94,6 +96,9 @@ struct shard_info {
 };
 size_t shard_latent_count(const struct shard_info *i); /* z*h*w */
 
+/* Fails, naming both sides, unless two models make the same data. what: "autoencoder", "CLOOB". */
+int shard_model_check(const char *what, const struct shard_model *a, const struct shard_model *b,
+                      struct error *e);
 /* Fails, naming both sides, if records of one must not be mixed with records of the other. Model
  * files may have different names, but the hashes of their weights must match. */
 int shard_info_check(const struct shard_info *store, const struct shard_info *other,
@@ -148,6 +153,8 @@ struct shard_summary {
     int64_t count;    /* records */
     uint64_t bytes;   /* of the file */
     bool finished;
+    int64_t modified_ns;  /* mtime of the file, since 1970 */
+    uint64_t transaction; /* the last one, which replacing or adding records increases */
 };
 int shard_store_shards(const struct shard_store *s);
 struct shard_summary shard_store_shard(const struct shard_store *s, int shard);

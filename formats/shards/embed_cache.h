@@ -1,0 +1,56 @@
+#ifndef CCLD_FORMATS_SHARDS_EMBED_CACHE_H
+#define CCLD_FORMATS_SHARDS_EMBED_CACHE_H
+
+#include "common/base/files.h"
+#include "formats/shards/shard_store.h"
+
+/* A cache of a store's embeddings: the file .embeddings in its folder, which can be deleted at any
+ * time. Reading the embeddings from the store means decompressing every record; the cache is
+ * mapped. It holds, in the byte order of the machine:
+ *
+ *   magic number, embed size d, records n, shards (8 bytes each); then of each shard the bytes and
+ *   the mtime in nanoseconds of its file, the last LMDB transaction and the records (8 bytes each);
+ *   zeros up to a multiple of 64 bytes
+ *   embeddings, F32 [n, d]
+ *   XXH3-64 of the embeddings of each EMBED_CACHE_BLOCK records (8 bytes each)
+ *   XXH3-64 of these hashes, with that of everything before the embeddings as the seed
+ *
+ * It is current as long as its beginning is the one that the store would give it. */
+
+#define EMBED_CACHE_NAME  ".embeddings"
+#define EMBED_CACHE_BLOCK 256
+
+struct embed_cache {
+    struct mapped_file file;
+    const float *rows; /* [count, width] */
+    int64_t count, width;
+    const uint8_t *sums; /* perhaps not aligned */
+};
+
+/* Maps the cache of an open store. Fails, also with an empty reason if there is no cache: the store
+ * must be read, and a new cache can be made. */
+int embed_cache_open(struct embed_cache *c, const char *folder, const struct shard_store *s,
+                     struct error *e);
+/* Whether the records from block * EMBED_CACHE_BLOCK on are as written. Threads may call it. */
+bool embed_cache_check(const struct embed_cache *c, int64_t block);
+void embed_cache_close(struct embed_cache *c); /* a zeroed one is fine */
+/* Deletes the cache of a folder, if there is one. */
+void embed_cache_remove(const char *folder);
+
+/* Begins a new cache, before the first record is read. To be finished or abandoned. */
+struct embed_cache_writer {
+    struct atomic_file file;
+    uint8_t *head; /* everything before the embeddings */
+    size_t head_size;
+    uint64_t *sums;
+    int64_t count, width, written; /* records */
+};
+int embed_cache_create(struct embed_cache_writer *w, const char *folder,
+                       const struct shard_store *s, struct error *e);
+/* Appends n rows; a multiple of EMBED_CACHE_BLOCK except at the end. */
+int embed_cache_append(struct embed_cache_writer *w, const float *rows, int64_t n, struct error *e);
+/* Puts the cache in the place of an older one. Fails if records were replaced in the meantime. */
+int embed_cache_finish(struct embed_cache_writer *w, const struct shard_store *s, struct error *e);
+void embed_cache_abandon(struct embed_cache_writer *w);
+
+#endif

@@ -1,0 +1,209 @@
+/* Finds records of shard stores by their CLOOB embeddings: those that fit a prompt best. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/base/files.h"
+#include "common/base/message.h"
+#include "common/base/options.h"
+#include "common/base/text.h"
+#include "common/nets/model.h"
+#include "common/program/device.h"
+#include "common/program/output.h"
+#include "common/score/report.h"
+#include "common/score/search.h"
+#include "common/score/targets.h"
+
+static struct {
+    struct model_paths model;
+    struct string_list prompts, images;
+    int64_t top;
+    double above;
+    bool to_remove, null, json, no_cache;
+} options = {.top = 20, .above = NAN};
+
+static const struct option option_table[] = {
+    {.name = "model",
+     .letter = 'm',
+     .kind = OPTION_STRING,
+     .value = &options.model.model,
+     .argument = "DIR",
+     .help = "folder with cloob.* (else $CCLD_MODEL)"},
+    {.name = "cloob",
+     .kind = OPTION_STRING,
+     .value = &options.model.cloob,
+     .argument = "FILE",
+     .help = "load CLOOB from FILE"},
+    {.name = "prompt",
+     .kind = OPTION_LIST,
+     .value = &options.prompts,
+     .argument = "TEXT[:WEIGHT]",
+     .help = "prompt, also one that is the name of a folder; may be repeated"},
+    {.name = "image",
+     .kind = OPTION_LIST,
+     .value = &options.images,
+     .argument = "FILE[:WEIGHT]",
+     .help = "image prompt, combined with the other prompts; may be repeated"},
+    {.name = "top",
+     .letter = 'k',
+     .kind = OPTION_INT,
+     .value = &options.top,
+     .argument = "K",
+     .help = "list the K records that fit best; with --above, only if given",
+     .min = 1,
+     .max = 1e9},
+    {.name = "above",
+     .kind = OPTION_FLOAT,
+     .value = &options.above,
+     .argument = "X",
+     .help = "list records with a score of at least X",
+     .min = -1,
+     .max = 1},
+    {.name = "to-remove",
+     .kind = OPTION_FLAG,
+     .value = &options.to_remove,
+     .help = "print what ccld-shards remove reads: index and path"},
+    {.name = "null",
+     .letter = '0',
+     .kind = OPTION_FLAG,
+     .value = &options.null,
+     .help = "end records with NUL and print paths as they are"},
+    {.name = "json",
+     .kind = OPTION_FLAG,
+     .value = &options.json,
+     .help = "print a JSON object per record"},
+    {.name = "no-cache",
+     .kind = OPTION_FLAG,
+     .value = &options.no_cache,
+     .help = "neither use nor make the cache of embeddings in the store's folder"},
+    {0},
+};
+
+static const struct program program = {
+    .name = "ccld-find",
+    .summary = "Lists the records of shard stores that fit a prompt best: score and path.\n"
+               "Operands that name folders are stores, the others prompts, TEXT[:WEIGHT] or\n"
+               "@FILE[:WEIGHT] for an image. All prompts are combined into one.",
+    .usage = "[OPTION]... STORE... PROMPT...",
+    .options = option_table,
+};
+
+/* The operands: stores, and prompts added to those of the options. */
+static struct string_list take_operands(int n, char **operands)
+{
+    struct string_list stores = {.items = xcalloc((size_t)n + 1, sizeof *stores.items)};
+    struct string_list *p = &options.prompts;
+    for (int i = 0; i < n; i++) {
+        /* The first one is a store: a wrong name must not become a prompt. */
+        if (i == 0 || has_suffix(operands[i], "/") || folder_exists(operands[i])) {
+            stores.items[stores.count++] = operands[i];
+            continue;
+        }
+        p->items = xrealloc(p->items, (size_t)(p->count + 1) * sizeof *p->items);
+        p->items[p->count++] = operands[i];
+    }
+    return stores;
+}
+
+static void check_options(const struct string_list *stores)
+{
+    if (stores->count == 0)
+        die_usage("no store given");
+    if (options.to_remove && options.json)
+        die_usage("--to-remove prints what ccld-shards remove reads, which is not JSON");
+    if (options.null && options.json)
+        die_usage("--null and --json cannot be combined");
+    if (options.prompts.count + options.images.count == 0)
+        die_usage("no prompt: pass one after the stores, or with --prompt or --image");
+}
+
+static void open_stores(struct embed_stores *s, const struct string_list *names)
+{
+    struct error e;
+    if (embed_stores_open(s, names->items, names->count, &e) != 0)
+        die("%s", e.text);
+    s->use_cache = !options.no_cache;
+}
+
+/* The direction [width] that the prompts have in CLOOB's space; malloc'ed. */
+static float *embed_prompts(const struct embed_stores *stores)
+{
+    const struct image_remarks none = {0};
+    struct targets targets = {.prompts = options.prompts, .images = options.images};
+    struct device *device = program_open_device();
+    struct model *model;
+    struct tape tape;
+    struct error e;
+    tape_init(&tape, device);
+    if (model_find(&model, &options.model, MODEL_CLOOB, &e) != 0)
+        die("%s", e.text);
+    if (embed_stores_check(stores, &model->cloob_part, &e) != 0)
+        die("%s", e.text);
+    if (model_load(model, device, &e) != 0)
+        die("%s", e.text);
+    if (targets_find(&targets, &none, &tape, model->cloob, model->cloob_part.path, &e) < 0)
+        die("cannot search for the prompt: %s", e.text);
+    if (targets.directions.width != stores->width)
+        die("cannot search store '%s': its embeddings have %" PRId64 " numbers, not %" PRId64,
+            stores->folders.items[0], stores->width, targets.directions.width);
+    size_t bytes = (size_t)stores->width * sizeof(float);
+    float *direction = memcpy(xmalloc(bytes), targets.directions.values, bytes);
+    targets_release(&targets);
+    model_close(model);
+    tape_release(&tape);
+    device_close(device);
+    return direction;
+}
+
+static enum report_form form(void)
+{
+    return options.json ? REPORT_JSON : options.null ? REPORT_NULL : REPORT_TABLE;
+}
+
+/* group: 0 for none. */
+static void print_record(struct embed_stores *s, int64_t record, int64_t group, double value)
+{
+    struct report_hit h = {.group = group, .value = value};
+    struct error e;
+    char *path;
+    if (embed_stores_path(s, record, &path, &e) != 0)
+        die("%s", e.text);
+    h.path = path;
+    h.store = embed_stores_locate(s, record, &h.index);
+    if (s->folders.count == 1)
+        h.store = NULL;
+    if (options.to_remove)
+        report_removable(record, path, form());
+    else
+        report_hit(&h, form());
+    free(path);
+}
+
+static void search(struct embed_stores *s)
+{
+    bool all = !isnan(options.above) && !option_given("top");
+    struct hits hits = {.most = all ? INT64_MAX : options.top};
+    float *direction = embed_prompts(s);
+    search_stores(&hits, s, direction, isnan(options.above) ? -INFINITY : options.above);
+    for (int64_t i = 0; i < hits.count; i++)
+        print_record(s, hits.items[i].at, 0, hits.items[i].score);
+    output_finish();
+    inform("%" PRId64 " of %" PRId64 " record%s", hits.count, s->count, plural(s->count));
+    hits_release(&hits);
+    free(direction);
+}
+
+int main(int argc, char **argv)
+{
+    int operands = options_parse(&program, argc, argv);
+    struct string_list names = take_operands(operands, argv + 1);
+    struct embed_stores stores;
+    check_options(&names);
+    open_stores(&stores, &names);
+    search(&stores);
+    bool damaged = stores.damaged > 0;
+    embed_stores_close(&stores);
+    free(names.items);
+    return damaged;
+}
