@@ -1,4 +1,5 @@
-/* Finds records of shard stores by their CLOOB embeddings: those that fit a prompt best. */
+/* Finds records of shard stores by their CLOOB embeddings: those that fit a prompt best, and
+ * duplicates. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -11,6 +12,7 @@
 #include "common/nets/model.h"
 #include "common/program/device.h"
 #include "common/program/output.h"
+#include "common/score/duplicates.h"
 #include "common/score/report.h"
 #include "common/score/search.h"
 #include "common/score/targets.h"
@@ -19,9 +21,9 @@ static struct {
     struct model_paths model;
     struct string_list prompts, images;
     int64_t top;
-    double above;
+    double above, duplicates;
     bool to_remove, null, json, no_cache;
-} options = {.top = 20, .above = NAN};
+} options = {.top = 20, .above = NAN, .duplicates = NAN};
 
 static const struct option option_table[] = {
     {.name = "model",
@@ -60,10 +62,16 @@ static const struct option option_table[] = {
      .help = "list records with a score of at least X",
      .min = -1,
      .max = 1},
+    {.name = "duplicates",
+     .kind = OPTION_FLOAT,
+     .value = &options.duplicates,
+     .argument = "T",
+     .help = "list groups of records within a cosine distance of T of the first",
+     .max = 2},
     {.name = "to-remove",
      .kind = OPTION_FLAG,
      .value = &options.to_remove,
-     .help = "print what ccld-shards remove reads: index and path"},
+     .help = "print what ccld-shards remove reads; of duplicates, all but the first"},
     {.name = "null",
      .letter = '0',
      .kind = OPTION_FLAG,
@@ -84,10 +92,17 @@ static const struct program program = {
     .name = "ccld-find",
     .summary = "Lists the records of shard stores that fit a prompt best: score and path.\n"
                "Operands that name folders are stores, the others prompts, TEXT[:WEIGHT] or\n"
-               "@FILE[:WEIGHT] for an image. All prompts are combined into one.",
-    .usage = "[OPTION]... STORE... PROMPT...",
+               "@FILE[:WEIGHT] for an image. All prompts are combined into one.\n"
+               "With --duplicates, lists records whose embeddings are nearly the same.",
+    .usage = "[OPTION]... STORE... PROMPT...\n"
+             "[OPTION]... --duplicates T STORE...",
     .options = option_table,
 };
+
+static bool lists_duplicates(void)
+{
+    return !isnan(options.duplicates);
+}
 
 /* The operands: stores, and prompts added to those of the options. */
 static struct string_list take_operands(int n, char **operands)
@@ -114,7 +129,12 @@ static void check_options(const struct string_list *stores)
         die_usage("--to-remove prints what ccld-shards remove reads, which is not JSON");
     if (options.null && options.json)
         die_usage("--null and --json cannot be combined");
-    if (options.prompts.count + options.images.count == 0)
+    bool prompts = options.prompts.count + options.images.count > 0;
+    if (lists_duplicates() && prompts)
+        die_usage("--duplicates compares records with each other: prompts have no effect");
+    if (lists_duplicates() && (option_given("top") || option_given("above")))
+        die_usage("--duplicates lists all: --top and --above have no effect");
+    if (!lists_duplicates() && !prompts)
         die_usage("no prompt: pass one after the stores, or with --prompt or --image");
 }
 
@@ -194,6 +214,36 @@ static void search(struct embed_stores *s)
     free(direction);
 }
 
+/* The first record of a group before its duplicates, unless they are to be removed. */
+static void print_groups(struct embed_stores *s, const struct duplicates *d)
+{
+    int64_t group = 0;
+    for (int64_t i = 0; i < d->count; i++) {
+        const struct duplicate *x = &d->items[i];
+        bool begins = i == 0 || x->first != x[-1].first;
+        group += begins;
+        if (begins && !options.to_remove)
+            print_record(s, x->first, group, 0);
+        print_record(s, x->at, group, x->distance);
+    }
+}
+
+static void list_duplicates(struct embed_stores *s)
+{
+    struct device *device = program_open_device();
+    struct duplicates d;
+    struct tape tape;
+    tape_init(&tape, device);
+    duplicates_find(&d, s, &tape, options.duplicates);
+    print_groups(s, &d);
+    output_finish();
+    inform("%" PRId64 " of %" PRId64 " record%s repeat %" PRId64 " other%s", d.count, s->count,
+           plural(s->count), d.groups, plural(d.groups));
+    duplicates_release(&d);
+    tape_release(&tape);
+    device_close(device);
+}
+
 int main(int argc, char **argv)
 {
     int operands = options_parse(&program, argc, argv);
@@ -201,7 +251,10 @@ int main(int argc, char **argv)
     struct embed_stores stores;
     check_options(&names);
     open_stores(&stores, &names);
-    search(&stores);
+    if (lists_duplicates())
+        list_duplicates(&stores);
+    else
+        search(&stores);
     bool damaged = stores.damaged > 0;
     embed_stores_close(&stores);
     free(names.items);

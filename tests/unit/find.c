@@ -1,5 +1,6 @@
 /* Searching stores by embeddings against plain float products, and the cache of embeddings: when it
- * is used, made anew or ignored. */
+ * is used, made again or ignored;
+ * and duplicates against plain loops. */
 #include <fcntl.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -13,9 +14,12 @@
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/threads.h"
+#include "common/score/duplicates.h"
+#include "common/score/embeddings.h"
 #include "common/score/search.h"
 #include "formats/shards/embed_cache.h"
 #include "tests/support/shards.h"
+#include "tests/support/subject.h"
 #include "tests/support/tap.h"
 
 enum { RECORDS = 700, SHARD = 300, WIDTH = SHARDS_EMBED };
@@ -249,7 +253,7 @@ static void test_damaged_cache(void)
                "damage at %d of 8 of the cache changes no result", i);
     }
     CHECK(stat(path, &st) == 0 && truncate(path, st.st_size - 1) == 0);
-    tap_ok(scans(name, RECORDS, 0, true) && is_cached(name), "a truncated cache is made anew");
+    tap_ok(scans(name, RECORDS, 0, true) && is_cached(name), "a truncated cache is made again");
     CHECK(rename(other, path) == 0);
     tap_ok(!is_cached(name) && scans(name, RECORDS, 0, true) && is_cached(name),
            "so is that of another store");
@@ -287,6 +291,93 @@ static void test_written_meanwhile(void)
     free(path);
 }
 
+/* What duplicates.h says, for records that shards_sample makes. nearest: [count] */
+static int64_t repeat_plainly(struct duplicate *nearest, float (*embeds)[WIDTH], int64_t count,
+                              double limit)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < count; i++) {
+        nearest[i] = (struct duplicate){i, i, INFINITY};
+        for (int64_t j = 0; j < i; j++) {
+            double distance = embeddings_distance2(embeds[i], embeds[j], WIDTH) / 2;
+            if (nearest[j].first == j && distance <= limit && distance < nearest[i].distance)
+                nearest[i] = (struct duplicate){j, i, distance};
+        }
+        found += nearest[i].first != i;
+    }
+    return found;
+}
+
+static bool same_duplicates(const struct duplicates *d, const struct duplicate *nearest)
+{
+    bool same = true;
+    for (int64_t i = 0; i < d->count; i++) {
+        const struct duplicate *x = &d->items[i], *expected = &nearest[x->at];
+        bool ordered =
+            i == 0 || x[-1].first < x->first || (x[-1].first == x->first && x[-1].at < x->at);
+        same &= ordered && x->first == expected->first && x->distance == expected->distance;
+    }
+    return same;
+}
+
+/* More records than a block of products. */
+static void test_duplicates(struct tape *t)
+{
+    enum { MANY = 2500 };
+    static const double limits[] = {0, 0.1, 0.2, 2};
+    static const char *const name = "repeated";
+    static float embeds[MANY][WIDTH];
+    static struct duplicate nearest[MANY];
+    struct embed_stores s;
+    struct shards_sample sample;
+    if (!folder_exists(shards_folder(name)))
+        CHECK(shards_write(name, MANY, 500, 1000, 0));
+    for (int k = 0; k < MANY; k++) {
+        shards_sample(&sample, k, 0);
+        memcpy(embeds[k], sample.embed, sizeof sample.embed);
+    }
+    CHECK(open_all(&s, 1, &name));
+    for (int i = 0; i < 4; i++) {
+        struct duplicates d;
+        int64_t expected = repeat_plainly(nearest, embeds, MANY, limits[i]);
+        duplicates_find(&d, &s, t, limits[i]);
+        tap_ok(d.count == expected && same_duplicates(&d, nearest),
+               "%s: within %g are %d, as plain loops find", subject_name(t->device), limits[i],
+               (int)expected);
+        duplicates_release(&d);
+    }
+    embed_stores_close(&s);
+}
+
+/* Copies in two stores, at distance 0, in the order of the stores. */
+static void test_copies(struct tape *t)
+{
+    static const char *const names[] = {"order", "order-too"};
+    struct embed_stores s;
+    struct duplicates d;
+    CHECK(open_all(&s, 2, names));
+    duplicates_find(&d, &s, t, 0);
+    bool good = d.count == RECORDS && d.groups == RECORDS;
+    for (int64_t i = 0; i < d.count; i++)
+        good &= d.items[i].first == i && d.items[i].at == RECORDS + i && d.items[i].distance <= 0;
+    tap_ok(good, "%s: a store with the same records repeats the first one",
+           subject_name(t->device));
+    duplicates_release(&d);
+    embed_stores_close(&s);
+}
+
+static void test_on(const char *spec)
+{
+    struct device *device = subject_open(spec);
+    struct tape t;
+    tape_init(&t, device);
+    test_copies(&t);
+    if (!subject_small())
+        test_duplicates(&t);
+    tape_release(&t);
+    device_close(device);
+}
+
 int main(void)
 {
     message_set_verbosity(VERBOSITY_QUIET);
@@ -295,5 +386,7 @@ int main(void)
     test_cache_is_current();
     test_damaged_cache();
     test_written_meanwhile();
+    for (const char *const *device = subject_devices(); *device; device++)
+        test_on(*device);
     return tap_done();
 }
