@@ -40,7 +40,8 @@ $(OUT)/shards: FORCE
 	photos=$$PHOTOS; case $$photos in '~/'*) photos=$$HOME/$${photos#'~/'} ;; esac; \
 	$(BIN)/ccld-encode -m $(MODEL) -o $@ $(if $(wildcard $@/00000.mdb),,$(devices)) $(ENCODE) -- "$$photos"
 
-$(OUT)/run: $(OUT)/shards FORCE
+# clean.mk sets what the store needs before.
+$(OUT)/run: $(or $(store_is_ready),$(OUT)/shards) FORCE
 	if [ -e $@/latest ]; then $(BIN)/ccld-fit --resume $@ --steps $(STEPS) $(devices) $(FIT); else \
 	    $(BIN)/ccld-fit $(OUT)/shards -o $@ --init-from $(diffusion) --steps $(STEPS) --lr $(LR) -b $(BATCH) \
 	        --holdout $(HOLDOUT) $(if $(PROMPTS),-m $(MODEL) --demo-prompts $(PROMPTS)) $(devices) $(FIT); fi

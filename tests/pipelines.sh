@@ -196,8 +196,36 @@ finetune STEPS=3 DEVICES=2 && finetune STEPS=4 &&
     [ "$(readlink "$work/finetuned/run/latest")" = step-00000004 ] && [ "$(ls "$work/finetuned/shards/parts")" = "$(printf '0\n1')" ]
 ok $? 'and resumes with two and with one'
 
+clean() { # ARGUMENT...
+    CCLD_DEVICE=cpu make --no-print-directory -f pipelines/clean.mk BIN="$build" MODEL="$work/small" PHOTOS="$work/$photos" \
+        OUT="$work/clean" BATCH=1 HOLDOUT=1 FIT=-q "$@" >>"$log" 2>&1
+}
+listed() { "$build/ccld-shards" ls "$work/clean/shards" | wc -l; }
+cp tests/golden/data/images/rgb.png tests/golden/data/images/gray.jpg "$work/real photos"
+printf 'a house\t1\n\na tree\t1\n' >"$work/texts"
+clean lists UNWANTED="$work/texts" && [ "$(cut -f 1 "$work/clean/duplicates.tsv" | uniq -c | head -n 1 | tr -d ' ')" = '81' ] &&
+    [ ! -s "$work/clean/unwanted.tsv" ] && [ "$(listed)" = 10 ]
+ok $? 'clean.mk lists duplicates and removes nothing'
+clean STEPS=2 DUPLICATES=1e-6 UNWANTED="$work/texts" && [ "$(listed)" = 3 ] && [ "$(wc -l <"$work/clean/cleaned")" = 7 ] &&
+    [ -s "$work/clean/model/diffusion.safetensors" ]
+ok $? 'and trains on what is left of them'
+clean STEPS=3 && [ "$(listed)" = 3 ] && [ "$(readlink "$work/clean/run/latest")" = step-00000003 ]
+ok $? 'and resumes without encoding them again'
+rm "$work/clean/cleaned"
+clean STEPS=4 DUPLICATES= && [ "$(listed)" = 10 ]
+ok $? 'unless the list of what was removed is deleted'
+rm "$work/clean/cleaned"
+score=$("$build/ccld-find" -q --device cpu -m "$work/small" "$work/clean/shards" 'a house' | awk 'END { print $1 + 1e-6 }')
+printf 'a house' >"$work/texts" # without an end of line
+clean STEPS=5 DUPLICATES= UNWANTED="$work/texts" ABOVE="$score" && [ "$(listed)" = $((10 - $(wc -l <"$work/clean/cleaned"))) ] &&
+    [ -s "$work/clean/cleaned" ]
+ok $? 'and removes images that fit an unwanted text'
+rm "$work/clean/cleaned"
+! clean STEPS=6 UNWANTED="$work/nowhere" && [ ! -e "$work/clean/cleaned" ] && [ "$(listed)" = 10 ]
+ok $? 'and removes nothing if a list cannot be made'
+
 finds=
-for recipe in finetune coco stamps shapes demo; do
+for recipe in clean finetune coco stamps shapes demo; do
     make -n -f "pipelines/$recipe.mk" OUT='my model' PHOTOS=x MODEL="$work/small" >"$log" 2>&1 && finds="$recipe.mk"
     grep -q "OUT has blanks in it: 'my model'" "$log" || finds+=" $recipe.mk"
 done
