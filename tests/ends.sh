@@ -151,7 +151,7 @@ ok $? 'so they are to ccld-encode, whose store remains whole'
 ok $? 'and to ccld-weights, which leaves nothing behind'
 
 # The encoder. A single process reads a list that stays open until it has its signal; several read all of it first.
-for copy in $(seq 100); do sed "s,^,$(printf '%*s' $copy '' | sed 's, ,./,g')," list; done >long-list
+for copy in $(seq 100); do sed "s,^images/,images/$(printf '../images/%.0s' $(seq $copy))," list; done >long-list
 for devices in '' '--devices 2'; do
     for signal in HUP USR1 PIPE; do
         store=encoded${devices: -1}-$signal
