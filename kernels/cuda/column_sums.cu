@@ -5,10 +5,12 @@
 /* Reads x once. A block sums 32 vectors of columns over a range of rows, each warp every eighth
  * row. If there are too few columns for the GPU, several blocks share the rows, and the last of
  * them adds their sums in order. */
-constexpr int WARPS = 8, TURNS = 8; /* rows per warp whose loads are in flight together */
+constexpr int WARPS = 8;
+/* Rows per warp whose loads are in flight together: of x, and of sums, which are wider. */
+constexpr int ROWS = 8, SUMS = 2;
 
 /* Leaves the sums of a thread's columns over rows begin .. end in its warp's row of `sums`. */
-template <int N, typename LOAD>
+template <int N, int TURNS, typename LOAD>
 DEVICE_INLINE void sum_rows(float (*sums)[32 * N], int64_t begin, int64_t end, bool inside,
                             LOAD load)
 {
@@ -63,15 +65,16 @@ static __global__ void __launch_bounds__(32 * WARPS)
     const int64_t first = (int64_t)blockIdx.x * (32 * N), column = first + threadIdx.x * N;
     const int64_t begin = blockIdx.y * rows_per_block;
     const int64_t end = begin + rows_per_block < rows ? begin + rows_per_block : rows;
-    sum_rows<N>(sums, begin, end, column < columns,
-                [&](int64_t row) { return load_vec<N>(x + row * pitch + column); });
+    sum_rows<N, ROWS>(sums, begin, end, column < columns,
+                      [&](int64_t row) { return load_vec<N>(x + row * pitch + column); });
     if (gridDim.y > 1) {
         float *mine = partial + blockIdx.y * columns + first;
         sum_warps<N>(sums, columns - first, [&](int j, float sum) { mine[j] = sum; });
         if (!is_last_block(counters + blockIdx.x, gridDim.y))
             return;
-        sum_rows<N>(sums, 0, gridDim.y, column < columns,
-                    [&](int64_t row) { return load_vec_l2<N>(partial + row * columns + column); });
+        sum_rows<N, SUMS>(sums, 0, gridDim.y, column < columns, [&](int64_t row) {
+            return load_vec_l2<N>(partial + row * columns + column);
+        });
     }
     sum_warps<N>(sums, columns - first, [&](int j, float sum) {
         float *out = to + first + j;
