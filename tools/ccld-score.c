@@ -185,9 +185,10 @@ static int take_image(void *context, struct embedded *x, struct error *e)
     struct scoring *s = context;
     struct embeddings one = {.width = s->embeds.width};
     embeddings_add(&one, x->embed, x->name);
-    if (embeddings_check(&one, "image", e) != 0)
-        return -1;
+    int status = embeddings_check(&one, "image", e);
     embeddings_release(&one);
+    if (status != 0)
+        return -1;
     if (options.top) {
         offer(s, x);
     } else {
