@@ -482,7 +482,7 @@ static int do_decode(const struct shard_folders *stores, int count, char *const 
 static const struct command {
     const char *name, *needs;
     int least;          /* operands */
-    int before, behind; /* operands that are no stores; behind ALL_BUT_ONE: all but the first */
+    int before, behind; /* operands other than stores; behind ALL_BUT_ONE: all but the first */
     enum shard_parts_which which;
     int (*run)(const struct shard_folders *stores, int count, char *const *operands);
 } commands[] = {

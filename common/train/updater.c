@@ -198,8 +198,8 @@ void updater_set_loss_scale(struct updater *u, struct loss_scale l)
     u->loss_scale = l;
 }
 
-/* What this rank updates: its slice of each bucket, or everything at once if there is no other
- * rank. */
+/* What this rank updates: its slice of each bucket, or everything at once if it is the only
+ * one. */
 static int owned(const struct updater *u)
 {
     return u->collective->size == 1 ? 1 : u->parameters->slices.buckets;

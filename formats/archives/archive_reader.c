@@ -163,7 +163,8 @@ static int read_directory(struct archive_reader *r, const char *path, struct err
     return 0;
 }
 
-int archive_reader_open(struct archive_reader **out, const char *path, struct error *e)
+/* A reader that reads on from there. */
+static int open_from(struct archive_reader **out, const char *path, int64_t at, struct error *e)
 {
     if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
@@ -174,8 +175,21 @@ int archive_reader_open(struct archive_reader **out, const char *path, struct er
         return status;
     }
     r->path = xstrdup(path);
-    status = begin_at(r, 0, e);
-    if (status == 0 && ends_in(path, ".zip"))
+    status = begin_at(r, at, e);
+    if (status != 0)
+        archive_reader_close(r);
+    else
+        *out = r;
+    return status;
+}
+
+int archive_reader_open(struct archive_reader **out, const char *path, struct error *e)
+{
+    struct archive_reader *r;
+    int status = open_from(&r, path, 0, e);
+    if (status != 0)
+        return status;
+    if (ends_in(path, ".zip"))
         status = read_directory(r, path, e);
     if (status != 0)
         archive_reader_close(r);
@@ -370,18 +384,12 @@ int archive_reader_read(struct archive_reader *r, uint8_t **data, size_t *size, 
 int archive_member_read(uint8_t **data, size_t *size, const char *path, const char *name,
                         int64_t at, size_t limit, struct error *e)
 {
-    if (lazy_library_load(&library, &lib, e) != 0)
-        return -1;
-    struct archive_reader *r = xcalloc(1, sizeof *r);
+    struct archive_reader *r;
     struct archive_member m;
-    int status = open_file(&r->fd, path, e);
-    if (status != 0) {
-        free(r);
+    int status = open_from(&r, path, at, e);
+    if (status != 0)
         return status;
-    }
-    status = begin_at(r, at, e);
-    if (status == 0)
-        status = archive_reader_next(r, &m, e);
+    status = archive_reader_next(r, &m, e);
     if (status == 1 && strcmp(m.name, name) == 0)
         status = archive_reader_read(r, data, size, limit, e);
     else if (status >= 0)
