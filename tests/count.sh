@@ -5,7 +5,7 @@ set -u
 build=$(cd "${BUILD:-build}" && pwd) || exit 2
 cd "$(dirname "$0")/.." || exit 2
 . tests/support/tap.sh
-echo 1..4
+echo 1..5
 
 # The sum of a column: launches, TFLOP, GB or ms.
 sum() { # COLUMN OPTION...
@@ -28,3 +28,12 @@ ok $? "four guided images take $launches launches"
 launches=$(sum 3 --precision bf16 --work encode)
 at_most "$launches" 290
 ok $? "encoding a batch takes $launches launches"
+# What tests/gpu-session shows beside its measurements.
+log=$(mktemp) || exit 2
+trap 'rm -f "$log"' EXIT
+modelled=tests/bench/modelled/unet-192-64-bf16
+{
+    sed '/^class/q' $modelled
+    "$build/tests/bench/count" --tsv --precision bf16 | awk -F '\t' '$4 != "" { printf "%-22s %6.1f %6.1f %6.1f\n", $2, $4, $5, $6 }'
+} | diff $modelled - >"$log"
+ok $? "$modelled is what the counter says"

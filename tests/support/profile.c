@@ -6,6 +6,7 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "tests/support/op_classes.h"
 #include "tests/support/op_work.h"
 
 enum op_index {
@@ -16,47 +17,6 @@ enum op_index {
     OP_convert_weights,
     OP_COUNT
 };
-
-/* What the table of classes adds up; the parts of a backward op have classes of their own. */
-enum op_class {
-    OTHER,
-    CONV_FORWARD,
-    CONV_DGRAD,
-    CONV_WGRAD,
-    LINEAR_FORWARD,
-    LINEAR_DX,
-    LINEAR_DW,
-    ATTENTION_FORWARD,
-    ATTENTION_BACKWARD,
-    GROUP_NORM_FORWARD,
-    GROUP_NORM_BACKWARD,
-    ADD,
-    WGRAD_SUM,
-    BIAS_GRADIENTS,
-    CONCAT_POOL_UPSAMPLE,
-    SUM_OF_SQUARES,
-    ADAMW_EMA,
-    WEIGHT_CONVERSION,
-    CLASS_COUNT
-};
-static const char *const class_names[CLASS_COUNT] = {"other",
-                                                     "conv-forward",
-                                                     "conv-dgrad",
-                                                     "conv-wgrad",
-                                                     "linear-forward",
-                                                     "linear-dx",
-                                                     "linear-dw",
-                                                     "attention-forward",
-                                                     "attention-backward",
-                                                     "group-norm-forward",
-                                                     "group-norm-backward",
-                                                     "add",
-                                                     "wgrad-sum",
-                                                     "bias-gradients",
-                                                     "concat-pool-upsample",
-                                                     "sum-of-squares",
-                                                     "adamw-ema",
-                                                     "weight-conversion"};
 
 static const struct {
     const char *name;
@@ -106,7 +66,7 @@ static struct {
     int depth; /* of ops within ops */
     double seconds[KEYS + 1][PART_COUNT];
     int64_t calls[KEYS];
-    double flops[CLASS_COUNT];
+    double flops[OP_CLASS_COUNT];
 } profile;
 
 /* Of plain C, update is built from other ops: only what the network calls counts. */
@@ -290,15 +250,15 @@ static void print_class(const char *name, double flops, double seconds, int64_t 
 
 void profile_print(double total, int64_t steps)
 {
-    double seconds[CLASS_COUNT] = {0}, flops = 0;
+    double seconds[OP_CLASS_COUNT] = {0}, flops = 0;
     double known = print_ops(total, steps);
     for (int key = 0; key < KEYS; key++)
         for (int part = 0; part < PART_COUNT; part++)
             seconds[class_of(key / PHASE_COUNT, part)] += profile.seconds[key][part];
     printf("%-22s %10s %10s %10s\n", "class", "TFLOP", "GB", "ms");
-    for (int i = OTHER + 1; i <= CLASS_COUNT; i++) { /* what is left comes last */
-        int class = i % CLASS_COUNT;
-        print_class(class_names[class], profile.flops[class], seconds[class], steps);
+    for (int i = OTHER + 1; i <= OP_CLASS_COUNT; i++) { /* what is left comes last */
+        int class = i % OP_CLASS_COUNT;
+        print_class(op_class_names[class], profile.flops[class], seconds[class], steps);
         flops += profile.flops[class];
     }
     print_class("outside", 0, total - known, steps);

@@ -6,6 +6,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "tests/support/op_classes.h"
 
 enum op_index {
 #define OP(name)          OP_##name,
@@ -23,28 +24,8 @@ static const char *const op_names[] = {
 #include "kernels/ops.def"
     "convert_weights", "outside", "any"};
 
-enum class {
-    CONV_FORWARD,
-    CONV_DGRAD,
-    CONV_WGRAD,
-    LINEAR_FORWARD,
-    LINEAR_DX,
-    LINEAR_DW,
-    ATTENTION_FORWARD,
-    ATTENTION_BACKWARD,
-    NORM_FORWARD,
-    NORM_BACKWARD,
-    ADD,
-    WGRAD_SUM,
-    BIAS_GRADIENT,
-    RESHAPE,
-    SQUARES,
-    ADAMW,
-    CONVERSION,
-    TRANSFERS,
-    OTHER,
-    CLASS_COUNT
-};
+/* Copies between host and GPU belong to no op. */
+enum { TRANSFERS = OP_CLASS_COUNT, CLASS_COUNT };
 
 /* What is assumed of one H100 SXM: memory moves 85% of 3.35 TB/s, products in 16 bits run at half
  * to 61% of 989 TFLOP/s (what cuDNN and cuBLASLt reach in published benchmarks of such shapes), and
@@ -53,29 +34,10 @@ enum class {
  * bytes. */
 #define MEMORY_BYTES_PER_S   2.85e12
 #define TRANSFER_BYTES_PER_S 50e9 /* of PCIe 5.0 x16 */
-static const struct {
-    const char *name;
-    double tflops; /* 1e12 products and sums per second, in 16 bits; 0: none */
-} classes[CLASS_COUNT] = {
-    [CONV_FORWARD] = {"conv forward", 600},
-    [CONV_DGRAD] = {"conv dgrad", 600},
-    [CONV_WGRAD] = {"conv wgrad", 500},
-    [LINEAR_FORWARD] = {"linear forward", 570},
-    [LINEAR_DX] = {"linear dx", 570},
-    [LINEAR_DW] = {"linear dw", 460},
-    [ATTENTION_FORWARD] = {"attention forward", 150},
-    [ATTENTION_BACKWARD] = {"attention backward", 150},
-    [NORM_FORWARD] = {"norm forward", 0},
-    [NORM_BACKWARD] = {"norm backward", 0},
-    [ADD] = {"add", 0},
-    [WGRAD_SUM] = {"wgrad sum into fp32", 0},
-    [BIAS_GRADIENT] = {"bias gradients", 0},
-    [RESHAPE] = {"concat, pool, upsample", 0},
-    [SQUARES] = {"sum of squares", 0},
-    [ADAMW] = {"AdamW and EMA", 0},
-    [CONVERSION] = {"weight conversion", 0},
-    [TRANSFERS] = {"to and from the host", 0},
-    [OTHER] = {"other", 0},
+/* 1e12 products and sums per second, in 16 bits; 0: none. */
+static const double tflops[CLASS_COUNT] = {
+    [CONV_FORWARD] = 600, [CONV_DGRAD] = 600, [CONV_WGRAD] = 500,        [LINEAR_FORWARD] = 570,
+    [LINEAR_DX] = 570,    [LINEAR_DW] = 460,  [ATTENTION_FORWARD] = 150, [ATTENTION_BACKWARD] = 150,
 };
 #define F32_RATE  0.07 /* of the rate in 16 bits */
 #define TF32_RATE 0.5
@@ -87,7 +49,7 @@ static const struct {
 static const struct rule {
     int op;
     const char *launch; /* the beginning of its name */
-    enum class class;
+    int class;          /* enum op_class, or TRANSFERS */
     double factors[FACTORS];
 } rules[] = {
     {ANY, "convolution_forward", CONV_FORWARD, {0}},
@@ -100,46 +62,46 @@ static const struct rule {
     {OP_linear, "product", LINEAR_FORWARD, {0}},
     {OP_linear_backward, "product by a transpose", LINEAR_DW, {0}},
     {OP_linear_backward, "product", LINEAR_DX, {0}},
-    {ANY, "convert_vector_kernel", CONVERSION, {0}},
+    {ANY, "convert_vector_kernel", WEIGHT_CONVERSION, {0}},
     {OP_linear, "bias_activate_kernel", LINEAR_FORWARD, {0, 0, 2}},
     {OP_conv2d, "bias_activate_kernel", CONV_FORWARD, {0, 0, 2}},
     {OP_conv2d_backward, "add_filters_kernel", WGRAD_SUM, {0, 1, 1}},
-    {OP_conv2d_backward, "sum_columns<T", BIAS_GRADIENT, {1}},
-    {OP_linear_backward, "sum_columns<T", BIAS_GRADIENT, {1}},
+    {OP_conv2d_backward, "sum_columns<T", BIAS_GRADIENTS, {1}},
+    {OP_linear_backward, "sum_columns<T", BIAS_GRADIENTS, {1}},
     {OP_linear_backward, "relu_gradient", LINEAR_DX, {3}},
-    {OP_group_norm, "partial_moments", NORM_FORWARD, {1}},
-    {OP_group_norm, "normalize", NORM_FORWARD, {1, 1, 1}},
-    {OP_group_norm_backward, "partial_moments", NORM_BACKWARD, {1}},
-    {OP_group_norm_backward, "partial_sums", NORM_BACKWARD, {1, 1}},
-    {OP_group_norm_backward, "gradient_by_x", NORM_BACKWARD, {1, 1, 1}},
-    {OP_group_norm_backward, "whole_backward", NORM_BACKWARD, {1, 1, 1}},
-    {OP_group_norm_backward, "sum_columns", BIAS_GRADIENT, {0}},
-    {OP_group_norm_backward, "", NORM_BACKWARD, {0}},
-    {OP_update, "decide", ADAMW, {0}},
-    {OP_update, "adamw", ADAMW, {1}},
+    {OP_group_norm, "partial_moments", GROUP_NORM_FORWARD, {1}},
+    {OP_group_norm, "normalize", GROUP_NORM_FORWARD, {1, 1, 1}},
+    {OP_group_norm_backward, "partial_moments", GROUP_NORM_BACKWARD, {1}},
+    {OP_group_norm_backward, "partial_sums", GROUP_NORM_BACKWARD, {1, 1}},
+    {OP_group_norm_backward, "gradient_by_x", GROUP_NORM_BACKWARD, {1, 1, 1}},
+    {OP_group_norm_backward, "whole_backward", GROUP_NORM_BACKWARD, {1, 1, 1}},
+    {OP_group_norm_backward, "sum_columns", BIAS_GRADIENTS, {0}},
+    {OP_group_norm_backward, "", GROUP_NORM_BACKWARD, {0}},
+    {OP_update, "decide", ADAMW_EMA, {0}},
+    {OP_update, "adamw", ADAMW_EMA, {1}},
     {OP_attention_backward, "", ATTENTION_BACKWARD, {4}},
-    {ANY, "sum_columns<float", BIAS_GRADIENT, {0}},
+    {ANY, "sum_columns<float", BIAS_GRADIENTS, {0}},
     {ANY, "transfer", TRANSFERS, {0}},
     {ANY, "memset", OTHER, {0}},
     {ANY, "copy", OTHER, {0}},
-    {OP_layer_norm, NULL, NORM_FORWARD, {0}},
-    {OP_layer_norm_backward, NULL, NORM_BACKWARD, {0}},
+    {OP_layer_norm, NULL, GROUP_NORM_FORWARD, {0}},
+    {OP_layer_norm_backward, NULL, GROUP_NORM_BACKWARD, {0}},
     {OP_attention, NULL, ATTENTION_FORWARD, {0}},
     {OP_add, NULL, ADD, {0}},
     {OP_add_rows, NULL, ADD, {0}},
-    {OP_concat, NULL, RESHAPE, {0}},
-    {OP_concat_backward, NULL, RESHAPE, {0}},
-    {OP_append_planes, NULL, RESHAPE, {0}},
-    {OP_append_planes_backward, NULL, RESHAPE, {0}},
-    {OP_avg_pool2x2, NULL, RESHAPE, {0}},
-    {OP_avg_pool2x2_backward, NULL, RESHAPE, {0}},
-    {OP_upsample_nearest2x, NULL, RESHAPE, {0}},
-    {OP_upsample_nearest2x_backward, NULL, RESHAPE, {0}},
-    {OP_upsample_bilinear2x, NULL, RESHAPE, {0}},
-    {OP_upsample_bilinear2x_backward, NULL, RESHAPE, {0}},
-    {OP_square_sums, NULL, SQUARES, {0}},
-    {OP_adamw, NULL, ADAMW, {0}},
-    {OP_convert_weights, NULL, CONVERSION, {0}},
+    {OP_concat, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_concat_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_append_planes, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_append_planes_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_avg_pool2x2, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_avg_pool2x2_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_upsample_nearest2x, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_upsample_nearest2x_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_upsample_bilinear2x, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_upsample_bilinear2x_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_square_sums, NULL, SUM_OF_SQUARES, {0}},
+    {OP_adamw, NULL, ADAMW_EMA, {0}},
+    {OP_convert_weights, NULL, WEIGHT_CONVERSION, {0}},
     {ANY, NULL, OTHER, {0}},
 };
 
@@ -216,7 +178,7 @@ static void listen(const char *launch, double flop, double bytes)
         bytes += all ? call.operands[i] : i < FACTORS ? call.operands[i] * r->factors[i] : 0;
     if (call.op == OP_attention || call.op == OP_attention_backward)
         flop = attention_flop(launch);
-    double speed = classes[r->class].tflops * 1e12 * rate;
+    double speed = tflops[r->class] * 1e12 * rate;
     double computing = flop > 0 && speed > 0 ? flop / speed : 0;
     double moving = bytes / (r->class == TRANSFERS ? TRANSFER_BYTES_PER_S : MEMORY_BYTES_PER_S);
     double seconds = computing > moving ? computing : moving;
@@ -255,6 +217,7 @@ static double flop_of(enum op_index op, const void *args)
     return a ? 2.0 * (double)(a->n * a->heads * a->d) * (double)a->s * (double)a->s : 0;
 }
 
+#include "tests/support/op_classes.h"
 #include "tests/support/work_operands.h"
 #define COUNTED(name, args)                                                                        \
     static void counted_##name(struct device *d, const struct args *a)                             \
@@ -353,7 +316,8 @@ double work_print(FILE *out, enum work_format format, const struct device *d, co
         add_to(&sum, totals[i].flop, totals[i].bytes, totals[i].seconds);
         sum.launches += totals[i].launches - 1;
         if (totals[i].launches > 0 && format != WORK_LAUNCHES)
-            print_line(out, format, title, classes[i].name, &totals[i], rounds);
+            print_line(out, format, title, i == TRANSFERS ? "transfers" : op_class_names[i],
+                       &totals[i], rounds);
     }
     for (int i = 0; i < line_count && format == WORK_LAUNCHES; i++) {
         char name[128];

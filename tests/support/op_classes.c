@@ -1,0 +1,20 @@
+#include "tests/support/op_classes.h"
+
+const char *const op_class_names[OP_CLASS_COUNT] = {"other",
+                                                    "conv-forward",
+                                                    "conv-dgrad",
+                                                    "conv-wgrad",
+                                                    "linear-forward",
+                                                    "linear-dx",
+                                                    "linear-dw",
+                                                    "attention-forward",
+                                                    "attention-backward",
+                                                    "group-norm-forward",
+                                                    "group-norm-backward",
+                                                    "add",
+                                                    "wgrad-sum",
+                                                    "bias-gradients",
+                                                    "concat-pool-upsample",
+                                                    "sum-of-squares",
+                                                    "adamw-ema",
+                                                    "weight-conversion"};
