@@ -115,8 +115,7 @@ static int decode(const struct image_set *s, const struct record *r, uint8_t *pl
     prepare_note_first(&image, r->path);
     status = prepare_color(&image, o->color, e);
     if (status == 0)
-        status = o->height == o->width ? prepare_square(&prepared, &image, o->width, e)
-                                       : prepare_cover(&prepared, &image, o->width, o->height, e);
+        status = prepare_data(&prepared, &image, o->width, o->height, e);
     image_release(&image);
     if (status != 0)
         return status;

@@ -95,8 +95,7 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
         *width = source.width;
         *height = source.height;
         warn_of_photograph(m, file->path, source.width, source.height);
-        status = m->height == m->width ? prepare_square(&resized, &source, m->width, e)
-                                       : prepare_cover(&resized, &source, m->width, m->height, e);
+        status = prepare_data(&resized, &source, m->width, m->height, e);
     }
     bool truncated = source.truncated;
     image_release(&source);

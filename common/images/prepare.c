@@ -330,6 +330,12 @@ int prepare_cover(struct image *out, const struct image *in, int width, int heig
     return resize_and_crop(out, in, factor * in->width, factor * in->height, width, height, e);
 }
 
+int prepare_data(struct image *out, const struct image *in, int width, int height, struct error *e)
+{
+    return width == height ? prepare_square(out, in, width, e)
+                           : prepare_cover(out, in, width, height, e);
+}
+
 void prepare_to_float(float *out, const struct image *in)
 {
     float unit[256];

@@ -51,6 +51,8 @@ int prepare_square(struct image *out, const struct image *in, int size, struct e
  * aspect ratio that covers width x height, then crops the center. */
 int prepare_cover(struct image *out, const struct image *in, int width, int height,
                   struct error *e);
+/* As data sets are prepared: prepare_square if the size is square, else prepare_cover. */
+int prepare_data(struct image *out, const struct image *in, int width, int height, struct error *e);
 
 /* 8-bit gray or RGB to planar RGB [3, height, width] in [0, 1]: v / 255. */
 void prepare_to_float(float *out, const struct image *in);

@@ -37,9 +37,8 @@ static int prepare(const struct embedder *m, float *square, struct image *image,
     bool direct = s.height == 0;
     if (prepare_color(image, m->color, e) != 0)
         return -1;
-    int status = direct                ? prepare_cover(&fitted, image, side, side, e)
-                 : s.height == s.width ? prepare_square(&fitted, image, s.width, e)
-                                       : prepare_cover(&fitted, image, s.width, s.height, e);
+    int status = direct ? prepare_cover(&fitted, image, side, side, e)
+                        : prepare_data(&fitted, image, s.width, s.height, e);
     if (status != 0)
         return -1;
     if (direct)
