@@ -1,76 +1,20 @@
 /* Joining shard stores: what is refused, the result, and that kills lose nothing. */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "formats/shards/shard_internal.h"
+#include "tests/support/disk_calls.h"
 #include "tests/support/shards.h"
 #include "tests/support/tap.h"
-
-/* Replacements for the C library's calls that change the disk: the process can be killed before the
- * nth of them or before the nth rename, and renaming can fail. */
-static long calls, renames, killed_at, killed_at_rename; /* killed_at 0: never */
-static long rename_fails_at;                             /* 0: never */
-static int rename_error;
-
-static void count_call(void)
-{
-    if (++calls == killed_at)
-        kill(getpid(), SIGKILL);
-}
-
-int fsync(int fd)
-{
-    count_call();
-    return 0; /* does not matter when only a process dies */
-}
-
-int rename(const char *from, const char *to)
-{
-    count_call();
-    if (++renames == killed_at_rename)
-        kill(getpid(), SIGKILL);
-    if (renames == rename_fails_at) {
-        errno = rename_error;
-        return -1;
-    }
-    return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
-}
-
-int unlink(const char *path)
-{
-    count_call();
-    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
-}
-
-int rmdir(const char *path)
-{
-    count_call();
-    return (int)syscall(SYS_unlinkat, AT_FDCWD, path, AT_REMOVEDIR);
-}
-
-int mkdir(const char *path, mode_t mode)
-{
-    count_call();
-    return (int)syscall(SYS_mkdirat, AT_FDCWD, path, mode);
-}
-
-ssize_t write(int fd, const void *data, size_t size)
-{
-    count_call();
-    return syscall(SYS_write, fd, data, size);
-}
 
 /* Runs a shell command in the test's folder. Returns its output, valid until the next call. */
 static const char *shell(const char *command)
@@ -279,15 +223,15 @@ static void test_refusals(void)
     int status;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
 
-    renames = 0;
-    rename_fails_at = 2; /* the probe of the second store */
-    rename_error = EXDEV;
+    disk.renames = 0;
+    disk.rename_fails_at = 2; /* the probe of the second store */
+    disk.rename_error = EXDEV;
     refused("out", "a b", "refuse/b'", "another file system", "a store on another file system");
-    renames = 0;
-    rename_fails_at = 4; /* two probes, the journal, the first shard */
-    rename_error = EIO;
+    disk.renames = 0;
+    disk.rename_fails_at = 4; /* two probes, the journal, the first shard */
+    disk.rename_error = EIO;
     refused("out", "a b", "refuse/a/00000.mdb'", "Input/output", "a first rename that fails");
-    rename_fails_at = 0;
+    disk.rename_fails_at = 0;
 }
 
 /* A rename that fails later on leaves a join that a repetition completes, and nothing else may use
@@ -301,12 +245,12 @@ static void test_interrupted(void)
     struct shard_writer_options o = {0};
     write_abc("stop");
     write_store("stop/d", &shards_info, 50, 2, 0, true);
-    renames = 0;
-    rename_fails_at = 3 + 1 + 4; /* the first shard of b */
-    rename_error = EIO;
+    disk.renames = 0;
+    disk.rename_fails_at = 3 + 1 + 4; /* the first shard of b */
+    disk.rename_error = EIO;
     tap_ok(join("stop", "out", "a b c", &j, &e) != 0 && strstr(e.text, "repeat"),
            "a join fails halfway: %s", e.text);
-    rename_fails_at = 0;
+    disk.rename_fails_at = 0;
     tap_ok(shard_writer_open(&w, shards_folder("stop/out"), &shards_info, &o, &e) != 0 &&
                strstr(e.text, "ccld-shards join"),
            "no records can be added to the incomplete store: %s", e.text);
@@ -358,23 +302,11 @@ static int64_t count_records(const char *folder, const char *names)
     return records;
 }
 
-/* Returns whether the child was killed; *good is cleared if it failed instead. */
-static bool join_in_child(const char *out, long at_call, long at_rename, bool *good)
+static int join_abc(const void *out)
 {
-    pid_t child = fork();
-    if (child == 0) {
-        struct error e;
-        struct shard_join_summary j;
-        calls = renames = 0;
-        killed_at = at_call;
-        killed_at_rename = at_rename;
-        _exit(join("kill", out, "a b c", &j, &e) == 0 ? 0 : 1);
-    }
-    int status;
-    CHECK(child > 0 && waitpid(child, &status, 0) == child);
-    if (!WIFSIGNALED(status))
-        *good &= WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    return WIFSIGNALED(status);
+    struct error e;
+    struct shard_join_summary j;
+    return join("kill", out, "a b c", &j, &e);
 }
 
 /* Kills the join before its nth call (rename only, or any that changes the disk), for every n,
@@ -392,10 +324,10 @@ static void test_kills(const char *out, bool only_renames)
     while (killed && kept && completed && good && tidy) {
         n++;
         shell("rm -rf kill && cp -r master kill");
-        killed = join_in_child(out, only_renames ? 0 : n, only_renames ? n : 0, &good);
+        killed = disk_killed(join_abc, out, only_renames ? 0 : n, only_renames ? n : 0, &good);
         kept = count_records("kill", folders) == RECORDS;
-        if (killed && join_in_child(out, only_renames ? 0 : 3 + n * 7 % 20,
-                                    only_renames ? 1 + n * 7 % 5 : 0, &good)) {
+        if (killed && disk_killed(join_abc, out, only_renames ? 0 : 3 + n * 7 % 20,
+                                  only_renames ? 1 + n * 7 % 5 : 0, &good)) {
             again++;
             kept &= count_records("kill", folders) == RECORDS;
         }

@@ -1,18 +1,16 @@
 /* Removing records: what is left, and what is left when the program is killed meanwhile. */
-#include <errno.h>
+#include <inttypes.h>
 #include <math.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/rng.h"
-#include "formats/shards/shard_store.h"
+#include "common/stores/removal.h"
+#include "formats/shards/shard_internal.h"
+#include "tests/support/disk_calls.h"
 #include "tests/support/shards.h"
 #include "tests/support/tap.h"
 
@@ -44,8 +42,11 @@ static int run_removal(const char *name, const bool *remove, struct error *e)
     return status;
 }
 
-/* Whether the store has all records but those removed, in order. */
-static bool has_rest(const char *name, const bool *remove)
+static const bool none[RECORDS];
+
+/* Whether the store has all records but those removed, in order, with the values they had unless
+ * they are damaged. */
+static bool has_all_but(const char *name, const bool *removed, const bool *damaged)
 {
     struct shard_store *s;
     struct error e;
@@ -56,11 +57,18 @@ static bool has_rest(const char *name, const bool *remove)
     int64_t index = 0;
     bool good = true;
     for (int k = 0; k < RECORDS && good; k++)
-        if (!remove[k])
-            good = index < shard_store_count(s) && shards_record_is(s, index++, k, 0);
+        if (!removed[k]) {
+            good = index < shard_store_count(s) && (damaged[k] || shards_record_is(s, index, k, 0));
+            index++;
+        }
     good = good && index == shard_store_count(s);
     shard_store_close(s);
     return good;
+}
+
+static bool has_rest(const char *name, const bool *removed)
+{
+    return has_all_but(name, removed, none);
 }
 
 static struct latent_statistics statistics_of(const char *name)
@@ -108,7 +116,6 @@ static void test_again(void)
     tap_ok(w && shards_put(w, 60, RECORDS - 60, 0, &e) == 0 && shard_writer_finish(w, &e) == 0,
            "it can be encoded again");
     shard_writer_close(w);
-    bool none[RECORDS] = {false};
     tap_ok(has_rest("long", none), "and the store is as before");
     shards_ok_clean("long", "then");
 }
@@ -142,60 +149,134 @@ static void test_refused(void)
     shard_remover_close(r);
 }
 
-/* Runs the removal in a process that is killed after some microseconds. Returns whether it was. */
-static bool kill_removal(const char *name, const bool *remove, long microseconds)
+static const char killed_store[] = "killed";
+static bool chosen[RECORDS];
+
+static int remove_chosen(const void *store)
 {
     struct error e;
-    pid_t child = fork();
-    CHECK(child >= 0);
-    if (child == 0)
-        _exit(run_removal(name, remove, &e) == 0 ? 0 : 1);
-    nanosleep(&(struct timespec){.tv_nsec = microseconds * 1000}, NULL);
-    kill(child, SIGKILL);
-    int status;
-    CHECK(waitpid(child, &status, 0) == child);
-    if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-        tap_diag("the removal failed");
-    return WIFSIGNALED(status);
+    return run_removal(store, chosen, &e);
+}
+
+/* In a process of its own, whose warnings nobody needs. */
+static int repair(const void *store)
+{
+    CHECK(freopen("/dev/null", "w", stderr));
+    struct removal_summary summary;
+    struct error e;
+    char *folder = xstrdup(shards_folder(store));
+    struct shard_folders folders = {.items = &folder, .count = 1};
+    return removal_of_damaged(&summary, &folders, &e);
+}
+
+/* Completes a removal that was interrupted. */
+static int complete(const void *store)
+{
+    struct shard_remover *r;
+    struct error e;
+    bool completed;
+    int status = shard_remover_open(&r, shards_folder(store), &completed, &e);
+    if (status == 0)
+        shard_remover_close(r);
+    return status == 0 && completed ? 0 : -1;
+}
+
+static bool is_interrupted(void)
+{
+    return shard_folder_removing(shards_folder(killed_store));
+}
+
+static void copy_store(const char *from)
+{
+    char *command = xasprintf("cd '%s' && rm -rf %s && cp -r %s %s", test_folder(), killed_store,
+                              from, killed_store);
+    CHECK(system(command) == 0);
+    free(command);
 }
 
 static void no_problem(void *arg, const char *text)
 {
-    tap_diag("%s: %s", (const char *)arg, text);
+    tap_diag("%s", text);
 }
 
-static void test_killed(void)
+/* What is left by a removal that is killed before its nth call that changes the disk. */
+struct kills {
+    bool killed, good;
+    int64_t unchanged, completed, again;
+};
+
+/* damaged: records of the store that cannot be read. */
+static void kill_one(struct kills *k, long n, int (*work)(const void *), const bool *damaged)
 {
-    int kills = 0, unchanged = 0, between = 0, wrong = 0;
-    bool none[RECORDS] = {false}, remove[RECORDS];
-
-    choose(remove, 99, 5);
-
-    for (uint32_t i = 0; i < 30 && wrong == 0; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "kill%u", i);
-        CHECK(shards_write(name, RECORDS, 50, SHARD, 0));
-        kills += kill_removal(name, remove, 1 + number(i, 7) % 60000);
-        char *journal = xasprintf("%s/.remove", shards_folder(name));
-        bool interrupted = file_exists(journal), completed;
-        free(journal);
-        struct shard_remover *r;
-        struct error e = {""};
-        if (shard_remover_open(&r, shards_folder(name), &completed, &e) != 0 ||
-            completed != interrupted)
-            wrong++;
-        else
-            shard_remover_close(r);
-        bool whole = has_rest(name, none);
-        unchanged += whole;
-        between += interrupted;
-        wrong += !(whole && !interrupted) && !has_rest(name, remove);
-        int64_t records;
-        wrong += shard_store_verify(shards_folder(name), no_problem, NULL, name, &records) != 0;
+    k->killed = disk_killed(work, killed_store, n, 0, &k->good);
+    if (is_interrupted()) {
+        k->completed++;
+        k->again += disk_killed(complete, killed_store, 1 + n % 7, 0, &k->good);
+        if (is_interrupted())
+            k->good &= complete(killed_store) == 0;
+    } else if (has_all_but(killed_store, none, damaged)) {
+        k->unchanged++;
+        k->good &= k->killed && !disk_killed(work, killed_store, 0, 0, &k->good);
     }
-    tap_diag("%d of 30 were killed: %d changed nothing, %d were completed later", kills, unchanged,
-             between);
-    tap_ok(wrong == 0 && kills > 5, "a removal that is killed removes all or nothing");
+}
+
+static void test_killed(const char *what, const char *store, int (*work)(const void *),
+                        const bool *damaged)
+{
+    struct kills k = {.killed = true, .good = true};
+    long n = 0;
+    int64_t records;
+    while (k.killed && k.good) {
+        copy_store(store);
+        kill_one(&k, ++n, work, damaged);
+        k.good &=
+            has_rest(killed_store, chosen) &&
+            shard_store_verify(shards_folder(killed_store), no_problem, NULL, NULL, &records) == 0;
+    }
+    tap_ok(k.good && k.unchanged > 20 && k.completed > 10 && k.again > 5,
+           "%s that is killed before each of %ld calls that change the disk removes all or nothing",
+           what, n - 1);
+    tap_diag("%" PRId64 " kills changed nothing, %" PRId64 " were completed later, %" PRId64
+             " of them after another kill",
+             k.unchanged, k.completed, k.again);
+}
+
+/* Changes a byte in the frames of the records. */
+static void damage(const char *name, const bool *damaged)
+{
+    for (int number = 0, first = 0; first < RECORDS; number++) {
+        struct shard s;
+        MDB_txn *txn;
+        CHECK(shard_open(&s, shards_folder(name), number, SHARD_WRITE, NULL) == 0 &&
+              shard_txn_begin(&s, true, &txn) == 0);
+        for (int i = 0; i < s.count; i++) {
+            uint8_t index[8];
+            shard_put_be64(index, (uint64_t)i);
+            MDB_val key = {.mv_size = sizeof index, .mv_data = index}, value;
+            if (!damaged[first + i])
+                continue;
+            CHECK(mdb_get(txn, s.samples, &key, &value) == 0);
+            uint8_t *changed = xmalloc(value.mv_size);
+            memcpy(changed, value.mv_data, value.mv_size);
+            changed[value.mv_size / 2] ^= 4;
+            value.mv_data = changed;
+            CHECK(mdb_put(txn, s.samples, &key, &value, 0) == 0);
+            free(changed);
+        }
+        CHECK(mdb_txn_commit(txn) == 0);
+        first += (int)s.count;
+        shard_close(&s);
+    }
+}
+
+static void test_kills(void)
+{
+    choose(chosen, 99, 5);
+    CHECK(shards_write("whole", RECORDS, 50, SHARD, 0));
+    test_killed("a removal", "whole", remove_chosen, none);
+    CHECK(shards_write("damaged", RECORDS, 50, SHARD, 0));
+    damage("damaged", chosen);
+    test_killed("a repair", "damaged", repair, chosen);
 }
 
 int main(void)
@@ -203,6 +284,6 @@ int main(void)
     test_rest();
     test_again();
     test_refused();
-    test_killed();
+    test_kills();
     return tap_done();
 }
