@@ -88,7 +88,7 @@ fault() { # SUBJECT KIND N ERRNO: sets why if something is wrong
     why=
     prepare "$1"
     rm -f calls
-    (export faulty="timeout -s KILL 20 env FAULT=$2:$3:$4 FAULT_LOG=$work/calls LD_PRELOAD=$shim" && "$1_run") >out 2>said
+    (export faulty="timeout -s KILL 120 env FAULT=$2:$3:$4 FAULT_LOG=$work/calls LD_PRELOAD=$shim" && "$1_run") >out 2>said
     local status=$? complete=
     "$1_check" >log 2>&1 && complete=1
     if [ $status -ge 128 ]; then
@@ -154,7 +154,7 @@ case " $subjects " in *' fit '*)
         if [ $program = cloob ]; then cp many.tsv input; else cut -f 1 many.tsv >input; fi
         for ranks in 1 2; do
             run=$program-$ranks
-            timeout -s KILL 60 env FAULT=open:21:24 FAULT_PATHS=many/ LD_PRELOAD="$shim" ccld-fit-$program -q --threads 2 --devices $ranks \
+            timeout -s KILL 300 env FAULT=open:21:24 FAULT_PATHS=many/ LD_PRELOAD="$shim" ccld-fit-$program -q --threads 2 --devices $ranks \
                 --init-from model/$program.safetensors $([ $program = cloob ] || echo --size 64) -b 2 --steps 1000 -o $run <input 2>log
             [ $? = 1 ] && [ "$(wc -l <log)" = 1 ] && grep -q \
                 "^ccld-fit-$program: cannot continue training: cannot read '.*': Too many open files; a checkpoint of step [1-9][0-9]* has been written$" log &&

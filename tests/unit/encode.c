@@ -52,7 +52,7 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
     if (prepared == f->stop_at)
         __atomic_store_n(&f->stop, SIGTERM, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&f->stop, __ATOMIC_SEQ_CST))
-        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
     *image = *square = (float)k;
     *width = 100 + k;
     *height = 200 + k;
