@@ -71,7 +71,7 @@ for part in $what; do
     case $part in
     store)
         bytes=$(offsets store/00000.mdb 152 24 40)
-        for command in 'stat store' 'verify store' 'ls store' 'cat store 0'; do
+        for command in 'stat store' 'verify store' 'ls --json store' 'cat store 0'; do
             flip store/00000.mdb "$bytes" ccld-shards -q $command
         done
         ;;
@@ -79,7 +79,7 @@ for part in $what; do
         fresh() { rm -rf copy && cp -r store copy; }
         fresh
         again=fresh flip copy/00000.mdb "$(offsets copy/00000.mdb 0 2 9)" \
-            ccld-encode -q -m model --size 64 --threads 1 -o copy "$top/tests/golden/data/images/gray_alpha.png"
+            ccld-encode -q -m model --size 64 --threads 1 --unique -o copy "$top/tests/golden/data/images/gray_alpha.png"
         ;;
     fit)
         # All that writing the checkpoint would do here is take most of the time.

@@ -31,7 +31,7 @@ static struct {
     int64_t batch_size, shard_size, max_pixels;
     double max_failures;
     int embed_dtype;
-    bool pil_compat, nul, rejects_reasons, allow_truncated;
+    bool pil_compat, nul, rejects_reasons, allow_truncated, unique;
 } options = {
     .batch_size = 8,
     .shard_size = SHARD_SIZE_DEFAULT,
@@ -90,6 +90,10 @@ static const struct option option_table[] = {
      .value = &options.devices,
      .argument = "LIST",
      .help = "one process per device, each with a part of the store: all, N or GPUs 0,2,5"},
+    {.name = "unique",
+     .kind = OPTION_FLAG,
+     .value = &options.unique,
+     .help = "leave out images whose bytes are in the store, or came before"},
     {.name = "pil-compat",
      .kind = OPTION_FLAG,
      .value = &options.pil_compat,
@@ -171,6 +175,7 @@ static struct {
     struct ranks ranks; /* if the process is one that ranks_start has started */
     bool forked;
     struct encode_tally *tally;
+    struct unique *unique;         /* NULL: not wanted */
     struct rejects *rejects;       /* NULL: not wanted */
     struct shard_writer **writers; /* [stores]; NULL: another process's */
     const volatile sig_atomic_t *stop;
@@ -209,6 +214,7 @@ static void divide(bool paths_from_stdin)
     job.tally = encode_tally_new(job.stores);
     job.stop = stop_caught();
     job.forked = job.stores > 1;
+    job.unique = options.unique ? unique_new(job.processes > 1) : NULL;
     if (job.forked) {
         job.ranks.patient = true;
         ranks_start(&job.ranks, job.processes, paths_from_stdin);
@@ -223,6 +229,21 @@ static char *store_folder(int k)
     return job.layout.count > 0 ? shard_part_folder(options.store, k) : xstrdup(options.store);
 }
 
+static void compare_with(struct shard_writer *store, const char *folder)
+{
+    struct error e;
+    int64_t unhashed;
+    if (!job.unique)
+        return;
+    if (unique_add_store(job.unique, store, &unhashed, &e) != 0)
+        die("cannot read store '%s': %s", folder, e.text);
+    if (unhashed > 0)
+        warn("store '%s': %" PRId64 " of %" PRId64
+             " records have no hash, since an earlier version "
+             "wrote them: images cannot be compared with them",
+             folder, unhashed, shard_writer_count(store));
+}
+
 static void open_stores(const struct shard_info *info)
 {
     struct shard_writer_options o = {.shard_size = options.shard_size};
@@ -232,6 +253,7 @@ static void open_stores(const struct shard_info *info)
         char *folder = store_folder(k);
         if (shard_writer_open(&job.writers[k], folder, info, &o, &e) != 0)
             die("cannot write to store '%s': %s", folder, e.text);
+        compare_with(job.writers[k], folder);
         free(folder);
     }
 }
@@ -245,6 +267,7 @@ static struct encode_options encode_options(void)
         .rejects = rejects_stream(job.rejects),
         .rejects_separator = options.nul ? '\0' : '\n',
         .rejects_reasons = options.rejects_reasons,
+        .unique = job.unique,
         .tally = job.tally,
     };
 }
@@ -379,8 +402,13 @@ static void summarize(const struct encode_state *s, double seconds)
     if (c->others > 0)
         inform("%" PRId64 " file%s in the folders and archives left out: not an image", c->others,
                plural(c->others));
+    if (c->orphans > 0)
+        inform("duplicates of records that have been replaced since: %" PRId64
+               "; run again to encode them",
+               c->orphans);
     char *reasons = format_reasons(c);
     char duration[32], scale[48] = "", part[80] = "", parts[32] = "", truncated[48] = "";
+    char duplicates[48] = "";
     if (s->statistics.count > 0)
         snprintf(scale, sizeof scale, ", scale factor %.4f",
                  latent_statistics_scale(&s->statistics));
@@ -388,15 +416,18 @@ static void summarize(const struct encode_state *s, double seconds)
         snprintf(part, sizeof part, "part %.60s: ", options.part);
     if (c->truncated > 0)
         snprintf(truncated, sizeof truncated, " (%" PRId64 " truncated)", c->truncated);
+    if (options.unique)
+        snprintf(duplicates, sizeof duplicates, " %" PRId64 " duplicate%s,", c->duplicates,
+                 plural(c->duplicates));
     if (job.layout.count > 1)
         snprintf(parts, sizeof parts, " in %d parts", job.layout.count);
-    inform("%s%s%" PRId64 " encoded%s, %" PRId64 " skipped, %" PRId64
+    inform("%s%s%" PRId64 " encoded%s, %" PRId64 " skipped,%s %" PRId64
            " failed%s in %s (%.2f images/s); "
            "'%s' has %" PRId64 " record%s%s%s",
            c->interrupted ? "interrupted: " : "", part, c->encoded, truncated,
-           c->skipped + c->duplicates, c->failed, reasons, format_duration(duration, seconds),
-           seconds > 0 ? (double)c->encoded / seconds : 0.0, options.store, s->records,
-           plural(s->records), parts, scale);
+           c->skipped + c->repeated, duplicates, c->failed, reasons,
+           format_duration(duration, seconds), seconds > 0 ? (double)c->encoded / seconds : 0.0,
+           options.store, s->records, plural(s->records), parts, scale);
     free(reasons);
 }
 
@@ -420,7 +451,7 @@ static int exit_status(const struct encode_counts *c)
     }
     if (c->listed == 0)
         return 0; /* all paths are of other parts */
-    if (c->encoded == 0 && c->skipped == 0) {
+    if (c->encoded == 0 && c->skipped == 0 && c->duplicates == 0) {
         warn("none of the files could be encoded");
         return 1;
     }
@@ -527,6 +558,7 @@ int main(int argc, char **argv)
     model_close(networks.model);
     device_close(device);
     shard_parts_close(&job.layout);
+    unique_free(job.unique);
     free(job.writers);
     return code;
 }

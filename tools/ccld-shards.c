@@ -15,9 +15,9 @@
 #include "common/program/device.h"
 #include "common/program/output.h"
 #include "common/program/stop.h"
-#include "common/run/json.h"
 #include "common/stores/decode.h"
 #include "common/stores/export.h"
+#include "common/stores/listing.h"
 #include "common/stores/removal.h"
 #include "formats/shards/shard_store.h"
 
@@ -122,6 +122,21 @@ static void print_network(const char *name, const struct shard_model *m)
     putchar('\n');
 }
 
+/* "2", or "1, 2" if shards differ. */
+static void print_versions(const struct shard_store *s)
+{
+    int least = SHARD_VERSION, most = 1;
+    for (int k = 0; k < shard_store_shards(s); k++) {
+        int version = shard_store_shard(s, k).version;
+        least = version < least ? version : least;
+        most = version > most ? version : most;
+    }
+    printf("format         %d", least);
+    if (most != least)
+        printf(", %d", most);
+    putchar('\n');
+}
+
 static void print_latent_statistics(const struct latent_statistics *statistics)
 {
     printf("latent mean    %.6g\n", statistics->mean);
@@ -135,6 +150,7 @@ static void print_store(const struct shard_store *s)
     char size[32];
     print_counts(shard_store_count(s), shard_store_shards(s), store_bytes(s),
                  shard_store_finished(s));
+    print_versions(s);
     printf("latents        %dx%dx%d\n", i->latent_channels, i->latent_height, i->latent_width);
     printf("embeds         %d %s\n", i->embed_size, dtype_name(i->embed_dtype));
     printf("images         %dx%d\n", i->image_height, i->image_width);
@@ -264,84 +280,15 @@ static int do_verify(const struct shard_folders *stores, int count, char *const 
     return problems > 0;
 }
 
-/* store: NULL if there is only one. r->path may be NULL if the record is damaged. */
-static void print_json(const char *store, int64_t index, const struct shard_record *r, bool damaged)
-{
-    cJSON *line = cJSON_CreateObject();
-    if (store)
-        cJSON_AddItemToObject(line, "store", json_string(store));
-    cJSON_AddNumberToObject(line, "index", (double)index);
-    if (r->path)
-        cJSON_AddItemToObject(line, "path", json_string(r->path));
-    if (damaged) {
-        cJSON_AddTrueToObject(line, "damaged");
-    } else {
-        cJSON_AddNumberToObject(line, "width", r->width);
-        cJSON_AddNumberToObject(line, "height", r->height);
-    }
-    char *text = cJSON_PrintUnformatted(line);
-    CHECK(text);
-    puts(text);
-    cJSON_free(text);
-    cJSON_Delete(line);
-}
-
-static void print_text(const char *text)
-{
-    if (options.null)
-        fputs(text, stdout);
-    else
-        escape_print(stdout, text);
-}
-
-static void print_record(const char *store, int64_t index, const struct shard_record *r,
-                         bool damaged)
-{
-    if (store) {
-        print_text(store);
-        putchar('\t');
-    }
-    printf("%" PRId64 "\t", index);
-    print_text(r->path);
-    if (damaged)
-        printf("\tdamaged");
-    else
-        printf("\t%dx%d", r->width, r->height);
-    putchar(options.null ? '\0' : '\n');
-}
-
-/* prefix: print the store in the first column. */
-static int list_records(struct shard_store *s, const char *folder, bool prefix)
-{
-    struct shard_record r;
-    struct error e;
-    int status = 0;
-    shard_record_init(&r);
-    for (int64_t i = 0; i < shard_store_count(s); i++) {
-        int read = shard_store_read(s, i, &r, &e);
-        if (read != 0) {
-            warn("cannot read record %" PRId64 " of store '%s': %s", i, folder, e.text);
-            status = 1;
-        }
-        if (options.json)
-            print_json(prefix ? folder : NULL, i, &r, read != 0);
-        else if (r.path)
-            print_record(prefix ? folder : NULL, i, &r, read != 0);
-        if (ferror(stdout))
-            break;
-    }
-    shard_record_release(&r);
-    return status;
-}
-
 static int do_ls(const struct shard_folders *stores, int count, char *const *operands)
 {
     int n = stores->count;
     char *const *folders = stores->items;
+    struct listing_options o = {.store = n > 1, .json = options.json, .null = options.null};
     int status = 0;
     for (int i = 0; i < n && !ferror(stdout); i++) {
         struct shard_store *s = open_store(folders[i], n);
-        if (!s || list_records(s, folders[i], n > 1) != 0)
+        if (!s || listing_print(s, folders[i], &o) != 0)
             status = 1;
         shard_store_close(s);
     }

@@ -49,11 +49,11 @@ struct marking {
     int64_t first; /* of the store */
 };
 
-static void mark(void *arg, const uint8_t *key, int64_t index)
+static void mark(void *arg, const struct shard_path *path)
 {
     struct marking *m = arg;
-    if (path_set_has(m->set, key))
-        m->marked[m->first + index] = true;
+    if (path_set_has(m->set, path->key))
+        m->marked[m->first + path->index] = true;
 }
 
 static int mark_all(const struct latent_set *d, const struct path_set *set, bool *marked,

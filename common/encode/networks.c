@@ -84,8 +84,7 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
     const struct encode_networks *m = context;
     struct image source, resized;
     struct image_options o = prepare_options(m->color, m->max_pixels, m->allow_truncated);
-    int status = file->data ? image_decode_with(&source, file->data, file->size, &o, e)
-                            : image_read_with(&source, file->path, &o, e);
+    int status = image_decode_with(&source, file->data, file->size, &o, e);
     if (status != 0)
         return status;
     snprintf(note, 128, "%s", source.warning);

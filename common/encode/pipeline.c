@@ -44,7 +44,7 @@ void pipeline_put_counts(struct pipeline *p)
     if (p->expected >= 0) {
         int64_t ahead = p->expected - c->listed - c->other_part; /* divided about evenly */
         s.expected = c->listed + ahead / (p->options->parts > 1 ? p->options->parts : 1) -
-                     c->skipped - c->duplicates;
+                     c->skipped - c->repeated - c->duplicates;
     }
     encode_tally_put(p->options->tally, p->options->tally_part, &s);
 }
@@ -86,47 +86,6 @@ static void reject(struct pipeline *p, const char *path, const char *reason, boo
     }
 }
 
-/* The next file to decode, or NULL when there are no more. */
-static struct slot *next_to_decode(struct pipeline *p)
-{
-    struct slot *s = NULL;
-    pthread_mutex_lock(&p->mutex);
-    while (!s && !p->stop && !p->failed) {
-        if (p->decoding < p->filled) {
-            s = &p->slots[p->decoding++ % p->slot_count];
-            s = s->done ? NULL : s;
-        } else if (p->list_ended) {
-            break;
-        } else {
-            pthread_cond_wait(&p->work, &p->mutex);
-        }
-    }
-    pthread_mutex_unlock(&p->mutex);
-    return s;
-}
-
-static void *decode_stage(void *arg)
-{
-    struct pipeline *p = arg;
-    const struct encoder *en = p->encoder;
-    for (struct slot *s; (s = next_to_decode(p));) {
-        char note[128] = "";
-        struct encode_file file = {.path = s->path, .data = s->data, .size = s->data_size};
-        int status = en->prepare(en->context, &file, s->image, s->square, &s->width, &s->height,
-                                 note, &s->error);
-        free(s->data);
-        s->data = NULL;
-        if (*note)
-            complain(p->complaints, note, "'%s': %s", s->path, note);
-        pthread_mutex_lock(&p->mutex);
-        s->status = status;
-        s->done = true;
-        pthread_cond_signal(&p->ready);
-        pthread_mutex_unlock(&p->mutex);
-    }
-    return NULL;
-}
-
 /* Waits for the next file in input order; NULL at the end of the list or when stopping. */
 static struct slot *next_done(struct pipeline *p)
 {
@@ -164,11 +123,54 @@ static void count_truncated(struct pipeline *p)
     pthread_mutex_unlock(&p->mutex);
 }
 
-static void collect(struct pipeline *p, struct batch *b)
+/* Whether a file that can be read is left out because of its bytes. In input order, so that the
+ * first of several is kept. */
+static bool is_duplicate(struct pipeline *p, const struct slot *s)
+{
+    struct unique *u = p->options->unique;
+    if (!u)
+        return false;
+    if (s->old.state == SHARD_PATH_CHANGED) {
+        unique_replace(u, s->old.hashed ? s->old.hash : NULL, s->hash);
+        return false;
+    }
+    if (s->status != PIPELINE_DUPLICATE && unique_claim(u, s->hash))
+        return false;
+    unique_leave_out(u, s->hash);
+    note("'%s' is left out: an image with the same bytes is in the store", s->path);
+    pthread_mutex_lock(&p->mutex);
+    p->counts.duplicates++;
+    pipeline_put_counts(p);
+    pthread_mutex_unlock(&p->mutex);
+    return true;
+}
+
+static void add_to_batch(struct pipeline *p, struct batch *b, struct slot *s)
 {
     const struct encoder *en = p->encoder;
+    size_t i = (size_t)b->n++;
+    memcpy(p->images + i * en->image_floats, s->image, en->image_floats * sizeof *s->image);
+    memcpy(p->squares + i * en->square_floats, s->square, en->square_floats * sizeof *s->square);
+    memcpy(b->hashes[i], s->hash, sizeof s->hash);
+    b->items[i] = (struct shard_item){
+        .path = s->path,
+        .size = s->size,
+        .mtime_ns = s->mtime_ns,
+        .hash = b->hashes[i],
+        .width = s->width,
+        .height = s->height,
+        .moments = b->moments + i * en->moments_floats,
+        .embed = b->embeds + i * en->embed_floats,
+    };
+    s->path = NULL;
+}
+
+static void collect(struct pipeline *p, struct batch *b)
+{
     b->n = 0;
     for (struct slot *s; b->n < p->options->batch_size && (s = next_done(p)); free_slot(p, s)) {
+        if (s->status == PIPELINE_DUPLICATE && !unique_has(p->options->unique, s->hash))
+            s->status = pipeline_prepare(p, s); /* the record has been replaced meanwhile */
         if (s->status == READ_SYSTEM_FAILED) {
             error_prefix(&s->error, "cannot read '%s'", s->path);
             pipeline_fail(p, &s->error);
@@ -181,22 +183,11 @@ static void collect(struct pipeline *p, struct batch *b)
                 reject(p, s->path, s->error.text, false);
             continue;
         }
+        if (is_duplicate(p, s))
+            continue;
         if (s->status == ENCODE_TRUNCATED)
             count_truncated(p);
-        size_t i = (size_t)b->n++;
-        memcpy(p->images + i * en->image_floats, s->image, en->image_floats * sizeof *s->image);
-        memcpy(p->squares + i * en->square_floats, s->square,
-               en->square_floats * sizeof *s->square);
-        b->items[i] = (struct shard_item){
-            .path = s->path,
-            .size = s->size,
-            .mtime_ns = s->mtime_ns,
-            .width = s->width,
-            .height = s->height,
-            .moments = b->moments + i * en->moments_floats,
-            .embed = b->embeds + i * en->embed_floats,
-        };
-        s->path = NULL;
+        add_to_batch(p, b, s);
     }
 }
 
@@ -381,7 +372,7 @@ static void run_stages(struct pipeline *p)
     start(&watch, watch_stage, p);
     start(&write, write_stage, p);
     for (int i = 0; i < n; i++)
-        start(&decode[i], decode_stage, p);
+        start(&decode[i], pipeline_decode_stage, p);
     start(&list, pipeline_list_stage, p);
     network_stage(p);
     pthread_join(write, NULL);
@@ -421,6 +412,7 @@ static void allocate(struct pipeline *p)
     }
     for (int i = 0; i < BATCHES; i++) {
         p->batches[i].items = xcalloc(batch, sizeof *p->batches[i].items);
+        p->batches[i].hashes = xcalloc(batch, sizeof *p->batches[i].hashes);
         p->batches[i].moments = xmalloc(batch * en->moments_floats * sizeof(float));
         p->batches[i].embeds = xmalloc(batch * en->embed_floats * sizeof(float));
     }
@@ -445,6 +437,7 @@ static void release(struct pipeline *p)
     for (int i = 0; i < BATCHES; i++) {
         clear_batch(&p->batches[i]);
         free(p->batches[i].items);
+        free(p->batches[i].hashes);
         free(p->batches[i].moments);
         free(p->batches[i].embeds);
     }
@@ -468,7 +461,10 @@ int encode_run(const struct encoder *encoder, struct path_source *paths, struct 
     p.files = image_source_new(paths, false);
     p.expected = image_source_count(p.files);
     p.complaints = complaints_new();
+    int64_t orphans = options->unique ? unique_orphans(options->unique) : 0;
     run_stages(&p);
+    if (options->unique)
+        p.counts.orphans = unique_orphans(options->unique) - orphans;
     complaints_end(p.complaints, options->rejects ? "" : " (--rejects FILE lists all)");
     int status = p.failed ? -1 : 0;
     if (!p.failed && !p.stop && p.counts.unread == 0 && p.counts.listed + p.counts.other_part > 0)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "common/encode/tally.h"
+#include "common/encode/unique.h"
 #include "common/images/path_source.h"
 #include "formats/shards/shard_store.h"
 
@@ -17,7 +18,7 @@
 /* An image file, or a member of an archive. */
 struct encode_file {
     const char *path;
-    const uint8_t *data; /* the member's content; NULL: read the file at path */
+    const uint8_t *data; /* its content */
     size_t size;
 };
 
@@ -30,8 +31,9 @@ struct encoder {
     size_t image_floats, square_floats, moments_floats, embed_floats;
     /* Turns one file into both inputs and returns the source's size in pixels. Several threads call
      * it at once. note receives a warning, or "". READ_SYSTEM_FAILED (common/base/files.h) ends the
-     * run, ENCODE_TRUNCATED counts the file among those that are encoded in part, other statuses
-     * reject it; one with IMAGE_UNKNOWN that was found in a folder or an archive is left out. */
+     * run unless another try succeeds, ENCODE_TRUNCATED counts the file among those that are
+     * encoded in part, other statuses reject it; one with IMAGE_UNKNOWN that was found in a folder
+     * or an archive is left out. */
     int (*prepare)(void *context, const struct encode_file *file, float *image, float *square,
                    int *width, int *height, char note[128], struct error *e);
     /* The networks, in three calls per batch, so that a GPU computes while the next batch is being
@@ -51,6 +53,9 @@ struct encode_options {
     FILE *rejects; /* receives the path of each file that failed; NULL: none */
     char rejects_separator;
     bool rejects_reasons; /* and a tab and the reason */
+    /* Images whose bytes it has are left out, but for those of changed files, which replace their
+     * records; those encoded are added to it. NULL: none are left out. */
+    struct unique *unique;
     /* Only the paths of this part of the list are looked at, as path_part divides it; 0 <= part <
      * parts. parts 0 or 1: all paths. */
     int part, parts;

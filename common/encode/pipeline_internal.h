@@ -7,7 +7,7 @@
 #include "common/encode/pipeline.h"
 #include "common/images/image_source.h"
 
-/* Shared by pipeline.c and pipeline_list.c. */
+/* Shared by pipeline.c and the files of its stages. */
 
 #define BATCHES 3 /* one being assembled, one in the networks, one being written */
 
@@ -15,19 +15,26 @@
 struct slot {
     bool done;  /* decoded, or failed */
     bool found; /* in a folder or an archive */
-    int status; /* 0, ENCODE_TRUNCATED, READ_SYSTEM_FAILED, or another one: a bad file */
+    /* 0, ENCODE_TRUNCATED, PIPELINE_DUPLICATE, READ_SYSTEM_FAILED, or another one: a bad file */
+    int status;
     char *path;
-    uint8_t *data; /* of a member of an archive, else NULL */
+    uint8_t *data; /* until it is decoded; of a file, NULL before it is read */
     size_t data_size;
     int64_t size, mtime_ns;
+    uint8_t hash[CONTENT_HASH_SIZE];
+    struct shard_path_found old; /* the record of the path, which is to be replaced, if any */
     int width, height;
     float *image, *square;
     struct error error;
 };
 
+/* The image may have to be left out, and has not been decoded. */
+#define PIPELINE_DUPLICATE 2
+
 struct batch {
     int n;
     struct shard_item *items; /* paths are owned */
+    uint8_t (*hashes)[CONTENT_HASH_SIZE];
     float *moments, *embeds;
 };
 
@@ -68,7 +75,11 @@ void pipeline_fail(struct pipeline *p, const struct error *e);
 void pipeline_put_counts(struct pipeline *p);
 /* Counts a file in a folder or an archive that is not an image. */
 void pipeline_leave_out(struct pipeline *p);
+/* Turns the bytes of a file into the networks' inputs. Returns its status. */
+int pipeline_prepare(struct pipeline *p, struct slot *s);
 /* The stage that lists files, a thread's function. arg: struct pipeline. */
 void *pipeline_list_stage(void *arg);
+/* Stages that read and decode files, likewise. */
+void *pipeline_decode_stage(void *arg);
 
 #endif

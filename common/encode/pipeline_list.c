@@ -18,9 +18,10 @@ static int64_t mtime_ns(const struct stat *st)
 /* A file of the list on its way into a slot. */
 struct listed {
     const struct image_entry *entry;
-    const char *path;       /* its spelling in the store */
-    char *dotted;           /* another one, or NULL */
-    int64_t size, mtime_ns; /* of the file, or of the archive */
+    const char *path;              /* its spelling in the store */
+    char *dotted;                  /* another one, or NULL */
+    int64_t size, mtime_ns;        /* of the file, or of the archive */
+    struct shard_path_found found; /* what the store has */
     int status;
     struct error error; /* if status is not 0 */
     uint8_t *data;
@@ -43,6 +44,7 @@ static bool add_file(struct pipeline *p, struct listed *f)
         s->data_size = f->data_size;
         s->size = f->size;
         s->mtime_ns = f->mtime_ns;
+        s->old = f->found;
         s->status = f->status;
         s->done = f->status != 0;
         if (f->status != 0)
@@ -87,17 +89,16 @@ static void count_one(struct pipeline *p, int64_t *counter)
 
 /* What the store has of a file, by any spelling: before paths were normalized, stores kept them as
  * they were given. Sets f->path to the store's. */
-static int look_up(struct pipeline *p, struct listed *f, enum shard_path_state *state,
-                   struct error *e)
+static int look_up(struct pipeline *p, struct listed *f, struct error *e)
 {
+    const enum shard_path_state *state = &f->found.state;
     f->dotted = xasprintf("./%s", f->entry->path);
     const char *spellings[] = {f->entry->path, f->entry->given, f->dotted};
     int status = 0;
-    *state = SHARD_PATH_NEW;
     for (int i = 0; i < 3 && status == 0 && *state == SHARD_PATH_NEW; i++) {
         if (i > 0 && strcmp(spellings[i], f->entry->path) == 0)
             continue;
-        status = shard_writer_lookup(p->store, spellings[i], f->size, f->mtime_ns, state, e);
+        status = shard_writer_lookup(p->store, spellings[i], f->size, f->mtime_ns, &f->found, e);
         f->path = spellings[i];
     }
     if (status == 0 && *state == SHARD_PATH_NEW)
@@ -119,7 +120,7 @@ static bool is_wanted(struct pipeline *p, struct path_set *seen, const char *pat
         return false;
     bool added = path_set_add(seen, key);
     if (!added)
-        count_one(p, &p->counts.duplicates);
+        count_one(p, &p->counts.repeated);
     return added;
 }
 
@@ -139,10 +140,9 @@ static void examine(struct listed *f)
 /* Adds a file that can be read unless the store has it. Returns as list_one. */
 static int add_new(struct pipeline *p, struct listed *f, struct error *e)
 {
-    enum shard_path_state state;
-    if (look_up(p, f, &state, e) != 0)
+    if (look_up(p, f, e) != 0)
         return -1;
-    if (state == SHARD_PATH_DONE) {
+    if (f->found.state == SHARD_PATH_DONE) {
         count_one(p, &p->counts.skipped);
         return 1;
     }

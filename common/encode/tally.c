@@ -12,6 +12,7 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "formats/text/utf8.h"
 
 struct shared {
@@ -51,13 +52,17 @@ void encode_tally_show_progress(struct encode_tally *t)
  * time left is realistic. */
 static void show(struct encode_tally *t)
 {
-    char detail[80];
+    char detail[128];
     if (!t->progress)
         return;
     struct encode_state s = encode_tally_sum(t);
     const struct encode_counts *c = &s.counts;
-    snprintf(detail, sizeof detail, "%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64 " failed",
-             c->encoded, c->skipped, c->failed);
+    int n = snprintf(detail, sizeof detail,
+                     "%" PRId64 " encoded, %" PRId64 " skipped, %" PRId64 " failed", c->encoded,
+                     c->skipped, c->failed);
+    if (c->duplicates > 0)
+        snprintf(detail + n, sizeof detail - (size_t)n, ", %" PRId64 " duplicate%s", c->duplicates,
+                 plural(c->duplicates));
     progress_set_total(t->progress, s.expected);
     progress_update(t->progress, c->encoded + c->failed, detail);
 }
@@ -96,7 +101,9 @@ static void add_counts(struct encode_counts *sum, const struct encode_counts *c)
     sum->encoded += c->encoded;
     sum->truncated += c->truncated;
     sum->skipped += c->skipped;
+    sum->repeated += c->repeated;
     sum->duplicates += c->duplicates;
+    sum->orphans += c->orphans;
     for (int i = 0; i < ENCODE_REASONS && c->reasons[i].count > 0; i++)
         encode_count_failed(sum, c->reasons[i].text, c->reasons[i].count);
     sum->others += c->others;

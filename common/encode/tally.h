@@ -19,7 +19,9 @@ struct encode_counts {
     int64_t encoded;    /* added to the store */
     int64_t truncated;  /* encoded, or about to be, with pixels missing */
     int64_t skipped;    /* already in the store */
-    int64_t duplicates; /* repeated in the list */
+    int64_t repeated;   /* repeated in the list */
+    int64_t duplicates; /* left out because of their bytes */
+    int64_t orphans;    /* of these, those whose record has been replaced since */
     int64_t failed;
     int64_t others;      /* files in folders and archives that are not images; not in `listed` */
     int64_t unread;      /* folders and archives that could not be read to their ends */

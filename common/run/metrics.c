@@ -13,7 +13,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
-#include "common/run/json.h"
+#include "formats/text/json.h"
 #include "formats/tfevents.h"
 
 #define FILE_NAME "metrics.jsonl"

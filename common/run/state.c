@@ -12,8 +12,8 @@
 #include "common/base/message.h"
 #include "common/base/options.h"
 #include "common/run/checkpoint_internal.h"
-#include "common/run/json.h"
 #include "common/train/updater.h"
+#include "formats/text/json.h"
 #include "formats/text/utf8.h"
 
 #define FORMAT         "ccld-training"

@@ -7,7 +7,7 @@
 
 #include "common/base/escape.h"
 #include "common/base/message.h"
-#include "common/run/json.h"
+#include "formats/text/json.h"
 
 #define PAIRS_SHOWN 10
 

@@ -12,7 +12,7 @@
 #include "common/base/message.h"
 #include "common/base/progress.h"
 #include "formats/archives/tar_writer.h"
-#include "formats/text/utf8.h"
+#include "formats/text/json.h"
 
 #define NPY_ALIGNMENT 64
 
@@ -66,15 +66,12 @@ static int write_npy(struct export *x, const char *name, enum dtype type, const 
 static char *describe(const struct shard_record *r)
 {
     cJSON *root = cJSON_CreateObject();
-    char *path;
-    utf8_repair(&path, r->path);
-    cJSON_AddStringToObject(root, "path", path);
+    cJSON_AddItemToObject(root, "path", json_string(r->path));
     cJSON_AddNumberToObject(root, "width", r->width);
     cJSON_AddNumberToObject(root, "height", r->height);
     char *text = cJSON_PrintUnformatted(root);
     CHECK(text);
     cJSON_Delete(root);
-    free(path);
     return text;
 }
 

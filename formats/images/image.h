@@ -86,6 +86,8 @@ int image_read(struct image *image, const char *path, int64_t max_pixels, struct
 int image_read_stream(struct image *image, int fd, int64_t max_pixels, struct error *e);
 int image_decode(struct image *image, const void *data, size_t size, int64_t max_pixels,
                  struct error *e);
+/* The bytes of a file, malloc'ed, as image_read reads them. Returns 0, -1 or READ_SYSTEM_FAILED. */
+int image_read_bytes(uint8_t **data, size_t *size, const char *path, struct error *e);
 /* image_read and image_decode with further options. */
 int image_read_with(struct image *image, const char *path, const struct image_options *o,
                     struct error *e);

@@ -255,6 +255,19 @@ int image_read_stream(struct image *image, int fd, int64_t max_pixels, struct er
     return status;
 }
 
+int image_read_bytes(uint8_t **data, size_t *size, const char *path, struct error *e)
+{
+    int status, tries = 0;
+    do {
+        status = read_file(data, size, path, e);
+        if (status != 0) {
+            free(*data);
+            *data = NULL;
+        }
+    } while (read_again(status, &tries));
+    return status;
+}
+
 int image_read_with(struct image *image, const char *path, const struct image_options *o,
                     struct error *e)
 {

@@ -7,11 +7,16 @@
 
 #include "common/base/message.h"
 
-void path_key(uint8_t key[PATH_KEY_SIZE], const char *path)
+void content_hash(uint8_t hash[CONTENT_HASH_SIZE], const void *data, size_t size)
 {
     XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits(path, strlen(path)));
-    memcpy(key, canonical.digest, PATH_KEY_SIZE);
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits(data, size));
+    memcpy(hash, canonical.digest, CONTENT_HASH_SIZE);
+}
+
+void path_key(uint8_t key[PATH_KEY_SIZE], const char *path)
+{
+    content_hash(key, path, strlen(path));
 }
 
 int path_part(const uint8_t key[PATH_KEY_SIZE], int parts)

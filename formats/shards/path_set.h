@@ -13,6 +13,11 @@ void path_key(uint8_t key[PATH_KEY_SIZE], const char *path);
  * the low 64 bits of the hash modulo parts. */
 int path_part(const uint8_t key[PATH_KEY_SIZE], int parts);
 
+/* What tells images with the same bytes: the XXH3-128 hash of a file, or of an archive's member, in
+ * the same order. */
+#define CONTENT_HASH_SIZE 16
+void content_hash(uint8_t hash[CONTENT_HASH_SIZE], const void *data, size_t size);
+
 /* A growing set of keys: an open-addressing table of 16-byte slots, at most 3/4 full. */
 struct path_set {
     uint8_t (*slots)[PATH_KEY_SIZE]; /* all zeros: free */

@@ -20,6 +20,7 @@ struct shard {
     ino_t inode;
     MDB_env *env;
     MDB_dbi samples, paths, meta;
+    int version;
     struct shard_info info;
     int64_t count;
     struct latent_statistics statistics;
@@ -27,11 +28,15 @@ struct shard {
 };
 
 /* Values of the `paths` database. */
-#define SHARD_PATH_VALUE_SIZE 24
+#define SHARD_PATH_VALUE_SIZE 24 /* without a hash */
+#define SHARD_PATH_VALUE_MOST (SHARD_PATH_VALUE_SIZE + CONTENT_HASH_SIZE)
 struct shard_path_value {
     int64_t size, mtime_ns, index;
+    bool hashed; /* else the hash is not known */
+    uint8_t hash[CONTENT_HASH_SIZE];
 };
-void shard_path_value_pack(uint8_t out[SHARD_PATH_VALUE_SIZE], const struct shard_path_value *v);
+/* Returns the size of the value. */
+size_t shard_path_value_pack(uint8_t out[SHARD_PATH_VALUE_MOST], const struct shard_path_value *v);
 bool shard_path_value_parse(struct shard_path_value *v, const MDB_val *value);
 void shard_put_be64(uint8_t out[8], uint64_t v);
 uint64_t shard_get_be64(const uint8_t in[8]);
@@ -95,7 +100,7 @@ int shard_create(const char *folder, int number, const struct shard_info *info, 
                  struct error *e);
 
 /* Creates a shard without records in this file and leaves it open: env and the databases are set,
- * info must be. flags: LMDB's. Returns LMDB's code. */
+ * version and info must be. flags: LMDB's. Returns LMDB's code. */
 int shard_create_env(struct shard *s, const char *file, unsigned flags, size_t map_size);
 
 /* Each open shard needs three descriptors, so a large store may exceed the usual soft limit. Raises
@@ -106,9 +111,10 @@ bool shard_raise_file_limit(void);
 int shard_txn_begin(struct shard *s, bool write, MDB_txn **txn);
 /* Begins a transaction to read anything in the shard, after checking all its pages. */
 int shard_begin_checked(struct shard *s, MDB_txn **txn, struct error *e);
-/* Sets info, count, statistics and finished to what the transaction sees. */
+/* Sets version, info, count, statistics and finished to what the transaction sees. */
 int shard_read_state(struct shard *s, MDB_txn *txn, struct error *e);
-/* Sets info, statistics and finished to what a meta record says; uses only the name besides. */
+/* Sets version, info, statistics and finished to what a meta record says; uses only the name
+ * besides. */
 int shard_meta_parse(struct shard *s, const MDB_val *value, struct error *e);
 int shard_grow_map(struct shard *s, struct error *e); /* doubles it; no transaction may be open */
 /* Writes the meta record. Returns LMDB's code. */

@@ -229,7 +229,7 @@ int shard_create(const char *folder, int number, const struct shard_info *info, 
 {
     if (number >= SHARDS_MAX)
         return error_set(e, "more than %d shards", SHARDS_MAX);
-    struct shard s = {.info = *info};
+    struct shard s = {.version = SHARD_VERSION, .info = *info};
     shard_name(s.name, number);
     char *name = xasprintf(".%s.new", s.name), *temporary = path_join(folder, name);
     s.file = path_join(folder, s.name);

@@ -252,14 +252,13 @@ static int copy_paths(struct rewriting *w)
         return code;
     while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
         struct shard_path_value entry;
-        uint8_t bytes[SHARD_PATH_VALUE_SIZE];
+        uint8_t bytes[SHARD_PATH_VALUE_MOST];
         /* An entry that names no record, which verify reports, is not kept. */
         if (!shard_path_value_parse(&entry, &value) || entry.index < 0 ||
             entry.index >= w->from->count || w->indices[entry.index] < 0)
             continue;
         entry.index = w->indices[entry.index];
-        shard_path_value_pack(bytes, &entry);
-        MDB_val packed = {.mv_size = sizeof bytes, .mv_data = bytes};
+        MDB_val packed = {.mv_size = shard_path_value_pack(bytes, &entry), .mv_data = bytes};
         if ((code = mdb_put(w->writing, w->to.paths, &key, &packed, MDB_APPEND)) != 0 ||
             (code = commit(w, ++copied, false)) != 0)
             break;
@@ -293,7 +292,8 @@ static int copy(struct rewriting *w)
 static int rewrite(const struct shard_remover *r, int number, const bool *remove, struct error *e)
 {
     struct shard *from = &r->shards[number];
-    struct rewriting w = {.from = from, .remove = remove, .to.info = from->info};
+    struct rewriting w = {
+        .from = from, .remove = remove, .to = {.version = from->version, .info = from->info}};
     MDB_envinfo info;
     char *file = kept_file(r, number);
     w.indices = xcalloc((size_t)from->count + 1, sizeof *w.indices);

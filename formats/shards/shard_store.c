@@ -152,6 +152,7 @@ struct shard_summary shard_store_shard(const struct shard_store *s, int shard)
     mdb_env_info(x->env, &env);
     return (struct shard_summary){
         .name = x->name,
+        .version = x->version,
         .count = x->count,
         .bytes = (uint64_t)st.st_size,
         .finished = x->finished,
@@ -200,7 +201,7 @@ int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *
 
 /* One shard's entries; those of records that came after the store was opened are left out. */
 static int each_path(struct shard *shard, MDB_txn *txn, int64_t first,
-                     void (*each)(void *arg, const uint8_t *key, int64_t index), void *arg)
+                     void (*each)(void *arg, const struct shard_path *path), void *arg)
 {
     MDB_cursor *cursor;
     MDB_val key, value;
@@ -211,13 +212,15 @@ static int each_path(struct shard *shard, MDB_txn *txn, int64_t first,
     while ((code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
         if (key.mv_size == PATH_KEY_SIZE && shard_path_value_parse(&entry, &value) &&
             entry.index >= 0 && entry.index < shard->count)
-            each(arg, key.mv_data, first + entry.index);
+            each(arg, &(struct shard_path){.key = key.mv_data,
+                                           .index = first + entry.index,
+                                           .hash = entry.hashed ? entry.hash : NULL});
     mdb_cursor_close(cursor);
     return code == MDB_NOTFOUND ? 0 : code;
 }
 
 int shard_store_each_path(struct shard_store *s,
-                          void (*each)(void *arg, const uint8_t *key, int64_t index), void *arg,
+                          void (*each)(void *arg, const struct shard_path *path), void *arg,
                           struct error *e)
 {
     for (int i = 0; i < s->count; i++) {

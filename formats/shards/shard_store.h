@@ -7,6 +7,7 @@
 
 #include "common/base/dtype.h"
 #include "common/base/error.h"
+#include "formats/shards/path_set.h"
 
 /* A shard store: the latents and embeddings of many images, in a folder.
  *
@@ -30,11 +31,15 @@
  *            bytes of the path, their XXH3-64 (8 bytes, big-endian) and the size of the label
  *            (4 bytes, little-endian). It is missing in older records.
  *   paths    Key: XXH3-128 of the path's bytes, canonical (big-endian).
- *            Value: 24 bytes, big-endian: the file's size in bytes (8), its mtime in
- *            nanoseconds since 1970 (8, signed), the index within the shard (8).
+ *            Value: 24 or 40 bytes, big-endian: the file's size in bytes (8), its mtime in
+ *            nanoseconds since 1970 (8, signed), the index within the shard (8), and, unless it is
+ *            not known, the XXH3-128 of the image's bytes (16): of the file, or of the archive's
+ *            member (content_hash).
  *   meta     Key: "store" (5 bytes). Value: JSON, in every shard:
  *              format         "ccld-shards"
- *              version        1
+ *              version        2; 1: no value of `paths` has a hash. Writing records to a shard of
+ *                             version 1 makes it one of version 2, in which the old records have
+ *                             no hash. A store may have shards of both versions
  *              latent_shape   [z, h, w]
  *              embed_size     d
  *              embed_dtype    "F32" or "F16"
@@ -75,8 +80,9 @@
  *           record = st.load(zstandard.decompress(frame))  # record["moments"], record["embed"]
  */
 
-#define SHARD_VERSION      1
-#define SHARD_SIZE_DEFAULT 65536 /* records */
+#define SHARD_VERSION        2
+#define SHARD_VERSION_HASHES 2     /* the first one with hashes of images */
+#define SHARD_SIZE_DEFAULT   65536 /* records */
 
 struct shard_model {
     char name[128]; /* file name, for messages only */
@@ -150,6 +156,7 @@ bool shard_store_finished(const struct shard_store *s);
 
 struct shard_summary {
     const char *name; /* "00000.mdb" */
+    int version;      /* of the format, 1 to SHARD_VERSION */
     int64_t count;    /* records */
     uint64_t bytes;   /* of the file */
     bool finished;
@@ -167,10 +174,15 @@ int shard_store_locate(const struct shard_store *s, int64_t index, int64_t *inde
 #define SHARD_RECORD_DAMAGED 1
 int shard_store_read(struct shard_store *s, int64_t index, struct shard_record *r, struct error *e);
 
-/* Calls `each` with the key of each record's path (path_key) and the record's index, shard by shard
- * in the order of the keys. Fails if a shard's pages are damaged. */
+struct shard_path {
+    const uint8_t *key;  /* path_key */
+    int64_t index;       /* of the record */
+    const uint8_t *hash; /* content_hash of the image, or NULL: not known */
+};
+/* Calls `each` for each record, shard by shard in the order of the keys. Fails if a shard's pages
+ * are damaged. */
 int shard_store_each_path(struct shard_store *s,
-                          void (*each)(void *arg, const uint8_t *key, int64_t index), void *arg,
+                          void (*each)(void *arg, const struct shard_path *path), void *arg,
                           struct error *e);
 
 /* Checks everything in a store that can be opened: the pages of each LMDB file, each frame and its
@@ -199,12 +211,21 @@ enum shard_path_state {
     SHARD_PATH_DONE,    /* in the store with the same size and mtime */
     SHARD_PATH_CHANGED, /* in the store with another size or mtime */
 };
+struct shard_path_found {
+    enum shard_path_state state;
+    bool hashed; /* the hash of the record's image is known */
+    uint8_t hash[CONTENT_HASH_SIZE];
+};
 int shard_writer_lookup(struct shard_writer *w, const char *path, int64_t size, int64_t mtime_ns,
-                        enum shard_path_state *state, struct error *e);
+                        struct shard_path_found *found, struct error *e);
+/* Calls `each` with the hash of each record's image, NULL if it is not known. */
+int shard_writer_each_hash(struct shard_writer *w, void (*each)(void *arg, const uint8_t *hash),
+                           void *arg, struct error *e);
 
 struct shard_item {
     const char *path;
     int64_t size, mtime_ns; /* of the file, taken before it was read */
+    const uint8_t *hash;    /* content_hash of the image, or NULL: not known */
     int width, height;
     const float *moments; /* [2z, h, w] */
     const float *embed;   /* [d] */

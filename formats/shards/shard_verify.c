@@ -73,6 +73,11 @@ static void check_record(struct verifier *v, struct shard *s, MDB_txn *txn, int6
                r->path, mdb_strerror(code));
     } else if (!shard_path_value_parse(&found, &value)) {
         report(v, "%s, index %" PRId64 ": damaged entry in the paths", s->name, index);
+    } else if (found.hashed && s->version < SHARD_VERSION_HASHES) {
+        report(v,
+               "%s, index %" PRId64 ": its entry in the paths has a hash, but the shard is of "
+               "version %d",
+               s->name, index, s->version);
     } else if (found.index != index) {
         report(v, "%s, index %" PRId64 ": the paths list '%s' at index %" PRId64, s->name, index,
                r->path, found.index);

@@ -117,20 +117,58 @@ void shard_writer_close(struct shard_writer *w)
 }
 
 int shard_writer_lookup(struct shard_writer *w, const char *path, int64_t size, int64_t mtime_ns,
-                        enum shard_path_state *state, struct error *e)
+                        struct shard_path_found *found, struct error *e)
 {
     uint8_t key[PATH_KEY_SIZE];
-    struct shard_path_value found;
+    struct shard_path_value v;
     path_key(key, path);
     pthread_mutex_lock(&w->mutex);
-    int shard = shard_find_path(w->shards, w->count, &w->last_hit, key, &found, e);
+    int shard = shard_find_path(w->shards, w->count, &w->last_hit, key, &v, e);
     pthread_mutex_unlock(&w->mutex);
     if (shard == -2)
         return -1;
-    *state = shard == -1                                        ? SHARD_PATH_NEW
-             : found.size == size && found.mtime_ns == mtime_ns ? SHARD_PATH_DONE
-                                                                : SHARD_PATH_CHANGED;
+    *found = (struct shard_path_found){.state = SHARD_PATH_NEW};
+    if (shard == -1)
+        return 0;
+    bool same = v.size == size && v.mtime_ns == mtime_ns;
+    found->state = same ? SHARD_PATH_DONE : SHARD_PATH_CHANGED;
+    found->hashed = v.hashed;
+    if (v.hashed)
+        memcpy(found->hash, v.hash, sizeof found->hash);
     return 0;
+}
+
+/* Returns LMDB's code. */
+static int each_hash(struct shard *s, void (*each)(void *arg, const uint8_t *hash), void *arg)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor = NULL;
+    MDB_val key, value;
+    struct shard_path_value entry;
+    int code = shard_txn_begin(s, false, &txn);
+    if (code != 0)
+        return code;
+    code = mdb_cursor_open(txn, s->paths, &cursor);
+    while (code == 0 && (code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0)
+        if (shard_path_value_parse(&entry, &value))
+            each(arg, entry.hashed ? entry.hash : NULL);
+    if (cursor)
+        mdb_cursor_close(cursor);
+    mdb_txn_abort(txn);
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+int shard_writer_each_hash(struct shard_writer *w, void (*each)(void *arg, const uint8_t *hash),
+                           void *arg, struct error *e)
+{
+    int status = 0;
+    pthread_mutex_lock(&w->mutex);
+    for (int i = 0; i < w->count && status == 0; i++) {
+        int code = each_hash(&w->shards[i], each, arg);
+        status = code != 0 ? shard_error(e, &w->shards[i], "cannot read its paths", code) : 0;
+    }
+    pthread_mutex_unlock(&w->mutex);
+    return status;
 }
 
 /* Decides where each item is stored: in place of its old record, or after the last record. */
@@ -203,7 +241,11 @@ static int forget_old(struct shard *s, MDB_txn *txn, MDB_val *key, struct latent
 static int put_one(struct shard *s, MDB_txn *txn, const struct shard_item *item,
                    const struct placement *p, struct latent_statistics *statistics, struct error *e)
 {
-    uint8_t index[8], entry[SHARD_PATH_VALUE_SIZE];
+    uint8_t index[8], entry[SHARD_PATH_VALUE_MOST];
+    struct shard_path_value v = {
+        .size = item->size, .mtime_ns = item->mtime_ns, .index = p->index, .hashed = item->hash};
+    if (item->hash)
+        memcpy(v.hash, item->hash, sizeof v.hash);
     shard_put_be64(index, (uint64_t)p->index);
     MDB_val key = {.mv_size = sizeof index, .mv_data = index};
     MDB_val frame = {.mv_size = p->frame_size, .mv_data = p->frame};
@@ -212,17 +254,17 @@ static int put_one(struct shard *s, MDB_txn *txn, const struct shard_item *item,
     int code = mdb_put(txn, s->samples, &key, &frame, p->replaces ? 0 : MDB_APPEND);
     if (code != 0)
         return code;
-    shard_path_value_pack(entry, &(struct shard_path_value){item->size, item->mtime_ns, p->index});
     MDB_val path = {.mv_size = PATH_KEY_SIZE, .mv_data = (void *)p->key};
-    MDB_val value = {.mv_size = sizeof entry, .mv_data = entry};
+    MDB_val value = {.mv_size = shard_path_value_pack(entry, &v), .mv_data = entry};
     code = mdb_put(txn, s->paths, &path, &value, p->replaces ? 0 : MDB_NOOVERWRITE);
     if (code == 0)
         latent_statistics_add(statistics, &s->info, p->moments, 1);
     return code;
 }
 
-/* Attempts one transaction with the items placed in this shard and its meta record. Returns LMDB's
- * code, or -1 with e filled. The shard's fields change only after the commit. */
+/* Attempts one transaction with the items placed in this shard and its meta record. Items make it a
+ * shard of this version. Returns LMDB's code, or -1 with e filled. The shard's fields change only
+ * if it succeeds. */
 static int try_commit(struct shard *s, int number, const struct shard_item *items,
                       const struct placement *p, int n, bool finished, struct error *e)
 {
@@ -232,6 +274,9 @@ static int try_commit(struct shard *s, int number, const struct shard_item *item
         return code;
     struct latent_statistics statistics = s->statistics;
     int64_t count = s->count;
+    int version = s->version;
+    if (n > 0)
+        s->version = SHARD_VERSION;
     for (int i = 0; code == 0 && i < n; i++) {
         if (p[i].shard == number) {
             code = put_one(s, txn, &items[i], &p[i], &statistics, e);
@@ -240,15 +285,16 @@ static int try_commit(struct shard *s, int number, const struct shard_item *item
     }
     if (code == 0)
         code = shard_put_meta(s, txn, &statistics, finished);
-    if (code != 0) {
+    if (code != 0)
         mdb_txn_abort(txn);
-        return code;
-    }
-    code = mdb_txn_commit(txn);
+    else
+        code = mdb_txn_commit(txn);
     if (code == 0) {
         s->statistics = statistics;
         s->count = count;
         s->finished = finished;
+    } else {
+        s->version = version;
     }
     return code;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "formats/shards/shard_internal.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 
@@ -25,10 +26,12 @@ const struct shard_info shards_info = {
 
 void shards_sample(struct shards_sample *s, int k, int generation)
 {
-    char name[64];
+    char name[64], image[64];
     snprintf(s->path, sizeof s->path, "photos/%d.jpg", k);
     snprintf(name, sizeof name, "moments.%d.%d", k, generation);
     synth_uniform(s->moments, 2 * SHARDS_LATENT, name, 1);
+    int size = snprintf(image, sizeof image, "image %d %d", k, generation);
+    content_hash(s->hash, image, (size_t)size);
     for (int i = 0; i < SHARDS_LATENT; i++) {
         s->moments[i] = 8 * s->moments[i] + (float)generation;
         s->moments[SHARDS_LATENT + i] =
@@ -49,6 +52,7 @@ struct shard_item shards_item(const struct shards_sample *s, int k, int generati
                                .mtime_ns = 1700000000123456789 + generation,
                                .width = 100 + k,
                                .height = 200 + k,
+                               .hash = s->hash,
                                .moments = s->moments,
                                .embed = s->embed};
 }
@@ -99,6 +103,72 @@ bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t
     if (status != 0 && w)
         tap_diag("%s", e.text);
     return status == 0;
+}
+
+/* Takes the hashes from the entries of the paths. Returns LMDB's code. */
+static int remove_hashes(struct shard *s, MDB_txn *txn)
+{
+    MDB_cursor *cursor;
+    MDB_val key, value;
+    int code = mdb_cursor_open(txn, s->paths, &cursor);
+    while (code == 0 && (code = mdb_cursor_get(cursor, &key, &value, MDB_NEXT)) == 0) {
+        uint8_t old[SHARD_PATH_VALUE_SIZE], path[PATH_KEY_SIZE];
+        memcpy(old, value.mv_data, sizeof old);
+        memcpy(path, key.mv_data, sizeof path);
+        key.mv_data = path;
+        value = (MDB_val){.mv_size = sizeof old, .mv_data = old};
+        code = mdb_cursor_put(cursor, &key, &value, MDB_CURRENT);
+    }
+    mdb_cursor_close(cursor);
+    return code == MDB_NOTFOUND ? 0 : code;
+}
+
+void shards_make_version_1(const char *name)
+{
+    int first, end;
+    CHECK(shard_folder_range(shards_folder(name), &first, &end, NULL) == 0);
+    for (int number = first; number < end; number++) {
+        struct shard s;
+        MDB_txn *txn;
+        CHECK(shard_open(&s, shards_folder(name), number, SHARD_WRITE, NULL) == 0);
+        s.version = 1;
+        CHECK(shard_txn_begin(&s, true, &txn) == 0 && remove_hashes(&s, txn) == 0 &&
+              shard_put_meta(&s, txn, &s.statistics, s.finished) == 0 && mdb_txn_commit(txn) == 0);
+        shard_close(&s);
+    }
+}
+
+struct hash_check {
+    struct shard_store *store;
+    int64_t known, wrong;
+};
+
+static void check_hash(void *arg, const struct shard_path *path)
+{
+    struct hash_check *c = arg;
+    struct shard_record r;
+    struct shards_sample x;
+    int k = -1;
+    if (!path->hash)
+        return;
+    c->known++;
+    shard_record_init(&r);
+    if (shard_store_read(c->store, path->index, &r, NULL) == 0)
+        sscanf(r.path, "photos/%d.jpg", &k);
+    shards_sample(&x, k, 0);
+    c->wrong += memcmp(x.hash, path->hash, sizeof x.hash) != 0;
+    shard_record_release(&r);
+}
+
+int64_t shards_hashes(const char *name)
+{
+    struct hash_check c = {0};
+    struct error e;
+    if (shard_store_open(&c.store, shards_folder(name), &e) != 0)
+        return -1;
+    int status = shard_store_each_path(c.store, check_hash, &c, &e);
+    shard_store_close(c.store);
+    return status != 0 || c.wrong > 0 ? -1 : c.known;
 }
 
 bool shards_record_is(struct shard_store *s, int64_t index, int k, int generation)

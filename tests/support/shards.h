@@ -16,6 +16,7 @@ extern const struct shard_info shards_info;
 struct shards_sample {
     char path[64];
     float moments[2 * SHARDS_LATENT], embed[SHARDS_EMBED];
+    uint8_t hash[CONTENT_HASH_SIZE]; /* of the words "image", k and generation */
 };
 void shards_sample(struct shards_sample *s, int k, int generation);
 /* Size 1000 + k, mtime 1700000000123456789 + generation, 100 + k by 200 + k pixels. */
@@ -29,6 +30,11 @@ struct shard_writer *shards_open(const char *name, int64_t shard_size, size_t ma
 bool shards_write(const char *name, int n, int batch, int64_t shard_size, size_t map_size);
 /* Returns 0 if the store can be opened and all its records can be read. */
 int shards_read_all(const char *name, struct error *e);
+/* Makes a store one that an earlier version wrote: without hashes. */
+void shards_make_version_1(const char *name);
+/* The number of records with a hash; -1 if one is not that of generation 0, or the store cannot be
+ * read. */
+int64_t shards_hashes(const char *name);
 bool shards_record_is(struct shard_store *s, int64_t index, int k, int generation);
 
 /* Tests that verify finds no problem, or one whose text contains `expected`. */

@@ -38,13 +38,9 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
                    int *width, int *height, char note[128], struct error *e)
 {
     struct fake *f = context;
-    uint8_t *data;
-    size_t size;
-    int status = file_read(&data, &size, file->path, 1000, e);
-    if (status != 0)
-        return status;
-    int k = atoi((const char *)data);
-    free(data);
+    char text[16];
+    snprintf(text, sizeof text, "%.*s", (int)file->size, (const char *)file->data);
+    int k = atoi(text);
     if (k < 0)
         return error_set(e, "truncated JPEG");
     nanosleep(&(struct timespec){.tv_nsec = k * 7919 % 13 * 100000}, NULL);
@@ -253,7 +249,7 @@ static void test_duplicates(void)
     struct encode_options options = options_of(4, 3);
     path_source_arguments(&s, l.n, l.items);
     struct outcome o = run_source("twice", &s, &f, &options);
-    tap_ok(o.status == 0 && o.counts.duplicates == 20 && o.counts.encoded == 10 &&
+    tap_ok(o.status == 0 && o.counts.repeated == 20 && o.counts.encoded == 10 &&
                holds("twice", 0, 10, true),
            "a path listed three times is encoded once");
     list_free(&l);
@@ -417,6 +413,100 @@ static void test_system_failures(void)
     list_free(&l);
 }
 
+static void write_changed(int k, const char *text)
+{
+    char path[64];
+    write_photo(k, text);
+    snprintf(path, sizeof path, "photos/%d.jpg", k);
+    struct timespec times[2] = {{.tv_sec = 1000000}, {.tv_sec = 1000000 + atoi(text)}};
+    CHECK(utimensat(AT_FDCWD, path, times, 0) == 0);
+}
+
+static struct outcome run_unique(const char *store, const int *photos, int n, int threads)
+{
+    struct fake f = {0};
+    struct path_source s;
+    struct encode_options options = options_of(3, threads);
+    struct list l = {.items = xcalloc((size_t)n, sizeof *l.items), .n = n};
+    struct shard_writer *w = shards_open(store, 25, 1);
+    int64_t unhashed;
+    for (int i = 0; i < n; i++)
+        l.items[i] = xasprintf("photos/%d.jpg", photos[i]);
+    options.unique = unique_new(false);
+    CHECK(w && unique_add_store(options.unique, w, &unhashed, NULL) == 0);
+    shard_writer_close(w);
+    path_source_arguments(&s, l.n, l.items);
+    struct outcome o = run_source(store, &s, &f, &options);
+    unique_free(options.unique);
+    list_free(&l);
+    return o;
+}
+
+static bool counts_are(const struct outcome *o, int encoded, int skipped, int duplicates)
+{
+    const struct encode_counts *c = &o->counts;
+    if (o->status == 0 && c->encoded == encoded && c->skipped == skipped &&
+        c->duplicates == duplicates && c->failed == 0)
+        return true;
+    tap_diag("status %d (%s): %d encoded, %d skipped, %d duplicates", o->status, o->error.text,
+             (int)c->encoded, (int)c->skipped, (int)c->duplicates);
+    return false;
+}
+
+static void test_unique(void)
+{
+    int photos[60];
+    char text[16];
+    for (int i = 0; i < 60; i++) {
+        photos[i] = 500 + i;
+        snprintf(text, sizeof text, "%d\n", 500 + (i * i + i) % 20);
+        write_changed(500 + i, text);
+    }
+    /* (i * i + i) % 20 is 0, 2, 6, 10, 12 or 16. */
+    struct outcome one = run_unique("alike", photos, 60, 1);
+    struct outcome four = run_unique("alike4", photos, 60, 4);
+    tap_ok(counts_are(&one, 6, 0, 54) && counts_are(&four, 6, 0, 54),
+           "images with the same bytes are encoded once, also if all are on their way");
+    bool same = true;
+    for (int i = 0; i < 60; i++) {
+        struct shard_path_found a, b;
+        struct shard_writer *w = shards_open("alike", 25, 1), *v = shards_open("alike4", 25, 1);
+        snprintf(text, sizeof text, "photos/%d.jpg", 500 + i);
+        CHECK(shard_writer_lookup(w, text, 0, 0, &a, NULL) == 0 &&
+              shard_writer_lookup(v, text, 0, 0, &b, NULL) == 0);
+        same &= a.state == b.state && (i != 0 || a.state != SHARD_PATH_NEW);
+        shard_writer_close(w);
+        shard_writer_close(v);
+    }
+    tap_ok(same, "the first of them, however many threads there are");
+    one = run_unique("alike", photos, 60, 4);
+    tap_ok(counts_are(&one, 0, 6, 54), "a rerun encodes nothing");
+}
+
+/* A record is replaced; another image has the bytes that it had. */
+static void test_unique_replaced(void)
+{
+    write_changed(600, "600\n");
+    write_changed(601, "600\n");
+    struct outcome o = run_unique("replaced", (int[]){600, 601}, 2, 2);
+    bool begun = counts_are(&o, 1, 0, 1);
+    write_changed(600, "602\n");
+    o = run_unique("replaced", (int[]){600, 601}, 2, 2);
+    tap_ok(begun && counts_are(&o, 2, 0, 0) && o.counts.orphans == 0,
+           "what was left out because of a record is encoded when that is replaced");
+    write_changed(602, "602\n");
+    write_changed(600, "603\n");
+    o = run_unique("replaced", (int[]){602, 600}, 2, 2);
+    tap_ok(counts_are(&o, 1, 0, 1) && o.counts.orphans == 1,
+           "if the replacement comes later in the list, it is told");
+    o = run_unique("replaced", (int[]){602, 600}, 2, 2);
+    tap_ok(counts_are(&o, 1, 1, 0), "and encoded by the next run");
+    write_changed(601, "603\n");
+    o = run_unique("replaced", (int[]){600, 601, 602}, 3, 2);
+    tap_ok(counts_are(&o, 1, 2, 0), "a changed image always replaces its record");
+    shards_ok_clean("replaced", "then");
+}
+
 static void test_stop(void)
 {
     struct fake f = {.stop_at = 40};
@@ -546,6 +636,8 @@ int main(void)
     test_bad_files();
     test_system_failures();
     test_stop();
+    test_unique();
+    test_unique_replaced();
     test_failures();
     test_path_source();
     return tap_done();

@@ -29,6 +29,18 @@ static char *write_image(const char *name, int height, int width)
     return path;
 }
 
+static int prepare(const struct encoder *en, const char *path, float *image, float *square,
+                   int *width, int *height, char remark[128], struct error *e)
+{
+    uint8_t *data;
+    size_t size;
+    CHECK(image_read_bytes(&data, &size, path, e) == 0);
+    struct encode_file file = {.path = path, .data = data, .size = size};
+    int status = en->prepare(en->context, &file, image, square, width, height, remark, e);
+    free(data);
+    return status;
+}
+
 static void check(int height, int width, int side)
 {
     char *path = write_image("image.ppm", height, width);
@@ -47,9 +59,8 @@ static void check(int height, int width, int side)
     char remark[128];
     int w = 0, h = 0;
     struct error e = {""};
-    bool good = en.prepare(&m, &(struct encode_file){.path = path}, image, square, &w, &h, remark,
-                           &e) == 0 &&
-                w == width && h == height;
+    bool good =
+        prepare(&en, path, image, square, &w, &h, remark, &e) == 0 && w == width && h == height;
     tap_ok(good, "the file is prepared: %s", e.text);
     for (int c = 0; good && c < 3; c++) {
         for (int y = 0; y < height; y++) {
@@ -95,9 +106,7 @@ int main(void)
     char remark[128], *path = write_image("large.ppm", 16, 16);
     int w, h;
     encode_networks_encoder(&en, &m, &info);
-    tap_ok(en.prepare(&m, &(struct encode_file){.path = path}, image, square, &w, &h, remark, &e) ==
-                   -1 &&
-               *e.text,
+    tap_ok(prepare(&en, path, image, square, &w, &h, remark, &e) == -1 && *e.text,
            "an image over the limit is rejected: %s", e.text);
     free(path);
     return tap_done();

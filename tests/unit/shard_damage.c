@@ -149,12 +149,25 @@ static void remove_path(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi me
 
 static void move_path(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
 {
-    uint8_t path[PATH_KEY_SIZE], entry[SHARD_PATH_VALUE_SIZE];
+    uint8_t path[PATH_KEY_SIZE], entry[SHARD_PATH_VALUE_MOST];
     path_key(path, "photos/4.jpg");
-    shard_path_value_pack(entry, &(struct shard_path_value){.size = 1, .index = 5});
     MDB_val key = {.mv_size = sizeof path, .mv_data = path};
-    MDB_val value = {.mv_size = sizeof entry, .mv_data = entry};
+    MDB_val value = {.mv_data = entry};
+    value.mv_size = shard_path_value_pack(entry, &(struct shard_path_value){.size = 1, .index = 5});
     CHECK(mdb_put(txn, paths, &key, &value, 0) == 0);
+}
+
+static void put_version_1(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
+{
+    MDB_val key = {.mv_size = 5, .mv_data = "store"}, value;
+    CHECK(mdb_get(txn, meta, &key, &value) == 0);
+    char *text = xasprintf("%.*s", (int)value.mv_size, (const char *)value.mv_data);
+    char *version = strstr(text, "\"version\":2");
+    CHECK(version);
+    version[10] = '1';
+    value.mv_data = text;
+    CHECK(mdb_put(txn, meta, &key, &value, 0) == 0);
+    free(text);
 }
 
 /* Replaces record 4 by a frame made of this item, valid or not. */
@@ -288,9 +301,9 @@ static void put_meta(MDB_txn *txn, MDB_dbi meta, char *text)
     CHECK(mdb_put(txn, meta, &key, &value, 0) == 0);
 }
 
-static void put_version_2(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
+static void put_later_version(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
 {
-    put_meta(txn, meta, "{\"format\":\"ccld-shards\",\"version\":2}");
+    put_meta(txn, meta, "{\"format\":\"ccld-shards\",\"version\":3}");
 }
 
 static void put_bad_meta(MDB_txn *txn, MDB_dbi samples, MDB_dbi paths, MDB_dbi meta)
@@ -321,6 +334,9 @@ static void test_damaged_records(void)
         {remove_path, "00000.mdb, index 4: path 'photos/4.jpg' is missing", "a missing path"},
         {move_path, "00000.mdb, index 4: the paths list 'photos/4.jpg' at index 5",
          "a path that points elsewhere"},
+        {put_version_1,
+         "00000.mdb, index 4: its entry in the paths has a hash, but the shard is of version 1",
+         "a hash that the version does not have"},
         {put_nan, "00000.mdb, index 4 ('photos/4.jpg'): non-finite latents", "NaN"},
         {put_other_values, "00000.mdb: statistics: mean", "statistics of other records"},
         {put_other_shape,
@@ -335,7 +351,8 @@ static void test_damaged_records(void)
         {put_unchecked, "00000.mdb, index 4: zstd frame without checksum",
          "a frame without checksum"},
         {put_no_frame, "00000.mdb, index 4: not a zstd frame", "a value that is not a frame"},
-        {put_version_2, "00000.mdb: shard format version 2; this program supports version 1",
+        {put_later_version,
+         "00000.mdb: shard format version 3; this program supports versions 1 to 2",
          "a later version"},
         {put_bad_meta, "00000.mdb: invalid 'latent_shape'", "a meta record with bad sizes"},
         {put_broken_meta, "00000.mdb: not a shard", "a meta record that is not JSON"},

@@ -122,10 +122,10 @@ static void test_join(void)
     bool done = true;
     for (int i = 0; i < RECORDS; i++) {
         char path[64];
-        enum shard_path_state state;
+        struct shard_path_found found;
         snprintf(path, sizeof path, "photos/%d.jpg", i);
-        done &= shard_writer_lookup(joined, path, 1000 + i, 1700000000123456789, &state, &e) == 0 &&
-                state == SHARD_PATH_DONE;
+        done &= shard_writer_lookup(joined, path, 1000 + i, 1700000000123456789, &found, &e) == 0 &&
+                found.state == SHARD_PATH_DONE;
     }
     tap_ok(done, "the encoder finds all paths in it");
     tap_ok(shards_put(joined, RECORDS - 3, 6, 0, &e) == 0 && shard_writer_finish(joined, &e) == 0,
@@ -140,6 +140,13 @@ static void test_join(void)
                j.records == RECORDS && holds("place/a", RECORDS, SHARDS),
            "stores are joined into the first one: %s", e.text);
     shards_ok_clean("place/a", "the store joined in place");
+
+    write_abc("mixed");
+    shards_make_version_1("mixed/b");
+    tap_ok(join("mixed", "out", "a b c", &j, &e) == 0 && holds("mixed/out", RECORDS, SHARDS) &&
+               shards_hashes("mixed/out") == RECORDS - 4,
+           "so are stores of both versions: %s", e.text);
+    shards_ok_clean("mixed/out", "the mixed store");
 }
 
 static const char list_files[] =

@@ -99,6 +99,26 @@ static void test_rest(void)
     }
 }
 
+/* Shards of both versions. */
+static void test_versions(void)
+{
+    bool remove[RECORDS];
+    struct error e = {""};
+    int64_t left = 0;
+    CHECK(shards_write("mixed", 60, 7, SHARD, 0));
+    shards_make_version_1("mixed");
+    struct shard_writer *w = shards_open("mixed", SHARD, 0);
+    CHECK(w && shards_put(w, 60, RECORDS - 60, 0, &e) == 0 && shard_writer_finish(w, &e) == 0);
+    shard_writer_close(w);
+    choose(remove, 3, 3);
+    for (int k = 60; k < RECORDS; k++)
+        left += !remove[k];
+    tap_ok(run_removal("mixed", remove, &e) == 0 && has_rest("mixed", remove) &&
+               shards_hashes("mixed") == left,
+           "records of shards with and without hashes are removed %s", e.text);
+    shards_ok_clean("mixed", "then");
+}
+
 /* The statistics are those of a store that never had the others, and the store can be added to. */
 static void test_again(void)
 {
@@ -282,6 +302,7 @@ static void test_kills(void)
 int main(void)
 {
     test_rest();
+    test_versions();
     test_again();
     test_refused();
     test_kills();

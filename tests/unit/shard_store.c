@@ -142,10 +142,10 @@ static enum shard_path_state state_of(struct shard_writer *w, int k, int64_t siz
 {
     char path[64];
     struct error e;
-    enum shard_path_state state = (enum shard_path_state) - 1;
+    struct shard_path_found found = {.state = (enum shard_path_state) - 1};
     snprintf(path, sizeof path, "photos/%d.jpg", k);
-    shard_writer_lookup(w, path, size, mtime, &state, &e);
-    return state;
+    shard_writer_lookup(w, path, size, mtime, &found, &e);
+    return found.state;
 }
 
 static void test_rerun(void)
@@ -190,6 +190,44 @@ static void test_rerun(void)
                fabs(st.mean_square - kept.mean_square) <= 1e-12 * st.mean_square,
            "statistics are as if the replaced records had never existed");
     shard_writer_close(fresh);
+}
+
+static int version_of(const char *name, int shard)
+{
+    struct shard_store *s;
+    CHECK(shard_store_open(&s, shards_folder(name), NULL) == 0);
+    int version = shard_store_shard(s, shard).version;
+    shard_store_close(s);
+    return version;
+}
+
+static void test_versions(void)
+{
+    struct error e = {""};
+    CHECK(shards_write("hashed", 10, 4, 4, 0));
+    tap_ok(shards_hashes("hashed") == 10 && version_of("hashed", 0) == SHARD_VERSION,
+           "each image's hash is in the paths");
+    shards_make_version_1("hashed");
+    shards_ok_clean("hashed", "a store of version 1");
+    tap_ok(shards_hashes("hashed") == 0 && version_of("hashed", 0) == 1, "which has no hashes");
+    struct shard_writer *w = shards_open("hashed", 4, 0);
+    struct shard_path_found found;
+    tap_ok(w && state_of(w, 9, 1009, 1700000000123456789) == SHARD_PATH_DONE &&
+               shard_writer_lookup(w, "photos/9.jpg", 1, 1, &found, &e) == 0 && !found.hashed,
+           "its images are not encoded again");
+    tap_ok(w && shard_writer_finish(w, &e) == 0, "finishing it changes nothing: %s", e.text);
+    shard_writer_close(w);
+    tap_ok(version_of("hashed", 2) == 1, "not its version either");
+    w = shards_open("hashed", 4, 0);
+    tap_ok(w && shards_put(w, 10, 5, 0, &e) == 0 && shards_put(w, 3, 1, 0, &e) == 0,
+           "records are added and replaced: %s", e.text);
+    tap_ok(shard_writer_lookup(w, "photos/3.jpg", 1, 1, &found, &e) == 0 && found.hashed,
+           "they have hashes");
+    shard_writer_close(w);
+    tap_ok(shards_hashes("hashed") == 6 && version_of("hashed", 0) == 2 &&
+               version_of("hashed", 1) == 1 && version_of("hashed", 2) == 2,
+           "and their shards are of version 2");
+    shards_ok_clean("hashed", "the mixed store");
 }
 
 static void refused(const struct shard_info *other, const char *one, const char *two,
@@ -331,6 +369,7 @@ int main(void)
     test_parts();
     test_growth_and_rollover();
     test_rerun();
+    test_versions();
     test_mixing();
     test_second_writer();
     test_opened_twice();

@@ -1,4 +1,4 @@
-#include "common/run/json.h"
+#include "formats/text/json.h"
 
 #include <stdlib.h>
 

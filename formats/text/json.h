@@ -1,5 +1,5 @@
-#ifndef CCLD_RUN_JSON_H
-#define CCLD_RUN_JSON_H
+#ifndef CCLD_TEXT_JSON_H
+#define CCLD_TEXT_JSON_H
 
 #include <cjson/cJSON.h>
 
