@@ -43,6 +43,8 @@ struct atomic_file {
 int atomic_file_open(struct atomic_file *f, const char *path, struct error *e);
 int atomic_file_commit(struct atomic_file *f, struct error *e);
 void atomic_file_abandon(struct atomic_file *f);
+/* The temporary file has the name of the other, a dot and this number of letters and digits. */
+#define ATOMIC_FILE_SUFFIX 6
 /* Writes a whole file as an atomic_file. */
 int file_write(const char *path, const void *data, size_t size, struct error *e);
 

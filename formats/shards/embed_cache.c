@@ -1,7 +1,12 @@
 #include "formats/shards/embed_cache.h"
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -117,19 +122,51 @@ void embed_cache_remove(const char *folder)
     free(path);
 }
 
+void embed_cache_clean(const char *folder)
+{
+    static const char prefix[] = EMBED_CACHE_NAME ".";
+    size_t length = sizeof prefix - 1;
+    DIR *d = opendir(folder);
+    if (!d)
+        return;
+    for (struct dirent *entry; (entry = readdir(d));) {
+        if (strncmp(entry->d_name, prefix, length) != 0 ||
+            strlen(entry->d_name) != length + ATOMIC_FILE_SUFFIX)
+            continue;
+        int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK; /* NFS locks no file to read */
+        int fd = openat(dirfd(d), entry->d_name, flags);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+            unlinkat(dirfd(d), entry->d_name, 0);
+        if (fd >= 0)
+            close(fd);
+    }
+    closedir(d);
+}
+
+/* Fails if another program took the file for one that was left behind, before it was locked. */
+static int lock_temporary(int fd, struct error *e)
+{
+    struct stat st;
+    bool locked = flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
+    return locked && fstat(fd, &st) == 0 && st.st_nlink > 0
+               ? 0
+               : error_set(e, "another program has removed it");
+}
+
 int embed_cache_create(struct embed_cache_writer *w, const char *folder,
                        const struct shard_store *s, struct error *e)
 {
     char *path = path_join(folder, EMBED_CACHE_NAME);
     *w = (struct embed_cache_writer){.count = shard_store_count(s),
                                      .width = shard_store_info(s)->embed_size};
+    embed_cache_clean(folder);
     int status = atomic_file_open(&w->file, path, e);
     free(path);
     if (status != 0)
         return -1;
     w->head = make_head(&w->head_size, s);
     w->sums = xcalloc((size_t)blocks_of(w->count) + 1, sizeof *w->sums);
-    if (write_all(w->file.fd, w->head, w->head_size, e) == 0)
+    if (lock_temporary(w->file.fd, e) == 0 && write_all(w->file.fd, w->head, w->head_size, e) == 0)
         return 0;
     embed_cache_abandon(w);
     return -1;

@@ -36,8 +36,11 @@ bool embed_cache_check(const struct embed_cache *c, int64_t block);
 void embed_cache_close(struct embed_cache *c); /* a zeroed one is fine */
 /* Deletes the cache of a folder, if there is one. */
 void embed_cache_remove(const char *folder);
+/* Deletes caches that killed programs have not finished; others that are being written stay. */
+void embed_cache_clean(const char *folder);
 
-/* Begins a new cache, before the first record is read. To be finished or abandoned. */
+/* Begins a new cache, before the first record is read. To be finished or abandoned. Until then, a
+ * lock (flock) on the temporary file tells that the program is alive. */
 struct embed_cache_writer {
     struct atomic_file file;
     uint8_t *head; /* everything before the embeddings */

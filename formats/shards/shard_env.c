@@ -12,6 +12,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "formats/shards/embed_cache.h"
 #include "formats/shards/shard_internal.h"
 
 void shard_put_be64(uint8_t out[8], uint64_t v)
@@ -161,6 +162,30 @@ int shard_folder_lock(int *fd, const char *folder, struct error *e)
                                     : error_errno(e, "cannot lock the folder");
     }
     return 0;
+}
+
+/* Whether the name is one that a program gives to a file until it is complete. */
+static bool is_temporary(const char *name)
+{
+    static const char removal[] = SHARD_REMOVAL ".";
+    if (name[0] != '.')
+        return false;
+    return parse_name(name + 1, SHARD_KEPT) >= 0 || parse_name(name + 1, SHARD_NEW) >= 0 ||
+           strcmp(name, SHARD_JOURNAL_NEW) == 0 || strcmp(name, SHARD_JOURNAL_PROBE) == 0 ||
+           (strncmp(name, removal, sizeof removal - 1) == 0 &&
+            strlen(name) == sizeof removal - 1 + ATOMIC_FILE_SUFFIX);
+}
+
+void shard_folder_clean(const char *folder)
+{
+    embed_cache_clean(folder);
+    DIR *d = opendir(folder);
+    if (!d)
+        return;
+    for (struct dirent *entry; (entry = readdir(d));)
+        if (is_temporary(entry->d_name))
+            unlinkat(dirfd(d), entry->d_name, 0);
+    closedir(d);
 }
 
 void shard_folder_remove_locks(const char *folder)

@@ -64,6 +64,12 @@ bool shard_folder_is_part(const char *folder);
 /* Takes the lock of a writer, which *fd holds until it is closed. *fd is -1 if the folder cannot be
  * opened. */
 int shard_folder_lock(int *fd, const char *folder, struct error *e);
+/* Removes the temporary files that killed programs have left in the folder, whose lock the caller
+ * holds. No join or removal may have begun to change it. */
+void shard_folder_clean(const char *folder);
+/* A shard is written under another name, with a dot before and this behind. */
+#define SHARD_NEW  ".new"
+#define SHARD_KEPT ".kept" /* what a removal leaves of it */
 /* Removes LMDB's lock files of shards that have been moved away. */
 void shard_folder_remove_locks(const char *folder);
 /* Whether a join into the folder has not ended: see shard_stores_join. */
@@ -71,6 +77,10 @@ void shard_folder_remove_locks(const char *folder);
 bool shard_folder_joining(const char *folder);
 #define SHARD_JOIN_INTERRUPTED                                                                     \
     "a 'ccld-shards join' into it has not finished; if it was interrupted, repeat it"
+
+/* In OUT and in the folders of the stores that are joined, for a moment. */
+#define SHARD_JOURNAL_NEW   SHARD_JOURNAL ".new"
+#define SHARD_JOURNAL_PROBE SHARD_JOURNAL ".probe"
 
 /* Whether records are being removed: see shard_remover_open. */
 #define SHARD_REMOVAL ".remove"

@@ -17,8 +17,6 @@
 
 #define JOURNAL_FORMAT  "ccld-shards join"
 #define JOURNAL_LARGEST ((size_t)64 << 20)
-#define JOURNAL_NEW     SHARD_JOURNAL ".new"
-#define PROBE           SHARD_JOURNAL ".probe"
 
 struct source {
     const char *folder;
@@ -352,7 +350,8 @@ static int check_all(struct join *j, struct error *e)
 /* Renames an empty file as the shards will be, the only sure test of whether it is possible. */
 static int probe(const struct join *j, const struct source *s, struct error *e)
 {
-    char *from = path_join(s->folder, PROBE), *to = path_join(j->out, PROBE);
+    char *from = path_join(s->folder, SHARD_JOURNAL_PROBE),
+         *to = path_join(j->out, SHARD_JOURNAL_PROBE);
     int status = 0, fd = open(from, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
     if (fd < 0) {
         status = error_errno(e, "cannot move shards out of store '%s'", s->folder);
@@ -410,7 +409,8 @@ static int out_fd(const struct join *j)
 
 static int write_journal(const struct join *j, struct error *e)
 {
-    char *file = path_join(j->out, SHARD_JOURNAL), *temporary = path_join(j->out, JOURNAL_NEW);
+    char *file = path_join(j->out, SHARD_JOURNAL),
+         *temporary = path_join(j->out, SHARD_JOURNAL_NEW);
     char *text = journal_text(j);
     int status = write_text(temporary, text, e);
     if (status == 0 && rename(temporary, file) != 0)
@@ -501,7 +501,12 @@ static int join(struct join *j, struct error *e)
             shard_folder_remove_locks(j->sources[i].folder);
             embed_cache_remove(j->sources[i].folder);
         }
-    return remove_journal(j, e);
+    if (remove_journal(j, e) != 0)
+        return -1;
+    for (int i = first_moved(j); i < j->n; i++)
+        shard_folder_clean(j->sources[i].folder);
+    shard_folder_clean(j->out);
+    return 0;
 }
 
 int shard_stores_join(const char *out, char *const *stores, int n,

@@ -231,7 +231,7 @@ int shard_create(const char *folder, int number, const struct shard_info *info, 
         return error_set(e, "more than %d shards", SHARDS_MAX);
     struct shard s = {.version = SHARD_VERSION, .info = *info};
     shard_name(s.name, number);
-    char *name = xasprintf(".%s.new", s.name), *temporary = path_join(folder, name);
+    char *name = xasprintf(".%s" SHARD_NEW, s.name), *temporary = path_join(folder, name);
     s.file = path_join(folder, s.name);
     int code = shard_create_env(&s, temporary, 0, map_size);
     if (code == 0)

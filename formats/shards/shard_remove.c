@@ -27,7 +27,7 @@ static char *kept_file(const struct shard_remover *r, int number)
 {
     char name[24];
     shard_name(name, number);
-    return xasprintf("%s/.%s.kept", r->folder, name);
+    return xasprintf("%s/.%s" SHARD_KEPT, r->folder, name);
 }
 
 static int put_in_place(const struct shard_remover *r, int number, struct error *e)
@@ -54,6 +54,7 @@ static int complete(const struct shard_remover *r, const char *journal, struct e
     size_t size;
     if (file_read(&text, &size, journal, JOURNAL_LIMIT, e) != 0)
         return error_prefix(e, "cannot read '%s'", SHARD_REMOVAL);
+    embed_cache_remove(r->folder); /* what is removed should be in no file */
     int status = 0;
     for (char *at = (char *)text, *end; status == 0 && *at; at = end) {
         long number = strtol(at, &end, 10);
@@ -114,6 +115,8 @@ int shard_remover_open(struct shard_remover **out, const char *folder, bool *com
         status = complete_interrupted(r, completed, e);
     if (status == 0)
         status = open_shards(r, e);
+    if (status == 0)
+        shard_folder_clean(folder);
     if (status == 0)
         *out = r;
     else
@@ -356,8 +359,6 @@ int shard_remover_run(struct shard_remover *r, const bool *remove, struct error 
         status = write_journal(r, changed, e);
     if (status != 0)
         remove_kept(r, changed);
-    else
-        embed_cache_remove(r->folder); /* what is removed should be in no file */
     close_shards(r);
     free(changed);
     return status == 0 ? complete_interrupted(r, &completed, e) : status;

@@ -56,7 +56,8 @@
  * While stores are joined into the folder, it contains the file .join (see shard_stores_join). A
  * joined store may have shards of different sizes anywhere.
  *
- * The file .embeddings is a cache (embed_cache.h), which can be deleted.
+ * The file .embeddings is a cache (embed_cache.h), which can be deleted. Temporary files that
+ * killed programs have left are removed by the next one that writes to the store.
  *
  * A folder without shards that contains parts/0, parts/1 ... is a store in parts
  * (shard_parts_open).

@@ -97,6 +97,7 @@ int shard_writer_open(struct shard_writer **out, const char *folder, const struc
         shard_writer_close(w);
         return -1;
     }
+    shard_folder_clean(folder);
     *out = w;
     return 0;
 }

@@ -201,9 +201,24 @@ static int complete(const void *store)
     return status == 0 && completed ? 0 : -1;
 }
 
+static void open_again(const char *store)
+{
+    struct shard_writer *w = shards_open(store, SHARD, 0);
+    shard_writer_close(w);
+}
+
 static bool is_interrupted(void)
 {
     return shard_folder_removing(shards_folder(killed_store));
+}
+
+/* Whether the folder has files of programs that were killed. */
+static bool is_tidy(void)
+{
+    char *command = xasprintf("test -z \"$(find '%s' -name '.?*')\"", shards_folder(killed_store));
+    bool tidy = system(command) == 0;
+    free(command);
+    return tidy;
 }
 
 static void copy_store(const char *from)
@@ -222,7 +237,7 @@ static void no_problem(void *arg, const char *text)
 /* What is left by a removal that is killed before its nth call that changes the disk. */
 struct kills {
     bool killed, good;
-    int64_t unchanged, completed, again;
+    int64_t unchanged, completed, again, left; /* left: files that later went */
 };
 
 /* damaged: records of the store that cannot be read. */
@@ -236,6 +251,9 @@ static void kill_one(struct kills *k, long n, int (*work)(const void *), const b
             k->good &= complete(killed_store) == 0;
     } else if (has_all_but(killed_store, none, damaged)) {
         k->unchanged++;
+        k->left += !is_tidy();
+        open_again(killed_store);
+        k->good &= is_tidy();
         k->good &= k->killed && !disk_killed(work, killed_store, 0, 0, &k->good);
     }
 }
@@ -250,10 +268,10 @@ static void test_killed(const char *what, const char *store, int (*work)(const v
         copy_store(store);
         kill_one(&k, ++n, work, damaged);
         k.good &=
-            has_rest(killed_store, chosen) &&
+            has_rest(killed_store, chosen) && is_tidy() &&
             shard_store_verify(shards_folder(killed_store), no_problem, NULL, NULL, &records) == 0;
     }
-    tap_ok(k.good && k.unchanged > 20 && k.completed > 10 && k.again > 5,
+    tap_ok(k.good && k.unchanged > 20 && k.completed > 5 && k.again > 5 && k.left > 20,
            "%s that is killed before each of %ld calls that change the disk removes all or nothing",
            what, n - 1);
     tap_diag("%" PRId64 " kills changed nothing, %" PRId64 " were completed later, %" PRId64
@@ -292,9 +310,9 @@ static void damage(const char *name, const bool *damaged)
 static void test_kills(void)
 {
     choose(chosen, 99, 5);
-    CHECK(shards_write("whole", RECORDS, 50, SHARD, 0));
+    CHECK(shards_write("whole", RECORDS, 50, 2 * SHARD, 0));
     test_killed("a removal", "whole", remove_chosen, none);
-    CHECK(shards_write("damaged", RECORDS, 50, SHARD, 0));
+    CHECK(shards_write("damaged", RECORDS, 50, 2 * SHARD, 0));
     damage("damaged", chosen);
     test_killed("a repair", "damaged", repair, chosen);
 }
