@@ -173,7 +173,8 @@ static void test_progress(void)
     tap_ok(strstr(text, "encoding: 10 of 1000 images") == text, "progress on a terminal");
     tap_ok(occurrences(text, "\r\033[Ktool: in between\r\nencoding: 10 of") == 1,
            "a message erases and redraws the line");
-    tap_ok(occurrences(text, "encoding: 20 of") < 500, "most updates in quick succession are not drawn");
+    tap_ok(occurrences(text, "encoding: 20 of") < 500,
+           "most updates in quick succession are not drawn");
     tap_ok(strstr(text, "encoding: 500 of 1000 images, ") && strstr(text, " left, 3 failed"),
            "rate, time left and detail");
     size_t n = strlen(text);
