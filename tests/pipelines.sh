@@ -50,7 +50,7 @@ kill_when() { # FILE-OF-THE-STAGE GOAL COMMAND...
     set +m
     until "$@"; do
         kill -0 $running 2>/dev/null || break
-        sleep 0.02
+        sleep 0.002 # a stage may last a tenth of a second
     done
     kill -KILL -- -$running 2>/dev/null
     wait $running 2>/dev/null
