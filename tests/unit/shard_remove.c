@@ -254,7 +254,8 @@ static void kill_one(struct kills *k, long n, int (*work)(const void *), const b
         k->left += !is_tidy();
         open_again(killed_store);
         k->good &= is_tidy();
-        k->good &= k->killed && !disk_killed(work, killed_store, 0, 0, &k->good);
+        bool again = disk_killed(work, killed_store, 0, 0, &k->good);
+        k->good &= k->killed && !again;
     }
 }
 
