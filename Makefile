@@ -156,7 +156,7 @@ WITHOUT_FORMATS := $(filter-out $(WITH_FORMATS),$(foreach l,$(FORMAT_LIBRARIES),
 LIB_SRC := $(filter-out $(WITHOUT_FORMATS:%=formats/images/image_%.c),\
     $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c formats/*/*.c))
 TOOL_SRC := $(wildcard tools/*.c)
-TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/bench/*.c tests/synth/*.c tests/mpi/*.c)
+TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/bench/*.c tests/synth/*.c tests/peers/*.c tests/mpi/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 OP_SRC := $(wildcard tests/op/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
@@ -227,7 +227,7 @@ $(MAINS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
 # The test writes TIFFs.
 ifneq ($(filter tiff,$(WITH_FORMATS)),)
-$(BUILD)/tests/unit/image_formats: private ALL_LIBS += $(shell $(PKG_CONFIG) --libs libtiff-4)
+$(BUILD)/tests/unit/image_tiff: private ALL_LIBS += $(shell $(PKG_CONFIG) --libs libtiff-4)
 endif
 # The test writes archives. Programs load libarchive when they need it.
 $(BUILD)/tests/unit/image_source: private ALL_LIBS += $(shell $(PKG_CONFIG) --libs libarchive)

@@ -35,7 +35,7 @@ static int read_single(struct image_input *s, struct image *image, struct error 
     if (image->warning[0])
         warn("%s: %s", s->path, image->warning);
     prepare_note_first(image, s->path);
-    bool convert = image->orientation > 1 || image->icc || image->color == IMAGE_CMYK;
+    bool convert = image->orientation > 1 || image->icc || image->color >= IMAGE_CMYK;
     if (convert && !s->as_stored && prepare_color(image, PREPARE_DISPLAY, e) != 0) {
         image_release(image);
         return error_prefix(e, "cannot read %s", s->name);

@@ -5,10 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <lcms2.h>
 #include <unistd.h>
 
 #include "common/base/message.h"
+#include "common/images/prepare_steps.h"
 
 /* v with opacity `alpha` over white: Pillow's Image.alpha_composite with its 7 bits of extra
  * precision. */
@@ -28,8 +28,7 @@ static uint8_t ink_to_light(uint32_t ink, uint32_t black)
     return (uint8_t)(light > covered ? light - covered : 0);
 }
 
-/* Starts an 8-bit image that will replace *in. */
-static int begin(struct image *out, const struct image *in, int channels, struct error *e)
+int prepare_begin(struct image *out, const struct image *in, int channels, struct error *e)
 {
     if (image_new(out, in->width, in->height, channels, 8, e) != 0)
         return -1;
@@ -39,7 +38,7 @@ static int begin(struct image *out, const struct image *in, int channels, struct
     return 0;
 }
 
-static void finish(struct image *image, struct image *out)
+void prepare_finish(struct image *image, struct image *out)
 {
     image_release(image);
     *image = *out;
@@ -59,7 +58,7 @@ static uint8_t reduce(const struct image *image, enum prepare_color how, uint16_
         /* Pillow keeps 16-bit gray as it is, and convert('RGB') clips it. */
         if (how == PREPARE_DISPLAY)
             return (uint8_t)(v / 257);
-        uint32_t stored = (uint32_t)v * (uint32_t)image->source_maxval / 65535;
+        uint32_t stored = ((uint32_t)v * (uint32_t)image->source_maxval + 32767) / 65535;
         if (image->format != IMAGE_TIFF) /* Pillow scales PNM to 16 bits */
             stored = v;
         return stored > 255 ? 255 : (uint8_t)stored;
@@ -75,7 +74,7 @@ static uint8_t reduce(const struct image *image, enum prepare_color how, uint16_
 static int to_8_bits(struct image *image, enum prepare_color how, struct error *e)
 {
     struct image out;
-    if (begin(&out, image, image->channels, e) != 0)
+    if (prepare_begin(&out, image, image->channels, e) != 0)
         return -1;
     out.color = image->color;
     out.alpha = image->alpha;
@@ -89,21 +88,21 @@ static int to_8_bits(struct image *image, enum prepare_color how, struct error *
             bool opacity = image->alpha && c == channels - 1;
             out.pixels[at] = opacity ? (uint8_t)(in[at] >> 8) : reduce(image, how, in[at]);
         }
-    finish(image, &out);
+    prepare_finish(image, &out);
     return 0;
 }
 
 static int cmyk_to_rgb(struct image *image, struct error *e)
 {
     struct image out;
-    if (begin(&out, image, 3, e) != 0)
+    if (prepare_begin(&out, image, 3, e) != 0)
         return -1;
     size_t pixels = (size_t)image->width * (size_t)image->height;
     const uint8_t *in = image->pixels;
     for (size_t i = 0; i < pixels; i++)
         for (size_t c = 0; c < 3; c++)
             out.pixels[3 * i + c] = ink_to_light(in[4 * i + c], in[4 * i + 3]);
-    finish(image, &out);
+    prepare_finish(image, &out);
     return 0;
 }
 
@@ -112,7 +111,7 @@ static int flatten(struct image *image, bool over, struct error *e)
 {
     struct image out;
     int colors = image->channels - 1;
-    if (begin(&out, image, colors, e) != 0)
+    if (prepare_begin(&out, image, colors, e) != 0)
         return -1;
     size_t pixels = (size_t)image->width * (size_t)image->height;
     const uint8_t *in = image->pixels;
@@ -120,15 +119,15 @@ static int flatten(struct image *image, bool over, struct error *e)
     for (size_t i = 0; i < pixels; i++, in += colors + 1)
         for (int c = 0; c < colors; c++)
             *to++ = over ? over_white(in[c], in[colors]) : in[c];
-    finish(image, &out);
+    prepare_finish(image, &out);
     return 0;
 }
 
-static int gray_to_rgb(struct image *image, struct error *e)
+int prepare_gray_to_rgb(struct image *image, struct error *e)
 {
     struct image out;
     int channels = image->alpha ? 4 : 3;
-    if (begin(&out, image, channels, e) != 0)
+    if (prepare_begin(&out, image, channels, e) != 0)
         return -1;
     keep_profile(&out, image);
     size_t pixels = (size_t)image->width * (size_t)image->height;
@@ -139,75 +138,8 @@ static int gray_to_rgb(struct image *image, struct error *e)
         if (channels == 4)
             to[3] = in[1];
     }
-    finish(image, &out);
+    prepare_finish(image, &out);
     return 0;
-}
-
-/* Whether an RGB transform moves no color of a grid by more than one level. Most profiles found in
- * files are sRGB itself, for which the transform can be skipped. */
-static bool changes_nothing(cmsHTRANSFORM transform, int channels)
-{
-    enum { STEPS = 18 };
-    uint8_t in[STEPS * 4], out[STEPS * 4];
-    for (int r = 0; r < STEPS; r++)
-        for (int g = 0; g < STEPS; g++) {
-            for (int b = 0; b < STEPS; b++) {
-                uint8_t color[4] = {(uint8_t)(r * 15), (uint8_t)(g * 15), (uint8_t)(b * 15), 255};
-                memcpy(in + b * channels, color, (size_t)channels);
-            }
-            cmsDoTransform(transform, in, out, STEPS);
-            for (int i = 0; i < STEPS * channels; i++)
-                if (abs(in[i] - out[i]) > 1)
-                    return false;
-        }
-    return true;
-}
-
-static int transform_pixels(struct image *image, cmsHTRANSFORM transform, struct error *e)
-{
-    cmsUInt32Number pixels = (cmsUInt32Number)image->width * (cmsUInt32Number)image->height;
-    if (image->color == IMAGE_RGB) {
-        if (!changes_nothing(transform, image->channels))
-            cmsDoTransform(transform, image->pixels, image->pixels, pixels);
-        return 0;
-    }
-    struct image out;
-    if (begin(&out, image, image->alpha ? 4 : 3, e) != 0)
-        return -1;
-    cmsDoTransform(transform, image->pixels, out.pixels, pixels);
-    finish(image, &out);
-    return 0;
-}
-
-static int apply_profile(struct image *image, struct error *e)
-{
-    cmsHPROFILE profile = cmsOpenProfileFromMem(image->icc, (cmsUInt32Number)image->icc_size);
-    if (!profile)
-        return 0;
-    int status = 0;
-    cmsColorSpaceSignature space = cmsGetColorSpace(profile);
-    if (space == cmsSigRgbData && image->color == IMAGE_GRAY)
-        status = gray_to_rgb(image, e);
-    cmsUInt32Number type = image->color == IMAGE_GRAY   ? TYPE_GRAY_8
-                           : image->color == IMAGE_CMYK ? TYPE_CMYK_8
-                                                        : TYPE_RGB_8;
-    cmsColorSpaceSignature wanted = image->color == IMAGE_GRAY   ? cmsSigGrayData
-                                    : image->color == IMAGE_CMYK ? cmsSigCmykData
-                                                                 : cmsSigRgbData;
-    if (status == 0 && space == wanted) {
-        cmsUInt32Number extra = image->alpha ? EXTRA_SH(1) : 0;
-        cmsHPROFILE srgb = cmsCreate_sRGBProfile();
-        cmsHTRANSFORM transform =
-            cmsCreateTransform(profile, type | extra, srgb, TYPE_RGB_8 | extra, INTENT_PERCEPTUAL,
-                               extra ? cmsFLAGS_COPY_ALPHA : 0);
-        if (transform) {
-            status = transform_pixels(image, transform, e);
-            cmsDeleteTransform(transform);
-        }
-        cmsCloseProfile(srgb);
-    }
-    cmsCloseProfile(profile);
-    return status;
 }
 
 /* EXIF 2.3, 4.6.4 A: the visual position of row 0 and column 0 of the stored pixels. Output (x, y)
@@ -233,7 +165,7 @@ static int apply_orientation(struct image *image, struct error *e)
         swapped.width = image->height;
         swapped.height = image->width;
     }
-    if (begin(&out, &swapped, c, e) != 0)
+    if (prepare_begin(&out, &swapped, c, e) != 0)
         return -1;
     for (int y0 = 0; y0 < out.height; y0 += TILE)
         for (int x0 = 0; x0 < out.width; x0 += TILE)
@@ -245,7 +177,7 @@ static int apply_orientation(struct image *image, struct error *e)
                     for (int i = 0; i < c; i++)
                         *to++ = from[i];
             }
-    finish(image, &out);
+    prepare_finish(image, &out);
     image->orientation = 1;
     return 0;
 }
@@ -254,9 +186,12 @@ static int convert(struct image *image, enum prepare_color how, struct error *e)
 {
     if (image->depth == 16 && to_8_bits(image, how, e) != 0)
         return -1;
-    if (how == PREPARE_DISPLAY && image->icc && apply_profile(image, e) != 0)
+    bool profile = how == PREPARE_DISPLAY && image->icc && image->color != IMAGE_LAB;
+    if (profile && prepare_profile(image, e) != 0)
         return -1;
     if (image->color == IMAGE_CMYK && cmyk_to_rgb(image, e) != 0)
+        return -1;
+    if (image->color == IMAGE_LAB && prepare_lab(image, e) != 0)
         return -1;
     if (image->alpha && flatten(image, how == PREPARE_DISPLAY, e) != 0)
         return -1;
@@ -277,6 +212,7 @@ struct image_options prepare_options(enum prepare_color how, int64_t max_pixels,
         .max_pixels = max_pixels,
         .allow_truncated = allow_truncated,
         .missing = how == PREPARE_DISPLAY ? 128 : 0,
+        .clip_gray = how == PREPARE_PIL,
     };
 }
 

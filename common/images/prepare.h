@@ -24,7 +24,8 @@ enum prepare_color {
     PREPARE_PIL,
 };
 
-/* For image_read_with: missing pixels are gray, or black as in Pillow. */
+/* For image_read_with: missing pixels are gray, or black as in Pillow, which also clips unusual
+ * kinds of gray. */
 struct image_options prepare_options(enum prepare_color how, int64_t max_pixels,
                                      bool allow_truncated);
 /* With -v, says that the file has further frames or pages, if so. */

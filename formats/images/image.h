@@ -30,7 +30,7 @@ enum image_format {
 };
 /* Names of the formats that this build reads, separated by blanks. */
 extern const char image_formats[];
-enum image_color { IMAGE_GRAY, IMAGE_RGB, IMAGE_CMYK };
+enum image_color { IMAGE_GRAY, IMAGE_RGB, IMAGE_CMYK, IMAGE_LAB };
 
 struct image {
     int width, height; /* as stored, before EXIF orientation is applied */
@@ -49,8 +49,9 @@ struct image {
     bool first_of_several; /* the file has further frames or pages, which are not read */
     uint8_t *icc;          /* ICC profile, or NULL */
     size_t icc_size;
-    /* [height, width, channels] without gaps between rows. In CMYK, 255 is full ink. The last row
-     * is followed by IMAGE_PADDING zero bytes, for vector loads. */
+    /* [height, width, channels] without gaps between rows. In CMYK, 255 is full ink; in L*a*b* of 8
+     * bits, 255 is an L* of 100, and 128 an a* or b* of 0. The last row is followed by
+     * IMAGE_PADDING zero bytes, for vector loads. */
     uint8_t *pixels;
     bool truncated; /* pixels are missing; only with image_options.allow_truncated */
     /* The decoder's complaint about a damaged file that it still decoded to the last pixel, as a
@@ -67,6 +68,9 @@ struct image_options {
     /* What pixels that are missing from a PNG or WebP have in all colors, 0 to 255; they are
      * opaque. In a JPEG they are gray, as libjpeg leaves them. */
     uint8_t missing;
+    /* Read gray TIFFs of signed, floating-point or 32-bit samples, clipped to 0 to 255 as Pillow
+     * does. Otherwise such files, whose white and black no tag tells, are refused. */
+    bool clip_gray;
 };
 
 #define IMAGE_PADDING            64

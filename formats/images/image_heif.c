@@ -15,7 +15,10 @@
     X(heif_context_set_maximum_image_size_limit)                                                   \
     X(heif_context_set_max_decoding_threads)                                                       \
     X(heif_context_read_from_memory_without_copy)                                                  \
-    X(heif_context_get_primary_image_handle)                                                       \
+    X(heif_context_get_primary_image_ID)                                                           \
+    X(heif_context_is_top_level_image_ID)                                                          \
+    X(heif_context_get_list_of_top_level_image_IDs)                                                \
+    X(heif_context_get_image_handle)                                                               \
     X(heif_context_get_number_of_top_level_images)                                                 \
     X(heif_decoding_options_alloc)                                                                 \
     X(heif_decode_image)                                                                           \
@@ -78,6 +81,18 @@ static int check_size(struct heif_image_reader *r, int64_t max_pixels, struct er
     return 0;
 }
 
+/* A primary image that is a thumbnail or the alpha of another gives way to the file's first. */
+static struct heif_error find_primary(struct heif_image_reader *r)
+{
+    heif_item_id id;
+    struct heif_error why = lib.heif_context_get_primary_image_ID(r->context, &id);
+    if (why.code != heif_error_Ok)
+        return why;
+    if (!lib.heif_context_is_top_level_image_ID(r->context, id))
+        lib.heif_context_get_list_of_top_level_image_IDs(r->context, &id, 1);
+    return lib.heif_context_get_image_handle(r->context, id, &r->handle);
+}
+
 static int open_primary(struct heif_image_reader *r, const uint8_t *data, size_t size,
                         int64_t max_pixels, struct error *e)
 {
@@ -85,7 +100,7 @@ static int open_primary(struct heif_image_reader *r, const uint8_t *data, size_t
     struct heif_error why =
         lib.heif_context_read_from_memory_without_copy(r->context, data, size, NULL);
     if (why.code == heif_error_Ok)
-        why = lib.heif_context_get_primary_image_handle(r->context, &r->handle);
+        why = find_primary(r);
     if (why.code != heif_error_Ok)
         return explain(why, r, e);
     r->image->first_of_several = lib.heif_context_get_number_of_top_level_images(r->context) > 1;

@@ -21,6 +21,7 @@ struct jpeg_reader {
     char reason[JMSG_LENGTH_MAX + 16];
     struct image *image;
     bool allow_truncated;
+    bool done; /* all pixels have been read */
 };
 
 static struct jpeg_reader *reader_of(j_common_ptr cinfo)
@@ -60,6 +61,10 @@ static void emit(j_common_ptr cinfo, int level)
     struct jpeg_reader *r = reader_of(cinfo);
     char text[JMSG_LENGTH_MAX];
     cinfo->err->num_warnings++;
+    if (r->done && cinfo->err->msg_code == JWRN_JPEG_EOF) {
+        image_set_warning(r->image, "the JPEG ends without its end marker");
+        return;
+    }
     if (is_end(r, cinfo->err->msg_code)) {
         if (!r->allow_truncated)
             fail(cinfo);
@@ -152,11 +157,12 @@ static int decode(struct jpeg_reader *r, const uint8_t *data, size_t size, int64
             rows[i] = image->pixels + (cinfo->output_scanline + i) * stride;
         jpeg_read_scanlines(cinfo, rows, n);
     }
-    jpeg_finish_decompress(cinfo); /* reads up to the end marker */
     /* CMYK JPEGs store inverted inks, as Adobe introduced it; viewers agree on that. */
     if (channels == 4)
         for (size_t i = 0, n = image_bytes(image); i < n; i++)
             image->pixels[i] = (uint8_t)(255 - image->pixels[i]);
+    r->done = true;
+    jpeg_finish_decompress(cinfo); /* reads up to the end marker */
     return 0;
 }
 
@@ -164,9 +170,12 @@ static int decode(struct jpeg_reader *r, const uint8_t *data, size_t size, int64
 static int guarded(struct jpeg_reader *r, const uint8_t *data, size_t size, int64_t max_pixels,
                    struct error *e)
 {
-    if (setjmp(r->failed))
+    if (setjmp(r->failed) == 0)
+        return decode(r, data, size, max_pixels, e);
+    if (!r->done)
         return error_set(e, "%s", r->reason);
-    return decode(r, data, size, max_pixels, e);
+    image_set_warning(r->image, r->reason);
+    return 0;
 }
 
 int image_jpeg_decode(struct image *image, const uint8_t *data, size_t size,

@@ -146,8 +146,8 @@ static int guarded(struct png_writer *w, const struct image *image, int level, s
 int png_write(FILE *f, const struct image *image, const struct image_text *texts, int count,
               int level, struct error *e)
 {
-    if (image->color == IMAGE_CMYK)
-        return error_set(e, "PNG does not support CMYK");
+    if (image->color >= IMAGE_CMYK)
+        return error_set(e, "PNG supports neither CMYK nor L*a*b*");
     if (level < -1 || level > 9)
         return error_set(e, "compression level %d is not in -1 to 9", level);
     struct png_writer w = {.f = f};

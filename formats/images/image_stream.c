@@ -161,8 +161,8 @@ int image_stream_write(FILE *f, const struct image *image, const struct image_re
 int image_stream_write_as(FILE *f, const struct image *image, const struct image_remarks *remarks,
                           bool pam, struct error *e)
 {
-    if (image->color == IMAGE_CMYK)
-        return error_set(e, "an image stream does not support CMYK");
+    if (image->color >= IMAGE_CMYK)
+        return error_set(e, "an image stream supports neither CMYK nor L*a*b*");
     errno = 0;
     write_header(f, image, remarks, pam || image->alpha);
     write_pixels(f, image);

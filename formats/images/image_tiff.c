@@ -6,6 +6,7 @@
 
 #include "formats/images/image_build.h"
 #include "formats/images/image_decoders.h"
+#include "formats/images/tiff_samples.h"
 #include "common/base/lazy_library.h"
 
 #define FUNCTIONS(X)                                                                               \
@@ -45,14 +46,14 @@ struct tiff_reader {
     const uint8_t *data;
     size_t size, at;
     char reason[160]; /* libtiff's first complaint */
-    bool tag_lost;    /* a tag lies beyond the end of the file */
+    bool tag_lost;    /* a tag that matters lies beyond the end of the file */
     struct image *image;
     uint32_t width, height;
     uint16_t photometric, bits, samples, planar, compression, format;
     uint16_t extra_count, *extra; /* extra samples by kind; of libtiff */
-    uint16_t *map[3];             /* color map; of libtiff */
     int colors;                   /* samples per pixel that are colors */
-    bool premultiplied;
+    bool premultiplied, clip_gray;
+    struct tiff_samples layout;
 };
 
 static tmsize_t read_bytes(thandle_t handle, void *out, tmsize_t n)
@@ -109,13 +110,37 @@ keep_error(TIFF *tiff, void *reader, const char *module, const char *format, va_
     return 1; /* printed */
 }
 
+/* Whether libtiff's complaint names a tag that only describes the image. */
+static bool is_description(const char *text)
+{
+    static const char *const names[] = {
+        "Artist",       "Copyright",         "DateTime",    "DocumentName",
+        "HostComputer", "ImageDescription",  "Make",        "Model",
+        "PageName",     "PageNumber",        "Photoshop",   "RichTIFFIPTC",
+        "Software",     "TIFF_GDALMetadata", "XResolution", "YResolution"};
+    const char *name = strchr(text, '"');
+    if (name && strncmp(name, "\"Tag ", 5) == 0) /* one that libtiff does not know */
+        return true;
+    for (size_t i = 0; name && i < sizeof names / sizeof *names; i++) {
+        size_t length = strlen(names[i]);
+        if (strncmp(name + 1, names[i], length) == 0 && name[1 + length] == '"')
+            return true;
+    }
+    return false;
+}
+
 __attribute__((format(printf, 4, 0))) static int
 take_warning(TIFF *tiff, void *reader, const char *module, const char *format, va_list arguments)
 {
     struct tiff_reader *r = reader;
     char text[160];
     vsnprintf(text, sizeof text, format, arguments);
-    r->tag_lost = r->tag_lost || strstr(text, "IO error during reading");
+    if (!strstr(text, "IO error during reading"))
+        return 1;
+    if (is_description(text))
+        image_set_warning(r->image, "a tag that describes the TIFF lies beyond its end");
+    else
+        r->tag_lost = true;
     return 1;
 }
 
@@ -173,6 +198,7 @@ static int count_colors(const struct tiff_reader *r, struct error *e)
     case PHOTOMETRIC_SEPARATED:
         return 4;
     case PHOTOMETRIC_CIELAB:
+        return r->bits == 8 && r->samples == 3 ? 3 : refuse(r, "this kind of L*a*b* colors", e);
     case PHOTOMETRIC_ICCLAB:
     case PHOTOMETRIC_ITULAB:
         return refuse(r, "L*a*b* colors", e);
@@ -181,11 +207,22 @@ static int count_colors(const struct tiff_reader *r, struct error *e)
     }
 }
 
-static int check_kind(struct tiff_reader *r, struct error *e)
+/* Whether this is a kind of gray that Pillow reads and clips. */
+static bool is_clipped(const struct tiff_reader *r)
 {
-    r->colors = count_colors(r, e);
-    if (r->colors < 0)
-        return -1;
+    bool black = r->photometric == PHOTOMETRIC_MINISBLACK;
+    if (!r->clip_gray || r->samples != 1)
+        return false;
+    if (r->format == SAMPLEFORMAT_IEEEFP)
+        return r->bits == 32 && (black || r->photometric == PHOTOMETRIC_MINISWHITE);
+    return black && ((r->format == SAMPLEFORMAT_INT && r->bits == 16) ||
+                     (r->format <= SAMPLEFORMAT_INT && r->bits == 32));
+}
+
+static int check_numbers(const struct tiff_reader *r, struct error *e)
+{
+    if (is_clipped(r))
+        return 0;
     if (r->format == SAMPLEFORMAT_IEEEFP || r->format == SAMPLEFORMAT_COMPLEXIEEEFP)
         return refuse(r, "floating-point samples", e);
     if (r->format != SAMPLEFORMAT_UINT && r->format != SAMPLEFORMAT_VOID &&
@@ -197,14 +234,35 @@ static int check_kind(struct tiff_reader *r, struct error *e)
     bool wide = r->bits == 16 && r->photometric != PHOTOMETRIC_PALETTE;
     if (r->bits != 8 && !packed && !wide)
         return error_set(e, "unsupported TIFF: %d samples of %d bits", r->samples, r->bits);
+    return 0;
+}
+
+static int check_kind(struct tiff_reader *r, struct error *e)
+{
+    r->colors = count_colors(r, e);
+    if (r->colors < 0 || check_numbers(r, e) != 0)
+        return -1;
     if (r->samples < r->colors)
         return error_set(e, "unsupported TIFF: %d samples per pixel", r->samples);
+    uint16_t **map = r->layout.map;
     if (r->photometric == PHOTOMETRIC_PALETTE &&
-        !lib.TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &r->map[0], &r->map[1], &r->map[2]))
+        !lib.TIFFGetField(r->tiff, TIFFTAG_COLORMAP, &map[0], &map[1], &map[2]))
         return error_set(e, "bad TIFF: its color map is missing");
     return lib.TIFFIsCODECConfigured(r->compression)
                ? 0
                : error_set(e, "unsupported TIFF: compression %d", r->compression);
+}
+
+static void describe_samples(struct tiff_reader *r)
+{
+    struct tiff_samples *s = &r->layout;
+    s->bits = r->bits;
+    s->count = r->samples;
+    s->clip = is_clipped(r);
+    s->is_float = r->format == SAMPLEFORMAT_IEEEFP;
+    s->planes = r->planar == PLANARCONFIG_SEPARATE;
+    s->invert = r->photometric == PHOTOMETRIC_MINISWHITE && !s->clip;
+    s->lab = r->photometric == PHOTOMETRIC_CIELAB;
 }
 
 /* Whether the sample after the colors is opacity. Pillow takes a fourth one for it even if the file
@@ -222,11 +280,15 @@ static bool has_alpha(struct tiff_reader *r)
 static int allocate(struct tiff_reader *r, struct error *e)
 {
     bool palette = r->photometric == PHOTOMETRIC_PALETTE, alpha = has_alpha(r);
-    int channels = (palette ? 3 : r->colors) + alpha;
+    int channels = (palette ? 3 : r->colors) + alpha, depth = r->bits > 8 ? 16 : 8;
     struct image *image = r->image;
-    if (image_allocate(image, (int)r->width, (int)r->height, channels, r->bits > 8 ? 16 : 8, e) !=
-        0)
+    describe_samples(r);
+    if (r->layout.clip)
+        depth = 8;
+    if (image_allocate(image, (int)r->width, (int)r->height, channels, depth, e) != 0)
         return -1;
+    if (r->layout.lab)
+        image->color = IMAGE_LAB;
     if (r->colors == 4) {
         image->color = IMAGE_CMYK;
         image->alpha = false;
@@ -236,60 +298,30 @@ static int allocate(struct tiff_reader *r, struct error *e)
     return 0;
 }
 
-static unsigned int sample_at(const struct tiff_reader *r, const uint8_t *row, size_t i)
-{
-    unsigned int bits = r->bits;
-    if (bits == 8)
-        return row[i];
-    if (bits == 16)
-        return ((const uint16_t *)(const void *)row)[i];
-    if (bits == 12) {
-        const uint8_t *p = row + i / 2 * 3;
-        unsigned int v = i % 2 ? (p[1] & 15U) << 8 | p[2] : (unsigned int)p[0] << 4 | p[1] >> 4;
-        return (v * 65535 + 2047) / 4095;
-    }
-    unsigned int most = (1U << bits) - 1, at = (unsigned int)(i * bits % 8);
-    unsigned int v = row[i * bits / 8] >> (8 - bits - at) & most;
-    return r->photometric == PHOTOMETRIC_PALETTE ? v : v * 255 / most;
-}
-
-static void put(struct image *image, size_t at, unsigned int v)
-{
-    if (image->depth == 8)
-        image->pixels[at] = (uint8_t)v;
-    else
-        ((uint16_t *)(void *)image->pixels)[at] = (uint16_t)v;
-}
-
-/* Puts `count` pixels of a decoded row at (x, y). In planes, `plane` is the sample that the row
- * has. */
-static void unpack(struct tiff_reader *r, const uint8_t *row, size_t x, size_t y, size_t count,
-                   size_t plane)
-{
-    struct image *image = r->image;
-    bool planes = r->planar == PLANARCONFIG_SEPARATE;
-    bool palette = r->photometric == PHOTOMETRIC_PALETTE;
-    bool invert = r->photometric == PHOTOMETRIC_MINISWHITE;
-    size_t channels = (size_t)image->channels, step = planes ? 1 : r->samples;
-    size_t first = planes ? plane : 0, last = planes ? plane + 1 : r->samples;
-    unsigned int most = image->depth == 8 ? 255 : 65535;
-    for (size_t i = 0; i < count; i++) {
-        size_t to = (y * r->width + x + i) * channels;
-        for (size_t s = first; s < last; s++) {
-            unsigned int v = sample_at(r, row, i * step + s - first);
-            if (palette && s == 0)
-                for (size_t c = 0; c < 3; c++)
-                    put(image, to + c, r->map[c][v] >> 8);
-            else if (s + (palette ? 2 : 0) < channels)
-                put(image, to + s + (palette ? 2 : 0), invert && s == 0 ? most - v : v);
-        }
-    }
-}
-
 /* Those of further samples are not read. */
 static size_t count_planes(const struct tiff_reader *r)
 {
     return r->planar == PLANARCONFIG_SEPARATE ? (size_t)(r->colors + r->image->alpha) : 1;
+}
+
+/* Zeroed, since libtiff leaves out what it cannot decode of a damaged strip. A tile may be larger
+ * than the image, and pixels may have samples that are not read: within limits. */
+static uint8_t *allocate_part(struct tiff_reader *r, tmsize_t size, const char *what,
+                              struct error *e)
+{
+    enum { BYTES_PER_PIXEL = 64, BYTES_ALWAYS = 64 << 20 };
+    if (size <= 0) {
+        explain(r, e);
+        return NULL;
+    }
+    size_t pixels = (size_t)r->width * r->height;
+    bool fits = (size_t)size <= BYTES_ALWAYS || (size_t)size / BYTES_PER_PIXEL <= pixels;
+    uint8_t *part = fits ? calloc(1, (size_t)size) : NULL;
+    if (!fits)
+        error_set(e, "bad TIFF: a %s of %" PRId64 " bytes", what, (int64_t)size);
+    else if (!part)
+        error_set(e, "out of memory for a %s", what);
+    return part;
 }
 
 static int read_tiles(struct tiff_reader *r, int64_t max_pixels, struct error *e)
@@ -300,9 +332,9 @@ static int read_tiles(struct tiff_reader *r, int64_t max_pixels, struct error *e
     if (image_check_pixels(width, height, max_pixels, e) != 0)
         return error_prefix(e, "bad TIFF: a tile");
     tmsize_t size = lib.TIFFTileSize(r->tiff), stride = lib.TIFFTileRowSize(r->tiff);
-    uint8_t *tile = size > 0 ? malloc((size_t)size) : NULL;
+    uint8_t *tile = allocate_part(r, size, "tile", e);
     if (!tile)
-        return size > 0 ? error_set(e, "out of memory for a tile") : explain(r, e);
+        return -1;
     int status = 0;
     size_t planes = count_planes(r);
     for (size_t plane = 0; plane < planes && status == 0; plane++)
@@ -313,8 +345,8 @@ static int read_tiles(struct tiff_reader *r, int64_t max_pixels, struct error *e
                 if (got < size)
                     status = explain(r, e);
                 for (uint32_t i = 0; i < height && y + i < r->height && status == 0; i++)
-                    unpack(r, tile + (size_t)i * (size_t)stride, x, y + i,
-                           r->width - x < width ? r->width - x : width, plane);
+                    tiff_samples_unpack(r->image, &r->layout, tile + (size_t)i * (size_t)stride, x,
+                                        y + i, r->width - x < width ? r->width - x : width, plane);
             }
     free(tile);
     return status;
@@ -328,9 +360,9 @@ static int read_strips(struct tiff_reader *r, struct error *e)
         rows = r->height;
     tmsize_t stride = lib.TIFFScanlineSize(r->tiff);
     tmsize_t size = lib.TIFFVStripSize(r->tiff, rows);
-    uint8_t *strip = size > 0 && stride > 0 ? malloc((size_t)size) : NULL;
+    uint8_t *strip = allocate_part(r, stride > 0 ? size : 0, "strip", e);
     if (!strip)
-        return size > 0 ? error_set(e, "out of memory for a strip") : explain(r, e);
+        return -1;
     int status = 0;
     size_t planes = count_planes(r);
     for (size_t plane = 0; plane < planes && status == 0; plane++)
@@ -341,7 +373,8 @@ static int read_strips(struct tiff_reader *r, struct error *e)
                 (tmsize_t)count * stride)
                 status = explain(r, e);
             for (uint32_t i = 0; i < count && status == 0; i++)
-                unpack(r, strip + (size_t)i * (size_t)stride, 0, y + i, r->width, plane);
+                tiff_samples_unpack(r->image, &r->layout, strip + (size_t)i * (size_t)stride, 0,
+                                    y + i, r->width, plane);
         }
     free(strip);
     return status;
@@ -368,25 +401,6 @@ static int read_ycbcr(struct tiff_reader *r, struct error *e)
     free(raster);
     lib.TIFFRGBAImageEnd(&img);
     return status;
-}
-
-/* Associated alpha: colors that opacity has multiplied. Of 16 bits, the high ones are used, as in
- * Pillow. */
-static void unpremultiply(struct image *image)
-{
-    size_t channels = (size_t)image->channels;
-    size_t n = (size_t)image->width * (size_t)image->height * channels;
-    bool wide = image->depth == 16;
-    const uint16_t *samples = (const uint16_t *)(const void *)image->pixels;
-    for (size_t i = 0; i < n; i++) {
-        size_t opacity = i / channels * channels + channels - 1;
-        if (i == opacity)
-            continue;
-        uint32_t alpha = wide ? samples[opacity] >> 8 : image->pixels[opacity];
-        uint32_t v = wide ? samples[i] >> 8 : image->pixels[i];
-        v = alpha == 0 ? 0 : v >= alpha ? 255 : v * 255 / alpha;
-        put(image, i, wide ? v * 257 : v);
-    }
 }
 
 static int read_pixels(struct tiff_reader *r, int64_t max_pixels, struct error *e)
@@ -420,7 +434,7 @@ static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
         allocate(r, e) != 0 || read_pixels(r, max_pixels, e) != 0)
         return -1;
     if (image->alpha && r->premultiplied)
-        unpremultiply(image);
+        tiff_unpremultiply(image);
     read_orientation(r);
     image->first_of_several = !lib.TIFFLastDirectory(r->tiff);
     uint32_t icc_size = 0;
@@ -435,7 +449,7 @@ int image_tiff_decode(struct image *image, const uint8_t *data, size_t size,
 {
     if (lazy_library_load(&library, &lib, e) != 0)
         return -1;
-    struct tiff_reader r = {.data = data, .size = size, .image = image};
+    struct tiff_reader r = {.data = data, .size = size, .image = image, .clip_gray = o->clip_gray};
     image->format = IMAGE_TIFF;
     TIFFOpenOptions *options = lib.TIFFOpenOptionsAlloc();
     if (!options)

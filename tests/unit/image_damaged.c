@@ -189,6 +189,13 @@ static void test_jpeg_markers(void)
         image_release(&out);
     }
     tap_ok(decode(&out, jpeg.data, 100, true, &e) != 0, "JPEG without pixels: %s", e.text);
+    memcpy(marked, jpeg.data, jpeg.size);
+    marked[jpeg.size - 1] = 0xdb; /* a table that the file has no bytes of, for the end */
+    status = decode(&out, marked, jpeg.size, false, &e);
+    tap_ok(status == 0 && strstr(out.warning, "without its end marker") && !out.truncated &&
+               same(&out, &whole, image_bytes(&out)),
+           "JPEG without an end: %s%s", e.text, status == 0 ? out.warning : "");
+    image_release(&out);
     image_release(&whole);
     free(marked);
     free(jpeg.data);

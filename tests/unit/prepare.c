@@ -264,6 +264,14 @@ static void test_colors(void)
     image.color = IMAGE_CMYK;
     image.alpha = false;
     check_color("CMYK", &image, PREPARE_PIL, 3, (uint8_t[]){0, 204, 102});
+    make_image(&image, 3, 1, 3, (uint8_t[]){255, 128, 128, 136, 208, 195, 200, 60, 170});
+    image.color = IMAGE_LAB;
+    check_color("L*a*b*", &image, PREPARE_PIL, 3,
+                (uint8_t[]){254, 255, 254, 250, 3, 11, 18, 224, 109});
+    make_16(&image, 1, (uint16_t[]){1600}); /* 100 of 4095 */
+    image.format = IMAGE_TIFF;
+    image.source_maxval = 4095;
+    check_color("12-bit gray", &image, PREPARE_PIL, 1, (uint8_t[]){100});
     make_16(&image, 1, (uint16_t[]){300});
     check_color("16-bit gray is clipped", &image, PREPARE_PIL, 1, (uint8_t[]){255});
     make_16(&image, 1, (uint16_t[]){257 * 9});
