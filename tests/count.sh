@@ -17,16 +17,16 @@ at_most() { # NUMBER LIMIT
     awk -v n="$1" -v limit="$2" 'BEGIN { exit !(n != "" && n > 0.9 * limit && n <= limit) }'
 }
 launches=$(sum 3 --precision bf16)
-at_most "$launches" 1084
+at_most "$launches" 784
 ok $? "a training step in bf16 takes $launches launches"
 bytes=$(sum 5 --precision bf16)
-at_most "$bytes" 113
+at_most "$bytes" 106
 ok $? "and moves $bytes GB"
 launches=$(sum 3 --precision bf16 --work sample)
-at_most "$launches" 20471
+at_most "$launches" 16662
 ok $? "four guided images take $launches launches"
 launches=$(sum 3 --precision bf16 --work encode)
-at_most "$launches" 290
+at_most "$launches" 272
 ok $? "encoding a batch takes $launches launches"
 # What tests/gpu-session shows beside its measurements.
 log=$(mktemp) || exit 2

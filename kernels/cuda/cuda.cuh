@@ -14,14 +14,18 @@
  *   - __ldg __ldcg __ldcs __stcg __stcs
  *   - the math functions; float2, uint4 and the other vector types
  *   - the runtime's memory, copies, streams, events and graphs
- * Not available: __noinline__, textures, managed memory, cooperative groups, clusters, dynamic
- * parallelism, half2 arithmetic (compute in float).
+ * Not available: __noinline__, textures, managed memory, cooperative groups, shared memory of other
+ * blocks, dynamic parallelism, half2 arithmetic (compute in float).
  *
  * Added here:
  *   - LAUNCH(kernel, grid, block, shared_bytes, stream, args...) replaces <<<>>>. Put a template
  *     with commas in parentheses: LAUNCH((scale<float, 4>), ...). Write null pointers as nullptr,
  *     not 0. A refused launch ends the program. Kernels of more than 256 threads per block need
  *     __launch_bounds__(threads), or they may use more registers than there are.
+ *   - LAUNCH_CLUSTER(kernel, blocks, grid, ...): with clusters of so many blocks along x, which run
+ *     at the same time; cluster_fits says whether the GPU can. cluster_barrier() waits for all
+ *     threads of the cluster, which then see what the others have written to device memory before
+ *     (read it by load_vec_l2 or __ldcg).
  *   - DYNAMIC_SHARED(type, name) replaces extern __shared__: name is a type * to the launch's
  *     shared_bytes, aligned to 128 bytes. LAUNCH requests more than 48 KiB where needed. Static
  *     __shared__ memory is limited to 48 KiB.
@@ -86,35 +90,7 @@ inline void cuda_check_result(cudaError_t result, const char *call)
 }
 #define cuda_check(call) cuda_check_result(call, #call)
 
-/* ---- launches */
-
-#ifdef CUDA_ON_HOST
-#define DYNAMIC_SHARED(type, name)                                                                 \
-    type *const name = static_cast<type *>(cuda_host::dynamic_shared())
-#else
-#define DYNAMIC_SHARED(type, name)                                                                 \
-    extern __shared__ __align__(128) unsigned char dynamic_shared_bytes[];                         \
-    type *const name = reinterpret_cast<type *>(dynamic_shared_bytes)
-
-template <typename... P, typename... A>
-inline void launch_kernel(const char *name, void (*kernel)(P...), dim3 grid, dim3 block,
-                          size_t shared_bytes, cudaStream_t stream, A &&...args)
-{
-    if (shared_bytes > 48 * 1024) {
-        cudaError_t raised = cudaFuncSetAttribute(
-            (const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared_bytes);
-        if (raised != cudaSuccess)
-            cuda_die("CUDA: kernel '%s' with %zu bytes of shared memory: %s", name, shared_bytes,
-                     cudaGetErrorString(raised));
-    }
-    kernel<<<grid, block, shared_bytes, stream>>>(static_cast<A &&>(args)...);
-    cudaError_t launched = cudaGetLastError();
-    if (launched != cudaSuccess)
-        cuda_die("CUDA: kernel '%s': %s", name, cudaGetErrorString(launched));
-}
-#endif
-#define LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                                     \
-    launch_kernel(#kernel, kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
+#include "kernels/cuda/launch.cuh"
 
 /* ---- element types */
 

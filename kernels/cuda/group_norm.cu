@@ -1,12 +1,10 @@
-#include "kernels/cuda/group_norm.cuh"
+#include "kernels/cuda/group_norm_statistics.cuh"
 
-/* Memory traffic: x is read for the statistics and again for y, and y is written: three times x's
- * size, minus the part of x still in L2 at the second reading (all of some 30 MB). Small images
- * take one launch with a block per slab, which keeps it in shared memory and always reads x once. A
- * residual is read with it.
+/* Memory traffic: x is read once and y written, by one launch, if a block or a cluster of blocks
+ * can keep an image's slab in shared memory. Otherwise x is read for the statistics and again for
+ * y: three times x's size, minus the part of x still in L2 at the second reading (all of some 30
+ * MB). A residual is read with it.
  */
-
-constexpr int WHOLE_BYTES = 96 << 10; /* of shared memory: two such blocks share an H100's SM */
 
 /* ---- layout */
 
@@ -42,10 +40,10 @@ static bool choose_slab(group_norm_layout *l, int elements, size_t element_bytes
     return true;
 }
 
-static int lanes_for(const group_norm_layout *l, int threads)
+static int lanes_for(const group_norm_layout *l, int64_t pixels, int threads)
 {
     const int lanes = threads / l->columns;
-    return (int)(lanes < 1 ? 1 : lanes < l->pixels ? lanes : l->pixels);
+    return (int)(lanes < 1 ? 1 : lanes < pixels ? lanes : pixels);
 }
 
 group_norm_layout group_norm_layout_of(const struct group_norm_args *a, int *elements)
@@ -63,7 +61,7 @@ group_norm_layout group_norm_layout_of(const struct group_norm_args *a, int *ele
         choose_slab(&l, 1, element_bytes);
     }
     l.slabs = l.groups / l.slab_groups * l.segments;
-    l.lanes = lanes_for(&l, GROUP_NORM_THREADS);
+    l.lanes = lanes_for(&l, l.pixels, GROUP_NORM_THREADS);
     /* Parts of at least 32 KiB, and no more than a block can merge quickly. */
     const int64_t bytes = l.pixels * l.columns * *elements * (int64_t)element_bytes;
     int64_t most = 1024 / l.slab_groups;
@@ -75,17 +73,17 @@ group_norm_layout group_norm_layout_of(const struct group_norm_args *a, int *ele
     return l;
 }
 
-bool group_norm_whole(group_norm_layout *l, int elements, size_t element_bytes, int tensors)
+bool group_norm_divide(group_norm_layout *l, int elements, size_t element_bytes, int parts,
+                       size_t most)
 {
-    group_norm_layout whole = *l;
-    whole.lanes = lanes_for(l, GROUP_NORM_WHOLE_THREADS);
-    whole.parts = 1;
-    whole.part_pixels = l->pixels;
-    if (l->segments > 1 || l->pixels > WHOLE_BYTES ||
-        group_norm_slab_bytes(whole, elements, element_bytes) * (size_t)tensors > WHOLE_BYTES)
+    const int64_t pixels = divide_up(l->pixels, parts);
+    if (l->segments > 1 || parts > l->pixels || pixels > (int64_t)most)
         return false;
-    *l = whole;
-    return true;
+    const int per = l->group_channels % elements ? elements : 1;
+    l->lanes = lanes_for(l, pixels, group_norm_whole_threads(per));
+    l->parts = parts;
+    l->part_pixels = pixels;
+    return group_norm_slab_bytes(*l, elements, element_bytes) <= most;
 }
 
 int64_t group_norm_tile_pixels(const struct device *d, const group_norm_layout &l, int elements,
@@ -196,56 +194,60 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, PER == 1 ? 3 : 2)
     }
 }
 
+/* Of a part of an image in shared memory, gridDim.x of which make a cluster. */
 template <typename T, int VEC, int PER>
-static __global__ void __launch_bounds__(GROUP_NORM_WHOLE_THREADS, 1)
+static __global__ void __launch_bounds__(group_norm_whole_threads(PER), 1)
     normalize_whole(group_norm_pointers<T> a, group_norm_layout l, T *y, size_t bytes)
 {
     __shared__ slab_statistics statistics;
     DYNAMIC_SHARED(unsigned char, shared);
-    vec<T, VEC> *slab = (vec<T, VEC> *)shared;
+    const vec<T, VEC> *slab = (const vec<T, VEC> *)shared + threadIdx.x;
     const group_norm_place here = group_norm_here<VEC>(l, a.image0, false);
+    const slab_part part = slab_part_of(l, here);
     const int64_t image = here.image * l.pixels * l.channels;
-    slab_load(slab, a.x + image, l, here, a.aligned);
+    slab_load((vec<T, VEC> *)shared, a.x + image, l, here, part, a.aligned);
     slab_load_end();
-    slab += threadIdx.x;
-    running_moments<VEC, PER> mine;
-    const int64_t count = here.lane < l.pixels ? (l.pixels - here.lane - 1) / l.lanes + 1 : 0;
-    if (!here.idle) {
-        float shift[PER];
-        load_shifts<VEC>(shift, a.x + image, l, here.channel);
-        mine = moments_of_pixels < VEC, PER,
-        VEC == 8 ? 2 : 4 > (0, count, 1, shift, [&](int64_t i) { return slab[i * blockDim.x]; });
-    }
-    merge_threads<VEC, PER>(mine, l, here, l.pixels, (float *)(shared + bytes),
-                            [&](int g, const moments &m) {
-                                const int c = (here.first_group + g) * l.group_channels;
-                                set_statistics(statistics, g, m, to_float(a.x[image + c]), l.eps);
-                            });
-    __syncthreads();
-    if (a.statistics)
+    slab_moments<T, VEC, PER>(statistics, a, slab, l, here, part, (float *)(shared + bytes));
+    if (a.statistics && here.range == 0)
         keep_statistics(statistics, a.statistics, l, here);
     if (here.idle)
         return;
     float slope[VEC], offset[VEC];
     const channel_terms<VEC, PER> t = terms_of<VEC, PER>(statistics, a, l, here);
     slopes_of(t, slope, offset);
-    const int64_t first = image + here.lane * (int64_t)l.channels + here.channel;
-    for (int64_t i = 0; i < count; i++) {
+    const int64_t first = image + (part.begin + here.lane) * l.channels + here.channel;
+    for (int64_t i = 0; i < part.count; i++) {
         T *to = y + first + i * l.lanes * l.channels;
         store_any(to, normalized(slab[i * blockDim.x], t.high, slope, offset, a, to), a.aligned);
     }
 }
 
 template <typename T>
-static void launch_whole(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
-                         int elements, T *y, int64_t images)
+static void in_blocks(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
+                      int elements, T *y, int64_t images)
 {
     const size_t bytes = group_norm_slab_bytes(l, elements, sizeof(T));
     for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
-        const dim3 grid(1, (unsigned)l.slabs, group_norm_images(p.image0, images));
+        const dim3 grid((unsigned)l.parts, (unsigned)l.slabs, group_norm_images(p.image0, images));
         WITH_LAYOUT(l, elements, T, VEC, PER,
-                    LAUNCH((normalize_whole<T, VEC, PER>), grid, group_norm_threads(l),
-                           bytes + group_norm_merge_bytes(l, PER), stream_of(d), p, l, y, bytes));
+                    LAUNCH_BLOCKS((normalize_whole<T, VEC, PER>), (unsigned)l.parts, grid,
+                                  group_norm_threads(l), bytes + group_norm_merge_bytes(l, PER),
+                                  stream_of(d), p, l, y, bytes));
+    }
+}
+
+template <typename T>
+static void in_parts(struct device *d, group_norm_pointers<T> p, const group_norm_layout &l,
+                     int elements, T *y, int64_t images)
+{
+    for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
+        const unsigned now = group_norm_images(p.image0, images);
+        group_norm_partial_moments(d, l, elements, p, now);
+        const int64_t tile = group_norm_tile_pixels(d, l, elements, sizeof(T), now);
+        const dim3 grid((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, now);
+        WITH_LAYOUT(l, elements, T, VEC, PER,
+                    LAUNCH((normalize<T, VEC, PER>), grid, group_norm_threads(l), 0, stream_of(d),
+                           p, l, y, tile));
     }
 }
 
@@ -257,21 +259,20 @@ template <typename T> static void forward(struct device *d, const struct group_n
     group_norm_pointers<T> p = group_norm_pointers_of<T>(a);
     T *y = (T *)a->y->data;
     p.aligned = p.aligned && is_aligned(y);
-    if (group_norm_whole(&l, elements, sizeof(T), 1)) {
-        launch_whole(d, p, l, elements, y, images);
-        return;
-    }
-    const scratch partial(d, group_norm_partial_bytes(l, images));
+    const bool whole =
+        group_norm_whole(&l, elements, sizeof(T), 1, [&](const group_norm_layout &w) {
+            const size_t bytes = group_norm_slab_bytes(w, elements, sizeof(T));
+            WITH_LAYOUT(w, elements, T, VEC, PER,
+                        return cluster_fits(normalize_whole<T, VEC, PER>, (unsigned)w.parts,
+                                            group_norm_threads(w),
+                                            bytes + group_norm_merge_bytes(w, PER)));
+        });
+    const scratch partial(d, whole && l.parts == 1 ? 1 : group_norm_partial_bytes(l, images));
     p.partial = partial.as<moments>();
-    for (p.image0 = 0; p.image0 < images; p.image0 += GROUP_NORM_IMAGES) {
-        const unsigned now = group_norm_images(p.image0, images);
-        group_norm_partial_moments(d, l, elements, p, now);
-        const int64_t tile = group_norm_tile_pixels(d, l, elements, sizeof(T), now);
-        const dim3 grid((unsigned)divide_up(l.pixels, tile), (unsigned)l.slabs, now);
-        WITH_LAYOUT(l, elements, T, VEC, PER,
-                    LAUNCH((normalize<T, VEC, PER>), grid, group_norm_threads(l), 0, stream_of(d),
-                           p, l, y, tile));
-    }
+    if (whole)
+        in_blocks(d, p, l, elements, y, images);
+    else
+        in_parts(d, p, l, elements, y, images);
 }
 
 void cuda_group_norm(struct device *d, const struct group_norm_args *a)

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cuda/cuda.cuh"
+#include "tests/cuda-host/cluster.h"
 #include "tests/cuda-host/fiber.h"
 
 #ifdef WITH_ASAN
@@ -42,6 +43,7 @@ static const int MARGIN = 256;
 
 struct block_runner {
     const kernel_call *k;
+    cluster_room *room; /* of a cluster */
     unsigned threads, started, finished;
     bool descending; /* the order in which threads start */
     bool waited;     /* since static shared memory was filled */
@@ -233,6 +235,18 @@ void barrier(const char *file, int line)
 int barrier_count(bool vote, const char *file, int line)
 {
     return run_barrier(vote, file, line);
+}
+
+void cluster_barrier(const char *file, int line)
+{
+    block_runner *r = here.runner;
+    if (!r->room)
+        kernel_error("cluster_barrier of %s:%d in a kernel that has no clusters", file, line);
+    run_barrier(false, file, line);
+    if (r->current->rank == 0 && !r->room->meet())
+        kernel_error("cluster_barrier of %s:%d, and another block of the cluster has ended", file,
+                     line);
+    run_barrier(false, file, line);
 }
 
 /* ---- warps */
@@ -511,12 +525,14 @@ static void check_margins(block_runner *r)
 #endif
 }
 
-const char *run_block(const kernel_call &k, unsigned launch_number, unsigned block)
+const char *run_block(const kernel_call &k, unsigned launch_number, unsigned block,
+                      cluster_room *room)
 {
     if (!here.runner)
         here.runner = make_runner();
     block_runner *r = here.runner;
     r->k = &k;
+    r->room = room;
     r->threads = k.block.x * k.block.y * k.block.z;
     r->started = r->finished = 0;
     /* Both orders, because either alone would hide some missing barriers. */
@@ -532,6 +548,8 @@ const char *run_block(const kernel_call &k, unsigned launch_number, unsigned blo
     prepare_shared(r);
     fiber_switch(&r->main, idle_fiber(r));
     check_margins(r);
+    if (room)
+        room->leave();
     r->k = nullptr;
     return r->failed ? r->error : nullptr;
 }

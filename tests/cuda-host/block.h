@@ -38,6 +38,8 @@ void meet(meeting *m);
 
 void barrier(const char *file, int line);
 int barrier_count(bool vote, const char *file, int line);
+/* All threads of all blocks of a cluster. */
+void cluster_barrier(const char *file = __builtin_FILE(), int line = __builtin_LINE());
 
 /* kernel 'NAME', block (x,y,z), thread (x,y,z): TEXT */
 [[noreturn]] void kernel_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -6,12 +6,20 @@
 #include <thread>
 
 #include "kernels/cuda/cuda.cuh"
+#include "tests/cuda-host/cluster.h"
 
 namespace cuda_host
 {
 static const size_t SHARED_LIMIT = 227 << 10;
 
-void check_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes)
+bool has_clusters(unsigned blocks)
+{
+    int major;
+    cuda_check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, here.device));
+    return blocks <= (major >= 9 ? CLUSTER_MOST : 1);
+}
+
+void check_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes, unsigned cluster)
 {
     const size_t threads = (size_t)block.x * block.y * block.z;
     if (grid.x < 1 || grid.x > 0x7fffffffu || grid.y < 1 || grid.y > 65535 || grid.z < 1 ||
@@ -24,6 +32,9 @@ void check_launch(const char *name, dim3 grid, dim3 block, size_t shared_bytes)
     if (shared_bytes > SHARED_LIMIT)
         cuda_die("CUDA: kernel '%s': %zu bytes of shared memory are not possible", name,
                  shared_bytes);
+    if (cluster > 1 && (grid.x % cluster || !has_clusters(cluster)))
+        cuda_die("CUDA: kernel '%s': clusters of %u blocks of %u are not possible", name, cluster,
+                 grid.x);
 }
 
 /* ---- host threads */
@@ -116,6 +127,15 @@ void parallel_for(size_t n, const std::function<void(size_t)> &f)
     busy = false;
 }
 
+/* Clusters run one after another. */
+template <typename F> static void run_clusters(const kernel_call &k, size_t blocks, F one)
+{
+    for (size_t first = 0; first < blocks; first += k.cluster) {
+        cluster_room room(k.cluster);
+        at_once(k.cluster, [&](unsigned i) { one(first + i, &room); });
+    }
+}
+
 void run_grid(const kernel_call &k)
 {
     static std::atomic<unsigned> launches;
@@ -125,19 +145,21 @@ void run_grid(const kernel_call &k)
     std::atomic<bool> failed{false};
     std::mutex lock;
     char error[900];
-    const auto one = [&](size_t i) {
-        if (failed)
+    const auto one = [&](size_t i, cluster_room *room) {
+        if (failed && !room)
             return;
-        const char *text = run_block(k, number, number % 2 ? i : blocks - 1 - i);
+        const char *text = run_block(k, number, (unsigned)(number % 2 ? i : blocks - 1 - i), room);
         std::lock_guard<std::mutex> held(lock);
         if (text && !failed.exchange(true))
             snprintf(error, sizeof error, "%s", text);
     };
-    if (blocks * threads < 4096)
+    if (k.cluster > 1)
+        run_clusters(k, blocks, one);
+    else if (blocks * threads < 4096)
         for (size_t i = 0; i < blocks && !failed; i++)
-            one(i);
+            one(i, nullptr);
     else
-        parallel_for(blocks, one);
+        parallel_for(blocks, [&](size_t i) { one(i, nullptr); });
     if (failed)
         cuda_die("%s", error);
 }
