@@ -2,6 +2,7 @@
 #include <inttypes.h>
 
 #include "kernels/cuda/bias.cuh"
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/library_plans.cuh"
 #include "kernels/cuda/plain_product.cuh"
 
@@ -14,7 +15,7 @@ struct matrix_problem {
     enum dtype type, c_type;
     int transpose_a, transpose_b, adds, bias, relu, tf32;
     int align_a, align_b, align_c;
-    int unused;
+    int sums; /* of a's columns */
 };
 
 struct matrix_choice {
@@ -23,7 +24,7 @@ struct matrix_choice {
     cublasLtMatrixLayout_t a, b, c; /* a: the library's first operand, our b */
     cublasLtMatmulAlgo_t algorithm;
     size_t workspace; /* bytes */
-    bool rest_apart;  /* no algorithm adds the bias and applies ReLU: done separately */
+    bool rest_apart;  /* no algorithm adds the bias and applies ReLU, or sums: done separately */
     bool plain;       /* no algorithm: plain_product */
     struct matrix_choice *next;
 };
@@ -93,6 +94,8 @@ static void describe(const struct matrix_problem *p, char *text, size_t size)
              type_name(p->type), p->tf32 ? " tf32" : "", type_name(p->c_type), p->rows, p->inner,
              p->transpose_a ? "t" : "", p->inner, p->columns, p->transpose_b ? "t" : "", p->ld_a,
              p->ld_b, p->ld_c, p->adds, p->bias, p->relu, p->align_a, p->align_b, p->align_c);
+    if (p->sums)
+        snprintf(text + strlen(text), size - strlen(text), " with sums");
 }
 
 /* A row-major matrix is a column-major one transposed, so the library is asked for
@@ -112,14 +115,19 @@ static void set_operation(cublasLtMatmulDesc_t operation, cublasLtMatmulDescAttr
     CHECK_BLAS(cublasLtMatmulDescSetAttribute(operation, name, &value, sizeof value));
 }
 
-static void set_epilogue(const struct matrix_choice *c, bool bias, bool relu, const void *bias_at)
+/* vector: the bias that is added, or where the sums of our a, the library's b, go. */
+static void set_epilogue(const struct matrix_choice *c, const struct matrix_problem *p,
+                         const void *vector)
 {
     set_operation(c->operation, CUBLASLT_MATMUL_DESC_EPILOGUE,
-                  bias   ? relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS
-                  : relu ? CUBLASLT_EPILOGUE_RELU
-                         : CUBLASLT_EPILOGUE_DEFAULT);
-    if (bias)
-        set_operation(c->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias_at);
+                  p->sums   ? CUBLASLT_EPILOGUE_BGRADB
+                  : p->bias ? p->relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS
+                  : p->relu ? CUBLASLT_EPILOGUE_RELU
+                            : CUBLASLT_EPILOGUE_DEFAULT);
+    if (p->sums)
+        set_operation(c->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, CUDA_R_32F);
+    if (p->sums || p->bias)
+        set_operation(c->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
 }
 
 static struct matrix_choice *new_choice(const struct matrix_problem *p)
@@ -270,8 +278,64 @@ static bool choose_algorithm(struct device *d, struct matrix_choice *c,
     return true;
 }
 
+static void sum_apart(struct device *d, const struct matrix_product *p)
+{
+    add_column_sums(d, p->a_sums, p->type, p->a, p->inner, p->rows, p->ld_a, true);
+}
+
+/* Whether a product and its sums take less time as two launches. `apart` is the product alone. */
+static bool apart_is_faster(struct device *d, const struct matrix_choice *together,
+                            const struct matrix_choice *apart, const struct matrix_product *p,
+                            const char *key)
+{
+    struct matrix_plans *all = cuda_of(d)->plans->matrices;
+    char name[300];
+    snprintf(name, sizeof name, "%s: the sums", key);
+    const char *known = plan_cache_get(all->cache, name);
+    if (!known && plan_cache_keeps(all->cache) && !cuda_of(d)->recording) {
+        scratch output(d, (size_t)(p->rows * p->ld_c) * size_of(p->c_type));
+        const auto run = [&](const struct matrix_choice *c) {
+            return multiply(d, c, &c->algorithm, c->workspace, p, output.data) ==
+                   CUBLAS_STATUS_SUCCESS;
+        };
+        const float least = time_of(d, -1, [&] { return run(together); });
+        const float in_turn = time_of(d, least, [&] {
+            sum_apart(d, p);
+            return run(apart);
+        });
+        const bool faster = in_turn >= 0 && (least < 0 || in_turn < least);
+        known = plan_cache_put(all->cache, name, faster ? "apart" : "fused", NULL);
+    }
+    return known && !strcmp(known, "apart");
+}
+
+/* The product alone, of which the rest is done separately; sets c->plain if there is no algorithm
+ * for that either. */
+static void choose_without_rest(struct device *d, struct matrix_choice *c,
+                                const struct matrix_product *p)
+{
+    struct matrix_problem without = c->key;
+    char what[256];
+    without.bias = without.relu = without.sums = 0;
+    describe(&without, what, sizeof what);
+    c->rest_apart = true;
+    set_epilogue(c, &without, nullptr);
+    c->plain = !choose_algorithm(d, c, p, what);
+}
+
+/* c, which sums as well, or the product alone. */
+static struct matrix_choice *faster_of(struct device *d, struct matrix_choice *c,
+                                       const struct matrix_product *p, const char *key)
+{
+    struct matrix_choice *apart = new_choice(&c->key);
+    choose_without_rest(d, apart, p);
+    const bool alone = !apart->plain && apart_is_faster(d, c, apart, p, key);
+    free_choice(alone ? c : apart);
+    return alone ? apart : c;
+}
+
 static struct matrix_choice *choose(struct device *d, const struct matrix_problem *key,
-                                    const struct matrix_product *p, const void *bias)
+                                    const struct matrix_product *p, const void *vector)
 {
     struct matrix_plans *all = cuda_of(d)->plans->matrices;
     struct matrix_choice **slot = &all->slots[plan_slot(key, sizeof *key)];
@@ -282,20 +346,38 @@ static struct matrix_choice *choose(struct device *d, const struct matrix_proble
     struct matrix_choice *c = new_choice(key);
     char what[256];
     describe(key, what, sizeof what);
-    set_epilogue(c, key->bias, key->relu, bias);
+    set_epilogue(c, key, vector);
     if (!choose_algorithm(d, c, p, what)) {
-        struct matrix_problem plain = *key;
-        plain.bias = plain.relu = 0;
-        c->rest_apart = true;
-        set_epilogue(c, false, false, nullptr);
-        char without[256];
-        describe(&plain, without, sizeof without);
-        c->plain = (!key->bias && !key->relu) || !choose_algorithm(d, c, p, without);
+        if (key->bias || key->relu || key->sums)
+            choose_without_rest(d, c, p);
+        else
+            c->plain = true;
         if (c->plain)
             plugin_host->note("cuBLASLt: %s: no algorithm, using a slow kernel", what);
+    } else if (key->sums) {
+        c = faster_of(d, c, p, what);
     }
     c->next = *slot;
     return *slot = c;
+}
+
+static struct matrix_problem problem_of(const struct device *d, const struct matrix_product *p)
+{
+    struct matrix_problem key;
+    memset(&key, 0, sizeof key);
+    key.rows = p->rows, key.columns = p->columns, key.inner = p->inner;
+    key.ld_a = p->ld_a, key.ld_b = p->ld_b, key.ld_c = p->ld_c;
+    key.type = p->type, key.c_type = p->c_type;
+    key.transpose_a = p->transpose_a, key.transpose_b = p->transpose_b;
+    key.adds = p->beta != 0, key.bias = p->bias != nullptr, key.relu = p->relu;
+    key.sums = p->a_sums && address_alignment(p->a_sums) >= 16;
+    key.tf32 = d->tf32 && p->type == DTYPE_F32;
+    key.align_a = address_alignment(p->a);
+    key.align_b = address_alignment(p->b);
+    key.align_c = address_alignment(p->c);
+    if (p->addend && address_alignment(p->addend) < key.align_c)
+        key.align_c = address_alignment(p->addend);
+    return key;
 }
 
 void matrix_product(struct device *d, const struct matrix_product *p)
@@ -304,35 +386,24 @@ void matrix_product(struct device *d, const struct matrix_product *p)
         return;
     /* The alignment of the bias is part of the choice. */
     const library_bias converted(d, p->bias, p->c_type, MATRIX_BIAS_ALIGNMENT);
-    const void *bias = converted.data;
-
-    struct matrix_problem key;
-    memset(&key, 0, sizeof key);
-    key.rows = p->rows, key.columns = p->columns, key.inner = p->inner;
-    key.ld_a = p->ld_a, key.ld_b = p->ld_b, key.ld_c = p->ld_c;
-    key.type = p->type, key.c_type = p->c_type;
-    key.transpose_a = p->transpose_a, key.transpose_b = p->transpose_b;
-    key.adds = p->beta != 0, key.bias = p->bias != nullptr, key.relu = p->relu;
-    key.tf32 = d->tf32 && p->type == DTYPE_F32;
-    key.align_a = address_alignment(p->a);
-    key.align_b = address_alignment(p->b);
-    key.align_c = address_alignment(p->c);
-    if (p->addend && address_alignment(p->addend) < key.align_c)
-        key.align_c = address_alignment(p->addend);
-    struct matrix_choice *c = choose(d, &key, p, bias);
+    const struct matrix_problem key = problem_of(d, p);
+    const void *vector = key.sums ? p->a_sums : converted.data;
+    struct matrix_choice *c = choose(d, &key, p, vector);
+    if (p->a_sums && (c->rest_apart || !key.sums))
+        sum_apart(d, p);
     if (c->plain) {
         plain_product(d, p);
         return;
     }
-    if (p->bias && !c->rest_apart)
-        set_operation(c->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
+    if (vector && !c->rest_apart)
+        set_operation(c->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
     const cublasStatus_t status = multiply(d, c, &c->algorithm, c->workspace, p, p->c);
     if (status != CUBLAS_STATUS_SUCCESS) {
         char what[256];
         describe(&key, what, sizeof what);
         plugin_host->die("cuBLASLt: %s: %s", what, cublasLtGetStatusString(status));
     }
-    if (c->rest_apart)
+    if (c->rest_apart && (p->bias || p->relu))
         bias_activate(d, p->c_type, p->rows, p->columns, vector_of(p->bias),
                       p->relu ? ACTIVATION_RELU : ACTIVATION_NONE, p->c);
 }

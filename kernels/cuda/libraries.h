@@ -35,6 +35,7 @@ struct matrix_product {
     const void *addend;        /* like c, read in its place with beta 1; or NULL */
     const struct tensor *bias; /* [columns] F32, or NULL; its working copy may be used */
     bool relu;
+    float *a_sums; /* [rows], overwritten with the sums of a's columns; with transpose_a; or NULL */
 };
 #define MATRIX_BIAS_ALIGNMENT      256 /* bytes; a bias elsewhere is copied first */
 #define CONVOLUTION_BIAS_ALIGNMENT 16

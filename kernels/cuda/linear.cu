@@ -44,7 +44,8 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         relu_gradient(d, type, rows * outputs, f->y->data, a->dy->data, masked.data);
         lap_of_part(d, PART_OTHER);
     }
-    if (a->dbias) {
+    const bool with_product = a->dbias && a->dweight && a->fresh_bias && rows > 0;
+    if (a->dbias && !with_product) {
         add_column_sums(d, (float *)a->dbias->data, type, dz, rows, outputs, outputs,
                         a->fresh_bias);
         lap_of_part(d, PART_BIAS_GRADIENT);
@@ -80,6 +81,7 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         p.ld_b = p.ld_c = inputs;
         p.transpose_a = true;
         p.beta = a->fresh ? 0 : 1;
+        p.a_sums = with_product ? (float *)a->dbias->data : nullptr;
         matrix_product(d, &p);
         lap_of_part(d, PART_WEIGHT_GRADIENT);
     }

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/cuda/bias.cuh"
+#include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/libraries.h"
 #include "kernels/cuda/plain_product.cuh"
 
@@ -96,6 +97,8 @@ void matrix_product(struct device *d, const struct matrix_product *product)
     /* Some products go to the fallback kernel, so that it is tested, too. */
     if (!cuda_host::counts() && p.rows * p.columns * p.inner < SMALL_PRODUCT) {
         plain_product(d, &p);
+        if (p.a_sums)
+            add_column_sums(d, p.a_sums, p.type, p.a, p.inner, p.rows, p.ld_a, true);
         return;
     }
     const library_bias converted(d, p.bias, p.c_type, MATRIX_BIAS_ALIGNMENT);
@@ -120,6 +123,11 @@ void matrix_product(struct device *d, const struct matrix_product *product)
                          sum = 0;
                      set_element(p.c_type, p.c, at, sum);
                  });
+        cuda_host::parallel_for(p.a_sums ? (size_t)p.rows : 0, [&](size_t row) {
+            const floats one((size_t)p.inner, 1.0f);
+            multiply(1, 1, p.inner, &a[row * (size_t)p.inner], one.data(),
+                     [&](int64_t, int64_t, float sum) { p.a_sums[row] = sum; });
+        });
     });
 }
 
