@@ -89,6 +89,7 @@ void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
     struct tensor *dx = wanted_sum(t, r, &adds);
     r->forward.conv2d.y = dy; /* for its shape */
     struct tensor *dweight = gradient_to_write(t, r->inputs[1], &fresh);
+    CHECK(!dweight || !dweight->channels_last || fresh);
     struct gradient *bias = r->has_bias_gradient ? NULL : r->inputs[2];
     struct tensor *dbias = gradient_to_write(t, bias, &fresh_bias);
     RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, dbias, fresh, fresh_bias, adds);

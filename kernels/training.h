@@ -61,6 +61,9 @@ struct square_sums_args {
     int64_t count;
     const float *x;
     double *sums; /* [squares_segments(count)] */
+    /* NULL, or which elements are compact gradients (below), of which segments count in the order
+     * of their own memory. x is element 0 of the whole array then. */
+    const struct update_copies *copies;
 };
 
 /* The end of a training step over `count` elements of flat arrays: norm = sqrt(sum of squares) /
@@ -70,14 +73,18 @@ struct update_result {
     double gradient_norm;
     bool applied;
 };
-/* Working copies of weights (kernels/weight.h), written along with the weights. */
+/* Working copies of weights (kernels/weight.h), written along with the weights. Gradients of the
+ * same weights may be compact: in the place of their F32 elements lie elements of the copy's type
+ * in the copy's order, from the beginning of that place on. */
 struct update_copies {
     const struct tensor *table; /* `count` struct update_copy, ascending, on the device */
     int64_t count, bytes;       /* bytes: of all copies together */
+    int64_t spared;             /* bytes that compact gradients need less than others */
 };
 struct update_copy {
     int64_t first, count; /* elements of the whole array of weights */
     void *to;
+    const void *gradient; /* compact, or NULL */
     /* Of kernels that are stored with channels last: kh * kw, and the number of input channels;
      * otherwise 1 and count. */
     int64_t window, channels;

@@ -288,6 +288,8 @@ void parameters_bind(const struct parameters *p, struct loader *l)
     const float *weights = p->arrays[ARRAY_WEIGHTS]->data;
     struct tensor *all =
         p->micro_gradients ? p->micro_gradients : parameters_whole(p, ARRAY_GRADIENTS);
+    for (int i = 0; i < p->count; i++)
+        p->tensors[i].compact = false;
     for (int i = 0; i < l->count; i++) {
         struct tensor *weight = l->items[i].tensor;
         int64_t offset = (const float *)weight->data - weights;

@@ -36,6 +36,8 @@ struct parameter {
     int ndim;
     int64_t shape[ARCHITECTURE_MAX_DIMS];
     int64_t offset, count; /* in elements; offset: from the start of each array */
+    bool compact;          /* its gradient, of this type: parameters_compact */
+    enum dtype compact_type;
 };
 
 struct parameters {
@@ -124,6 +126,12 @@ void parameters_names(struct named_weights *out, const struct parameters *p,
 /* Makes tape_backward add to the gradients in p (micro_gradients if p has them) whenever it reaches
  * a parameter of the network that `l` loaded from parameters_names(p, ARRAY_WEIGHTS). */
 void parameters_bind(const struct parameters *p, struct loader *l);
+/* From now on, the gradient of a kernel that parameters_bind has bound is compact
+ * (kernels/training.h), in the form of weight->working: what a convolution's backward pass writes
+ * needs no further pass over memory. Each backward pass must overwrite it, and use the kernel once;
+ * gradients must not be split. Returns where it lies. */
+const void *parameters_compact(const struct parameters *p, struct tensor *weight);
+
 /* From now on, what parameters_bind made goes to the sum of gradients itself, or to
  * micro_gradients.
  */
@@ -148,7 +156,7 @@ const float *parameters_read(const struct parameters *p, enum parameter_array wh
 void parameters_serve(const struct parameters *p);
 /* On the first rank; does nothing if there is only one. */
 void parameters_serve_end(const struct parameters *p);
-/* Of a sharded array, a rank writes what it has of these elements. */
+/* Of a sharded array, a rank writes what it has of these elements. Not for compact gradients. */
 void parameters_write(struct parameters *p, enum parameter_array which, int64_t first,
                       int64_t count, const float *host);
 /* EMA = weights. */

@@ -149,6 +149,8 @@ const float *parameters_read(const struct parameters *p, enum parameter_array wh
     if (p->device->host_memory)
         return at;
     p->device->backend->download(p->device, scratch, at, (size_t)count * sizeof *at);
+    if (which == ARRAY_GRADIENTS)
+        parameters_spread(p, first, count, scratch);
     return scratch;
 }
 
@@ -194,6 +196,7 @@ void parameters_write(struct parameters *p, enum parameter_array which, int64_t 
 {
     if (which != ARRAY_WEIGHTS)
         parameters_allocate(p);
+    CHECK(which != ARRAY_GRADIENTS || !parameters_any_compact(p, first, count));
     struct request r = {p->net, which, first, count};
     if (is_sharded(p, which))
         for_parts(p, &r, take_part, (float *)host);

@@ -156,7 +156,7 @@ static struct tensor *last_gradient_squares(const struct reconstruction *r,
     d->backend->conv2d_backward(d, &args);
     int64_t count = tensor_count(dweight);
     struct tensor *sums = tensor_new(d, DTYPE_F64, DIMS(squares_segments(count)));
-    struct square_sums_args squares = {count, dweight->data, sums->data};
+    struct square_sums_args squares = {count, dweight->data, sums->data, NULL};
     d->backend->square_sums(d, &squares);
     tensor_release(dy);
     tensor_release(dweight);

@@ -112,14 +112,21 @@ static int by_first(const void *a, const void *b)
     return (x->first > y->first) - (x->first < y->first);
 }
 
-static struct update_copy copy_of(const struct tensor *weight, const struct tensor *copy,
-                                  int64_t first)
+/* Of a weight with its working copy, and with a compact gradient where nothing but one backward
+ * pass writes it. */
+static struct update_copy copy_of(struct updater *u, struct tensor *weight, int64_t first)
 {
-    int64_t count = tensor_count(weight);
-    struct update_copy c = {first, count, copy->data, 1, count, copy->dtype};
-    if (copy->channels_last) {
-        c.window = weight->shape[2] * weight->shape[3];
-        c.channels = weight->shape[1];
+    const struct tensor *copy = weight->working;
+    int64_t count = tensor_count(weight), size = (int64_t)dtype_size(copy->dtype);
+    struct update_copy c = {first, count, copy->data, NULL, 1, count, copy->dtype};
+    u->copies.bytes += count * size;
+    if (!copy->channels_last)
+        return c;
+    c.window = weight->shape[2] * weight->shape[3];
+    c.channels = weight->shape[1];
+    if (!u->parameters->micro_gradients && weight->gradient) {
+        c.gradient = parameters_compact(u->parameters, weight);
+        u->copies.spared += count * ((int64_t)sizeof(float) - size);
     }
     return c;
 }
@@ -131,24 +138,22 @@ bool updater_write_copies(struct updater *u, const struct loader *l)
     if (u->collective->size > 1)
         return false;
     struct update_copy *table = xcalloc((size_t)l->count + 1, sizeof *table);
-    struct update_copies copies = {0};
+    u->copies = (struct update_copies){0};
     for (int i = 0; i < l->count; i++) {
-        const struct tensor *weight = l->items[i].tensor, *copy = weight->working;
+        struct tensor *weight = l->items[i].tensor;
         int64_t first = (const float *)weight->data - weights;
-        if (!copy || first >= p->trained_elements)
-            continue;
-        table[copies.count++] = copy_of(weight, copy, first);
-        copies.bytes += tensor_count(copy) * (int64_t)dtype_size(copy->dtype);
+        if (weight->working && first < p->trained_elements)
+            table[u->copies.count++] = copy_of(u, weight, first);
     }
-    if (copies.count > 0) {
-        qsort(table, (size_t)copies.count, sizeof *table, by_first);
-        struct tensor *t = tensor_new(p->device, DTYPE_I64, DIMS(copies.count, UPDATE_COPY_WORDS));
+    int64_t count = u->copies.count;
+    if (count > 0) {
+        qsort(table, (size_t)count, sizeof *table, by_first);
+        struct tensor *t = tensor_new(p->device, DTYPE_I64, DIMS(count, UPDATE_COPY_WORDS));
         tensor_upload(t, table);
-        copies.table = t;
-        u->copies = copies;
+        u->copies.table = t;
     }
     free(table);
-    return copies.count > 0;
+    return count > 0;
 }
 
 void updater_fetch(struct updater *u, const struct tensor *t, float *to)
@@ -223,6 +228,7 @@ static void find_squares(struct updater *u)
             .count = own.count,
             .x = (const float *)p->arrays[ARRAY_GRADIENTS]->data + own.local,
             .sums = squares + own.first / SQUARES_SEGMENT,
+            .copies = u->copies.spared > 0 ? &u->copies : NULL,
         };
         p->device->backend->square_sums(p->device, &args);
         if (u->collective->size == 1)

@@ -1,5 +1,6 @@
 #include "kernels/cuda/internal.cuh"
 #include "kernels/cuda/staging.cuh"
+#include "kernels/cuda/update_copies.cuh"
 
 #define THREADS 256
 
@@ -8,46 +9,7 @@ static bool is_aligned(const void *p)
     return (uintptr_t)p % 16 == 0;
 }
 
-/* ---- sums of squares: a block per segment. A thread's four sums of 32 elements are float, all
- * further sums double. */
-
-#define SUM_TURNS   8
-#define SUM_BLOCK   (4 * THREADS * SUM_TURNS) /* elements */
 #define SUM_THREADS 1024
-static_assert(SQUARES_SEGMENT % SUM_BLOCK == 0, "a block reads whole segments");
-
-static __global__ void sums_of_squares(const float *x, int64_t count, bool aligned, double *sums)
-{
-    const int64_t first = (int64_t)blockIdx.x * SQUARES_SEGMENT;
-    const int64_t end = min(first + SQUARES_SEGMENT, count);
-    double sum = 0;
-    for (int64_t begin = first; begin < end; begin += SUM_BLOCK) {
-        float s[4] = {0, 0, 0, 0};
-        if (aligned && begin + SUM_BLOCK <= end) {
-            vec<float, 4> v[SUM_TURNS];
-#pragma unroll
-            for (int i = 0; i < SUM_TURNS; i++)
-                v[i] = load_vec(x + begin + 4 * (i * THREADS + (int)threadIdx.x));
-#pragma unroll
-            for (int i = 0; i < SUM_TURNS; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++)
-                    s[j] = __fmaf_rn(v[i][j], v[i][j], s[j]);
-        } else {
-            for (int i = 0; i < SUM_TURNS; i++)
-#pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const int64_t at = begin + 4 * (i * THREADS + (int)threadIdx.x) + j;
-                    const float v = at < end ? x[at] : 0;
-                    s[j] = __fmaf_rn(v, v, s[j]);
-                }
-        }
-        sum += ((double)s[0] + (double)s[1]) + ((double)s[2] + (double)s[3]);
-    }
-    sum = block_sum(sum);
-    if (threadIdx.x == 0)
-        sums[blockIdx.x] = sum;
-}
 
 /* For one block. */
 static __device__ double sum_of_sums(const double *sums, int64_t count)
@@ -58,16 +20,8 @@ static __device__ double sum_of_sums(const double *sums, int64_t count)
     return block_sum(sum);
 }
 
-void cuda_square_sums(struct device *d, const struct square_sums_args *a)
-{
-    if (a->count > 0)
-        LAUNCH(sums_of_squares, (unsigned)squares_segments(a->count), THREADS, 0, stream_of(d),
-               a->x, a->count, is_aligned(a->x), a->sums);
-}
-
-/* ---- AdamW: reads five arrays and writes four, 36 bytes per element, and
- * the working copies if there are any; rounds each operation as
- * ref/adamw.c does. */
+/* ---- AdamW: reads five arrays and writes four, 36 bytes per element (less where gradients are
+ * compact), and the working copies if there are any; rounds each operation as ref/adamw.c does. */
 
 struct adamw_step {
     const struct update_copy *copies;
@@ -95,11 +49,11 @@ static __device__ void step_element(const adamw_step &a, float scale, float grad
     p = __fsub_rn(__fmul_rn(p, a.keep), __fdiv_rn(__fmul_rn(a.step_size, m), below));
 }
 
-/* Leaves the parameters in kept. */
+/* With working copies, the gradients are in kept, and the parameters are left there. */
 template <int N>
 static __device__ void step_at(const adamw_step &a, float scale, int64_t i, float *kept)
 {
-    const vec<float, N> gradient = load_vec<N>(a.gradient + i);
+    const vec<float, N> gradient = load_vec<N>(a.copies ? kept : a.gradient + i);
     vec<float, N> p = load_vec<N>(a.parameter + i), m = load_vec<N>(a.m + i);
     vec<float, N> v = load_vec<N>(a.v + i), ema;
     if (a.ema)
@@ -122,60 +76,50 @@ static __device__ void step_at(const adamw_step &a, float scale, int64_t i, floa
 
 #define STEP_BLOCK (4 * THREADS) /* elements */
 
-static __device__ void store_copy(const update_copy &c, int64_t at, float x)
+/* The gradients of elements begin .. end of the whole array to kept, from wherever they are. */
+static __device__ void gather_gradients(const adamw_step &a, int64_t begin, int64_t end,
+                                        float *kept)
 {
-    if (c.dtype == DTYPE_BF16)
-        ((bf16_t *)c.to)[at] = from_float<bf16_t>(x);
-    else if (c.dtype == DTYPE_F16)
-        ((half_t *)c.to)[at] = from_float<half_t>(x);
-    else
-        ((float *)c.to)[at] = x;
-}
-
-/* Of one filter, elements begin .. end, which lie in kept: [channels, window] to [window,
- * channels], so that adjacent threads write adjacent channels. */
-static __device__ void copy_filter(const update_copy &c, int64_t filter, int begin, int end,
-                                   const float *kept)
-{
-    const int window = (int)c.window, c0 = begin / window;
-    const int channels = (end + window - 1) / window - c0;
-    for (int j = (int)threadIdx.x; j < channels * window; j += THREADS) {
-        const int tap = j / channels, channel = c0 + j - tap * channels;
-        const int i = channel * window + tap;
-        if (i >= begin && i < end)
-            store_copy(c, filter + tap * c.channels + channel, kept[i - begin]);
+    const int64_t i = begin + 4 * (int)threadIdx.x, k0 = first_copy(a.copies, a.copy_count, begin);
+    bool compact[4] = {}, any = i + 4 > end;
+    for (int64_t k = k0; k < a.copy_count && a.copies[k].first < end; k++) {
+        const update_copy c = a.copies[k];
+        if (!c.gradient)
+            continue;
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            compact[j] |= i + j >= c.first && i + j < c.first + c.count;
+            any |= compact[j];
+        }
+        WITH_COPY_TYPE(c, T, {
+            const T *from = (const T *)c.gradient;
+            for_copied<THREADS>(c, begin, end,
+                                [&](int64_t place, int at) { kept[at] = to_float(from[place]); });
+        });
     }
+    const float *plain = a.gradient + (i - a.first);
+    if (!any && (uintptr_t)plain % 16 == 0) {
+        store_vec(kept + 4 * threadIdx.x, load_vec<4>(plain));
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < 4; j++)
+        if (!compact[j] && i + j < end)
+            kept[4 * threadIdx.x + j] = plain[j];
 }
 
-/* Of the elements `begin` .. `end` of the whole array, which lie in kept. */
+/* Of the elements begin .. end of the whole array, which lie in kept. */
 static __device__ void write_copies(const adamw_step &a, int64_t begin, int64_t end,
                                     const float *kept)
 {
-    int64_t low = 0, high = a.copy_count; /* the first copy that ends after `begin` */
-    while (low < high) {
-        const int64_t middle = (low + high) / 2;
-        if (a.copies[middle].first + a.copies[middle].count <= begin)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    for (; low < a.copy_count && a.copies[low].first < end; low++) {
-        const update_copy c = a.copies[low];
-        const int64_t from = max((long long)begin, (long long)c.first) - c.first;
-        const int64_t until = min((long long)end, (long long)(c.first + c.count)) - c.first;
-        const float *its = kept + (c.first + from - begin);
-        if (c.window == 1) {
-            for (int64_t i = from + (int)threadIdx.x; i < until; i += THREADS)
-                store_copy(c, i, its[i - from]);
-            continue;
-        }
-        const int64_t size = c.channels * c.window;
-        for (int64_t filter = from / size * size; filter < until; filter += size) {
-            const int64_t first = max((long long)from, (long long)filter);
-            const int64_t last = min((long long)until, (long long)(filter + size));
-            copy_filter(c, filter, (int)(first - filter), (int)(last - filter),
-                        its + (first - from));
-        }
+    int64_t k = first_copy(a.copies, a.copy_count, begin);
+    for (; k < a.copy_count && a.copies[k].first < end; k++) {
+        const update_copy c = a.copies[k];
+        WITH_COPY_TYPE(c, T, {
+            T *to = (T *)c.to;
+            for_copied<THREADS>(
+                c, begin, end, [&](int64_t place, int at) { to[place] = from_float<T>(kept[at]); });
+        });
     }
 }
 
@@ -190,7 +134,12 @@ static __global__ void adamw(const adamw_step a, const decision *decided, float 
     }
     __shared__ __align__(16) float kept[STEP_BLOCK];
     const int64_t block = (int64_t)blockIdx.x * STEP_BLOCK, i = block + 4 * (int)threadIdx.x;
+    const int64_t end = a.first + min(block + STEP_BLOCK, a.count);
     float *mine = kept + 4 * threadIdx.x;
+    if (a.copies) {
+        gather_gradients(a, a.first + block, end, kept);
+        __syncthreads();
+    }
     if (aligned && i + 4 <= a.count)
         step_at<4>(a, gradient_scale, i, mine);
     else
@@ -199,7 +148,7 @@ static __global__ void adamw(const adamw_step a, const decision *decided, float 
     if (!a.copies)
         return;
     __syncthreads();
-    write_copies(a, a.first + block, a.first + min(block + STEP_BLOCK, a.count), kept);
+    write_copies(a, a.first + block, end, kept);
 }
 
 static void launch_adamw(struct device *d, const struct adamw_args *a, const decision *decided,

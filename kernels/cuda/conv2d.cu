@@ -197,6 +197,11 @@ static void weight_gradient(struct device *d, const struct conv2d_backward_args 
         lap_of_part(d, PART_WEIGHT_GRADIENT);
         return;
     }
+    if (a->dweight->channels_last) { /* compact, as the library writes it */
+        convolution_backward_weight(d, c, a->forward.x->data, a->dy->data, a->dweight->data);
+        lap_of_part(d, PART_WEIGHT_GRADIENT);
+        return;
+    }
     scratch filters(d, (size_t)count_of(a->dweight) * size_of(c->type));
     convolution_backward_weight(d, c, a->forward.x->data, a->dy->data, filters.data);
     lap_of_part(d, PART_WEIGHT_GRADIENT);

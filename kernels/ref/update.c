@@ -1,10 +1,16 @@
 #include "kernels/device.h"
 #include "kernels/ref/ref.h"
 
-static void copy_element(const struct update_copy *c, int64_t i, float x)
+/* Where element i lies in the copy. */
+static int64_t place_of(const struct update_copy *c, int64_t i)
 {
     int64_t filter = c->channels * c->window, in = i % filter;
-    int64_t at = i - in + in % c->window * c->channels + in / c->window;
+    return i - in + in % c->window * c->channels + in / c->window;
+}
+
+static void copy_element(const struct update_copy *c, int64_t i, float x)
+{
+    int64_t at = place_of(c, i);
     if (c->dtype == DTYPE_F32)
         ((float *)c->to)[at] = x;
     else
@@ -24,6 +30,24 @@ static void write_copies(const struct update_args *a)
     }
 }
 
+/* The gradient with compact parts spread out; the caller frees it. */
+static float *spread_gradient(const struct update_args *a)
+{
+    float *g = xmalloc((size_t)a->count * sizeof *g);
+    memcpy(g, a->gradient, (size_t)a->count * sizeof *g);
+    for (int64_t k = 0; k < a->copies->count; k++) {
+        const struct update_copy *c = (const struct update_copy *)a->copies->table->data + k;
+        size_t size = dtype_size((enum dtype)c->dtype);
+        for (int64_t i = 0; i < c->count && c->gradient; i++) {
+            int64_t to = c->first + i - a->first;
+            const char *from = (const char *)c->gradient + (size_t)place_of(c, i) * size;
+            if (to >= 0 && to < a->count)
+                dtype_to_f32(&g[to], (enum dtype)c->dtype, from, 1);
+        }
+    }
+    return g;
+}
+
 /* Runs the device's adamw. */
 void ref_update(struct device *d, const struct update_args *a)
 {
@@ -37,6 +61,7 @@ void ref_update(struct device *d, const struct update_args *a)
         memcpy(a->fetched, ref_f32(a->fetch), (size_t)tensor_count(a->fetch) * sizeof(float));
     if (!isfinite(norm))
         return;
+    float *spread = a->copies ? spread_gradient(a) : NULL;
     double clipped = a->clip > 0 && norm > a->clip ? a->clip / norm : 1;
     struct adamw_args step = {
         .count = a->count,
@@ -44,7 +69,7 @@ void ref_update(struct device *d, const struct update_args *a)
         .m = a->m,
         .v = a->v,
         .ema = a->ema,
-        .gradient = a->gradient,
+        .gradient = spread ? spread : a->gradient,
         .learning_rate = a->learning_rate,
         .beta1 = a->beta1,
         .beta2 = a->beta2,
@@ -55,5 +80,6 @@ void ref_update(struct device *d, const struct update_args *a)
         .step = a->step,
     };
     d->backend->adamw(d, &step);
+    free(spread);
     write_copies(a);
 }

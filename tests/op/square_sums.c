@@ -31,7 +31,7 @@ static double *sums_of(struct device *d, const float *x, int64_t count)
 {
     size_t bytes = (size_t)squares_segments(count) * sizeof(double), granted;
     double *sums = device_allocate(d, bytes, &granted), *host = xmalloc(bytes);
-    d->backend->square_sums(d, &(struct square_sums_args){count, x, sums});
+    d->backend->square_sums(d, &(struct square_sums_args){count, x, sums, NULL});
     d->backend->download(d, host, sums, bytes);
     device_release(d, sums, granted);
     return host;
@@ -94,6 +94,47 @@ static void judge(struct check *c, const int64_t *p, const struct operand *x)
     free(want);
 }
 
+/* With a compact part in 16 bits, from element 3 on, and plain ones around it. */
+static double *sums_with_compact(struct check *c, enum side side, const struct operand *x,
+                                 int64_t count)
+{
+    struct device *d = c->device[side];
+    struct update_copy row = {3, count - 8, NULL, on(x, side)->data, 1, count - 8, DTYPE_BF16};
+    struct tensor *table = tensor_new(d, DTYPE_I64, DIMS(1, UPDATE_COPY_WORDS));
+    tensor_upload(table, &row);
+    struct update_copies copies = {table, 1, 0, 0};
+    size_t bytes = (size_t)squares_segments(count) * sizeof(double), granted;
+    double *sums = device_allocate(d, bytes, &granted), *host = xmalloc(bytes);
+    struct square_sums_args args = {count, on(x, side)->data, sums, &copies};
+    d->backend->square_sums(d, &args);
+    d->backend->download(d, host, sums, bytes);
+    device_release(d, sums, granted);
+    tensor_release(table);
+    return host;
+}
+
+static void judge_compact(struct check *c, const int64_t *p)
+{
+    if (p[COUNT] < 10)
+        return;
+    float *values = xmalloc((size_t)p[COUNT] * sizeof *values);
+    uint16_t *halves = xmalloc((size_t)p[COUNT] * sizeof *halves);
+    normals(c, values, (size_t)p[COUNT], 0, 1);
+    dtype_from_f32(DTYPE_BF16, halves, values, (size_t)p[COUNT] - 8);
+    memcpy(values, halves, ((size_t)p[COUNT] - 8) * sizeof *halves);
+    struct operand *x = input_typed(c, "with_compact", DTYPE_F32, DIMS(p[COUNT]), values);
+    double *got = sums_with_compact(c, DEVICE, x, p[COUNT]);
+    double *want = sums_with_compact(c, REF, x, p[COUNT]);
+    for (int64_t i = 0; i < squares_segments(p[COUNT]); i++)
+        if (!(fabs(got[i] - want[i]) <= TOLERANCE * want[i]))
+            check_failure(c, "with a compact part, sum %d is %.17g, wanted %.17g", (int)i, got[i],
+                          want[i]);
+    free(halves);
+    free(values);
+    free(got);
+    free(want);
+}
+
 static void run(struct check *c, const int64_t *p)
 {
     struct operand *x = activations(c, "x", (enum fill)p[FILL], DIMS(p[COUNT]));
@@ -102,11 +143,14 @@ static void run(struct check *c, const int64_t *p)
     for (enum side side = REF; side < SIDES; side++)
         sums[side] = device_allocate(c->device[side], bytes, &granted[side]);
     work(c, 0, (double)x->bytes);
-    RUN(c, square_sums, p[COUNT], on(x, side)->data, sums[side]);
+    RUN(c, square_sums, p[COUNT], on(x, side)->data, sums[side], NULL);
     for (enum side side = REF; side < SIDES; side++)
         device_release(c->device[side], sums[side], granted[side]);
     if (c->mode != MODE_BENCH)
         judge(c, p, x);
+    /* Only updates that write working copies have compact gradients. */
+    if (c->mode == MODE_COMPARE && c->device[DEVICE]->backend->convert_weights)
+        judge_compact(c, p);
     finish(c, NULL);
 }
 

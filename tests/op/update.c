@@ -9,8 +9,9 @@
 /* Learning rate 10^-RATE_EXPONENT, weight decay DECAY / 100, EMA decay 1 - 10^-EMA (0: no EMA),
  * loss scale 2^LOSS_SCALE, clipping at CLIP / 100 of the gradient's norm (0: none). broken: 1, 2 or
  * 3 if an element of the gradient is NaN, infinite or -infinite. copied: the input channels of a
- * 3x3 kernel that has a copy with channels last, as has a vector after it; 0: none. */
-enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN, COPIED };
+ * 3x3 kernel that has a copy with channels last, as has a vector after it; 0: none. compact: 1 +
+ * the type of that kernel's copy and compact gradient; 0: F32, and a plain gradient. */
+enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN, COPIED, COMPACT };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 2, 0, 0, 0},
@@ -29,6 +30,10 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {5000, 1, 1, 1, 2, 0, 50, 0, 300},
     {1003, 2, 1, 1, 2, 0, 50, 1, 7},
     {2048, 1, 1, 1, 2, 0, 50, 0, 1},
+    {5000, 1, 1, 1, 2, 0, 50, 0, 300, 1 + DTYPE_F32},
+    {70001, 3, 1, 10, 0, 10, 30, 0, 130, 1 + DTYPE_BF16},
+    {1003, 1, 1, 1, 2, 0, 50, 0, 5, 1 + DTYPE_F16},
+    {1003, 2, 1, 1, 2, 0, 50, 1, 7, 1 + DTYPE_F32},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -47,6 +52,7 @@ static void draw(struct check *c, int64_t *p)
     p[CLIP] = coin(c) ? 0 : between(c, 1, 200);
     p[BROKEN] = coin(c) ? 0 : between(c, 0, 3);
     p[COPIED] = coin(c) ? 0 : between(c, 1, coin(c) ? 10 : 200);
+    p[COMPACT] = !p[COPIED] || p[BROKEN] || coin(c) ? 0 : 1 + between(c, DTYPE_F32, DTYPE_BF16);
 }
 
 static struct operand *draw_gradient(struct check *c, const int64_t *p)
@@ -62,11 +68,12 @@ static struct operand *draw_gradient(struct check *c, const int64_t *p)
 }
 
 /* The sums of g's squares, which the op only reads. */
-static struct operand *square_sums(struct check *c, const struct operand *g, int64_t count)
+static struct operand *squares_of(struct check *c, const struct operand *g, int64_t count)
 {
     int64_t segments = squares_segments(count);
     double *sums = xmalloc((size_t)segments * sizeof *sums);
-    ref_square_sums(c->device[REF], &(struct square_sums_args){count, on(g, REF)->data, sums});
+    ref_square_sums(c->device[REF],
+                    &(struct square_sums_args){count, on(g, REF)->data, sums, NULL});
     struct operand *o = input_typed(c, "squares", DTYPE_I64, DIMS(segments), sums);
     free(sums);
     return o;
@@ -89,12 +96,14 @@ static void check_result(struct check *c, const struct update_result *result, bo
 
 /* The table of copies on each side. The kernel begins at element 3, the vector 16 after its end. */
 static struct tensor *table_of(struct check *c, enum side side, const int64_t *p,
-                               const struct operand *kernel, const struct operand *vector)
+                               const struct operand *kernel, const struct operand *vector,
+                               const struct operand *compact)
 {
     int64_t filters = kernel->count / (9 * p[COPIED]), after = AHEAD + 19 + kernel->count;
     struct update_copy rows[] = {
-        {AHEAD + 3, kernel->count, on(kernel, side)->data, 9, p[COPIED], DTYPE_F32},
-        {after, vector->count, on(vector, side)->data, 1, vector->count, DTYPE_F32},
+        {AHEAD + 3, kernel->count, on(kernel, side)->data, compact ? on(compact, side)->data : NULL,
+         9, p[COPIED], on(kernel, side)->dtype},
+        {after, vector->count, on(vector, side)->data, NULL, 1, vector->count, DTYPE_F32},
     };
     CHECK(filters * 9 * p[COPIED] == kernel->count);
     struct tensor *t = tensor_new(c->device[side], DTYPE_I64, DIMS(2, UPDATE_COPY_WORDS));
@@ -107,6 +116,19 @@ struct copies {
     struct update_copies on[SIDES];
 };
 
+/* Normal numbers of this type. */
+static struct operand *draw_compact(struct check *c, enum dtype dtype, int64_t count, double scale)
+{
+    float *values = xmalloc((size_t)count * sizeof *values);
+    void *typed = xmalloc((size_t)count * sizeof *values);
+    normals(c, values, (size_t)count, 0, scale);
+    dtype_from_f32(dtype, typed, values, (size_t)count);
+    struct operand *o = input_typed(c, "compact", dtype, DIMS(count), typed);
+    free(values);
+    free(typed);
+    return o;
+}
+
 /* Leaves out what would not fit. */
 static struct copies copies_of(struct check *c, const int64_t *p)
 {
@@ -115,10 +137,15 @@ static struct copies copies_of(struct check *c, const int64_t *p)
     if (!p[COPIED] || room < filter)
         return k;
     int64_t size = room / 2 / filter > 0 ? room / 2 / filter * filter : filter;
-    k.kernel = updated(c, "kernel", 0, 1, size);
+    enum dtype dtype = p[COMPACT] ? (enum dtype)(p[COMPACT] - 1) : DTYPE_F32;
+    k.kernel = dtype == DTYPE_F32 ? updated(c, "kernel", 0, 1, size)
+                                  : output_typed(c, "kernel", dtype, DIMS(size));
+    struct operand *compact =
+        p[COMPACT] ? draw_compact(c, dtype, size, ldexp(1, (int)p[LOSS_SCALE])) : NULL;
     k.vector = updated(c, "vector", 0, 1, p[COUNT] - 19 - size);
     for (enum side side = REF; side < SIDES; side++)
-        k.on[side] = (struct update_copies){table_of(c, side, p, k.kernel, k.vector), 2, 0};
+        k.on[side] =
+            (struct update_copies){table_of(c, side, p, k.kernel, k.vector, compact), 2, 0, 0};
     return k;
 }
 
@@ -130,7 +157,7 @@ static void run(struct check *c, const int64_t *p)
     struct operand *v = updated(c, "v", 5, 1, p[COUNT]); /* positive */
     struct operand *ema = p[EMA] ? updated(c, "ema", 0, 1, p[COUNT]) : NULL;
     struct operand *g = draw_gradient(c, p);
-    struct operand *squares = square_sums(c, g, p[COUNT]);
+    struct operand *squares = squares_of(c, g, p[COUNT]);
     struct update_result result[SIDES];
     double rate = pow(10, -(double)p[RATE_EXPONENT]), decay = (double)p[DECAY] / 100;
     double ema_decay = 1 - pow(10, -(double)p[EMA]), scale = ldexp(1, (int)p[LOSS_SCALE]);
@@ -158,5 +185,5 @@ const struct op_test test_update = {
     .tolerance = 4e-6,
     .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "decay", "ema", "loss_scale", "clip", "broken",
-                   "copied"},
+                   "copied", "compact"},
 };
