@@ -83,6 +83,13 @@ static void give(struct tape *t, struct gradient *slot, struct tensor *g)
         (t)->device->backend->name##_backward((t)->device, &args_);                                \
     } while (0)
 
+/* The residual's gradient is the output's. */
+static void give_residual(struct tape *t, struct gradient *slot, struct tensor *dy)
+{
+    if (slot)
+        gradient_add(t, slot, tensor_retain(dy));
+}
+
 void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
 {
     bool fresh, fresh_bias, adds;
@@ -94,13 +101,7 @@ void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
     struct tensor *dbias = gradient_to_write(t, bias, &fresh_bias);
     RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, dbias, fresh, fresh_bias, adds);
     give(t, r->inputs[0], dx);
-}
-
-/* The residual's gradient is the output's. */
-static void give_residual(struct tape *t, struct gradient *slot, struct tensor *dy)
-{
-    if (slot)
-        gradient_add(t, slot, tensor_retain(dy));
+    give_residual(t, r->inputs[3], dy);
 }
 
 void backward_linear(struct tape *t, struct record *r, struct tensor *dy)

@@ -56,8 +56,9 @@ static bool is_activation(const struct tensor *x, int ndim)
     return is_float(x) && x->ndim == ndim;
 }
 
-struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
-                      int stride, int pad_begin, int pad_end)
+static struct tensor *run_conv2d(struct tape *t, struct tensor *x, struct tensor *weight,
+                                 struct tensor *bias, int stride, int pad_begin, int pad_end,
+                                 struct tensor *residual)
 {
     CHECK(is_activation(x, 4) && weight->ndim == 4 && is_weight(weight));
     CHECK(weight->shape[1] == x->shape[3] && stride >= 1 && pad_begin >= 0 && pad_end >= 0);
@@ -67,13 +68,32 @@ struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, s
     CHECK(height >= 0 && width >= 0);
     struct tensor *y =
         output(t, x, DIMS(x->shape[0], height / stride + 1, width / stride + 1, weight->shape[0]));
-    RUN(t, conv2d, x, weight, bias, y, stride, pad_begin, pad_end);
-    struct record *r = RECORD(t, y, conv2d, x, weight, bias);
+    CHECK(!residual || (residual->dtype == x->dtype && tensor_same_shape(residual, y)));
+    RUN(t, conv2d, x, weight, bias, y, stride, pad_begin, pad_end, residual);
+    struct record *r = RECORD(t, y, conv2d, x, weight, bias, residual);
     if (r) {
-        r->forward.conv2d = (struct conv2d_args){x, weight, bias, NULL, stride, pad_begin, pad_end};
+        r->forward.conv2d =
+            (struct conv2d_args){x, weight, bias, NULL, stride, pad_begin, pad_end, NULL};
         record_keep(r, x);
         record_keep(r, weight);
     }
+    return y;
+}
+
+struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
+                      int stride, int pad_begin, int pad_end)
+{
+    return run_conv2d(t, x, weight, bias, stride, pad_begin, pad_end, NULL);
+}
+
+struct tensor *conv2d_add(struct tape *t, struct tensor *residual, struct tensor *x,
+                          struct tensor *weight, struct tensor *bias, int stride, int pad_begin,
+                          int pad_end)
+{
+    if (t->device->backend->fuses)
+        return run_conv2d(t, x, weight, bias, stride, pad_begin, pad_end, residual);
+    struct tensor *y = conv2d(t, x, weight, bias, stride, pad_begin, pad_end);
+    tensor_replace(&y, add(t, residual, y));
     return y;
 }
 

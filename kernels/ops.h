@@ -37,9 +37,14 @@ struct conv2d_args {
     const struct tensor *x, *weight, *bias;
     struct tensor *y;
     int stride, pad_begin, pad_end;
+    const struct tensor *residual; /* added to y, of which it has type and shape; or NULL */
 };
 struct tensor *conv2d(struct tape *t, struct tensor *x, struct tensor *weight, struct tensor *bias,
                       int stride, int pad_begin, int pad_end);
+/* residual + conv2d(x): one op if the device fuses, else two. */
+struct tensor *conv2d_add(struct tape *t, struct tensor *residual, struct tensor *x,
+                          struct tensor *weight, struct tensor *bias, int stride, int pad_begin,
+                          int pad_end);
 
 /* y[..., o] = act(bias[o] + sum_k weight[o,k] * x[..., k]) (torch's Linear). weight is [o, k], or
  * [o, k, 1, 1] as stored for 1x1 convolutions. bias may be NULL. */

@@ -23,10 +23,10 @@ bytes=$(sum 5 --precision bf16)
 at_most "$bytes" 96
 ok $? "and moves $bytes GB"
 launches=$(sum 3 --precision bf16 --work sample)
-at_most "$launches" 16662
+at_most "$launches" 16578
 ok $? "four guided images take $launches launches"
 launches=$(sum 3 --precision bf16 --work encode)
-at_most "$launches" 272
+at_most "$launches" 237
 ok $? "encoding a batch takes $launches launches"
 # What tests/gpu-session shows beside its measurements.
 log=$(mktemp) || exit 2

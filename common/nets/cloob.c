@@ -278,8 +278,7 @@ static struct tensor *run_attention(struct tape *t, const struct layer *layer, s
     tensor_release(q);
     tensor_release(k);
     tensor_release(v);
-    tensor_replace(&h, run_linear(t, &layer->out, h, ACTIVATION_NONE));
-    tensor_replace(&x, add(t, x, h));
+    tensor_replace(&x, linear_add(t, x, h, layer->out.weight, layer->out.bias));
     tensor_release(h);
     return x;
 }
@@ -289,8 +288,7 @@ static struct tensor *run_feed_forward(struct tape *t, const struct layer *layer
 {
     struct tensor *h = layer_norm(t, x, NORM_EPS, layer->ff_norm.weight, layer->ff_norm.bias);
     tensor_replace(&h, run_linear(t, &layer->ff[0], h, ACTIVATION_GELU));
-    tensor_replace(&h, run_linear(t, &layer->ff[1], h, ACTIVATION_NONE));
-    tensor_replace(&x, add(t, x, h));
+    tensor_replace(&x, linear_add(t, x, h, layer->ff[1].weight, layer->ff[1].bias));
     tensor_release(h);
     return x;
 }

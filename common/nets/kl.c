@@ -372,10 +372,13 @@ static struct tensor *run_res_block(struct tape *t, const struct res_block *b, s
     struct tensor *h = norm(t, x, &b->norm[0], ACTIVATION_SILU);
     h = run_conv3x3(t, &b->conv[0], h);
     tensor_replace(&h, norm(t, h, &b->norm[1], ACTIVATION_SILU));
-    h = run_conv3x3(t, &b->conv[1], h);
-    if (b->shortcut.weight)
-        x = run_conv1x1(t, &b->shortcut, x);
-    tensor_replace(&h, add(t, x, h));
+    const struct affine *last = &b->conv[1], *shortcut = &b->shortcut;
+    if (shortcut->weight) {
+        h = run_conv3x3(t, last, h);
+        tensor_replace(&h, linear_add(t, h, x, shortcut->weight, shortcut->bias));
+    } else {
+        tensor_replace(&h, conv2d_add(t, x, h, last->weight, last->bias, 1, 1, 1));
+    }
     tensor_release(x);
     return h;
 }
@@ -395,9 +398,8 @@ static struct tensor *run_attention(struct tape *t, const struct attention_block
     tensor_release(q);
     tensor_release(k);
     tensor_release(v);
-    h = run_conv1x1(t, &a->out, h);
     tensor_replace(&h, reshape(t, h, x->ndim, x->shape));
-    tensor_replace(&h, add(t, x, h));
+    tensor_replace(&h, linear_add(t, x, h, a->out.weight, a->out.bias));
     tensor_release(x);
     return h;
 }

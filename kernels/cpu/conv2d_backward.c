@@ -73,7 +73,7 @@ static void by_input(struct device *d, const struct conv2d_backward_args *a)
     }
     /* dx has x's size whatever the padding at the end: its rows decide what is computed. */
     int pad = (int)w[2] - 1 - f->pad_begin;
-    struct conv2d_args back = {dy, flipped, NULL, a->dx, 1, pad, pad};
+    struct conv2d_args back = {dy, flipped, NULL, a->dx, 1, pad, pad, NULL};
     if (f->stride > 1)
         back.pad_end = (int)(a->dx->shape[1] + w[2] - 1 - dy->shape[1] - pad);
     cpu_conv2d(d, &back);

@@ -78,7 +78,8 @@ static void scratch_conv2d_backward(struct device *d, const struct conv2d_backwa
                                        DIMS(y[0], (y[1] - 1) * f->stride + 1,
                                             (y[2] - 1) * f->stride + 1, f->stride > 1 ? y[3] : 0));
         int pad = (int)w[2] - 1 - f->pad_begin;
-        struct conv2d_args back = {f->stride > 1 ? dy : a->dy, flipped, NULL, a->dx, 1, pad, pad};
+        const struct tensor *from = f->stride > 1 ? dy : a->dy;
+        struct conv2d_args back = {from, flipped, NULL, a->dx, 1, pad, pad, NULL};
         scratch_conv2d(d, &back);
         tensor_release(dy);
         tensor_release(flipped);

@@ -76,9 +76,11 @@ static void gather_patches(struct device *d, const struct convolution *c, const 
         });
 }
 
-/* y = matrix * weight^T + bias; a row of the matrix is the receptive field of one pixel of y. */
+/* y = matrix * weight^T + bias + residual; a row of the matrix is the receptive field of one pixel
+ * of y. */
 static void product_forward(struct device *d, const struct convolution *c, const void *matrix,
-                            const void *weight, const struct tensor *bias, void *y)
+                            const void *weight, const struct tensor *bias, const void *residual,
+                            void *y)
 {
     struct matrix_product p = {};
     p.rows = c->n * c->oh * c->ow;
@@ -92,21 +94,24 @@ static void product_forward(struct device *d, const struct convolution *c, const
     p.ld_c = p.columns;
     p.transpose_b = true;
     p.bias = bias;
+    p.addend = residual;
+    p.beta = residual ? 1 : 0;
     matrix_product(d, &p);
 }
 
 void cuda_conv2d(struct device *d, const struct conv2d_args *a)
 {
     const struct convolution c = convolution_of(a);
+    const void *residual = a->residual ? a->residual->data : nullptr;
     working_weight weight(d, a->weight, c.type);
     if (is_pointwise(&c)) {
-        product_forward(d, &c, a->x->data, weight.data, a->bias, a->y->data);
+        product_forward(d, &c, a->x->data, weight.data, a->bias, residual, a->y->data);
     } else if (is_patchwise(&c)) {
         scratch patches(d, (size_t)(c.n * c.oh * c.ow * c.kh * c.kw * c.ci) * size_of(c.type));
         gather_patches(d, &c, a->x->data, patches.data);
-        product_forward(d, &c, patches.data, weight.data, a->bias, a->y->data);
+        product_forward(d, &c, patches.data, weight.data, a->bias, residual, a->y->data);
     } else {
-        convolution_forward(d, &c, a->x->data, weight.data, a->bias, a->y->data);
+        convolution_forward(d, &c, a->x->data, weight.data, a->bias, residual, a->y->data);
     }
 }
 

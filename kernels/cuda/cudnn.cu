@@ -94,15 +94,22 @@ static void describe_with_limit(const struct convolution_problem *p, int64_t lim
 }
 
 struct pointers {
-    const void *x, *weight, *y, *bias; /* one of the first three is written */
+    const void *x, *weight, *y, *bias, *residual; /* one of the first three is written */
 };
 
 static cudnnStatus_t execute(struct device *d, const struct convolution_plan *plan,
                              const struct pointers *at)
 {
-    const int64_t ids[4] = {ID_INPUT, ID_WEIGHT, ID_OUTPUT, ID_BIAS};
-    const void *data[4] = {at->x, at->weight, at->y, at->bias};
-    const int64_t count = at->bias ? 4 : 3;
+    int64_t ids[5] = {ID_INPUT, ID_WEIGHT, ID_OUTPUT}, count = 3;
+    const void *data[5] = {at->x, at->weight, at->y};
+    if (at->bias) {
+        ids[count] = ID_BIAS;
+        data[count++] = at->bias;
+    }
+    if (at->residual) {
+        ids[count] = ID_RESIDUAL;
+        data[count++] = at->residual;
+    }
     scratch workspace(d, plan->workspace ? (size_t)plan->workspace : 1);
     descriptor pack(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
     pack.set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, ids);
@@ -124,10 +131,11 @@ static int64_t workspace_limit()
     return (int64_t)limit;
 }
 
-/* Of backward_data. */
-static size_t output_bytes(const struct convolution_problem *p)
+/* Of backward_data to which is added: bytes of a sum apart; 1 of others. */
+static size_t sum_bytes(const struct convolution_problem *p)
 {
-    return (size_t)(p->c.n * p->c.h * p->c.w * p->c.ci) * size_of(p->c.type);
+    const bool adds = p->adds && p->direction == CONVOLUTION_BACKWARD_DATA;
+    return adds ? (size_t)(p->c.n * p->c.h * p->c.w * p->c.ci) * size_of(p->c.type) : 1;
 }
 
 /* Returns the fastest of the plans; each of them writes the output, but timing must not add to the
@@ -135,9 +143,9 @@ static size_t output_bytes(const struct convolution_problem *p)
 static int fastest(struct device *d, const struct convolution_problem *p,
                    struct convolution_plan *plans, int count, const struct pointers *at)
 {
-    const scratch sum(d, p->adds ? output_bytes(p) : 1);
+    const scratch sum(d, sum_bytes(p));
     struct pointers timed = *at;
-    if (p->adds)
+    if (p->adds && p->direction == CONVOLUTION_BACKWARD_DATA)
         timed.x = sum.data;
     int best = -1;
     float least = -1;
@@ -242,9 +250,9 @@ static void choose_plans(struct device *d, const struct convolution_problem *p,
     struct convolution_problem without = *p;
     struct pointers rest = *at;
     without.bias = without.adds = 0;
-    rest.bias = nullptr;
+    rest.bias = rest.residual = nullptr;
     const bool fused = choose_plan(d, p, at, &c->plan, why, sizeof why);
-    if (fused && !(p->bias && p->c.type == DTYPE_F32))
+    if (fused && (p->adds || !p->bias || p->c.type != DTYPE_F32))
         return;
     const bool can =
         (p->bias || p->adds) && choose_plan(d, &without, &rest, &apart, why, sizeof why);
@@ -273,10 +281,9 @@ static struct convolution_choice *choose(struct device *d, const struct convolut
     return *slot = c;
 }
 
-/* The output of backward_data is added to, by a pass of its own if need be, if adds. Returns false
- * if the bias has not been added. */
-static bool run(struct device *d, const struct convolution *c, enum convolution_direction direction,
-                const struct pointers *at, bool adds)
+static struct convolution_problem problem_of(const struct device *d, const struct convolution *c,
+                                             enum convolution_direction direction,
+                                             const struct pointers *at, bool adds)
 {
     struct convolution_problem p;
     memset(&p, 0, sizeof p); /* compared as bytes, including padding */
@@ -290,15 +297,28 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
     p.adds = adds;
     p.tf32 = d->tf32 && c->type == DTYPE_F32;
     p.alignment = 16;
-    for (const void *pointer : {at->x, at->weight, at->y})
-        if (address_alignment(pointer) < p.alignment)
+    for (const void *pointer : {at->x, at->weight, at->y, at->residual})
+        if (pointer && address_alignment(pointer) < p.alignment)
             p.alignment = address_alignment(pointer);
+    return p;
+}
+
+/* The output of backward_data is added to, by a pass of its own if need be, if adds. Returns what
+ * was chosen, which tells whether the bias and the residual have been added. */
+static struct convolution_choice *run(struct device *d, const struct convolution *c,
+                                      enum convolution_direction direction,
+                                      const struct pointers *at, bool adds)
+{
+    const struct convolution_problem p = problem_of(d, c, direction, at, adds);
     struct convolution_choice *choice = choose(d, &p, at);
+    const bool to_data = direction == CONVOLUTION_BACKWARD_DATA;
     struct pointers used = *at;
-    const scratch sum(d, choice->sum_apart ? output_bytes(&p) : 1);
+    const scratch sum(d, choice->sum_apart ? sum_bytes(&p) : 1);
     if (choice->bias_apart)
         used.bias = nullptr;
     if (choice->sum_apart)
+        used.residual = nullptr;
+    if (choice->sum_apart && to_data)
         used.x = sum.data;
     const cudnnStatus_t status = execute(d, &choice->plan, &used);
     if (status != CUDNN_STATUS_SUCCESS) {
@@ -307,30 +327,35 @@ static bool run(struct device *d, const struct convolution *c, enum convolution_
         plugin_host->die("cuDNN: %s: %s: %s", what, choice->plan.name,
                          reason(status, why, sizeof why));
     }
-    if (choice->sum_apart)
+    if (choice->sum_apart && to_data)
         add_to(d, c->type, c->n * c->h * c->w * c->ci, sum.data, (void *)at->x);
-    return !choice->bias_apart;
+    return choice;
 }
 
 void convolution_forward(struct device *d, const struct convolution *c, const void *x,
-                         const void *weight, const struct tensor *bias, void *y)
+                         const void *weight, const struct tensor *bias, const void *residual,
+                         void *y)
 {
     const library_bias converted(d, bias, c->type, CONVOLUTION_BIAS_ALIGNMENT);
-    const struct pointers at = {x, weight, y, converted.data};
-    if (!run(d, c, CONVOLUTION_FORWARD, &at, false) && bias)
-        bias_activate(d, c->type, c->n * c->oh * c->ow, c->co, vector_of(bias), ACTIVATION_NONE, y);
+    const struct pointers at = {x, weight, y, converted.data, residual};
+    const int64_t rows = c->n * c->oh * c->ow;
+    const struct convolution_choice *choice = run(d, c, CONVOLUTION_FORWARD, &at, residual);
+    if (choice->bias_apart && bias)
+        bias_activate(d, c->type, rows, c->co, vector_of(bias), ACTIVATION_NONE, y);
+    if (choice->sum_apart)
+        add_to(d, c->type, rows * c->co, residual, y);
 }
 
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
                                const void *weight, void *dx, bool adds)
 {
-    const struct pointers at = {dx, weight, dy, nullptr};
+    const struct pointers at = {dx, weight, dy, nullptr, nullptr};
     run(d, c, CONVOLUTION_BACKWARD_DATA, &at, adds);
 }
 
 void convolution_backward_weight(struct device *d, const struct convolution *c, const void *x,
                                  const void *dy, void *dweight)
 {
-    const struct pointers at = {x, dweight, dy, nullptr};
+    const struct pointers at = {x, dweight, dy, nullptr, nullptr};
     run(d, c, CONVOLUTION_BACKWARD_WEIGHT, &at, false);
 }

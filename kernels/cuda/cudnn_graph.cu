@@ -1,5 +1,7 @@
 #include "kernels/cuda/cudnn_graph.h"
 
+#include <array>
+
 static cudnnDataType_t data_type(enum dtype type)
 {
     return type == DTYPE_F32   ? CUDNN_DATA_FLOAT
@@ -76,12 +78,12 @@ static descriptor convolution_operation(const struct convolution_problem *p, con
     o.set_descriptor(n.w, w);
     o.set_descriptor(n.y, y);
     o.set_float(n.alpha, 1);
-    o.set_float(n.beta, p->adds ? 1 : 0);
+    o.set_float(n.beta, p->adds && p->direction == CONVOLUTION_BACKWARD_DATA ? 1 : 0);
     o.finalize();
     return o;
 }
 
-static descriptor addition(const descriptor &x, const descriptor &bias, const descriptor &y)
+static descriptor addition(const descriptor &x, const descriptor &addend, const descriptor &y)
 {
     const cudnnPointwiseMode_t mode = CUDNN_POINTWISE_ADD;
     descriptor add(CUDNN_BACKEND_POINTWISE_DESCRIPTOR),
@@ -91,38 +93,25 @@ static descriptor addition(const descriptor &x, const descriptor &bias, const de
     add.finalize();
     o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, add);
     o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
-    o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, bias);
+    o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_BDESC, addend);
     o.set_descriptor(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
     o.finalize();
     return o;
 }
 
-descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_problem *p)
+/* Of the operations that there are. */
+static descriptor graph_of(cudnnHandle_t handle, const std::array<const descriptor *, 3> &all)
 {
-    const struct convolution *c = &p->c;
-    const cudnnDataType_t type = data_type(c->type);
-    descriptor x = tensor(ID_INPUT, type, p->alignment, c->n, c->ci, c->h, c->w);
-    descriptor w = tensor(ID_WEIGHT, type, p->alignment, c->co, c->ci, c->kh, c->kw);
-    descriptor y = tensor(ID_OUTPUT, type, p->alignment, c->n, c->co, c->oh, c->ow);
-    const bool fused = p->direction == CONVOLUTION_FORWARD && p->bias;
-    descriptor sum, bias, plus_bias;
-    if (fused) {
-        /* The sum to which the bias is added stays in registers and is not rounded before. The bias
-         * has the activations' type, the only one that engines support. */
-        sum = tensor(ID_SUM, CUDNN_DATA_FLOAT, 16, c->n, c->co, c->oh, c->ow, true);
-        bias = tensor(ID_BIAS, type, 16, 1, c->co, 1, 1);
-        plus_bias = addition(sum, bias, y);
-    }
-    descriptor convolution = convolution_operation(p, x, w, fused ? sum : y);
-
     descriptor graph(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    const cudnnBackendDescriptor_t operations[2] = {convolution.get(), plus_bias.get()};
-    if (convolution.status != CUDNN_STATUS_SUCCESS)
-        graph.status = convolution.status;
-    if (plus_bias.status != CUDNN_STATUS_SUCCESS)
-        graph.status = plus_bias.status;
-    graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, fused ? 2 : 1,
-              operations);
+    cudnnBackendDescriptor_t operations[3];
+    int count = 0;
+    for (const descriptor *o : all) {
+        if (o->status != CUDNN_STATUS_SUCCESS)
+            graph.status = o->status;
+        if (o->get())
+            operations[count++] = o->get();
+    }
+    graph.set(CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, count, operations);
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
     /* Later releases of cuDNN 9 do not need this. */
@@ -132,4 +121,35 @@ descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_prob
 #pragma GCC diagnostic pop
     graph.finalize();
     return graph;
+}
+
+descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_problem *p)
+{
+    const struct convolution *c = &p->c;
+    const cudnnDataType_t type = data_type(c->type);
+    descriptor x = tensor(ID_INPUT, type, p->alignment, c->n, c->ci, c->h, c->w);
+    descriptor w = tensor(ID_WEIGHT, type, p->alignment, c->co, c->ci, c->kh, c->kw);
+    descriptor y = tensor(ID_OUTPUT, type, p->alignment, c->n, c->co, c->oh, c->ow);
+    const bool forward = p->direction == CONVOLUTION_FORWARD;
+    const bool with_bias = forward && p->bias, with_residual = forward && p->adds;
+    /* Sums to which something is added stay in registers and are not rounded before. The bias has
+     * the activations' type, the only one that engines support, and comes after the residual: there
+     * are no engines for the other order. */
+    descriptor sum, both, plus_bias, plus_residual;
+    if (with_bias || with_residual)
+        sum = tensor(ID_SUM, CUDNN_DATA_FLOAT, 16, c->n, c->co, c->oh, c->ow, true);
+    if (with_bias && with_residual)
+        both = tensor(ID_BOTH, CUDNN_DATA_FLOAT, 16, c->n, c->co, c->oh, c->ow, true);
+    if (with_residual) {
+        const descriptor residual =
+            tensor(ID_RESIDUAL, type, p->alignment, c->n, c->co, c->oh, c->ow);
+        plus_residual = addition(sum, residual, with_bias ? both : y);
+    }
+    if (with_bias) {
+        const descriptor bias = tensor(ID_BIAS, type, 16, 1, c->co, 1, 1);
+        plus_bias = addition(with_residual ? both : sum, bias, y);
+    }
+    const descriptor convolution =
+        convolution_operation(p, x, w, with_bias || with_residual ? sum : y);
+    return graph_of(handle, {&convolution, &plus_residual, &plus_bias});
 }

@@ -88,13 +88,13 @@ struct convolution_problem {
     struct convolution c;
     enum convolution_direction direction;
     int bias; /* added to the output by the same engine */
-    int adds; /* to the output's present content */
+    int adds; /* backward to data: to the output's present content; forward: a residual to it */
     int tf32;
     int alignment; /* of all pointers, in bytes */
 };
 
 /* Ids that bind memory to a graph's tensors. */
-enum { ID_INPUT = 1, ID_WEIGHT, ID_OUTPUT, ID_BIAS, ID_SUM };
+enum { ID_INPUT = 1, ID_WEIGHT, ID_OUTPUT, ID_BIAS, ID_RESIDUAL, ID_SUM, ID_BOTH };
 
 /* Builds the operation graph. If the library does not support it, its status says so. */
 descriptor convolution_graph(cudnnHandle_t handle, const struct convolution_problem *p);

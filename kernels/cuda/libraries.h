@@ -47,9 +47,10 @@ struct convolution {
     int64_t n, h, w, ci, oh, ow, co, kh, kw;
     int stride, pad_begin, pad_end;
 };
-/* bias: as in matrix_product, [co]. */
+/* bias: as in matrix_product, [co]. residual: added, like y; or NULL. */
 void convolution_forward(struct device *d, const struct convolution *c, const void *x,
-                         const void *weight, const struct tensor *bias, void *y);
+                         const void *weight, const struct tensor *bias, const void *residual,
+                         void *y);
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
                                const void *weight, void *dx, bool adds); /* to dx */
 /* dweight: [co, kh, kw, ci] of `type`; overwritten. */

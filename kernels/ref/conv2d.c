@@ -32,15 +32,15 @@ static void pixel(const struct conv2d_job *job, int64_t image, int64_t oy, int64
 static void output_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct conv2d_job *job = arg;
-    const struct tensor *y = job->a->y;
+    const struct tensor *y = job->a->y, *residual = job->a->residual;
     int64_t oh = y->shape[1], ow = y->shape[2], co = y->shape[3];
     double *sums = xmalloc((size_t)co * sizeof(double));
     for (int64_t row = begin; row < end; row++) {
         for (int64_t ox = 0; ox < ow; ox++) {
             pixel(job, row / oh, row % oh, ox, sums);
-            float *out = ref_f32(y) + (row * ow + ox) * co;
+            int64_t at = (row * ow + ox) * co;
             for (int64_t o = 0; o < co; o++)
-                out[o] = (float)sums[o];
+                ref_f32(y)[at + o] = (float)(sums[o] + (residual ? ref_f32(residual)[at + o] : 0));
         }
     }
     free(sums);

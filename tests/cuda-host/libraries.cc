@@ -162,31 +162,35 @@ static floats patches(const struct convolution &c, const void *x)
     return p;
 }
 
-/* Reports a convolution; true: it must not run. Each tensor is read or written once. */
-static bool counted(const char *name, const struct convolution &c, bool adds = false)
+/* Reports a convolution; true: it must not run. Each tensor is read or written once, and `more`
+ * elements besides. */
+static bool counted(const char *name, const struct convolution &c, double more = 0)
 {
     const double outputs = (double)(c.n * c.oh * c.ow * c.co);
     const double inputs = (double)(c.n * c.h * c.w * c.ci);
     const double weights = (double)(c.co * c.kh * c.kw * c.ci);
     return cuda_host::counted(name, 2 * outputs * (double)(c.kh * c.kw * c.ci),
-                              ((adds ? 2 : 1) * inputs + outputs + weights) * size_of(c.type));
+                              (inputs + outputs + weights + more) * size_of(c.type));
 }
 
 void convolution_forward(struct device *d, const struct convolution *convolution, const void *x,
-                         const void *weight, const struct tensor *bias_f32, void *y)
+                         const void *weight, const struct tensor *bias_f32, const void *residual,
+                         void *y)
 {
     const struct convolution c = *convolution;
     const library_bias converted(d, bias_f32, c.type, CONVOLUTION_BIAS_ALIGNMENT);
     const void *bias = converted.data;
-    if (counted("convolution_forward", c))
+    if (counted("convolution_forward", c, residual ? (double)(c.n * c.oh * c.ow * c.co) : 0))
         return;
     cuda_host::host_task(stream_of(d), [=] {
         const int64_t inner = c.kh * c.kw * c.ci;
         const floats a = patches(c, x), b = matrix(c.type, weight, inner, c.co, inner, true);
         multiply(c.n * c.oh * c.ow, c.co, inner, a.data(), b.data(),
                  [&](int64_t row, int64_t column, float sum) {
-                     set_element(c.type, y, row * c.co + column,
-                                 sum + (bias ? element(c.type, bias, column) : 0));
+                     const int64_t at = row * c.co + column;
+                     if (residual)
+                         sum += element(c.type, residual, at);
+                     set_element(c.type, y, at, sum + (bias ? element(c.type, bias, column) : 0));
                  });
     });
 }
@@ -195,7 +199,7 @@ void convolution_backward_data(struct device *d, const struct convolution *convo
                                const void *dy, const void *weight, void *dx, bool adds)
 {
     const struct convolution c = *convolution;
-    if (counted("convolution_backward_data", c, adds))
+    if (counted("convolution_backward_data", c, adds ? (double)(c.n * c.h * c.w * c.ci) : 0))
         return;
     cuda_host::host_task(stream_of(d), [=] {
         const int64_t rows = c.n * c.oh * c.ow, inner = c.kh * c.kw * c.ci;

@@ -92,9 +92,9 @@ static bool has_plans(const struct convolution_problem *p)
     return good;
 }
 
-/* bias: backward, whether it is added to the output. */
+/* adds: to the output, forward a residual. */
 static void test_direction(const char *name, enum dtype type, enum convolution_direction direction,
-                           int bias, int tf32, int alignment)
+                           int bias, int adds, int tf32, int alignment)
 {
     static const char *const types[] = {"F32", "F16", "BF16"};
     static const char *const directions[] = {"forward", "backward data", "backward weight"};
@@ -105,8 +105,8 @@ static void test_direction(const char *name, enum dtype type, enum convolution_d
         memset(&p, 0, sizeof p);
         p.c = {type, s[0], s[1], s[1], s[2], out, out, s[3], s[4], s[4], s[5], s[6], s[7]};
         p.direction = direction;
-        p.bias = direction == CONVOLUTION_FORWARD && bias;
-        p.adds = direction != CONVOLUTION_FORWARD && bias;
+        p.bias = bias;
+        p.adds = adds;
         p.tf32 = tf32;
         p.alignment = alignment;
         if (has_plans(&p))
@@ -116,13 +116,14 @@ static void test_direction(const char *name, enum dtype type, enum convolution_d
                      s[3], s[4]);
     }
     const int count = (int)(sizeof shapes / sizeof *shapes);
-    tap_ok(planned == count, "%s, %s%s, %s%s, alignment %d: %d of %d convolutions have plans", name,
+    tap_ok(planned == count, "%s, %s%s, %s%s%s, alignment %d: %d of %d convolutions have plans",
+           name,
            types[type == DTYPE_F32   ? 0
                  : type == DTYPE_F16 ? 1
                                      : 2],
-           tf32 ? " as TF32" : "", directions[direction],
-           !bias                              ? ""
-           : direction == CONVOLUTION_FORWARD ? " with bias"
+           tf32 ? " as TF32" : "", directions[direction], bias ? " with bias" : "",
+           !adds                              ? ""
+           : direction == CONVOLUTION_FORWARD ? " and residual"
                                               : " added",
            alignment, planned, count);
 }
@@ -139,15 +140,16 @@ static void test_gpu(const char *name, const char *json)
     gpu = described.get();
     for (enum dtype type : {DTYPE_F32, DTYPE_F16, DTYPE_BF16}) {
         const int element = type == DTYPE_F32 ? 4 : 2;
-        test_direction(name, type, CONVOLUTION_FORWARD, 0, 0, 16);
-        test_direction(name, type, CONVOLUTION_FORWARD, 1, 0, 16);
-        test_direction(name, type, CONVOLUTION_FORWARD, 1, 0, element);
-        test_direction(name, type, CONVOLUTION_BACKWARD_DATA, 0, 0, 16);
-        test_direction(name, type, CONVOLUTION_BACKWARD_DATA, 1, 0, 16);
-        test_direction(name, type, CONVOLUTION_BACKWARD_WEIGHT, 0, 0, 16);
-        test_direction(name, type, CONVOLUTION_BACKWARD_WEIGHT, 0, 0, element);
+        test_direction(name, type, CONVOLUTION_FORWARD, 0, 0, 0, 16);
+        test_direction(name, type, CONVOLUTION_FORWARD, 1, 0, 0, 16);
+        test_direction(name, type, CONVOLUTION_FORWARD, 1, 0, 0, element);
+        test_direction(name, type, CONVOLUTION_FORWARD, 1, 1, 0, 16);
+        test_direction(name, type, CONVOLUTION_BACKWARD_DATA, 0, 0, 0, 16);
+        test_direction(name, type, CONVOLUTION_BACKWARD_DATA, 0, 1, 0, 16);
+        test_direction(name, type, CONVOLUTION_BACKWARD_WEIGHT, 0, 0, 0, 16);
+        test_direction(name, type, CONVOLUTION_BACKWARD_WEIGHT, 0, 0, 0, element);
     }
-    test_direction(name, DTYPE_F32, CONVOLUTION_FORWARD, 1, 1, 16);
+    test_direction(name, DTYPE_F32, CONVOLUTION_FORWARD, 1, 0, 1, 16);
 }
 #endif
 

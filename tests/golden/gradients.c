@@ -25,9 +25,11 @@
  * then change by one pixel's share. */
 #define TOLERANCE_HEAD 0.2
 /* In bf16, rounding moves many ReLU inputs across zero. */
-#define TOLERANCE_LOSS_BF16           2e-2
-#define TOLERANCE_GRADIENT_BF16       2e-2 /* U-Nets; the small gradients of the others are noisier */
-#define TOLERANCE_SMALL_BF16          5e-2
+#define TOLERANCE_LOSS_BF16     2e-2
+#define TOLERANCE_GRADIENT_BF16 2e-2 /* U-Nets; the small gradients of the others are noisier */
+/* The gradient of a bias is a sum over pixels that nearly cancel: by where residuals are rounded,
+ * the worst of the autoencoder's is 0.03 to 0.1 away. */
+#define TOLERANCE_SMALL_BF16          0.15
 #define TOLERANCE_RECONSTRUCTION_BF16 3e-2 /* through both halves */
 #define TOLERANCE_HEADS_BF16          0.1
 #define TOLERANCE_HEAD_BF16           1.0

@@ -4,6 +4,10 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 1, 1, 1, 0, 0, 1, FILL_NORMAL},
     {1, 1, 1, 1, 1, 3, 1, 1, 1, 0, FILL_NORMAL},
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 1},
+    {2, 8, 8, 16, 16, 3, 2, 0, 1, 0, FILL_NORMAL, 1},
+    {1, 6, 6, 40, 24, 1, 1, 0, 0, 1, FILL_NORMAL, 1},
+    {2, 8, 8, 5, 17, 4, 4, 0, 0, 1, FILL_NORMAL, 1},
     {1, 8, 8, 4, 128, 3, 1, 1, 1, 1, FILL_NORMAL},
     {1, 8, 8, 128, 4, 3, 1, 1, 1, 1, FILL_NORMAL},
     {3, 4, 4, 64, 64, 3, 1, 1, 1, 0, FILL_NORMAL},
@@ -50,26 +54,34 @@ static const int64_t bench[][MAX_PARAMETERS] = {
 static void draw(struct check *c, int64_t *p)
 {
     draw_conv2d(c, p, 80);
+    p[RESIDUAL] = coin(c);
 }
 
-static struct tensor *public_op(struct check *c, const struct conv2d_operands *o, struct tensor *x)
+static struct tensor *public_op(struct check *c, const struct conv2d_operands *o, struct tensor *x,
+                                struct tensor *residual)
 {
-    return conv2d(c->tape, x, on(o->weight, DEVICE), on(o->bias, DEVICE), o->stride, o->begin,
-                  o->end);
+    struct tensor *w = on(o->weight, DEVICE), *b = on(o->bias, DEVICE);
+    return residual ? conv2d_add(c->tape, residual, x, w, b, o->stride, o->begin, o->end)
+                    : conv2d(c->tape, x, w, b, o->stride, o->begin, o->end);
 }
 
 static void run(struct check *c, const int64_t *p)
 {
     struct conv2d_operands o = conv2d_operands(c, p, (enum fill)p[FILL]);
+    bool adds = p[RESIDUAL] && c->device[DEVICE]->backend->fuses;
+    struct operand *residual =
+        adds ? activations(c, "residual", FILL_NORMAL, DIMS(p[N], o.h, o.w, p[CO])) : NULL;
     struct operand *y = output(c, DIMS(p[N], o.h, o.w, p[CO]));
     c->magnitude = fill_magnitude(c, (enum fill)p[FILL]);
     work(c, 2.0 * (double)(p[N] * o.h * o.w) * (double)(p[CO] * p[CI] * p[K] * p[K]), 0);
     RUN(c, conv2d, on(o.x, side), on(o.weight, side), on(o.bias, side), on(y, side), o.stride,
-        o.begin, o.end);
-    finish(c, public_op(c, &o, on(o.x, DEVICE)));
+        o.begin, o.end, on(residual, side));
+    finish(c, public_op(c, &o, on(o.x, DEVICE), on(residual, DEVICE)));
     for (int64_t i = 0; i < p[N] && c->mode == MODE_COMPARE; i++) {
         struct tensor *one = tensor_slice(on(o.x, DEVICE), i, 1);
-        finish_alone(c, y, i, public_op(c, &o, one));
+        struct tensor *added = adds ? tensor_slice(on(residual, DEVICE), i, 1) : NULL;
+        finish_alone(c, y, i, public_op(c, &o, one, added));
+        tensor_release(added);
         tensor_release(one);
     }
 }
@@ -77,5 +89,5 @@ static void run(struct check *c, const int64_t *p)
 const struct op_test test_conv2d = {
     OP_TEST(conv2d),       .tolerance = 3e-6,
     .library = true,       .roundings = 1, /* of the bias */
-    .weight_dtypes = true, .parameters = {CONV2D_PARAMETERS},
+    .weight_dtypes = true, .parameters = {CONV2D_PARAMETERS, "residual"},
 };

@@ -5,7 +5,7 @@
 
 /* What the tests of conv2d and conv2d_backward share. wanted: sum of 1 for dx, 2 for dweight, 4 for
  * dbias, 8 if dweight and dbias are fresh, 16 if dx is added to, when the device can. */
-enum { N, H, W, CI, CO, K, STRIDE, PAD_BEGIN, PAD_END, BIAS, FILL, WANTED };
+enum { N, H, W, CI, CO, K, STRIDE, PAD_BEGIN, PAD_END, BIAS, FILL, WANTED, RESIDUAL = WANTED };
 #define CONV2D_PARAMETERS                                                                          \
     "n", "h", "w", "ci", "co", "k", "stride", "pad_begin", "pad_end", "bias", "fill"
 

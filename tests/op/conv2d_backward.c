@@ -85,7 +85,7 @@ static void run(struct check *c, const int64_t *p)
          (double)dy->bytes);
     RUN(c, conv2d_backward,
         {on(o.x, side), on(o.weight, side), on(o.bias, side), on(dy, side), o.stride, o.begin,
-         o.end},
+         o.end, NULL},
         on(dy, side), on(dx, side), on(dw, side), on(db, side), p[WANTED] & FRESH,
         p[WANTED] & FRESH, adds);
     finish(c, NULL);

@@ -70,7 +70,7 @@
 void double_conv2d(struct tensor *x, struct tensor *weight, struct tensor *bias, struct tensor *y,
                    int stride, int pad_begin, int pad_end)
 {
-    RUN(conv2d, x, weight, bias, y, stride, pad_begin, pad_end);
+    RUN(conv2d, x, weight, bias, y, stride, pad_begin, pad_end, NULL);
 }
 
 void double_linear(struct tensor *x, struct tensor *weight, struct tensor *bias, struct tensor *y,

@@ -337,6 +337,8 @@ static struct tensor *autoencoder(struct tape *t, struct model *m)
     tensor_replace(&h, upsample_nearest2x(t, h));
     tensor_replace(&h,
                    linear_combination(t, 3, (struct tensor *[]){h, x, h}, (float[]){0.5f, -2, 1}));
+    tensor_replace(&h, conv2d_add(t, x, h, parameter(m, "residual.weight", DIMS(8, 8, 3, 3)),
+                                  parameter(m, "residual.bias", DIMS(8)), 1, 1, 1));
     tensor_replace(&h, conv2d(t, h, parameter(m, "last.weight", DIMS(3, 8, 3, 3)), NULL, 1, 1, 1));
     return h;
 }
