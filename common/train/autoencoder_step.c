@@ -96,6 +96,7 @@ int autoencoder_step_open(struct autoencoder_step **out, struct parameters *p, s
         autoencoder_step_close(s);
         return -1;
     }
+    updater_write_copies(&s->updater, network_view_loader(&s->views.trained));
     const struct parameter *first = parameters_find(p, "encoder.conv_in.weight");
     s->trains_encoder = first && first->trained;
     size_t count = (size_t)(o->batch * o->accumulate);
@@ -388,7 +389,7 @@ void autoencoder_step_update(struct autoencoder_step *s, double learning_rate, d
     s->micro_batch = 0;
     struct update_result update;
     updater_apply(&s->updater, learning_rate, ema_decay, &update);
-    if (update.applied)
+    if (update.applied && !updater_writes_copies(&s->updater))
         network_views_refresh(&s->views);
     if (s->further)
         reconstruction_loss_update(s->further, s->step, s->loss_options.disc_rate * learning_rate);

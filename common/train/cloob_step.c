@@ -137,6 +137,7 @@ int cloob_step_open(struct cloob_step **out, struct parameters *p, struct collec
         cloob_step_close(s);
         return -1;
     }
+    updater_write_copies(&s->updater, network_view_loader(&s->views.trained));
     if (o->accumulate > 1)
         s->held = tensor_new(p->device, DTYPE_F32, DIMS(p->trained_elements));
     make_buffers(s);
@@ -413,7 +414,7 @@ void cloob_step_update(struct cloob_step *s, double learning_rate, double ema_de
     s->micro_batch = 0;
     s->has_gradients = false;
     updater_apply(&s->updater, learning_rate, ema_decay, &update);
-    if (update.applied)
+    if (update.applied && !updater_writes_copies(&s->updater))
         network_views_refresh(&s->views);
     double numbers[2];
     struct device *d = s->parameters->device;

@@ -37,7 +37,6 @@ struct unet_step {
     uint64_t *suspects;
     int64_t micro_batch; /* those done so far in this update */
     struct updater updater;
-    bool writes_copies; /* the updater does, so that the views need not be refreshed */
 };
 
 int unet_step_open(struct unet_step **out, struct parameters *p, struct collective *c,
@@ -58,7 +57,7 @@ int unet_step_open(struct unet_step **out, struct parameters *p, struct collecti
         return -1;
     }
     unet_set_recompute(s->views.trained.network, o->recompute);
-    s->writes_copies = updater_write_copies(&s->updater, network_view_loader(&s->views.trained));
+    updater_write_copies(&s->updater, network_view_loader(&s->views.trained));
     size_t count = (size_t)(o->batch * o->accumulate);
     s->losses = tensor_new(p->device, DTYPE_F32, DIMS((int64_t)count));
     s->samples = xcalloc(count, sizeof *s->samples);
@@ -356,7 +355,7 @@ void unet_step_update(struct unet_step *s, double learning_rate, double ema_deca
     float *losses = xcalloc((size_t)count, sizeof *losses);
     updater_fetch(&s->updater, s->losses, losses);
     updater_apply(&s->updater, learning_rate, ema_decay, &update);
-    if (update.applied && !s->writes_copies)
+    if (update.applied && !updater_writes_copies(&s->updater))
         network_views_refresh(&s->views);
     for (int64_t i = 0; i < count; i++)
         s->samples[i].loss = losses[i];

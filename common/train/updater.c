@@ -131,12 +131,12 @@ static struct update_copy copy_of(struct updater *u, struct tensor *weight, int6
     return c;
 }
 
-bool updater_write_copies(struct updater *u, const struct loader *l)
+void updater_write_copies(struct updater *u, const struct loader *l)
 {
     const struct parameters *p = u->parameters;
     const float *weights = p->arrays[ARRAY_WEIGHTS]->data;
     if (u->collective->size > 1)
-        return false;
+        return;
     struct update_copy *table = xcalloc((size_t)l->count + 1, sizeof *table);
     u->copies = (struct update_copies){0};
     for (int i = 0; i < l->count; i++) {
@@ -153,7 +153,6 @@ bool updater_write_copies(struct updater *u, const struct loader *l)
         u->copies.table = t;
     }
     free(table);
-    return count > 0;
 }
 
 void updater_fetch(struct updater *u, const struct tensor *t, float *to)

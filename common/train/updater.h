@@ -76,10 +76,14 @@ void updater_record_completion(struct updater *u, int *completion);
 
 /* From now on, updates write the working copies of what l loaded from the parameters' weights, so
  * that no loader_refresh is needed after them; and if there is only one micro-batch, gradients of
- * kernels are compact (parameters_compact). Returns false, and does nothing, if there are no copies
- * or other ranks update a part of the weights. l must have been bound (parameters_bind) and
- * refreshed, and must keep its copies. */
-bool updater_write_copies(struct updater *u, const struct loader *l);
+ * kernels, each of which a pass must use once, are compact (parameters_compact). Does nothing if
+ * there are no copies or other ranks update a part of the weights. l must have been bound
+ * (parameters_bind) and refreshed, and must keep its copies. */
+void updater_write_copies(struct updater *u, const struct loader *l);
+static inline bool updater_writes_copies(const struct updater *u)
+{
+    return u->copies.table != NULL;
+}
 /* The next updater_apply also downloads this F32 tensor, without waiting for the update itself. */
 void updater_fetch(struct updater *u, const struct tensor *t, float *to);
 
