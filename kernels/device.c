@@ -171,6 +171,8 @@ struct device *device_open_dry(const struct device *other)
         dry_backend_init(dry, working_weights);
         if (of_host)
             cpu_scratch_init(dry);
+        else if (working_weights)
+            gpu_scratch_init(dry);
     }
     struct device *d = device_new(dry, false);
     d->compute = other->compute;

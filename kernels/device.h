@@ -113,11 +113,12 @@ void *device_allocate(struct device *d, size_t bytes, size_t *granted);
 void device_release(struct device *d, void *data, size_t granted);
 
 /* Fill a backend's table: ref_backend_init and dry_backend_init completely, cpu_backend_init only
- * the ops it replaces. cpu_scratch_init makes a dry backend's ops take the scratch memory of the
- * CPU's. */
+ * the ops it replaces. cpu_scratch_init and gpu_scratch_init make a dry backend's ops take the
+ * scratch memory of the CPU's or a GPU's. */
 void ref_backend_init(struct backend *b);
 void cpu_backend_init(struct backend *b);
 void cpu_scratch_init(struct backend *b);
+void gpu_scratch_init(struct backend *b);
 void dry_backend_init(struct backend *b, bool working_weights);
 
 #endif

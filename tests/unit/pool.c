@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "tests/support/emulated.h"
 #include "tests/support/tap.h"
 
 #define BLOCKS 400
@@ -141,6 +142,34 @@ static void dry(void)
     device_close(d);
 }
 
+/* What ops of a GPU take while they run. */
+static void dry_gpu(void)
+{
+    enum { N = 4096, WIDTH = 512 };
+    struct device *like, *d;
+    struct error e;
+    emulated_cuda();
+    if (device_open(&like, "cuda", &e) != 0 || device_set_precision(like, "bf16", false, &e) != 0)
+        die("%s", e.text);
+    d = device_open_dry(like);
+    struct tensor *x = tensor_new(d, DTYPE_F32, DIMS(N, WIDTH));
+    size_t operands = device_memory(d).peak;
+    d->backend->cloob_loss(d, &(struct cloob_loss_args){.image = x, .text = x});
+    tap_ok(device_memory(d).peak - operands >= (size_t)3 * N * N * sizeof(float),
+           "CLOOB's loss takes %zu MB besides its operands",
+           (device_memory(d).peak - operands) >> 20);
+    tensor_release(x);
+    device_close(d);
+    d = device_open_dry(like);
+    struct tensor *w = weight_from_host(d, DTYPE_F32, DIMS(1024, 1024, 3, 3), NULL);
+    size_t bytes = (size_t)tensor_count(w) * 2, peak = device_memory(d).peak;
+    tap_ok(peak >= bytes && peak < bytes + ((size_t)26 << 20),
+           "a weight of %zu MB in F32 takes %zu MB while it is loaded", bytes >> 19, peak >> 20);
+    tensor_release(w);
+    device_close(d);
+    device_close(like);
+}
+
 int main(void)
 {
     struct device *d;
@@ -151,6 +180,7 @@ int main(void)
     apart(d);
     repeated(d);
     dry();
+    dry_gpu();
     device_close(d);
     return tap_done();
 }
