@@ -296,6 +296,14 @@ void backward_l2_normalize(struct tape *t, struct record *r, struct tensor *dy)
     give(t, r->inputs[0], dx);
 }
 
+void backward_avg_pool2x2(struct tape *t, struct record *r, struct tensor *dy)
+{
+    bool adds;
+    struct tensor *dx = wanted_sum(t, r, &adds);
+    RUN(t, avg_pool2x2, dy, dx, adds);
+    give(t, r->inputs[0], dx);
+}
+
 #define BACKWARD_OF_SHAPE(name)                                                                    \
     void backward_##name(struct tape *t, struct record *r, struct tensor *dy)                      \
     {                                                                                              \
@@ -303,7 +311,6 @@ void backward_l2_normalize(struct tape *t, struct record *r, struct tensor *dy)
         RUN(t, name, dy, dx);                                                                      \
         give(t, r->inputs[0], dx);                                                                 \
     }
-BACKWARD_OF_SHAPE(avg_pool2x2)
 BACKWARD_OF_SHAPE(upsample_nearest2x)
 BACKWARD_OF_SHAPE(upsample_bilinear2x)
 BACKWARD_OF_SHAPE(to_nchw)

@@ -111,6 +111,7 @@ struct l2_normalize_backward_args {
 struct avg_pool2x2_backward_args {
     const struct tensor *dy;
     struct tensor *dx;
+    bool adds; /* to dx; only if the device fuses */
 };
 
 /* Only forward.x is read. */

@@ -82,6 +82,44 @@ template <typename T, int N> struct spread_items {
     }
 };
 
+/* 2x2 blocks of a += scale * b: reads 5, writes 4. */
+template <typename T, int N> struct spread_sum_items {
+    static constexpr int UNROLL = 1;
+    struct loaded {
+        vec<T, N> b, a[4];
+    };
+    T *a;
+    const T *b;
+    float scale;
+    smaller of;
+
+    /* The i-th vector of the block that belongs to item. */
+    __device__ __forceinline__ T *place(unsigned item, int i) const
+    {
+        return a + of.corner(item) * N + (i % 2) * of.pixel * N + (i / 2) * 2 * of.row * N;
+    }
+    __device__ __forceinline__ loaded load(unsigned item) const
+    {
+        loaded in;
+        in.b = load_vec<N>(b + (size_t)item * N);
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            in.a[i] = load_vec<N>(place(item, i));
+        return in;
+    }
+    __device__ __forceinline__ void store(unsigned item, const loaded &in) const
+    {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            vec<float, N> sum;
+#pragma unroll
+            for (int j = 0; j < N; j++)
+                sum[j] = fmaf(to_float(in.b[j]), scale, to_float(in.a[i][j]));
+            store_vec(place(item, i), from_floats<T, N>(sum));
+        }
+    }
+};
+
 /* Calls run with lanes<N> for the widest possible vectors of channels. */
 template <typename T, typename RUN>
 static void with_lanes(const struct tensor *x, const struct tensor *y, RUN run)
@@ -108,15 +146,22 @@ static void gather(struct device *d, const char *name, const struct tensor *a,
 
 template <typename T>
 static void spread(struct device *d, const char *name, const struct tensor *a,
-                   const struct tensor *b, float scale)
+                   const struct tensor *b, float scale, bool adds = false)
 {
     const int64_t rows = b->shape[0] * b->shape[1], w = b->shape[2], c = b->shape[3];
     with_lanes<T>(a, b, [&](auto vector) {
         constexpr int N = decltype(vector)::n;
-        map_rows(d, name, rows, w * (c / N), [&](int64_t row) {
-            return spread_items<T, N>{(T *)a->data + row * 4 * w * c,
-                                      (const T *)b->data + row * w * c, scale, smaller(w, c / N)};
-        });
+        T *to = (T *)a->data;
+        const T *from = (const T *)b->data;
+        const smaller of(w, c / N);
+        if (adds)
+            map_rows(d, name, rows, w * (c / N), [&](int64_t row) {
+                return spread_sum_items<T, N>{to + row * 4 * w * c, from + row * w * c, scale, of};
+            });
+        else
+            map_rows(d, name, rows, w * (c / N), [&](int64_t row) {
+                return spread_items<T, N>{to + row * 4 * w * c, from + row * w * c, scale, of};
+            });
     });
 }
 
@@ -127,7 +172,7 @@ void cuda_avg_pool2x2(struct device *d, const struct avg_pool2x2_args *a)
 
 void cuda_avg_pool2x2_backward(struct device *d, const struct avg_pool2x2_backward_args *a)
 {
-    WITH_TYPE(a->dx->dtype, T, spread<T>(d, "avg_pool2x2_backward", a->dx, a->dy, 0.25f));
+    WITH_TYPE(a->dx->dtype, T, spread<T>(d, "avg_pool2x2_backward", a->dx, a->dy, 0.25f, a->adds));
 }
 
 void cuda_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_args *a)

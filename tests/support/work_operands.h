@@ -62,7 +62,7 @@
 #define OPERANDS_take_row_backward            T(a->dy), T(a->dx)
 #define OPERANDS_embedding_backward           T(a->dy), T(a->dtable)
 #define OPERANDS_l2_normalize_backward        T(a->forward.x), T(a->dy), T(a->dx)
-#define OPERANDS_avg_pool2x2_backward         T(a->dy), T(a->dx)
+#define OPERANDS_avg_pool2x2_backward         T(a->dy), T(a->dx) * (a->adds ? 2 : 1)
 #define OPERANDS_max_pool2x2_backward         T(a->forward.x), T(a->dy), T(a->dx)
 #define OPERANDS_upsample_nearest2x_backward  T(a->dy), T(a->dx)
 #define OPERANDS_upsample_bilinear2x_backward T(a->dy), T(a->dx)
