@@ -98,8 +98,8 @@ inline void launch_cluster(const char *name, void (*kernel)(P...), unsigned clus
 DEVICE_INLINE void cluster_barrier()
 {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.arrive.release.aligned;\n"
-                 "barrier.cluster.wait.acquire.aligned;" ::
+    asm volatile("barrier.cluster.arrive.release;\n"
+                 "barrier.cluster.wait.acquire;" ::
                      : "memory");
 #elif defined(__CUDA_ARCH__)
     __trap(); /* no GPU launches it there */
