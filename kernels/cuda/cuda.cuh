@@ -22,7 +22,7 @@
  *     with commas in parentheses: LAUNCH((scale<float, 4>), ...). Write null pointers as nullptr,
  *     not 0. A refused launch ends the program. Kernels of more than 256 threads per block need
  *     __launch_bounds__(threads), or they may use more registers than there are.
- *   - LAUNCH_CLUSTER(kernel, blocks, grid, ...): with clusters of so many blocks along x, which run
+ *   - LAUNCH_CLUSTER(kernel, blocks, grid, ...): in clusters of `blocks` blocks along x, which run
  *     at the same time; cluster_fits says whether the GPU can. cluster_barrier() waits for all
  *     threads of the cluster, which then see what the others have written to device memory before
  *     (read it by load_vec_l2 or __ldcg).

@@ -96,8 +96,6 @@ static __global__ void __launch_bounds__(GROUP_NORM_THREADS, 2)
     walk.load(xs, x_from);
     walk.load(dys, dy_from);
     find_statistics(statistics, a, l, here);
-    if (here.idle && !sums)
-        return;
     vec<float, VEC> mine = {};
     if (!here.idle) {
         float slope[VEC], offset[VEC];

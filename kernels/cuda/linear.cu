@@ -29,13 +29,55 @@ void cuda_linear(struct device *d, const struct linear_args *a)
         bias_activate(d, p.c_type, p.rows, p.columns, vector_of(a->bias), a->act, p.c);
 }
 
+/* dz: the gradient before the activation, [rows, outputs]. */
+static void input_gradient(struct device *d, const struct linear_backward_args *a, const void *dz)
+{
+    working_weight weight(d, a->forward.weight, a->dy->dtype);
+    struct matrix_product p = {};
+    p.rows = rows_of(a->dy);
+    p.columns = a->forward.x->shape[a->forward.x->ndim - 1];
+    p.inner = a->forward.weight->shape[0];
+    p.type = a->dy->dtype;
+    p.c_type = a->dx->dtype;
+    p.a = dz;
+    p.b = weight.data;
+    p.c = a->dx->data;
+    p.ld_a = p.inner;
+    p.ld_b = p.ld_c = p.columns;
+    p.beta = a->adds ? 1 : 0;
+    matrix_product(d, &p);
+    lap_of_part(d, PART_INPUT_GRADIENT);
+}
+
+/* bias: where the bias's gradient goes, too, or null. */
+static void weight_gradient(struct device *d, const struct linear_backward_args *a, const void *dz,
+                            float *bias)
+{
+    struct matrix_product p = {};
+    p.rows = a->forward.weight->shape[0];
+    p.columns = a->forward.x->shape[a->forward.x->ndim - 1];
+    p.inner = rows_of(a->dy);
+    p.type = a->dy->dtype;
+    p.c_type = DTYPE_F32;
+    p.a = dz;
+    p.b = a->forward.x->data;
+    p.c = a->dweight->data;
+    p.ld_a = p.rows;
+    p.ld_b = p.ld_c = p.columns;
+    p.transpose_a = true;
+    p.beta = a->fresh ? 0 : 1;
+    p.a_sums = bias;
+    matrix_product(d, &p);
+    lap_of_part(d, PART_WEIGHT_GRADIENT);
+}
+
 void cuda_linear_backward(struct device *d, const struct linear_backward_args *a)
 {
     const struct linear_args *f = &a->forward;
     const enum dtype type = a->dy->dtype;
-    const int64_t rows = rows_of(a->dy), inputs = f->x->shape[f->x->ndim - 1];
-    const int64_t outputs = f->weight->shape[0];
+    const int64_t rows = rows_of(a->dy), outputs = f->weight->shape[0];
     const bool relu = f->act == ACTIVATION_RELU;
+    float *bias = a->dbias ? (float *)a->dbias->data : nullptr;
     if (f->act != ACTIVATION_NONE && !relu)
         plugin_host->die("CUDA backend: no gradient of linear with activation %d", (int)f->act);
     scratch masked(d, relu ? (size_t)(rows * outputs) * size_of(type) : 1);
@@ -44,45 +86,13 @@ void cuda_linear_backward(struct device *d, const struct linear_backward_args *a
         relu_gradient(d, type, rows * outputs, f->y->data, a->dy->data, masked.data);
         lap_of_part(d, PART_OTHER);
     }
-    const bool with_product = a->dbias && a->dweight && a->fresh_bias && rows > 0;
-    if (a->dbias && !with_product) {
-        add_column_sums(d, (float *)a->dbias->data, type, dz, rows, outputs, outputs,
-                        a->fresh_bias);
+    const bool with_product = bias && a->dweight && a->fresh_bias && rows > 0;
+    if (bias && !with_product) {
+        add_column_sums(d, bias, type, dz, rows, outputs, outputs, a->fresh_bias);
         lap_of_part(d, PART_BIAS_GRADIENT);
     }
-    if (a->dx) {
-        working_weight weight(d, f->weight, type);
-        struct matrix_product p = {};
-        p.rows = rows;
-        p.columns = inputs;
-        p.inner = outputs;
-        p.type = type;
-        p.c_type = a->dx->dtype;
-        p.a = dz;
-        p.b = weight.data;
-        p.c = a->dx->data;
-        p.ld_a = outputs;
-        p.ld_b = p.ld_c = inputs;
-        p.beta = a->adds ? 1 : 0;
-        matrix_product(d, &p);
-        lap_of_part(d, PART_INPUT_GRADIENT);
-    }
-    if (a->dweight) {
-        struct matrix_product p = {};
-        p.rows = outputs;
-        p.columns = inputs;
-        p.inner = rows;
-        p.type = type;
-        p.c_type = DTYPE_F32;
-        p.a = dz;
-        p.b = f->x->data;
-        p.c = a->dweight->data;
-        p.ld_a = outputs;
-        p.ld_b = p.ld_c = inputs;
-        p.transpose_a = true;
-        p.beta = a->fresh ? 0 : 1;
-        p.a_sums = with_product ? (float *)a->dbias->data : nullptr;
-        matrix_product(d, &p);
-        lap_of_part(d, PART_WEIGHT_GRADIENT);
-    }
+    if (a->dx)
+        input_gradient(d, a, dz);
+    if (a->dweight)
+        weight_gradient(d, a, dz, with_product ? bias : nullptr);
 }
