@@ -206,6 +206,7 @@ $(BUILD)/common/base/dtype.o: private EXTRA_CFLAGS := -O3
 ifneq ($(findstring x86_64,$(shell $(CC) -dumpmachine)),)
 $(BUILD)/kernels/cpu/isa_avx2.o: private EXTRA_CFLAGS := $(FAST) -mavx2 -mfma -mf16c
 $(BUILD)/kernels/cpu/isa_avx512.o: private EXTRA_CFLAGS := $(FAST) -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(BUILD)/kernels/cpu/isa_avx512_bf16.o: private EXTRA_CFLAGS := $(FAST) -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512
 endif
 # The program and the plugin refuse each other unless both were built from the same interface.
 INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward group losses ops tensor training weight) common/base/dtype.h common/base/error.h
@@ -325,6 +326,7 @@ check: deps
 ON_DEVICES := $(filter %/nets %/gradients %/train %/samplers %/scores,$(PARITY))
 IN_BF16 := $(filter-out %/samplers,$(ON_DEVICES))
 IN_FP16 := $(filter %/nets,$(PARITY))
+ON_CPU := $(addprefix cpu-bf16:,$(IN_BF16) tests/fit-resume.sh)
 ON_EMULATOR := $(addprefix emulated-fp32:,$(CHECKER) $(ON_DEVICES) tests/cli/run) \
     $(addprefix emulated-bf16:,$(IN_BF16) tests/cli/run) $(addprefix emulated-fp16:,$(IN_FP16))
 ON_GPU := $(addprefix gpu-fp32:,$(CHECKER) $(ON_DEVICES) tests/fit-resume.sh tests/gpu-ranks.sh tests/cli/run) \
@@ -333,7 +335,7 @@ ON_GPU := $(addprefix gpu-fp32:,$(CHECKER) $(ON_DEVICES) tests/fit-resume.sh tes
 
 PROVE = BUILD=$(BUILD) prove --timer --exec tests/on-device
 prove: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(PARITY) $(SCRIPTS) $(ON_EMULATOR)
+	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(PARITY) $(SCRIPTS) $(ON_CPU) $(ON_EMULATOR)
 
 # Ranks of one host, then of several, which need further packages and root; says how much was skipped.
 check-ranks: all tests

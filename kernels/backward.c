@@ -63,7 +63,7 @@ static struct tensor *wanted_sum(struct tape *t, const struct record *r, bool *a
 {
     struct gradient *slot = r->inputs[0];
     struct tensor *now = slot ? slot->value : NULL;
-    *adds = now && t->device->backend->fuses && now->references == 1 && !now->base &&
+    *adds = now && device_fuses(t->device) && now->references == 1 && !now->base &&
             !now->borrowed && now->dtype == r->dtype;
     if (!*adds)
         return wanted_first(t, r);
@@ -142,7 +142,7 @@ static struct gradient *bias_before(struct tape *t, const struct record *r)
 {
     struct record *before = t->count > 0 ? &t->records[t->count - 1] : NULL;
     const struct gradient *between = r->inputs[0];
-    if (!before || !t->device->backend->fuses || before->backward != backward_conv2d ||
+    if (!before || !device_fuses(t->device) || before->backward != backward_conv2d ||
         before->output != between || between->uses != 1 || between->value)
         return NULL;
     struct gradient *bias = before->inputs[2];

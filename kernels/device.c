@@ -133,14 +133,15 @@ static const struct precision {
 
 int device_set_precision(struct device *d, const char *name, bool tf32, struct error *e)
 {
-    bool half = !d->host_memory;
     if (!strcmp(name, "auto"))
-        name = half ? "bf16" : "fp32";
+        name = d->host_memory ? "fp32" : "bf16";
     for (size_t i = 0; i < sizeof precisions / sizeof *precisions; i++) {
         if (strcmp(precisions[i].name, name) != 0)
             continue;
-        if (precisions[i].dtype != DTYPE_F32 && !half)
-            return error_set(e, "%s is for GPUs: the CPU computes in fp32", name);
+        if (precisions[i].dtype == DTYPE_F16 && !d->backend->fp16)
+            return error_set(e, "fp16 is for GPUs: the CPU computes in fp32 or bf16");
+        if (precisions[i].dtype == DTYPE_BF16 && !d->backend->bf16)
+            return error_set(e, "the reference computes in fp32");
         d->compute = precisions[i].dtype;
         d->tf32 = tf32;
         return 0;

@@ -52,7 +52,9 @@ struct backend {
     const struct group_functions *group; /* NULL: not supported */
     /* Ops take a residual, keep statistics and add to gradients of activations (kernels/ops.h,
      * kernels/backward.h), each of which would otherwise be another pass over memory. */
-    bool fuses;
+    bool fuses, fuses_bf16; /* always; if activations are BF16 */
+    bool bf16, fp16;        /* activations may have that type */
+    bool fast_bf16;         /* and BF16 is faster than F32 */
 /* clang-format off */
 #define OP(name)          void (*name)(struct device *d, const struct name##_args *a);
 #define OP_TRAINING(name) void (*name)(struct device *d, const struct name##_args *a);
@@ -90,6 +92,10 @@ const char *device_model(struct device *d);
  * this process may still allocate (common/base/memory_limit.h). */
 size_t device_memory_left(struct device *d);
 void device_synchronize(struct device *d);
+static inline bool device_fuses(const struct device *d)
+{
+    return d->backend->fuses || (d->backend->fuses_bf16 && d->compute == DTYPE_BF16);
+}
 /* A device that computes nothing and whose addresses have no memory behind them; what it downloads
  * is zero. Weights that the other device would borrow from a file are borrowed. */
 struct device *device_open_dry(const struct device *other);

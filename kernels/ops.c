@@ -141,7 +141,7 @@ struct tensor *linear(struct tape *t, struct tensor *x, struct tensor *weight, s
 struct tensor *linear_add(struct tape *t, struct tensor *residual, struct tensor *x,
                           struct tensor *weight, struct tensor *bias)
 {
-    if (t->device->backend->fuses)
+    if (device_fuses(t->device))
         return run_linear(t, x, weight, bias, ACTIVATION_NONE, residual);
     struct tensor *y = linear(t, x, weight, bias, ACTIVATION_NONE);
     tensor_replace(&y, add(t, residual, y));
@@ -175,7 +175,7 @@ static struct tensor *run_group_norm(struct tape *t, struct tensor *x, int group
                           modulation->shape[0] == x->shape[0] && modulation_begin >= 0 &&
                           modulation_begin + 2 * c <= modulation->shape[1]));
     CHECK(!residual || (residual->dtype == x->dtype && tensor_same_shape(residual, x)));
-    bool fuses = t->device->backend->fuses;
+    bool fuses = device_fuses(t->device);
     struct tensor *y = output_like(t, x), *statistics = NULL;
     if (fuses && t->recording)
         statistics = tensor_new(t->device, DTYPE_F32, DIMS(x->shape[0], groups, 3));
@@ -201,7 +201,7 @@ struct tensor *group_norm_add(struct tape *t, struct tensor *residual, struct te
                               struct tensor *modulation, int64_t modulation_begin,
                               enum activation_kind act)
 {
-    if (t->device->backend->fuses)
+    if (device_fuses(t->device))
         return run_group_norm(t, x, groups, eps, gamma, beta, modulation, modulation_begin, act,
                               residual);
     struct tensor *y =

@@ -1,5 +1,7 @@
 #include "common/program/device.h"
 
+#include <string.h>
+
 #include "common/base/message.h"
 #include "common/base/options.h"
 
@@ -12,5 +14,7 @@ struct device *program_open_device(void)
     if (device_set_precision(d, common_options.precision, common_options.tf32, &e) != 0)
         die("cannot compute in %s: %s", common_options.precision, e.text);
     note("computing on '%s' in %s", d->backend->name, device_precision(d));
+    if (d->backend->fast_bf16 && d->compute == DTYPE_F32 && !strcmp(common_options.precision, "auto"))
+        note("--precision bf16 is faster on this processor");
     return d;
 }

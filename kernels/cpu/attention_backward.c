@@ -4,6 +4,7 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/rows.h"
 
 /* A unit is one head of one image; it holds the complete scores p and their gradients, [s, s].
  *   dv = p^T dy; dp = dy v^T; ds = softmax'(dp) / sqrt(d); dq = ds k; dk = ds^T q */
@@ -21,6 +22,7 @@ struct buffers {
     float *left;   /* rows of a left side, padded to whole tiles */
     float *p, *ds; /* [padded_rows][padded_keys] */
     float *result; /* [padded_rows][padded_width] */
+    float *wide;   /* [s][d]: rows of BF16 as floats */
     struct panel *panels;
 };
 
@@ -36,6 +38,29 @@ static void multiply(const struct job *j, const struct panel *panels, int count,
                                  false);
 }
 
+/* Rows of a head: element `at` is its first one. */
+struct rows {
+    const void *data;
+    int64_t at, ld;
+};
+
+static const float *read_rows(const struct job *j, const struct buffers *b, struct rows r,
+                              int64_t *ld)
+{
+    const struct attention_args *f = &j->a->forward;
+    return rows_read(j->a->dy->dtype, r.data, r.at, r.ld, f->s, f->d, b->wide, ld);
+}
+
+static void write_rows(const struct job *j, struct rows to, const float *result)
+{
+    const struct attention_args *f = &j->a->forward;
+    for (int64_t i = 0; i < f->s; i++, to.at += to.ld, result += j->padded_width)
+        if (j->a->dy->dtype == DTYPE_F32)
+            memcpy((float *)to.data + to.at, result, (size_t)f->d * sizeof *result);
+        else
+            j->isa->narrow((uint16_t *)to.data + to.at, result, (size_t)f->d);
+}
+
 static void copy_rows(float *dst, int64_t padded, const float *src, int64_t ld, int64_t rows,
                       int64_t width)
 {
@@ -48,29 +73,32 @@ static void copy_rows(float *dst, int64_t padded, const float *src, int64_t ld, 
 
 /* out[rows][d] = left times the packed rows src[s][d]. left: element (i, k) by strides. */
 static void times_rows(const struct job *j, const struct buffers *b, const float *left,
-                       int64_t a_row, int64_t a_step, const float *src, int64_t ld, float *out,
-                       int64_t ld_out)
+                       int64_t a_row, int64_t a_step, struct rows from, struct rows out)
 {
     const struct attention_args *f = &j->a->forward;
+    int64_t ld;
+    const float *src = read_rows(j, b, from, &ld);
     int count = panels_cut(j->isa, 0, f->d, b->panels, (int)(j->padded_width / j->isa->lanes));
     for (int p = 0; p < count; p++)
         pack_rows(b->right + b->panels[p].column * f->s, b->panels[p].vectors * j->isa->lanes,
                   src + b->panels[p].column, ld, f->s, b->panels[p].columns);
     multiply(j, b->panels, count, left, a_row, a_step, f->s, b->right, b->result, j->padded_width);
-    for (int64_t i = 0; i < f->s; i++)
-        memcpy(out + i * ld_out, b->result + i * j->padded_width, (size_t)f->d * sizeof *out);
+    write_rows(j, out, b->result);
 }
 
 /* out[rows][s] = left rows times src[s][d] transposed. */
-static void times_transposed(const struct job *j, const struct buffers *b, const float *left,
-                             int64_t ld_left, const float *src, int64_t ld, float *out)
+static void times_transposed(const struct job *j, const struct buffers *b, struct rows left,
+                             struct rows right, float *out)
 {
     const struct attention_args *f = &j->a->forward;
+    int64_t ld;
+    const float *src = read_rows(j, b, right, &ld);
     int count = panels_cut(j->isa, 0, f->s, b->panels, (int)(j->padded_keys / j->isa->lanes));
     for (int p = 0; p < count; p++)
         j->isa->pack(b->right + b->panels[p].column * f->d, b->panels[p].vectors * j->isa->lanes,
                      src + b->panels[p].column * ld, ld, b->panels[p].columns, f->d, 1);
-    copy_rows(b->left, j->padded_rows, left, ld_left, f->s, f->d);
+    src = read_rows(j, b, left, &ld);
+    copy_rows(b->left, j->padded_rows, src, ld, f->s, f->d);
     multiply(j, b->panels, count, b->left, f->d, 1, f->d, b->right, out, j->padded_keys);
 }
 
@@ -78,15 +106,17 @@ static void run_head(const struct job *j, int64_t image, int64_t head, const str
 {
     const struct attention_args *f = &j->a->forward;
     int64_t s = f->s, d = f->d, ld_y = f->heads * d;
-    int64_t at_q = image * s * f->ld_q + head * d, at_k = image * s * f->ld_k + head * d;
-    int64_t at_v = image * s * f->ld_v + head * d;
-    const float *dy = (const float *)j->a->dy->data + image * s * ld_y + head * d;
+    struct rows q = {f->q, image * s * f->ld_q + head * d, f->ld_q};
+    struct rows k = {f->k, image * s * f->ld_k + head * d, f->ld_k};
+    struct rows v = {f->v, image * s * f->ld_v + head * d, f->ld_v};
+    struct rows dq = {j->a->dq, q.at, q.ld}, dk = {j->a->dk, k.at, k.ld};
+    struct rows dv = {j->a->dv, v.at, v.ld};
+    struct rows dy = {j->a->dy->data, image * s * ld_y + head * d, ld_y};
     const int32_t *uniform = f->uniform ? (const int32_t *)f->uniform->data + image * s : NULL;
     float scale = 1.0f / sqrtf((float)d);
 
-    times_transposed(j, b, (const float *)f->q + at_q, f->ld_q, (const float *)f->k + at_k, f->ld_k,
-                     b->p);
-    times_transposed(j, b, dy, ld_y, (const float *)f->v + at_v, f->ld_v, b->ds);
+    times_transposed(j, b, q, k, b->p);
+    times_transposed(j, b, dy, v, b->ds);
     for (int64_t i = 0; i < s; i++) {
         float *p = b->p + i * j->padded_keys, *ds = b->ds + i * j->padded_keys;
         if (uniform && uniform[i]) {
@@ -103,11 +133,9 @@ static void run_head(const struct job *j, int64_t image, int64_t head, const str
     size_t rest = (size_t)((j->padded_rows - s) * j->padded_keys) * sizeof(float);
     memset(b->p + s * j->padded_keys, 0, rest);
     memset(b->ds + s * j->padded_keys, 0, rest);
-    times_rows(j, b, b->p, 1, j->padded_keys, dy, ld_y, (float *)j->a->dv + at_v, f->ld_v);
-    times_rows(j, b, b->ds, j->padded_keys, 1, (const float *)f->k + at_k, f->ld_k,
-               (float *)j->a->dq + at_q, f->ld_q);
-    times_rows(j, b, b->ds, 1, j->padded_keys, (const float *)f->q + at_q, f->ld_q,
-               (float *)j->a->dk + at_k, f->ld_k);
+    times_rows(j, b, b->p, 1, j->padded_keys, dy, dv);
+    times_rows(j, b, b->ds, j->padded_keys, 1, k, dq);
+    times_rows(j, b, b->ds, 1, j->padded_keys, q, dk);
 }
 
 static void run_heads(void *arg, int64_t begin, int64_t end, int worker)
@@ -122,6 +150,7 @@ static void run_heads(void *arg, int64_t begin, int64_t end, int worker)
     b.ds = b.p + j->padded_rows * j->padded_keys;
     b.result = b.ds + j->padded_rows * j->padded_keys;
     b.panels = (struct panel *)(b.result + j->padded_rows * j->padded_width);
+    b.wide = (float *)(b.panels + wide / j->isa->lanes);
     for (int64_t unit = begin; unit < end; unit++)
         run_head(j, unit / f->heads, unit % f->heads, &b);
 }
@@ -146,7 +175,8 @@ void cpu_attention_backward(struct device *d, const struct attention_backward_ar
     int64_t wide = j.padded_keys > j.padded_width ? j.padded_keys : j.padded_width;
     j.per_worker = (size_t)(wide * (f->s > f->d ? f->s : f->d) + j.padded_rows * f->d +
                             2 * j.padded_rows * j.padded_keys + j.padded_rows * j.padded_width) +
-                   (size_t)(wide / j.isa->lanes) * sizeof(struct panel) / sizeof(float);
+                   (size_t)(wide / j.isa->lanes) * sizeof(struct panel) / sizeof(float) +
+                   (a->dy->dtype == DTYPE_F32 ? 0 : (size_t)(f->s * f->d));
     j.per_worker = (size_t)round_up((int64_t)j.per_worker, 16);
     size_t granted;
     j.scratch =

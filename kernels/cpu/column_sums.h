@@ -3,7 +3,7 @@
 
 #include "kernels/device.h"
 
-/* sums[j] += sum over rows of x[rows][columns]: gradients of biases. */
-void cpu_column_sums(struct device *d, float *sums, const float *x, int64_t rows, int64_t columns);
+/* sums[j] += sum over rows of x[rows][columns]: gradients of biases. columns is x's last dimension. */
+void cpu_column_sums(struct device *d, float *sums, const struct tensor *x);
 
 #endif

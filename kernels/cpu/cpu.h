@@ -6,11 +6,15 @@
 
 /* The ops that this backend implements itself, one file each; the others come from ref/. */
 void cpu_conv2d(struct device *d, const struct conv2d_args *a);
+/* The find_rows of matmul.h: input pixels under the taps of output pixels; context: conv2d_args. */
+void cpu_find_pixels(const void *context, int64_t m, int count, const void **a, int stride);
+void cpu_conv2d_add(struct device *d, const struct conv2d_args *a); /* adds to y */
 void cpu_linear(struct device *d, const struct linear_args *a);
 void cpu_group_norm(struct device *d, const struct group_norm_args *a);
 void cpu_layer_norm(struct device *d, const struct layer_norm_args *a);
 void cpu_attention(struct device *d, const struct attention_args *a);
 void cpu_activation(struct device *d, const struct activation_args *a);
+void cpu_cast(struct device *d, const struct cast_args *a);
 void cpu_add(struct device *d, const struct add_args *a);
 void cpu_concat(struct device *d, const struct concat_args *a);
 void cpu_avg_pool2x2(struct device *d, const struct avg_pool2x2_args *a);
@@ -42,6 +46,9 @@ void cpu_adamw(struct device *d, const struct adamw_args *a);
 void cpu_fill(struct device *d, const struct fill_args *a);
 void cpu_square_sums(struct device *d, const struct square_sums_args *a);
 
+/* Sets the ops that compute BF16 on F32 copies (widened.c). */
+void cpu_widened_init(struct backend *b);
+
 /* conv2d_backward.c's fast path for the weights' gradient (winograd_backward.c). */
 void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a);
 
@@ -54,6 +61,6 @@ bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a);
 #define CPU_BY_WEIGHTS_BYTES ((int64_t)16 << 20)
 
 /* conv2d.c's fast path for 3x3, stride 1, padding 1 (winograd.c). */
-void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a);
+void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a, bool adds);
 
 #endif

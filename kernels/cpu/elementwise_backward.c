@@ -3,15 +3,21 @@
 
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 
 #define CHUNK 16384
 
 static void activation_chunk(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct activation_backward_args *a = arg;
-    cpu_isa()->activation_backward(
-        (float *)a->dx->data + begin, (const float *)a->forward.x->data + begin,
-        (const float *)a->dy->data + begin, end - begin, a->forward.kind);
+    float buffers[3][ROWS_BUFFER];
+    for (int64_t i = begin, n; i < end; i += n) {
+        n = rows_step(a->dx, end - i);
+        float *dx = row_begin(a->dx, i, buffers[0]);
+        cpu_isa()->activation_backward(dx, row_read(a->forward.x, i, n, buffers[1]),
+                                       row_read(a->dy, i, n, buffers[2]), n, a->forward.kind);
+        row_written(a->dx, i, n, dx);
+    }
 }
 
 void cpu_activation_backward(struct device *d, const struct activation_backward_args *a)
@@ -25,12 +31,14 @@ static void concat_rows(void *arg, int64_t begin, int64_t end, int worker)
     int64_t width = tensor_last(a->dy), right = a->db ? tensor_last(a->db) : 0;
     int64_t left = a->da ? tensor_last(a->da) : width - right;
     right = width - left;
+    size_t size = dtype_size(a->dy->dtype);
     for (int64_t row = begin; row < end; row++) {
-        const float *dy = (const float *)a->dy->data + row * width;
         if (a->da)
-            memcpy((float *)a->da->data + row * left, dy, (size_t)left * sizeof *dy);
+            memcpy(element_of(a->da, row * left), element_of(a->dy, row * width),
+                   (size_t)left * size);
         if (a->db)
-            memcpy((float *)a->db->data + row * right, dy + left, (size_t)right * sizeof *dy);
+            memcpy(element_of(a->db, row * right), element_of(a->dy, row * width + left),
+                   (size_t)right * size);
     }
 }
 

@@ -19,7 +19,22 @@ static bool has_avx512(void)
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
 }
+
+static bool has_avx512_bf16(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && a & 1 << 5;
+}
 #endif
+
+const struct cpu_bf16 *cpu_bf16(void)
+{
+#if defined(__x86_64__)
+    if (cpu_isa() == &cpu_isa_avx512 && !getenv("CCLD_CPU") && has_avx512_bf16())
+        return &cpu_bf16_avx512;
+#endif
+    return NULL;
+}
 
 const struct cpu_isa *cpu_isa(void)
 {

@@ -51,8 +51,13 @@ struct cpu_isa {
     void (*dot)(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const float *w,
                 int64_t ldw, int columns, int64_t k, const float *bias);
 
-    /* n weights of F16 or BF16 as floats. */
+    /* n numbers of F16 or BF16 as floats, and floats as BF16, rounded to nearest even. */
     void (*widen)(float *dst, enum dtype dtype, const void *src, size_t n);
+    void (*narrow)(void *dst, const float *src, size_t n);
+    void (*round_to_bf16)(float *x, size_t n); /* in place, a multiple of lanes */
+    /* A tile's b, k rows of `width` floats, as cpu_tile_bf16 takes it: rounded, rows 2i and 2i + 1
+     * interleaved; a row of zeros follows an odd k. */
+    void (*pair)(uint16_t *dst, const float *src, int width, int64_t k);
 
     /* One 6x6 patch (36 pointers to `channels` floats) to 36 vectors, position p at dst[p*stride].
      */
@@ -117,5 +122,34 @@ extern const struct cpu_isa cpu_isa_avx2, cpu_isa_avx512;
 
 /* For tests, $CCLD_CPU (generic, avx2, avx512) selects an older instruction set. */
 const struct cpu_isa *cpu_isa(void);
+
+/* Products of BF16, accumulated in F32, on processors that have them; sizes are cpu_isa()'s. */
+struct cpu_bf16 {
+    /* cpu_isa()'s `tile` for an even k. */
+    void (*tile)(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,
+                 float *c, int64_t ldc, const float *init);
+    /* A tile's b from k rows, of which `columns` elements from `first` on are taken, padded with
+     * zeros to width, a multiple of lanes. A row that is NULL is zero, as is one after an odd k. */
+    void (*pair_rows)(uint16_t *dst, const void *const *rows, int64_t k, int64_t first, int columns,
+                      int width);
+    /* Winograd F(2x2, 3x3), whose error is about that of two more roundings: one 4x4 patch to 16
+     * vectors, padded with zeros to whole vectors; weights from what cpu_isa()'s `pack` leaves, in
+     * pairs of channels, position p, pair i at u[p*stride + 2*i*width]; 16 products to 4 pixels, or
+     * added to them. */
+    void (*winograd_input)(uint16_t *dst, int64_t stride, const uint16_t *const *pixels,
+                           int64_t channels);
+    void (*winograd_weight)(uint16_t *u, int64_t stride, int width, const float *g,
+                            int64_t channels);
+    void (*winograd_output)(uint16_t *const *pixels, const float *m, int64_t stride,
+                            int64_t channels, const float *bias, bool adds);
+};
+#define WINOGRAD_BF16_OUT       2
+#define WINOGRAD_BF16_POSITIONS 16
+
+#if defined(__x86_64__)
+extern const struct cpu_bf16 cpu_bf16_avx512;
+#endif
+/* NULL: the processor has none. */
+const struct cpu_bf16 *cpu_bf16(void);
 
 #endif

@@ -260,3 +260,37 @@ static void widen(float *dst, enum dtype dtype, const void *src, size_t n)
 #endif
     dtype_to_f32(dst + i, dtype, from + i, n - i);
 }
+
+/* Bits of BF16 in the lower half of each lane. NaN stays NaN. */
+INLINE ivec rounded_bits(vec v)
+{
+    ivec bits = (ivec)v, up = ((bits >> 16) & 1) + 0x7fff;
+    ivec nan = v != v;
+    return (((nan & (bits | 0x400000)) | (~nan & (bits + up))) >> 16) & 0xffff;
+}
+
+static void narrow(void *dst, const float *src, size_t n)
+{
+    size_t i = 0;
+    uint16_t *to = dst;
+    for (; i + LANES <= n; i += LANES)
+        *(short_vec *)(to + i) = __builtin_convertvector(rounded_bits(load(src + i)), short_vec);
+    dtype_from_f32(DTYPE_BF16, to + i, src + i, n - i);
+}
+
+static void round_to_bf16(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES)
+        store(x + i, (vec)(ivec)((uvec)rounded_bits(load(x + i)) << 16));
+}
+
+static void pair(uint16_t *dst, const float *src, int width, int64_t k)
+{
+    for (int64_t i = 0; i < k; i += 2, src += 2 * width)
+        for (int j = 0; j < width; j += LANES, dst += 2 * LANES) {
+            ivec low = rounded_bits(load(src + j));
+            ivec high = i + 1 < k ? rounded_bits(load(src + width + j)) : (ivec){0};
+            vec both = (vec)(low | (ivec)((uvec)high << 16));
+            memcpy(dst, &both, sizeof both);
+        }
+}

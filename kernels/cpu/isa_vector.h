@@ -2,7 +2,9 @@
 
 typedef float vec __attribute__((vector_size(LANES * 4)));
 typedef int32_t ivec __attribute__((vector_size(LANES * 4)));
-typedef float loose_vec __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(LANES * 4)));
+/* Aligned like the elements of a weight, which may be of 16 bits. */
+typedef float loose_vec __attribute__((vector_size(LANES * 4), aligned(2), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
 

@@ -2,14 +2,23 @@
 
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
+
+struct job {
+    const struct layer_norm_args *a;
+    float *scratch; /* two rows per worker, of BF16 */
+};
 
 static void normalize_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
-    const struct layer_norm_args *a = arg;
+    const struct job *j = arg;
+    const struct layer_norm_args *a = j->a;
     const struct cpu_isa *isa = cpu_isa();
     int64_t n = tensor_last(a->x);
+    float *scratch = j->scratch + worker * 2 * n;
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)a->x->data + row * n;
+        const float *x = row_read(a->x, row * n, n, scratch);
+        float *y = row_begin(a->y, row * n, scratch + n);
         double sum, squares;
         isa->moments(x, n, x[0], &sum, &squares);
         double mean = x[0] + sum / (double)n;
@@ -18,12 +27,17 @@ static void normalize_rows(void *arg, int64_t begin, int64_t end, int worker)
         isa->moments(x, n, center, &sum, &squares);
         double offset = sum / (double)n, variance = squares / (double)n - offset * offset;
         double inverse = 1.0 / sqrt(variance + a->eps);
-        isa->normalize_row((float *)a->y->data + row * n, x, center, (float)inverse,
-                           (float)(-offset * inverse), a->gamma->data, a->beta->data, n);
+        isa->normalize_row(y, x, center, (float)inverse, (float)(-offset * inverse), a->gamma->data,
+                           a->beta->data, n);
+        row_written(a->y, row * n, n, y);
     }
 }
 
 void cpu_layer_norm(struct device *d, const struct layer_norm_args *a)
 {
-    parallel_for(tensor_rows(a->x), 32, normalize_rows, (void *)a);
+    size_t rows = a->x->dtype == DTYPE_F32 ? 0 : 2 * (size_t)threads_count(), granted;
+    struct job j = {.a = a};
+    j.scratch = device_allocate(d, rows * (size_t)tensor_last(a->x) * sizeof(float), &granted);
+    parallel_for(tensor_rows(a->x), 32, normalize_rows, &j);
+    device_release(d, j.scratch, granted);
 }

@@ -3,12 +3,14 @@
 
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 
 #define CHUNK_ROWS 64
 
 struct job {
     const struct layer_norm_backward_args *a;
     double *partial; /* [chunks][2][n]: gradients of gamma and beta */
+    float *buffers;  /* [3][n] per worker, of BF16 */
 };
 
 /* t = (x - mean)*inverse; dx = inverse * (g - mean of g - t * mean of g*t), g = gamma*dy. */
@@ -21,8 +23,9 @@ static void backward_rows(void *arg, int64_t begin, int64_t end, int worker)
     double *by_gamma = j->partial + begin / CHUNK_ROWS * 2 * n, *by_beta = by_gamma + n;
     memset(by_gamma, 0, (size_t)(2 * n) * sizeof *by_gamma);
     for (int64_t row = begin; row < end; row++) {
-        const float *x = (const float *)f->x->data + row * n;
-        const float *dy = (const float *)j->a->dy->data + row * n;
+        float *buffer = j->buffers + worker * 3 * n;
+        const float *x = row_read(f->x, row * n, n, buffer);
+        const float *dy = row_read(j->a->dy, row * n, n, buffer + n);
         double sum, squares;
         cpu_isa()->moments(x, n, x[0], &sum, &squares);
         float center = (float)(x[0] + sum / (double)n);
@@ -40,12 +43,13 @@ static void backward_rows(void *arg, int64_t begin, int64_t end, int worker)
         }
         if (!j->a->dx)
             continue;
-        float *dx = (float *)j->a->dx->data + row * n;
+        float *dx = row_begin(j->a->dx, row * n, buffer + 2 * n);
         float mean_g = (float)(sum_g / (double)n), mean_gt = (float)(sum_gt / (double)n);
         for (int64_t i = 0; i < n; i++) {
             float t = (x[i] - center - shift) * inverse;
             dx[i] = inverse * (gamma[i] * dy[i] - mean_g - t * mean_gt);
         }
+        row_written(j->a->dx, row * n, n, dx);
     }
 }
 
@@ -55,7 +59,10 @@ void cpu_layer_norm_backward(struct device *d, const struct layer_norm_backward_
     int64_t rows = tensor_rows(a->dy), n = tensor_last(a->dy);
     int64_t chunks = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
     size_t granted;
-    j.partial = device_allocate(d, (size_t)(chunks * 2 * n) * sizeof(double), &granted);
+    size_t partial = (size_t)(chunks * 2 * n) * sizeof(double);
+    size_t buffers = a->dy->dtype == DTYPE_F32 ? 0 : (size_t)(3 * threads_count() * n);
+    j.partial = device_allocate(d, partial + buffers * sizeof(float), &granted);
+    j.buffers = (float *)((char *)j.partial + partial);
     parallel_for(rows, CHUNK_ROWS, backward_rows, &j);
     float *dgamma = a->dgamma ? a->dgamma->data : NULL, *dbeta = a->dbeta ? a->dbeta->data : NULL;
     for (int64_t i = 0; i < n; i++) {

@@ -1,11 +1,14 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/rows.h"
 
 #define DOT_COLUMNS 16
 
 struct dot_job {
     const struct linear_args *a;
+    const float *x;
+    float *y;       /* a's, or F32 copies */
     float *scratch; /* per worker, for weights that are not F32 */
 };
 
@@ -20,12 +23,39 @@ static void dot_columns(void *arg, int64_t begin, int64_t end, int worker)
     int64_t ld;
     const float *w =
         weights_as_f32(a->weight->dtype, a->weight->data, begin, count, k, 0, k, scratch, &ld);
-    float *y = (float *)a->y->data + begin;
-    cpu_isa()->dot(y, columns, a->x->data, k, (int)rows, w, ld, count, k,
+    float *y = j->y + begin;
+    cpu_isa()->dot(y, columns, j->x, k, (int)rows, w, ld, count, k,
                    bias ? bias + begin : NULL);
     if (a->act != ACTIVATION_NONE)
         for (int64_t m = 0; m < rows; m++)
             cpu_isa()->activation(y + m * columns, y + m * columns, count, a->act);
+}
+
+/* Where it is not added before y is rounded. */
+static void add_residual(struct device *d, const struct linear_args *a)
+{
+    if (a->residual)
+        cpu_add(d, &(struct add_args){a->residual, a->y, a->y});
+}
+
+static void dot_rows(struct device *d, const struct linear_args *a)
+{
+    struct dot_job j = {.a = a};
+    int64_t in = tensor_count(a->x), out = tensor_count(a->y);
+    bool copies = a->x->dtype != DTYPE_F32;
+    int64_t scratch =
+        a->weight->dtype != DTYPE_F32 ? threads_count() * DOT_COLUMNS * tensor_last(a->x) : 0;
+    size_t granted;
+    float *memory = device_allocate(
+        d, (size_t)(scratch + (copies ? in + out : 0)) * sizeof(float), &granted);
+    float *x = memory + scratch;
+    j.scratch = scratch ? memory : NULL;
+    j.x = row_read(a->x, 0, in, x);
+    j.y = row_begin(a->y, 0, x + in);
+    parallel_for(tensor_last(a->y), DOT_COLUMNS, dot_columns, &j);
+    row_written(a->y, 0, out, j.y);
+    add_residual(d, a);
+    device_release(d, memory, granted);
 }
 
 /* With one row per image (conditioning vectors), time goes into reading the weights, so they are
@@ -33,18 +63,10 @@ static void dot_columns(void *arg, int64_t begin, int64_t end, int worker)
 void cpu_linear(struct device *d, const struct linear_args *a)
 {
     if (a->x->ndim == 2) {
-        struct dot_job j = {a, NULL};
-        size_t granted = 0;
-        if (a->weight->dtype != DTYPE_F32)
-            j.scratch = device_allocate(
-                d, (size_t)(threads_count() * DOT_COLUMNS * tensor_last(a->x)) * sizeof(float),
-                &granted);
-        parallel_for(tensor_last(a->y), DOT_COLUMNS, dot_columns, &j);
-        if (j.scratch)
-            device_release(d, j.scratch, granted);
+        dot_rows(d, a);
         return;
     }
-    struct dense_rows rows = {a->x->data, tensor_last(a->x)};
+    struct dense_rows rows = {a->x->data, tensor_last(a->x), a->x->dtype};
     struct matmul m = {
         .rows = tensor_rows(a->x),
         .columns = tensor_last(a->y),
@@ -52,6 +74,7 @@ void cpu_linear(struct device *d, const struct linear_args *a)
         .taps = 1,
         .find_rows = find_dense_rows,
         .context = &rows,
+        .dtype = a->x->dtype,
         .weight_dtype = a->weight->dtype,
         .weight = a->weight->data,
         .bias = a->bias ? a->bias->data : NULL,
@@ -59,5 +82,9 @@ void cpu_linear(struct device *d, const struct linear_args *a)
         .c = a->y->data,
         .ldc = tensor_last(a->y),
     };
+    if (m.dtype == DTYPE_BF16 && a->residual)
+        m.residual = a->residual->data;
     matmul(d, &m);
+    if (!m.residual)
+        add_residual(d, a);
 }

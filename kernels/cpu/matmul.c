@@ -5,8 +5,7 @@
 #include "common/base/message.h"
 #include "common/base/threads.h"
 
-#define UNIT_PANELS 2   /* panels per unit of work, which share each row of the left side */
-#define UNIT_ROWS   512 /* a unit's results stay in the cache between blocks of channels */
+#define UNIT_ROWS 512 /* a unit's results stay in the cache between blocks of channels */
 #define BLOCK_PRODUCT                                                                              \
     576 /* channels * taps per block, about: packed weights fill half of an L2 cache */
 
@@ -54,18 +53,17 @@ void pack_rows(float *dst, int width, const float *src, int64_t ld, int64_t coun
     }
 }
 
-void find_dense_rows(const void *context, int64_t m, int count, const float **a, int stride)
+void find_dense_rows(const void *context, int64_t m, int count, const void **a, int stride)
 {
     const struct dense_rows *rows = context;
     for (int i = 0; i < count; i++)
-        a[i] = rows->data + (m + i) * rows->ld;
+        a[i] = (const char *)rows->data + (size_t)((m + i) * rows->ld) * dtype_size(rows->dtype);
 }
 
 struct job {
     const struct matmul *m;
     const struct cpu_isa *isa;
-    int64_t block_channels, unit_columns, unit_rows;
-    int64_t column_units, row_units;
+    struct matmul_units units;
     float *scratch;
     size_t per_worker; /* floats */
     const float *zeros;
@@ -96,7 +94,7 @@ static void run_tile(const struct job *j, const struct panel *p, const float *co
 {
     const struct matmul *m = j->m;
     int width = p->vectors * j->isa->lanes;
-    float *c = m->c + m0 * m->ldc + p->column;
+    float *c = (float *)m->c + m0 * m->ldc + p->column;
     if (rows == j->isa->rows && p->columns == width) {
         j->isa->tile(p->vectors, m->taps, a, channels, packed, c, m->ldc, init);
         return;
@@ -114,14 +112,15 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
 {
     const struct matmul *m = j->m;
     const struct cpu_isa *isa = j->isa;
-    int64_t n0 = unit % j->column_units * j->unit_columns;
-    int64_t n1 = n0 + j->unit_columns < m->columns ? n0 + j->unit_columns : m->columns;
-    int64_t m0 = unit / j->column_units * j->unit_rows;
-    int64_t m1 = m0 + j->unit_rows < m->rows ? m0 + j->unit_rows : m->rows;
+    const struct matmul_units *u = &j->units;
+    int64_t n0 = unit % u->column_units * u->columns;
+    int64_t n1 = n0 + u->columns < m->columns ? n0 + u->columns : m->columns;
+    int64_t m0 = unit / u->column_units * u->rows;
+    int64_t m1 = m0 + u->rows < m->rows ? m0 + u->rows : m->rows;
     struct panel panels[UNIT_PANELS];
     int count = panels_cut(isa, n0, n1 - n0, panels, UNIT_PANELS);
 
-    size_t block = (size_t)(j->block_channels * m->taps) * ISA_MAX_COLUMNS;
+    size_t block = (size_t)(u->channels * m->taps) * ISA_MAX_COLUMNS;
     float *packed[UNIT_PANELS], *converted = scratch + UNIT_PANELS * block;
     float *edge = converted + (m->weight_dtype == DTYPE_F32 ? 0 : block);
     float *bias[UNIT_PANELS];
@@ -132,19 +131,21 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
         if (m->bias)
             memcpy(bias[i], m->bias + panels[i].column, (size_t)panels[i].columns * sizeof(float));
     }
-    for (int64_t c0 = 0; c0 < m->channels; c0 += j->block_channels) {
-        int64_t channels =
-            m->channels - c0 < j->block_channels ? m->channels - c0 : j->block_channels;
+    for (int64_t c0 = 0; c0 < m->channels; c0 += u->channels) {
+        int64_t channels = m->channels - c0 < u->channels ? m->channels - c0 : u->channels;
         for (int i = 0; i < count; i++)
             pack_panel(j, &panels[i], c0, channels, packed[i], converted);
         for (int64_t r = m0; r < m1; r += isa->rows) {
             int rows = (int)(m1 - r < isa->rows ? m1 - r : isa->rows);
+            const void *found[m->taps * isa->rows];
             const float *a[m->taps * isa->rows];
-            m->find_rows(m->context, r, rows, a, isa->rows);
+            m->find_rows(m->context, r, rows, found, isa->rows);
             for (int tap = 0; tap < m->taps; tap++)
                 for (int i = 0; i < isa->rows; i++) {
-                    const float **at = a + tap * isa->rows + i;
-                    *at = i >= rows ? at[-1] : *at ? *at + c0 : j->zeros;
+                    int at = tap * isa->rows + i;
+                    a[at] = i >= rows   ? a[at - 1]
+                            : found[at] ? (const float *)found[at] + c0
+                                        : j->zeros;
                 }
             for (int i = 0; i < count; i++)
                 run_tile(j, &panels[i], a, channels, packed[i], r, rows, edge,
@@ -153,7 +154,8 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
     }
     if (m->act != ACTIVATION_NONE)
         for (int64_t r = m0; r < m1; r++)
-            isa->activation(m->c + r * m->ldc + n0, m->c + r * m->ldc + n0, n1 - n0, m->act);
+            isa->activation((float *)m->c + r * m->ldc + n0, (float *)m->c + r * m->ldc + n0,
+                            n1 - n0, m->act);
 }
 
 static void run_units(void *arg, int64_t begin, int64_t end, int worker)
@@ -163,43 +165,51 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
+struct matmul_units matmul_units(const struct matmul *m, const struct cpu_isa *isa)
+{
+    struct matmul_units u;
+    u.channels = m->taps == 1 ? 384 : BLOCK_PRODUCT / m->taps / 16 * 16;
+    if (u.channels < 16)
+        u.channels = 16;
+    if (u.channels > m->channels)
+        u.channels = m->channels;
+
+    int64_t vectors = divide_up(m->columns, isa->lanes);
+    u.column_units = divide_up(vectors, UNIT_PANELS * isa->vectors);
+    u.columns = divide_up(vectors, u.column_units) * isa->lanes;
+    u.column_units = divide_up(m->columns, u.columns);
+    /* Rows are split to fit the cache, and further if there are too few units for all threads. */
+    int64_t wanted = divide_up(3 * threads_count(), u.column_units);
+    u.rows = divide_up(m->rows, wanted);
+    if (threads_count() == 1 || u.column_units % threads_count() == 0 || u.rows < 32)
+        u.rows = m->rows < 32 ? m->rows : u.rows < 32 ? 32 : m->rows;
+    if (u.rows > UNIT_ROWS)
+        u.rows = UNIT_ROWS;
+    u.rows = divide_up(u.rows, isa->rows) * isa->rows;
+    u.row_units = divide_up(m->rows, u.rows);
+    return u;
+}
+
 void matmul(struct device *d, const struct matmul *m)
 {
     if (m->rows == 0 || m->columns == 0)
         return;
-    const struct cpu_isa *isa = cpu_isa();
-    struct job j = {.m = m, .isa = isa};
-    j.block_channels = m->taps == 1 ? 384 : BLOCK_PRODUCT / m->taps / 16 * 16;
-    if (j.block_channels < 16)
-        j.block_channels = 16;
-    if (j.block_channels > m->channels)
-        j.block_channels = m->channels;
-
-    int64_t vectors = divide_up(m->columns, isa->lanes);
-    j.column_units = divide_up(vectors, UNIT_PANELS * isa->vectors);
-    j.unit_columns = divide_up(vectors, j.column_units) * isa->lanes;
-    j.column_units = divide_up(m->columns, j.unit_columns);
-    /* Rows are split to fit the cache, and further if there are too few units for all threads. */
-    int64_t wanted = divide_up(3 * threads_count(), j.column_units);
-    j.unit_rows = divide_up(m->rows, wanted);
-    if (threads_count() == 1 || j.column_units % threads_count() == 0 || j.unit_rows < 32)
-        j.unit_rows = m->rows < 32 ? m->rows : j.unit_rows < 32 ? 32 : m->rows;
-    if (j.unit_rows > UNIT_ROWS)
-        j.unit_rows = UNIT_ROWS;
-    j.unit_rows = divide_up(j.unit_rows, isa->rows) * isa->rows;
-    j.row_units = divide_up(m->rows, j.unit_rows);
-
-    size_t block = (size_t)(j.block_channels * m->taps) * ISA_MAX_COLUMNS;
+    if (m->dtype == DTYPE_BF16) {
+        matmul_bf16(d, m);
+        return;
+    }
+    struct job j = {.m = m, .isa = cpu_isa(), .units = matmul_units(m, cpu_isa())};
+    size_t block = (size_t)(j.units.channels * m->taps) * ISA_MAX_COLUMNS;
     j.per_worker = UNIT_PANELS * block + (m->weight_dtype == DTYPE_F32 ? 0 : block) +
                    (ISA_MAX_ROWS + UNIT_PANELS) * ISA_MAX_COLUMNS;
-    size_t zeros = (size_t)j.block_channels;
+    size_t zeros = (size_t)j.units.channels;
     size_t granted;
     float *memory = device_allocate(
         d, (j.per_worker * (size_t)threads_count() + zeros) * sizeof(float), &granted);
     memset(memory, 0, zeros * sizeof(float));
     j.zeros = memory;
     j.scratch = memory + zeros;
-    parallel_for(j.column_units * j.row_units, 1, run_units, &j);
+    parallel_for(j.units.column_units * j.units.row_units, 1, run_units, &j);
     device_release(d, memory, granted);
 }
 
@@ -208,13 +218,29 @@ void matmul(struct device *d, const struct matmul *m)
 
 struct outer_job {
     const struct cpu_isa *isa;
-    int64_t rows, columns, k, lda, ldb, ldc;
-    const float *a, *b;
+    int64_t rows, columns, k, ldc;
+    struct dense_rows a, b;
     float *c;
     int64_t unit_columns, column_units;
     float *scratch;
     size_t per_worker;
 };
+
+/* pack_rows for activations of either type, from row k0 and `column` on. */
+static void pack_side(float *dst, int width, const struct dense_rows *side, int64_t k0,
+                      int64_t column, int64_t count, int columns)
+{
+    int64_t at = k0 * side->ld + column;
+    if (side->dtype == DTYPE_F32) {
+        pack_rows(dst, width, (const float *)side->data + at, side->ld, count, columns);
+        return;
+    }
+    for (int64_t i = 0; i < count; i++, dst += width) {
+        cpu_isa()->widen(dst, side->dtype, (const uint16_t *)side->data + at + i * side->ld,
+                         (size_t)columns);
+        memset(dst + columns, 0, (size_t)(width - columns) * sizeof *dst);
+    }
+}
 
 static void outer_unit(const struct outer_job *j, int64_t unit, float *scratch)
 {
@@ -231,11 +257,10 @@ static void outer_unit(const struct outer_job *j, int64_t unit, float *scratch)
     size_t panel_sums = (size_t)left_width * ISA_MAX_COLUMNS;
     for (int64_t k0 = 0; k0 < j->k; k0 += OUTER_BLOCK) {
         int64_t k = j->k - k0 < OUTER_BLOCK ? j->k - k0 : OUTER_BLOCK;
-        pack_rows(left, left_width, j->a + k0 * j->lda + m0, j->lda, k, rows);
+        pack_side(left, left_width, &j->a, k0, m0, k, rows);
         for (int p = 0; p < count; p++) {
             int width = panels[p].vectors * isa->lanes;
-            pack_rows(right, width, j->b + k0 * j->ldb + panels[p].column, j->ldb, k,
-                      panels[p].columns);
+            pack_side(right, width, &j->b, k0, panels[p].column, k, panels[p].columns);
             for (int i = 0; i < rows; i += isa->rows)
                 isa->tile_strided(panels[p].vectors, left + i, 1, left_width, k, right,
                                   sums + (size_t)p * panel_sums + (size_t)i * (size_t)width, width,
@@ -259,13 +284,13 @@ static void outer_units(void *arg, int64_t begin, int64_t end, int worker)
         outer_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
-void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, const float *a,
-                  int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc)
+void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, struct dense_rows a,
+                  struct dense_rows b, float *c, int64_t ldc)
 {
     if (rows == 0 || columns == 0 || k == 0)
         return;
     const struct cpu_isa *isa = cpu_isa();
-    struct outer_job j = {isa, rows, columns, k, lda, ldb, ldc, a, b, c, 0, 0, NULL, 0};
+    struct outer_job j = {isa, rows, columns, k, ldc, a, b, c, 0, 0, NULL, 0};
     int64_t vectors = divide_up(columns, isa->lanes);
     j.column_units = divide_up(vectors, UNIT_PANELS * isa->vectors);
     j.unit_columns = divide_up(vectors, j.column_units) * isa->lanes;

@@ -16,30 +16,39 @@ static inline int64_t divide_up(int64_t a, int64_t b)
  * A function finds the rows of the left side, so that a convolution is the same product over
  * shifted rows of its input, without a copy. Weights are packed block by block as needed and never
  * kept: a checkpoint is used where it is mapped. The order of summation depends neither on m nor on
- * the number of threads. */
+ * the number of threads.
+ * Rows of BF16 (matmul_bf16.c) are multiplied with weights rounded to BF16. */
 struct matmul {
     int64_t rows, columns, channels;
     int taps;
     /* a[tap*stride + i] = the channels of row m + i under tap, or NULL if they are all zero,
      * for i < count. */
-    void (*find_rows)(const void *context, int64_t m, int count, const float **a, int stride);
+    void (*find_rows)(const void *context, int64_t m, int count, const void **a, int stride);
     const void *context;
+    enum dtype dtype; /* of rows and of c: F32 or BF16 */
+    bool even_rows;   /* a zero follows each row if channels is odd */
     enum dtype weight_dtype;
     const void *weight; /* [columns][channels][taps] */
     bool weight_rows;   /* weight is F32 [channels][columns] instead; taps = 1 */
     const float *bias;  /* may be NULL */
     enum activation_kind act;
-    float *c;
+    void *c;
     int64_t ldc;
+    const void *residual; /* of BF16: added to c, shaped like it, and may be c; or NULL */
 };
 void matmul(struct device *d, const struct matmul *m);
 
-/* c[i][j] += sum over k of a[k*lda + i] * b[k*ldb + j], i < rows, j < columns: gradients of
- * weights. Both sides are stored like activations. The order of summation does not depend on the
- * number of threads.
- */
-void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, const float *a,
-                  int64_t lda, const float *b, int64_t ldb, float *c, int64_t ldc);
+/* The part of matmul() for BF16. */
+void matmul_bf16(struct device *d, const struct matmul *m);
+
+/* How a product is divided into units of work, which threads take in any order. */
+struct matmul_units {
+    int64_t columns, column_units; /* per unit, and how many units lie side by side */
+    int64_t rows, row_units;
+    int64_t channels; /* of a block that is packed at once */
+};
+#define UNIT_PANELS 2 /* panels per unit of work, which share each row of the left side */
+struct matmul_units matmul_units(const struct matmul *m, const struct cpu_isa *isa);
 
 /* Packs count rows of `columns` floats, ld apart, as a tile's b with rows of `width` floats, padded
  * with zeros. */
@@ -47,10 +56,30 @@ void pack_rows(float *dst, int width, const float *src, int64_t ld, int64_t coun
 
 /* The find_rows of a plain matrix; context is a struct dense_rows, taps is 1. */
 struct dense_rows {
-    const float *data;
+    const void *data;
     int64_t ld;
+    enum dtype dtype;
 };
-void find_dense_rows(const void *context, int64_t m, int count, const float **a, int stride);
+void find_dense_rows(const void *context, int64_t m, int count, const void **a, int stride);
+
+/* c[i][j] += sum over k of a[k][i] * b[k][j], i < rows, j < columns: gradients of weights. Both sides
+ * are stored like activations; BF16 is widened. The order of summation does not depend on the number
+ * of threads. */
+void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, struct dense_rows a,
+                  struct dense_rows b, float *c, int64_t ldc);
+
+/* c[i][j][tap] += sum over k of a[k][i] * b[k][j] for the row of b under that tap: the gradients of a
+ * kernel, by products of BF16, which the processor must have. */
+struct matmul_outer_bf16 {
+    int64_t rows, columns, k;
+    int taps;
+    const uint16_t *a; /* rows of lda */
+    int64_t lda;
+    void (*find_rows)(const void *context, int64_t k, int count, const void **b, int stride);
+    const void *context;
+    float *c;
+};
+void matmul_outer_bf16(struct device *d, const struct matmul_outer_bf16 *m);
 
 /* How `columns` are split into tiles: widths in vectors, as even as possible. */
 struct panel {

@@ -2,10 +2,51 @@
 
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 
-static const float *pixel(const struct tensor *x, int64_t n, int64_t y, int64_t column)
+#define PART 512 /* channels that are converted at a time, of BF16 */
+
+/* Of the first channel. */
+static int64_t pixel(const struct tensor *x, int64_t n, int64_t y, int64_t column)
 {
-    return (const float *)x->data + ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
+    return ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
+}
+
+static int64_t part_of(const struct tensor *x, int64_t left)
+{
+    return x->dtype == DTYPE_F32 || left < PART ? left : PART;
+}
+
+/* y[to ..] = sum of weights times the pixels of x at from[0 .. 4), for all channels. */
+static void combine(const struct tensor *y, int64_t to, const struct tensor *x,
+                    const int64_t from[4],
+                    void (*sum)(float *y, const float *const p[4], int64_t count))
+{
+    float buffers[5][PART];
+    for (int64_t c = x->shape[3], i = 0, n; i < c; i += n) {
+        const float *p[4];
+        n = part_of(x, c - i);
+        for (int k = 0; k < 4; k++)
+            p[k] = row_read(x, from[k] + i, n, buffers[k]);
+        float *out = row_begin(y, to + i, buffers[4]);
+        sum(out, p, n);
+        row_written(y, to + i, n, out);
+    }
+}
+
+static void mean_of(float *y, const float *const p[4], int64_t count)
+{
+    const float *a = p[0], *b = p[1], *c = p[2], *d = p[3];
+    for (int64_t i = 0; i < count; i++)
+        y[i] = (a[i] + b[i] + c[i] + d[i]) * 0.25f;
+}
+
+/* p: near, beside it, below or above it, and the farthest. */
+static void bilinear_of(float *y, const float *const p[4], int64_t count)
+{
+    const float *a = p[0], *b = p[1], *c = p[2], *d = p[3];
+    for (int64_t i = 0; i < count; i++)
+        y[i] = 0.75f * (0.75f * a[i] + 0.25f * b[i]) + 0.25f * (0.75f * c[i] + 0.25f * d[i]);
 }
 
 /* Each function writes output rows [begin, end), counted over all images. */
@@ -15,10 +56,9 @@ static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
     int64_t h = a->y->shape[1], w = a->y->shape[2], c = a->y->shape[3];
     for (int64_t row = begin; row < end; row++)
         for (int64_t i = 0; i < w; i++) {
-            const float *top = pixel(a->x, row / h, row % h * 2, i * 2), *bottom = top + 2 * w * c;
-            float *y = (float *)a->y->data + (row * w + i) * c;
-            for (int64_t j = 0; j < c; j++)
-                y[j] = (top[j] + top[c + j] + bottom[j] + bottom[c + j]) * 0.25f;
+            int64_t top = pixel(a->x, row / h, row % h * 2, i * 2), bottom = top + 2 * w * c;
+            combine(a->y, (row * w + i) * c, a->x, (int64_t[]){top, top + c, bottom, bottom + c},
+                    mean_of);
         }
 }
 
@@ -33,8 +73,9 @@ static void nearest_rows(void *arg, int64_t begin, int64_t end, int worker)
     int64_t h = a->y->shape[1], w = a->y->shape[2], c = a->y->shape[3];
     for (int64_t row = begin; row < end; row++)
         for (int64_t i = 0; i < w; i++)
-            memcpy((float *)a->y->data + (row * w + i) * c,
-                   pixel(a->x, row / h, row % h / 2, i / 2), (size_t)c * sizeof(float));
+            memcpy(element_of(a->y, (row * w + i) * c),
+                   element_of(a->x, pixel(a->x, row / h, row % h / 2, i / 2)),
+                   (size_t)c * dtype_size(a->x->dtype));
 }
 
 void cpu_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_args *a)
@@ -54,14 +95,10 @@ static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
         for (int64_t ox = 0; ox < 2 * w; ox++) {
             int64_t near_x = ox / 2, far_x = ox % 2 ? near_x + 1 : near_x - 1;
             far_x = far_x < 0 ? 0 : far_x >= w ? w - 1 : far_x;
-            const float *p00 = pixel(a->x, n, near_y, near_x);
-            const float *p01 = pixel(a->x, n, near_y, far_x);
-            const float *p10 = pixel(a->x, n, far_y, near_x);
-            const float *p11 = pixel(a->x, n, far_y, far_x);
-            float *y = (float *)a->y->data + (row * 2 * w + ox) * c;
-            for (int64_t j = 0; j < c; j++)
-                y[j] = 0.75f * (0.75f * p00[j] + 0.25f * p01[j]) +
-                       0.25f * (0.75f * p10[j] + 0.25f * p11[j]);
+            const int64_t from[4] = {
+                pixel(a->x, n, near_y, near_x), pixel(a->x, n, near_y, far_x),
+                pixel(a->x, n, far_y, near_x), pixel(a->x, n, far_y, far_x)};
+            combine(a->y, (row * 2 * w + ox) * c, a->x, from, bilinear_of);
         }
     }
 }

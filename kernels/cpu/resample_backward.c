@@ -2,10 +2,23 @@
 
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
+
+#define PART 512 /* channels that are converted at a time, of BF16 */
 
 static const float *pixel(const struct tensor *x, int64_t n, int64_t y, int64_t column)
 {
     return (const float *)x->data + ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
+}
+
+static int64_t pixel_at(const struct tensor *x, int64_t n, int64_t y, int64_t column)
+{
+    return ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
+}
+
+static int64_t part_of(const struct tensor *x, int64_t left)
+{
+    return x->dtype == DTYPE_F32 || left < PART ? left : PART;
 }
 
 static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
@@ -14,10 +27,16 @@ static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
     int64_t h = a->dx->shape[1], w = a->dx->shape[2], c = a->dx->shape[3];
     for (int64_t row = begin; row < end; row++)
         for (int64_t x = 0; x < w; x++) {
-            const float *dy = pixel(a->dy, row / h, row % h / 2, x / 2);
-            float *dx = (float *)a->dx->data + (row * w + x) * c;
-            for (int64_t i = 0; i < c; i++)
-                dx[i] = 0.25f * dy[i];
+            int64_t from = pixel_at(a->dy, row / h, row % h / 2, x / 2), to = (row * w + x) * c;
+            float buffers[2][PART];
+            for (int64_t k = 0, n; k < c; k += n) {
+                n = part_of(a->dx, c - k);
+                const float *dy = row_read(a->dy, from + k, n, buffers[0]);
+                float *dx = row_begin(a->dx, to + k, buffers[1]);
+                for (int64_t i = 0; i < n; i++)
+                    dx[i] = 0.25f * dy[i];
+                row_written(a->dx, to + k, n, dx);
+            }
         }
 }
 
@@ -32,10 +51,19 @@ static void nearest_rows(void *arg, int64_t begin, int64_t end, int worker)
     int64_t h = a->dx->shape[1], w = a->dx->shape[2], c = a->dx->shape[3];
     for (int64_t row = begin; row < end; row++)
         for (int64_t x = 0; x < w; x++) {
-            const float *top = pixel(a->dy, row / h, row % h * 2, x * 2), *bottom = top + 2 * w * c;
-            float *dx = (float *)a->dx->data + (row * w + x) * c;
-            for (int64_t i = 0; i < c; i++)
-                dx[i] = top[i] + top[c + i] + bottom[i] + bottom[c + i];
+            int64_t top = pixel_at(a->dy, row / h, row % h * 2, x * 2), bottom = top + 2 * w * c;
+            int64_t from[4] = {top, top + c, bottom, bottom + c}, to = (row * w + x) * c;
+            float buffers[5][PART];
+            for (int64_t k = 0, n; k < c; k += n) {
+                const float *dy[4];
+                n = part_of(a->dx, c - k);
+                for (int i = 0; i < 4; i++)
+                    dy[i] = row_read(a->dy, from[i] + k, n, buffers[i]);
+                float *dx = row_begin(a->dx, to + k, buffers[4]);
+                for (int64_t i = 0; i < n; i++)
+                    dx[i] = dy[0][i] + dy[1][i] + dy[2][i] + dy[3][i];
+                row_written(a->dx, to + k, n, dx);
+            }
         }
 }
 

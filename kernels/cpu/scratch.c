@@ -27,7 +27,7 @@ static int64_t rounded_up(int64_t n, int64_t to)
 static int64_t group_of(const struct tensor *x, int64_t channels, int64_t most, int64_t at_least)
 {
     struct winograd_tiles tiles;
-    winograd_tiles_init(&tiles, x);
+    winograd_tiles_init(&tiles, x, WINOGRAD_OUT);
     int64_t group = most / (WINOGRAD_POSITIONS * channels * (int64_t)sizeof(float));
     return least(group < at_least ? at_least : group, tiles.count);
 }
@@ -113,6 +113,7 @@ static void scratch_linear_backward(struct device *d, const struct linear_backwa
 
 void cpu_scratch_init(struct backend *b)
 {
+    b->bf16 = b->fuses_bf16 = true;
     b->conv2d = scratch_conv2d;
     b->conv2d_backward = scratch_conv2d_backward;
     b->attention = scratch_attention;

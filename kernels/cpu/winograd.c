@@ -5,83 +5,143 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/winograd.h"
 
-/* 3x3 convolution by F(4x4, 3x3): the input becomes 36 matrices of [tiles, channels], each is
- * multiplied with a matrix of transformed weights, and 36 products become 4x4 output pixels.
+/* 3x3 convolution by F(4x4, 3x3) in F32, or by F(2x2, 3x3) in BF16 where the processor multiplies
+ * that: the input becomes matrices of [tiles, channels], one for each position of a patch, each is
+ * multiplied with a matrix of transformed weights, and the products become a tile of output pixels.
  * Weights are transformed in the cache as needed, so that no second copy of a checkpoint is kept.
  */
 
-#define BLOCK_CHANNELS 64
+#define BLOCK_CHANNELS 64  /* BLOCK_BF16 in BF16 */
+#define BLOCK_BF16     128
 #define UNIT_TILES     256 /* tiles of one unit: its products stay in the cache */
 
 struct job {
     const struct conv2d_args *a;
     const struct cpu_isa *isa;
+    const struct cpu_bf16 *bf16; /* NULL: F32 */
+    bool adds;                   /* to y, which is BF16 */
     struct winograd_tiles tiles;
     int64_t in, out;
     int64_t first_tile, group_tiles; /* of the group being computed */
-    int64_t blocks;                  /* of input channels */
-    float *transformed;              /* [blocks][36][group_tiles][BLOCK_CHANNELS] */
-    const float *zeros;
+    int64_t positions, block, blocks; /* of input channels */
+    size_t size;                      /* of a transformed number */
+    char *transformed;                /* [blocks][positions][group_tiles][block] */
+    const void *zeros;
     struct panel *panels;
     int panel_count;
     int64_t unit_tiles, tile_units;
-    float *scratch;
+    char *scratch;
     size_t per_worker;
 };
+
+static void transform_patch(const struct job *j, struct winograd_place p, int64_t c0,
+                            int64_t channels, void *dst)
+{
+    int64_t stride = j->group_tiles * j->block;
+    const struct tensor *x = j->a->x;
+    if (!j->bf16) {
+        float wide[WINOGRAD_POSITIONS * BLOCK_CHANNELS];
+        const float *pixels[WINOGRAD_POSITIONS];
+        winograd_patch(&j->tiles, p, x, c0, channels, j->zeros, pixels, wide);
+        j->isa->winograd_input(dst, stride, pixels, channels);
+        return;
+    }
+    const uint16_t *pixels[WINOGRAD_BF16_POSITIONS];
+    for (int i = 0; i < WINOGRAD_BF16_POSITIONS; i++) {
+        int64_t at = winograd_from(&j->tiles, p, i, j->in);
+        pixels[i] = at < 0 ? j->zeros : (const uint16_t *)x->data + at + c0;
+    }
+    j->bf16->winograd_input(dst, stride, pixels, channels);
+}
 
 static void transform_input(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct job *j = arg;
-    const float *x = j->a->x->data;
-    int64_t stride = j->group_tiles * BLOCK_CHANNELS;
     for (int64_t t = begin; t < end; t++) {
         struct winograd_place p = winograd_place(&j->tiles, j->first_tile + t);
         for (int64_t b = 0; b < j->blocks; b++) {
-            int64_t c0 = b * BLOCK_CHANNELS;
-            int64_t channels = j->in - c0 < BLOCK_CHANNELS ? j->in - c0 : BLOCK_CHANNELS;
-            const float *pixels[WINOGRAD_POSITIONS];
-            winograd_patch(&j->tiles, p, x + c0, j->in, j->zeros, pixels);
-            j->isa->winograd_input(j->transformed + b * WINOGRAD_POSITIONS * stride +
-                                       t * BLOCK_CHANNELS,
-                                   stride, pixels, channels);
+            int64_t c0 = b * j->block, at = b * j->positions * j->group_tiles + t;
+            int64_t channels = j->in - c0 < j->block ? j->in - c0 : j->block;
+            transform_patch(j, p, c0, channels,
+                            j->transformed + (size_t)(at * j->block) * j->size);
         }
     }
 }
 
 /* Packs by lanes and transforms the weights of one panel and block of channels. */
 static void transform_weights(const struct job *j, const struct panel *p, int64_t c0,
-                              int64_t channels, float *u, float *packed, float *converted)
+                              int64_t channels, void *u, float *packed, float *converted)
 {
     const struct tensor *w = j->a->weight;
     int lanes = j->isa->lanes, width = p->vectors * lanes;
+    int64_t stride = j->block * width;
     for (int v = 0; v < p->vectors; v++) {
         int rows = p->columns - v * lanes < lanes ? p->columns - v * lanes : lanes;
         int64_t ld;
         const float *g = weights_as_f32(w->dtype, w->data, p->column + v * lanes, rows, j->in * 9,
                                         c0 * 9, channels * 9, converted, &ld);
         j->isa->pack(packed, lanes, g, ld, rows, channels * 9, 1);
-        j->isa->winograd_weight(u + v * lanes, (int64_t)BLOCK_CHANNELS * width, width, packed,
-                                channels);
+        if (j->bf16)
+            j->bf16->winograd_weight((uint16_t *)u + 2 * v * lanes, stride, width, packed, channels);
+        else
+            j->isa->winograd_weight((float *)u + v * lanes, stride, width, packed, channels);
     }
 }
 
-static void write_output(const struct job *j, const struct panel *p, int64_t t0, int64_t tiles,
-                         const float *products, int64_t stride, const float *bias)
+/* One tile of products: `rows` rows of which those from `last` on repeat it. */
+static void multiply(const struct job *j, const struct panel *p, const char *rows, int64_t last,
+                     int64_t channels, const void *u, float *products, const float *init)
 {
-    float *y = j->a->y->data;
     int width = p->vectors * j->isa->lanes;
-    for (int64_t t = 0; t < tiles; t++) {
-        struct winograd_place at = winograd_place(&j->tiles, j->first_tile + t0 + t);
-        float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
-        for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++)
-            pixels[i] = winograd_pixel(&j->tiles, at, i, y + p->column, j->out);
-        j->isa->winograd_output(pixels, products + t * width, stride, p->columns, bias);
+    if (j->bf16) {
+        const uint16_t *a[ISA_MAX_ROWS];
+        for (int i = 0; i < j->isa->rows; i++)
+            a[i] = (const uint16_t *)rows + (i < last ? i : last) * j->block;
+        j->bf16->tile(p->vectors, 1, a, (channels + 1) / 2 * 2, u, products, width, init);
+    } else {
+        const float *a[ISA_MAX_ROWS];
+        for (int i = 0; i < j->isa->rows; i++)
+            a[i] = (const float *)rows + (i < last ? i : last) * j->block;
+        j->isa->tile(p->vectors, 1, a, channels, u, products, width, init);
     }
 }
 
-static void run_unit(const struct job *j, int64_t unit, float *scratch)
+static void write_tile(const struct job *j, const struct panel *p, struct winograd_place place,
+                       const float *products, int64_t stride, const float *bias)
+{
+    const struct tensor *y = j->a->y;
+    if (j->bf16) {
+        enum { COUNT = WINOGRAD_BF16_OUT * WINOGRAD_BF16_OUT };
+        uint16_t *pixels[COUNT];
+        for (int i = 0; i < COUNT; i++) {
+            int64_t at = winograd_pixel(&j->tiles, place, i, j->out);
+            pixels[i] = at < 0 ? NULL : (uint16_t *)y->data + at + p->column;
+        }
+        j->bf16->winograd_output(pixels, products, stride, p->columns, bias, j->adds);
+        return;
+    }
+    enum { COUNT = WINOGRAD_OUT * WINOGRAD_OUT };
+    float *pixels[COUNT], wide[COUNT][ISA_MAX_COLUMNS];
+    for (int i = 0; i < COUNT; i++) {
+        int64_t at = winograd_pixel(&j->tiles, place, i, j->out);
+        pixels[i] = at < 0 ? NULL : row_begin(y, at + p->column, wide[i]);
+    }
+    j->isa->winograd_output(pixels, products, stride, p->columns, bias);
+    for (int i = 0; i < COUNT; i++) {
+        if (!pixels[i])
+            continue;
+        int64_t at = winograd_pixel(&j->tiles, place, i, j->out) + p->column;
+        float before[ISA_MAX_COLUMNS];
+        if (j->adds)
+            j->isa->add(pixels[i], pixels[i], row_read(y, at, p->columns, before), p->columns);
+        row_written(y, at, p->columns, pixels[i]);
+    }
+}
+
+static void run_unit(const struct job *j, int64_t unit, char *scratch)
 {
     const struct panel *p = &j->panels[unit % j->panel_count];
     int64_t t0 = unit / j->panel_count * j->unit_tiles;
@@ -89,33 +149,31 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
     const struct cpu_isa *isa = j->isa;
     int width = p->vectors * isa->lanes;
 
-    float *u = scratch;
-    float *packed = u + WINOGRAD_POSITIONS * BLOCK_CHANNELS * ISA_MAX_COLUMNS;
-    float *converted = packed + 9 * BLOCK_CHANNELS * ISA_MAX_LANES;
-    float *products = converted + 9 * BLOCK_CHANNELS * ISA_MAX_LANES;
+    char *u = scratch;
+    float *packed = (float *)(u + (size_t)(j->positions * j->block * ISA_MAX_COLUMNS) * j->size);
+    float *converted = packed + 9 * j->block * ISA_MAX_LANES;
+    float *products = converted + 9 * j->block * ISA_MAX_LANES;
     int64_t product_stride = (j->unit_tiles + ISA_MAX_ROWS) * width;
     float none[ISA_MAX_COLUMNS] = {0};
 
     for (int64_t b = 0; b < j->blocks; b++) {
-        int64_t c0 = b * BLOCK_CHANNELS;
-        int64_t channels = j->in - c0 < BLOCK_CHANNELS ? j->in - c0 : BLOCK_CHANNELS;
+        int64_t c0 = b * j->block;
+        int64_t channels = j->in - c0 < j->block ? j->in - c0 : j->block;
         transform_weights(j, p, c0, channels, u, packed, converted);
-        for (int position = 0; position < WINOGRAD_POSITIONS; position++) {
-            const float *rows =
-                j->transformed +
-                ((b * WINOGRAD_POSITIONS + position) * j->group_tiles + t0) * BLOCK_CHANNELS;
-            for (int64_t t = 0; t < tiles; t += isa->rows) {
-                const float *a[ISA_MAX_ROWS];
-                for (int i = 0; i < isa->rows; i++)
-                    a[i] = rows + (t + i < tiles ? t + i : tiles - 1) * BLOCK_CHANNELS;
-                isa->tile(
-                    p->vectors, 1, a, channels, u + (int64_t)position * BLOCK_CHANNELS * width,
-                    products + position * product_stride + t * width, width, b == 0 ? none : NULL);
-            }
+        for (int64_t position = 0; position < j->positions; position++) {
+            int64_t first = (b * j->positions + position) * j->group_tiles + t0;
+            const char *rows = j->transformed + (size_t)(first * j->block) * j->size;
+            const char *weights = u + (size_t)(position * j->block * width) * j->size;
+            for (int64_t t = 0; t < tiles; t += isa->rows)
+                multiply(j, p, rows + (size_t)(t * j->block) * j->size, tiles - 1 - t, channels,
+                         weights, products + position * product_stride + t * width,
+                         b == 0 ? none : NULL);
         }
     }
     const float *bias = j->a->bias ? (const float *)j->a->bias->data + p->column : NULL;
-    write_output(j, p, t0, tiles, products, product_stride, bias);
+    for (int64_t t = 0; t < tiles; t++)
+        write_tile(j, p, winograd_place(&j->tiles, j->first_tile + t0 + t), products + t * width,
+                   product_stride, bias);
 }
 
 static void run_units(void *arg, int64_t begin, int64_t end, int worker)
@@ -125,45 +183,51 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
-void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a)
+/* How tiles are divided: groups that are transformed together, and units of work. */
+static int64_t divide_tiles(struct job *j)
 {
-    struct job j = {
-        .a = a,
-        .isa = cpu_isa(),
-        .in = a->x->shape[3],
-        .out = a->y->shape[3],
-    };
-    winograd_tiles_init(&j.tiles, a->x);
-    j.blocks = divide_up(j.in, BLOCK_CHANNELS);
-    int64_t tiles = j.tiles.count;
-    if (tiles == 0)
-        return;
-    int64_t padded_channels = j.blocks * BLOCK_CHANNELS;
-    int64_t tile_bytes = WINOGRAD_POSITIONS * padded_channels * (int64_t)sizeof(float);
+    int64_t tiles = j->tiles.count;
+    int64_t tile_bytes = j->positions * j->blocks * j->block * (int64_t)j->size;
     int64_t group = WINOGRAD_FORWARD_BYTES / tile_bytes;
     group = group < UNIT_TILES ? UNIT_TILES : group;
     group = group < tiles ? group : tiles;
 
-    int max_panels = (int)divide_up(j.out, j.isa->lanes);
-    j.panels = xmalloc((size_t)max_panels * sizeof *j.panels);
-    j.panel_count = panels_cut(j.isa, 0, j.out, j.panels, max_panels);
-    j.tile_units = divide_up(group, UNIT_TILES);
-    int64_t wanted = divide_up(2 * threads_count(), j.panel_count);
-    if (threads_count() > 1 && j.panel_count % threads_count() && j.tile_units < wanted)
-        j.tile_units = wanted;
-    j.unit_tiles = divide_up(divide_up(group, j.tile_units), j.isa->rows) * j.isa->rows;
+    int max_panels = (int)divide_up(j->out, j->isa->lanes);
+    j->panels = xmalloc((size_t)max_panels * sizeof *j->panels);
+    j->panel_count = panels_cut(j->isa, 0, j->out, j->panels, max_panels);
+    j->tile_units = divide_up(group, UNIT_TILES);
+    int64_t wanted = divide_up(2 * threads_count(), j->panel_count);
+    if (threads_count() > 1 && j->panel_count % threads_count() && j->tile_units < wanted)
+        j->tile_units = wanted;
+    j->unit_tiles = divide_up(divide_up(group, j->tile_units), j->isa->rows) * j->isa->rows;
+    return group;
+}
 
-    j.per_worker = WINOGRAD_POSITIONS * BLOCK_CHANNELS * ISA_MAX_COLUMNS +
-                   2 * 9 * BLOCK_CHANNELS * ISA_MAX_LANES +
-                   (size_t)(WINOGRAD_POSITIONS * (j.unit_tiles + ISA_MAX_ROWS)) * ISA_MAX_COLUMNS;
-    size_t transformed = (size_t)(WINOGRAD_POSITIONS * group * padded_channels);
-    size_t granted;
-    float *memory = device_allocate(
-        d, (transformed + j.per_worker * (size_t)threads_count() + BLOCK_CHANNELS) * sizeof(float),
-        &granted);
-    memset(memory, 0, BLOCK_CHANNELS * sizeof(float));
+void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a, bool adds)
+{
+    struct job j = {.a = a, .isa = cpu_isa(), .in = a->x->shape[3], .out = a->y->shape[3]};
+    j.adds = adds;
+    j.bf16 = a->x->dtype == DTYPE_BF16 ? cpu_bf16() : NULL;
+    j.positions = j.bf16 ? WINOGRAD_BF16_POSITIONS : WINOGRAD_POSITIONS;
+    j.block = j.bf16 ? BLOCK_BF16 : BLOCK_CHANNELS;
+    j.size = j.bf16 ? sizeof(uint16_t) : sizeof(float);
+    j.blocks = divide_up(j.in, j.block);
+    winograd_tiles_init(&j.tiles, a->x, j.bf16 ? WINOGRAD_BF16_OUT : WINOGRAD_OUT);
+    int64_t tiles = j.tiles.count;
+    if (tiles == 0)
+        return;
+    int64_t group = divide_tiles(&j);
+    size_t products = (size_t)(j.positions * (j.unit_tiles + ISA_MAX_ROWS)) * ISA_MAX_COLUMNS;
+    size_t packed = (size_t)(2 * 9 * j.block) * ISA_MAX_LANES;
+    j.per_worker = (size_t)(j.positions * j.block * ISA_MAX_COLUMNS) * j.size +
+                   (packed + products) * sizeof(float);
+    size_t transformed = (size_t)(j.positions * group * j.blocks * j.block) * j.size;
+    size_t zeros = (size_t)j.block * sizeof(float), granted;
+    char *memory = device_allocate(
+        d, transformed + j.per_worker * (size_t)threads_count() + zeros, &granted);
+    memset(memory, 0, zeros);
     j.zeros = memory;
-    j.transformed = memory + BLOCK_CHANNELS;
+    j.transformed = memory + zeros;
     j.scratch = j.transformed + transformed;
     for (j.first_tile = 0; j.first_tile < tiles; j.first_tile += group) {
         j.group_tiles = tiles - j.first_tile < group ? tiles - j.first_tile : group;

@@ -2,15 +2,15 @@
 #define CCLD_KERNELS_CPU_WINOGRAD_H
 
 #include "common/base/message.h"
-#include "kernels/cpu/isa.h"
+#include "kernels/cpu/rows.h"
 
-/* Maximum of the data that are transformed at a time. */
-#define WINOGRAD_FORWARD_BYTES    ((int64_t)64 << 20)
+/* Maximum of the data that are transformed at a time: about what a cache shared by cores holds. */
+#define WINOGRAD_FORWARD_BYTES    ((int64_t)16 << 20)
 #define WINOGRAD_BY_WEIGHTS_BYTES ((int64_t)96 << 20)
 
-/* How images [n, h, w, c] are split into 4x4 tiles of the output of a 3x3 convolution, padding 1.
- */
+/* How images [n, h, w, c] are split into tiles of the output of a 3x3 convolution, padding 1. */
 struct winograd_tiles {
+    int out, in; /* the side of a tile, and of the input under it */
     int64_t h, w, across, per_image, count;
 };
 
@@ -18,40 +18,54 @@ struct winograd_place {
     int64_t n, y, x; /* image, first output pixel */
 };
 
-static inline void winograd_tiles_init(struct winograd_tiles *t, const struct tensor *x)
+static inline void winograd_tiles_init(struct winograd_tiles *t, const struct tensor *x, int out)
 {
+    t->out = out;
+    t->in = out + 2;
     t->h = x->shape[1];
     t->w = x->shape[2];
-    t->across = (t->w + WINOGRAD_OUT - 1) / WINOGRAD_OUT;
-    t->per_image = t->across * ((t->h + WINOGRAD_OUT - 1) / WINOGRAD_OUT);
+    t->across = (t->w + out - 1) / out;
+    t->per_image = t->across * ((t->h + out - 1) / out);
     t->count = x->shape[0] * t->per_image;
 }
 
 static inline struct winograd_place winograd_place(const struct winograd_tiles *t, int64_t tile)
 {
     int64_t at = tile % t->per_image;
-    return (struct winograd_place){tile / t->per_image, at / t->across * WINOGRAD_OUT,
-                                   at % t->across * WINOGRAD_OUT};
+    return (struct winograd_place){tile / t->per_image, at / t->across * t->out,
+                                   at % t->across * t->out};
 }
 
-/* Pointers to channel 0 of the 6x6 input pixels under a tile; to zeros outside the image. */
+static inline int64_t winograd_at(const struct winograd_tiles *t, int64_t n, int64_t y, int64_t x,
+                                  int64_t c)
+{
+    bool inside = y >= 0 && y < t->h && x >= 0 && x < t->w;
+    return inside ? ((n * t->h + y) * t->w + x) * c : -1;
+}
+
+/* Where channel 0 of input or output pixel i of a tile is, or -1 outside the image. */
+static inline int64_t winograd_from(const struct winograd_tiles *t, struct winograd_place p, int i,
+                                    int64_t c)
+{
+    return winograd_at(t, p.n, p.y + i / t->in - 1, p.x + i % t->in - 1, c);
+}
+static inline int64_t winograd_pixel(const struct winograd_tiles *t, struct winograd_place p, int i,
+                                     int64_t c)
+{
+    return winograd_at(t, p.n, p.y + i / t->out, p.x + i % t->out, c);
+}
+
+/* Pointers to `count` channels from `first` of the 6x6 input pixels under a tile; to zeros outside
+ * the image. wide: 36 * count floats, which pixels of BF16 are converted to; otherwise not used. */
 static inline void winograd_patch(const struct winograd_tiles *t, struct winograd_place p,
-                                  const float *x, int64_t c, const float *zeros,
-                                  const float *patch[WINOGRAD_POSITIONS])
+                                  const struct tensor *x, int64_t first, int64_t count,
+                                  const float *zeros, const float *patch[WINOGRAD_POSITIONS],
+                                  float *wide)
 {
     for (int i = 0; i < WINOGRAD_POSITIONS; i++) {
-        int64_t py = p.y + i / WINOGRAD_IN - 1, px = p.x + i % WINOGRAD_IN - 1;
-        bool inside = py >= 0 && py < t->h && px >= 0 && px < t->w;
-        patch[i] = inside ? x + ((p.n * t->h + py) * t->w + px) * c : zeros;
+        int64_t at = winograd_from(t, p, i, x->shape[3]);
+        patch[i] = at < 0 ? zeros : row_read(x, at + first, count, wide + i * count);
     }
-}
-
-/* Channel 0 of output pixel i of a tile, or NULL beyond the edge. */
-static inline float *winograd_pixel(const struct winograd_tiles *t, struct winograd_place p, int i,
-                                    float *y, int64_t c)
-{
-    int64_t py = p.y + i / WINOGRAD_OUT, px = p.x + i % WINOGRAD_OUT;
-    return py < t->h && px < t->w ? y + ((p.n * t->h + py) * t->w + px) * c : NULL;
 }
 
 #endif

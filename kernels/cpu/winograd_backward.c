@@ -4,6 +4,7 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/winograd.h"
 
 /* Gradients of 3x3 weights by the transpose of F(4x4, 3x3): input patches and output gradients each
@@ -28,19 +29,41 @@ struct job {
     size_t per_worker;
 };
 
+#define BLOCK_CHANNELS 64 /* transformed at a time */
+
+static void transform_inputs(const struct job *j, int64_t t, struct winograd_place p)
+{
+    float wide[WINOGRAD_POSITIONS * BLOCK_CHANNELS];
+    for (int64_t c = 0; c < j->in; c += BLOCK_CHANNELS) {
+        const float *patch[WINOGRAD_POSITIONS];
+        int64_t count = j->in - c < BLOCK_CHANNELS ? j->in - c : BLOCK_CHANNELS;
+        winograd_patch(&j->tiles, p, j->a->forward.x, c, count, j->zeros, patch, wide);
+        j->isa->winograd_input(j->inputs + t * j->in + c, j->group_tiles * j->in, patch, count);
+    }
+}
+
+static void transform_gradients(const struct job *j, int64_t t, struct winograd_place p)
+{
+    float wide[WINOGRAD_OUT * WINOGRAD_OUT][BLOCK_CHANNELS];
+    for (int64_t c = 0; c < j->out; c += BLOCK_CHANNELS) {
+        const float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
+        int64_t count = j->out - c < BLOCK_CHANNELS ? j->out - c : BLOCK_CHANNELS;
+        for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++) {
+            int64_t at = winograd_pixel(&j->tiles, p, i, j->out);
+            pixels[i] = at < 0 ? NULL : row_read(j->a->dy, at + c, count, wide[i]);
+        }
+        j->isa->winograd_output_backward(j->gradients + t * j->out + c, j->group_tiles * j->out,
+                                         pixels, count);
+    }
+}
+
 static void transform_tiles(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct job *j = arg;
-    const struct tensor *x = j->a->forward.x, *dy = j->a->dy;
     for (int64_t t = begin; t < end; t++) {
         struct winograd_place p = winograd_place(&j->tiles, j->first_tile + t);
-        const float *patch[WINOGRAD_POSITIONS], *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
-        winograd_patch(&j->tiles, p, x->data, j->in, j->zeros, patch);
-        j->isa->winograd_input(j->inputs + t * j->in, j->group_tiles * j->in, patch, j->in);
-        for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++)
-            pixels[i] = winograd_pixel(&j->tiles, p, i, dy->data, j->out);
-        j->isa->winograd_output_backward(j->gradients + t * j->out, j->group_tiles * j->out, pixels,
-                                         j->out);
+        transform_inputs(j, t, p);
+        transform_gradients(j, t, p);
     }
 }
 
@@ -97,7 +120,7 @@ void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backwa
 {
     const struct conv2d_args *f = &a->forward;
     struct job j = {.a = a, .isa = cpu_isa(), .in = f->x->shape[3], .out = a->dy->shape[3]};
-    winograd_tiles_init(&j.tiles, f->x);
+    winograd_tiles_init(&j.tiles, f->x, WINOGRAD_OUT);
     int64_t tiles = j.tiles.count;
     if (tiles == 0)
         return;

@@ -156,7 +156,7 @@ extern "C" const char *ccld_cuda_backend(const struct plugin_host *host, struct 
     b->laps = cuda_laps;
     b->group = &cuda_group;
     b->model = model;
-    b->fuses = true;
+    b->fuses = b->bf16 = b->fp16 = true;
 #define OP(name)          b->name = cuda_##name;
 #define OP_TRAINING(name) b->name = cuda_##name;
 #define OP_BACKWARD(name) b->name##_backward = cuda_##name##_backward;

@@ -123,7 +123,7 @@ struct subject {
     struct source {
         struct architecture architecture;
         struct named_weights names;
-        float *memory;
+        void *memory;
     } sources[NET_CLOOB + 1];
     struct unet *unet;
     struct kl *kl;
@@ -144,7 +144,8 @@ static const struct named_weights *synthetic_weights(struct subject *s, enum net
         kl_architecture(&from->architecture, &kl_published);
     else
         cloob_architecture(&from->architecture, &cloob_published);
-    synth_named_weights(&from->names, &from->memory, &from->architecture, net, 1, gain);
+    enum dtype dtype = s->device->host_memory ? s->device->compute : DTYPE_F32; /* as stored */
+    synth_named_weights(&from->names, &from->memory, &from->architecture, net, dtype, 1, gain);
     return &from->names;
 }
 

@@ -21,7 +21,6 @@ try shards -o run --lr-schedule cosine
 try shards -o run --lr-schedule linear
 try shards -o run --log-every 0
 try shards -o run --init-from model/diffusion.safetensors --base-channels 64
-try shards -o run --device cpu --precision bf16 --steps 1 --batch-size 4 --holdout 0
 try shards -o run --device cpu --precision fp16 --steps 1 --batch-size 4 --holdout 0
 try shards --resume nowhere
 try shards -o run --resume run --init-from model/diffusion.safetensors

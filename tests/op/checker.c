@@ -158,17 +158,19 @@ static void set_variant(struct check *c, int variant)
     c->weight_form = variants[variant].form;
 }
 
-/* Chooses the variant of weights for case `number`: on a device with its own forms, they alternate.
- * Trained weights are F32. */
+/* Chooses the variant of weights for case `number` of a sweep in which they alternate. Trained
+ * weights are F32. */
 static void choose_variant(struct check *c, int64_t number)
 {
-    if (!wants_forms(c))
-        return; /* each variant has its own sweep */
     int64_t turn = (number < 0 ? -number : number) + (int64_t)c->dtype;
-    set_variant(c, settings.weights         ? settings.weights - 1
-                   : c->test->weight_dtypes ? (int)(turn % VARIANTS)
-                   : turn % 2               ? 3
-                                            : 0);
+    if (settings.weights)
+        set_variant(c, settings.weights - 1);
+    else if (!c->alternates)
+        return;
+    else if (!wants_forms(c))
+        set_variant(c, c->test->weight_dtypes ? (int)(turn % (DTYPE_BF16 + 1)) : 0);
+    else
+        set_variant(c, c->test->weight_dtypes ? (int)(turn % VARIANTS) : turn % 2 ? 3 : 0);
 }
 
 static const char *variant_name(const struct check *c)
@@ -224,7 +226,7 @@ static void check_op(struct check *c)
             left_out += c->left_out;
         }
     }
-    if (wants_forms(c))
+    if (c->alternates)
         snprintf(what, sizeof what, "in %s", dtype_name(c->dtype));
     else
         snprintf(what, sizeof what, "weights %s", dtype_name(c->weight_dtype));
@@ -260,7 +262,7 @@ static void bench_case(struct check *c, const int64_t *listed)
     if (peak)
         snprintf(part, sizeof part, " %5.1f %%", 100 * rate / peak);
     printf("%-28s %-4s %10.3f ms %8.1f %s%s  %s\n", c->test->name,
-           dtype_name(wants_forms(c) ? c->dtype : c->weight_dtype), median * 1e3, rate * 1e-9,
+           dtype_name(c->alternates ? c->dtype : c->weight_dtype), median * 1e3, rate * 1e-9,
            c->flops ? "GFLOP/s" : "GB/s   ", part, parameters);
     fflush(stdout);
 }
@@ -268,6 +270,8 @@ static void bench_case(struct check *c, const int64_t *listed)
 static void bench_op(struct check *c)
 {
     int64_t p[MAX_PARAMETERS] = {0};
+    if (!wants_forms(c) && c->alternates)
+        set_variant(c, settings.weights ? settings.weights - 1 : c->test->weight_dtypes ? 2 : 0);
     if (wants_forms(c)) /* training has working copies, inference only the device's form */
         set_variant(c, settings.weights ? settings.weights - 1 : c->test->weight_dtypes ? 4 : 3);
     if (settings.parameters) {
@@ -295,29 +299,48 @@ static bool selected(const char *name)
            !strcmp(name + n, "_backward");
 }
 
-/* On the CPU, activations are F32 and every type of weights has a sweep. On other devices every
- * type of activations has a sweep, in which the forms of weights alternate. */
+static void sweep(struct check *c, enum dtype dtype)
+{
+    c->dtype = c->device[DEVICE]->compute = dtype;
+    if (settings.bench)
+        bench_op(c);
+    else
+        check_op(c);
+}
+
+/* A sweep of F32 activations for every type of weights. */
+static void each_weight(struct check *c)
+{
+    for (enum dtype d = DTYPE_F32; d <= DTYPE_BF16; d++) {
+        if ((d != DTYPE_F32 && !c->test->weight_dtypes) ||
+            (settings.weights && settings.weights != (int)d + 1))
+            continue;
+        set_variant(c, (int)d);
+        sweep(c, DTYPE_F32);
+    }
+}
+
+/* Every type of activations has a sweep, in which the variants of weights alternate; but on the CPU
+ * F32 has one for each. */
 static void each_op(struct check *c)
 {
     bool forms = wants_forms(c);
+    const struct backend *b = c->device[DEVICE]->backend;
     for (int i = 0; op_tests[i]; i++) {
         c->test = op_tests[i];
         if (!selected(c->test->name))
             continue;
         for (enum dtype d = DTYPE_F32; d <= DTYPE_BF16; d++) {
-            if (d != DTYPE_F32 && (forms ? c->test->f32_only : !c->test->weight_dtypes))
+            if ((d != DTYPE_F32 && c->test->f32_only) || !wanted_dtype(settings.dtype, d) ||
+                (d == DTYPE_F16 && !b->fp16) || (d == DTYPE_BF16 && !b->bf16))
                 continue;
-            if (!forms)
-                set_variant(c, (int)d);
-            if (!forms && settings.weights && settings.weights != (int)d + 1)
+            c->alternates = forms || d != DTYPE_F32;
+            if (!c->alternates) {
+                each_weight(c);
                 continue;
-            if (forms && !wanted_dtype(settings.dtype, d))
-                continue;
-            c->dtype = c->device[DEVICE]->compute = forms ? d : DTYPE_F32;
-            if (settings.bench)
-                bench_op(c);
-            else
-                check_op(c);
+            }
+            set_variant(c, 0);
+            sweep(c, d);
         }
     }
     c->dtype = c->device[DEVICE]->compute = DTYPE_F32;

@@ -92,6 +92,7 @@ struct check {
     enum dtype weight_dtype;
     enum weight_form weight_form; /* if the device needs weights in its own form */
     double work_limit;            /* leaves out cases of more work; 0: none */
+    bool alternates;              /* variants of weights, within a sweep */
     bool left_out;
     double tolerance;
     double magnitude; /* of cancelling terms in outputs; 0: none */

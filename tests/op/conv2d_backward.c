@@ -71,7 +71,7 @@ static void run(struct check *c, const int64_t *p)
     struct conv2d_operands o = conv2d_operands(c, p, fill);
     int64_t outputs = p[N] * o.h * o.w;
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], o.h, o.w, p[CO]));
-    bool adds = p[WANTED] & 16 && c->device[DEVICE]->backend->fuses;
+    bool adds = p[WANTED] & 16 && device_fuses(c->device[DEVICE]);
     struct operand *dx = p[WANTED] & 1 ? gradient_of_input(c, o.x, adds) : NULL;
     struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
     struct operand *db = gradient_of_vector(c, "dbias", o.bias, p[WANTED]);

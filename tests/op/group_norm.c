@@ -55,7 +55,7 @@ static struct tensor *public_op(struct check *c, const struct group_norm_operand
 static void run(struct check *c, const int64_t *p)
 {
     struct group_norm_operands o = group_norm_operands(c, p);
-    bool adds = p[RESIDUAL] && c->device[DEVICE]->backend->fuses;
+    bool adds = p[RESIDUAL] && device_fuses(c->device[DEVICE]);
     struct operand *residual = adds ? activations(c, "residual", FILL_NORMAL, IMAGE(p)) : NULL;
     struct operand *y = output(c, IMAGE(p));
     if (p[FILL] == FILL_NEAR_CONSTANT)

@@ -79,14 +79,14 @@ static void run(struct check *c, const int64_t *p)
     struct group_norm_operands o = group_norm_operands(c, p);
     struct operand *dy = gradient_off_kinks(c, "dy", forward(c, &o, ACTIVATION_NONE));
     struct operand *y = computed(c, "y", forward(c, &o, o.act));
-    bool adds = p[WANTED] & 32 && c->device[DEVICE]->backend->fuses;
+    bool adds = p[WANTED] & 32 && device_fuses(c->device[DEVICE]);
     struct operand *dx = p[WANTED] & 1 ? gradient_of_input(c, o.x, adds) : NULL;
     bool fresh = p[WANTED] & 16;
     int64_t vectors = fresh ? FRESH : 0;
     struct operand *dgamma =
         gradient_of_vector(c, "dgamma", o.gamma, (p[WANTED] & 2) * 2 | vectors);
     struct operand *dbeta = gradient_of_vector(c, "dbeta", o.beta, (p[WANTED] & 4) | vectors);
-    struct operand *sums = dx && p[WANTED] & 64 && !adds && c->device[DEVICE]->backend->fuses
+    struct operand *sums = dx && p[WANTED] & 64 && !adds && device_fuses(c->device[DEVICE])
                                ? sums_of_dx(c, p[C], fresh)
                                : NULL;
     struct operand *dmodulation =

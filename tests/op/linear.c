@@ -48,7 +48,7 @@ static void run(struct check *c, const int64_t *p)
     struct linear_operands o = linear_operands(c, p);
     const int64_t *shape =
         p[DIMENSIONS] == 2 ? (int64_t[]){p[N] * p[S], p[OUT]} : (int64_t[]){p[N], p[S], p[OUT]};
-    bool adds = p[RESIDUAL] && c->device[DEVICE]->backend->fuses;
+    bool adds = p[RESIDUAL] && device_fuses(c->device[DEVICE]);
     struct operand *residual =
         adds ? activations(c, "residual", FILL_NORMAL, (int)p[DIMENSIONS], shape) : NULL;
     struct operand *y = output(c, (int)p[DIMENSIONS], shape);

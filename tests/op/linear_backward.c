@@ -61,7 +61,7 @@ static void run(struct check *c, const int64_t *p)
     struct operand *y = dy; /* for its shape */
     if (act == ACTIVATION_RELU)
         y = computed(c, "y", forward(c, &o, act));
-    bool adds = p[WANTED] & 16 && c->device[DEVICE]->backend->fuses;
+    bool adds = p[WANTED] & 16 && device_fuses(c->device[DEVICE]);
     struct operand *dx = p[WANTED] & 1 ? gradient_of_input(c, o.x, adds) : NULL;
     struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
     struct operand *db = gradient_of_vector(c, "dbias", o.bias, p[WANTED]);

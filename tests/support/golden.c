@@ -180,7 +180,7 @@ bool golden_open(struct golden *g, const char *folder, const char *name)
         g->net = NET_CLOOB;
         cloob_of(g);
     }
-    synth_named_weights(&g->names, &g->memory, &g->architecture, g->net,
+    synth_named_weights(&g->names, &g->memory, &g->architecture, g->net, DTYPE_F32,
                         (uint64_t)golden_int(g, "seed"), gain);
     for (int i = 0; i < g->names.count; i++)
         g->elements += weight_count(&g->names.items[i]);

@@ -12,7 +12,7 @@ struct golden {
     enum net net;
     struct architecture architecture;
     struct named_weights names;
-    float *memory;
+    void *memory;
     int64_t elements; /* in all weights */
 };
 

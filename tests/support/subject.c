@@ -11,7 +11,8 @@ const char *const *subject_devices(void)
     static const char *const plain[] = {"cpu", "ref", NULL};
     static const char *named[2];
     named[0] = getenv("CCLD_DEVICE");
-    return named[0] && strcmp(named[0], "cpu") ? named : plain;
+    bool cpu = named[0] && !strcmp(named[0], "cpu") && getenv("CCLD_PRECISION");
+    return named[0] && (cpu || strcmp(named[0], "cpu") != 0) ? named : plain;
 }
 
 bool subject_small(void)
@@ -26,7 +27,7 @@ struct device *subject_open(const char *spec)
     struct error e;
     if (device_open(&d, spec, &e) != 0)
         die("cannot open device '%s': %s", spec, e.text);
-    if (!d->host_memory && device_set_precision(d, precision ? precision : "fp32", false, &e) != 0)
+    if (strcmp(spec, "ref") != 0 && device_set_precision(d, precision ? precision : "fp32", false, &e) != 0)
         die("cannot set the precision of device '%s': %s", spec, e.text);
     return d;
 }
@@ -34,7 +35,7 @@ struct device *subject_open(const char *spec)
 const char *subject_name(const struct device *d)
 {
     static char name[40];
-    if (d->host_memory)
+    if (d->compute == DTYPE_F32 && d->host_memory)
         return d->backend->name;
     snprintf(name, sizeof name, "%s in %s", d->backend->name, device_precision(d));
     return name;

@@ -29,7 +29,8 @@ void synth_fill(float *out, const struct tensor_spec *t, uint64_t seed, float ga
 
 struct fill_job {
     const struct architecture *architecture;
-    float **data;
+    char **data;
+    enum dtype dtype;
     uint64_t seed;
     float gain;
 };
@@ -37,8 +38,16 @@ struct fill_job {
 static void fill_some(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct fill_job *j = arg;
-    for (int64_t i = begin; i < end; i++)
-        synth_fill(j->data[i], &j->architecture->items[i], j->seed, j->gain);
+    for (int64_t i = begin; i < end; i++) {
+        const struct tensor_spec *t = &j->architecture->items[i];
+        size_t count = (size_t)tensor_spec_count(t);
+        float *values = j->dtype == DTYPE_F32 ? (float *)j->data[i] : xmalloc(count * sizeof(float));
+        synth_fill(values, t, j->seed, j->gain);
+        if (j->dtype == DTYPE_F32)
+            continue;
+        dtype_from_f32(j->dtype, j->data[i], values, count);
+        free(values);
+    }
 }
 
 static int by_name(const void *a, const void *b)
@@ -46,30 +55,30 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const struct weight *)a)->name, ((const struct weight *)b)->name);
 }
 
-void synth_named_weights(struct named_weights *out, float **memory, const struct architecture *p,
-                         enum net net, uint64_t seed, float gain)
+void synth_named_weights(struct named_weights *out, void **memory, const struct architecture *p,
+                         enum net net, enum dtype dtype, uint64_t seed, float gain)
 {
     size_t total = 0;
-    float **data = xmalloc((size_t)p->count * sizeof *data);
+    char **data = xmalloc((size_t)p->count * sizeof *data);
     for (int i = 0; i < p->count; i++)
         total += (size_t)tensor_spec_count(&p->items[i]);
-    *memory = xmalloc(total * sizeof(float));
+    *memory = xmalloc(total * dtype_size(dtype));
     *out = (struct named_weights){.net = net, .count = p->count};
     out->items = xcalloc((size_t)p->count, sizeof *out->items);
-    float *at = *memory;
+    char *at = *memory;
     for (int i = 0; i < p->count; i++) {
         const struct tensor_spec *t = &p->items[i];
         struct weight *w = &out->items[i];
         data[i] = at;
         w->name = t->name;
-        w->dtype = DTYPE_F32;
+        w->dtype = dtype;
         w->ndim = t->ndim;
         memcpy(w->shape, t->shape, (size_t)t->ndim * sizeof *t->shape);
         w->data = at;
         weight_set_row_major(w);
-        at += (size_t)tensor_spec_count(t);
+        at += (size_t)tensor_spec_count(t) * dtype_size(dtype);
     }
-    struct fill_job j = {p, data, seed, gain};
+    struct fill_job j = {p, data, dtype, seed, gain};
     parallel_for(p->count, 1, fill_some, &j);
     free(data);
     qsort(out->items, (size_t)out->count, sizeof *out->items, by_name);

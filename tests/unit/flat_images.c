@@ -48,9 +48,9 @@ int main(int argc, char **argv)
                               .blocks = 1};
     struct architecture architecture = {0};
     struct named_weights names;
-    float *memory;
+    void *memory;
     kl_architecture(&architecture, &sizes);
-    synth_named_weights(&names, &memory, &architecture, NET_KL, 1, 1);
+    synth_named_weights(&names, &memory, &architecture, NET_KL, DTYPE_F32, 1, 1);
     static const float grays[] = {1, -1, 0, 0.25f};
     for (int i = 0; i < 4; i++) {
         int64_t n;

@@ -1,0 +1,231 @@
+#if defined(__x86_64__)
+#define LANES   16
+#define ROWS    8
+#define VECTORS 3
+#include <immintrin.h>
+#include <string.h>
+
+#include "kernels/cpu/isa.h"
+
+#include "kernels/cpu/isa_vector.h"
+
+/* Two products of BF16 pairs per lane, added to F32. */
+INLINE vec add_pairs(vec sum, vec a, vec b)
+{
+    return (vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+}
+
+INLINE vec splat_pair(const uint16_t *p)
+{
+    int32_t both;
+    memcpy(&both, p, sizeof both);
+    return (vec)(both - (ivec){0});
+}
+
+INLINE void tile_of(const int vectors, int taps, const uint16_t *const *a, int64_t k,
+                    const uint16_t *b, float *c, int64_t ldc, const float *init)
+{
+    vec sum[ROWS][VECTORS];
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            sum[i][j] = load(init ? init + j * LANES : c + i * ldc + j * LANES);
+    for (int tap = 0; tap < taps; tap++, a += ROWS) {
+        const uint16_t *row[ROWS];
+#pragma GCC unroll 8
+        for (int i = 0; i < ROWS; i++)
+            row[i] = a[i];
+        for (int64_t m = 0; m < k; m += 2, b += vectors * 2 * LANES) {
+            vec right[VECTORS];
+#pragma GCC unroll 3
+            for (int j = 0; j < vectors; j++)
+                memcpy(&right[j], b + j * 2 * LANES, sizeof right[j]);
+#pragma GCC unroll 8
+            for (int i = 0; i < ROWS; i++) {
+                vec left = splat_pair(row[i] + m);
+#pragma GCC unroll 3
+                for (int j = 0; j < vectors; j++)
+                    sum[i][j] = add_pairs(sum[i][j], left, right[j]);
+            }
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < ROWS; i++)
+#pragma GCC unroll 3
+        for (int j = 0; j < vectors; j++)
+            store(c + i * ldc + j * LANES, sum[i][j]);
+}
+
+static void tile(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,
+                 float *c, int64_t ldc, const float *init)
+{
+    switch (vectors) {
+    case 1:
+        tile_of(1, taps, a, k, b, c, ldc, init);
+        break;
+    case 2:
+        tile_of(2, taps, a, k, b, c, ldc, init);
+        break;
+    case 3:
+        tile_of(3, taps, a, k, b, c, ldc, init);
+        break;
+    }
+}
+
+/* The rest of a vector is zero. */
+INLINE vec load_bf16(const uint16_t *p, int64_t n)
+{
+    __mmask16 mask = n >= LANES ? 0xffff : (__mmask16)((1u << n) - 1);
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p));
+    return (vec)_mm512_slli_epi32(wide, 16);
+}
+
+INLINE void store_bf16(uint16_t *p, vec v, int64_t n)
+{
+    __mmask16 mask = n >= LANES ? 0xffff : (__mmask16)((1u << n) - 1);
+    _mm256_mask_storeu_epi16(p, mask, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+
+INLINE vec pair_of(const uint16_t *even, const uint16_t *odd, __mmask16 mask)
+{
+    __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(even ? mask : 0, even));
+    __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(odd ? mask : 0, odd));
+    return (vec)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+static void pair_rows(uint16_t *dst, const void *const *rows, int64_t k, int64_t first, int columns,
+                      int width)
+{
+    for (int64_t i = 0; i < k; i += 2) {
+        const uint16_t *even = rows[i], *odd = i + 1 < k ? rows[i + 1] : NULL;
+        for (int j = 0; j < width; j += LANES, dst += 2 * LANES) {
+            int some = columns - j < LANES ? columns - j : LANES;
+            __mmask16 mask = some == LANES ? 0xffff : some > 0 ? (__mmask16)((1u << some) - 1) : 0;
+            vec both = pair_of(even ? even + first + j : NULL, odd ? odd + first + j : NULL, mask);
+            memcpy(dst, &both, sizeof both);
+        }
+    }
+}
+
+/* The one-dimensional transforms of F(2, 3) at the points 0, 1, -1, infinity. */
+INLINE void input_transform(vec y[4], const vec d[4])
+{
+    y[0] = d[0] - d[2];
+    y[1] = d[1] + d[2];
+    y[2] = d[2] - d[1];
+    y[3] = d[1] - d[3];
+}
+
+INLINE void weight_transform(vec y[4], vec g0, vec g1, vec g2)
+{
+    vec ends = (g0 + g2) * 0.5f, middle = g1 * 0.5f;
+    y[0] = g0;
+    y[1] = ends + middle;
+    y[2] = ends - middle;
+    y[3] = g2;
+}
+
+static void winograd_input(uint16_t *dst, int64_t stride, const uint16_t *const *pixels,
+                           int64_t channels)
+{
+    for (int64_t c = 0; c < channels; c += LANES) {
+        vec rows[4][4];
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++) {
+            vec d[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                d[j] = load_bf16(pixels[i * 4 + j] + c, channels - c);
+            input_transform(rows[i], d);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            vec y[4];
+            input_transform(y, (vec[]){rows[0][j], rows[1][j], rows[2][j], rows[3][j]});
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++)
+                store_bf16(dst + (i * 4 + j) * stride + c, y[i], LANES);
+        }
+    }
+}
+
+INLINE void transform_weight(vec y[4][4], const float *g)
+{
+    vec rows[3][4];
+#pragma GCC unroll 3
+    for (int i = 0; i < 3; i++, g += 3 * LANES)
+        weight_transform(rows[i], load(g), load(g + LANES), load(g + 2 * LANES));
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        vec column[4];
+        weight_transform(column, rows[0][j], rows[1][j], rows[2][j]);
+#pragma GCC unroll 4
+        for (int i = 0; i < 4; i++)
+            y[i][j] = column[i];
+    }
+}
+
+/* BF16 in the lower half of each lane. */
+INLINE ivec rounded_bits(vec v)
+{
+    return (ivec)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v));
+}
+
+static void winograd_weight(uint16_t *u, int64_t stride, int width, const float *g,
+                            int64_t channels)
+{
+    for (int64_t c = 0; c < channels; c += 2, g += 2 * 9 * LANES, u += 2 * width) {
+        vec even[4][4], odd[4][4] = {{{0}}};
+        transform_weight(even, g);
+        if (c + 1 < channels)
+            transform_weight(odd, g + 9 * LANES);
+#pragma GCC unroll 16
+        for (int p = 0; p < 16; p++) {
+            ivec both = rounded_bits(even[p / 4][p % 4]) | rounded_bits(odd[p / 4][p % 4]) << 16;
+            memcpy(u + p * stride, &both, sizeof both);
+        }
+    }
+}
+
+INLINE void put(uint16_t *pixel, int64_t c, vec v, int64_t n, bool adds)
+{
+    if (pixel)
+        store_bf16(pixel + c, adds ? v + load_bf16(pixel + c, n) : v, n);
+}
+
+static void winograd_output(uint16_t *const *pixels, const float *m, int64_t stride,
+                            int64_t channels, const float *bias, bool adds)
+{
+    for (int64_t c = 0; c < channels; c += LANES) {
+        int64_t some = channels - c < LANES ? channels - c : LANES;
+        vec start = {0}, rows[2][4];
+        if (bias)
+            memcpy(&start, bias + c, (size_t)some * sizeof *bias);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            vec d[4];
+#pragma GCC unroll 4
+            for (int i = 0; i < 4; i++)
+                d[i] = load(m + (i * 4 + j) * stride + c);
+            rows[0][j] = d[0] + d[1] + d[2];
+            rows[1][j] = d[1] - d[2] - d[3];
+        }
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            const vec *d = rows[i];
+            put(pixels[2 * i], c, d[0] + d[1] + d[2] + start, some, adds);
+            put(pixels[2 * i + 1], c, d[1] - d[2] - d[3] + start, some, adds);
+        }
+    }
+}
+
+const struct cpu_bf16 cpu_bf16_avx512 = {
+    .tile = tile,
+    .pair_rows = pair_rows,
+    .winograd_input = winograd_input,
+    .winograd_weight = winograd_weight,
+    .winograd_output = winograd_output,
+};
+#endif
+typedef int translation_unit_not_empty;

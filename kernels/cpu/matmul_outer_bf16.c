@@ -1,0 +1,139 @@
+#include <stdlib.h>
+
+#include "common/base/message.h"
+#include "common/base/threads.h"
+#include "kernels/cpu/matmul.h"
+
+/* Both sides are stored like activations, k by k, and products take pairs of k: the left side is
+ * transposed in blocks, pairs of the right side are interleaved for each tap. A unit's sums, over
+ * a segment of k, stay in the cache. */
+
+#define UNIT_ROWS 128
+#define BLOCK     256   /* of k */
+#define SEGMENT   16384 /* of k, so that there is work for many threads with few channels */
+
+struct job {
+    const struct matmul_outer_bf16 *m;
+    const struct cpu_isa *isa;
+    const struct cpu_bf16 *bf16;
+    struct panel *panels; /* of columns */
+    int64_t panel_count, row_units, segments;
+    float *partial; /* [segments][rows][columns][taps], or NULL: one segment, added to c */
+    char *scratch;
+    size_t per_worker;
+};
+
+struct buffers {
+    uint16_t *pairs; /* [BLOCK / 2][UNIT_ROWS][2] */
+    uint16_t *left;  /* [UNIT_ROWS][BLOCK] */
+    uint16_t *right; /* [BLOCK / 2][width][2] */
+    const void **found;
+    float *sums; /* [taps][UNIT_ROWS][width] */
+};
+
+static void pack_left(const struct job *j, const struct buffers *b, int64_t k0, int64_t k,
+                      int64_t m0, int rows)
+{
+    const struct matmul_outer_bf16 *m = j->m;
+    const void *left[BLOCK];
+    for (int64_t i = 0; i < k; i++)
+        left[i] = m->a + (k0 + i) * m->lda;
+    j->bf16->pair_rows(b->pairs, left, k, m0, rows, UNIT_ROWS);
+    j->isa->pack((float *)b->left, BLOCK / 2, (const float *)b->pairs, UNIT_ROWS,
+                 (int)((k + 1) / 2), UNIT_ROWS, 1);
+}
+
+static void multiply_block(const struct job *j, const struct buffers *b, const struct panel *p,
+                           int64_t k, int rows, bool first)
+{
+    int width = p->vectors * j->isa->lanes;
+    const float none[ISA_MAX_COLUMNS] = {0};
+    for (int tap = 0; tap < j->m->taps; tap++) {
+        j->bf16->pair_rows(b->right, b->found + tap * BLOCK, k, p->column, p->columns, width);
+        for (int i = 0; i < rows; i += j->isa->rows) {
+            const uint16_t *a[ISA_MAX_ROWS];
+            for (int r = 0; r < j->isa->rows; r++)
+                a[r] = b->left + (i + r) * BLOCK;
+            j->bf16->tile(p->vectors, 1, a, (k + 1) / 2 * 2, b->right,
+                          b->sums + (tap * UNIT_ROWS + i) * width, width, first ? none : NULL);
+        }
+    }
+}
+
+static void add_sums(const struct job *j, const struct buffers *b, const struct panel *p,
+                     int64_t segment, int64_t m0, int rows)
+{
+    const struct matmul_outer_bf16 *m = j->m;
+    int width = p->vectors * j->isa->lanes;
+    float *c = j->partial ? j->partial + segment * m->rows * m->columns * m->taps : m->c;
+    for (int i = 0; i < rows; i++)
+        for (int tap = 0; tap < m->taps; tap++) {
+            const float *sums = b->sums + (tap * UNIT_ROWS + i) * width;
+            float *to = c + ((m0 + i) * m->columns + p->column) * m->taps + tap;
+            for (int k = 0; k < p->columns; k++)
+                to[k * m->taps] = (j->partial ? 0 : to[k * m->taps]) + sums[k];
+        }
+}
+
+static void run_unit(const struct job *j, int64_t unit, const struct buffers *b)
+{
+    const struct matmul_outer_bf16 *m = j->m;
+    const struct panel *p = &j->panels[unit % j->panel_count];
+    int64_t m0 = unit / j->panel_count % j->row_units * UNIT_ROWS;
+    int64_t segment = unit / j->panel_count / j->row_units, begin = segment * SEGMENT;
+    int64_t end = begin + SEGMENT < m->k ? begin + SEGMENT : m->k;
+    int rows = (int)(m->rows - m0 < UNIT_ROWS ? m->rows - m0 : UNIT_ROWS);
+    for (int64_t k0 = begin; k0 < end; k0 += BLOCK) {
+        int64_t k = end - k0 < BLOCK ? end - k0 : BLOCK;
+        pack_left(j, b, k0, k, m0, rows);
+        m->find_rows(m->context, k0, (int)k, b->found, BLOCK);
+        multiply_block(j, b, p, k, rows, k0 == begin);
+    }
+    add_sums(j, b, p, segment, m0, rows);
+}
+
+static void run_units(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    struct buffers b;
+    b.pairs = (uint16_t *)(j->scratch + (size_t)worker * j->per_worker);
+    b.left = b.pairs + BLOCK * UNIT_ROWS;
+    b.right = b.left + BLOCK * UNIT_ROWS;
+    b.sums = (float *)(b.right + BLOCK * ISA_MAX_COLUMNS);
+    b.found = (const void **)(b.sums + j->m->taps * UNIT_ROWS * ISA_MAX_COLUMNS);
+    for (int64_t unit = begin; unit < end; unit++)
+        run_unit(j, unit, &b);
+}
+
+static void add_segments(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    int64_t count = j->m->rows * j->m->columns * j->m->taps;
+    for (int64_t s = 0; s < j->segments; s++)
+        j->isa->add(j->m->c + begin, j->m->c + begin, j->partial + s * count + begin, end - begin);
+}
+
+void matmul_outer_bf16(struct device *d, const struct matmul_outer_bf16 *m)
+{
+    if (m->rows == 0 || m->columns == 0 || m->k == 0)
+        return;
+    struct job j = {.m = m, .isa = cpu_isa(), .bf16 = cpu_bf16()};
+    int max_panels = (int)divide_up(m->columns, j.isa->lanes);
+    j.panels = xmalloc((size_t)max_panels * sizeof *j.panels);
+    j.panel_count = panels_cut(j.isa, 0, m->columns, j.panels, max_panels);
+    j.row_units = divide_up(m->rows, UNIT_ROWS);
+    j.segments = divide_up(m->k, SEGMENT);
+    int64_t count = m->rows * m->columns * m->taps;
+    size_t partial = j.segments > 1 ? (size_t)(j.segments * count) * sizeof(float) : 0, granted;
+    j.per_worker = (size_t)(2 * BLOCK * UNIT_ROWS + BLOCK * ISA_MAX_COLUMNS) * sizeof(uint16_t) +
+                   (size_t)(m->taps * UNIT_ROWS * ISA_MAX_COLUMNS) * sizeof(float) +
+                   (size_t)(m->taps * BLOCK) * sizeof(void *);
+    char *memory = device_allocate(d, partial + j.per_worker * (size_t)threads_count(), &granted);
+    j.partial = partial ? (float *)memory : NULL;
+    j.scratch = memory + partial;
+    parallel_for(j.segments * j.row_units * j.panel_count, 1, run_units, &j);
+    if (j.partial)
+        parallel_for(count, 16384, add_segments, &j);
+    device_release(d, memory, granted);
+    free(j.panels);
+}
