@@ -90,7 +90,7 @@ struct tensor *conv2d_add(struct tape *t, struct tensor *residual, struct tensor
                           struct tensor *weight, struct tensor *bias, int stride, int pad_begin,
                           int pad_end)
 {
-    if (t->device->backend->fuses)
+    if (device_fuses(t->device))
         return run_conv2d(t, x, weight, bias, stride, pad_begin, pad_end, residual);
     struct tensor *y = conv2d(t, x, weight, bias, stride, pad_begin, pad_end);
     tensor_replace(&y, add(t, residual, y));

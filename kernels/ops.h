@@ -10,12 +10,13 @@
  *                        never alias inputs, and the backend writes every element of them;
  *   NAME(tape, ...)      what networks call: checks shapes, allocates the output, runs the op and,
  *                        if the tape records, keeps the arguments for the backward pass.
- * Activations have the device's `compute` type, F32 on the CPU. An output has the type of the first
+ * Activations have the device's `compute` type. An output has the type of the first
  * input, except for to_nhwc, fourier_features and embedding (F32 or tokens in, `compute` out) and
  * to_nchw (`compute` in, F32 out). Weights (of conv2d and linear, embedding tables) may be F32, F16
- * or BF16; the CPU reads them as stored in the checkpoint, for other devices see kernels/weight.h.
- * Parameter vectors (bias, gamma, beta, position embeddings) are F32. Arithmetic is F32 or wider.
- * Images are [n, h, w, c]. Mismatched shapes are a bug in the caller and fail a CHECK. */
+ * or BF16; the CPU reads them as stored in the checkpoint, and rounds them to BF16 where it
+ * multiplies them with activations of that type; for other devices see kernels/weight.h. Parameter
+ * vectors (bias, gamma, beta, position embeddings) are F32. Arithmetic is F32 or wider. Images are
+ * [n, h, w, c]. Mismatched shapes are a bug in the caller and fail a CHECK. */
 
 struct tape; /* kernels/tape.h */
 

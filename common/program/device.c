@@ -14,7 +14,8 @@ struct device *program_open_device(void)
     if (device_set_precision(d, common_options.precision, common_options.tf32, &e) != 0)
         die("cannot compute in %s: %s", common_options.precision, e.text);
     note("computing on '%s' in %s", d->backend->name, device_precision(d));
-    if (d->backend->fast_bf16 && d->compute == DTYPE_F32 && !strcmp(common_options.precision, "auto"))
+    if (d->backend->fast_bf16 && d->compute == DTYPE_F32 &&
+        !strcmp(common_options.precision, "auto"))
         note("--precision bf16 is faster on this processor");
     return d;
 }

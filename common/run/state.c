@@ -106,6 +106,21 @@ static bool is_plain_number(const char *text)
     return plain && strcmp(again, text) == 0;
 }
 
+/* cJSON prints 15 digits where they are off by a unit in the last place only, and a run that is
+ * resumed would differ by that. */
+static cJSON *exact_number(double number)
+{
+    char text[32];
+    if (!isfinite(number))
+        return cJSON_CreateNumber(number);
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, number);
+        if (strtod(text, NULL) == number)
+            break;
+    }
+    return cJSON_CreateRaw(text);
+}
+
 static cJSON *field_value(const struct training_state *s, const struct field *f)
 {
     const void *at = (const char *)s + f->offset;
@@ -116,7 +131,7 @@ static cJSON *field_value(const struct training_state *s, const struct field *f)
     case FIELD_INT:
         return cJSON_CreateNumber(*(const int *)at);
     case FIELD_NUMBER:
-        return cJSON_CreateNumber(*(const double *)at);
+        return exact_number(*(const double *)at);
     case FIELD_SEED:
         snprintf(digits, sizeof digits, "%" PRIu64, *(const uint64_t *)at);
         return cJSON_CreateString(digits);

@@ -62,8 +62,7 @@ static void attend_rows(const struct job *j, const struct buffers *b, int64_t im
         isa->tile(panel->vectors, 1, left, a->s, b->values + panel->column * a->s, b->edge, width,
                   none);
         for (int i = 0; i < rows; i++) {
-            int64_t at =
-                (image * a->s + first + i) * a->heads * a->d + head * a->d + panel->column;
+            int64_t at = (image * a->s + first + i) * a->heads * a->d + head * a->d + panel->column;
             if (a->y->dtype == DTYPE_F32)
                 memcpy((float *)a->y->data + at, b->edge + i * width,
                        (size_t)panel->columns * sizeof(float));
@@ -136,9 +135,10 @@ void cpu_attention(struct device *d, const struct attention_args *a)
     size_t panels = (size_t)((j.padded_keys + j.padded_width) / lanes) * sizeof(struct panel);
     if (a->y->dtype != DTYPE_F32)
         j.wide = ((a->s > ISA_MAX_ROWS ? a->s : ISA_MAX_ROWS) * a->d + 1) / 2 * 2;
-    j.per_worker = (size_t)(j.padded_keys * a->d + j.padded_width * a->s +
-                            ISA_MAX_ROWS * j.padded_keys + ISA_MAX_ROWS * ISA_MAX_COLUMNS + j.wide) +
-                   panels / sizeof(float);
+    j.per_worker =
+        (size_t)(j.padded_keys * a->d + j.padded_width * a->s + ISA_MAX_ROWS * j.padded_keys +
+                 ISA_MAX_ROWS * ISA_MAX_COLUMNS + j.wide) +
+        panels / sizeof(float);
     j.per_worker = (j.per_worker + 15) / 16 * 16;
     size_t granted;
     j.scratch =

@@ -3,7 +3,8 @@
 
 #include "kernels/device.h"
 
-/* sums[j] += sum over rows of x[rows][columns]: gradients of biases. columns is x's last dimension. */
+/* sums[j] += sum over rows of x[rows][columns]: gradients of biases. columns is x's last dimension.
+ */
 void cpu_column_sums(struct device *d, float *sums, const struct tensor *x);
 
 #endif

@@ -41,8 +41,8 @@ struct patches_job {
 
 #define PATCHES_CHUNK 64
 
-/* Writes output pixels [begin, end) as rows of channels * taps inputs, in the weights' order, padded
- * with zeros. */
+/* Writes output pixels [begin, end) as rows of channels * taps inputs, in the weights' order,
+ * padded with zeros. */
 #define GATHER(name, element)                                                                      \
     static void name(void *arg, int64_t begin, int64_t end, int worker)                            \
     {                                                                                              \
@@ -51,7 +51,7 @@ struct patches_job {
         const void *pixels[j->taps];                                                               \
         for (int64_t m = begin; m < end; m++) {                                                    \
             element *row = (element *)j->columns + m * j->ld;                                      \
-            cpu_find_pixels(j->a, j->first + m, 1, pixels, 1);                                         \
+            cpu_find_pixels(j->a, j->first + m, 1, pixels, 1);                                     \
             for (int tap = 0; tap < j->taps; tap++)                                                \
                 for (int64_t c = 0; c < channels; c++)                                             \
                     row[c * j->taps + tap] = pixels[tap] ? ((const element *)pixels[tap])[c] : 0;  \
@@ -82,7 +82,8 @@ static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct
     for (j.first = 0; j.first < rows; j.first += slab) {
         m.rows = rows - j.first < slab ? rows - j.first : slab;
         m.c = (char *)a->y->data + (size_t)(j.first * m.ldc) * size;
-        m.residual = m.residual ? m.c : NULL;
+        if (a->residual)
+            m.residual = (char *)a->residual->data + (size_t)(j.first * m.ldc) * size;
         parallel_for(m.rows, PATCHES_CHUNK, bf16 ? gather_patches_bf16 : gather_patches, &j);
         matmul(d, &m);
     }
@@ -132,12 +133,12 @@ bool cpu_conv2d_is_patches(const struct conv2d_args *a)
 
 /* The algorithm depends on the shape of one image only, so that results do not depend on the batch.
  */
-static void run(struct device *d, const struct conv2d_args *a, bool adds)
+static void run(struct device *d, const struct conv2d_args *a)
 {
     int64_t kernel_h = a->weight->shape[2], kernel_w = a->weight->shape[3];
     int64_t in = a->weight->shape[1];
     if (cpu_conv2d_is_winograd(a)) {
-        cpu_conv2d_winograd(d, a, adds);
+        cpu_conv2d_winograd(d, a);
         return;
     }
     struct matmul m = {
@@ -153,7 +154,7 @@ static void run(struct device *d, const struct conv2d_args *a, bool adds)
         .bias = a->bias ? a->bias->data : NULL,
         .c = a->y->data,
         .ldc = a->weight->shape[0],
-        .residual = adds ? a->y->data : NULL,
+        .residual = a->residual ? a->residual->data : NULL,
     };
     if (cpu_conv2d_is_patches(a))
         conv2d_patches(d, a, m);
@@ -161,20 +162,17 @@ static void run(struct device *d, const struct conv2d_args *a, bool adds)
         matmul(d, &m);
 }
 
+/* F32 is added afterwards: products are not rounded before. */
 void cpu_conv2d(struct device *d, const struct conv2d_args *a)
 {
-    run(d, a, false);
-}
-
-void cpu_conv2d_add(struct device *d, const struct conv2d_args *a)
-{
-    if (a->y->dtype == DTYPE_BF16) {
-        run(d, a, true);
+    if (!a->residual || a->y->dtype == DTYPE_BF16) {
+        run(d, a);
         return;
     }
     struct conv2d_args apart = *a;
+    apart.residual = NULL;
     apart.y = tensor_new(d, a->y->dtype, a->y->ndim, a->y->shape);
-    run(d, &apart, false);
-    cpu_add(d, &(struct add_args){a->y, apart.y, a->y});
+    run(d, &apart);
+    cpu_add(d, &(struct add_args){a->residual, apart.y, a->y});
     tensor_release(apart.y);
 }

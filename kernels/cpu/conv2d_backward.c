@@ -55,8 +55,7 @@ static void spread_rows(void *arg, int64_t begin, int64_t end, int worker)
         memset(to, 0, (size_t)w * pixel);
         if (row % h % j->stride)
             continue;
-        const char *from =
-            element_of(j->dy, (row / h * from_h + row % h / j->stride) * from_w * c);
+        const char *from = element_of(j->dy, (row / h * from_h + row % h / j->stride) * from_w * c);
         for (int64_t x = 0; x < from_w; x++)
             memcpy(to + (size_t)(x * j->stride) * pixel, from + (size_t)x * pixel, pixel);
     }
@@ -82,13 +81,10 @@ static void by_input(struct device *d, const struct conv2d_backward_args *a)
     }
     /* dx has x's size whatever the padding at the end: its rows decide what is computed. */
     int pad = (int)w[2] - 1 - f->pad_begin;
-    struct conv2d_args back = {dy, flipped, NULL, a->dx, 1, pad, pad, NULL};
+    struct conv2d_args back = {dy, flipped, NULL, a->dx, 1, pad, pad, a->adds ? a->dx : NULL};
     if (f->stride > 1)
         back.pad_end = (int)(a->dx->shape[1] + w[2] - 1 - dy->shape[1] - pad);
-    if (a->adds)
-        cpu_conv2d_add(d, &back);
-    else
-        cpu_conv2d(d, &back);
+    cpu_conv2d(d, &back);
     tensor_release(spread);
     tensor_release(flipped);
 }
@@ -165,9 +161,9 @@ static void by_weights(struct device *d, const struct conv2d_backward_args *a)
     tensor_release(sums);
 }
 
-/* Measured as in conv2d.c, in ms, with Winograd's F(4x4, 3x3) in F32: 7.8 against 13.6 for 64 images
- * of 32x32 with 64 channels, but 2.4 against 1.1 for 64 of 8x8 with 128. */
-static bool is_by_weights_bf16(const struct conv2d_backward_args *a)
+/* Measured as in conv2d.c, in ms, with Winograd's F(4x4, 3x3) in F32: 7.8 against 13.6 for 64
+ * images of 32x32 with 64 channels, but 2.4 against 1.1 for 64 of 8x8 with 128. */
+bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a)
 {
     const struct tensor *w = a->forward.weight;
     bool winograd = w->shape[2] == 3 && w->shape[3] == 3 && a->forward.stride == 1;
@@ -195,8 +191,9 @@ static void by_weights_bf16(struct device *d, const struct conv2d_backward_args 
 bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a)
 {
     const struct conv2d_args *f = &a->forward;
-    return !is_by_weights_bf16(a) && f->weight->shape[2] == 3 && f->weight->shape[3] == 3 && f->stride == 1 &&
-           f->pad_begin == 1 && f->pad_end == 1 && f->weight->shape[1] >= 16;
+    return !cpu_conv2d_is_by_weights_bf16(a) && f->weight->shape[2] == 3 &&
+           f->weight->shape[3] == 3 && f->stride == 1 && f->pad_begin == 1 && f->pad_end == 1 &&
+           f->weight->shape[1] >= 16;
 }
 
 void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
@@ -206,7 +203,7 @@ void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
     if (a->dweight && a->fresh)
         memset(a->dweight->data, 0, (size_t)tensor_count(a->dweight) * sizeof(float));
     if (a->dweight) {
-        if (is_by_weights_bf16(a))
+        if (cpu_conv2d_is_by_weights_bf16(a))
             by_weights_bf16(d, a);
         else if (cpu_conv2d_is_winograd_by_weights(a))
             cpu_conv2d_winograd_by_weights(d, a);

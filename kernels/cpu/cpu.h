@@ -8,7 +8,6 @@
 void cpu_conv2d(struct device *d, const struct conv2d_args *a);
 /* The find_rows of matmul.h: input pixels under the taps of output pixels; context: conv2d_args. */
 void cpu_find_pixels(const void *context, int64_t m, int count, const void **a, int stride);
-void cpu_conv2d_add(struct device *d, const struct conv2d_args *a); /* adds to y */
 void cpu_linear(struct device *d, const struct linear_args *a);
 void cpu_group_norm(struct device *d, const struct group_norm_args *a);
 void cpu_layer_norm(struct device *d, const struct layer_norm_args *a);
@@ -56,11 +55,13 @@ void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backwa
  * them for the weights' gradient. */
 bool cpu_conv2d_is_winograd(const struct conv2d_args *a);
 bool cpu_conv2d_is_patches(const struct conv2d_args *a);
+bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a);
 bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a);
 #define CPU_PATCHES_SLAB     16384
 #define CPU_BY_WEIGHTS_BYTES ((int64_t)16 << 20)
 
 /* conv2d.c's fast path for 3x3, stride 1, padding 1 (winograd.c). */
-void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a, bool adds);
+void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a);
+size_t cpu_conv2d_winograd_bytes(const struct conv2d_args *a); /* of its scratch memory */
 
 #endif

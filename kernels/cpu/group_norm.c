@@ -19,8 +19,8 @@ static void chunk_sums(void *arg, int64_t begin, int64_t end, int worker)
         memset(sums, 0, (size_t)(2 * p->c) * sizeof *sums);
         for (int64_t done = 0, some; done < count; done += some) {
             some = group_norm_part(p, count - done);
-            const float *x = row_read(p->a->x, (first + done) * p->c, some * p->c,
-                                      group_norm_own(p, worker, 0));
+            const float *x =
+                row_read(p->a->x, (first + done) * p->c, some * p->c, group_norm_own(p, worker, 0));
             cpu_isa()->channel_moments(x, some, p->c, p->first + i / p->chunks * p->first_step,
                                        sums, sums + p->c);
         }

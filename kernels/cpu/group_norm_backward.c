@@ -155,8 +155,8 @@ void cpu_group_norm_backward(struct device *d, const struct group_norm_backward_
     size_t sums = (size_t)(p->n * p->chunks * 2 * p->c), each = (size_t)(p->n * p->c), granted;
     size_t rows = a->adds ? (size_t)(threads_count() * p->c) : 0;
     size_t dx_sums = a->dx_sums ? (size_t)(p->n * p->chunks * p->c) : 0;
-    j.sums = device_allocate(
-        d, sums * sizeof(double) + (3 * each + rows + dx_sums) * sizeof(float), &granted);
+    j.sums = device_allocate(d, sums * sizeof(double) + (3 * each + rows + dx_sums) * sizeof(float),
+                             &granted);
     j.by_dz = (float *)(j.sums + sums);
     j.constant = j.by_dz + each;
     j.by_x = j.constant + each;

@@ -134,14 +134,14 @@ struct cpu_bf16 {
                       int width);
     /* Winograd F(2x2, 3x3), whose error is about that of two more roundings: one 4x4 patch to 16
      * vectors, padded with zeros to whole vectors; weights from what cpu_isa()'s `pack` leaves, in
-     * pairs of channels, position p, pair i at u[p*stride + 2*i*width]; 16 products to 4 pixels, or
-     * added to them. */
+     * pairs of channels, position p, pair i at u[p*stride + 2*i*width]; 16 products to 4 pixels,
+     * plus those of residual, which may be NULL. */
     void (*winograd_input)(uint16_t *dst, int64_t stride, const uint16_t *const *pixels,
                            int64_t channels);
     void (*winograd_weight)(uint16_t *u, int64_t stride, int width, const float *g,
                             int64_t channels);
     void (*winograd_output)(uint16_t *const *pixels, const float *m, int64_t stride,
-                            int64_t channels, const float *bias, bool adds);
+                            int64_t channels, const float *bias, const uint16_t *const *residual);
 };
 #define WINOGRAD_BF16_OUT       2
 #define WINOGRAD_BF16_POSITIONS 16

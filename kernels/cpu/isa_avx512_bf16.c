@@ -188,14 +188,14 @@ static void winograd_weight(uint16_t *u, int64_t stride, int width, const float 
     }
 }
 
-INLINE void put(uint16_t *pixel, int64_t c, vec v, int64_t n, bool adds)
+INLINE void put(uint16_t *pixel, int64_t c, vec v, int64_t n, const uint16_t *residual)
 {
     if (pixel)
-        store_bf16(pixel + c, adds ? v + load_bf16(pixel + c, n) : v, n);
+        store_bf16(pixel + c, residual ? v + load_bf16(residual + c, n) : v, n);
 }
 
 static void winograd_output(uint16_t *const *pixels, const float *m, int64_t stride,
-                            int64_t channels, const float *bias, bool adds)
+                            int64_t channels, const float *bias, const uint16_t *const *residual)
 {
     for (int64_t c = 0; c < channels; c += LANES) {
         int64_t some = channels - c < LANES ? channels - c : LANES;
@@ -214,8 +214,11 @@ static void winograd_output(uint16_t *const *pixels, const float *m, int64_t str
 #pragma GCC unroll 2
         for (int i = 0; i < 2; i++) {
             const vec *d = rows[i];
-            put(pixels[2 * i], c, d[0] + d[1] + d[2] + start, some, adds);
-            put(pixels[2 * i + 1], c, d[1] - d[2] - d[3] + start, some, adds);
+            int left = 2 * i, right = left + 1;
+            put(pixels[left], c, d[0] + d[1] + d[2] + start, some,
+                residual ? residual[left] : NULL);
+            put(pixels[right], c, d[1] - d[2] - d[3] + start, some,
+                residual ? residual[right] : NULL);
         }
     }
 }

@@ -24,8 +24,7 @@ static void dot_columns(void *arg, int64_t begin, int64_t end, int worker)
     const float *w =
         weights_as_f32(a->weight->dtype, a->weight->data, begin, count, k, 0, k, scratch, &ld);
     float *y = j->y + begin;
-    cpu_isa()->dot(y, columns, j->x, k, (int)rows, w, ld, count, k,
-                   bias ? bias + begin : NULL);
+    cpu_isa()->dot(y, columns, j->x, k, (int)rows, w, ld, count, k, bias ? bias + begin : NULL);
     if (a->act != ACTIVATION_NONE)
         for (int64_t m = 0; m < rows; m++)
             cpu_isa()->activation(y + m * columns, y + m * columns, count, a->act);
@@ -46,8 +45,8 @@ static void dot_rows(struct device *d, const struct linear_args *a)
     int64_t scratch =
         a->weight->dtype != DTYPE_F32 ? threads_count() * DOT_COLUMNS * tensor_last(a->x) : 0;
     size_t granted;
-    float *memory = device_allocate(
-        d, (size_t)(scratch + (copies ? in + out : 0)) * sizeof(float), &granted);
+    float *memory =
+        device_allocate(d, (size_t)(scratch + (copies ? in + out : 0)) * sizeof(float), &granted);
     float *x = memory + scratch;
     j.scratch = scratch ? memory : NULL;
     j.x = row_read(a->x, 0, in, x);

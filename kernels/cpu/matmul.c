@@ -12,8 +12,8 @@
 int panels_cut(const struct cpu_isa *isa, int64_t begin, int64_t columns, struct panel *out,
                int max)
 {
-    int64_t vectors = (columns + isa->lanes - 1) / isa->lanes;
-    int count = (int)((vectors + isa->vectors - 1) / isa->vectors);
+    int64_t vectors = divide_up(columns, isa->lanes);
+    int count = panels_count(isa, columns);
     CHECK(count <= max);
     int64_t done = 0;
     for (int i = 0; i < count; i++) {

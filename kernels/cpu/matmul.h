@@ -62,14 +62,14 @@ struct dense_rows {
 };
 void find_dense_rows(const void *context, int64_t m, int count, const void **a, int stride);
 
-/* c[i][j] += sum over k of a[k][i] * b[k][j], i < rows, j < columns: gradients of weights. Both sides
- * are stored like activations; BF16 is widened. The order of summation does not depend on the number
- * of threads. */
+/* c[i][j] += sum over k of a[k][i] * b[k][j], i < rows, j < columns: gradients of weights. Both
+ * sides are stored like activations; BF16 is widened. The order of summation does not depend on the
+ * number of threads. */
 void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, struct dense_rows a,
                   struct dense_rows b, float *c, int64_t ldc);
 
-/* c[i][j][tap] += sum over k of a[k][i] * b[k][j] for the row of b under that tap: the gradients of a
- * kernel, by products of BF16, which the processor must have. */
+/* c[i][j][tap] += sum over k of a[k][i] * b[k][j] for the row of b under that tap: the gradients of
+ * a kernel, by products of BF16, which the processor must have. */
 struct matmul_outer_bf16 {
     int64_t rows, columns, k;
     int taps;
@@ -80,6 +80,7 @@ struct matmul_outer_bf16 {
     float *c;
 };
 void matmul_outer_bf16(struct device *d, const struct matmul_outer_bf16 *m);
+size_t matmul_outer_bf16_bytes(int64_t rows, int64_t columns, int64_t k, int taps); /* scratch */
 
 /* How `columns` are split into tiles: widths in vectors, as even as possible. */
 struct panel {
@@ -87,6 +88,10 @@ struct panel {
     int columns; /* without padding */
     int vectors;
 };
+static inline int panels_count(const struct cpu_isa *isa, int64_t columns)
+{
+    return (int)divide_up(divide_up(columns, isa->lanes), isa->vectors);
+}
 int panels_cut(const struct cpu_isa *isa, int64_t begin, int64_t columns, struct panel *out,
                int max);
 

@@ -4,8 +4,8 @@
 #include "kernels/cpu/matmul.h"
 
 /* Products of BF16, accumulated in F32. A unit's sums stay in the cache until all channels are
- * added, and are rounded once. Where the processor has no product of BF16, or the number of channels
- * is odd, both sides are widened in the cache, and the products are the same. */
+ * added, and are rounded once. Where the processor has no product of BF16, or the number of
+ * channels is odd, both sides are widened in the cache, and the products are the same. */
 
 struct job {
     const struct matmul *m;

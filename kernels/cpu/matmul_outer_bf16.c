@@ -113,27 +113,43 @@ static void add_segments(void *arg, int64_t begin, int64_t end, int worker)
         j->isa->add(j->m->c + begin, j->m->c + begin, j->partial + s * count + begin, end - begin);
 }
 
+static size_t partial_bytes(int64_t rows, int64_t columns, int64_t k, int taps)
+{
+    int64_t segments = divide_up(k, SEGMENT);
+    return segments > 1 ? (size_t)(segments * rows * columns * taps) * sizeof(float) : 0;
+}
+
+static size_t worker_bytes(int taps)
+{
+    return (2 * BLOCK * UNIT_ROWS + BLOCK * ISA_MAX_COLUMNS) * sizeof(uint16_t) +
+           (size_t)taps * UNIT_ROWS * ISA_MAX_COLUMNS * sizeof(float) +
+           (size_t)taps * BLOCK * sizeof(void *);
+}
+
+size_t matmul_outer_bf16_bytes(int64_t rows, int64_t columns, int64_t k, int taps)
+{
+    return partial_bytes(rows, columns, k, taps) + worker_bytes(taps) * (size_t)threads_count();
+}
+
 void matmul_outer_bf16(struct device *d, const struct matmul_outer_bf16 *m)
 {
     if (m->rows == 0 || m->columns == 0 || m->k == 0)
         return;
     struct job j = {.m = m, .isa = cpu_isa(), .bf16 = cpu_bf16()};
-    int max_panels = (int)divide_up(m->columns, j.isa->lanes);
-    j.panels = xmalloc((size_t)max_panels * sizeof *j.panels);
-    j.panel_count = panels_cut(j.isa, 0, m->columns, j.panels, max_panels);
+    j.panel_count = panels_count(j.isa, m->columns);
+    j.panels = xmalloc((size_t)j.panel_count * sizeof *j.panels);
+    panels_cut(j.isa, 0, m->columns, j.panels, (int)j.panel_count);
     j.row_units = divide_up(m->rows, UNIT_ROWS);
     j.segments = divide_up(m->k, SEGMENT);
-    int64_t count = m->rows * m->columns * m->taps;
-    size_t partial = j.segments > 1 ? (size_t)(j.segments * count) * sizeof(float) : 0, granted;
-    j.per_worker = (size_t)(2 * BLOCK * UNIT_ROWS + BLOCK * ISA_MAX_COLUMNS) * sizeof(uint16_t) +
-                   (size_t)(m->taps * UNIT_ROWS * ISA_MAX_COLUMNS) * sizeof(float) +
-                   (size_t)(m->taps * BLOCK) * sizeof(void *);
-    char *memory = device_allocate(d, partial + j.per_worker * (size_t)threads_count(), &granted);
+    size_t partial = partial_bytes(m->rows, m->columns, m->k, m->taps), granted;
+    j.per_worker = worker_bytes(m->taps);
+    char *memory =
+        device_allocate(d, matmul_outer_bf16_bytes(m->rows, m->columns, m->k, m->taps), &granted);
     j.partial = partial ? (float *)memory : NULL;
     j.scratch = memory + partial;
     parallel_for(j.segments * j.row_units * j.panel_count, 1, run_units, &j);
     if (j.partial)
-        parallel_for(count, 16384, add_segments, &j);
+        parallel_for(m->rows * m->columns * m->taps, 16384, add_segments, &j);
     device_release(d, memory, granted);
     free(j.panels);
 }

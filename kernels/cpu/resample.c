@@ -95,9 +95,8 @@ static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
         for (int64_t ox = 0; ox < 2 * w; ox++) {
             int64_t near_x = ox / 2, far_x = ox % 2 ? near_x + 1 : near_x - 1;
             far_x = far_x < 0 ? 0 : far_x >= w ? w - 1 : far_x;
-            const int64_t from[4] = {
-                pixel(a->x, n, near_y, near_x), pixel(a->x, n, near_y, far_x),
-                pixel(a->x, n, far_y, near_x), pixel(a->x, n, far_y, far_x)};
+            const int64_t from[4] = {pixel(a->x, n, near_y, near_x), pixel(a->x, n, near_y, far_x),
+                                     pixel(a->x, n, far_y, near_x), pixel(a->x, n, far_y, far_x)};
             combine(a->y, (row * 2 * w + ox) * c, a->x, from, bilinear_of);
         }
     }

@@ -28,13 +28,14 @@ static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t row = begin; row < end; row++)
         for (int64_t x = 0; x < w; x++) {
             int64_t from = pixel_at(a->dy, row / h, row % h / 2, x / 2), to = (row * w + x) * c;
-            float buffers[2][PART];
+            float buffers[3][PART];
             for (int64_t k = 0, n; k < c; k += n) {
                 n = part_of(a->dx, c - k);
                 const float *dy = row_read(a->dy, from + k, n, buffers[0]);
                 float *dx = row_begin(a->dx, to + k, buffers[1]);
+                const float *before = a->adds ? row_read(a->dx, to + k, n, buffers[2]) : NULL;
                 for (int64_t i = 0; i < n; i++)
-                    dx[i] = 0.25f * dy[i];
+                    dx[i] = 0.25f * dy[i] + (before ? before[i] : 0);
                 row_written(a->dx, to + k, n, dx);
             }
         }

@@ -33,8 +33,8 @@ static inline void row_written(const struct tensor *t, int64_t at, int64_t n, co
         cpu_isa()->narrow(element_of(t, at), row, (size_t)n);
 }
 
-/* `rows` rows of `columns` elements of data, ld apart from element `at` on, as floats: where they are,
- * or in wide[rows][columns]. *ld_out: floats between them. */
+/* `rows` rows of `columns` elements of data, ld apart from element `at` on, as floats: where they
+ * are, or in wide[rows][columns]. *ld_out: floats between them. */
 static inline const float *rows_read(enum dtype dtype, const void *data, int64_t at, int64_t ld,
                                      int64_t rows, int64_t columns, float *wide, int64_t *ld_out)
 {

@@ -6,11 +6,22 @@
 /* What ops of this backend allocate while they run, for a dry run: the ops whose scratch memory may
  * be large next to their tensors, with bounds that are at most a few percent too high. */
 
-static void take(struct device *d, int64_t floats)
+static void take_bytes(struct device *d, size_t bytes)
 {
     size_t granted;
-    void *data = device_allocate(d, (size_t)floats * sizeof(float), &granted);
+    void *data = device_allocate(d, bytes, &granted);
     device_release(d, data, granted);
+}
+
+static void take(struct device *d, int64_t floats)
+{
+    take_bytes(d, (size_t)floats * sizeof(float));
+}
+
+/* Floats that BF16 is converted to. */
+static int64_t converted(const struct tensor *t, int64_t floats)
+{
+    return t->dtype == DTYPE_F32 ? 0 : floats;
 }
 
 static int64_t least(int64_t a, int64_t b)
@@ -32,23 +43,15 @@ static int64_t group_of(const struct tensor *x, int64_t channels, int64_t most, 
     return least(group < at_least ? at_least : group, tiles.count);
 }
 
-static void scratch_winograd(struct device *d, const struct conv2d_args *a)
-{
-    enum { BLOCK = 64, UNIT = 256 };
-    int64_t channels = rounded_up(a->x->shape[3], BLOCK);
-    int64_t group = group_of(a->x, channels, WINOGRAD_FORWARD_BYTES, UNIT);
-    int64_t worker = WINOGRAD_POSITIONS * BLOCK * ISA_MAX_COLUMNS + 2 * 9 * BLOCK * ISA_MAX_LANES +
-                     WINOGRAD_POSITIONS * (least(UNIT, group) + 2 * ISA_MAX_ROWS) * ISA_MAX_COLUMNS;
-    take(d, WINOGRAD_POSITIONS * group * channels + worker * threads_count());
-}
-
 static void scratch_conv2d(struct device *d, const struct conv2d_args *a)
 {
     int64_t in = a->weight->shape[1], taps = a->weight->shape[2] * a->weight->shape[3];
+    size_t size = dtype_size(a->x->dtype);
     if (cpu_conv2d_is_winograd(a))
-        scratch_winograd(d, a);
+        take_bytes(d, cpu_conv2d_winograd_bytes(a));
     else if (cpu_conv2d_is_patches(a))
-        take(d, least(tensor_rows(a->y), CPU_PATCHES_SLAB) * in * taps);
+        take_bytes(d,
+                   (size_t)(least(tensor_rows(a->y), CPU_PATCHES_SLAB) * (in * taps + 1)) * size);
 }
 
 static void scratch_by_weights(struct device *d, const struct conv2d_backward_args *a)
@@ -56,6 +59,11 @@ static void scratch_by_weights(struct device *d, const struct conv2d_backward_ar
     enum { UNIT_OUT = 64, UNIT_BLOCK = 128, ROWS = UNIT_OUT + ISA_MAX_ROWS };
     const struct conv2d_args *f = &a->forward;
     int64_t in = f->weight->shape[1], out = f->weight->shape[0];
+    int taps = (int)(f->weight->shape[2] * f->weight->shape[3]);
+    if (cpu_conv2d_is_by_weights_bf16(a)) {
+        take_bytes(d, matmul_outer_bf16_bytes(out, in, tensor_rows(a->dy), taps));
+        return;
+    }
     if (cpu_conv2d_is_winograd_by_weights(a)) {
         int64_t group = group_of(f->x, in + out, WINOGRAD_BY_WEIGHTS_BYTES, UNIT_BLOCK);
         int64_t worker =
@@ -63,7 +71,7 @@ static void scratch_by_weights(struct device *d, const struct conv2d_backward_ar
         take(d, WINOGRAD_POSITIONS * group * (in + out) + in + worker * threads_count());
         return;
     }
-    int64_t width = in * f->weight->shape[2] * f->weight->shape[3];
+    int64_t width = in * taps;
     int64_t slab = CPU_BY_WEIGHTS_BYTES / (width * (int64_t)sizeof(float));
     take(d, least(slab < 256 ? 256 : slab, tensor_rows(a->dy)) * width + out * width);
 }
@@ -73,8 +81,8 @@ static void scratch_conv2d_backward(struct device *d, const struct conv2d_backwa
     const struct conv2d_args *f = &a->forward;
     const int64_t *w = f->weight->shape, *y = a->dy->shape;
     if (a->dx) {
-        struct tensor *flipped = tensor_new(d, DTYPE_F32, DIMS(w[1], w[0], w[2], w[3]));
-        struct tensor *dy = tensor_new(d, DTYPE_F32,
+        struct tensor *flipped = tensor_new(d, a->dy->dtype, DIMS(w[1], w[0], w[2], w[3]));
+        struct tensor *dy = tensor_new(d, a->dy->dtype,
                                        DIMS(y[0], (y[1] - 1) * f->stride + 1,
                                             (y[2] - 1) * f->stride + 1, f->stride > 1 ? y[3] : 0));
         int pad = (int)w[2] - 1 - f->pad_begin;
@@ -91,7 +99,9 @@ static void scratch_conv2d_backward(struct device *d, const struct conv2d_backwa
 static void scratch_attention(struct device *d, const struct attention_args *a)
 {
     int64_t keys = rounded_up(a->s, ISA_MAX_LANES), width = rounded_up(a->d, ISA_MAX_LANES);
-    take(d, (keys * a->d + width * a->s + ISA_MAX_ROWS * (keys + ISA_MAX_COLUMNS) + keys + width) *
+    int64_t wide = converted(a->y, (a->s + ISA_MAX_ROWS) * a->d);
+    take(d, (keys * a->d + width * a->s + ISA_MAX_ROWS * (keys + ISA_MAX_COLUMNS) + keys + width +
+             wide) *
                 threads_count());
 }
 
@@ -101,14 +111,14 @@ static void scratch_attention_backward(struct device *d, const struct attention_
     int64_t keys = rounded_up(f->s, ISA_MAX_LANES), width = rounded_up(f->d, ISA_MAX_LANES);
     int64_t wide = keys > width ? keys : width;
     take(d, (wide * (f->s > f->d ? f->s : f->d) + keys * f->d + 2 * keys * keys + keys * width +
-             wide) *
+             wide + converted(a->dy, f->s * f->d)) *
                 threads_count());
 }
 
 static void scratch_linear_backward(struct device *d, const struct linear_backward_args *a)
 {
     if (a->forward.act == ACTIVATION_RELU)
-        take(d, tensor_count(a->dy));
+        take_bytes(d, (size_t)tensor_count(a->dy) * dtype_size(a->dy->dtype));
 }
 
 void cpu_scratch_init(struct backend *b)

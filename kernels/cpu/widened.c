@@ -59,8 +59,14 @@ static void narrow(struct device *d, struct copies *c)
 }
 
 /* WIDENED(op, args, function, members ...) defines widened_op, which runs the function. */
-#define IN(args, name)        {offsetof(struct args, name), READ}
-#define OUT(args, name)       {offsetof(struct args, name), WRITTEN}
+#define IN(args, name)                                                                             \
+    {                                                                                              \
+        offsetof(struct args, name), READ                                                          \
+    }
+#define OUT(args, name)                                                                            \
+    {                                                                                              \
+        offsetof(struct args, name), WRITTEN                                                       \
+    }
 #define WIDENED(op, args, function, ...)                                                           \
     static void widened_##op(struct device *d, const struct args *a)                               \
     {                                                                                              \

@@ -14,7 +14,7 @@
  * Weights are transformed in the cache as needed, so that no second copy of a checkpoint is kept.
  */
 
-#define BLOCK_CHANNELS 64  /* BLOCK_BF16 in BF16 */
+#define BLOCK_CHANNELS 64 /* BLOCK_BF16 in BF16 */
 #define BLOCK_BF16     128
 #define UNIT_TILES     256 /* tiles of one unit: its products stay in the cache */
 
@@ -22,10 +22,10 @@ struct job {
     const struct conv2d_args *a;
     const struct cpu_isa *isa;
     const struct cpu_bf16 *bf16; /* NULL: F32 */
-    bool adds;                   /* to y, which is BF16 */
     struct winograd_tiles tiles;
     int64_t in, out;
-    int64_t first_tile, group_tiles; /* of the group being computed */
+    int64_t group;                    /* tiles, at most */
+    int64_t first_tile, group_tiles;  /* of the group being computed */
     int64_t positions, block, blocks; /* of input channels */
     size_t size;                      /* of a transformed number */
     char *transformed;                /* [blocks][positions][group_tiles][block] */
@@ -34,7 +34,7 @@ struct job {
     int panel_count;
     int64_t unit_tiles, tile_units;
     char *scratch;
-    size_t per_worker;
+    size_t per_worker, transformed_bytes, zero_bytes, bytes;
 };
 
 static void transform_patch(const struct job *j, struct winograd_place p, int64_t c0,
@@ -65,8 +65,7 @@ static void transform_input(void *arg, int64_t begin, int64_t end, int worker)
         for (int64_t b = 0; b < j->blocks; b++) {
             int64_t c0 = b * j->block, at = b * j->positions * j->group_tiles + t;
             int64_t channels = j->in - c0 < j->block ? j->in - c0 : j->block;
-            transform_patch(j, p, c0, channels,
-                            j->transformed + (size_t)(at * j->block) * j->size);
+            transform_patch(j, p, c0, channels, j->transformed + (size_t)(at * j->block) * j->size);
         }
     }
 }
@@ -85,7 +84,8 @@ static void transform_weights(const struct job *j, const struct panel *p, int64_
                                         c0 * 9, channels * 9, converted, &ld);
         j->isa->pack(packed, lanes, g, ld, rows, channels * 9, 1);
         if (j->bf16)
-            j->bf16->winograd_weight((uint16_t *)u + 2 * v * lanes, stride, width, packed, channels);
+            j->bf16->winograd_weight((uint16_t *)u + 2 * v * lanes, stride, width, packed,
+                                     channels);
         else
             j->isa->winograd_weight((float *)u + v * lanes, stride, width, packed, channels);
     }
@@ -112,15 +112,18 @@ static void multiply(const struct job *j, const struct panel *p, const char *row
 static void write_tile(const struct job *j, const struct panel *p, struct winograd_place place,
                        const float *products, int64_t stride, const float *bias)
 {
-    const struct tensor *y = j->a->y;
+    const struct tensor *y = j->a->y, *residual = j->a->residual;
     if (j->bf16) {
         enum { COUNT = WINOGRAD_BF16_OUT * WINOGRAD_BF16_OUT };
         uint16_t *pixels[COUNT];
+        const uint16_t *added[COUNT];
         for (int i = 0; i < COUNT; i++) {
-            int64_t at = winograd_pixel(&j->tiles, place, i, j->out);
-            pixels[i] = at < 0 ? NULL : (uint16_t *)y->data + at + p->column;
+            int64_t at = winograd_pixel(&j->tiles, place, i, j->out) + p->column;
+            pixels[i] = at < p->column ? NULL : (uint16_t *)y->data + at;
+            added[i] = residual && pixels[i] ? (const uint16_t *)residual->data + at : NULL;
         }
-        j->bf16->winograd_output(pixels, products, stride, p->columns, bias, j->adds);
+        j->bf16->winograd_output(pixels, products, stride, p->columns, bias,
+                                 residual ? added : NULL);
         return;
     }
     enum { COUNT = WINOGRAD_OUT * WINOGRAD_OUT };
@@ -135,8 +138,9 @@ static void write_tile(const struct job *j, const struct panel *p, struct winogr
             continue;
         int64_t at = winograd_pixel(&j->tiles, place, i, j->out) + p->column;
         float before[ISA_MAX_COLUMNS];
-        if (j->adds)
-            j->isa->add(pixels[i], pixels[i], row_read(y, at, p->columns, before), p->columns);
+        if (residual)
+            j->isa->add(pixels[i], pixels[i], row_read(residual, at, p->columns, before),
+                        p->columns);
         row_written(y, at, p->columns, pixels[i]);
     }
 }
@@ -184,7 +188,7 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
 }
 
 /* How tiles are divided: groups that are transformed together, and units of work. */
-static int64_t divide_tiles(struct job *j)
+static void divide_tiles(struct job *j)
 {
     int64_t tiles = j->tiles.count;
     int64_t tile_bytes = j->positions * j->blocks * j->block * (int64_t)j->size;
@@ -192,45 +196,59 @@ static int64_t divide_tiles(struct job *j)
     group = group < UNIT_TILES ? UNIT_TILES : group;
     group = group < tiles ? group : tiles;
 
-    int max_panels = (int)divide_up(j->out, j->isa->lanes);
-    j->panels = xmalloc((size_t)max_panels * sizeof *j->panels);
-    j->panel_count = panels_cut(j->isa, 0, j->out, j->panels, max_panels);
-    j->tile_units = divide_up(group, UNIT_TILES);
+    j->group = group;
+    j->panel_count = panels_count(j->isa, j->out);
+    j->tile_units = group ? divide_up(group, UNIT_TILES) : 1;
     int64_t wanted = divide_up(2 * threads_count(), j->panel_count);
     if (threads_count() > 1 && j->panel_count % threads_count() && j->tile_units < wanted)
         j->tile_units = wanted;
     j->unit_tiles = divide_up(divide_up(group, j->tile_units), j->isa->rows) * j->isa->rows;
-    return group;
 }
 
-void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a, bool adds)
+/* Sizes of what is allocated, and how work is divided. */
+static void plan(struct job *j, const struct conv2d_args *a)
 {
-    struct job j = {.a = a, .isa = cpu_isa(), .in = a->x->shape[3], .out = a->y->shape[3]};
-    j.adds = adds;
-    j.bf16 = a->x->dtype == DTYPE_BF16 ? cpu_bf16() : NULL;
-    j.positions = j.bf16 ? WINOGRAD_BF16_POSITIONS : WINOGRAD_POSITIONS;
-    j.block = j.bf16 ? BLOCK_BF16 : BLOCK_CHANNELS;
-    j.size = j.bf16 ? sizeof(uint16_t) : sizeof(float);
-    j.blocks = divide_up(j.in, j.block);
-    winograd_tiles_init(&j.tiles, a->x, j.bf16 ? WINOGRAD_BF16_OUT : WINOGRAD_OUT);
+    *j = (struct job){.a = a, .isa = cpu_isa(), .in = a->x->shape[3], .out = a->y->shape[3]};
+    j->bf16 = a->x->dtype == DTYPE_BF16 ? cpu_bf16() : NULL;
+    j->positions = j->bf16 ? WINOGRAD_BF16_POSITIONS : WINOGRAD_POSITIONS;
+    j->block = j->bf16 ? BLOCK_BF16 : BLOCK_CHANNELS;
+    j->size = j->bf16 ? sizeof(uint16_t) : sizeof(float);
+    j->blocks = divide_up(j->in, j->block);
+    winograd_tiles_init(&j->tiles, a->x, j->bf16 ? WINOGRAD_BF16_OUT : WINOGRAD_OUT);
+    divide_tiles(j);
+    size_t products = (size_t)(j->positions * (j->unit_tiles + ISA_MAX_ROWS)) * ISA_MAX_COLUMNS;
+    size_t packed = (size_t)(2 * 9 * j->block) * ISA_MAX_LANES;
+    j->per_worker = (size_t)(j->positions * j->block * ISA_MAX_COLUMNS) * j->size +
+                    (packed + products) * sizeof(float);
+    j->transformed_bytes = (size_t)(j->positions * j->group * j->blocks * j->block) * j->size;
+    j->zero_bytes = (size_t)j->block * sizeof(float);
+    j->bytes = j->transformed_bytes + j->per_worker * (size_t)threads_count() + j->zero_bytes;
+}
+
+size_t cpu_conv2d_winograd_bytes(const struct conv2d_args *a)
+{
+    struct job j;
+    plan(&j, a);
+    return j.bytes;
+}
+
+void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a)
+{
+    struct job j;
+    plan(&j, a);
     int64_t tiles = j.tiles.count;
     if (tiles == 0)
         return;
-    int64_t group = divide_tiles(&j);
-    size_t products = (size_t)(j.positions * (j.unit_tiles + ISA_MAX_ROWS)) * ISA_MAX_COLUMNS;
-    size_t packed = (size_t)(2 * 9 * j.block) * ISA_MAX_LANES;
-    j.per_worker = (size_t)(j.positions * j.block * ISA_MAX_COLUMNS) * j.size +
-                   (packed + products) * sizeof(float);
-    size_t transformed = (size_t)(j.positions * group * j.blocks * j.block) * j.size;
-    size_t zeros = (size_t)j.block * sizeof(float), granted;
-    char *memory = device_allocate(
-        d, transformed + j.per_worker * (size_t)threads_count() + zeros, &granted);
-    memset(memory, 0, zeros);
+    j.panels = xmalloc((size_t)j.panel_count * sizeof *j.panels);
+    panels_cut(j.isa, 0, j.out, j.panels, j.panel_count);
+    size_t granted;
+    char *memory = device_allocate(d, j.bytes, &granted);
+    memset(memory, 0, j.zero_bytes);
     j.zeros = memory;
-    j.transformed = memory + zeros;
-    j.scratch = j.transformed + transformed;
-    for (j.first_tile = 0; j.first_tile < tiles; j.first_tile += group) {
-        j.group_tiles = tiles - j.first_tile < group ? tiles - j.first_tile : group;
+    j.transformed = memory + j.zero_bytes;
+    j.scratch = j.transformed + j.transformed_bytes;
+    for (j.first_tile = 0; j.first_tile < tiles; j.first_tile += j.group) {
+        j.group_tiles = tiles - j.first_tile < j.group ? tiles - j.first_tile : j.group;
         parallel_for(j.group_tiles, 8, transform_input, &j);
         int64_t units = divide_up(j.group_tiles, j.unit_tiles) * j.panel_count;
         parallel_for(units, 1, run_units, &j);

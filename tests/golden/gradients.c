@@ -27,10 +27,11 @@
 /* In bf16, rounding moves many ReLU inputs across zero. */
 #define TOLERANCE_LOSS_BF16     2e-2
 #define TOLERANCE_GRADIENT_BF16 2e-2
-/* Of norms: the root mean square over all tensors, and the worst. That one is a draw of the noise of
- * rounding, of which devices and instruction sets of the same root mean square differ by a factor of
- * three: the gradient of a bias is a sum over pixels that nearly cancel. */
-#define TOLERANCE_NORMS_BF16          1.5e-2
+/* Of norms: the root mean square over all tensors, and the worst. That one is a draw of the noise
+ * of rounding, of which devices and instruction sets of the same root mean square differ by a
+ * factor of three: the gradient of a bias is a sum over pixels that nearly cancel. */
+#define TOLERANCE_NORMS_BF16          1.2e-2 /* of U-Nets */
+#define TOLERANCE_SMALL_BF16          3e-2   /* the small gradients of the others are noisier */
 #define TOLERANCE_NORM_BF16           0.15
 #define TOLERANCE_RECONSTRUCTION_BF16 3e-2 /* through both halves */
 #define TOLERANCE_HEADS_BF16          0.1
@@ -166,7 +167,8 @@ static void check_parameters(const struct run *r, const struct parameters *p)
     for (int i = 0; i < weights_count(g->file); i++)
         wanted += !strncmp(weights_at(g->file, i)->name, "gnorm.", 6);
     const char *on = subject_name(r->tape->device);
-    double of_norms = tolerance_of(r, TOLERANCE_GRADIENT, TOLERANCE_NORMS_BF16);
+    double of_norms = tolerance_of(
+        r, TOLERANCE_GRADIENT, g->net == NET_UNET ? TOLERANCE_NORMS_BF16 : TOLERANCE_SMALL_BF16);
     double of_norm = tolerance_of(r, TOLERANCE_GRADIENT, TOLERANCE_NORM_BF16);
     double of_heads = tolerance_of(r, TOLERANCE_GRADIENT, TOLERANCE_HEADS_BF16);
     double of_head = tolerance_of(r, TOLERANCE_HEAD, TOLERANCE_HEAD_BF16);
@@ -174,7 +176,7 @@ static void check_parameters(const struct run *r, const struct parameters *p)
     double norms_mean = sqrt(norms.squares / p->trained_count);
     tap_ok(p->trained_count == wanted, "%s: %d trained tensors", g->name, wanted);
     tap_ok(norms_mean <= of_norms && norms.error <= of_norm,
-           "%s: gnorm.* on %s: mean %.2g (<= %.1e), worst %.2g (<= %.0e), '%s'", g->name, on,
+           "%s: gnorm.* on %s: mean %.2g (<= %.1e), worst %.2g (<= %.2g), '%s'", g->name, on,
            norms_mean, of_norms, norms.error, of_norm, norms.name);
     tap_ok(mean <= of_heads && heads.error <= of_head,
            "%s: ghead.* on %s: mean %.2g (<= %.0e), worst %.2g (<= %.1f), '%s'", g->name, on, mean,

@@ -26,7 +26,7 @@ static void run(struct check *c, const int64_t *p)
 {
     struct operand *x = activations(c, "x", FILL_NORMAL, IMAGE(p));
     struct operand *dy = activations(c, "dy", FILL_NORMAL, DIMS(p[N], p[H] / 2, p[W] / 2, p[C]));
-    bool adds = p[ADDS] && c->device[DEVICE]->backend->fuses;
+    bool adds = p[ADDS] && device_fuses(c->device[DEVICE]);
     struct operand *dx = gradient_of_input(c, x, adds);
     work(c, 0, (double)(dx->bytes + dy->bytes));
     RUN(c, avg_pool2x2_backward, on(dy, side), on(dx, side), adds);

@@ -68,7 +68,7 @@ static struct tensor *public_op(struct check *c, const struct conv2d_operands *o
 static void run(struct check *c, const int64_t *p)
 {
     struct conv2d_operands o = conv2d_operands(c, p, (enum fill)p[FILL]);
-    bool adds = p[RESIDUAL] && c->device[DEVICE]->backend->fuses;
+    bool adds = p[RESIDUAL] && device_fuses(c->device[DEVICE]);
     struct operand *residual =
         adds ? activations(c, "residual", FILL_NORMAL, DIMS(p[N], o.h, o.w, p[CO])) : NULL;
     struct operand *y = output(c, DIMS(p[N], o.h, o.w, p[CO]));

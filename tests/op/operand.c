@@ -342,7 +342,8 @@ struct operand *weight(struct check *c, const char *name, int ndim, const int64_
     if (c->device[DEVICE]->backend->convert_weights) {
         o = weight_in_form(c, name, ndim, shape, values);
     } else {
-        /* Whether a product rounds its weights to the activations' type depends on the algorithm. */
+        /* Whether a product rounds its weights to the activations' type depends on the algorithm.
+         */
         round_floats(c->dtype, values, (size_t)count);
         void *converted = xmalloc((size_t)count * dtype_size(c->weight_dtype));
         dtype_from_f32(c->weight_dtype, converted, values, (size_t)count);

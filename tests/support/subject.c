@@ -27,7 +27,8 @@ struct device *subject_open(const char *spec)
     struct error e;
     if (device_open(&d, spec, &e) != 0)
         die("cannot open device '%s': %s", spec, e.text);
-    if (strcmp(spec, "ref") != 0 && device_set_precision(d, precision ? precision : "fp32", false, &e) != 0)
+    if (strcmp(spec, "ref") != 0 &&
+        device_set_precision(d, precision ? precision : "fp32", false, &e) != 0)
         die("cannot set the precision of device '%s': %s", spec, e.text);
     return d;
 }

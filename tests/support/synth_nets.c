@@ -41,7 +41,8 @@ static void fill_some(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t i = begin; i < end; i++) {
         const struct tensor_spec *t = &j->architecture->items[i];
         size_t count = (size_t)tensor_spec_count(t);
-        float *values = j->dtype == DTYPE_F32 ? (float *)j->data[i] : xmalloc(count * sizeof(float));
+        float *values =
+            j->dtype == DTYPE_F32 ? (float *)j->data[i] : xmalloc(count * sizeof(float));
         synth_fill(values, t, j->seed, j->gain);
         if (j->dtype == DTYPE_F32)
             continue;

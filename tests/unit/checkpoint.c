@@ -36,8 +36,8 @@ static void fill_state(struct training_state *s)
     s->learning_rate = 3e-5;
     s->ema_decay = 0.999;
     s->loss = 1.0 / 3;
-    s->smoothed_loss = 0.1;
-    s->gradient_norm = INFINITY; /* restored as NaN */
+    s->smoothed_loss = nextafter(0.5, 1); /* one unit in the last place from fewer digits */
+    s->gradient_norm = INFINITY;          /* restored as NaN */
     s->autoencoder_scale = 8.0779;
     strcpy(s->precision, "bf16");
     s->loss_scale = 65536;
