@@ -1,12 +1,12 @@
 # Finetunes a model on your own images without those that repeat others or show what you do not want:
 #   make -f pipelines/clean.mk BIN=build MODEL=models/yfcc PHOTOS=~/photos OUT=tuned UNWANTED=unwanted.txt
-# does all that finetune.mk does, which explains the variables. Before it trains, it removes records from the store: of images whose
-# embeddings are within DUPLICATES (a cosine distance; empty for none) all but one, and images that score at least ABOVE for a text
+# does all that finetune.mk does, which explains the variables. Before it trains, it removes records from the store: of copies of
+# an image, which differ by at most DUPLICATES (T of ccld-find --duplicates; empty for none), all but one, and images that score at least ABOVE for a text
 # in the file UNWANTED. Each of its lines is a text, or a text, a tab and a score for it in place of ABOVE. The images themselves
 # remain. The goal `lists` encodes and, without removing anything, writes OUT/duplicates.tsv and OUT/unwanted.tsv, as ccld-find prints
 # them: look at these before you choose the limits. OUT/cleaned lists what was removed; once it exists, nothing is encoded or
 # removed any more. Delete it to encode new images, and those that were removed, and to choose again.
-DUPLICATES ?= 0.003
+DUPLICATES ?= 1.4
 UNWANTED ?=
 ABOVE ?= 0.3
 

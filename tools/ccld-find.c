@@ -1,5 +1,4 @@
-/* Finds records of shard stores by their CLOOB embeddings: those that fit a prompt best, and
- * duplicates. */
+/* Finds records of shard stores: those whose CLOOB embeddings fit a prompt best, and copies. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include "common/score/duplicates.h"
 #include "common/score/report.h"
 #include "common/score/search.h"
+#include "common/score/signature.h"
 #include "common/score/targets.h"
 
 static struct {
@@ -22,8 +22,12 @@ static struct {
     struct string_list prompts, images;
     int64_t top;
     double above, duplicates;
-    bool to_remove, null, json, no_cache;
+    int by;
+    bool no_mirrored, to_remove, null, json, no_cache;
 } options = {.top = 20, .above = NAN, .duplicates = NAN};
+
+enum { BY_IMAGES, BY_EMBEDDINGS };
+static const char *const by_names[] = {"images", "embeddings", NULL};
 
 static const struct option option_table[] = {
     {.name = "model",
@@ -66,8 +70,18 @@ static const struct option option_table[] = {
      .kind = OPTION_FLOAT,
      .value = &options.duplicates,
      .argument = "T",
-     .help = "list groups of records within a cosine distance of T of the first",
-     .max = 2},
+     .help = "list groups of records whose images differ by at most T levels of 255",
+     .max = 255},
+    {.name = "by",
+     .kind = OPTION_CHOICE,
+     .value = &options.by,
+     .argument = "WHAT",
+     .help = "compare duplicates by images, or by embeddings within a cosine distance of T",
+     .choices = by_names},
+    {.name = "no-mirrored",
+     .kind = OPTION_FLAG,
+     .value = &options.no_mirrored,
+     .help = "do not take mirrored copies for duplicates"},
     {.name = "to-remove",
      .kind = OPTION_FLAG,
      .value = &options.to_remove,
@@ -84,7 +98,7 @@ static const struct option option_table[] = {
     {.name = "no-cache",
      .kind = OPTION_FLAG,
      .value = &options.no_cache,
-     .help = "neither use nor make the cache of embeddings in the store's folder"},
+     .help = "neither use nor make caches in the store's folder"},
     {0},
 };
 
@@ -93,7 +107,7 @@ static const struct program program = {
     .summary = "Lists the records of shard stores that fit a prompt best: score and path.\n"
                "Operands that name folders are stores, the others prompts, TEXT[:WEIGHT] or\n"
                "@FILE[:WEIGHT] for an image. All prompts are combined into one.\n"
-               "With --duplicates, lists records whose embeddings are nearly the same.",
+               "With --duplicates, lists copies: re-encoded, resized or mirrored images.",
     .usage = "[OPTION]... STORE... PROMPT...\n"
              "[OPTION]... --duplicates T STORE...",
     .options = option_table,
@@ -132,6 +146,12 @@ static void check_options(const struct string_list *stores)
     bool prompts = options.prompts.count + options.images.count > 0;
     if (lists_duplicates() && prompts)
         die_usage("--duplicates compares records with each other: prompts have no effect");
+    if (!lists_duplicates() && (option_given("by") || options.no_mirrored))
+        die_usage("--by and --no-mirrored have no effect without --duplicates");
+    if (options.by == BY_EMBEDDINGS && options.no_mirrored)
+        die_usage("--no-mirrored has no effect on --by embeddings");
+    if (options.by == BY_EMBEDDINGS && options.duplicates > 2)
+        die_usage("a cosine distance is at most 2, not %g", options.duplicates);
     if (lists_duplicates() && (option_given("top") || option_given("above")))
         die_usage("--duplicates lists all: --top and --above have no effect");
     if (!lists_duplicates() && !prompts)
@@ -140,8 +160,10 @@ static void check_options(const struct string_list *stores)
 
 static void open_stores(struct embed_stores *s, const struct string_list *names)
 {
+    bool images = lists_duplicates() && options.by == BY_IMAGES;
     struct error e;
-    if (embed_stores_open(s, names->items, names->count, &e) != 0)
+    if (embed_stores_open(s, images ? EMBED_CACHE_THUMBNAILS : EMBED_CACHE_EMBEDDINGS, names->items,
+                          names->count, &e) != 0)
         die("%s", e.text);
     s->use_cache = !options.no_cache;
 }
@@ -181,10 +203,9 @@ static enum report_form form(void)
     return options.json ? REPORT_JSON : options.null ? REPORT_NULL : REPORT_TABLE;
 }
 
-/* group: 0 for none. */
-static void print_record(struct embed_stores *s, int64_t record, int64_t group, double value)
+/* h: what is known besides the record. */
+static void print_record(struct embed_stores *s, int64_t record, struct report_hit h)
 {
-    struct report_hit h = {.group = group, .value = value};
     struct error e;
     char *path;
     if (embed_stores_path(s, record, &path, &e) != 0)
@@ -207,7 +228,7 @@ static void search(struct embed_stores *s)
     float *direction = embed_prompts(s);
     search_stores(&hits, s, direction, isnan(options.above) ? -INFINITY : options.above);
     for (int64_t i = 0; i < hits.count; i++)
-        print_record(s, hits.items[i].at, 0, hits.items[i].score);
+        print_record(s, hits.items[i].at, (struct report_hit){.value = hits.items[i].score});
     output_finish();
     inform("%" PRId64 " of %" PRId64 " record%s", hits.count, s->count, plural(s->count));
     hits_release(&hits);
@@ -218,13 +239,17 @@ static void search(struct embed_stores *s)
 static void print_groups(struct embed_stores *s, const struct duplicates *d)
 {
     int64_t group = 0;
+    bool by_images = options.by == BY_IMAGES;
     for (int64_t i = 0; i < d->count; i++) {
         const struct duplicate *x = &d->items[i];
         bool begins = i == 0 || x->first != x[-1].first;
         group += begins;
         if (begins && !options.to_remove)
-            print_record(s, x->first, group, 0);
-        print_record(s, x->at, group, x->distance);
+            print_record(s, x->first, (struct report_hit){.group = group});
+        double distance = by_images ? signature_levels(x->distance) : x->distance;
+        print_record(
+            s, x->at,
+            (struct report_hit){.group = group, .value = distance, .mirrored = x->mirrored});
     }
 }
 
@@ -234,7 +259,14 @@ static void list_duplicates(struct embed_stores *s)
     struct duplicates d;
     struct tape tape;
     tape_init(&tape, device);
-    duplicates_find(&d, s, &tape, options.duplicates);
+    if (options.by == BY_EMBEDDINGS) {
+        duplicates_find(&d, s, &tape, options.duplicates, NULL);
+    } else {
+        int mirror[SIGNATURE_WIDTH];
+        signature_mirror(mirror);
+        duplicates_find(&d, s, &tape, signature_distance(options.duplicates),
+                        options.no_mirrored ? NULL : mirror);
+    }
     print_groups(s, &d);
     output_finish();
     inform("%" PRId64 " of %" PRId64 " record%s repeat %" PRId64 " other%s", d.count, s->count,

@@ -8,6 +8,7 @@
 
 #include "common/base/memory_limit.h"
 #include "common/base/message.h"
+#include "common/images/thumbnail.h"
 #include "formats/text/utf8.h"
 
 #define BUILTIN_FAR 256 /* pixels of the short side, far from the 64 of the built-in model */
@@ -107,6 +108,12 @@ static int prepare(void *context, const struct encode_file *file, float *image, 
     return truncated ? ENCODE_TRUNCATED : 0;
 }
 
+static void thumbnail(void *context, uint8_t thumbnail[SHARD_THUMBNAIL_BYTES], const float *image)
+{
+    const struct encode_networks *m = context;
+    thumbnail_make(thumbnail, image, m->height, m->width);
+}
+
 static void release_work(struct encode_work *w)
 {
     replay_free(w->replay);
@@ -199,6 +206,7 @@ void encode_networks_encoder(struct encoder *encoder, struct encode_networks *ne
         .moments_floats = 2 * shard_latent_count(info),
         .embed_floats = (size_t)info->embed_size,
         .prepare = prepare,
+        .thumbnail = thumbnail,
         .load = load,
         .run = run,
         .fetch = fetch,

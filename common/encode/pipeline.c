@@ -152,6 +152,7 @@ static void add_to_batch(struct pipeline *p, struct batch *b, struct slot *s)
     memcpy(p->images + i * en->image_floats, s->image, en->image_floats * sizeof *s->image);
     memcpy(p->squares + i * en->square_floats, s->square, en->square_floats * sizeof *s->square);
     memcpy(b->hashes[i], s->hash, sizeof s->hash);
+    memcpy(b->thumbnails[i], s->thumbnail, sizeof s->thumbnail);
     b->items[i] = (struct shard_item){
         .path = s->path,
         .size = s->size,
@@ -161,6 +162,7 @@ static void add_to_batch(struct pipeline *p, struct batch *b, struct slot *s)
         .height = s->height,
         .moments = b->moments + i * en->moments_floats,
         .embed = b->embeds + i * en->embed_floats,
+        .thumbnail = en->thumbnail ? b->thumbnails[i] : NULL,
     };
     s->path = NULL;
 }
@@ -415,6 +417,7 @@ static void allocate(struct pipeline *p)
         p->batches[i].hashes = xcalloc(batch, sizeof *p->batches[i].hashes);
         p->batches[i].moments = xmalloc(batch * en->moments_floats * sizeof(float));
         p->batches[i].embeds = xmalloc(batch * en->embed_floats * sizeof(float));
+        p->batches[i].thumbnails = xmalloc(batch * sizeof *p->batches[i].thumbnails);
     }
     p->images = xmalloc(batch * en->image_floats * sizeof(float));
     p->squares = xmalloc(batch * en->square_floats * sizeof(float));
@@ -440,6 +443,7 @@ static void release(struct pipeline *p)
         free(p->batches[i].hashes);
         free(p->batches[i].moments);
         free(p->batches[i].embeds);
+        free(p->batches[i].thumbnails);
     }
     free(p->images);
     free(p->squares);

@@ -36,6 +36,9 @@ struct encoder {
      * or an archive is left out. */
     int (*prepare)(void *context, const struct encode_file *file, float *image, float *square,
                    int *width, int *height, char note[128], struct error *e);
+    /* Fills the thumbnail of a record from the first of both inputs; threads call it. NULL: records
+     * get none. */
+    void (*thumbnail)(void *context, uint8_t thumbnail[SHARD_THUMBNAIL_BYTES], const float *image);
     /* The networks, in three calls per batch, so that a GPU computes while the next batch is being
      * assembled: load copies n inputs (the caller may overwrite them afterwards), run starts the
      * computation, fetch waits for the results of the last run. They are called in the order load,

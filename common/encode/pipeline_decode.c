@@ -36,6 +36,8 @@ int pipeline_prepare(struct pipeline *p, struct slot *s)
         status = en->prepare(en->context, &file, s->image, s->square, &s->width, &s->height, note,
                              &s->error);
     } while (read_again(status, &tries));
+    if (status >= 0 && en->thumbnail)
+        en->thumbnail(en->context, s->thumbnail, s->image);
     if (*note)
         complain(p->complaints, note, "'%s': %s", s->path, note);
     return status;

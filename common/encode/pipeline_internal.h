@@ -25,6 +25,7 @@ struct slot {
     struct shard_path_found old; /* the record of the path, which is to be replaced, if any */
     int width, height;
     float *image, *square;
+    uint8_t thumbnail[SHARD_THUMBNAIL_BYTES];
     struct error error;
 };
 
@@ -36,6 +37,7 @@ struct batch {
     struct shard_item *items; /* paths are owned */
     uint8_t (*hashes)[CONTENT_HASH_SIZE];
     float *moments, *embeds;
+    uint8_t (*thumbnails)[SHARD_THUMBNAIL_BYTES];
 };
 
 struct pipeline {

@@ -17,18 +17,21 @@
 struct nearest {
     int64_t first;   /* the record that is kept for it; its own number: it is kept */
     double distance; /* infinite if it is kept */
+    bool mirrored;
 };
 
 struct comparison {
     struct tape *tape;
     int64_t count, width;
     double limit;
-    float *values; /* [count, width] */
-    float *halves; /* [count]: half the square of the length */
+    const int *mirror; /* columns of mirrored rows, or NULL */
+    float *values;     /* [count, width] */
+    float *halves;     /* [count]: half the square of the length */
     struct nearest *nearest;
-    struct products_block block; /* rows: later records, columns: earlier ones */
-    int64_t later, earlier;      /* the numbers of the first records of the panels */
-    float *products;
+    struct products_block block;     /* rows: later records, columns: earlier ones */
+    int64_t later, earlier;          /* the numbers of the first records of the panels */
+    struct tensor *plain, *mirrored; /* of the earlier panel */
+    float *products[2];              /* of a block: with plain rows, with mirrored ones */
     struct progress *progress;
     int64_t done; /* blocks */
 };
@@ -42,31 +45,56 @@ static void keep_rows(void *context, const float *rows, int64_t first, int64_t n
     for (int64_t i = 0; i < n; i++) {
         const float *row = rows + i * c->width;
         c->halves[first + i] = (float)(embeddings_cosine(row, row, c->width) / 2);
-        c->nearest[first + i] = (struct nearest){first + i, INFINITY};
+        c->nearest[first + i] = (struct nearest){first + i, INFINITY, false};
     }
 }
 
-static void compare_pair(struct comparison *c, int64_t at, int64_t first)
+static void mirror_row(float *out, const float *row, const struct comparison *c)
+{
+    for (int64_t i = 0; i < c->width; i++)
+        out[i] = row[c->mirror[i]];
+}
+
+static double distance_between(const struct comparison *c, int64_t at, int64_t first, bool mirrored)
 {
     const float *a = c->values + at * c->width, *b = c->values + first * c->width;
+    double sum = 0;
+    if (!mirrored)
+        return embeddings_distance2(a, b, c->width) / 2;
+    for (int64_t i = 0; i < c->width; i++) {
+        double d = (double)a[i] - b[c->mirror[i]];
+        sum += d * d;
+    }
+    return sum / 2;
+}
+
+static void compare_pair(struct comparison *c, int64_t at, int64_t first, bool mirrored)
+{
     struct nearest *n = &c->nearest[at];
     if (c->nearest[first].first != first) /* not kept */
         return;
-    double distance = embeddings_distance2(a, b, c->width) / 2;
+    double distance = distance_between(c, at, first, mirrored);
     if (distance <= c->limit && distance < n->distance)
-        *n = (struct nearest){first, distance};
+        *n = (struct nearest){first, distance, mirrored};
 }
 
 /* Row i of the block with its first `columns` columns. */
-static void compare_row(struct comparison *c, int64_t i, int64_t columns)
+static void compare_products(struct comparison *c, int64_t i, int64_t columns, bool mirrored)
 {
-    const float *row = c->products + i * c->block.columns;
+    const float *row = c->products[mirrored] + i * c->block.columns;
     int64_t at = c->later + c->block.first_row + i, first = c->earlier + c->block.first_column;
     const float *halves = c->halves + first;
     float least = c->halves[at] - (float)c->limit - 2 * PRODUCTS_ERROR;
     for (int64_t j = 0; j < columns; j++)
         if (row[j] >= least + halves[j]) /* not NaN */
-            compare_pair(c, at, first + j);
+            compare_pair(c, at, first + j, mirrored);
+}
+
+static void compare_row(struct comparison *c, int64_t i, int64_t columns)
+{
+    compare_products(c, i, columns, false);
+    if (c->mirror)
+        compare_products(c, i, columns, true);
 }
 
 static void compare_rows(void *arg, int64_t begin, int64_t end, int worker)
@@ -85,7 +113,12 @@ static int64_t least_of(int64_t a, int64_t b)
 static void compare_block(struct comparison *c)
 {
     bool same = c->later + c->block.first_row == c->earlier + c->block.first_column;
-    products_run(c->products, c->tape, &c->block);
+    c->block.b = c->plain;
+    products_run(c->products[0], c->tape, &c->block);
+    if (c->mirror) {
+        c->block.b = c->mirrored;
+        products_run(c->products[1], c->tape, &c->block);
+    }
     if (!same)
         parallel_for(c->block.rows, ROW_GRAIN, compare_rows, c);
     for (int64_t i = 0; same && i < c->block.rows; i++)
@@ -97,7 +130,7 @@ static void compare_block(struct comparison *c)
 static void compare_panels(struct comparison *c, int64_t later, int64_t earlier)
 {
     bool same = later == earlier;
-    int64_t rows = c->block.a->shape[0], columns = c->block.b->shape[0];
+    int64_t rows = c->block.a->shape[0], columns = c->plain->shape[0];
     c->later = later;
     c->earlier = earlier;
     for (int64_t i = 0; i < rows; i += BLOCK) {
@@ -117,24 +150,40 @@ static struct tensor *upload_panel(const struct comparison *c, int64_t first)
                            c->width);
 }
 
-/* A panel meets the earlier ones first, whose records are decided. */
+static struct tensor *upload_mirrored(const struct comparison *c, int64_t first)
+{
+    int64_t n = least_of(PANEL, c->count - first);
+    if (!c->mirror)
+        return NULL;
+    float *rows = xmalloc((size_t)(n * c->width) * sizeof *rows);
+    for (int64_t i = 0; i < n; i++)
+        mirror_row(rows + i * c->width, c->values + (first + i) * c->width, c);
+    struct tensor *t = products_upload(c->tape, rows, n, c->width);
+    free(rows);
+    return t;
+}
+
+/* A panel meets the earlier ones first, whose records are decided, and then itself. */
 static void compare_all(struct comparison *c)
 {
     int64_t blocks = (c->count + BLOCK - 1) / BLOCK;
     c->progress = progress_start("comparing", "blocks", blocks * (blocks + 1) / 2);
-    c->products = xmalloc(sizeof *c->products * BLOCK * BLOCK);
+    for (int i = 0; i < 2; i++)
+        c->products[i] = xmalloc(sizeof(float) * BLOCK * BLOCK);
     for (int64_t later = 0; later < c->count; later += PANEL) {
         c->block.a = upload_panel(c, later);
-        for (int64_t earlier = 0; earlier < later; earlier += PANEL) {
-            c->block.b = upload_panel(c, earlier);
+        for (int64_t earlier = 0; earlier <= later; earlier += PANEL) {
+            c->plain = earlier == later ? c->block.a : upload_panel(c, earlier);
+            c->mirrored = upload_mirrored(c, earlier);
             compare_panels(c, later, earlier);
-            tensor_release(c->block.b);
+            tensor_release(c->mirrored);
+            if (earlier != later)
+                tensor_release(c->plain);
         }
-        c->block.b = c->block.a;
-        compare_panels(c, later, later);
         tensor_release(c->block.a);
     }
-    free(c->products);
+    for (int i = 0; i < 2; i++)
+        free(c->products[i]);
     progress_finish(c->progress);
 }
 
@@ -154,16 +203,19 @@ static void collect(struct duplicates *out, const struct comparison *c)
     int64_t n = 0;
     for (int64_t i = 0; i < c->count; i++)
         if (c->nearest[i].first != i)
-            out->items[n++] = (struct duplicate){c->nearest[i].first, i, c->nearest[i].distance};
+            out->items[n++] = (struct duplicate){c->nearest[i].first, i, c->nearest[i].distance,
+                                                 c->nearest[i].mirrored};
     qsort(out->items, (size_t)n, sizeof *out->items, in_groups);
     for (int64_t i = 0; i < n; i++)
         out->groups += i == 0 || out->items[i].first != out->items[i - 1].first;
 }
 
-void duplicates_find(struct duplicates *out, struct embed_stores *s, struct tape *t, double limit)
+void duplicates_find(struct duplicates *out, struct embed_stores *s, struct tape *t, double limit,
+                     const int *mirror)
 {
     size_t count = (size_t)s->count;
-    struct comparison c = {.tape = t, .count = s->count, .width = s->width, .limit = limit};
+    struct comparison c = {
+        .tape = t, .count = s->count, .width = s->width, .limit = limit, .mirror = mirror};
     c.values = xmalloc(count * (size_t)s->width * sizeof *c.values + 1);
     c.halves = xcalloc(count + 1, sizeof *c.halves);
     c.nearest = xcalloc(count + 1, sizeof *c.nearest);

@@ -7,9 +7,10 @@
 
 #include "common/base/message.h"
 #include "common/base/progress.h"
+#include "common/base/text.h"
 #include "common/base/threads.h"
 #include "common/score/embeddings.h"
-#include "formats/shards/embed_cache.h"
+#include "common/score/signature.h"
 
 #define BLOCK          EMBED_CACHE_BLOCK
 #define BLOCKS         64   /* scanned, and added to the cache, together */
@@ -30,9 +31,11 @@ static int check_match(const struct embed_stores *s, int number, struct error *e
     return status;
 }
 
-int embed_stores_open(struct embed_stores *s, const char *const *names, int n, struct error *e)
+int embed_stores_open(struct embed_stores *s, enum embed_cache_kind kind, const char *const *names,
+                      int n, struct error *e)
 {
-    *s = (struct embed_stores){.use_cache = true};
+    bool signatures = kind == EMBED_CACHE_THUMBNAILS;
+    *s = (struct embed_stores){.rows.kind = kind, .use_cache = true};
     if (shard_folders_expand(&s->folders, names, n, SHARD_PARTS_FILLED, e) != 0 ||
         shard_folders_check_distinct(&s->folders, e) != 0)
         return error_prefix(e, "cannot read the stores");
@@ -43,12 +46,13 @@ int embed_stores_open(struct embed_stores *s, const char *const *names, int n, s
         const char *folder = s->folders.items[i];
         if (shard_store_open(&s->stores[i], folder, e) != 0)
             return error_prefix(e, "cannot read store '%s'", folder);
-        if (check_match(s, i, e) != 0)
+        if (!signatures && check_match(s, i, e) != 0)
             return -1;
-        s->width = shard_store_info(s->stores[i])->embed_size;
+        s->width = signatures ? SIGNATURE_WIDTH : shard_store_info(s->stores[i])->embed_size;
         s->count += shard_store_count(s->stores[i]);
         s->first[i + 1] = s->count;
     }
+    s->rows.width = s->width;
     return 0;
 }
 
@@ -74,10 +78,11 @@ int embed_stores_check(const struct embed_stores *s, const struct model_part *cl
 struct scan {
     struct shard_store *store;
     const char *folder;
+    struct embed_cache_rows of;
     int64_t first, count, width; /* first: the number of its first record */
     struct embed_cache cache;
     bool cached;
-    _Atomic int64_t damaged;
+    _Atomic int64_t damaged, bare; /* bare: without a thumbnail */
     atomic_bool cache_damaged;
     struct shard_record *records; /* [threads] */
     int64_t from;                 /* what is being scanned begins at this index */
@@ -86,13 +91,21 @@ struct scan {
     void *context;
 };
 
-/* Fails if the embedding could not be one: its values would be the best of all. */
+#define BARE 1
+
+/* Fails if the embedding could not be one: its values would be the best of all. BARE: the record
+ * has no thumbnail. */
 static int read_row(const struct scan *s, float *row, int64_t index, struct shard_record *r,
                     struct error *e)
 {
     const struct shard_info *info = shard_store_info(s->store);
     if (shard_store_read(s->store, index, r, e) != 0)
         return -1;
+    if (s->of.kind == EMBED_CACHE_THUMBNAILS) {
+        if (r->thumbnail)
+            signature_make(row, r->thumbnail);
+        return r->thumbnail ? 0 : BARE;
+    }
     dtype_to_f32(row, info->embed_dtype, r->embed, (size_t)s->width);
     double norm = sqrt(embeddings_cosine(row, row, s->width));
     if (!(fabs(norm - 1) <= NORM_TOLERATED))
@@ -105,10 +118,12 @@ static void read_rows(struct scan *s, float *rows, int64_t index, int64_t n, str
     struct error e;
     for (int64_t i = 0; i < n; i++) {
         float *row = rows + i * s->width;
-        if (read_row(s, row, index + i, r, &e) == 0)
+        int status = read_row(s, row, index + i, r, &e);
+        if (status == 0)
             continue;
-        warn("cannot read record %" PRId64 " of store '%s': %s", index + i, s->folder, e.text);
-        atomic_fetch_add(&s->damaged, 1);
+        if (status != BARE)
+            warn("cannot read record %" PRId64 " of store '%s': %s", index + i, s->folder, e.text);
+        atomic_fetch_add(status == BARE ? &s->bare : &s->damaged, 1);
         for (int64_t j = 0; j < s->width; j++)
             row[j] = NAN;
     }
@@ -131,6 +146,11 @@ static void scan_blocks(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
+static void note_no_cache(const struct scan *s, const struct error *why)
+{
+    note("no cache '%s/%s': %s", s->folder, embed_cache_name(s->of.kind), why->text);
+}
+
 /* Adds to the cache that is being made; a failure only costs the cache. */
 static void add_to_cache(struct embed_cache_writer *w, bool *making, const struct scan *s,
                          int64_t n)
@@ -140,13 +160,14 @@ static void add_to_cache(struct embed_cache_writer *w, bool *making, const struc
         return;
     bool last = w->written + n == s->count;
     int status = s->damaged ? error_set(&e, "damaged records are never cached")
+                 : s->bare  ? error_set(&e, "some records have no thumbnail")
                             : embed_cache_append(w, s->rows, n, &e);
     if (status != 0)
         embed_cache_abandon(w);
     else if (last)
         status = embed_cache_finish(w, s->store, &e);
     if (status != 0)
-        note("no cache of the embeddings of '%s': %s", s->folder, e.text);
+        note_no_cache(s, &e);
     *making = status == 0 && !last;
 }
 
@@ -156,8 +177,8 @@ static void scan_all(struct scan *s, bool use_cache)
     struct error e;
     struct progress *progress = NULL;
     bool making = use_cache && !s->cached;
-    if (making && embed_cache_create(&w, s->folder, s->store, &e) != 0) {
-        note("no cache of the embeddings of '%s': %s", s->folder, e.text);
+    if (making && embed_cache_create(&w, s->folder, s->store, &s->of, &e) != 0) {
+        note_no_cache(s, &e);
         making = false;
     }
     if (!s->cached)
@@ -174,9 +195,9 @@ static void scan_all(struct scan *s, bool use_cache)
 static void open_cache(struct scan *s)
 {
     struct error e;
-    s->cached = embed_cache_open(&s->cache, s->folder, s->store, &e) == 0;
+    s->cached = embed_cache_open(&s->cache, s->folder, s->store, &s->of, &e) == 0;
     if (!s->cached && e.text[0])
-        note("ignoring '%s/" EMBED_CACHE_NAME "': %s", s->folder, e.text);
+        note("ignoring '%s/%s': %s", s->folder, embed_cache_name(s->of.kind), e.text);
 }
 
 static void scan_store(struct embed_stores *all, int number, embeds_visit *visit, void *context)
@@ -184,6 +205,7 @@ static void scan_store(struct embed_stores *all, int number, embeds_visit *visit
     size_t threads = (size_t)threads_count();
     struct scan s = {.store = all->stores[number],
                      .folder = all->folders.items[number],
+                     .of = all->rows,
                      .first = all->first[number],
                      .count = shard_store_count(all->stores[number]),
                      .width = all->width,
@@ -197,10 +219,14 @@ static void scan_store(struct embed_stores *all, int number, embeds_visit *visit
         open_cache(&s);
     scan_all(&s, all->use_cache);
     if (s.cache_damaged) {
-        note("'%s/" EMBED_CACHE_NAME "' is damaged and has been deleted", s.folder);
-        embed_cache_remove(s.folder);
+        note("'%s/%s' is damaged and has been deleted", s.folder, embed_cache_name(s.of.kind));
+        embed_cache_remove(s.folder, s.of.kind);
     }
-    all->damaged += s.damaged;
+    if (s.bare)
+        warn("%" PRId64 " of %" PRId64 " record%s of store '%s' without a thumbnail, made before "
+             "there were any: encode again, or compare --by embeddings",
+             s.bare, s.count, plural(s.count), s.folder);
+    all->damaged += s.damaged + s.bare;
     for (size_t i = 0; i < threads; i++)
         shard_record_release(&s.records[i]);
     embed_cache_close(&s.cache);

@@ -95,6 +95,8 @@ static void hit_json(const struct report_hit *h)
     if (h->group)
         add_number(object, "group", 0, (double)h->group);
     add_number(object, h->group ? "distance" : "score", 6, h->value);
+    if (h->mirrored)
+        cJSON_AddTrueToObject(object, "mirrored");
     add_number(object, "index", 0, (double)h->index);
     add_text(object, "path", h->path);
     print_object(object);

@@ -33,6 +33,7 @@ struct report_hit {
     const char *store; /* NULL: there is only one */
     int64_t group;     /* of duplicates, from 1; 0: none */
     double value;      /* the score, or in a group the distance */
+    bool mirrored;     /* compared with the first of its group, which was mirrored */
     int64_t index;
     const char *path;
 };

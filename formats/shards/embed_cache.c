@@ -12,20 +12,28 @@
 
 #include "common/base/message.h"
 
-#define MAGIC     0x31626d65646c6363u /* "ccldemb1" */
 #define ALIGNMENT 64
+
+static const struct {
+    const char *name;
+    uint64_t magic;
+} kinds[] = {
+    [EMBED_CACHE_EMBEDDINGS] = {EMBED_CACHE_NAME, 0x31626d65646c6363u},     /* "ccldemb1" */
+    [EMBED_CACHE_THUMBNAILS] = {THUMBNAIL_CACHE_NAME, 0x31626d74646c6363u}, /* "ccldtmb1" */
+};
 
 enum { FIXED = 4, PER_SHARD = 4 }; /* numbers of 8 bytes */
 
 /* What a cache of the store as it is now begins with; malloc'ed. */
-static uint8_t *make_head(size_t *size, const struct shard_store *s)
+static uint8_t *make_head(size_t *size, const struct shard_store *s,
+                          const struct embed_cache_rows *rows)
 {
     int shards = shard_store_shards(s);
     size_t numbers = FIXED + PER_SHARD * (size_t)shards;
     *size = (numbers * sizeof(uint64_t) + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     uint64_t *head = xcalloc(1, *size), *at = head;
-    *at++ = MAGIC;
-    *at++ = (uint64_t)shard_store_info(s)->embed_size;
+    *at++ = kinds[rows->kind].magic;
+    *at++ = (uint64_t)rows->width;
     *at++ = (uint64_t)shard_store_count(s);
     *at++ = (uint64_t)shards;
     for (int i = 0; i < shards; i++) {
@@ -52,12 +60,12 @@ static uint64_t sum_of_sums(const void *sums, int64_t count, const uint8_t *head
 /* Sets rows and sums if the file is a cache with this beginning. */
 static int parse(struct embed_cache *c, const uint8_t *head, size_t head_size, struct error *e)
 {
-    uint64_t magic = MAGIC, sum;
+    uint64_t sum;
     size_t rows = (size_t)(c->count * c->width) * sizeof *c->rows;
     size_t sums = (size_t)blocks_of(c->count) * sizeof sum;
     const uint8_t *data = c->file.data;
-    if (c->file.size < sizeof magic || memcmp(data, &magic, sizeof magic) != 0)
-        return error_set(e, "it is not a cache of embeddings");
+    if (c->file.size < sizeof(uint64_t) || memcmp(data, head, sizeof(uint64_t)) != 0)
+        return error_set(e, "it is not a cache of this kind");
     if (c->file.size < head_size || memcmp(data, head, head_size) != 0)
         return error_set(e, "the store has changed, or it is of another one");
     if (c->file.size != head_size + rows + sums + sizeof sum)
@@ -70,17 +78,21 @@ static int parse(struct embed_cache *c, const uint8_t *head, size_t head_size, s
     return 0;
 }
 
-int embed_cache_open(struct embed_cache *c, const char *folder, const struct shard_store *s,
-                     struct error *e)
+const char *embed_cache_name(enum embed_cache_kind kind)
 {
-    char *path = path_join(folder, EMBED_CACHE_NAME);
+    return kinds[kind].name;
+}
+
+int embed_cache_open(struct embed_cache *c, const char *folder, const struct shard_store *s,
+                     const struct embed_cache_rows *rows, struct error *e)
+{
+    char *path = path_join(folder, kinds[rows->kind].name);
     int status = -1;
-    *c = (struct embed_cache){.count = shard_store_count(s),
-                              .width = shard_store_info(s)->embed_size};
+    *c = (struct embed_cache){.count = shard_store_count(s), .width = rows->width};
     error_set(e, "%s", "");
     if (access(path, F_OK) == 0 && file_map(&c->file, path, e) == 0) {
         size_t head_size;
-        uint8_t *head = make_head(&head_size, s);
+        uint8_t *head = make_head(&head_size, s, rows);
         status = parse(c, head, head_size, e);
         free(head);
     }
@@ -115,23 +127,38 @@ void embed_cache_close(struct embed_cache *c)
     *c = (struct embed_cache){0};
 }
 
-void embed_cache_remove(const char *folder)
+void embed_cache_remove(const char *folder, enum embed_cache_kind kind)
 {
-    char *path = path_join(folder, EMBED_CACHE_NAME);
+    char *path = path_join(folder, kinds[kind].name);
     unlink(path);
     free(path);
 }
 
+void embed_caches_remove(const char *folder)
+{
+    embed_cache_remove(folder, EMBED_CACHE_EMBEDDINGS);
+    embed_cache_remove(folder, EMBED_CACHE_THUMBNAILS);
+}
+
+/* Whether this is the temporary file of a cache. */
+static bool is_temporary(const char *name)
+{
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        size_t length = strlen(kinds[i].name);
+        if (strncmp(name, kinds[i].name, length) == 0 && name[length] == '.' &&
+            strlen(name) == length + 1 + ATOMIC_FILE_SUFFIX)
+            return true;
+    }
+    return false;
+}
+
 void embed_cache_clean(const char *folder)
 {
-    static const char prefix[] = EMBED_CACHE_NAME ".";
-    size_t length = sizeof prefix - 1;
     DIR *d = opendir(folder);
     if (!d)
         return;
     for (struct dirent *entry; (entry = readdir(d));) {
-        if (strncmp(entry->d_name, prefix, length) != 0 ||
-            strlen(entry->d_name) != length + ATOMIC_FILE_SUFFIX)
+        if (!is_temporary(entry->d_name))
             continue;
         int flags = O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK; /* NFS locks no file to read */
         int fd = openat(dirfd(d), entry->d_name, flags);
@@ -154,17 +181,18 @@ static int lock_temporary(int fd, struct error *e)
 }
 
 int embed_cache_create(struct embed_cache_writer *w, const char *folder,
-                       const struct shard_store *s, struct error *e)
+                       const struct shard_store *s, const struct embed_cache_rows *rows,
+                       struct error *e)
 {
-    char *path = path_join(folder, EMBED_CACHE_NAME);
-    *w = (struct embed_cache_writer){.count = shard_store_count(s),
-                                     .width = shard_store_info(s)->embed_size};
+    char *path = path_join(folder, kinds[rows->kind].name);
+    *w = (struct embed_cache_writer){
+        .of = *rows, .count = shard_store_count(s), .width = rows->width};
     embed_cache_clean(folder);
     int status = atomic_file_open(&w->file, path, e);
     free(path);
     if (status != 0)
         return -1;
-    w->head = make_head(&w->head_size, s);
+    w->head = make_head(&w->head_size, s, rows);
     w->sums = xcalloc((size_t)blocks_of(w->count) + 1, sizeof *w->sums);
     if (lock_temporary(w->file.fd, e) == 0 && write_all(w->file.fd, w->head, w->head_size, e) == 0)
         return 0;
@@ -195,7 +223,7 @@ static void release(struct embed_cache_writer *w)
 int embed_cache_finish(struct embed_cache_writer *w, const struct shard_store *s, struct error *e)
 {
     size_t size;
-    uint8_t *head = make_head(&size, s);
+    uint8_t *head = make_head(&size, s, &w->of);
     bool same = size == w->head_size && memcmp(head, w->head, size) == 0;
     free(head);
     CHECK(w->written == w->count);

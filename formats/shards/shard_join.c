@@ -499,7 +499,7 @@ static int join(struct join *j, struct error *e)
     if (j->remaining > 0 || j->resumed)
         for (int i = first_moved(j); i < j->n; i++) {
             shard_folder_remove_locks(j->sources[i].folder);
-            embed_cache_remove(j->sources[i].folder);
+            embed_caches_remove(j->sources[i].folder);
         }
     if (remove_journal(j, e) != 0)
         return -1;

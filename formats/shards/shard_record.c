@@ -131,6 +131,8 @@ static int compress(uint8_t **frame, size_t *size, ZSTD_CCtx *zstd, const uint8_
     return 0;
 }
 
+static const int64_t thumbnail_shape[] = {3, SHARD_THUMBNAIL_SIDE, SHARD_THUMBNAIL_SIDE};
+
 int shard_value_make(uint8_t **value, size_t *size, uint16_t *moments_f16, void *zstd,
                      const struct shard_item *item, const struct shard_info *i, struct error *e)
 {
@@ -147,11 +149,15 @@ int shard_value_make(uint8_t **value, size_t *size, uint16_t *moments_f16, void 
     int64_t embed_shape[] = {i->embed_size};
     safetensors_declare(s, "moments", DTYPE_F16, 3, moments_shape);
     safetensors_declare(s, "embed", i->embed_dtype, 1, embed_shape);
+    if (item->thumbnail)
+        safetensors_declare(s, "thumbnail", DTYPE_U8, 3, thumbnail_shape);
     uint8_t *blob = NULL;
     size_t blob_size;
     int status = safetensors_append(s, moments_f16, n * sizeof *moments_f16, e);
     if (status == 0)
         status = safetensors_append(s, embed, d * dtype_size(i->embed_dtype), e);
+    if (status == 0 && item->thumbnail)
+        status = safetensors_append(s, item->thumbnail, SHARD_THUMBNAIL_BYTES, e);
     if (status == 0)
         status = safetensors_take(s, &blob, &blob_size, e);
     else
@@ -278,14 +284,17 @@ static int parse_blob(struct shard_record *r, const struct weights *w, const str
         return error_set(e, "not a safetensors blob");
     int64_t moments_shape[] = {2 * i->latent_channels, i->latent_height, i->latent_width};
     int64_t embed_shape[] = {i->embed_size};
-    const void *moments, *embed;
+    const void *moments, *embed, *thumbnail = NULL;
     if (find_tensor(&moments, w, "moments", DTYPE_F16, 3, moments_shape, e) != 0 ||
         find_tensor(&embed, w, "embed", i->embed_dtype, 1, embed_shape, e) != 0 ||
+        (weights_find(w, "thumbnail") &&
+         find_tensor(&thumbnail, w, "thumbnail", DTYPE_U8, 3, thumbnail_shape, e) != 0) ||
         parse_size(&r->width, w, "width", e) != 0 || parse_size(&r->height, w, "height", e) != 0 ||
         parse_path(r, w, e) != 0)
         return -1;
     r->moments = moments;
     r->embed = embed;
+    r->thumbnail = thumbnail;
     return 0;
 }
 

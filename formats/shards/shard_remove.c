@@ -54,7 +54,7 @@ static int complete(const struct shard_remover *r, const char *journal, struct e
     size_t size;
     if (file_read(&text, &size, journal, JOURNAL_LIMIT, e) != 0)
         return error_prefix(e, "cannot read '%s'", SHARD_REMOVAL);
-    embed_cache_remove(r->folder); /* what is removed should be in no file */
+    embed_caches_remove(r->folder); /* what is removed should be in no file */
     int status = 0;
     for (char *at = (char *)text, *end; status == 0 && *at; at = end) {
         long number = strtol(at, &end, 10);

@@ -22,6 +22,8 @@
  *              moments       F16 [2z, h, w]: mean, then log-variance of the autoencoder's
  *                            posterior, as output by its quant_conv (not scaled, not clamped)
  *              embed         F32 or F16 [d], unit norm: the CLOOB image embedding
+ *              thumbnail     U8 [3, 8, 8]: mean colors of 8x8 cells of the autoencoder's input, by
+ *                            which duplicates are found; it is missing in older records
  *              __metadata__  path        as given to the encoder; if it is not UTF-8, each
  *                                        invalid byte is replaced by U+FFFD
  *                            path_bytes  only then: all bytes of the path in hexadecimal
@@ -56,8 +58,8 @@
  * While stores are joined into the folder, it contains the file .join (see shard_stores_join). A
  * joined store may have shards of different sizes anywhere.
  *
- * The file .embeddings is a cache (embed_cache.h), which can be deleted. Temporary files that
- * killed programs have left are removed by the next one that writes to the store.
+ * The files .embeddings and .thumbnails are caches (embed_cache.h), which can be deleted. Temporary
+ * files that killed programs have left are removed by the next one that writes to the store.
  *
  * A folder without shards that contains parts/0, parts/1 ... is a store in parts
  * (shard_parts_open).
@@ -84,6 +86,9 @@
 #define SHARD_VERSION        2
 #define SHARD_VERSION_HASHES 2     /* the first one with hashes of images */
 #define SHARD_SIZE_DEFAULT   65536 /* records */
+
+#define SHARD_THUMBNAIL_SIDE  8
+#define SHARD_THUMBNAIL_BYTES (3 * SHARD_THUMBNAIL_SIDE * SHARD_THUMBNAIL_SIDE)
 
 struct shard_model {
     char name[128]; /* file name, for messages only */
@@ -124,10 +129,11 @@ double latent_statistics_scale(const struct latent_statistics *s);
 /* One record, with buffers that the next read reuses: keep one per thread. The pointers are valid
  * until the next read or the release. */
 struct shard_record {
-    const uint16_t *moments; /* F16 [2z, h, w] */
-    const void *embed;       /* [d] of embed_dtype */
-    const char *path;        /* its exact bytes */
-    int width, height;       /* of the source image, pixels */
+    const uint16_t *moments;  /* F16 [2z, h, w] */
+    const void *embed;        /* [d] of embed_dtype */
+    const uint8_t *thumbnail; /* [3, 8, 8], or NULL */
+    const char *path;         /* its exact bytes */
+    int width, height;        /* of the source image, pixels */
 
     const uint8_t *blob; /* the safetensors blob that the above point into */
     size_t blob_size;
@@ -228,8 +234,9 @@ struct shard_item {
     int64_t size, mtime_ns; /* of the file, taken before it was read */
     const uint8_t *hash;    /* content_hash of the image, or NULL: not known */
     int width, height;
-    const float *moments; /* [2z, h, w] */
-    const float *embed;   /* [d] */
+    const float *moments;     /* [2z, h, w] */
+    const float *embed;       /* [d] */
+    const uint8_t *thumbnail; /* [3, 8, 8]; NULL: the record gets none */
 };
 /* Fails for an item that must not be stored: elements that are not finite (in F16 for moments), or
  * an embedding whose norm is not 1 (within 1%). */

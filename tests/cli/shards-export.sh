@@ -11,7 +11,7 @@ for tar in out/*.tar; do tar -tvf $tar | sed 's/ 1970.*:../ /; s/  */ /g'; done
 mkdir files
 cat out/*.tar | tar -C files -xif -
 for i in 0 5; do
-    ccld-shards cat store $i | tail -c 3072 >record
+    ccld-shards cat store $i | tail -c 3264 | head -c 3072 >record # a thumbnail follows
     { tail -c 1024 files/00000000$i.moments.npy && tail -c 2048 files/00000000$i.embed.npy; } | cmp - record
     head -c 128 files/00000000$i.moments.npy | tr -c '[:print:]\n' '?'
     head -c 128 files/00000000$i.embed.npy | tr -c '[:print:]\n' '?'

@@ -23,6 +23,7 @@
 #include "tests/support/tap.h"
 
 enum { RECORDS = 700, SHARD = 300, WIDTH = SHARDS_EMBED };
+static const struct embed_cache_rows cache_rows = {EMBED_CACHE_EMBEDDINGS, WIDTH};
 
 static char *folder_of(const char *name)
 {
@@ -35,7 +36,7 @@ static bool open_all(struct embed_stores *s, int n, const char *const *names)
     struct error e;
     for (int i = 0; i < n; i++)
         folders[i] = folder_of(names[i]);
-    int status = embed_stores_open(s, (const char *const *)folders, n, &e);
+    int status = embed_stores_open(s, EMBED_CACHE_EMBEDDINGS, (const char *const *)folders, n, &e);
     for (int i = 0; i < n; i++)
         free(folders[i]);
     if (status != 0)
@@ -170,7 +171,7 @@ static bool is_cached(const char *name)
     char *folder = folder_of(name);
     if (shard_store_open(&s, folder, &e) != 0)
         die("%s", e.text);
-    bool cached = embed_cache_open(&c, folder, s, &e) == 0;
+    bool cached = embed_cache_open(&c, folder, s, &cache_rows, &e) == 0;
     if (cached)
         for (int64_t i = 0; i * EMBED_CACHE_BLOCK < c.count; i++)
             cached &= embed_cache_check(&c, i);
@@ -275,7 +276,8 @@ static void test_written_meanwhile(void)
     char *folder = folder_of(name), *path = cache_of(name);
     float rows[10 * WIDTH] = {0};
     pid_t child;
-    CHECK(shard_store_open(&s, folder, &e) == 0 && embed_cache_create(&w, folder, s, &e) == 0);
+    CHECK(shard_store_open(&s, folder, &e) == 0 &&
+          embed_cache_create(&w, folder, s, &cache_rows, &e) == 0);
     CHECK(embed_cache_append(&w, rows, 10, &e) == 0);
     fflush(stdout);
     if ((child = fork()) == 0) { /* a process opens a shard only once */
@@ -297,11 +299,11 @@ static int64_t repeat_plainly(struct duplicate *nearest, float (*embeds)[WIDTH],
 {
     int64_t found = 0;
     for (int64_t i = 0; i < count; i++) {
-        nearest[i] = (struct duplicate){i, i, INFINITY};
+        nearest[i] = (struct duplicate){i, i, INFINITY, false};
         for (int64_t j = 0; j < i; j++) {
             double distance = embeddings_distance2(embeds[i], embeds[j], WIDTH) / 2;
             if (nearest[j].first == j && distance <= limit && distance < nearest[i].distance)
-                nearest[i] = (struct duplicate){j, i, distance};
+                nearest[i] = (struct duplicate){j, i, distance, false};
         }
         found += nearest[i].first != i;
     }
@@ -340,7 +342,7 @@ static void test_duplicates(struct tape *t)
     for (int i = 0; i < 4; i++) {
         struct duplicates d;
         int64_t expected = repeat_plainly(nearest, embeds, MANY, limits[i]);
-        duplicates_find(&d, &s, t, limits[i]);
+        duplicates_find(&d, &s, t, limits[i], NULL);
         tap_ok(d.count == expected && same_duplicates(&d, nearest),
                "%s: within %g are %d, as plain loops find", subject_name(t->device), limits[i],
                (int)expected);
@@ -356,7 +358,7 @@ static void test_copies(struct tape *t)
     struct embed_stores s;
     struct duplicates d;
     CHECK(open_all(&s, 2, names));
-    duplicates_find(&d, &s, t, 0);
+    duplicates_find(&d, &s, t, 0, NULL);
     bool good = d.count == RECORDS && d.groups == RECORDS;
     for (int64_t i = 0; i < d.count; i++)
         good &= d.items[i].first == i && d.items[i].at == RECORDS + i && d.items[i].distance <= 0;

@@ -11,6 +11,7 @@
 #include "tests/support/tap.h"
 
 enum { RECORDS = 10 };
+static const struct embed_cache_rows cache_rows = {EMBED_CACHE_EMBEDDINGS, SHARDS_EMBED};
 
 static int hidden(const struct dirent *entry)
 {
@@ -74,7 +75,7 @@ static int write_cache(const char *store, bool abandon)
     struct embed_cache_writer w;
     float rows[RECORDS * SHARDS_EMBED] = {0};
     CHECK(shard_store_open(&s, shards_folder(store), NULL) == 0);
-    int status = embed_cache_create(&w, shards_folder(store), s, NULL);
+    int status = embed_cache_create(&w, shards_folder(store), s, &cache_rows, NULL);
     if (status == 0 && abandon)
         embed_cache_abandon(&w);
     else if (status == 0 && (status = embed_cache_append(&w, rows, RECORDS, NULL)) == 0)
@@ -127,7 +128,7 @@ static void test_alive(void)
     bool good = true;
     CHECK(shards_write("alive", RECORDS, 5, 4, 0));
     CHECK(shard_store_open(&s, shards_folder("alive"), &e) == 0);
-    CHECK(embed_cache_create(&w, shards_folder("alive"), s, &e) == 0);
+    CHECK(embed_cache_create(&w, shards_folder("alive"), s, &cache_rows, &e) == 0);
     pid_t child = fork();
     if (child == 0) {
         close(w.file.fd); /* its lock is the parent's as well */
@@ -145,8 +146,8 @@ static void test_alive(void)
 static void test_others(int user)
 {
     static const char *const leftovers[] = {
-        ".00000.mdb.kept", ".00003.mdb.kept", ".00003.mdb.new",    ".remove.x1Y2z3",
-        ".join.new",       ".join.probe",     ".embeddings.a1B2c3"};
+        ".00000.mdb.kept", ".00003.mdb.kept", ".00003.mdb.new",     ".remove.x1Y2z3",
+        ".join.new",       ".join.probe",     ".embeddings.a1B2c3", ".thumbnails.a1B2c3"};
     static const char *const foreign[] = {".00000.mdb", ".00000.mdb.kept~", ".0000.mdb.kept",
                                           ".embeddings.old", ".notes.txt"};
     CHECK(shards_write("others", RECORDS, 5, 4, 0));
