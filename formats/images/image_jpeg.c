@@ -21,7 +21,8 @@ struct jpeg_reader {
     char reason[JMSG_LENGTH_MAX + 16];
     struct image *image;
     bool allow_truncated;
-    bool done; /* all pixels have been read */
+    bool done;  /* all pixels have been read */
+    bool ended; /* but no end marker */
 };
 
 static struct jpeg_reader *reader_of(j_common_ptr cinfo)
@@ -62,8 +63,8 @@ static void emit(j_common_ptr cinfo, int level)
     char text[JMSG_LENGTH_MAX];
     cinfo->err->num_warnings++;
     if (r->done && cinfo->err->msg_code == JWRN_JPEG_EOF) {
-        image_set_warning(r->image, "the JPEG ends without its end marker");
-        return;
+        r->ended = true;
+        longjmp(r->failed, 1);
     }
     if (is_end(r, cinfo->err->msg_code)) {
         if (!r->allow_truncated)
@@ -172,9 +173,9 @@ static int guarded(struct jpeg_reader *r, const uint8_t *data, size_t size, int6
 {
     if (setjmp(r->failed) == 0)
         return decode(r, data, size, max_pixels, e);
-    if (!r->done)
+    if (!r->ended)
         return error_set(e, "%s", r->reason);
-    image_set_warning(r->image, r->reason);
+    image_set_warning(r->image, "the JPEG ends without its end marker");
     return 0;
 }
 

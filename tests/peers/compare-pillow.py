@@ -132,7 +132,7 @@ def compare(path, args):
         return name, "FAULT", f"{fault}: {message[:300]}"
     if theirs is None and ours is None:
         return name, "both refuse", message
-    if name != "-" and name not in READ:
+    if name != "-" and (name not in READ or (name == "PPM" and reason == "F")):  # PFM
         return name, "another format", "" if ours is None else "ccld reads it"
     if ours is None:
         allowed = ccld(path, args, "--allow-truncated")[0] if "truncated" in message else None
