@@ -19,6 +19,7 @@ static void read_value(const void *data, size_t size)
         const uint8_t *end = r.blob + r.blob_size;
         CHECK((const uint8_t *)(r.moments + 2 * SHARDS_LATENT) <= end);
         CHECK((const uint8_t *)r.embed + SHARDS_EMBED * sizeof(float) <= end);
+        CHECK(!r.thumbnail || r.thumbnail + SHARD_THUMBNAIL_BYTES <= end);
         CHECK(r.path[0] && r.width > 0 && r.height > 0);
         if (shard_record_check_values(&r, &shards_info, &e) != 0)
             CHECK(e.text[0]);

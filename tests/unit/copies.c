@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <zstd.h>
+
 #include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/threads.h"
@@ -10,6 +12,7 @@
 #include "common/score/duplicates.h"
 #include "common/score/embeddings.h"
 #include "common/score/signature.h"
+#include "formats/shards/shard_internal.h"
 #include "tests/support/shards.h"
 #include "tests/support/subject.h"
 #include "tests/support/tap.h"
@@ -149,6 +152,39 @@ static void write_store(const char *name, int count, int bare)
     shard_writer_close(w);
 }
 
+/* A thumbnail is read as it was written, and one of another shape is refused. */
+static void test_record(void)
+{
+    struct shards_sample sample;
+    struct shard_record r;
+    struct error e = {""};
+    uint16_t moments[2 * SHARDS_LATENT];
+    uint8_t thumbnail[BYTES], *data;
+    size_t size;
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    shards_sample(&sample, 1, 0);
+    draw(thumbnail, 1);
+    struct shard_item item = shards_item(&sample, 1, 0);
+    item.thumbnail = thumbnail;
+    CHECK(shard_value_make(&data, &size, moments, zstd, &item, &shards_info, &e) == 0);
+    MDB_val value = {.mv_size = size, .mv_data = data};
+    shard_record_init(&r);
+    CHECK(shard_value_read(&r, &value, &shards_info, &e) == 0);
+    tap_ok(memcmp(r.thumbnail, thumbnail, BYTES) == 0, "a record keeps its thumbnail");
+    uint8_t *shape = memmem(r.blob, r.blob_size, "[3,8,8]", 7);
+    CHECK(shape);
+    memcpy(shape, "[8,3,8]", 7);
+    size_t bound = ZSTD_compressBound(r.blob_size);
+    data = xrealloc(data, bound);
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 1);
+    value = (MDB_val){ZSTD_compress2(zstd, data, bound, r.blob, r.blob_size), data};
+    tap_ok(shard_value_read(&r, &value, &shards_info, &e) != 0 && strstr(e.text, "'thumbnail'"),
+           "another shape: %s", e.text);
+    shard_record_release(&r);
+    ZSTD_freeCCtx(zstd);
+    free(data);
+}
+
 static void open_store(struct embed_stores *s, const char *name)
 {
     struct error e;
@@ -270,6 +306,7 @@ int main(void)
     test_thumbnail(4, 5);
     test_cells();
     test_signature();
+    test_record();
     for (const char *const *device = subject_devices(); *device; device++)
         test_on(*device);
     return tap_done();

@@ -27,7 +27,9 @@ static void write_record(const char *value_name, const char *blob_name, const ch
     size_t size;
     shards_sample(&sample, 1, 0);
     struct shard_item item = shards_item(&sample, 1, 0);
+    static const uint8_t thumbnail[SHARD_THUMBNAIL_BYTES] = {1, 2, 3};
     item.path = path;
+    item.thumbnail = thumbnail;
     ZSTD_CCtx *zstd = ZSTD_createCCtx();
     CHECK(shard_value_make(&data, &size, moments, zstd, &item, &shards_info, &e) == 0);
     write_with_tag(value_name, '1', data, size);
