@@ -429,6 +429,7 @@ static int decode(struct tiff_reader *r, int64_t max_pixels, struct error *e)
     struct image *image = r->image;
     if (r->tag_lost)
         return error_set(e, "truncated TIFF: a tag is missing");
+    r->reason[0] = '\0'; /* complaints about tags do not explain what may fail now */
     read_tags(r);
     if (image_check_pixels(r->width, r->height, max_pixels, e) != 0 || check_kind(r, e) != 0 ||
         allocate(r, e) != 0 || read_pixels(r, max_pixels, e) != 0)
