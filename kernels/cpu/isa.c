@@ -27,15 +27,6 @@ static bool has_avx512_bf16(void)
 }
 #endif
 
-const struct cpu_bf16 *cpu_bf16(void)
-{
-#if defined(__x86_64__)
-    if (cpu_isa() == &cpu_isa_avx512 && !getenv("CCLD_CPU") && has_avx512_bf16())
-        return &cpu_bf16_avx512;
-#endif
-    return NULL;
-}
-
 const struct cpu_isa *cpu_isa(void)
 {
     static const struct cpu_isa *chosen;
@@ -54,3 +45,28 @@ const struct cpu_isa *cpu_isa(void)
     __atomic_store_n(&chosen, isa, __ATOMIC_RELEASE);
     return isa;
 }
+
+#if defined(__x86_64__)
+static const struct cpu_bf16 *find_bf16(void)
+{
+    bool any = cpu_isa() == &cpu_isa_avx512 && !getenv("CCLD_CPU") && has_avx512_bf16();
+    return any ? &cpu_bf16_avx512 : NULL;
+}
+
+/* Asking the processor takes microseconds, more in a virtual machine. */
+const struct cpu_bf16 *cpu_bf16(void)
+{
+    static const struct cpu_bf16 *chosen;
+    static int asked;
+    if (!__atomic_load_n(&asked, __ATOMIC_ACQUIRE)) {
+        __atomic_store_n(&chosen, find_bf16(), __ATOMIC_RELAXED);
+        __atomic_store_n(&asked, 1, __ATOMIC_RELEASE);
+    }
+    return __atomic_load_n(&chosen, __ATOMIC_RELAXED);
+}
+#else
+const struct cpu_bf16 *cpu_bf16(void)
+{
+    return NULL;
+}
+#endif

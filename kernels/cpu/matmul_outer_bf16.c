@@ -9,6 +9,7 @@
  * a segment of k, stay in the cache. */
 
 #define UNIT_ROWS 128
+#define UNIT_SUMS 9     /* panels times taps, about: panels of a unit share its left side */
 #define BLOCK     256   /* of k */
 #define SEGMENT   16384 /* of k, so that there is work for many threads with few channels */
 
@@ -17,7 +18,7 @@ struct job {
     const struct cpu_isa *isa;
     const struct cpu_bf16 *bf16;
     struct panel *panels; /* of columns */
-    int64_t panel_count, row_units, segments;
+    int64_t panel_count, unit_panels, column_units, row_units, segments;
     float *partial; /* [segments][rows][columns][taps], or NULL: one segment, added to c */
     char *scratch;
     size_t per_worker;
@@ -28,8 +29,13 @@ struct buffers {
     uint16_t *left;  /* [UNIT_ROWS][BLOCK] */
     uint16_t *right; /* [BLOCK / 2][width][2] */
     const void **found;
-    float *sums; /* [taps][UNIT_ROWS][width] */
+    float *sums; /* [panels of a unit][taps][UNIT_ROWS][width] */
 };
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
 
 static void pack_left(const struct job *j, const struct buffers *b, int64_t k0, int64_t k,
                       int64_t m0, int rows)
@@ -44,7 +50,7 @@ static void pack_left(const struct job *j, const struct buffers *b, int64_t k0, 
 }
 
 static void multiply_block(const struct job *j, const struct buffers *b, const struct panel *p,
-                           int64_t k, int rows, bool first)
+                           int64_t k, int rows, bool first, float *sums)
 {
     int width = p->vectors * j->isa->lanes;
     const float none[ISA_MAX_COLUMNS] = {0};
@@ -55,12 +61,12 @@ static void multiply_block(const struct job *j, const struct buffers *b, const s
             for (int r = 0; r < j->isa->rows; r++)
                 a[r] = b->left + (i + r) * BLOCK;
             j->bf16->tile(p->vectors, 1, a, (k + 1) / 2 * 2, b->right,
-                          b->sums + (tap * UNIT_ROWS + i) * width, width, first ? none : NULL);
+                          sums + (tap * UNIT_ROWS + i) * width, width, first ? none : NULL);
         }
     }
 }
 
-static void add_sums(const struct job *j, const struct buffers *b, const struct panel *p,
+static void add_sums(const struct job *j, const float *all_sums, const struct panel *p,
                      int64_t segment, int64_t m0, int rows)
 {
     const struct matmul_outer_bf16 *m = j->m;
@@ -68,7 +74,7 @@ static void add_sums(const struct job *j, const struct buffers *b, const struct 
     float *c = j->partial ? j->partial + segment * m->rows * m->columns * m->taps : m->c;
     for (int i = 0; i < rows; i++)
         for (int tap = 0; tap < m->taps; tap++) {
-            const float *sums = b->sums + (tap * UNIT_ROWS + i) * width;
+            const float *sums = all_sums + (tap * UNIT_ROWS + i) * width;
             float *to = c + ((m0 + i) * m->columns + p->column) * m->taps + tap;
             for (int k = 0; k < p->columns; k++)
                 to[k * m->taps] = (j->partial ? 0 : to[k * m->taps]) + sums[k];
@@ -78,18 +84,23 @@ static void add_sums(const struct job *j, const struct buffers *b, const struct 
 static void run_unit(const struct job *j, int64_t unit, const struct buffers *b)
 {
     const struct matmul_outer_bf16 *m = j->m;
-    const struct panel *p = &j->panels[unit % j->panel_count];
-    int64_t m0 = unit / j->panel_count % j->row_units * UNIT_ROWS;
-    int64_t segment = unit / j->panel_count / j->row_units, begin = segment * SEGMENT;
+    int64_t first = unit % j->column_units * j->unit_panels;
+    int64_t panels = least(j->panel_count - first, j->unit_panels);
+    const struct panel *p = &j->panels[first];
+    int64_t m0 = unit / j->column_units % j->row_units * UNIT_ROWS;
+    int64_t segment = unit / j->column_units / j->row_units, begin = segment * SEGMENT;
+    int64_t panel_sums = (int64_t)m->taps * UNIT_ROWS * ISA_MAX_COLUMNS;
     int64_t end = begin + SEGMENT < m->k ? begin + SEGMENT : m->k;
     int rows = (int)(m->rows - m0 < UNIT_ROWS ? m->rows - m0 : UNIT_ROWS);
     for (int64_t k0 = begin; k0 < end; k0 += BLOCK) {
         int64_t k = end - k0 < BLOCK ? end - k0 : BLOCK;
         pack_left(j, b, k0, k, m0, rows);
         m->find_rows(m->context, k0, (int)k, b->found, BLOCK);
-        multiply_block(j, b, p, k, rows, k0 == begin);
+        for (int64_t i = 0; i < panels; i++)
+            multiply_block(j, b, &p[i], k, rows, k0 == begin, b->sums + i * panel_sums);
     }
-    add_sums(j, b, p, segment, m0, rows);
+    for (int64_t i = 0; i < panels; i++)
+        add_sums(j, b->sums + i * panel_sums, &p[i], segment, m0, rows);
 }
 
 static void run_units(void *arg, int64_t begin, int64_t end, int worker)
@@ -100,7 +111,7 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
     b.left = b.pairs + BLOCK * UNIT_ROWS;
     b.right = b.left + BLOCK * UNIT_ROWS;
     b.sums = (float *)(b.right + BLOCK * ISA_MAX_COLUMNS);
-    b.found = (const void **)(b.sums + j->m->taps * UNIT_ROWS * ISA_MAX_COLUMNS);
+    b.found = (const void **)(b.sums + j->unit_panels * j->m->taps * UNIT_ROWS * ISA_MAX_COLUMNS);
     for (int64_t unit = begin; unit < end; unit++)
         run_unit(j, unit, &b);
 }
@@ -119,10 +130,15 @@ static size_t partial_bytes(int64_t rows, int64_t columns, int64_t k, int taps)
     return segments > 1 ? (size_t)(segments * rows * columns * taps) * sizeof(float) : 0;
 }
 
+static int panels_of_unit(int taps)
+{
+    return taps < UNIT_SUMS ? UNIT_SUMS / taps : 1;
+}
+
 static size_t worker_bytes(int taps)
 {
     return (2 * BLOCK * UNIT_ROWS + BLOCK * ISA_MAX_COLUMNS) * sizeof(uint16_t) +
-           (size_t)taps * UNIT_ROWS * ISA_MAX_COLUMNS * sizeof(float) +
+           (size_t)(panels_of_unit(taps) * taps) * UNIT_ROWS * ISA_MAX_COLUMNS * sizeof(float) +
            (size_t)taps * BLOCK * sizeof(void *);
 }
 
@@ -139,6 +155,8 @@ void matmul_outer_bf16(struct device *d, const struct matmul_outer_bf16 *m)
     j.panel_count = panels_count(j.isa, m->columns);
     j.panels = xmalloc((size_t)j.panel_count * sizeof *j.panels);
     panels_cut(j.isa, 0, m->columns, j.panels, (int)j.panel_count);
+    j.unit_panels = panels_of_unit(m->taps);
+    j.column_units = divide_up(j.panel_count, j.unit_panels);
     j.row_units = divide_up(m->rows, UNIT_ROWS);
     j.segments = divide_up(m->k, SEGMENT);
     size_t partial = partial_bytes(m->rows, m->columns, m->k, m->taps), granted;
@@ -147,7 +165,7 @@ void matmul_outer_bf16(struct device *d, const struct matmul_outer_bf16 *m)
         device_allocate(d, matmul_outer_bf16_bytes(m->rows, m->columns, m->k, m->taps), &granted);
     j.partial = partial ? (float *)memory : NULL;
     j.scratch = memory + partial;
-    parallel_for(j.segments * j.row_units * j.panel_count, 1, run_units, &j);
+    parallel_for(j.segments * j.row_units * j.column_units, 1, run_units, &j);
     if (j.partial)
         parallel_for(m->rows * m->columns * m->taps, 16384, add_segments, &j);
     device_release(d, memory, granted);
