@@ -407,10 +407,11 @@ bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
 
 # Uses the GPU if PyTorch finds one. TORCH_MODES: eager, and modes of torch.compile.
 TORCH_MODES ?= eager,reduce-overhead
+needs_python = $(PYTHON) -c 'import $(subst $() ,$(comma) ,$(1))' 2>/dev/null || { printf '%s\n' \
+    "$@: '$(PYTHON)' cannot import $(subst $() , and ,$(1)); try:" 'python3 -m venv build/venv && build/venv/bin/pip install $(1) numpy' \
+    'make $@ PYTHON=build/venv/bin/python' >&2; exit 1; }
 bench-torch: all $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
-	@$(PYTHON) -c 'import torch' 2>/dev/null || { printf '%s\n' "bench-torch: '$(PYTHON)' cannot import torch; try:" \
-	    'python3 -m venv build/venv && build/venv/bin/pip install torch numpy' \
-	    'make bench-torch PYTHON=build/venv/bin/python' >&2; exit 1; }
+	@$(call needs_python,torch)
 	@if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then \
 	    CCLD_CUDA_PLUGIN=$(abspath $(PLUGIN)) $(PYTHON) tests/bench/bench-torch-gpu.py --build $(BUILD) --modes '$(TORCH_MODES)'; \
 	else $(MAKE) --no-print-directory bench-torch-cpu; fi

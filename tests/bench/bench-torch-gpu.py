@@ -16,7 +16,6 @@ last, to reveal a GPU that slows down, or not at all with --rivals-only. Needs t
 
 import argparse
 import copy
-import importlib.util
 import json
 import math
 import pathlib
@@ -28,14 +27,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-
-def bench_torch():
-    """Imports the module in this folder, for its networks."""
-    path = pathlib.Path(__file__).with_name("bench-torch.py")
-    spec = importlib.util.spec_from_file_location("bench_torch", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+import torch_networks
 
 
 def compiled(f, mode):
@@ -47,7 +39,7 @@ def compiled(f, mode):
 
 
 def training(options, device):
-    model = bench_torch().UNet(options.base).to(device, memory_format=torch.channels_last)
+    model = torch_networks.UNet(options.base).to(device, memory_format=torch.channels_last)
     for fourier in (model.mapping_fourier, model.fourier):
         fourier.weight.requires_grad_(False)
     average = copy.deepcopy(model).requires_grad_(False)
@@ -92,8 +84,7 @@ def in_bf16(model, device):
 
 
 def encoding(options, device):
-    networks = bench_torch()
-    kl, tower = in_bf16(networks.KL().encoder, device), in_bf16(networks.ImageTower(), device)
+    kl, tower = in_bf16(torch_networks.KL().encoder, device), in_bf16(torch_networks.ImageTower(), device)
     pictures = torch.rand(options.batch, 3, 256, 256) * 2 - 1
     squares = torch.rand(options.batch, 3, 224, 224)
     if device == "cuda":
@@ -113,9 +104,8 @@ def encoding(options, device):
 
 
 def sampling(options, device):
-    networks = bench_torch()
-    unet = in_bf16(networks.UNet(options.base), device)
-    decoder = in_bf16(networks.KL().decoder, device)
+    unet = in_bf16(torch_networks.UNet(options.base), device)
+    decoder = in_bf16(torch_networks.KL().decoder, device)
     n = options.batch
     embeds = torch.cat([torch.zeros(n, 512), F.normalize(torch.randn(n, 512), dim=-1)])
     embeds = embeds.to(device, torch.bfloat16)
