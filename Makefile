@@ -19,7 +19,7 @@ NCCL ?=
 # MPI=1: build what training on several hosts needs, or fail; deps also installs Open MPI. MPI=0: leave it out. auto: build it if mpicc is found.
 MPI ?= auto
 MPICC ?= mpicc
-# A Python with a current PyTorch, for bench-torch only.
+# A Python with a current PyTorch, for bench-torch, and OpenVINO, for bench-openvino.
 PYTHON ?= python3
 GOLDEN ?= tests/golden/data
 # fuzz: how long each harness runs, and the compiler, which must have libFuzzer.
@@ -420,6 +420,10 @@ bench-torch-cpu: $(BUILD)/tests/bench/bench-nets $(BUILD)/tests/bench/bench-fit
 	for training in '--base 64 --batch 8' '--base 16 --batch 64' '--net autoencoder' '--net autoencoder --base 32 --side 64 --batch 8' \
 	    '--net cloob' '--net cloob --base 16 --side 64 --batch 64'; do \
 	    $(PYTHON) tests/bench/bench-torch-fit.py --bench $(BUILD)/tests/bench/bench-fit $$training || exit 1; done
+# On the CPU. Converts PyTorch's networks, once.
+bench-openvino: $(BUILD)/tests/bench/bench-nets
+	@$(call needs_python,torch openvino)
+	$(PYTHON) tests/bench/bench-openvino.py --bench $(BUILD)/tests/bench/bench-nets --models $(BUILD)/openvino
 
 # Under ThreadSanitizer, in a folder of its own: what uses threads, and the programs on a little data.
 THREADED := $(patsubst %,$(BUILD)/tests/unit/%,threads message files flat_images host_product parameters encode encode_networks image_set latent_set \
@@ -507,7 +511,7 @@ help:
 	    'make check-ranks   test training on several hosts: needs MPI=1, root, iproute2; slurmctld, slurmd, slurm-client and munge for srun' \
     'make check-gpu     run all CUDA tests on a GPU; check-gpu-memory: under compute-sanitizer' \
 	    'make gpu-pack      make a folder that checks and measures on a GPU where nothing can be installed (tests/gpu-session)' \
-	    'make bench         time the networks; bench-torch: PyTorch on the same networks' \
+	    'make bench         time the networks; bench-torch, bench-openvino: PyTorch or OpenVINO on the same networks' \
 	    'make bench-count   count what a GPU would do for the networks, and model its time' \
 	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
 	    'make check-threads   run what uses threads under ThreadSanitizer' \
@@ -525,6 +529,6 @@ clean:
 	rm -rf $(BUILD)
 
 FORCE:
-.PHONY: all programs tests deps deps-build demo check check-elsewhere check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory gpu-pack bench bench-count bench-fidelity bench-torch bench-torch-cpu check-threads prove-threads fuzz fuzzers soak lint install install-built uninstall deb help clean FORCE
+.PHONY: all programs tests deps deps-build demo check check-elsewhere check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory gpu-pack bench bench-count bench-fidelity bench-torch bench-torch-cpu bench-openvino check-threads prove-threads fuzz fuzzers soak lint install install-built uninstall deb help clean FORCE
 .SECONDARY:
 -include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(FUZZ_SRC) $(CORPUS_SRC) $(FUZZ_SUPPORT_SRC)) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)
