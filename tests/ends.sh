@@ -3,6 +3,8 @@
 # nobody left to read its messages, or told to write over its own input. Prints TAP.
 # usage: [BUILD=build] tests/ends.sh
 set -u
+# nohup, under which tests may run, would have SIGHUP ignored by all programs.
+[ -n "${ENDS_SIGNALS:-}" ] || ENDS_SIGNALS=1 exec env --default-signal=HUP "$0" "$@"
 top=$(cd "$(dirname "$0")/.." && pwd)
 build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
 export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu GOLDEN="$top/tests/golden/data"
