@@ -347,9 +347,10 @@ check-ranks: all tests
 check-emulated: all tests
 	$(PROVE) -j 2 $(TEST_EMULATOR) $(CUDA_TESTS) $(ON_EMULATOR)
 
-# Everything except full-size networks: what a sanitizer build can run in reasonable time.
+# What a sanitizer build can run in reasonable time: not full-size networks, nor the pack and the recipes, which run the same programs.
 prove-quick: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(filter-out %/nets,$(PARITY)) $(SCRIPTS)
+	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(filter-out %/nets,$(PARITY)) \
+	    $(filter-out tests/gpu-pack.sh tests/pipelines.sh,$(SCRIPTS))
 
 # Runs on a GPU with CCLD_DEVICE=cuda and, optionally, CCLD_PRECISION.
 check-golden: $(PARITY)
