@@ -13,6 +13,7 @@
 #include "common/base/message.h"
 #include "common/base/option_hints.h"
 #include "common/base/standard_streams.h"
+#include "common/base/text.h"
 #include "common/base/threads.h"
 
 struct common_options common_options = {.device = "auto", .threads = 0, .precision = "auto"};
@@ -288,15 +289,8 @@ char *option_text(const struct option *o)
         return xasprintf("%" PRId64, *(int64_t *)o->value);
     case OPTION_SEED:
         return xasprintf("%" PRIu64, *(uint64_t *)o->value);
-    case OPTION_FLOAT: {
-        double v = *(double *)o->value;
-        char *text = xasprintf("%.15g", v);
-        if (strtod(text, NULL) != v) {
-            free(text);
-            text = xasprintf("%.17g", v);
-        }
-        return text;
-    }
+    case OPTION_FLOAT:
+        return exact_text(*(double *)o->value);
     case OPTION_STRING:
         return *(const char **)o->value ? xstrdup(*(const char **)o->value) : NULL;
     case OPTION_CHOICE:

@@ -26,4 +26,7 @@ static inline int hex_digit(char c)
                                   : -1;
 }
 
+/* The number with as few of 15 or 17 digits as read back to the same value; free it. */
+char *exact_text(double v);
+
 #endif

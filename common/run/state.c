@@ -11,6 +11,7 @@
 
 #include "common/base/message.h"
 #include "common/base/options.h"
+#include "common/base/text.h"
 #include "common/run/checkpoint_internal.h"
 #include "common/train/updater.h"
 #include "formats/text/json.h"
@@ -110,15 +111,12 @@ static bool is_plain_number(const char *text)
  * resumed would differ by that. */
 static cJSON *exact_number(double number)
 {
-    char text[32];
     if (!isfinite(number))
         return cJSON_CreateNumber(number);
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, number);
-        if (strtod(text, NULL) == number)
-            break;
-    }
-    return cJSON_CreateRaw(text);
+    char *text = exact_text(number);
+    cJSON *item = cJSON_CreateRaw(text);
+    free(text);
+    return item;
 }
 
 static cJSON *field_value(const struct training_state *s, const struct field *f)
