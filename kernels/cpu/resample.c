@@ -2,37 +2,7 @@
 
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/rows.h"
-
-#define PART 512 /* channels that are converted at a time, of BF16 */
-
-/* Of the first channel. */
-static int64_t pixel(const struct tensor *x, int64_t n, int64_t y, int64_t column)
-{
-    return ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
-}
-
-static int64_t part_of(const struct tensor *x, int64_t left)
-{
-    return x->dtype == DTYPE_F32 || left < PART ? left : PART;
-}
-
-/* y[to ..] = sum of weights times the pixels of x at from[0 .. 4), for all channels. */
-static void combine(const struct tensor *y, int64_t to, const struct tensor *x,
-                    const int64_t from[4],
-                    void (*sum)(float *y, const float *const p[4], int64_t count))
-{
-    float buffers[5][PART];
-    for (int64_t c = x->shape[3], i = 0, n; i < c; i += n) {
-        const float *p[4];
-        n = part_of(x, c - i);
-        for (int k = 0; k < 4; k++)
-            p[k] = row_read(x, from[k] + i, n, buffers[k]);
-        float *out = row_begin(y, to + i, buffers[4]);
-        sum(out, p, n);
-        row_written(y, to + i, n, out);
-    }
-}
+#include "kernels/cpu/resample.h"
 
 static void mean_of(float *y, const float *const p[4], int64_t count)
 {
@@ -56,9 +26,10 @@ static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
     int64_t h = a->y->shape[1], w = a->y->shape[2], c = a->y->shape[3];
     for (int64_t row = begin; row < end; row++)
         for (int64_t i = 0; i < w; i++) {
-            int64_t top = pixel(a->x, row / h, row % h * 2, i * 2), bottom = top + 2 * w * c;
-            combine(a->y, (row * w + i) * c, a->x, (int64_t[]){top, top + c, bottom, bottom + c},
-                    mean_of);
+            int64_t top = resample_pixel(a->x, row / h, row % h * 2, i * 2),
+                    bottom = top + 2 * w * c;
+            resample_combine(a->y, (row * w + i) * c, a->x,
+                             (int64_t[]){top, top + c, bottom, bottom + c}, mean_of);
         }
 }
 
@@ -74,7 +45,7 @@ static void nearest_rows(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t row = begin; row < end; row++)
         for (int64_t i = 0; i < w; i++)
             memcpy(element_of(a->y, (row * w + i) * c),
-                   element_of(a->x, pixel(a->x, row / h, row % h / 2, i / 2)),
+                   element_of(a->x, resample_pixel(a->x, row / h, row % h / 2, i / 2)),
                    (size_t)c * dtype_size(a->x->dtype));
 }
 
@@ -95,9 +66,10 @@ static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
         for (int64_t ox = 0; ox < 2 * w; ox++) {
             int64_t near_x = ox / 2, far_x = ox % 2 ? near_x + 1 : near_x - 1;
             far_x = far_x < 0 ? 0 : far_x >= w ? w - 1 : far_x;
-            const int64_t from[4] = {pixel(a->x, n, near_y, near_x), pixel(a->x, n, near_y, far_x),
-                                     pixel(a->x, n, far_y, near_x), pixel(a->x, n, far_y, far_x)};
-            combine(a->y, (row * 2 * w + ox) * c, a->x, from, bilinear_of);
+            const int64_t from[4] = {
+                resample_pixel(a->x, n, near_y, near_x), resample_pixel(a->x, n, near_y, far_x),
+                resample_pixel(a->x, n, far_y, near_x), resample_pixel(a->x, n, far_y, far_x)};
+            resample_combine(a->y, (row * 2 * w + ox) * c, a->x, from, bilinear_of);
         }
     }
 }

@@ -2,24 +2,7 @@
 
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/rows.h"
-
-#define PART 512 /* channels that are converted at a time, of BF16 */
-
-static const float *pixel(const struct tensor *x, int64_t n, int64_t y, int64_t column)
-{
-    return (const float *)x->data + ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
-}
-
-static int64_t pixel_at(const struct tensor *x, int64_t n, int64_t y, int64_t column)
-{
-    return ((n * x->shape[1] + y) * x->shape[2] + column) * x->shape[3];
-}
-
-static int64_t part_of(const struct tensor *x, int64_t left)
-{
-    return x->dtype == DTYPE_F32 || left < PART ? left : PART;
-}
+#include "kernels/cpu/resample.h"
 
 static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
@@ -27,10 +10,11 @@ static void pool_rows(void *arg, int64_t begin, int64_t end, int worker)
     int64_t h = a->dx->shape[1], w = a->dx->shape[2], c = a->dx->shape[3];
     for (int64_t row = begin; row < end; row++)
         for (int64_t x = 0; x < w; x++) {
-            int64_t from = pixel_at(a->dy, row / h, row % h / 2, x / 2), to = (row * w + x) * c;
-            float buffers[3][PART];
+            int64_t from = resample_pixel(a->dy, row / h, row % h / 2, x / 2),
+                    to = (row * w + x) * c;
+            float buffers[3][RESAMPLE_PART];
             for (int64_t k = 0, n; k < c; k += n) {
-                n = part_of(a->dx, c - k);
+                n = resample_part(a->dx, c - k);
                 const float *dy = row_read(a->dy, from + k, n, buffers[0]);
                 float *dx = row_begin(a->dx, to + k, buffers[1]);
                 const float *before = a->adds ? row_read(a->dx, to + k, n, buffers[2]) : NULL;
@@ -46,25 +30,23 @@ void cpu_avg_pool2x2_backward(struct device *d, const struct avg_pool2x2_backwar
     parallel_for(a->dx->shape[0] * a->dx->shape[1], 4, pool_rows, (void *)a);
 }
 
+static void sum_of(float *y, const float *const p[4], int64_t count)
+{
+    const float *a = p[0], *b = p[1], *c = p[2], *d = p[3];
+    for (int64_t i = 0; i < count; i++)
+        y[i] = a[i] + b[i] + c[i] + d[i];
+}
+
 static void nearest_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct upsample_nearest2x_backward_args *a = arg;
     int64_t h = a->dx->shape[1], w = a->dx->shape[2], c = a->dx->shape[3];
     for (int64_t row = begin; row < end; row++)
         for (int64_t x = 0; x < w; x++) {
-            int64_t top = pixel_at(a->dy, row / h, row % h * 2, x * 2), bottom = top + 2 * w * c;
-            int64_t from[4] = {top, top + c, bottom, bottom + c}, to = (row * w + x) * c;
-            float buffers[5][PART];
-            for (int64_t k = 0, n; k < c; k += n) {
-                const float *dy[4];
-                n = part_of(a->dx, c - k);
-                for (int i = 0; i < 4; i++)
-                    dy[i] = row_read(a->dy, from[i] + k, n, buffers[i]);
-                float *dx = row_begin(a->dx, to + k, buffers[4]);
-                for (int64_t i = 0; i < n; i++)
-                    dx[i] = dy[0][i] + dy[1][i] + dy[2][i] + dy[3][i];
-                row_written(a->dx, to + k, n, dx);
-            }
+            int64_t top = resample_pixel(a->dy, row / h, row % h * 2, x * 2),
+                    bottom = top + 2 * w * c;
+            resample_combine(a->dx, (row * w + x) * c, a->dy,
+                             (int64_t[]){top, top + c, bottom, bottom + c}, sum_of);
         }
 }
 
@@ -106,7 +88,8 @@ static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
             memset(dx, 0, (size_t)c * sizeof *dx);
             for (int i = 0; i < ny; i++)
                 for (int k = 0; k < nx; k++) {
-                    const float *dy = pixel(a->dy, row / h, ys[i], xs[k]);
+                    const float *dy =
+                        (const float *)a->dy->data + resample_pixel(a->dy, row / h, ys[i], xs[k]);
                     float weight = wy[i] * wx[k];
                     for (int64_t j = 0; j < c; j++)
                         dx[j] += weight * dy[j];
