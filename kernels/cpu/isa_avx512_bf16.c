@@ -8,6 +8,7 @@
 #include "kernels/cpu/isa.h"
 
 #include "kernels/cpu/isa_vector.h"
+#include "kernels/cpu/isa_tile.h"
 
 /* Two products of BF16 pairs per lane, added to F32. */
 INLINE vec add_pairs(vec sum, vec a, vec b)
@@ -26,11 +27,7 @@ INLINE void tile_of(const int vectors, int taps, const uint16_t *const *a, int64
                     const uint16_t *b, float *c, int64_t ldc, const float *init)
 {
     vec sum[ROWS][VECTORS];
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = load(init ? init + j * LANES : c + i * ldc + j * LANES);
+    load_tile(vectors, sum, c, ldc, init);
     for (int tap = 0; tap < taps; tap++, a += ROWS) {
         const uint16_t *row[ROWS];
 #pragma GCC unroll 8
@@ -50,11 +47,7 @@ INLINE void tile_of(const int vectors, int taps, const uint16_t *const *a, int64
             }
         }
     }
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < vectors; j++)
-            store(c + i * ldc + j * LANES, sum[i][j]);
+    store_tile(vectors, sum, c, ldc);
 }
 
 static void tile(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,
@@ -73,18 +66,21 @@ static void tile(int vectors, int taps, const uint16_t *const *a, int64_t k, con
     }
 }
 
+INLINE __mmask16 first_lanes(int64_t n)
+{
+    return n >= LANES ? 0xffff : n > 0 ? (__mmask16)((1u << n) - 1) : 0;
+}
+
 /* The rest of a vector is zero. */
 INLINE vec load_bf16(const uint16_t *p, int64_t n)
 {
-    __mmask16 mask = n >= LANES ? 0xffff : (__mmask16)((1u << n) - 1);
-    __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, p));
+    __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p));
     return (vec)_mm512_slli_epi32(wide, 16);
 }
 
 INLINE void store_bf16(uint16_t *p, vec v, int64_t n)
 {
-    __mmask16 mask = n >= LANES ? 0xffff : (__mmask16)((1u << n) - 1);
-    _mm256_mask_storeu_epi16(p, mask, (__m256i)_mm512_cvtneps_pbh((__m512)v));
+    _mm256_mask_storeu_epi16(p, first_lanes(n), (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
 
 INLINE vec pair_of(const uint16_t *even, const uint16_t *odd, __mmask16 mask)
@@ -100,9 +96,8 @@ static void pair_rows(uint16_t *dst, const void *const *rows, int64_t k, int64_t
     for (int64_t i = 0; i < k; i += 2) {
         const uint16_t *even = rows[i], *odd = i + 1 < k ? rows[i + 1] : NULL;
         for (int j = 0; j < width; j += LANES, dst += 2 * LANES) {
-            int some = columns - j < LANES ? columns - j : LANES;
-            __mmask16 mask = some == LANES ? 0xffff : some > 0 ? (__mmask16)((1u << some) - 1) : 0;
-            vec both = pair_of(even ? even + first + j : NULL, odd ? odd + first + j : NULL, mask);
+            vec both = pair_of(even ? even + first + j : NULL, odd ? odd + first + j : NULL,
+                               first_lanes(columns - j));
             memcpy(dst, &both, sizeof both);
         }
     }

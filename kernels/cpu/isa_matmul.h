@@ -17,24 +17,11 @@ INLINE void add_product(const int vectors, vec sum[ROWS][VECTORS], const float *
     }
 }
 
-INLINE void store_tile(const int vectors, vec sum[ROWS][VECTORS], float *c, int64_t ldc)
-{
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < vectors; j++)
-            store(c + i * ldc + j * LANES, sum[i][j]);
-}
-
 INLINE void tile_of(const int vectors, int taps, const float *const *a, int64_t k, const float *b,
                     float *c, int64_t ldc, const float *init)
 {
     vec sum[ROWS][VECTORS];
-#pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++)
-#pragma GCC unroll 3
-        for (int j = 0; j < vectors; j++)
-            sum[i][j] = load(init ? init + j * LANES : c + i * ldc + j * LANES);
+    load_tile(vectors, sum, c, ldc, init);
     for (int tap = 0; tap < taps; tap++, a += ROWS) {
         const float *row[ROWS];
 #pragma GCC unroll 8

@@ -69,23 +69,31 @@ struct job {
     const float *zeros;
 };
 
-/* Scratch of a worker: packed weights, converted weights, an edge tile and a padded bias. */
-static void pack_panel(const struct job *j, const struct panel *p, int64_t c0, int64_t channels,
-                       float *packed, float *converted)
+void matmul_pack(const struct matmul *m, const struct panel *p, int64_t c0, int64_t channels,
+                 float *packed, float *converted)
 {
-    const struct matmul *m = j->m;
+    int width = p->vectors * cpu_isa()->lanes;
     int64_t ld;
     if (m->weight_rows) {
-        pack_rows(packed, p->vectors * j->isa->lanes,
-                  (const float *)m->weight + c0 * m->columns + p->column, m->columns, channels,
-                  p->columns);
+        pack_rows(packed, width, (const float *)m->weight + c0 * m->columns + p->column, m->columns,
+                  channels, p->columns);
         return;
     }
     const float *w =
         weights_as_f32(m->weight_dtype, m->weight, p->column, p->columns, m->channels * m->taps,
                        c0 * m->taps, channels * m->taps, converted, &ld);
-    j->isa->pack(packed, p->vectors * j->isa->lanes, w, ld, p->columns, channels * m->taps,
-                 m->taps);
+    cpu_isa()->pack(packed, width, w, ld, p->columns, channels * m->taps, m->taps);
+}
+
+struct matmul_unit matmul_unit(const struct matmul *m, const struct matmul_units *u, int64_t unit)
+{
+    struct matmul_unit part;
+    part.n0 = unit % u->column_units * u->columns;
+    part.n1 = least(part.n0 + u->columns, m->columns);
+    part.m0 = unit / u->column_units * u->rows;
+    part.m1 = least(part.m0 + u->rows, m->rows);
+    part.count = panels_cut(cpu_isa(), part.n0, part.n1 - part.n0, part.panels, UNIT_PANELS);
+    return part;
 }
 
 static void run_tile(const struct job *j, const struct panel *p, const float *const *a,
@@ -113,30 +121,27 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
     const struct matmul *m = j->m;
     const struct cpu_isa *isa = j->isa;
     const struct matmul_units *u = &j->units;
-    int64_t n0 = unit % u->column_units * u->columns;
-    int64_t n1 = n0 + u->columns < m->columns ? n0 + u->columns : m->columns;
-    int64_t m0 = unit / u->column_units * u->rows;
-    int64_t m1 = m0 + u->rows < m->rows ? m0 + u->rows : m->rows;
-    struct panel panels[UNIT_PANELS];
-    int count = panels_cut(isa, n0, n1 - n0, panels, UNIT_PANELS);
+    struct matmul_unit part = matmul_unit(m, u, unit);
 
+    /* Scratch of a worker: packed weights, converted weights, an edge tile and a padded bias. */
     size_t block = (size_t)(u->channels * m->taps) * ISA_MAX_COLUMNS;
     float *packed[UNIT_PANELS], *converted = scratch + UNIT_PANELS * block;
     float *edge = converted + (m->weight_dtype == DTYPE_F32 ? 0 : block);
     float *bias[UNIT_PANELS];
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < part.count; i++) {
         packed[i] = scratch + (size_t)i * block;
         bias[i] = edge + (ISA_MAX_ROWS + i) * ISA_MAX_COLUMNS;
         memset(bias[i], 0, ISA_MAX_COLUMNS * sizeof(float));
         if (m->bias)
-            memcpy(bias[i], m->bias + panels[i].column, (size_t)panels[i].columns * sizeof(float));
+            memcpy(bias[i], m->bias + part.panels[i].column,
+                   (size_t)part.panels[i].columns * sizeof(float));
     }
     for (int64_t c0 = 0; c0 < m->channels; c0 += u->channels) {
-        int64_t channels = m->channels - c0 < u->channels ? m->channels - c0 : u->channels;
-        for (int i = 0; i < count; i++)
-            pack_panel(j, &panels[i], c0, channels, packed[i], converted);
-        for (int64_t r = m0; r < m1; r += isa->rows) {
-            int rows = (int)(m1 - r < isa->rows ? m1 - r : isa->rows);
+        int64_t channels = least(m->channels - c0, u->channels);
+        for (int i = 0; i < part.count; i++)
+            matmul_pack(m, &part.panels[i], c0, channels, packed[i], converted);
+        for (int64_t r = part.m0; r < part.m1; r += isa->rows) {
+            int rows = (int)least(part.m1 - r, isa->rows);
             const void *found[m->taps * isa->rows];
             const float *a[m->taps * isa->rows];
             m->find_rows(m->context, r, rows, found, isa->rows);
@@ -147,15 +152,16 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
                             : found[at] ? (const float *)found[at] + c0
                                         : j->zeros;
                 }
-            for (int i = 0; i < count; i++)
-                run_tile(j, &panels[i], a, channels, packed[i], r, rows, edge,
+            for (int i = 0; i < part.count; i++)
+                run_tile(j, &part.panels[i], a, channels, packed[i], r, rows, edge,
                          c0 == 0 ? bias[i] : NULL);
         }
     }
     if (m->act != ACTIVATION_NONE)
-        for (int64_t r = m0; r < m1; r++)
-            isa->activation((float *)m->c + r * m->ldc + n0, (float *)m->c + r * m->ldc + n0,
-                            n1 - n0, m->act);
+        for (int64_t r = part.m0; r < part.m1; r++) {
+            float *row = (float *)m->c + r * m->ldc + part.n0;
+            isa->activation(row, row, part.n1 - part.n0, m->act);
+        }
 }
 
 static void run_units(void *arg, int64_t begin, int64_t end, int worker)

@@ -11,6 +11,11 @@ static inline int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+static inline int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* c[m][n] = act(bias[n] + sum over tap, channel of row m under tap [channel] *
  * weight[n][channel][tap]).
  * A function finds the rows of the left side, so that a convolution is the same product over
@@ -94,6 +99,18 @@ static inline int panels_count(const struct cpu_isa *isa, int64_t columns)
 }
 int panels_cut(const struct cpu_isa *isa, int64_t begin, int64_t columns, struct panel *out,
                int max);
+
+/* The rows m0 .. m1 of a unit, and its columns n0 .. n1, cut into panels. */
+struct matmul_unit {
+    int64_t m0, m1, n0, n1;
+    struct panel panels[UNIT_PANELS];
+    int count;
+};
+struct matmul_unit matmul_unit(const struct matmul *m, const struct matmul_units *u, int64_t unit);
+/* Packs `channels` channels of a panel's weights from c0 on as floats, as a tile's b. converted:
+ * room for as many floats, if the weights are not F32. */
+void matmul_pack(const struct matmul *m, const struct panel *p, int64_t c0, int64_t channels,
+                 float *packed, float *converted);
 
 /* Returns count rows of `length` weights from row `first`, ld apart, as floats: a pointer into the
  * source, or scratch[count][length] after conversion. *ld_out: floats between the returned rows. */

@@ -70,16 +70,7 @@ static void pack_panel(const struct job *j, const struct panel *p, int64_t c0, i
     }
     size_t count = (size_t)(channels * m->taps * width);
     float *floats = j->bf16 ? b->floats : packed;
-    if (m->weight_rows) {
-        pack_rows(floats, width, (const float *)m->weight + c0 * m->columns + p->column, m->columns,
-                  channels, p->columns);
-    } else {
-        int64_t ld;
-        const float *w =
-            weights_as_f32(m->weight_dtype, m->weight, p->column, p->columns, m->channels * m->taps,
-                           c0 * m->taps, channels * m->taps, b->converted, &ld);
-        j->isa->pack(floats, width, w, ld, p->columns, channels * m->taps, m->taps);
-    }
+    matmul_pack(m, p, c0, channels, floats, b->converted);
     int64_t even = (channels + 1) / 2 * 2;
     if (j->bf16)
         for (int tap = 0; tap < m->taps; tap++)
@@ -157,30 +148,26 @@ static void run_unit(const struct job *j, int64_t unit, const struct buffers *b)
     const struct matmul *m = j->m;
     const struct cpu_isa *isa = j->isa;
     const struct matmul_units *u = &j->units;
-    int64_t n0 = unit % u->column_units * u->columns;
-    int64_t n1 = n0 + u->columns < m->columns ? n0 + u->columns : m->columns;
-    int64_t m0 = unit / u->column_units * u->rows;
-    int64_t m1 = m0 + u->rows < m->rows ? m0 + u->rows : m->rows;
-    struct panel panels[UNIT_PANELS];
-    int count = panels_cut(isa, n0, n1 - n0, panels, UNIT_PANELS);
+    struct matmul_unit part = matmul_unit(m, u, unit);
+    const struct panel *panels = part.panels;
     float bias[UNIT_PANELS][ISA_MAX_COLUMNS] = {{0}};
-    for (int i = 0; i < count && m->bias; i++)
+    for (int i = 0; i < part.count && m->bias; i++)
         memcpy(bias[i], m->bias + panels[i].column, (size_t)panels[i].columns * sizeof(float));
     for (int64_t c0 = 0; c0 < m->channels; c0 += u->channels) {
-        int64_t channels = m->channels - c0 < u->channels ? m->channels - c0 : u->channels;
-        for (int i = 0; i < count; i++)
+        int64_t channels = least(m->channels - c0, u->channels);
+        for (int i = 0; i < part.count; i++)
             pack_panel(j, &panels[i], c0, channels, b, b->packed[i]);
-        for (int64_t r = m0; r < m1; r += isa->rows) {
+        for (int64_t r = part.m0; r < part.m1; r += isa->rows) {
             const void *a[m->taps * isa->rows];
-            find_tile(j, r, (int)(m1 - r < isa->rows ? m1 - r : isa->rows), c0, channels, b, a);
-            for (int i = 0; i < count; i++)
+            find_tile(j, r, (int)least(part.m1 - r, isa->rows), c0, channels, b, a);
+            for (int i = 0; i < part.count; i++)
                 run_tile(j, &panels[i], a, channels, b->packed[i],
-                         b->sums[i] + (r - m0) * panels[i].vectors * isa->lanes,
+                         b->sums[i] + (r - part.m0) * panels[i].vectors * isa->lanes,
                          c0 == 0 ? bias[i] : NULL);
         }
     }
-    for (int i = 0; i < count; i++)
-        write_rows(j, &panels[i], b->sums[i], m0, m1);
+    for (int i = 0; i < part.count; i++)
+        write_rows(j, &panels[i], b->sums[i], part.m0, part.m1);
 }
 
 static void run_units(void *arg, int64_t begin, int64_t end, int worker)

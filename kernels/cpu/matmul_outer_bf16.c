@@ -32,11 +32,6 @@ struct buffers {
     float *sums; /* [panels of a unit][taps][UNIT_ROWS][width] */
 };
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static void pack_left(const struct job *j, const struct buffers *b, int64_t k0, int64_t k,
                       int64_t m0, int rows)
 {

@@ -24,11 +24,6 @@ static int64_t converted(const struct tensor *t, int64_t floats)
     return t->dtype == DTYPE_F32 ? 0 : floats;
 }
 
-static int64_t least(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int64_t rounded_up(int64_t n, int64_t to)
 {
     return divide_up(n, to) * to;
