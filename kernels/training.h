@@ -37,15 +37,28 @@ struct mse_args {
     struct tensor *loss, *dx;
 };
 
+/* average = decay*average + (1 - decay)*x, for count elements. */
+struct moving_average_args {
+    int64_t count;
+    float *average;
+    const float *x;
+    double decay;
+};
+
 /* One step over `count` elements of flat arrays: AdamW (Loshchilov and Hutter, arXiv 1711.05101, as
- * in torch.optim.AdamW), then the moving average ema = decay*ema + (1 - decay)*parameter. The
- * gradient is first multiplied by gradient_scale (accumulation, clipping). step counts from 1. */
+ * in torch.optim.AdamW), then the moving_average ema of the parameters with ema_decay. The gradient
+ * is first multiplied by gradient_scale (accumulation, clipping). step counts from 1.
+ *
+ * If ema_is_behind, ema has not taken in the parameters of the step before: it does so first, with
+ * ema_decay_before. The bits are those of two moving averages, but ema is read and written once. */
 struct adamw_args {
     int64_t count;
     float *parameter, *m, *v, *ema; /* ema may be NULL */
     const float *gradient;
     double learning_rate, beta1, beta2, epsilon, weight_decay, gradient_scale, ema_decay;
     int64_t step;
+    bool ema_is_behind;
+    double ema_decay_before;
 };
 
 /* sums[i] (on the device) = sum of squares of segment i of x, its elements i * SQUARES_SEGMENT and
@@ -108,6 +121,8 @@ struct update_args {
     /* NULL, or an F32 tensor that is downloaded to `fetched` with the result. */
     const struct tensor *fetch;
     float *fetched;
+    bool ema_is_behind; /* as adamw's */
+    double ema_decay_before;
 };
 
 /* x = value, for count elements. */

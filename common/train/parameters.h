@@ -58,6 +58,8 @@ struct parameters {
     struct tensor *micro_gradients;     /* of one micro-batch, all trained elements; NULL: see
                                            parameters_split_gradients */
     int64_t updates;                    /* applied so far, for AdamW's bias correction */
+    bool ema_is_behind;                 /* see parameters_settle_ema */
+    double ema_decay_before;
     struct parameter_scalar {
         char *name;
         float value;
@@ -111,6 +113,11 @@ static inline bool parameters_are_sharded(const struct parameters *p)
 {
     return p->slices.shards > 1;
 }
+
+/* Every other update leaves EMA as it is (ema_is_behind), and the next one takes in the weights of
+ * both (common/train/updater.h). This takes in the weights for which EMA waits, with the same bits.
+ * Whoever reads or writes EMA through the functions below need not call it. */
+void parameters_settle_ema(struct parameters *p);
 
 /* All ranks call it: ARRAY_EMA can be read as a whole, in place (parameters_names), until
  * parameters_drop_ema. Both do nothing if EMA is not sharded. */

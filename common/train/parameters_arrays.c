@@ -36,9 +36,37 @@ static void copy_slices(struct parameters *p, struct tensor *whole, struct tenso
     }
 }
 
+static void take_in(struct parameters *p, int64_t first, int64_t count, int64_t local)
+{
+    struct moving_average_args args = {
+        count,
+        (float *)p->arrays[ARRAY_EMA]->data + local,
+        (const float *)p->arrays[ARRAY_WEIGHTS]->data + first,
+        p->ema_decay_before,
+    };
+    if (count > 0)
+        p->device->backend->moving_average(p->device, &args);
+}
+
+void parameters_settle_ema(struct parameters *p)
+{
+    if (!p->ema_is_behind)
+        return;
+    p->ema_is_behind = false;
+    if (!is_sharded(p, ARRAY_EMA)) {
+        take_in(p, 0, p->trained_elements, 0);
+        return;
+    }
+    for (int b = 0; b < p->slices.buckets; b++) {
+        struct slice s = slices_at(&p->slices, b, p->slices.shard);
+        take_in(p, s.first, s.count, s.local);
+    }
+}
+
 void parameters_restart_ema(struct parameters *p)
 {
     parameters_allocate(p);
+    p->ema_is_behind = false;
     if (is_sharded(p, ARRAY_EMA))
         copy_slices(p, p->arrays[ARRAY_WEIGHTS], p->arrays[ARRAY_EMA], false);
     else
@@ -58,10 +86,18 @@ void parameters_allocate(struct parameters *p)
     parameters_restart_ema(p);
 }
 
+/* Before an array other than the weights is read. */
+static void prepare(struct parameters *p, enum parameter_array which)
+{
+    parameters_allocate(p);
+    if (which == ARRAY_EMA)
+        parameters_settle_ema(p);
+}
+
 struct tensor *parameters_whole(const struct parameters *p, enum parameter_array which)
 {
     if (which != ARRAY_WEIGHTS)
-        parameters_allocate((struct parameters *)p);
+        prepare((struct parameters *)p, which);
     struct tensor *t = which == ARRAY_EMA && p->whole_ema ? p->whole_ema : p->arrays[which];
     CHECK(!is_sharded(p, which) || t == p->whole_ema);
     return t;
@@ -70,6 +106,7 @@ struct tensor *parameters_whole(const struct parameters *p, enum parameter_array
 void parameters_gather_ema(struct parameters *p)
 {
     parameters_allocate(p);
+    parameters_settle_ema(p);
     if (!is_sharded(p, ARRAY_EMA) || p->whole_ema)
         return;
     int64_t *bounds = xcalloc((size_t)p->slices.shards + 1, sizeof *bounds);
@@ -118,6 +155,7 @@ static void send_part(const struct parameters *p, const struct request *r, int s
                       struct slice part, float *host)
 {
     size_t bytes = (size_t)part.count * sizeof *host;
+    prepare((struct parameters *)p, r->which);
     if (p->collective->rank == shard)
         p->device->backend->download(p->device, host,
                                      (const float *)p->arrays[r->which]->data + part.local, bytes);
@@ -136,7 +174,7 @@ const float *parameters_read(const struct parameters *p, enum parameter_array wh
     if (which == ARRAY_EMA && first >= p->trained_elements) /* fixed: EMA is the weight */
         which = ARRAY_WEIGHTS;
     if (which != ARRAY_WEIGHTS)
-        parameters_allocate((struct parameters *)p);
+        prepare((struct parameters *)p, which);
     if (is_sharded(p, which)) {
         struct request r = {p->net, which, first, count};
         CHECK(first >= 0 && count >= 0 && first + count <= p->trained_elements && scratch);
@@ -196,6 +234,8 @@ void parameters_write(struct parameters *p, enum parameter_array which, int64_t 
 {
     if (which != ARRAY_WEIGHTS)
         parameters_allocate(p);
+    if (which == ARRAY_WEIGHTS || which == ARRAY_EMA)
+        parameters_settle_ema(p);
     CHECK(which != ARRAY_GRADIENTS || !parameters_any_compact(p, first, count));
     struct request r = {p->net, which, first, count};
     if (is_sharded(p, which))

@@ -255,7 +255,7 @@ static void update_elements(struct updater *u, const struct update_args *all, in
     part.parameter = (float *)p->arrays[ARRAY_WEIGHTS]->data + first;
     part.m = (float *)p->arrays[ARRAY_M]->data + local;
     part.v = (float *)p->arrays[ARRAY_V]->data + local;
-    part.ema = (float *)p->arrays[ARRAY_EMA]->data + local;
+    part.ema = all->ema_is_behind ? (float *)p->arrays[ARRAY_EMA]->data + local : NULL;
     part.gradient = (const float *)p->arrays[ARRAY_GRADIENTS]->data + local;
     part.weight_decay = first < p->decayed_elements ? all->weight_decay : 0;
     p->device->backend->update(p->device, &part);
@@ -297,6 +297,8 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         .squares = u->squares->data,
         .squares_count = squares_segments(p->trained_elements),
         .copies = u->copies.table ? &u->copies : NULL,
+        .ema_is_behind = p->ema_is_behind,
+        .ema_decay_before = p->ema_decay_before,
     };
     *result = (struct update_result){0};
     bool alone = u->collective->size == 1 && p->trained_elements > 0;
@@ -315,7 +317,11 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
     }
     collective_join(u->collective, p->device);
     u->fetch = NULL;
-    p->updates += result->applied;
+    if (!result->applied)
+        return;
+    p->updates++;
+    p->ema_is_behind = !p->ema_is_behind;
+    p->ema_decay_before = ema_decay;
 }
 
 bool updater_adjust_loss_scale(struct updater *u, bool applied)

@@ -12,6 +12,9 @@
  * weights, moments and EMA in one pass. Each rank sums and updates the slices that it owns
  * (common/train/slices.h) and gets the others' weights.
  *
+ * EMA takes in the weights of two updates with every second one (parameters_settle_ema), which
+ * halves its part of the memory traffic and changes no bit.
+ *
  * The gradient of an update is the sum of those of its micro-batches in their order, ((g0 + g1) +
  * g2) + ..., where micro-batch k of rank r is number k * ranks + r. So its bits depend on the
  * effective batch and the size of a micro-batch, but not on how many ranks share the work. */

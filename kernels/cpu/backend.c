@@ -36,6 +36,7 @@ void cpu_backend_init(struct backend *b)
     b->upsample_nearest2x_backward = cpu_upsample_nearest2x_backward;
     cpu_widened_init(b);
     b->adamw = cpu_adamw;
+    b->moving_average = cpu_moving_average;
     b->square_sums = cpu_square_sums;
     b->fill = cpu_fill;
 }

@@ -42,6 +42,7 @@ void cpu_upsample_nearest2x_backward(struct device *d,
 void cpu_upsample_bilinear2x_backward(struct device *d,
                                       const struct upsample_bilinear2x_backward_args *a);
 void cpu_adamw(struct device *d, const struct adamw_args *a);
+void cpu_moving_average(struct device *d, const struct moving_average_args *a);
 void cpu_fill(struct device *d, const struct fill_args *a);
 void cpu_square_sums(struct device *d, const struct square_sums_args *a);
 

@@ -59,6 +59,16 @@ void cpu_adamw(struct device *d, const struct adamw_args *a)
     parallel_for(a->count, STEP_CHUNK, adamw_chunk, (void *)a);
 }
 
+static void moving_average_chunk(void *arg, int64_t begin, int64_t end, int worker)
+{
+    cpu_isa()->moving_average(arg, begin, end);
+}
+
+void cpu_moving_average(struct device *d, const struct moving_average_args *a)
+{
+    parallel_for(a->count, STEP_CHUNK, moving_average_chunk, (void *)a);
+}
+
 static void fill_chunk(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct fill_args *a = arg;

@@ -109,6 +109,7 @@ struct cpu_isa {
     /* In place: dp = p * (dp - sum of p*dp) * scale */
     void (*softmax_backward)(float *dp, const float *p, int64_t n, float scale);
     void (*adamw)(const struct adamw_args *a, int64_t begin, int64_t end);
+    void (*moving_average)(const struct moving_average_args *a, int64_t begin, int64_t end);
     double (*sum_squares)(const float *x, int64_t n);
     /* y = sum of coefficients[i] * x[i] */
     void (*combine)(float *y, int count, const float *const *x, const float *coefficients,

@@ -106,6 +106,17 @@ static void softmax_backward(float *dp, const float *p, int64_t n, float scale)
         dp[i] = p[i] * (dp[i] - sum) * scale;
 }
 
+/* Not inlined, so that all its callers round alike. */
+static __attribute__((noinline)) void moving_average(const struct moving_average_args *a,
+                                                     int64_t begin, int64_t end)
+{
+    const float decay = (float)a->decay, fresh = (float)(1 - a->decay);
+    float *restrict average = a->average;
+    const float *restrict x = a->x;
+    for (int64_t i = begin; i < end; i++)
+        average[i] = average[i] * decay + x[i] * fresh;
+}
+
 /* torch.optim.AdamW's order of operations. */
 static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
 {
@@ -117,10 +128,11 @@ static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
     const float beta2 = (float)a->beta2, rest2 = (float)(1 - a->beta2);
     const float step_size = (float)(a->learning_rate / correction1);
     const float root2 = (float)sqrt(correction2), epsilon = (float)a->epsilon;
-    const float decay = (float)a->ema_decay, fresh = (float)(1 - a->ema_decay);
     float *restrict p = a->parameter, *restrict m = a->m, *restrict v = a->v;
-    float *restrict ema = a->ema;
+    struct moving_average_args average = {a->count, a->ema, p, a->ema_decay_before};
     const float *restrict g = a->gradient;
+    if (a->ema && a->ema_is_behind)
+        moving_average(&average, begin, end);
     for (int64_t i = begin; i < end; i++) {
         float gradient = g[i] * gradient_scale;
         float first = m[i] * beta1 + gradient * rest1;
@@ -129,9 +141,9 @@ static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
         v[i] = second;
         p[i] = p[i] * keep - step_size * (first / (__builtin_sqrtf(second) / root2 + epsilon));
     }
-    if (ema)
-        for (int64_t i = begin; i < end; i++)
-            ema[i] = ema[i] * decay + p[i] * fresh;
+    average.decay = a->ema_decay;
+    if (a->ema)
+        moving_average(&average, begin, end);
 }
 
 static double sum_squares(const float *x, int64_t n)

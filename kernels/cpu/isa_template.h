@@ -52,6 +52,7 @@ const struct cpu_isa TABLE(ISA) = {
     .softmax_backward = softmax_backward,
     .activation_backward = activation_backward_all,
     .adamw = adamw,
+    .moving_average = moving_average,
     .sum_squares = sum_squares,
     .add = add_all,
     .combine = combine,

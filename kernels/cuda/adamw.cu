@@ -1,4 +1,5 @@
 #include "kernels/cuda/internal.cuh"
+#include "kernels/cuda/map.cuh"
 #include "kernels/cuda/staging.cuh"
 #include "kernels/cuda/update_copies.cuh"
 
@@ -20,8 +21,24 @@ static __device__ double sum_of_sums(const double *sums, int64_t count)
     return block_sum(sum);
 }
 
-/* ---- AdamW: reads five arrays and writes four, 36 bytes per element (less where gradients are
- * compact), and the working copies if there are any; rounds each operation as ref/adamw.c does. */
+/* ---- AdamW: reads five arrays and writes four, 36 bytes per element (28 without ema; less where
+ * gradients are compact), and the working copies if there are any; rounds each operation as
+ * ref/adamw.c does. */
+
+struct averaging {
+    float decay, fresh;
+
+    averaging() = default;
+    explicit averaging(double d) : decay((float)d), fresh((float)(1 - d))
+    {
+    }
+    template <int N> __device__ void take_in(vec<float, N> &average, const vec<float, N> &x) const
+    {
+#pragma unroll
+        for (int k = 0; k < N; k++)
+            average[k] = __fadd_rn(__fmul_rn(average[k], decay), __fmul_rn(x[k], fresh));
+    }
+};
 
 struct adamw_step {
     const struct update_copy *copies;
@@ -29,7 +46,9 @@ struct adamw_step {
     float *parameter, *m, *v, *ema;
     const float *gradient;
     int64_t count;
-    float keep, step_size, root_bias2, epsilon, rate1, beta2, rate2, decay, fresh;
+    float keep, step_size, root_bias2, epsilon, rate1, beta2, rate2;
+    averaging before, now;
+    bool is_behind;
 };
 
 /* What follows from the gradient norm. */
@@ -58,6 +77,8 @@ static __device__ void step_at(const adamw_step &a, float scale, int64_t i, floa
     vec<float, N> v = load_vec<N>(a.v + i), ema;
     if (a.ema)
         ema = load_vec<N>(a.ema + i);
+    if (a.ema && a.is_behind)
+        a.before.take_in<N>(ema, p);
 #pragma unroll
     for (int k = 0; k < N; k++)
         step_element(a, scale, gradient[k], p[k], m[k], v[k]);
@@ -68,9 +89,7 @@ static __device__ void step_at(const adamw_step &a, float scale, int64_t i, floa
     store_vec(a.v + i, v);
     if (!a.ema)
         return;
-#pragma unroll
-    for (int k = 0; k < N; k++)
-        ema[k] = __fadd_rn(__fmul_rn(ema[k], a.decay), __fmul_rn(p[k], a.fresh));
+    a.now.take_in<N>(ema, p);
     store_vec(a.ema + i, ema);
 }
 
@@ -175,8 +194,9 @@ static void launch_adamw(struct device *d, const struct adamw_args *a, const dec
     s.rate1 = (float)(1 - a->beta1);
     s.beta2 = (float)a->beta2;
     s.rate2 = (float)(1 - a->beta2);
-    s.decay = (float)a->ema_decay;
-    s.fresh = (float)(1 - a->ema_decay);
+    s.before = averaging(a->ema_decay_before);
+    s.now = averaging(a->ema_decay);
+    s.is_behind = a->ema_is_behind;
     const bool aligned = is_aligned(s.parameter) && is_aligned(s.m) && is_aligned(s.v) &&
                          is_aligned(s.ema) && is_aligned(s.gradient);
     if (s.count > 0)
@@ -187,6 +207,35 @@ static void launch_adamw(struct device *d, const struct adamw_args *a, const dec
 void cuda_adamw(struct device *d, const struct adamw_args *a)
 {
     launch_adamw(d, a, nullptr, nullptr, 0);
+}
+
+template <int N> struct moving_average_items {
+    static constexpr int UNROLL = 2;
+    struct loaded {
+        vec<float, N> average, x;
+    };
+    float *average;
+    const float *x;
+    averaging by;
+
+    __device__ __forceinline__ loaded load(unsigned i) const
+    {
+        return {load_vec<N>(average + (size_t)i * N), load_vec<N>(x + (size_t)i * N)};
+    }
+    __device__ __forceinline__ void store(unsigned i, loaded in) const
+    {
+        by.take_in<N>(in.average, in.x);
+        store_vec(average + (size_t)i * N, in.average);
+    }
+};
+
+void cuda_moving_average(struct device *d, const struct moving_average_args *a)
+{
+    const bool aligned = is_aligned(a->average) && is_aligned(a->x);
+    map_elements<4>(d, "moving_average", a->count, aligned, [&](auto n, int64_t at) {
+        return moving_average_items<decltype(n)::n>{a->average + at, a->x + at,
+                                                    averaging(a->decay)};
+    });
 }
 
 /* ---- update: the norm, the decision, the step. The host gets the result after launching them all.
@@ -230,6 +279,8 @@ void cuda_update(struct device *d, const struct update_args *a)
     step.weight_decay = a->weight_decay;
     step.ema_decay = a->ema_decay;
     step.step = a->step;
+    step.ema_is_behind = a->ema_is_behind;
+    step.ema_decay_before = a->ema_decay_before;
     launch_adamw(d, &step, decided, a->copies, a->first);
     if (!known)
         return;

@@ -78,6 +78,8 @@ void ref_update(struct device *d, const struct update_args *a)
         .gradient_scale = clipped / a->loss_scale,
         .ema_decay = a->ema_decay,
         .step = a->step,
+        .ema_is_behind = a->ema_is_behind,
+        .ema_decay_before = a->ema_decay_before,
     };
     d->backend->adamw(d, &step);
     free(spread);

@@ -3,19 +3,23 @@
 #include <math.h>
 
 /* Learning rate 10^-RATE_EXPONENT, epsilon 10^-EPS_EXPONENT, weight decay DECAY / 100, gradient
- * scale SCALE / 100, EMA decay 1 - 10^-EMA (EMA 0: no EMA). */
-enum { COUNT, STEP, RATE_EXPONENT, EPS_EXPONENT, DECAY, SCALE, EMA, FILL };
+ * scale SCALE / 100, EMA decay 1 - 10^-EMA (EMA 0: no EMA), of the step before 1 - 10^-BEFORE
+ * (BEFORE 0: EMA is not behind). */
+enum { COUNT, STEP, RATE_EXPONENT, EPS_EXPONENT, DECAY, SCALE, EMA, FILL, BEFORE };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
-    {1, 1, 1, 8, 1, 100, 2, FILL_NORMAL},       {1000, 1, 1, 8, 1, 100, 2, FILL_NORMAL},
-    {1003, 10, 2, 8, 0, 100, 1, FILL_NORMAL},   {70001, 3, 1, 8, 10, 100, 0, FILL_NORMAL},
-    {1003, 1000, 2, 8, 50, 25, 3, FILL_NORMAL}, {517, 2, 1, 8, 1, 100, 2, FILL_LARGE},
-    {517, 2, 1, 8, 1, 100, 2, FILL_SMALL},      {33, 200000, 5, 8, 1, 100, 4, FILL_NORMAL},
-    {517, 2, 1, 3, 1, 100, 2, FILL_SMALL},
+    {1, 1, 1, 8, 1, 100, 2, FILL_NORMAL},        {1000, 1, 1, 8, 1, 100, 2, FILL_NORMAL},
+    {1003, 10, 2, 8, 0, 100, 1, FILL_NORMAL},    {70001, 3, 1, 8, 10, 100, 0, FILL_NORMAL},
+    {1003, 1000, 2, 8, 50, 25, 3, FILL_NORMAL},  {517, 2, 1, 8, 1, 100, 2, FILL_LARGE},
+    {517, 2, 1, 8, 1, 100, 2, FILL_SMALL},       {33, 200000, 5, 8, 1, 100, 4, FILL_NORMAL},
+    {517, 2, 1, 3, 1, 100, 2, FILL_SMALL},       {1003, 5, 1, 8, 1, 100, 1, FILL_NORMAL, 1},
+    {70001, 5, 1, 8, 1, 100, 2, FILL_NORMAL, 1}, {517, 5, 1, 8, 1, 100, 0, FILL_NORMAL, 1},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
     {10000000, 10, 5, 8, 1, 100, 4, FILL_NORMAL},
+    {10000000, 10, 5, 8, 1, 100, 4, FILL_NORMAL, 4},
+    {10000000, 10, 5, 8, 1, 100, 0, FILL_NORMAL},
 };
 
 static void draw(struct check *c, int64_t *p)
@@ -28,6 +32,7 @@ static void draw(struct check *c, int64_t *p)
     p[SCALE] = coin(c) ? 100 : between(c, 1, 200);
     p[EMA] = between(c, 0, 4);
     p[FILL] = between(c, FILL_NORMAL, FILL_WIDE);
+    p[BEFORE] = coin(c) ? 0 : between(c, 1, 4);
 }
 
 static void run(struct check *c, const int64_t *p)
@@ -42,10 +47,11 @@ static void run(struct check *c, const int64_t *p)
     double rate = pow(10, -(double)p[RATE_EXPONENT]), epsilon = pow(10, -(double)p[EPS_EXPONENT]);
     double decay = (double)p[DECAY] / 100;
     double scale = (double)p[SCALE] / 100, ema_decay = 1 - pow(10, -(double)p[EMA]);
-    work(c, 0, 9 * (double)g->bytes);
+    double before = 1 - pow(10, -(double)p[BEFORE]);
+    work(c, 0, (ema ? 9 : 7) * (double)g->bytes);
     RUN(c, adamw, p[COUNT], on(parameters, side)->data, on(m, side)->data, on(v, side)->data,
         ema ? on(ema, side)->data : NULL, on(g, side)->data, rate, 0.9, 0.999, epsilon, decay,
-        scale, ema_decay, p[STEP]);
+        scale, ema_decay, p[STEP], p[BEFORE] > 0, before);
     finish(c, NULL);
 }
 
@@ -54,5 +60,5 @@ const struct op_test test_adamw = {
     .tolerance = 2e-6,
     .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "eps_exponent", "decay", "scale", "ema",
-                   "fill"},
+                   "fill", "before"},
 };

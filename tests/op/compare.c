@@ -175,7 +175,9 @@ static double tolerance_of(const struct check *c, const struct tensor *t, size_t
     double inside = c->dtype == DTYPE_F32 ? 0 : c->test->roundings;
     if (c->test->rounds_kernels && c->dtype != DTYPE_F32 && t->dtype == DTYPE_F32 && t->ndim == 4)
         inside = 1;
-    if (c->dtype == DTYPE_F32 || (c->tolerance == 0 && inside == 0))
+    if (c->dtype == DTYPE_F32) /* a last bit of F32 may round a few values the other way */
+        return c->tolerance + 2 * one_rounding(t->dtype, 1) / sqrt((double)n);
+    if (c->tolerance == 0 && inside == 0)
         return c->tolerance;
     if (t->dtype == DTYPE_F32) /* sums of products of 16 bits, in another order */
         return fmax(c->tolerance, 1e-5) + sqrt(inside) * one_rounding(c->dtype, n);

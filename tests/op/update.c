@@ -10,8 +10,9 @@
  * loss scale 2^LOSS_SCALE, clipping at CLIP / 100 of the gradient's norm (0: none). broken: 1, 2 or
  * 3 if an element of the gradient is NaN, infinite or -infinite. copied: the input channels of a
  * 3x3 kernel that has a copy with channels last, as has a vector after it; 0: none. compact: 1 +
- * the type of that kernel's copy and compact gradient; 0: F32, and a plain gradient. */
-enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN, COPIED, COMPACT };
+ * the type of that kernel's copy and compact gradient; 0: F32, and a plain gradient. before: EMA is
+ * behind, and the decay of the step before was 1 - 10^-before; 0: it is not. */
+enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN, COPIED, COMPACT, BEFORE };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 2, 0, 0, 0},
@@ -34,11 +35,15 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {70001, 3, 1, 10, 0, 10, 30, 0, 130, 1 + DTYPE_BF16},
     {1003, 1, 1, 1, 2, 0, 50, 0, 5, 1 + DTYPE_F16},
     {1003, 2, 1, 1, 2, 0, 50, 1, 7, 1 + DTYPE_F32},
+    {1003, 5, 1, 1, 1, 16, 50, 0, 0, 0, 1},
+    {70001, 5, 1, 1, 2, 0, 50, 0, 130, 1 + DTYPE_BF16, 1},
+    {1003, 5, 1, 1, 1, 0, 50, 1, 0, 0, 1},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
     {10000000, 10, 5, 1, 4, 0, 100, 0},
     {600000000, 10, 5, 1, 4, 0, 100, 0}, /* U-Net 192 has 571 million */
+    {600000000, 10, 5, 1, 0, 0, 100, 0},
 };
 
 static void draw(struct check *c, int64_t *p)
@@ -53,6 +58,7 @@ static void draw(struct check *c, int64_t *p)
     p[BROKEN] = coin(c) ? 0 : between(c, 0, 3);
     p[COPIED] = coin(c) ? 0 : between(c, 1, coin(c) ? 10 : 200);
     p[COMPACT] = !p[COPIED] || p[BROKEN] || coin(c) ? 0 : 1 + between(c, DTYPE_F32, DTYPE_BF16);
+    p[BEFORE] = coin(c) ? 0 : between(c, 1, 4);
 }
 
 static struct operand *draw_gradient(struct check *c, const int64_t *p)
@@ -167,7 +173,8 @@ static void run(struct check *c, const int64_t *p)
     RUN(c, update, p[COUNT], on(parameters, side)->data, on(m, side)->data, on(v, side)->data,
         ema ? on(ema, side)->data : NULL, on(g, side)->data, rate, 0.9, 0.999, 1e-8, decay,
         ema_decay, scale, clip, p[STEP], on(squares, side)->data, squares_segments(p[COUNT]),
-        &result[side], copies.kernel ? &copies.on[side] : NULL, AHEAD, NULL, NULL);
+        &result[side], copies.kernel ? &copies.on[side] : NULL, AHEAD, NULL, NULL, p[BEFORE] > 0,
+        1 - pow(10, -(double)p[BEFORE]));
     for (enum side side = REF; side < SIDES; side++)
         tensor_release((struct tensor *)copies.on[side].table);
     if (c->mode == MODE_BENCH) {
@@ -185,5 +192,5 @@ const struct op_test test_update = {
     .tolerance = 4e-6,
     .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "decay", "ema", "loss_scale", "clip", "broken",
-                   "copied", "compact"},
+                   "copied", "compact", "before"},
 };

@@ -50,6 +50,7 @@ static const struct {
     {"upsample_bilinear2x_backward", CONCAT_POOL_UPSAMPLE},
     {"square_sums", SUM_OF_SQUARES},
     {"adamw", ADAMW_EMA},
+    {"moving_average", ADAMW_EMA},
     {"update", ADAMW_EMA},
     {"convert_weights", WEIGHT_CONVERSION},
 };

@@ -28,6 +28,8 @@ static const float *piece(const struct parameters *p, enum parameter_array which
 {
     if (!parameters_are_sharded(p) || which == ARRAY_WEIGHTS)
         return parameters_read(p, which, s.first, s.count, NULL);
+    if (which == ARRAY_EMA)
+        parameters_settle_ema((struct parameters *)p);
     return (const float *)p->arrays[which]->data + s.local;
 }
 

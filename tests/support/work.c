@@ -101,6 +101,7 @@ static const struct rule {
     {OP_upsample_bilinear2x_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
     {OP_square_sums, NULL, SUM_OF_SQUARES, {0}},
     {OP_adamw, NULL, ADAMW_EMA, {0}},
+    {OP_moving_average, NULL, ADAMW_EMA, {0}},
     {OP_convert_weights, NULL, WEIGHT_CONVERSION, {0}},
     {ANY, NULL, OTHER, {0}},
 };

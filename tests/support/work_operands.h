@@ -30,6 +30,7 @@
 #define OPERANDS_noised_latents T(a->moments), T(a->noise), T(a->noise), T(a->noisy), T(a->target)
 #define OPERANDS_mse            T(a->x), T(a->target), T(a->dx)
 #define OPERANDS_adamw          (double)a->count *(a->ema ? 36 : 28)
+#define OPERANDS_moving_average (double)a->count * 12
 #define OPERANDS_square_sums    (double)a->count * 4 - (double)(a->copies ? a->copies->spared : 0)
 #define OPERANDS_fill           (double)a->count * 4
 #define OPERANDS_update                                                                            \
