@@ -83,6 +83,13 @@ static void give(struct tape *t, struct gradient *slot, struct tensor *g)
         (t)->device->backend->name##_backward((t)->device, &args_);                                \
     } while (0)
 
+/* A second product would round the sum again. */
+static void check_compact(const struct tape *t, const struct tensor *dweight, bool fresh)
+{
+    bool compact = dweight && (dweight->channels_last || dweight->dtype != DTYPE_F32);
+    CHECK(!compact || (fresh && t->device->backend->convert_weights));
+}
+
 /* The residual's gradient is the output's. */
 static void give_residual(struct tape *t, struct gradient *slot, struct tensor *dy)
 {
@@ -96,7 +103,7 @@ void backward_conv2d(struct tape *t, struct record *r, struct tensor *dy)
     struct tensor *dx = wanted_sum(t, r, &adds);
     r->forward.conv2d.y = dy; /* for its shape */
     struct tensor *dweight = gradient_to_write(t, r->inputs[1], &fresh);
-    CHECK(!dweight || !dweight->channels_last || fresh);
+    check_compact(t, dweight, fresh);
     struct gradient *bias = r->has_bias_gradient ? NULL : r->inputs[2];
     struct tensor *dbias = gradient_to_write(t, bias, &fresh_bias);
     RUN(t, conv2d, r->forward.conv2d, dy, dx, dweight, dbias, fresh, fresh_bias, adds);
@@ -111,6 +118,7 @@ void backward_linear(struct tape *t, struct record *r, struct tensor *dy)
     if (!r->forward.linear.y)
         r->forward.linear.y = dy;
     struct tensor *dweight = gradient_to_write(t, r->inputs[1], &fresh);
+    check_compact(t, dweight, fresh);
     struct tensor *dbias = gradient_to_write(t, r->inputs[2], &fresh_bias);
     RUN(t, linear, r->forward.linear, dy, dx, dweight, dbias, fresh, fresh_bias, adds);
     give(t, r->inputs[0], dx);

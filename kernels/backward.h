@@ -11,8 +11,9 @@
  *                    that micro-batches accumulate
  * A gradient that is NULL is not computed. A gradient has the shape of its tensor. Gradients of
  * activations have the activations' type; gradients of parameters are F32, in checkpoint order,
- * like the F32 weights being trained, but that conv2d's dweight may be compact (channels_last, of
- * the activations' type), if it is fresh. The order of sums over pixels and images does not depend
+ * like the F32 weights being trained, but that dweight of conv2d and linear may be compact (of the
+ * activations' type; kernels of more than one element channels_last) on devices that convert
+ * weights, if it is fresh. The order of sums over pixels and images does not depend
  * on the number of threads. */
 
 struct conv2d_backward_args {

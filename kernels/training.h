@@ -87,8 +87,8 @@ struct update_result {
     bool applied;
 };
 /* Working copies of weights (kernels/weight.h), written along with the weights. Gradients of the
- * same weights may be compact: in the place of their F32 elements lie elements of the copy's type
- * in the copy's order, from the beginning of that place on. */
+ * same kernels and matrices may be compact: in the place of their F32 elements lie elements of the
+ * copy's type in the copy's order, from the beginning of that place on. */
 struct update_copies {
     const struct tensor *table; /* `count` struct update_copy, ascending, on the device */
     int64_t count, bytes;       /* bytes: of all copies together */

@@ -170,7 +170,7 @@ static void load_text_tower(struct cloob *c)
 {
     struct loader *l = &c->loader;
     struct tower *tower = &c->text;
-    tower->embed = loader_get(l, DIMS(-1, -1), "%s.embed.weight", text_encoder);
+    tower->embed = loader_get_table(l, "%s.embed.weight", text_encoder);
     if (!tower->embed)
         return;
     c->sizes.vocabulary = tower->embed->shape[0];

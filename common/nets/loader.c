@@ -106,12 +106,32 @@ static struct tensor *get(struct loader *l, bool matrix, int ndim, const int64_t
     return take(l, w, matrix);
 }
 
+static struct loaded *item_of(struct loader *l, const struct tensor *t)
+{
+    int i = 0;
+    while (i < l->count && l->items[i].tensor != t)
+        i++;
+    CHECK(i < l->count);
+    return &l->items[i];
+}
+
 struct tensor *loader_get(struct loader *l, int ndim, const int64_t *shape, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
     struct tensor *t = get(l, true, ndim, shape, format, args);
     va_end(args);
+    return t;
+}
+
+struct tensor *loader_get_table(struct loader *l, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    struct tensor *t = get(l, true, DIMS(-1, -1), format, args);
+    va_end(args);
+    if (t)
+        item_of(l, t)->table = true;
     return t;
 }
 
@@ -123,15 +143,6 @@ struct tensor *loader_get_f32(struct loader *l, int ndim, const int64_t *shape, 
     struct tensor *t = get(l, false, ndim, shape, format, args);
     va_end(args);
     return t;
-}
-
-static struct loaded *item_of(struct loader *l, const struct tensor *t)
-{
-    int i = 0;
-    while (i < l->count && l->items[i].tensor != t)
-        i++;
-    CHECK(i < l->count);
-    return &l->items[i];
 }
 
 static int by_address(const void *a, const void *b)

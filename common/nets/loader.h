@@ -17,7 +17,8 @@ struct loader {
     struct loaded {
         struct tensor *tensor;
         const struct weight *weight; /* its source; NULL: several, stacked */
-        bool matrix;                 /* requested with loader_get */
+        bool matrix;                 /* requested with loader_get or loader_get_table */
+        bool table;                  /* requested with loader_get_table */
         bool stacked;                /* part of a stack: the ops do not see it */
     } * items;                       /* everything handed out */
     int count, capacity;
@@ -38,6 +39,9 @@ bool loader_has(const struct loader *l, const char *format, ...)
  * belongs to the loader. NULL after a failure. */
 struct tensor *loader_get(struct loader *l, int ndim, const int64_t *shape, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+/* The same for rows that the embedding op looks up. */
+struct tensor *loader_get_table(struct loader *l, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
 /* The same for biases, norms and positions: always F32. */
 struct tensor *loader_get_f32(struct loader *l, int ndim, const int64_t *shape, const char *format,
                               ...) __attribute__((format(printf, 4, 5)));

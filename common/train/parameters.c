@@ -289,7 +289,7 @@ void parameters_bind(const struct parameters *p, struct loader *l)
     struct tensor *all =
         p->micro_gradients ? p->micro_gradients : parameters_whole(p, ARRAY_GRADIENTS);
     for (int i = 0; i < p->count; i++)
-        p->tensors[i].compact = false;
+        p->tensors[i].compact = NULL;
     for (int i = 0; i < l->count; i++) {
         struct tensor *weight = l->items[i].tensor;
         int64_t offset = (const float *)weight->data - weights;

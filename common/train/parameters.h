@@ -36,7 +36,7 @@ struct parameter {
     int ndim;
     int64_t shape[ARCHITECTURE_MAX_DIMS];
     int64_t offset, count; /* in elements; offset: from the start of each array */
-    bool compact;          /* its gradient, of this type: parameters_compact */
+    const char *compact;   /* its gradient, of this type: parameters_compact; or NULL */
     enum dtype compact_type;
 };
 
@@ -133,9 +133,9 @@ void parameters_names(struct named_weights *out, const struct parameters *p,
 /* Makes tape_backward add to the gradients in p (micro_gradients if p has them) whenever it reaches
  * a parameter of the network that `l` loaded from parameters_names(p, ARRAY_WEIGHTS). */
 void parameters_bind(const struct parameters *p, struct loader *l);
-/* From now on, the gradient of a kernel that parameters_bind has bound is compact
+/* From now on, the gradient of a kernel or matrix that parameters_bind has bound is compact
  * (kernels/training.h), in the form of weight->working: what a convolution's backward pass writes
- * needs no further pass over memory. Each backward pass must overwrite it, and use the kernel once;
+ * needs no further pass over memory. Each backward pass must overwrite it, and use the weight once;
  * gradients must not be split. Returns where it lies. */
 const void *parameters_compact(const struct parameters *p, struct tensor *weight);
 

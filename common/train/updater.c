@@ -112,19 +112,21 @@ static int by_first(const void *a, const void *b)
     return (x->first > y->first) - (x->first < y->first);
 }
 
-/* Of a weight with its working copy, and with a compact gradient where nothing but one backward
- * pass writes it. */
-static struct update_copy copy_of(struct updater *u, struct tensor *weight, int64_t first)
+/* Of a weight with its working copy, and with a compact gradient where nothing but one product of
+ * the backward pass writes it. */
+static struct update_copy copy_of(struct updater *u, const struct loaded *item, int64_t first)
 {
+    struct tensor *weight = item->tensor;
     const struct tensor *copy = weight->working;
     int64_t count = tensor_count(weight), size = (int64_t)dtype_size(copy->dtype);
     struct update_copy c = {first, count, copy->data, NULL, 1, count, copy->dtype};
     u->copies.bytes += count * size;
-    if (!copy->channels_last)
-        return c;
-    c.window = weight->shape[2] * weight->shape[3];
-    c.channels = weight->shape[1];
-    if (!u->parameters->micro_gradients && weight->gradient) {
+    if (copy->channels_last) {
+        c.window = weight->shape[2] * weight->shape[3];
+        c.channels = weight->shape[1];
+    }
+    bool product = item->matrix && !item->table;
+    if (product && !u->parameters->micro_gradients && weight->gradient) {
         c.gradient = parameters_compact(u->parameters, weight);
         u->copies.spared += count * ((int64_t)sizeof(float) - size);
     }
@@ -143,7 +145,7 @@ void updater_write_copies(struct updater *u, const struct loader *l)
         struct tensor *weight = l->items[i].tensor;
         int64_t first = (const float *)weight->data - weights;
         if (weight->working && first < p->trained_elements)
-            table[u->copies.count++] = copy_of(u, weight, first);
+            table[u->copies.count++] = copy_of(u, &l->items[i], first);
     }
     int64_t count = u->copies.count;
     if (count > 0) {

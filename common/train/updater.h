@@ -79,9 +79,9 @@ void updater_record_completion(struct updater *u, int *completion);
 
 /* From now on, updates write the working copies of what l loaded from the parameters' weights, so
  * that no loader_refresh is needed after them; and if there is only one micro-batch, gradients of
- * kernels, each of which a pass must use once, are compact (parameters_compact). Does nothing if
- * there are no copies or other ranks update a part of the weights. l must have been bound
- * (parameters_bind) and refreshed, and must keep its copies. */
+ * kernels and matrices, each of which a pass must use once, are compact (parameters_compact). Does
+ * nothing if there are no copies or other ranks update a part of the weights. l must have been
+ * bound (parameters_bind) and refreshed, and must keep its copies. */
 void updater_write_copies(struct updater *u, const struct loader *l);
 static inline bool updater_writes_copies(const struct updater *u)
 {

@@ -151,19 +151,20 @@ static void add_filters(struct device *d, const struct convolution *c, bool fres
                      tile, fresh, (const T *)from, to));
 }
 
-/* dweight [co, k] += dy^T * matrix. */
+/* dweight [co, k] += dy^T * matrix, in dweight's type. */
 static void product_backward_weight(struct device *d, const struct convolution *c,
-                                    const void *matrix, const void *dy, bool fresh, float *dweight)
+                                    const void *matrix, const void *dy, bool fresh,
+                                    const struct tensor *dweight)
 {
     struct matrix_product p = {};
     p.rows = c->co;
     p.columns = c->kh * c->kw * c->ci;
     p.inner = c->n * c->oh * c->ow;
     p.type = c->type;
-    p.c_type = DTYPE_F32;
+    p.c_type = dweight->dtype;
     p.a = dy;
     p.b = matrix;
-    p.c = dweight;
+    p.c = dweight->data;
     p.ld_a = p.rows;
     p.ld_b = p.ld_c = p.columns;
     p.transpose_a = true;
@@ -196,9 +197,8 @@ static void input_gradient(struct device *d, const struct conv2d_backward_args *
 static void weight_gradient(struct device *d, const struct conv2d_backward_args *a,
                             const struct convolution *c)
 {
-    float *dweight = (float *)a->dweight->data;
     if (is_pointwise(c)) {
-        product_backward_weight(d, c, a->forward.x->data, a->dy->data, a->fresh, dweight);
+        product_backward_weight(d, c, a->forward.x->data, a->dy->data, a->fresh, a->dweight);
         lap_of_part(d, PART_WEIGHT_GRADIENT);
         return;
     }
@@ -210,7 +210,7 @@ static void weight_gradient(struct device *d, const struct conv2d_backward_args 
     scratch filters(d, (size_t)count_of(a->dweight) * size_of(c->type));
     convolution_backward_weight(d, c, a->forward.x->data, a->dy->data, filters.data);
     lap_of_part(d, PART_WEIGHT_GRADIENT);
-    add_filters(d, c, a->fresh, filters.data, dweight);
+    add_filters(d, c, a->fresh, filters.data, (float *)a->dweight->data);
     lap_of_part(d, PART_WEIGHT_SUM);
 }
 

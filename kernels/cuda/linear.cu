@@ -58,7 +58,7 @@ static void weight_gradient(struct device *d, const struct linear_backward_args 
     p.columns = a->forward.x->shape[a->forward.x->ndim - 1];
     p.inner = rows_of(a->dy);
     p.type = a->dy->dtype;
-    p.c_type = DTYPE_F32;
+    p.c_type = a->dweight->dtype;
     p.a = dz;
     p.b = a->forward.x->data;
     p.c = a->dweight->data;

@@ -164,8 +164,9 @@ struct operand *gradient_sum(struct check *c, const char *name, const struct ope
 /* The gradient "dx" of an input: overwritten, or added to. */
 struct operand *gradient_of_input(struct check *c, const struct operand *x, bool adds);
 /* The gradient of a weight if `wanted` includes 2, else NULL; overwritten if it includes FRESH,
- * else added to. */
-enum { FRESH = 8 };
+ * else added to. With FRESH and COMPACT, the gradient of a matrix is compact if the device can
+ * do that (kernels/backward.h). */
+enum { FRESH = 8, COMPACT = 32 };
 struct operand *gradient_of_weight(struct check *c, const char *name, const struct operand *of,
                                    int64_t wanted);
 /* The same of a bias, if `wanted` includes 4. */

@@ -61,7 +61,7 @@ static void draw(struct check *c, int64_t *p)
 {
     draw_conv2d(c, p, 60);
     p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
-    p[WANTED] |= (coin(c) ? 8 : 0) | (coin(c) ? 16 : 0);
+    p[WANTED] |= (coin(c) ? FRESH : 0) | (coin(c) ? 16 : 0) | (coin(c) ? COMPACT : 0);
 }
 
 static void run(struct check *c, const int64_t *p)

@@ -25,6 +25,8 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 10, 24, 40, 3, 4, 1, ACTIVATION_RELU, FILL_NORMAL, 15},
     {2, 10, 24, 40, 3, 4, 1, ACTIVATION_NONE, FILL_NORMAL, 23},
     {1, 3, 6, 5, 3, 4, 1, ACTIVATION_RELU, FILL_NORMAL, 23},
+    {2, 17, 128, 384, 3, 2, 1, ACTIVATION_NONE, FILL_NORMAL, 7 + FRESH + COMPACT},
+    {3, 5, 24, 40, 3, 4, 1, ACTIVATION_RELU, FILL_NORMAL, 2 + FRESH + COMPACT},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -41,7 +43,7 @@ static void draw(struct check *c, int64_t *p)
 {
     draw_linear(c, p, 300, ACTIVATION_RELU, FILL_WIDE);
     p[WANTED] = coin(c) ? 7 : between(c, 1, p[BIAS] ? 7 : 3);
-    p[WANTED] |= (coin(c) ? 8 : 0) | (coin(c) ? 16 : 0);
+    p[WANTED] |= (coin(c) ? FRESH : 0) | (coin(c) ? 16 : 0) | (coin(c) ? COMPACT : 0);
 }
 
 static struct tensor *forward(struct check *c, const struct linear_operands *o,
@@ -54,6 +56,8 @@ static struct tensor *forward(struct check *c, const struct linear_operands *o,
 static void run(struct check *c, const int64_t *p)
 {
     enum fill fill = (enum fill)p[FILL];
+    /* Compact gradients must stay within F16's range. */
+    int64_t compact = c->dtype != DTYPE_F16 || fill == FILL_NORMAL ? COMPACT : 0;
     enum activation_kind act = (enum activation_kind)p[ACT];
     int64_t rows = p[N] * p[S];
     struct linear_operands o = linear_operands(c, p);
@@ -63,7 +67,7 @@ static void run(struct check *c, const int64_t *p)
         y = computed(c, "y", forward(c, &o, act));
     bool adds = p[WANTED] & 16 && device_fuses(c->device[DEVICE]);
     struct operand *dx = p[WANTED] & 1 ? gradient_of_input(c, o.x, adds) : NULL;
-    struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED]);
+    struct operand *dw = gradient_of_weight(c, "dweight", o.weight, p[WANTED] & (15 | compact));
     struct operand *db = gradient_of_vector(c, "dbias", o.bias, p[WANTED]);
     if (dx)
         dx->magnitude = hypot(0.3 * sqrt((double)p[OUT] / (double)p[IN]), adds);

@@ -457,7 +457,17 @@ static struct operand *gradient_of_parameter(struct check *c, const char *name,
 struct operand *gradient_of_weight(struct check *c, const char *name, const struct operand *of,
                                    int64_t wanted)
 {
-    return wanted & 2 ? gradient_of_parameter(c, name, of, wanted & FRESH) : NULL;
+    const struct tensor *t = of->on[REF];
+    bool matrix = t->ndim == 2 || t->shape[2] * t->shape[3] == 1;
+    if (!(wanted & 2))
+        return NULL;
+    if (!matrix || !(wanted & FRESH) || !(wanted & COMPACT) ||
+        !c->device[DEVICE]->backend->convert_weights)
+        return gradient_of_parameter(c, name, of, wanted & FRESH);
+    struct operand *o = of_type(c, name, c->dtype, t->ndim, t->shape, NULL);
+    o->output = true;
+    o->of = of;
+    return o;
 }
 
 struct operand *gradient_of_vector(struct check *c, const char *name, const struct operand *of,

@@ -12,7 +12,19 @@
  * 3x3 kernel that has a copy with channels last, as has a vector after it; 0: none. compact: 1 +
  * the type of that kernel's copy and compact gradient; 0: F32, and a plain gradient. before: EMA is
  * behind, and the decay of the step before was 1 - 10^-before; 0: it is not. */
-enum { COUNT, STEP, RATE_EXPONENT, DECAY, EMA, LOSS_SCALE, CLIP, BROKEN, COPIED, COMPACT, BEFORE };
+enum {
+    COUNT,
+    STEP,
+    RATE_EXPONENT,
+    DECAY,
+    EMA,
+    LOSS_SCALE,
+    CLIP,
+    BROKEN,
+    COPIED,
+    GRADIENT_TYPE,
+    BEFORE
+};
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 1, 1, 2, 0, 0, 0},
@@ -57,7 +69,8 @@ static void draw(struct check *c, int64_t *p)
     p[CLIP] = coin(c) ? 0 : between(c, 1, 200);
     p[BROKEN] = coin(c) ? 0 : between(c, 0, 3);
     p[COPIED] = coin(c) ? 0 : between(c, 1, coin(c) ? 10 : 200);
-    p[COMPACT] = !p[COPIED] || p[BROKEN] || coin(c) ? 0 : 1 + between(c, DTYPE_F32, DTYPE_BF16);
+    p[GRADIENT_TYPE] =
+        !p[COPIED] || p[BROKEN] || coin(c) ? 0 : 1 + between(c, DTYPE_F32, DTYPE_BF16);
     p[BEFORE] = coin(c) ? 0 : between(c, 1, 4);
 }
 
@@ -143,11 +156,11 @@ static struct copies copies_of(struct check *c, const int64_t *p)
     if (!p[COPIED] || room < filter)
         return k;
     int64_t size = room / 2 / filter > 0 ? room / 2 / filter * filter : filter;
-    enum dtype dtype = p[COMPACT] ? (enum dtype)(p[COMPACT] - 1) : DTYPE_F32;
+    enum dtype dtype = p[GRADIENT_TYPE] ? (enum dtype)(p[GRADIENT_TYPE] - 1) : DTYPE_F32;
     k.kernel = dtype == DTYPE_F32 ? updated(c, "kernel", 0, 1, size)
                                   : output_typed(c, "kernel", dtype, DIMS(size));
     struct operand *compact =
-        p[COMPACT] ? draw_compact(c, dtype, size, ldexp(1, (int)p[LOSS_SCALE])) : NULL;
+        p[GRADIENT_TYPE] ? draw_compact(c, dtype, size, ldexp(1, (int)p[LOSS_SCALE])) : NULL;
     k.vector = updated(c, "vector", 0, 1, p[COUNT] - 19 - size);
     for (enum side side = REF; side < SIDES; side++)
         k.on[side] =
