@@ -1,26 +1,16 @@
-#include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_backward.cuh"
 
 extern "C" {
 #include "kernels/backward.h"
 }
 
-/* With scores t = scale q k, p = softmax(t), dp = dy v: dv = sum over queries of p dy, and
- * dt = p (dp - sum over keys of p dp); dq = scale sum of dt k, dk = scale sum of dt q.
- *
- * y is not kept, so a block that owns queries goes through the keys twice: for each row's sums of p
- * and p dp, then for dq. A block that owns keys goes through the queries once, using those sums.
- * Each gradient is written by one block: 9 products of s x s x d instead of 5, but always in the
- * same order, and only two numbers per row pass through memory. */
+/* Of long heads, and of any width. y is not kept, so a block that owns queries goes through the
+ * keys twice: for each row's sums of p and p dp, then for dq. A block that owns keys goes through
+ * the queries once, using those sums. Each gradient is written by one block: 9 products of s x s x
+ * d instead of 5, but always in the same order, and only two numbers per row pass through memory.
+ */
 
-/* Of a query: p = 2^(log2_scale q k - log2_sum), and the mean of dp weighted by p. */
-struct row_sums {
-    float log2_sum, mean;
-};
-
-template <typename T> struct backward_problem {
-    attention_problem<T> a;
-    const T *dy;
-    T *dq, *dk, *dv;
+template <typename T> struct long_problem : backward_problem<T> {
     row_sums *rows; /* [n, heads, s] */
 };
 
@@ -45,7 +35,7 @@ DEVICE_INLINE void score_gradients(float (&scores)[N][4], const float (&dp)[N][4
 /* A block owns 16 query rows per warp. */
 template <typename T, int WARPS, int KEYS>
 __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
-    flash_queries_backward(backward_problem<T> b, int blocks_per_head)
+    flash_queries_backward(long_problem<T> b, int blocks_per_head)
 {
     enum { THREADS = WARPS * 32, ROWS = WARPS * 16, N = KEYS / 8 };
     DYNAMIC_SHARED(T, queries); /* [ROWS][64], then dy [ROWS][64] */
@@ -150,7 +140,7 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
 /* A block owns 16 key rows per warp; scores are transposed: a query is a column. */
 template <typename T, int WARPS, int QUERIES>
 __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
-    flash_keys_backward(backward_problem<T> b, int blocks_per_head)
+    flash_keys_backward(long_problem<T> b, int blocks_per_head)
 {
     enum { THREADS = WARPS * 32, ROWS = WARPS * 16, N = QUERIES / 8 };
     DYNAMIC_SHARED(T, keys); /* [ROWS][64], then values [ROWS][64] */
@@ -230,7 +220,7 @@ __global__ void __launch_bounds__(WARPS * 32, WARPS == 1 ? 10 : 3)
 }
 
 template <typename T, int WARPS, int TILE>
-void launch_flash(struct device *d, const backward_problem<T> &b, int64_t heads)
+void launch_flash(struct device *d, const long_problem<T> &b, int64_t heads)
 {
     const int rows = WARPS * 16;
     const int64_t blocks_per_head = divide_up(b.a.s, rows);
@@ -241,8 +231,7 @@ void launch_flash(struct device *d, const backward_problem<T> &b, int64_t heads)
            bytes + 2 * TILE * sizeof(row_sums), stream_of(d), b, (int)blocks_per_head);
 }
 
-template <typename T>
-void launch_flash(struct device *d, const backward_problem<T> &b, int64_t heads)
+template <typename T> void launch_flash(struct device *d, const long_problem<T> &b, int64_t heads)
 {
     if (b.a.s <= 16)
         launch_flash<T, 1, 16>(d, b, heads);
@@ -263,7 +252,7 @@ template <typename TILES> struct tiled_shared {
 /* Without a number of blocks, ptxas aims at more of them for some GPUs, and spills. */
 template <typename TILES, int CHUNKS>
 __global__ void __launch_bounds__(TILED_THREADS, CHUNKS == 1 ? 2 : 1)
-    tiled_queries_backward(backward_problem<typename TILES::type> b, int column_blocks)
+    tiled_queries_backward(long_problem<typename TILES::type> b, int column_blocks)
 {
     DYNAMIC_SHARED(tiled_shared<TILES>, shared);
     typedef typename TILES::type T;
@@ -338,7 +327,7 @@ __global__ void __launch_bounds__(TILED_THREADS, CHUNKS == 1 ? 2 : 1)
 
 template <typename TILES, int CHUNKS>
 __global__ void __launch_bounds__(TILED_THREADS)
-    tiled_keys_backward(backward_problem<typename TILES::type> b, int column_blocks)
+    tiled_keys_backward(long_problem<typename TILES::type> b, int column_blocks)
 {
     DYNAMIC_SHARED(tiled_shared<TILES>, shared);
     typedef typename TILES::type T;
@@ -392,7 +381,7 @@ __global__ void __launch_bounds__(TILED_THREADS)
 }
 
 template <typename TILES, int CHUNKS, typename T>
-void launch_tiled(struct device *d, const backward_problem<T> &b, int64_t heads)
+void launch_tiled(struct device *d, const long_problem<T> &b, int64_t heads)
 {
     const int64_t column_blocks = divide_up(b.a.d, 64 * CHUNKS);
     const unsigned blocks = (unsigned)(heads * divide_up(b.a.s, 64) * column_blocks);
@@ -403,7 +392,7 @@ void launch_tiled(struct device *d, const backward_problem<T> &b, int64_t heads)
 }
 
 template <typename TILES, typename T>
-void launch_tiled(struct device *d, const backward_problem<T> &b, int64_t heads)
+void launch_tiled(struct device *d, const long_problem<T> &b, int64_t heads)
 {
     if (b.a.d <= 64)
         launch_tiled<TILES, 1>(d, b, heads);
@@ -416,13 +405,13 @@ void launch(struct device *d, const struct attention_backward_args *args, bool a
 {
     const struct attention_args *a = &args->forward;
     const int64_t heads = a->n * a->heads;
+    const backward_problem<T> whole = {attention_problem_of<T>(a), (const T *)args->dy->data,
+                                       (T *)args->dq, (T *)args->dk, (T *)args->dv};
+    if constexpr (sizeof(T) == 2)
+        if (aligned && a->d == 64 && attention_backward_of_heads(d, whole, heads))
+            return;
     const scratch rows(d, (size_t)(heads * a->s) * sizeof(row_sums));
-    const backward_problem<T> b = {attention_problem_of<T>(a),
-                                   (const T *)args->dy->data,
-                                   (T *)args->dq,
-                                   (T *)args->dk,
-                                   (T *)args->dv,
-                                   rows.as<row_sums>()};
+    const long_problem<T> b = {whole, rows.as<row_sums>()};
     if constexpr (sizeof(T) == 2) {
         if (aligned && a->d == 64) {
             launch_flash(d, b, heads);

@@ -10,7 +10,9 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 19, 2, 16, 2, 0, FILL_NORMAL},    {1, 40, 3, 64, 2, 1, FILL_NORMAL},
     {3, 13, 2, 20, 0, 1, FILL_SMALL},     {1, 33, 2, 64, 1, 0, FILL_WIDE},
     {2, 9, 4, 32, 0, 1, FILL_NORMAL},     {1, 31, 2, 65, 0, 1, FILL_NORMAL},
-    {1, 20, 2, 64, 0, 0, FILL_ZERO_ROWS},
+    {1, 20, 2, 64, 0, 0, FILL_ZERO_ROWS}, {2, 128, 2, 64, 1, 0, FILL_NORMAL},
+    {1, 256, 3, 64, 1, 0, FILL_NORMAL},   {1, 250, 1, 64, 0, 1, FILL_WIDE},
+    {1, 257, 1, 64, 1, 0, FILL_NORMAL},   {1, 300, 2, 64, 0, 1, FILL_NORMAL},
 };
 
 /* CLOOB ViT-B/16 and text tower, U-Net 64 with batch 8 twice, U-Net 16 with batch 64. */

@@ -79,6 +79,7 @@ static const struct rule {
     {OP_group_norm_backward, "", GROUP_NORM_BACKWARD, {0}},
     {OP_update, "decide", ADAMW_EMA, {0}},
     {OP_update, "adamw", ADAMW_EMA, {1}},
+    {OP_attention_backward, "head_backward", ATTENTION_BACKWARD, {7}},
     {OP_attention_backward, "", ATTENTION_BACKWARD, {4}},
     {ANY, "sum_columns<float", BIAS_GRADIENTS, {0}},
     {ANY, "transfer", TRANSFERS, {0}},
@@ -162,11 +163,11 @@ static void add_line(const char *launch, double flop, double bytes, double secon
 
 static double attention_flop(const char *launch)
 {
-    /* Products: of the forward pass 2; backward, scores and their gradient again in both kernels.
-     */
+    /* Products: of the forward pass 2; backward 5, or in two kernels scores and their gradient twice
+     * for queries and once more for keys. */
     if (call.op == OP_attention)
         return call.flop * 2;
-    return call.flop * (strstr(launch, "keys") ? 4 : 3);
+    return call.flop * (strstr(launch, "keys") ? 4 : 5);
 }
 
 /* The emulator's report of a launch. */
