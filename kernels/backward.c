@@ -320,8 +320,18 @@ void backward_avg_pool2x2(struct tape *t, struct record *r, struct tensor *dy)
         give(t, r->inputs[0], dx);                                                                 \
     }
 BACKWARD_OF_SHAPE(upsample_nearest2x)
-BACKWARD_OF_SHAPE(upsample_bilinear2x)
 BACKWARD_OF_SHAPE(to_nchw)
+
+void backward_upsample_bilinear2x(struct tape *t, struct record *r, struct tensor *dy)
+{
+    struct tensor *dx = wanted_first(t, r);
+    int64_t beside = tensor_last(dy) - r->shape[3];
+    struct tensor *dbeside =
+        wanted(t, r->inputs[1], r->dtype, DIMS(dy->shape[0], dy->shape[1], dy->shape[2], beside));
+    RUN(t, upsample_bilinear2x, dy, dx, dbeside);
+    give(t, r->inputs[0], dx);
+    give(t, r->inputs[1], dbeside);
+}
 
 void backward_max_pool2x2(struct tape *t, struct record *r, struct tensor *dy)
 {

@@ -129,7 +129,7 @@ struct upsample_nearest2x_backward_args {
 
 struct upsample_bilinear2x_backward_args {
     const struct tensor *dy;
-    struct tensor *dx;
+    struct tensor *dx, *dbeside;
 };
 
 /* The gradient of b only; dy: F32 [n]. */

@@ -450,25 +450,27 @@ struct tensor *max_pool2x2(struct tape *t, struct tensor *x)
     return y;
 }
 
-static struct tensor *output_doubled(struct tape *t, const struct tensor *x)
+static struct tensor *output_doubled(struct tape *t, const struct tensor *x, int64_t beside)
 {
     CHECK(is_activation(x, 4));
-    return output(t, x, DIMS(x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3]));
+    return output(t, x, DIMS(x->shape[0], 2 * x->shape[1], 2 * x->shape[2], x->shape[3] + beside));
 }
 
 struct tensor *upsample_nearest2x(struct tape *t, struct tensor *x)
 {
-    struct tensor *y = output_doubled(t, x);
+    struct tensor *y = output_doubled(t, x, 0);
     RUN(t, upsample_nearest2x, x, y);
     RECORD(t, y, upsample_nearest2x, x);
     return y;
 }
 
-struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x)
+struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x, struct tensor *beside)
 {
-    struct tensor *y = output_doubled(t, x);
-    RUN(t, upsample_bilinear2x, x, y);
-    RECORD(t, y, upsample_bilinear2x, x);
+    struct tensor *y = output_doubled(t, x, beside ? tensor_last(beside) : 0);
+    CHECK(!beside || (beside->dtype == x->dtype && beside->ndim == 4 &&
+                      tensor_rows(beside) == tensor_rows(y) && beside->shape[2] == y->shape[2]));
+    RUN(t, upsample_bilinear2x, x, beside, y);
+    RECORD(t, y, upsample_bilinear2x, x, beside);
     return y;
 }
 

@@ -234,12 +234,14 @@ struct upsample_nearest2x_args {
 };
 struct tensor *upsample_nearest2x(struct tape *t, struct tensor *x);
 
-/* align_corners = false: weights of 1/4 and 3/4, clamped at the edges. */
+/* align_corners = false: weights of 1/4 and 3/4, clamped at the edges. With beside [n, 2h, 2w, b],
+ * its channels follow the enlarged x's in each pixel of y [n, 2h, 2w, c + b], as concat would put
+ * them; it may be NULL. */
 struct upsample_bilinear2x_args {
-    const struct tensor *x;
+    const struct tensor *x, *beside;
     struct tensor *y;
 };
-struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x);
+struct tensor *upsample_bilinear2x(struct tape *t, struct tensor *x, struct tensor *beside);
 
 /* y[n] (F32 [n]) = mean over pixels of sum over c of weight[c] * (a_c / (|a| + eps) - b_c / (|b| +
  * eps))^2, where |.| is the norm over a pixel's channels: the distance between two images' features

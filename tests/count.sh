@@ -17,10 +17,10 @@ at_most() { # NUMBER LIMIT
     awk -v n="$1" -v limit="$2" 'BEGIN { exit !(n != "" && n > 0.9 * limit && n <= limit) }'
 }
 launches=$(sum 3 --precision bf16)
-at_most "$launches" 665
+at_most "$launches" 641
 ok $? "a training step in bf16 takes $launches launches"
 bytes=$(sum 5 --precision bf16)
-at_most "$bytes" 89.1
+at_most "$bytes" 88.2
 ok $? "and moves $bytes GB"
 launches=$(sum 3 --precision bf16 --work sample)
 at_most "$launches" 16578

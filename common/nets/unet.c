@@ -90,6 +90,11 @@ static struct tensor *run_block(struct tape *t, const struct unet *u, tape_funct
     return u->recompute ? tape_recompute(t, f, m, x, cond) : f(t, m, x, cond);
 }
 
+static bool ends_enlarging(const struct module_list *list)
+{
+    return list->count > 0 && list->items[list->count - 1].kind == MODULE_UP;
+}
+
 /* Takes over the reference to x. */
 static struct tensor *run_modules(struct tape *t, const struct unet *u,
                                   const struct module_list *list, struct tensor *x,
@@ -105,8 +110,11 @@ static struct tensor *run_modules(struct tape *t, const struct unet *u,
             tensor_replace(&x, run_block(t, u, run_attention, m, x, NULL));
             break;
         case MODULE_SKIP: {
-            struct tensor *inner = run_modules(t, u, &m->inner, tensor_retain(x), cond);
-            tensor_replace(&x, concat(t, inner, x));
+            struct module_list below = m->inner;
+            bool enlarged = ends_enlarging(&below);
+            below.count -= enlarged;
+            struct tensor *inner = run_modules(t, u, &below, tensor_retain(x), cond);
+            tensor_replace(&x, enlarged ? upsample_bilinear2x(t, inner, x) : concat(t, inner, x));
             tensor_release(inner);
             break;
         }
@@ -114,7 +122,7 @@ static struct tensor *run_modules(struct tape *t, const struct unet *u,
             tensor_replace(&x, avg_pool2x2(t, x));
             break;
         case MODULE_UP:
-            tensor_replace(&x, upsample_bilinear2x(t, x));
+            tensor_replace(&x, upsample_bilinear2x(t, x, NULL));
             break;
         }
     }

@@ -58,7 +58,7 @@ void cpu_upsample_nearest2x(struct device *d, const struct upsample_nearest2x_ar
 static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct upsample_bilinear2x_args *a = arg;
-    int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
+    int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3], both = a->y->shape[3];
     for (int64_t row = begin; row < end; row++) {
         int64_t n = row / (2 * h), oy = row % (2 * h), near_y = oy / 2;
         int64_t far_y = oy % 2 ? near_y + 1 : near_y - 1;
@@ -69,7 +69,12 @@ static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
             const int64_t from[4] = {
                 resample_pixel(a->x, n, near_y, near_x), resample_pixel(a->x, n, near_y, far_x),
                 resample_pixel(a->x, n, far_y, near_x), resample_pixel(a->x, n, far_y, far_x)};
-            resample_combine(a->y, (row * 2 * w + ox) * c, a->x, from, bilinear_of);
+            int64_t pixel = row * 2 * w + ox;
+            resample_combine(a->y, pixel * both, a->x, from, bilinear_of);
+            if (a->beside)
+                memcpy(element_of(a->y, pixel * both + c),
+                       element_of(a->beside, pixel * (both - c)),
+                       (size_t)(both - c) * dtype_size(a->y->dtype));
         }
     }
 }

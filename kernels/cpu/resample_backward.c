@@ -101,5 +101,8 @@ static void bilinear_rows(void *arg, int64_t begin, int64_t end, int worker)
 void cpu_upsample_bilinear2x_backward(struct device *d,
                                       const struct upsample_bilinear2x_backward_args *a)
 {
-    parallel_for(a->dx->shape[0] * a->dx->shape[1], 4, bilinear_rows, (void *)a);
+    if (a->dx)
+        parallel_for(a->dx->shape[0] * a->dx->shape[1], 4, bilinear_rows, (void *)a);
+    if (a->dbeside)
+        cpu_concat_backward(d, &(struct concat_backward_args){a->dy, NULL, a->dbeside});
 }

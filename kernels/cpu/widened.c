@@ -111,7 +111,8 @@ BACKWARD(l2_normalize, ref_l2_normalize_backward, IN(l2_normalize_backward_args,
 BACKWARD(max_pool2x2, cpu_max_pool2x2_backward, IN(max_pool2x2_backward_args, forward.x),
          IN(max_pool2x2_backward_args, dy), OUT(max_pool2x2_backward_args, dx))
 BACKWARD(upsample_bilinear2x, cpu_upsample_bilinear2x_backward,
-         IN(upsample_bilinear2x_backward_args, dy), OUT(upsample_bilinear2x_backward_args, dx))
+         IN(upsample_bilinear2x_backward_args, dy), OUT(upsample_bilinear2x_backward_args, dx),
+         OUT(upsample_bilinear2x_backward_args, dbeside))
 BACKWARD(feature_distance, cpu_feature_distance_backward,
          IN(feature_distance_backward_args, forward.a),
          IN(feature_distance_backward_args, forward.b), OUT(feature_distance_backward_args, db))

@@ -1,4 +1,5 @@
 #include "kernels/cuda/column_sums.cuh"
+#include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/map.cuh"
 
 /* Ops that join and split tensors. Every element is read and written once, as part of the largest
@@ -59,27 +60,24 @@ template <typename W> struct split_items : word<W> {
     }
 };
 
-/* y[row, :c] = x[row, first : first + c]; x's rows are `pitch` words long. */
+/* y[row, :c] = x[row, :c], whose rows are from_words and to_words long. */
 template <typename W> struct columns_items : word<W> {
     const W *x;
     W *y;
-    size_t pitch;
+    size_t from_words, to_words;
     divisor columns;
 
-    columns_items(const void *from, void *to, int64_t row, int64_t c, int64_t words, int64_t first)
-        : x((const W *)from + row * words + first), y((W *)to + row * c), pitch((size_t)words),
-          columns(c)
-    {
-    }
     __device__ __forceinline__ W load(unsigned i) const
     {
         unsigned row, column;
         columns.split(i, &row, &column);
-        return x[row * pitch + column];
+        return x[row * from_words + column];
     }
     __device__ __forceinline__ void store(unsigned i, const W &in) const
     {
-        y[i] = in;
+        unsigned row, column;
+        columns.split(i, &row, &column);
+        y[row * to_words + column] = in;
     }
 };
 
@@ -128,20 +126,45 @@ void cuda_concat(struct device *d, const struct concat_args *a)
     });
 }
 
-/* Copies columns first .. of every row of dy, as many as `to` has. */
-static void take_columns(struct device *d, const struct tensor *to, const struct tensor *dy,
-                         int64_t first)
+/* Copies a row's columns: `columns` of them, from column from_first to column to_first. */
+static void copy_columns(struct device *d, const char *name, const struct tensor *to,
+                         int64_t to_first, const struct tensor *from, int64_t from_first,
+                         int64_t columns)
 {
-    const uintptr_t skipped = (uintptr_t)first * size_of(dy->dtype);
+    const int64_t size = size_of(from->dtype);
     const unsigned bytes =
-        alignment_of(address(to) | row_bytes(to), address(dy) | row_bytes(dy), skipped);
-    const int64_t c = (int64_t)row_bytes(to) / bytes, pitch = (int64_t)row_bytes(dy) / bytes;
+        alignment_of(address(to) | row_bytes(to), address(from) | row_bytes(from),
+                     (uintptr_t)(to_first * size) | (uintptr_t)(from_first * size) |
+                         (uintptr_t)(columns * size));
+    const int64_t c = columns * size / bytes;
+    const int64_t from_words = (int64_t)row_bytes(from) / bytes;
+    const int64_t to_words = (int64_t)row_bytes(to) / bytes;
     with_word(bytes, [&](auto w) {
-        map_rows(d, "take_columns", rows_of(to), c, [&](int64_t row) {
-            return columns_items<decltype(w)>(dy->data, to->data, row, c, pitch,
-                                              (int64_t)skipped / bytes);
+        typedef decltype(w) W;
+        const W *x = (const W *)from->data + from_first * size / bytes;
+        W *y = (W *)to->data + to_first * size / bytes;
+        map_rows(d, name, rows_of(to), c, [&](int64_t row) {
+            columns_items<W> items = {{},
+                                      x + row * from_words,
+                                      y + row * to_words,
+                                      (size_t)from_words,
+                                      (size_t)to_words,
+                                      divisor(c)};
+            return items;
         });
     });
+}
+
+void take_columns(struct device *d, const struct tensor *to, const struct tensor *from,
+                  int64_t first)
+{
+    copy_columns(d, "take_columns", to, 0, from, first, to->shape[to->ndim - 1]);
+}
+
+void put_columns(struct device *d, const struct tensor *to, int64_t first,
+                 const struct tensor *from)
+{
+    copy_columns(d, "put_columns", to, first, from, 0, from->shape[from->ndim - 1]);
 }
 
 void cuda_concat_backward(struct device *d, const struct concat_backward_args *a)

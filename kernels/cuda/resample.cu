@@ -1,17 +1,21 @@
+#include "kernels/cuda/columns.cuh"
 #include "kernels/cuda/map.cuh"
 
 /* Images of half and double size. Below, a is the larger image and b the smaller, of h x w pixels;
  * an item is a vector of channels of a pixel of b. */
 
 struct smaller {
-    size_t row;      /* vectors in a row of b */
-    unsigned pixel;  /* vectors in a pixel */
-    divisor columns; /* of a row, in vectors */
+    size_t row, line;      /* vectors in a row of b, of a */
+    unsigned pixel, pitch; /* vectors in a pixel of b, of a, which may have more channels */
+    divisor columns;       /* of a row of b, in vectors */
     divisor channels;
 
-    smaller(int64_t w, int64_t vectors)
-        : row((size_t)(w * vectors)), pixel((unsigned)vectors), columns(w * vectors),
-          channels(vectors)
+    smaller(int64_t w, int64_t vectors, int64_t of_a)
+        : row((size_t)(w * vectors)), line((size_t)(2 * w * of_a)), pixel((unsigned)vectors),
+          pitch((unsigned)of_a), columns(w * vectors), channels(vectors)
+    {
+    }
+    smaller(int64_t w, int64_t vectors) : smaller(w, vectors, vectors)
     {
     }
     /* The first of four vectors of a; the others are one pixel and one row of a away. */
@@ -19,7 +23,7 @@ struct smaller {
     {
         unsigned y, column;
         columns.split(i, &y, &column);
-        return y * (4 * row) + column + channels.quotient(column) * pixel;
+        return y * (2 * line) + column + channels.quotient(column) * (2 * pitch - pixel);
     }
 };
 
@@ -36,8 +40,8 @@ template <typename T, int N> struct gather_items {
 
     __device__ __forceinline__ loaded load(unsigned i) const
     {
-        const T *above = a + of.corner(i) * N, *below = above + 2 * of.row * N;
-        const unsigned right = of.pixel * N;
+        const T *above = a + of.corner(i) * N, *below = above + of.line * N;
+        const unsigned right = of.pitch * N;
         return {{load_vec<N>(above), load_vec<N>(above + right), load_vec<N>(below),
                  load_vec<N>(below + right)}};
     }
@@ -73,8 +77,8 @@ template <typename T, int N> struct spread_items {
         for (int j = 0; j < N; j++)
             scaled[j] = to_float(in[j]) * scale;
         const vec<T, N> out = from_floats<T, N>(scaled);
-        T *above = a + of.corner(i) * N, *below = above + 2 * of.row * N;
-        const unsigned right = of.pixel * N;
+        T *above = a + of.corner(i) * N, *below = above + of.line * N;
+        const unsigned right = of.pitch * N;
         store_vec(above, out);
         store_vec(above + right, out);
         store_vec(below, out);
@@ -96,7 +100,7 @@ template <typename T, int N> struct spread_sum_items {
     /* The i-th vector of the block that belongs to item. */
     __device__ __forceinline__ T *place(unsigned item, int i) const
     {
-        return a + of.corner(item) * N + (i % 2) * of.pixel * N + (i / 2) * 2 * of.row * N;
+        return a + of.corner(item) * N + (i % 2) * of.pitch * N + (i / 2) * of.line * N;
     }
     __device__ __forceinline__ loaded load(unsigned item) const
     {
@@ -124,7 +128,8 @@ template <typename T, int N> struct spread_sum_items {
 template <typename T, typename RUN>
 static void with_lanes(const struct tensor *x, const struct tensor *y, RUN run)
 {
-    if (alignment_of(address(x), address(y), (uintptr_t)x->shape[3] * sizeof(T)) == 16)
+    const uintptr_t pixels = (uintptr_t)(x->shape[3] | y->shape[3]) * sizeof(T);
+    if (alignment_of(address(x), address(y), pixels) == 16)
         run(lanes<wide_n<T>>());
     else
         run(lanes<1>());
@@ -233,8 +238,8 @@ template <typename T, int N> struct bilinear_items {
             out[1][0][j] = 0.75f * left[1] + 0.25f * left[2];
             out[1][1][j] = 0.75f * right[1] + 0.25f * right[2];
         }
-        T *above = a + of.corner(i) * N, *below = above + 2 * of.row * N;
-        const unsigned right = of.pixel * N;
+        T *above = a + of.corner(i) * N, *below = above + of.line * N;
+        const unsigned right = of.pitch * N;
         store_vec(above, from_floats<T, N>(out[0][0]));
         store_vec(above + right, from_floats<T, N>(out[0][1]));
         store_vec(below, from_floats<T, N>(out[1][0]));
@@ -246,15 +251,16 @@ template <typename T>
 static void bilinear(struct device *d, const struct upsample_bilinear2x_args *a)
 {
     const int64_t n = a->x->shape[0], h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
+    const int64_t both = a->y->shape[3];
     with_lanes<T>(a->x, a->y, [&](auto vector) {
         constexpr int N = decltype(vector)::n;
         map_rows(d, "upsample_bilinear2x", n, h * w * (c / N), [&](int64_t image) {
-            return bilinear_items<T, N>{(T *)a->y->data + image * 4 * h * w * c,
+            return bilinear_items<T, N>{(T *)a->y->data + image * 4 * h * w * both,
                                         (const T *)a->x->data + image * h * w * c,
                                         (unsigned)h,
                                         (unsigned)w,
                                         divisor(h),
-                                        smaller(w, c / N)};
+                                        smaller(w, c / N, both / N)};
         });
     });
 }
@@ -262,6 +268,8 @@ static void bilinear(struct device *d, const struct upsample_bilinear2x_args *a)
 void cuda_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_args *a)
 {
     WITH_TYPE(a->x->dtype, T, bilinear<T>(d, a));
+    if (a->beside)
+        put_columns(d, a->y, a->x->shape[3], a->beside);
 }
 
 /* Pixel i of b contributed to pixels 2i - 1 .. 2i + 2 of a; at the edges, because of clamping,
@@ -308,12 +316,12 @@ template <typename T, int N> struct bilinear_backward_items {
         unsigned image, y, column;
         place(i, &image, &y, &column);
         const unsigned x = of.channels.quotient(column), channel = column - x * of.pixel;
-        const T *from = a + ((size_t)image * (4 * h) * of.row + channel) * N;
+        const T *from = a + ((size_t)image * (2 * h) * of.line + channel) * N;
         size_t at[4];
         float part[4];
 #pragma unroll
         for (int k = 0; k < 4; k++) {
-            at[k] = (size_t)bilinear_place(x, w, k) * of.pixel * N;
+            at[k] = (size_t)bilinear_place(x, w, k) * of.pitch * N;
             part[k] = bilinear_weight(x, w, k);
         }
         loaded r;
@@ -322,7 +330,7 @@ template <typename T, int N> struct bilinear_backward_items {
             r.sum[0][j] = r.sum[1][j] = 0;
 #pragma unroll
         for (int row = 0; row < 6; row++) { /* four of y, the last two and two more of y + 1 */
-            const T *p = from + (size_t)bilinear_place(y, h, row) * (2 * of.row) * N;
+            const T *p = from + (size_t)bilinear_place(y, h, row) * of.line * N;
             vec<T, N> in[4];
 #pragma unroll
             for (int k = 0; k < 4; k++)
@@ -355,16 +363,16 @@ template <typename T>
 static void bilinear_backward(struct device *d, const struct upsample_bilinear2x_backward_args *a)
 {
     const int64_t n = a->dx->shape[0], h = a->dx->shape[1], w = a->dx->shape[2];
-    const int64_t c = a->dx->shape[3], pairs = divide_up(h, 2);
+    const int64_t c = a->dx->shape[3], both = a->dy->shape[3], pairs = divide_up(h, 2);
     with_lanes<T>(a->dx, a->dy, [&](auto vector) {
         constexpr int N = decltype(vector)::n;
         map_rows(d, "upsample_bilinear2x_backward", n, pairs * w * (c / N), [&](int64_t image) {
-            return bilinear_backward_items<T, N>{(const T *)a->dy->data + image * 4 * h * w * c,
+            return bilinear_backward_items<T, N>{(const T *)a->dy->data + image * 4 * h * w * both,
                                                  (T *)a->dx->data + image * h * w * c,
                                                  (unsigned)h,
                                                  (unsigned)w,
                                                  divisor(pairs),
-                                                 smaller(w, c / N)};
+                                                 smaller(w, c / N, both / N)};
         });
     });
 }
@@ -372,5 +380,8 @@ static void bilinear_backward(struct device *d, const struct upsample_bilinear2x
 void cuda_upsample_bilinear2x_backward(struct device *d,
                                        const struct upsample_bilinear2x_backward_args *a)
 {
-    WITH_TYPE(a->dx->dtype, T, bilinear_backward<T>(d, a));
+    if (a->dx)
+        WITH_TYPE(a->dy->dtype, T, bilinear_backward<T>(d, a));
+    if (a->dbeside)
+        take_columns(d, a->dbeside, a->dy, a->dy->shape[3] - a->dbeside->shape[3]);
 }

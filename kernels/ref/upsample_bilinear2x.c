@@ -11,6 +11,8 @@ void ref_bilinear2x_neighbours(int64_t i, int64_t size, int64_t *near, int64_t *
 void ref_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_args *a)
 {
     int64_t h = a->x->shape[1], w = a->x->shape[2], c = a->x->shape[3];
+    int64_t cb = a->y->shape[3] - c;
+    const float *beside = a->beside ? ref_f32(a->beside) : NULL;
     float *y = ref_f32(a->y);
     for (int64_t n = 0; n < a->x->shape[0]; n++) {
         const float *x = ref_f32(a->x) + n * h * w * c;
@@ -25,6 +27,8 @@ void ref_upsample_bilinear2x(struct device *d, const struct upsample_bilinear2x_
                     double far = 0.75 * x[(fy * w + nx) * c + i] + 0.25 * x[(fy * w + fx) * c + i];
                     *y++ = (float)(0.75 * near + 0.25 * far);
                 }
+                for (int64_t i = 0; i < cb; i++)
+                    *y++ = *beside++;
             }
         }
     }

@@ -167,9 +167,9 @@ void double_upsample_nearest2x(struct tensor *x, struct tensor *y)
     RUN(upsample_nearest2x, x, y);
 }
 
-void double_upsample_bilinear2x(struct tensor *x, struct tensor *y)
+void double_upsample_bilinear2x(struct tensor *x, struct tensor *beside, struct tensor *y)
 {
-    RUN(upsample_bilinear2x, x, y);
+    RUN(upsample_bilinear2x, x, beside, y);
 }
 
 void double_to_nchw(struct tensor *x, struct tensor *y)

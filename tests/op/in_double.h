@@ -34,7 +34,7 @@ void double_max_pool2x2(struct tensor *x, struct tensor *y);
 void double_feature_distance(struct tensor *a, struct tensor *b, struct tensor *weight,
                              struct tensor *y, double eps);
 void double_upsample_nearest2x(struct tensor *x, struct tensor *y);
-void double_upsample_bilinear2x(struct tensor *x, struct tensor *y);
+void double_upsample_bilinear2x(struct tensor *x, struct tensor *beside, struct tensor *y);
 void double_to_nhwc(struct tensor *x, struct tensor *y, struct tensor *scale, struct tensor *shift);
 void double_to_nchw(struct tensor *x, struct tensor *y);
 

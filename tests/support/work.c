@@ -98,8 +98,10 @@ static const struct rule {
     {OP_avg_pool2x2_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
     {OP_upsample_nearest2x, NULL, CONCAT_POOL_UPSAMPLE, {0}},
     {OP_upsample_nearest2x_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
-    {OP_upsample_bilinear2x, NULL, CONCAT_POOL_UPSAMPLE, {0}},
-    {OP_upsample_bilinear2x_backward, NULL, CONCAT_POOL_UPSAMPLE, {0}},
+    {OP_upsample_bilinear2x, "put_columns", CONCAT_POOL_UPSAMPLE, {0, 2}},
+    {OP_upsample_bilinear2x, "", CONCAT_POOL_UPSAMPLE, {5}},
+    {OP_upsample_bilinear2x_backward, "take_columns", CONCAT_POOL_UPSAMPLE, {0, 2}},
+    {OP_upsample_bilinear2x_backward, "", CONCAT_POOL_UPSAMPLE, {5}},
     {OP_square_sums, NULL, SUM_OF_SQUARES, {0}},
     {OP_adamw, NULL, ADAMW_EMA, {0}},
     {OP_moving_average, NULL, ADAMW_EMA, {0}},
@@ -163,8 +165,8 @@ static void add_line(const char *launch, double flop, double bytes, double secon
 
 static double attention_flop(const char *launch)
 {
-    /* Products: of the forward pass 2; backward 5, or in two kernels scores and their gradient twice
-     * for queries and once more for keys. */
+    /* Products: of the forward pass 2; backward 5, or in two kernels scores and their gradient
+     * twice for queries and once more for keys. */
     if (call.op == OP_attention)
         return call.flop * 2;
     return call.flop * (strstr(launch, "keys") ? 4 : 5);

@@ -270,8 +270,7 @@ static struct tensor *unet(struct tape *t, struct model *m)
     tensor_replace(&x, conv_block(t, m, x, cond));
     struct tensor *inner = avg_pool2x2(t, x);
     tensor_replace(&inner, attention_block(t, m, inner));
-    tensor_replace(&inner, upsample_bilinear2x(t, inner));
-    tensor_replace(&x, concat(t, inner, x));
+    tensor_replace(&x, upsample_bilinear2x(t, inner, x));
     tensor_replace(&x, conv2d(t, x, parameter(m, "last.weight", DIMS(4, 128, 3, 3)),
                               parameter(m, "last.bias", DIMS(4)), 1, 1, 1));
     tensor_replace(&x, to_nchw(t, x));
