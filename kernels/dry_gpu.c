@@ -1,4 +1,5 @@
 #include "kernels/device.h"
+#include "kernels/patches.h"
 
 /* What ops of a GPU allocate while they run, for a dry run: those whose scratch memory may be large
  * next to their tensors. Workspaces of NVIDIA's libraries are not known before. */
@@ -15,17 +16,30 @@ static int64_t bytes_of(const struct device *d, int64_t elements)
     return elements * (int64_t)dtype_size(d->compute);
 }
 
-/* Patches that do not overlap are gathered for a product. */
+/* Patches of small images may be gathered for a product, as are those that do not overlap. */
+static void take_patches(struct device *d, const struct conv2d_args *a, const struct tensor *y,
+                         bool always)
+{
+    const int64_t *kernel = a->weight->shape;
+    int64_t pixels = tensor_rows(y), taps = kernel[2] * kernel[3];
+    bool may = d->compute != DTYPE_F32 && a->stride == 1 &&
+               patches_may_be_gathered(pixels, y->shape[1] * y->shape[2], taps, kernel[1]);
+    if (always || may)
+        take(d, bytes_of(d, pixels * kernel[1] * taps));
+}
+
 static void scratch_conv2d(struct device *d, const struct conv2d_args *a)
 {
     int64_t kernel = a->weight->shape[2];
-    if (kernel > 1 && kernel == a->stride && a->pad_begin == 0 && a->pad_end == 0)
-        take(d, bytes_of(d, tensor_rows(a->y) * a->weight->shape[1] * kernel * kernel));
+    bool apart = kernel > 1 && kernel == a->stride && a->pad_begin == 0 && a->pad_end == 0;
+    take_patches(d, a, a->y, apart);
 }
 
 /* The library writes gradients of kernels in the activations' type. */
 static void scratch_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
 {
+    if (a->dx)
+        take_patches(d, &a->forward, a->dy, false);
     if (a->dweight && !a->dweight->channels_last)
         take(d, bytes_of(d, tensor_count(a->dweight)));
 }

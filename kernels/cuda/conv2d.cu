@@ -1,5 +1,6 @@
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/libraries.h"
+#include "kernels/cuda/patch_products.h"
 #include "kernels/cuda/working_weight.cuh"
 
 #define THREADS 256
@@ -76,40 +77,17 @@ static void gather_patches(struct device *d, const struct convolution *c, const 
         });
 }
 
-/* y = matrix * weight^T + bias + residual; a row of the matrix is the receptive field of one pixel
- * of y. */
-static void product_forward(struct device *d, const struct convolution *c, const void *matrix,
-                            const void *weight, const struct tensor *bias, const void *residual,
-                            void *y)
-{
-    struct matrix_product p = {};
-    p.rows = c->n * c->oh * c->ow;
-    p.columns = c->co;
-    p.inner = c->kh * c->kw * c->ci;
-    p.type = p.c_type = c->type;
-    p.a = matrix;
-    p.b = weight;
-    p.c = y;
-    p.ld_a = p.ld_b = p.inner;
-    p.ld_c = p.columns;
-    p.transpose_b = true;
-    p.bias = bias;
-    p.addend = residual;
-    p.beta = residual ? 1 : 0;
-    matrix_product(d, &p);
-}
-
 void cuda_conv2d(struct device *d, const struct conv2d_args *a)
 {
     const struct convolution c = convolution_of(a);
     const void *residual = a->residual ? a->residual->data : nullptr;
     working_weight weight(d, a->weight, c.type);
     if (is_pointwise(&c)) {
-        product_forward(d, &c, a->x->data, weight.data, a->bias, residual, a->y->data);
+        product_of_patches(d, &c, a->x->data, weight.data, a->bias, residual, a->y->data);
     } else if (is_patchwise(&c)) {
         scratch patches(d, (size_t)(c.n * c.oh * c.ow * c.kh * c.kw * c.ci) * size_of(c.type));
         gather_patches(d, &c, a->x->data, patches.data);
-        product_forward(d, &c, patches.data, weight.data, a->bias, residual, a->y->data);
+        product_of_patches(d, &c, patches.data, weight.data, a->bias, residual, a->y->data);
     } else {
         convolution_forward(d, &c, a->x->data, weight.data, a->bias, residual, a->y->data);
     }

@@ -6,6 +6,7 @@
 #include "kernels/cuda/bias.cuh"
 #include "kernels/cuda/cudnn_graph.h"
 #include "kernels/cuda/library_plans.cuh"
+#include "kernels/cuda/patch_products.h"
 
 #define PLANS_TIMED     12
 #define WORKSPACE_MOST  ((size_t)1 << 30)
@@ -16,6 +17,7 @@ struct convolution_choice {
     struct convolution_plan plan;
     bool bias_apart; /* no engine adds the bias, or it is faster so */
     bool sum_apart;  /* no engine adds to the output */
+    bool patches;    /* a product of patches is faster (patch_products.h) */
     struct convolution_choice *next;
 };
 
@@ -95,6 +97,7 @@ static void describe_with_limit(const struct convolution_problem *p, int64_t lim
 
 struct pointers {
     const void *x, *weight, *y, *bias, *residual; /* one of the first three is written */
+    const struct tensor *bias_tensor;
 };
 
 static cudnnStatus_t execute(struct device *d, const struct convolution_plan *plan,
@@ -241,6 +244,74 @@ static bool apart_is_faster(struct device *d, const struct convolution_problem *
     return known && !strcmp(known, "apart");
 }
 
+/* With passes of their own for the bias and for what the output is added to, if need be. */
+static cudnnStatus_t run_choice(struct device *d, const struct convolution_problem *p,
+                                const struct convolution_choice *choice, const struct pointers *at)
+{
+    const struct convolution *c = &p->c;
+    const bool to_data = p->direction == CONVOLUTION_BACKWARD_DATA;
+    const int64_t rows = c->n * c->oh * c->ow;
+    struct pointers used = *at;
+    const scratch sum(d, choice->sum_apart ? sum_bytes(p) : 1);
+    if (choice->bias_apart)
+        used.bias = nullptr;
+    if (choice->sum_apart)
+        used.residual = nullptr;
+    if (choice->sum_apart && to_data)
+        used.x = sum.data;
+    const cudnnStatus_t status = execute(d, &choice->plan, &used);
+    if (status != CUDNN_STATUS_SUCCESS)
+        return status;
+    if (choice->bias_apart && at->bias)
+        bias_activate(d, c->type, rows, c->co, vector_of(at->bias_tensor), ACTIVATION_NONE,
+                      (void *)at->y);
+    if (choice->sum_apart && to_data)
+        add_to(d, c->type, c->n * c->h * c->w * c->ci, sum.data, (void *)at->x);
+    else if (choice->sum_apart)
+        add_to(d, c->type, rows * c->co, at->residual, (void *)at->y);
+    return status;
+}
+
+/* Of forward and backward_data. */
+static void multiply_patches(struct device *d, const struct convolution_problem *p,
+                             const struct pointers *at)
+{
+    if (p->direction == CONVOLUTION_FORWARD)
+        patch_product_forward(d, &p->c, at->x, at->weight, at->bias_tensor, at->residual,
+                              (void *)at->y);
+    else
+        patch_product_backward_data(d, &p->c, at->y, at->weight, (void *)at->x, p->adds);
+}
+
+/* Whether products of patches are faster than this choice. */
+static bool patches_are_faster(struct device *d, const struct convolution_problem *p,
+                               const struct convolution_choice *choice, const struct pointers *at)
+{
+    struct convolution_plans *all = cuda_of(d)->plans->convolutions;
+    if (p->direction == CONVOLUTION_BACKWARD_WEIGHT || !patch_products_suit(&p->c))
+        return false;
+    char key[300];
+    describe_with_limit(p, workspace_limit(), key, sizeof key - 16);
+    strcat(key, ": patches");
+    const char *known = plan_cache_get(all->cache, key);
+    if (!known && may_time(d)) {
+        const scratch sum(d, sum_bytes(p));
+        struct pointers timed = *at;
+        if (p->adds && p->direction == CONVOLUTION_BACKWARD_DATA)
+            timed.x = sum.data;
+        const float plan = time_of(
+            d, -1, [&] { return run_choice(d, p, choice, &timed) == CUDNN_STATUS_SUCCESS; });
+        const float patches = time_of(d, plan, [&] {
+            multiply_patches(d, p, &timed);
+            return true;
+        });
+        const bool faster = patches >= 0 && (plan < 0 || patches < plan);
+        known = plan_cache_put(all->cache, key, faster ? "faster" : "slower", NULL);
+        plugin_host->note("cuDNN: %s %s", key, known);
+    }
+    return known && !strcmp(known, "faster");
+}
+
 /* Sets c's plan, or ends the program. */
 static void choose_plans(struct device *d, const struct convolution_problem *p,
                          const struct pointers *at, struct convolution_choice *c)
@@ -277,6 +348,7 @@ static struct convolution_choice *choose(struct device *d, const struct convolut
     struct convolution_choice *c = new convolution_choice();
     c->key = *p;
     choose_plans(d, p, at, c);
+    c->patches = patches_are_faster(d, p, c, at);
     c->next = *slot;
     return *slot = c;
 }
@@ -303,33 +375,23 @@ static struct convolution_problem problem_of(const struct device *d, const struc
     return p;
 }
 
-/* The output of backward_data is added to, by a pass of its own if need be, if adds. Returns what
- * was chosen, which tells whether the bias and the residual have been added. */
-static struct convolution_choice *run(struct device *d, const struct convolution *c,
-                                      enum convolution_direction direction,
-                                      const struct pointers *at, bool adds)
+/* The output of backward_data is added to if adds. */
+static void run(struct device *d, const struct convolution *c, enum convolution_direction direction,
+                const struct pointers *at, bool adds)
 {
     const struct convolution_problem p = problem_of(d, c, direction, at, adds);
-    struct convolution_choice *choice = choose(d, &p, at);
-    const bool to_data = direction == CONVOLUTION_BACKWARD_DATA;
-    struct pointers used = *at;
-    const scratch sum(d, choice->sum_apart ? sum_bytes(&p) : 1);
-    if (choice->bias_apart)
-        used.bias = nullptr;
-    if (choice->sum_apart)
-        used.residual = nullptr;
-    if (choice->sum_apart && to_data)
-        used.x = sum.data;
-    const cudnnStatus_t status = execute(d, &choice->plan, &used);
+    const struct convolution_choice *choice = choose(d, &p, at);
+    if (choice->patches) {
+        multiply_patches(d, &p, at);
+        return;
+    }
+    const cudnnStatus_t status = run_choice(d, &p, choice, at);
     if (status != CUDNN_STATUS_SUCCESS) {
         char what[256], why[512];
         describe(&p, what, sizeof what);
         plugin_host->die("cuDNN: %s: %s: %s", what, choice->plan.name,
                          reason(status, why, sizeof why));
     }
-    if (choice->sum_apart && to_data)
-        add_to(d, c->type, c->n * c->h * c->w * c->ci, sum.data, (void *)at->x);
-    return choice;
 }
 
 void convolution_forward(struct device *d, const struct convolution *c, const void *x,
@@ -337,25 +399,20 @@ void convolution_forward(struct device *d, const struct convolution *c, const vo
                          void *y)
 {
     const library_bias converted(d, bias, c->type, CONVOLUTION_BIAS_ALIGNMENT);
-    const struct pointers at = {x, weight, y, converted.data, residual};
-    const int64_t rows = c->n * c->oh * c->ow;
-    const struct convolution_choice *choice = run(d, c, CONVOLUTION_FORWARD, &at, residual);
-    if (choice->bias_apart && bias)
-        bias_activate(d, c->type, rows, c->co, vector_of(bias), ACTIVATION_NONE, y);
-    if (choice->sum_apart)
-        add_to(d, c->type, rows * c->co, residual, y);
+    const struct pointers at = {x, weight, y, converted.data, residual, bias};
+    run(d, c, CONVOLUTION_FORWARD, &at, residual);
 }
 
 void convolution_backward_data(struct device *d, const struct convolution *c, const void *dy,
                                const void *weight, void *dx, bool adds)
 {
-    const struct pointers at = {dx, weight, dy, nullptr, nullptr};
+    const struct pointers at = {dx, weight, dy, nullptr, nullptr, nullptr};
     run(d, c, CONVOLUTION_BACKWARD_DATA, &at, adds);
 }
 
 void convolution_backward_weight(struct device *d, const struct convolution *c, const void *x,
                                  const void *dy, void *dweight)
 {
-    const struct pointers at = {x, dweight, dy, nullptr, nullptr};
+    const struct pointers at = {x, dweight, dy, nullptr, nullptr, nullptr};
     run(d, c, CONVOLUTION_BACKWARD_WEIGHT, &at, false);
 }

@@ -6,6 +6,7 @@
 #include "kernels/cuda/bias.cuh"
 #include "kernels/cuda/column_sums.cuh"
 #include "kernels/cuda/libraries.h"
+#include "kernels/cuda/patch_products.h"
 #include "kernels/cuda/plain_product.cuh"
 
 /* There are no plans. */
@@ -173,11 +174,21 @@ static bool counted(const char *name, const struct convolution &c, double more =
                               (inputs + outputs + weights + more) * size_of(c.type));
 }
 
+/* Some convolutions are products of patches, so that these are tested, too. */
+static bool takes_patches(const struct convolution *c)
+{
+    return !cuda_host::counts() && c->co % 3 == 0 && patch_products_suit(c);
+}
+
 void convolution_forward(struct device *d, const struct convolution *convolution, const void *x,
                          const void *weight, const struct tensor *bias_f32, const void *residual,
                          void *y)
 {
     const struct convolution c = *convolution;
+    if (takes_patches(&c)) {
+        patch_product_forward(d, &c, x, weight, bias_f32, residual, y);
+        return;
+    }
     const library_bias converted(d, bias_f32, c.type, CONVOLUTION_BIAS_ALIGNMENT);
     const void *bias = converted.data;
     if (counted("convolution_forward", c, residual ? (double)(c.n * c.oh * c.ow * c.co) : 0))
@@ -199,6 +210,10 @@ void convolution_backward_data(struct device *d, const struct convolution *convo
                                const void *dy, const void *weight, void *dx, bool adds)
 {
     const struct convolution c = *convolution;
+    if (takes_patches(&c)) {
+        patch_product_backward_data(d, &c, dy, weight, dx, adds);
+        return;
+    }
     if (counted("convolution_backward_data", c, adds ? (double)(c.n * c.h * c.w * c.ci) : 0))
         return;
     cuda_host::host_task(stream_of(d), [=] {

@@ -34,6 +34,8 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 65, 66, 32, 64, 3, 2, 0, 1, 1, FILL_NORMAL},
     {2, 112, 112, 3, 192, 16, 16, 0, 0, 0, FILL_NORMAL},
     {1, 4, 4, 512, 512, 3, 1, 1, 1, 0, FILL_NORMAL},
+    {3, 4, 4, 16, 24, 3, 1, 1, 1, 1, FILL_NORMAL},
+    {2, 4, 5, 24, 9, 3, 1, 1, 1, 1, FILL_NORMAL, 1},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {

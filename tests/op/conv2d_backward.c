@@ -13,6 +13,8 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 10},
     {1, 8, 8, 32, 48, 3, 1, 1, 1, 1, FILL_NORMAL, 15},
     {1, 8, 8, 32, 48, 3, 1, 1, 1, 1, FILL_NORMAL, 23},
+    {3, 4, 4, 16, 24, 3, 1, 1, 1, 1, FILL_NORMAL, 7},
+    {2, 4, 5, 24, 9, 3, 1, 1, 1, 1, FILL_NORMAL, 23},
     {1, 6, 6, 40, 24, 1, 1, 0, 0, 1, FILL_NORMAL, 23},
     {1, 6, 6, 40, 24, 1, 1, 0, 0, 1, FILL_NORMAL, 15},
     {2, 3, 5, 3, 7, 3, 1, 1, 1, 1, FILL_NORMAL, 4},
