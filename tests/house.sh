@@ -111,5 +111,13 @@ scripts_run() {
 }
 check 'all scripts are executable' scripts_run
 
+# Kernels are templates of structs, so the linker would take one file's kernel for the other's.
+structs_differ() {
+    grep -hoE '^(template <[^>]*> )?struct [a-z_0-9]+( : .*)? *\{$' kernels/cuda/*.cu |
+        grep -oE 'struct [a-z_0-9]+' | sort | uniq -d >"$work/output"
+    [ ! -s "$work/output" ]
+}
+check 'no two files of the CUDA backend define structs of the same name' structs_differ
+
 echo "1..$number"
 [ $failed = 0 ]

@@ -241,7 +241,7 @@ template <typename T> void launch_flash(struct device *d, const long_problem<T> 
 
 /* ---- heads of any width: a block owns 64 rows and 64 CHUNKS columns of their gradients */
 
-template <typename TILES> struct tiled_shared {
+template <typename TILES> struct tiled_backward_shared {
     staged_tiles<TILES> tiles;
     float scores[64 * SCORES_PITCH], dp[64 * SCORES_PITCH];
     row_sums rows[64];
@@ -254,7 +254,7 @@ template <typename TILES, int CHUNKS>
 __global__ void __launch_bounds__(TILED_THREADS, CHUNKS == 1 ? 2 : 1)
     tiled_queries_backward(long_problem<typename TILES::type> b, int column_blocks)
 {
-    DYNAMIC_SHARED(tiled_shared<TILES>, shared);
+    DYNAMIC_SHARED(tiled_backward_shared<TILES>, shared);
     typedef typename TILES::type T;
     typedef typename TILES::element element;
     const attention_problem<T> &a = b.a;
@@ -329,7 +329,7 @@ template <typename TILES, int CHUNKS>
 __global__ void __launch_bounds__(TILED_THREADS)
     tiled_keys_backward(long_problem<typename TILES::type> b, int column_blocks)
 {
-    DYNAMIC_SHARED(tiled_shared<TILES>, shared);
+    DYNAMIC_SHARED(tiled_backward_shared<TILES>, shared);
     typedef typename TILES::type T;
     typedef typename TILES::element element;
     const attention_problem<T> &a = b.a;
@@ -386,9 +386,9 @@ void launch_tiled(struct device *d, const long_problem<T> &b, int64_t heads)
     const int64_t column_blocks = divide_up(b.a.d, 64 * CHUNKS);
     const unsigned blocks = (unsigned)(heads * divide_up(b.a.s, 64) * column_blocks);
     LAUNCH((tiled_queries_backward<TILES, CHUNKS>), blocks, TILED_THREADS,
-           sizeof(tiled_shared<TILES>), stream_of(d), b, (int)column_blocks);
-    LAUNCH((tiled_keys_backward<TILES, CHUNKS>), blocks, TILED_THREADS, sizeof(tiled_shared<TILES>),
-           stream_of(d), b, (int)column_blocks);
+           sizeof(tiled_backward_shared<TILES>), stream_of(d), b, (int)column_blocks);
+    LAUNCH((tiled_keys_backward<TILES, CHUNKS>), blocks, TILED_THREADS,
+           sizeof(tiled_backward_shared<TILES>), stream_of(d), b, (int)column_blocks);
 }
 
 template <typename TILES, typename T>

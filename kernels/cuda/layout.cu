@@ -127,11 +127,11 @@ static __global__ void __launch_bounds__(32 * TILE_WARPS)
                 planes[image + (size_t)(channel + k) * area + pixel + p] = tile[k][p];
 }
 
-struct sizes {
+struct picture_sizes {
     int64_t n, c, area;
 };
 
-static struct sizes sizes_of(const struct tensor *planes)
+static struct picture_sizes sizes_of(const struct tensor *planes)
 {
     return {planes->shape[0], planes->shape[1], planes->shape[2] * planes->shape[3]};
 }
@@ -148,8 +148,8 @@ static affine affine_of(int64_t c, const float *scale, const float *shift)
 
 /* One launch per 65535 images, the limit of a grid's z. */
 template <typename FROM, typename TO, typename KERNEL>
-static void transpose(struct device *d, const char *name, KERNEL kernel, const struct sizes *s,
-                      const FROM *from, TO *to)
+static void transpose(struct device *d, const char *name, KERNEL kernel,
+                      const struct picture_sizes *s, const FROM *from, TO *to)
 {
     for (int64_t i = 0; i < s->n; i += 65535) {
         const int64_t images = s->n - i < 65535 ? s->n - i : 65535, at = i * s->c * s->area;
@@ -161,14 +161,14 @@ static void transpose(struct device *d, const char *name, KERNEL kernel, const s
 }
 
 /* Direct if a pixel is one access and the addresses are aligned. */
-template <typename T, int C> static bool direct(const struct sizes *s, const void *picture)
+template <typename T, int C> static bool direct(const struct picture_sizes *s, const void *picture)
 {
     const unsigned bytes = C == 3 ? sizeof(T) : C * sizeof(T);
     return s->c == C && (uintptr_t)picture % bytes == 0;
 }
 
 template <typename T, int C>
-static void pixels_to_picture(struct device *d, const struct sizes *s, const float *planes,
+static void pixels_to_picture(struct device *d, const struct picture_sizes *s, const float *planes,
                               T *picture, const affine &by)
 {
     map_rows(
@@ -181,7 +181,7 @@ static void pixels_to_picture(struct device *d, const struct sizes *s, const flo
 }
 
 template <typename T, int C>
-static void pixels_to_planes(struct device *d, const struct sizes *s, const T *picture,
+static void pixels_to_planes(struct device *d, const struct picture_sizes *s, const T *picture,
                              float *planes, const affine &by)
 {
     map_rows(
@@ -197,7 +197,7 @@ template <typename T>
 static void to_picture(struct device *d, const struct tensor *planes, const struct tensor *picture,
                        const float *scale, const float *shift)
 {
-    const struct sizes s = sizes_of(planes);
+    const struct picture_sizes s = sizes_of(planes);
     const float *from = (const float *)planes->data;
     T *to = (T *)picture->data;
     const affine by = affine_of(s.c, scale, shift);
@@ -221,7 +221,7 @@ template <typename T>
 static void to_planes(struct device *d, const struct tensor *picture, const struct tensor *planes,
                       const float *scale)
 {
-    const struct sizes s = sizes_of(planes);
+    const struct picture_sizes s = sizes_of(planes);
     const T *from = (const T *)picture->data;
     float *to = (float *)planes->data;
     const affine by = affine_of(s.c, scale, nullptr);

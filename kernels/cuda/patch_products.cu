@@ -47,7 +47,7 @@ struct places {
 };
 
 /* An item is a vector of a patch; those outside of the image are zero. */
-template <typename T, int N> struct gather_items {
+template <typename T, int N> struct patch_items {
     static constexpr int UNROLL = 2;
     typedef vec<T, N> loaded;
     const T *x;
@@ -77,7 +77,7 @@ template <typename T, int N> struct gather_items {
 };
 
 /* An item is a vector of dx: the sum of those of the patches that contain it, in F32. */
-template <typename T, int N> struct scatter_items {
+template <typename T, int N> struct unpatch_items {
     static constexpr int UNROLL = 1;
     typedef vec<float, N> loaded;
     const T *patches;
@@ -129,8 +129,8 @@ static void gather(struct device *d, const struct convolution *c, const void *x,
 {
     const int64_t image = c->h * c->w * c->ci, of_image = c->oh * c->ow * c->kh * c->kw * c->ci;
     map_rows(d, "gather_patches", c->n, of_image / N, [&](int64_t n) {
-        return gather_items<T, N>{(const T *)x + n * image, (T *)patches + n * of_image,
-                                  places(c, N)};
+        return patch_items<T, N>{(const T *)x + n * image, (T *)patches + n * of_image,
+                                 places(c, N)};
     });
 }
 
@@ -140,7 +140,7 @@ static void scatter(struct device *d, const struct convolution *c, const void *p
 {
     const int64_t image = c->h * c->w * c->ci, of_image = c->oh * c->ow * c->kh * c->kw * c->ci;
     map_rows(d, "scatter_patches", c->n, image / N, [&](int64_t n) {
-        return scatter_items<T, N>{(const T *)patches + n * of_image, (T *)dx + n * image,
+        return unpatch_items<T, N>{(const T *)patches + n * of_image, (T *)dx + n * image,
                                    places(c, N), adds};
     });
 }
