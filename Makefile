@@ -207,6 +207,7 @@ ifneq ($(findstring x86_64,$(shell $(CC) -dumpmachine)),)
 $(BUILD)/kernels/cpu/isa_avx2.o: private EXTRA_CFLAGS := $(FAST) -mavx2 -mfma -mf16c
 $(BUILD)/kernels/cpu/isa_avx512.o: private EXTRA_CFLAGS := $(FAST) -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(BUILD)/kernels/cpu/isa_avx512_bf16.o: private EXTRA_CFLAGS := $(FAST) -mavx512f -mavx512dq -mavx512vl -mavx512bw -mavx512bf16 -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(BUILD)/kernels/cpu/isa_amx.o: private EXTRA_CFLAGS := $(FAST) -mamx-tile -mamx-bf16
 endif
 # The program and the plugin refuse each other unless both were built from the same interface.
 INTERFACE := kernels/ops.def $(patsubst %,kernels/%.h,plugin device backward group losses ops tensor training weight) common/base/dtype.h common/base/error.h

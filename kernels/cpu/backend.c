@@ -3,7 +3,7 @@
 
 static const char *model(struct device *d)
 {
-    return d->compute == DTYPE_BF16 && cpu_bf16() ? "avx512-bf16" : cpu_isa()->name;
+    return d->compute == DTYPE_BF16 && cpu_bf16() ? cpu_bf16()->name : cpu_isa()->name;
 }
 
 void cpu_backend_init(struct backend *b)

@@ -4,6 +4,8 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 /* Everything that the Makefile compiles isa_avx2.c and isa_avx512.c for. Not every compiler's
  * __builtin_cpu_supports knows F16C. */
@@ -47,10 +49,29 @@ const struct cpu_isa *cpu_isa(void)
 }
 
 #if defined(__x86_64__)
+/* Linux saves tile registers only for a process that has asked for them. */
+static bool may_use_amx(void)
+{
+    const unsigned tiles = 1 << 24, bf16 = 1 << 22; /* of edx */
+    const long request_permission = 0x1023, tile_data = 18;
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && d & tiles && d & bf16 &&
+           syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
+}
+
 static const struct cpu_bf16 *find_bf16(void)
 {
-    bool any = cpu_isa() == &cpu_isa_avx512 && !getenv("CCLD_CPU") && has_avx512_bf16();
-    return any ? &cpu_bf16_avx512 : NULL;
+    static struct cpu_bf16 with_amx;
+    const char *limit = getenv("CCLD_CPU");
+    bool avx512 = limit && !strcmp(limit, "avx512-bf16");
+    if (cpu_isa() != &cpu_isa_avx512 || (limit && !avx512) || !has_avx512_bf16())
+        return NULL;
+    if (avx512 || !may_use_amx())
+        return &cpu_bf16_avx512;
+    with_amx = cpu_bf16_avx512;
+    with_amx.name = "amx-bf16";
+    with_amx.tile = cpu_amx_tile;
+    return &with_amx;
 }
 
 /* Asking the processor takes microseconds, more in a virtual machine. */

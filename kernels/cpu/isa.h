@@ -121,11 +121,12 @@ extern const struct cpu_isa cpu_isa_generic;
 extern const struct cpu_isa cpu_isa_avx2, cpu_isa_avx512;
 #endif
 
-/* For tests, $CCLD_CPU (generic, avx2, avx512) selects an older instruction set. */
+/* For tests, $CCLD_CPU (generic, avx2, avx512, avx512-bf16) selects an older instruction set. */
 const struct cpu_isa *cpu_isa(void);
 
 /* Products of BF16, accumulated in F32, on processors that have them; sizes are cpu_isa()'s. */
 struct cpu_bf16 {
+    const char *name;
     /* cpu_isa()'s `tile` for an even k. */
     void (*tile)(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,
                  float *c, int64_t ldc, const float *init);
@@ -149,6 +150,9 @@ struct cpu_bf16 {
 
 #if defined(__x86_64__)
 extern const struct cpu_bf16 cpu_bf16_avx512;
+/* Its tile on processors that have AMX; the system must have allowed it to the process. */
+void cpu_amx_tile(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,
+                  float *c, int64_t ldc, const float *init);
 #endif
 /* NULL: the processor has none. */
 const struct cpu_bf16 *cpu_bf16(void);

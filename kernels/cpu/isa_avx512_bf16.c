@@ -219,6 +219,7 @@ static void winograd_output(uint16_t *const *pixels, const float *m, int64_t str
 }
 
 const struct cpu_bf16 cpu_bf16_avx512 = {
+    .name = "avx512-bf16",
     .tile = tile,
     .pair_rows = pair_rows,
     .winograd_input = winograd_input,
