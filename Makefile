@@ -138,7 +138,9 @@ endif
 endif
 # Toolkits from CUDA 12.8 on. Other GPUs after Hopper translate the PTX of compute_90.
 SM_100 := $(if $(WITH_CUDA),$(if $(findstring compute_100,$(shell $(NVCC) --list-gpu-arch)),-gencode arch=compute_100$(comma)code=sm_100))
-NVCC_FLAGS = -std=c++17 -O3 -lineinfo -Xfatbin -compress-all -ccbin $(CXX) -I. $(if $(CUDNN_HEADER),-isystem $(patsubst %/,%,$(dir $(CUDNN_HEADER)))) \
+# Only drivers that CUDA 13 needs anyway read what it compresses best.
+COMPRESS := $(if $(WITH_CUDA),$(if $(filter-out 9 10 11 12,$(shell $(NVCC) --version | sed -n 's/.*release \([0-9]*\)\..*/\1/p')),--compress-mode=size,-Xfatbin -compress-all))
+NVCC_FLAGS = -std=c++17 -O3 -lineinfo $(COMPRESS) -ccbin $(CXX) -I. $(if $(CUDNN_HEADER),-isystem $(patsubst %/,%,$(dir $(CUDNN_HEADER)))) \
     -gencode arch=compute_80,code=sm_80 -gencode arch=compute_90,code=[sm_90,compute_90] $(SM_100) \
     -Xcompiler -fPIC,-Wall,-Wno-unused-function $(if $(filter 1,$(WERROR)),-Werror all-warnings) $(PLUGIN_DEFINES) $(EXTRA_NVCC_FLAGS)
 NVCC_LIBS = $(addprefix -Xlinker ,$(CUDNN_LIBRARY)) -lcublasLt -ldl -lrt -lpthread \
