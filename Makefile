@@ -99,9 +99,10 @@ endif
 endif
 endif
 
-# Debugging information does not say where the clone is: all clones build the same programs.
-ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. '-ffile-prefix-map=$(CURDIR)=.' -pthread -fno-math-errno -ffp-contract=off $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CFLAGS)
-ALL_LIBS = $(PKG_LIBS) -pthread -ldl -lm $(LDFLAGS)
+# Debugging information does not say where the clone is: all clones build the same programs. These leave out functions that they do not
+# call.
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -I. '-ffile-prefix-map=$(CURDIR)=.' -pthread -fno-math-errno -ffp-contract=off -ffunction-sections -fdata-sections $(WARNINGS) $(CFLAGS) $(PKG_CFLAGS) $(SANITIZE_FLAGS) $(PLUGIN_DEFINES) $(EXTRA_CFLAGS)
+ALL_LIBS = $(PKG_LIBS) -pthread -ldl -lm -Wl,--gc-sections $(LDFLAGS)
 
 # The CUDA backend is a plugin. It is built twice: by nvcc, and for tests by the C++ compiler, with an
 # emulator of CUDA in place of NVIDIA's libraries.
@@ -387,7 +388,7 @@ bench: all tests
 	@BUILD=$(BUILD) tests/bench/run
 
 # A folder with all that tests/gpu-session needs, and nothing that has to be installed: $(BUILD)/ccld-gpu and a tar of it.
-GPU_PACK := $(if $(WITH_CUDA),$(PLUGIN)) $(TOOLS) $(CHECKER) $(filter-out %/bench-decode,$(BENCHES)) $(FIDELITY) $(ON_DEVICES) $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
+GPU_PACK := $(if $(WITH_CUDA),$(PLUGIN)) $(TOOLS) $(CHECKER) $(filter-out %/bench-decode %/count,$(BENCHES)) $(FIDELITY) $(ON_DEVICES) $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
 gpu-pack: $(GPU_PACK) $(PLUGIN_ON_HOST)
 	@BUILD=$(BUILD) pipelines/packaging/build-gpu-pack $(GPU_PACK)
 
