@@ -296,7 +296,7 @@ $(BUILD)/tests/cuda/convolution_plans.o: $(BUILD)/%.o: %.cu $(BUILD)/flags-cuda
 	$(Q)$(NVCC) $(NVCC_FLAGS) -MMD -MP -c -o $@ $<
 $(BUILD)/tests/cuda/convolution_plans: $(addprefix $(BUILD)/,tests/cuda/convolution_plans.o kernels/cuda/cudnn_graph.o kernels/cuda/cudnn_plans.o) $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
-	$(Q)$(NVCC) -ccbin $(CXX) -cudart static -o $@ $^ $(NVCC_LIBS) $(filter-out -pthread,$(ALL_LIBS))
+	$(Q)$(NVCC) -ccbin $(CXX) -cudart static -o $@ $^ $(NVCC_LIBS) $(patsubst -Wl$(comma)%,-Xlinker %,$(filter-out -pthread,$(ALL_LIBS)))
 
 # Included with .incbin.
 $(BUILD)/formats/text/embedded.o: formats/text/clip_bpe_merges.txt.zst formats/text/html_entities.txt formats/text/font_8x16.txt
