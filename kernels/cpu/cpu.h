@@ -51,6 +51,7 @@ void cpu_widened_init(struct backend *b);
 
 /* conv2d_backward.c's fast path for the weights' gradient (winograd_backward.c). */
 void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a);
+size_t cpu_conv2d_winograd_by_weights_bytes(const struct conv2d_backward_args *a); /* scratch */
 
 /* Which way a convolution is computed, and how much it gathers at a time: rows of patches, bytes of
  * them for the weights' gradient. */

@@ -1,7 +1,6 @@
 #include "common/base/threads.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
-#include "kernels/cpu/winograd.h"
 
 /* What ops of this backend allocate while they run, for a dry run: the ops whose scratch memory may
  * be large next to their tensors, with bounds that are at most a few percent too high. */
@@ -29,15 +28,6 @@ static int64_t rounded_up(int64_t n, int64_t to)
     return divide_up(n, to) * to;
 }
 
-/* Tiles that are transformed together, of `channels` floats at each position. */
-static int64_t group_of(const struct tensor *x, int64_t channels, int64_t most, int64_t at_least)
-{
-    struct winograd_tiles tiles;
-    winograd_tiles_init(&tiles, x, WINOGRAD_OUT);
-    int64_t group = most / (WINOGRAD_POSITIONS * channels * (int64_t)sizeof(float));
-    return least(group < at_least ? at_least : group, tiles.count);
-}
-
 static void scratch_conv2d(struct device *d, const struct conv2d_args *a)
 {
     int64_t in = a->weight->shape[1], taps = a->weight->shape[2] * a->weight->shape[3];
@@ -51,7 +41,6 @@ static void scratch_conv2d(struct device *d, const struct conv2d_args *a)
 
 static void scratch_by_weights(struct device *d, const struct conv2d_backward_args *a)
 {
-    enum { UNIT_OUT = 64, UNIT_BLOCK = 128, ROWS = UNIT_OUT + ISA_MAX_ROWS };
     const struct conv2d_args *f = &a->forward;
     int64_t in = f->weight->shape[1], out = f->weight->shape[0];
     int taps = (int)(f->weight->shape[2] * f->weight->shape[3]);
@@ -60,10 +49,7 @@ static void scratch_by_weights(struct device *d, const struct conv2d_backward_ar
         return;
     }
     if (cpu_conv2d_is_winograd_by_weights(a)) {
-        int64_t group = group_of(f->x, in + out, WINOGRAD_BY_WEIGHTS_BYTES, UNIT_BLOCK);
-        int64_t worker =
-            (ROWS + ISA_MAX_COLUMNS) * UNIT_BLOCK + WINOGRAD_POSITIONS * ROWS * ISA_MAX_COLUMNS;
-        take(d, WINOGRAD_POSITIONS * group * (in + out) + in + worker * threads_count());
+        take_bytes(d, cpu_conv2d_winograd_by_weights_bytes(a));
         return;
     }
     int64_t width = in * taps;

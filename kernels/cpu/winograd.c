@@ -28,25 +28,25 @@ struct job {
     int64_t first_tile, group_tiles;  /* of the group being computed */
     int64_t positions, block, blocks; /* of input channels */
     size_t size;                      /* of a transformed number */
-    char *transformed;                /* [blocks][positions][group_tiles][block] */
+    int64_t stride;                   /* of positions in transformed */
+    char *transformed;                /* [blocks][positions], each [group_tiles][block] */
     const void *zeros;
     struct panel *panels;
     int panel_count;
     int64_t unit_tiles, tile_units;
     char *scratch;
-    size_t per_worker, transformed_bytes, zero_bytes, bytes;
+    size_t weight_bytes, per_worker, transformed_bytes, zero_bytes, bytes;
 };
 
 static void transform_patch(const struct job *j, struct winograd_place p, int64_t c0,
                             int64_t channels, void *dst)
 {
-    int64_t stride = j->group_tiles * j->block;
     const struct tensor *x = j->a->x;
     if (!j->bf16) {
         float wide[WINOGRAD_POSITIONS * BLOCK_CHANNELS];
         const float *pixels[WINOGRAD_POSITIONS];
         winograd_patch(&j->tiles, p, x, c0, channels, j->zeros, pixels, wide);
-        j->isa->winograd_input(dst, stride, pixels, channels);
+        j->isa->winograd_input(dst, j->stride, pixels, channels);
         return;
     }
     const uint16_t *pixels[WINOGRAD_BF16_POSITIONS];
@@ -54,7 +54,7 @@ static void transform_patch(const struct job *j, struct winograd_place p, int64_
         int64_t at = winograd_from(&j->tiles, p, i, j->in);
         pixels[i] = at < 0 ? j->zeros : (const uint16_t *)x->data + at + c0;
     }
-    j->bf16->winograd_input(dst, stride, pixels, channels);
+    j->bf16->winograd_input(dst, j->stride, pixels, channels);
 }
 
 static void transform_input(void *arg, int64_t begin, int64_t end, int worker)
@@ -63,9 +63,9 @@ static void transform_input(void *arg, int64_t begin, int64_t end, int worker)
     for (int64_t t = begin; t < end; t++) {
         struct winograd_place p = winograd_place(&j->tiles, j->first_tile + t);
         for (int64_t b = 0; b < j->blocks; b++) {
-            int64_t c0 = b * j->block, at = b * j->positions * j->group_tiles + t;
+            int64_t c0 = b * j->block, at = b * j->positions * j->stride + t * j->block;
             int64_t channels = j->in - c0 < j->block ? j->in - c0 : j->block;
-            transform_patch(j, p, c0, channels, j->transformed + (size_t)(at * j->block) * j->size);
+            transform_patch(j, p, c0, channels, j->transformed + (size_t)at * j->size);
         }
     }
 }
@@ -76,7 +76,7 @@ static void transform_weights(const struct job *j, const struct panel *p, int64_
 {
     const struct tensor *w = j->a->weight;
     int lanes = j->isa->lanes, width = p->vectors * lanes;
-    int64_t stride = j->block * width;
+    int64_t stride = winograd_stride(j->block * width, j->size);
     for (int v = 0; v < p->vectors; v++) {
         int rows = p->columns - v * lanes < lanes ? p->columns - v * lanes : lanes;
         int64_t ld;
@@ -154,10 +154,11 @@ static void run_unit(const struct job *j, int64_t unit, char *scratch)
     int width = p->vectors * isa->lanes;
 
     char *u = scratch;
-    float *packed = (float *)(u + (size_t)(j->positions * j->block * ISA_MAX_COLUMNS) * j->size);
+    float *packed = (float *)(u + j->weight_bytes);
     float *converted = packed + 9 * j->block * ISA_MAX_LANES;
     float *products = converted + 9 * j->block * ISA_MAX_LANES;
-    int64_t product_stride = (j->unit_tiles + ISA_MAX_ROWS) * width;
+    int64_t weight_stride = winograd_stride(j->block * width, j->size);
+    int64_t product_stride = winograd_stride((j->unit_tiles + ISA_MAX_ROWS) * width, sizeof(float));
     float none[ISA_MAX_COLUMNS] = {0};
 
     for (int64_t b = 0; b < j->blocks; b++) {
@@ -165,9 +166,9 @@ static void run_unit(const struct job *j, int64_t unit, char *scratch)
         int64_t channels = j->in - c0 < j->block ? j->in - c0 : j->block;
         transform_weights(j, p, c0, channels, u, packed, converted);
         for (int64_t position = 0; position < j->positions; position++) {
-            int64_t first = (b * j->positions + position) * j->group_tiles + t0;
-            const char *rows = j->transformed + (size_t)(first * j->block) * j->size;
-            const char *weights = u + (size_t)(position * j->block * width) * j->size;
+            int64_t first = (b * j->positions + position) * j->stride + t0 * j->block;
+            const char *rows = j->transformed + (size_t)first * j->size;
+            const char *weights = u + (size_t)(position * weight_stride) * j->size;
             for (int64_t t = 0; t < tiles; t += isa->rows)
                 multiply(j, p, rows + (size_t)(t * j->block) * j->size, tiles - 1 - t, channels,
                          weights, products + position * product_stride + t * width,
@@ -216,11 +217,15 @@ static void plan(struct job *j, const struct conv2d_args *a)
     j->blocks = divide_up(j->in, j->block);
     winograd_tiles_init(&j->tiles, a->x, j->bf16 ? WINOGRAD_BF16_OUT : WINOGRAD_OUT);
     divide_tiles(j);
-    size_t products = (size_t)(j->positions * (j->unit_tiles + ISA_MAX_ROWS)) * ISA_MAX_COLUMNS;
+    j->stride = winograd_stride(j->group * j->block, j->size);
+    int64_t products =
+        j->positions *
+        winograd_stride((j->unit_tiles + ISA_MAX_ROWS) * ISA_MAX_COLUMNS, sizeof(float));
     size_t packed = (size_t)(2 * 9 * j->block) * ISA_MAX_LANES;
-    j->per_worker = (size_t)(j->positions * j->block * ISA_MAX_COLUMNS) * j->size +
-                    (packed + products) * sizeof(float);
-    j->transformed_bytes = (size_t)(j->positions * j->group * j->blocks * j->block) * j->size;
+    j->weight_bytes =
+        (size_t)(j->positions * winograd_stride(j->block * ISA_MAX_COLUMNS, j->size)) * j->size;
+    j->per_worker = j->weight_bytes + (packed + (size_t)products) * sizeof(float);
+    j->transformed_bytes = (size_t)(j->blocks * j->positions * j->stride) * j->size;
     j->zero_bytes = (size_t)j->block * sizeof(float);
     j->bytes = j->transformed_bytes + j->per_worker * (size_t)threads_count() + j->zero_bytes;
 }

@@ -8,6 +8,14 @@
 #define WINOGRAD_FORWARD_BYTES    ((int64_t)16 << 20)
 #define WINOGRAD_BY_WEIGHTS_BYTES ((int64_t)96 << 20)
 
+/* Elements of `size` bytes from one position to the next, at least `elements`: an odd number of
+ * cache lines, so that all positions of a patch fit a cache with few ways. */
+static inline int64_t winograd_stride(int64_t elements, size_t size)
+{
+    int64_t line = 64 / (int64_t)size, lines = (elements + line - 1) / line;
+    return (lines | 1) * line;
+}
+
 /* How images [n, h, w, c] are split into tiles of the output of a 3x3 convolution, padding 1. */
 struct winograd_tiles {
     int out, in; /* the side of a tile, and of the input under it */

@@ -19,14 +19,16 @@ struct job {
     const struct cpu_isa *isa;
     struct winograd_tiles tiles;
     int64_t in, out;
-    int64_t first_tile, group_tiles;
-    float *inputs;    /* [36][group_tiles][ci] */
-    float *gradients; /* [36][group_tiles][co] */
+    int64_t group;                           /* tiles, at most */
+    int64_t first_tile, group_tiles;         /* of the group being computed */
+    float *inputs;                           /* [36], each [group_tiles][ci] */
+    float *gradients;                        /* [36], each [group_tiles][co] */
+    int64_t inputs_stride, gradients_stride; /* between the 36 */
     const float *zeros;
     struct panel *panels; /* of ci */
     int panel_count;
     float *scratch;
-    size_t per_worker;
+    size_t per_worker, bytes;
 };
 
 #define BLOCK_CHANNELS 64 /* transformed at a time */
@@ -38,7 +40,7 @@ static void transform_inputs(const struct job *j, int64_t t, struct winograd_pla
         const float *patch[WINOGRAD_POSITIONS];
         int64_t count = j->in - c < BLOCK_CHANNELS ? j->in - c : BLOCK_CHANNELS;
         winograd_patch(&j->tiles, p, j->a->forward.x, c, count, j->zeros, patch, wide);
-        j->isa->winograd_input(j->inputs + t * j->in + c, j->group_tiles * j->in, patch, count);
+        j->isa->winograd_input(j->inputs + t * j->in + c, j->inputs_stride, patch, count);
     }
 }
 
@@ -52,8 +54,8 @@ static void transform_gradients(const struct job *j, int64_t t, struct winograd_
             int64_t at = winograd_pixel(&j->tiles, p, i, j->out);
             pixels[i] = at < 0 ? NULL : row_read(j->a->dy, at + c, count, wide[i]);
         }
-        j->isa->winograd_output_backward(j->gradients + t * j->out + c, j->group_tiles * j->out,
-                                         pixels, count);
+        j->isa->winograd_output_backward(j->gradients + t * j->out + c, j->gradients_stride, pixels,
+                                         count);
     }
 }
 
@@ -86,13 +88,14 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
     int width = p->vectors * isa->lanes;
     float *left = scratch, *right = left + (UNIT_OUT + ISA_MAX_ROWS) * UNIT_BLOCK;
     float *sums = right + ISA_MAX_COLUMNS * UNIT_BLOCK;
-    int64_t position_sums = (int64_t)left_width * width;
+    int64_t position_sums = winograd_stride((int64_t)left_width * width, sizeof(float));
     for (int position = 0; position < WINOGRAD_POSITIONS; position++)
         for (int64_t t0 = 0; t0 < j->group_tiles; t0 += UNIT_BLOCK) {
             int64_t k = j->group_tiles - t0 < UNIT_BLOCK ? j->group_tiles - t0 : UNIT_BLOCK;
-            int64_t at = position * j->group_tiles + t0;
-            pack_rows(left, left_width, j->gradients + at * j->out + o0, j->out, k, rows);
-            pack_rows(right, width, j->inputs + at * j->in + p->column, j->in, k, p->columns);
+            const float *gradients = j->gradients + position * j->gradients_stride;
+            const float *inputs = j->inputs + position * j->inputs_stride;
+            pack_rows(left, left_width, gradients + t0 * j->out + o0, j->out, k, rows);
+            pack_rows(right, width, inputs + t0 * j->in + p->column, j->in, k, p->columns);
             for (int i = 0; i < rows; i += isa->rows)
                 isa->tile_strided(p->vectors, left + i, 1, left_width, k, right,
                                   sums + position * position_sums + (int64_t)i * width, width,
@@ -116,38 +119,53 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
-void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a)
+/* Sizes of what is allocated, and how tiles are divided. */
+static void plan(struct job *j, const struct conv2d_backward_args *a)
 {
     const struct conv2d_args *f = &a->forward;
-    struct job j = {.a = a, .isa = cpu_isa(), .in = f->x->shape[3], .out = a->dy->shape[3]};
-    winograd_tiles_init(&j.tiles, f->x, WINOGRAD_OUT);
+    *j = (struct job){.a = a, .isa = cpu_isa(), .in = f->x->shape[3], .out = a->dy->shape[3]};
+    winograd_tiles_init(&j->tiles, f->x, WINOGRAD_OUT);
+    int64_t tiles = j->tiles.count;
+    int64_t tile_bytes = WINOGRAD_POSITIONS * (j->in + j->out) * (int64_t)sizeof(float);
+    int64_t group = WINOGRAD_BY_WEIGHTS_BYTES / tile_bytes;
+    group = group < UNIT_BLOCK ? UNIT_BLOCK : group;
+    j->group = group < tiles ? group : tiles;
+    j->inputs_stride = winograd_stride(j->group * j->in, sizeof(float));
+    j->gradients_stride = winograd_stride(j->group * j->out, sizeof(float));
+    int64_t rows = UNIT_OUT + ISA_MAX_ROWS;
+    int64_t sums = winograd_stride(rows * ISA_MAX_COLUMNS, sizeof(float));
+    j->per_worker = (size_t)((rows + ISA_MAX_COLUMNS) * UNIT_BLOCK + WINOGRAD_POSITIONS * sums);
+    j->bytes = ((size_t)(WINOGRAD_POSITIONS * (j->inputs_stride + j->gradients_stride) + j->in) +
+                j->per_worker * (size_t)threads_count()) *
+               sizeof(float);
+}
+
+size_t cpu_conv2d_winograd_by_weights_bytes(const struct conv2d_backward_args *a)
+{
+    struct job j;
+    plan(&j, a);
+    return j.bytes;
+}
+
+void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a)
+{
+    struct job j;
+    plan(&j, a);
     int64_t tiles = j.tiles.count;
     if (tiles == 0)
         return;
-    int64_t tile_bytes = WINOGRAD_POSITIONS * (j.in + j.out) * (int64_t)sizeof(float);
-    int64_t group = WINOGRAD_BY_WEIGHTS_BYTES / tile_bytes;
-    group = group < UNIT_BLOCK ? UNIT_BLOCK : group;
-    group = group < tiles ? group : tiles;
     int max_panels = (int)((j.in + j.isa->lanes - 1) / j.isa->lanes);
     j.panels = xmalloc((size_t)max_panels * sizeof *j.panels);
     j.panel_count = panels_cut(j.isa, 0, j.in, j.panels, max_panels);
-    size_t rows = UNIT_OUT + ISA_MAX_ROWS;
-    j.per_worker =
-        (rows + ISA_MAX_COLUMNS) * UNIT_BLOCK + WINOGRAD_POSITIONS * rows * ISA_MAX_COLUMNS;
-    size_t inputs = (size_t)(WINOGRAD_POSITIONS * group * j.in), granted;
-    size_t gradients = (size_t)(WINOGRAD_POSITIONS * group * j.out);
-    float *memory = device_allocate(
-        d,
-        (inputs + gradients + (size_t)j.in + j.per_worker * (size_t)threads_count()) *
-            sizeof(float),
-        &granted);
+    size_t granted;
+    float *memory = device_allocate(d, j.bytes, &granted);
     memset(memory, 0, (size_t)j.in * sizeof(float));
     j.zeros = memory;
     j.inputs = memory + j.in;
-    j.gradients = j.inputs + inputs;
-    j.scratch = j.gradients + gradients;
-    for (j.first_tile = 0; j.first_tile < tiles; j.first_tile += group) {
-        j.group_tiles = tiles - j.first_tile < group ? tiles - j.first_tile : group;
+    j.gradients = j.inputs + WINOGRAD_POSITIONS * j.inputs_stride;
+    j.scratch = j.gradients + WINOGRAD_POSITIONS * j.gradients_stride;
+    for (j.first_tile = 0; j.first_tile < tiles; j.first_tile += j.group) {
+        j.group_tiles = tiles - j.first_tile < j.group ? tiles - j.first_tile : j.group;
         parallel_for(j.group_tiles, 4, transform_tiles, &j);
         parallel_for(j.panel_count * ((j.out + UNIT_OUT - 1) / UNIT_OUT), 1, run_units, &j);
     }
