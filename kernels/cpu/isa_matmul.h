@@ -101,26 +101,42 @@ INLINE vec shuffle(vec a, vec b, ivec which)
 #endif
 }
 
-/* In-register transpose of LANES vectors: stage s swaps the blocks of s lanes between rows s apart.
- */
+/* v[i] and v[i + s] exchange blocks of s lanes. */
+INLINE void swap_blocks(vec v[LANES], const int i, const int s)
+{
+    vec a = v[i], b = v[i + s];
+#if LANES == 16
+    /* One instruction each where a permutation of two vectors takes two. */
+    __m512 x = (__m512)a, y = (__m512)b;
+    v[i] = s == 1   ? (vec)_mm512_mask_moveldup_ps(x, 0xaaaa, y)
+           : s == 2 ? (vec)_mm512_unpacklo_pd((__m512d)x, (__m512d)y)
+           : s == 4 ? (vec)_mm512_mask_shuffle_f32x4(x, 0xf0f0, y, y, 0xa0)
+                    : (vec)_mm512_shuffle_f32x4(x, y, 0x44);
+    v[i + s] = s == 1   ? (vec)_mm512_mask_movehdup_ps(y, 0x5555, x)
+               : s == 2 ? (vec)_mm512_unpackhi_pd((__m512d)x, (__m512d)y)
+               : s == 4 ? (vec)_mm512_mask_shuffle_f32x4(y, 0x0f0f, x, x, 0xf5)
+                        : (vec)_mm512_shuffle_f32x4(x, y, 0xee);
+#else
+    ivec low, high;
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++) {
+        low[j] = j & s ? LANES + (j ^ s) : j;
+        high[j] = j & s ? LANES + j : j ^ s;
+    }
+    v[i] = shuffle(a, b, low);
+    v[i + s] = shuffle(a, b, high);
+#endif
+}
+
+/* In-register transpose of LANES vectors. */
 INLINE void transpose(vec v[LANES])
 {
 #pragma GCC unroll 4
-    for (int s = 1; s < LANES; s *= 2) {
-        ivec low, high;
-#pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) {
-            low[i] = i & s ? LANES + (i ^ s) : i;
-            high[i] = i & s ? LANES + i : i ^ s;
-        }
+    for (int s = 1; s < LANES; s *= 2)
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++)
-            if (!(i & s)) {
-                vec a = v[i], b = v[i + s];
-                v[i] = shuffle(a, b, low);
-                v[i + s] = shuffle(a, b, high);
-            }
-    }
+            if (!(i & s))
+                swap_blocks(v, i, s);
 }
 
 INLINE vec load_some(const float *p, int64_t n)
@@ -130,35 +146,45 @@ INLINE vec load_some(const float *p, int64_t n)
     return load(some);
 }
 
+/* Rows of weights are often read in pieces that are too short for a processor to foresee. */
+#define PREFETCH_AHEAD 128 /* floats */
+
+/* `count` columns of `rows` rows; the rest of v is zero. */
+INLINE void load_columns(vec v[LANES], const float *src, int64_t ld, int rows, int64_t count)
+{
+    if (rows == LANES && count == LANES) {
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) {
+            v[i] = load(src + i * ld);
+            __builtin_prefetch(src + i * ld + PREFETCH_AHEAD);
+        }
+    } else {
+        for (int i = 0; i < LANES; i++)
+            v[i] = i < rows ? load_some(src + i * ld, count) : splat(0);
+    }
+}
+
 static void pack(float *dst, int width, const float *src, int64_t ld, int rows, int64_t columns,
                  int taps)
 {
-    int64_t channels = columns / taps;
+    int64_t next_tap = columns / taps * width, next_channel = width - taps * next_tap;
     for (int i0 = 0; i0 < width; i0 += LANES) {
-        int here = rows - i0 < LANES ? rows - i0 : LANES;
-        int tap = 0;
-        int64_t channel = 0;
+        int here = rows - i0 < LANES ? rows - i0 : LANES, tap = 0;
+        float *to = dst + i0;
         for (int64_t j0 = 0; j0 < columns; j0 += LANES) {
             int64_t some = columns - j0 < LANES ? columns - j0 : LANES;
             vec v[LANES];
-            if (here == LANES && some == LANES) {
-#pragma GCC unroll 16
-                for (int i = 0; i < LANES; i++)
-                    v[i] = load(src + (i0 + i) * ld + j0);
-            } else {
-                for (int i = 0; i < LANES; i++)
-                    v[i] = i < here ? load_some(src + (i0 + i) * ld + j0, some) : splat(0);
-            }
+            load_columns(v, src + i0 * ld + j0, ld, here, some);
             transpose(v);
-            float out[LANES][LANES];
 #pragma GCC unroll 16
-            for (int j = 0; j < LANES; j++)
-                store(out[j], v[j]);
-            for (int j = 0; j < some; j++) {
-                store(dst + (tap * channels + channel) * width + i0, load(out[j]));
+            for (int j = 0; j < LANES; j++) {
+                if (j == some)
+                    break;
+                store(to, v[j]);
+                to += next_tap;
                 if (++tap == taps) {
                     tap = 0;
-                    channel++;
+                    to += next_channel;
                 }
             }
         }

@@ -174,7 +174,8 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
 struct matmul_units matmul_units(const struct matmul *m, const struct cpu_isa *isa)
 {
     struct matmul_units u;
-    u.channels = m->taps == 1 ? 384 : BLOCK_PRODUCT / m->taps / 16 * 16;
+    int block = m->dtype == DTYPE_BF16 && cpu_bf16() ? 2 * BLOCK_PRODUCT : BLOCK_PRODUCT;
+    u.channels = m->taps == 1 ? block * 2 / 3 : block / m->taps / 16 * 16;
     if (u.channels < 16)
         u.channels = 16;
     if (u.channels > m->channels)
