@@ -142,6 +142,9 @@ struct cpu_bf16 {
                            int64_t channels);
     void (*winograd_weight)(uint16_t *u, int64_t stride, int width, const float *g,
                             int64_t channels);
+    /* The same from weights of BF16 that were packed as they lie, in pairs; channels is even. */
+    void (*winograd_weight_pairs)(uint16_t *u, int64_t stride, int width, const float *g,
+                                  int64_t channels);
     void (*winograd_output)(uint16_t *const *pixels, const float *m, int64_t stride,
                             int64_t channels, const float *bias, const uint16_t *const *residual);
 };

@@ -145,12 +145,12 @@ static void winograd_input(uint16_t *dst, int64_t stride, const uint16_t *const 
     }
 }
 
-INLINE void transform_weight(vec y[4][4], const float *g)
+INLINE void transform_weight(vec y[4][4], const vec g[9])
 {
     vec rows[3][4];
 #pragma GCC unroll 3
-    for (int i = 0; i < 3; i++, g += 3 * LANES)
-        weight_transform(rows[i], load(g), load(g + LANES), load(g + 2 * LANES));
+    for (int i = 0; i < 3; i++)
+        weight_transform(rows[i], g[3 * i], g[3 * i + 1], g[3 * i + 2]);
 #pragma GCC unroll 4
     for (int j = 0; j < 4; j++) {
         vec column[4];
@@ -161,25 +161,51 @@ INLINE void transform_weight(vec y[4][4], const float *g)
     }
 }
 
-/* BF16 in the lower half of each lane. */
-INLINE ivec rounded_bits(vec v)
+/* Transforms two channels and writes them as pairs. */
+INLINE void write_weights(uint16_t *u, int64_t stride, const vec even[9], const vec odd[9])
 {
-    return (ivec)_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh((__m512)v));
+    static const int16_t interleaved[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                            21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                            11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512i order = _mm512_loadu_si512(interleaved);
+    vec first[4][4], second[4][4];
+    transform_weight(first, even);
+    transform_weight(second, odd);
+#pragma GCC unroll 16
+    for (int p = 0; p < 16; p++) {
+        __m512bh apart =
+            _mm512_cvtne2ps_pbh((__m512)second[p / 4][p % 4], (__m512)first[p / 4][p % 4]);
+        _mm512_storeu_si512(u + p * stride, _mm512_permutexvar_epi16(order, (__m512i)apart));
+    }
 }
 
 static void winograd_weight(uint16_t *u, int64_t stride, int width, const float *g,
                             int64_t channels)
 {
     for (int64_t c = 0; c < channels; c += 2, g += 2 * 9 * LANES, u += 2 * width) {
-        vec even[4][4], odd[4][4] = {{{0}}};
-        transform_weight(even, g);
-        if (c + 1 < channels)
-            transform_weight(odd, g + 9 * LANES);
-#pragma GCC unroll 16
-        for (int p = 0; p < 16; p++) {
-            ivec both = rounded_bits(even[p / 4][p % 4]) | rounded_bits(odd[p / 4][p % 4]) << 16;
-            memcpy(u + p * stride, &both, sizeof both);
+        vec even[9], odd[9] = {{0}};
+#pragma GCC unroll 9
+        for (int i = 0; i < 9; i++) {
+            even[i] = load(g + i * LANES);
+            if (c + 1 < channels)
+                odd[i] = load(g + (9 + i) * LANES);
         }
+        write_weights(u, stride, even, odd);
+    }
+}
+
+static void winograd_weight_pairs(uint16_t *u, int64_t stride, int width, const float *g,
+                                  int64_t channels)
+{
+    for (int64_t c = 0; c < channels; c += 2, g += 9 * LANES, u += 2 * width) {
+        vec both[18];
+#pragma GCC unroll 9
+        for (int i = 0; i < 9; i++) {
+            ivec pair = (ivec)load(g + i * LANES);
+            both[2 * i] = (vec)(pair << 16);
+            both[2 * i + 1] = (vec)(pair & ~0xffff);
+        }
+        write_weights(u, stride, both, both + 9);
     }
 }
 
@@ -224,6 +250,7 @@ const struct cpu_bf16 cpu_bf16_avx512 = {
     .pair_rows = pair_rows,
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
+    .winograd_weight_pairs = winograd_weight_pairs,
     .winograd_output = winograd_output,
 };
 #endif

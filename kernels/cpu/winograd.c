@@ -22,6 +22,7 @@ struct job {
     const struct conv2d_args *a;
     const struct cpu_isa *isa;
     const struct cpu_bf16 *bf16; /* NULL: F32 */
+    bool pairs;                  /* weights are packed in pairs, as they lie */
     struct winograd_tiles tiles;
     int64_t in, out;
     int64_t group;                    /* tiles, at most */
@@ -80,6 +81,15 @@ static void transform_weights(const struct job *j, const struct panel *p, int64_
     for (int v = 0; v < p->vectors; v++) {
         int rows = p->columns - v * lanes < lanes ? p->columns - v * lanes : lanes;
         int64_t ld;
+        if (j->pairs) {
+            const uint16_t *pairs =
+                (const uint16_t *)w->data + ((p->column + v * lanes) * j->in + c0) * 9;
+            j->isa->pack(packed, lanes, (const float *)pairs, j->in * 9 / 2, rows, channels * 9 / 2,
+                         1);
+            j->bf16->winograd_weight_pairs((uint16_t *)u + 2 * v * lanes, stride, width, packed,
+                                           channels);
+            continue;
+        }
         const float *g = weights_as_f32(w->dtype, w->data, p->column + v * lanes, rows, j->in * 9,
                                         c0 * 9, channels * 9, converted, &ld);
         j->isa->pack(packed, lanes, g, ld, rows, channels * 9, 1);
@@ -211,6 +221,7 @@ static void plan(struct job *j, const struct conv2d_args *a)
 {
     *j = (struct job){.a = a, .isa = cpu_isa(), .in = a->x->shape[3], .out = a->y->shape[3]};
     j->bf16 = a->x->dtype == DTYPE_BF16 ? cpu_bf16() : NULL;
+    j->pairs = j->bf16 && a->weight->dtype == DTYPE_BF16 && j->in % 2 == 0;
     j->positions = j->bf16 ? WINOGRAD_BF16_POSITIONS : WINOGRAD_POSITIONS;
     j->block = j->bf16 ? BLOCK_BF16 : BLOCK_CHANNELS;
     j->size = j->bf16 ? sizeof(uint16_t) : sizeof(float);

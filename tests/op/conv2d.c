@@ -36,6 +36,7 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 4, 4, 512, 512, 3, 1, 1, 1, 0, FILL_NORMAL},
     {3, 4, 4, 16, 24, 3, 1, 1, 1, 1, FILL_NORMAL},
     {2, 4, 5, 24, 9, 3, 1, 1, 1, 1, FILL_NORMAL, 1},
+    {2, 11, 13, 150, 83, 3, 1, 1, 1, 1, FILL_NORMAL}, /* the last block of channels is short */
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
