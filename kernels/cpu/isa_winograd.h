@@ -34,35 +34,42 @@ INLINE void output_transform(vec y[4], const vec m[6])
     y[3] = b + 8.0f * e + m[5];
 }
 
+INLINE void input_of(float *dst, int64_t stride, const float *const *pixels, int64_t c,
+                     const int64_t some)
+{
+    vec rows[6][6];
+#pragma GCC unroll 6
+    for (int i = 0; i < 6; i++) {
+        vec d[6];
+#pragma GCC unroll 6
+        for (int j = 0; j < 6; j++)
+            d[j] = some == LANES ? load(pixels[i * 6 + j] + c)
+                                 : load_some(pixels[i * 6 + j] + c, some);
+        input_transform(rows[i], d);
+    }
+#pragma GCC unroll 6
+    for (int j = 0; j < 6; j++) {
+        vec d[6], y[6];
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++)
+            d[i] = rows[i][j];
+        input_transform(y, d);
+#pragma GCC unroll 6
+        for (int i = 0; i < 6; i++)
+            if (some == LANES)
+                store(dst + (i * 6 + j) * stride + c, y[i]);
+            else
+                memcpy(dst + (i * 6 + j) * stride + c, &y[i], (size_t)some * 4);
+    }
+}
+
 static void winograd_input(float *dst, int64_t stride, const float *const *pixels, int64_t channels)
 {
-    for (int64_t c = 0; c < channels; c += LANES) {
-        int64_t some = channels - c < LANES ? channels - c : LANES;
-        vec rows[6][6], columns[6][6];
-        for (int i = 0; i < 6; i++) {
-            vec d[6];
-#pragma GCC unroll 6
-            for (int j = 0; j < 6; j++)
-                d[j] = some == LANES ? load(pixels[i * 6 + j] + c)
-                                     : load_some(pixels[i * 6 + j] + c, some);
-            input_transform(rows[i], d);
-        }
-        for (int j = 0; j < 6; j++) {
-            vec d[6], y[6];
-#pragma GCC unroll 6
-            for (int i = 0; i < 6; i++)
-                d[i] = rows[i][j];
-            input_transform(y, d);
-#pragma GCC unroll 6
-            for (int i = 0; i < 6; i++)
-                columns[i][j] = y[i];
-        }
-        for (int p = 0; p < 36; p++)
-            if (some == LANES)
-                store(dst + p * stride + c, columns[p / 6][p % 6]);
-            else
-                memcpy(dst + p * stride + c, &columns[p / 6][p % 6], (size_t)some * 4);
-    }
+    int64_t c = 0;
+    for (; c + LANES <= channels; c += LANES)
+        input_of(dst, stride, pixels, c, LANES);
+    if (c < channels)
+        input_of(dst, stride, pixels, c, channels - c);
 }
 
 static void winograd_weight(float *u, int64_t stride, int width, const float *g, int64_t channels)

@@ -11,32 +11,41 @@
 /* 3x3 convolution by F(4x4, 3x3) in F32, or by F(2x2, 3x3) in BF16 where the processor multiplies
  * that: the input becomes matrices of [tiles, channels], one for each position of a patch, each is
  * multiplied with a matrix of transformed weights, and the products become a tile of output pixels.
- * Weights are transformed in the cache as needed, so that no second copy of a checkpoint is kept.
+ * A small image has more weights than pixels: they are transformed in the cache as needed, and all
+ * tiles are multiplied with them. Of a large one, the weights are transformed first, and its tiles
+ * stay in the cache, a few at a time. No transformed weights are kept.
  */
 
 #define BLOCK_CHANNELS 64 /* BLOCK_BF16 in BF16 */
-#define BLOCK_BF16     128
+#define BLOCK_BF16     768
 #define UNIT_TILES     256 /* tiles of one unit: its products stay in the cache */
+#define TILES_AHEAD    8
+#define SHARED_TILES   ((int64_t)512 << 10) /* bytes of transformed tiles that stay in the cache */
+#define SHARED_WEIGHTS ((int64_t)20 << 20)  /* and of weights, in one that cores share */
 
 struct job {
     const struct conv2d_args *a;
     const struct cpu_isa *isa;
     const struct cpu_bf16 *bf16; /* NULL: F32 */
     bool pairs;                  /* weights are packed in pairs, as they lie */
+    bool shares_weights;         /* they are transformed first */
     struct winograd_tiles tiles;
     int64_t in, out;
-    int64_t group;                    /* tiles, at most */
+    int64_t group;                    /* tiles that are transformed together, at most */
     int64_t first_tile, group_tiles;  /* of the group being computed */
     int64_t positions, block, blocks; /* of input channels */
     size_t size;                      /* of a transformed number */
     int64_t stride;                   /* of positions in transformed */
-    char *transformed;                /* [blocks][positions], each [group_tiles][block] */
+    char *transformed;                /* [blocks][positions], each [group][block] */
+    char *weights;                    /* of all panels, if shared */
     const void *zeros;
     struct panel *panels;
     int panel_count;
     int64_t unit_tiles, tile_units;
     char *scratch;
-    size_t weight_bytes, per_worker, transformed_bytes, zero_bytes, bytes;
+    size_t weight_bytes, product_bytes, packed_bytes; /* of a panel; of floats before they are
+                                                         transformed */
+    size_t per_worker, transformed_bytes, shared_bytes, zero_bytes, bytes;
 };
 
 static void transform_patch(const struct job *j, struct winograd_place p, int64_t c0,
@@ -46,8 +55,11 @@ static void transform_patch(const struct job *j, struct winograd_place p, int64_
     if (!j->bf16) {
         float wide[WINOGRAD_POSITIONS * BLOCK_CHANNELS];
         const float *pixels[WINOGRAD_POSITIONS];
-        winograd_patch(&j->tiles, p, x, c0, channels, j->zeros, pixels, wide);
-        j->isa->winograd_input(dst, j->stride, pixels, channels);
+        for (int64_t c = 0; c < channels; c += BLOCK_CHANNELS) {
+            int64_t some = least(channels - c, BLOCK_CHANNELS);
+            winograd_patch(&j->tiles, p, x, c0 + c, some, j->zeros, pixels, wide);
+            j->isa->winograd_input((float *)dst + c, j->stride, pixels, some);
+        }
         return;
     }
     const uint16_t *pixels[WINOGRAD_BF16_POSITIONS];
@@ -58,23 +70,29 @@ static void transform_patch(const struct job *j, struct winograd_place p, int64_
     j->bf16->winograd_input(dst, j->stride, pixels, channels);
 }
 
+/* dst: the tile's row in the first matrix. */
+static void transform_tile(const struct job *j, int64_t tile, char *dst)
+{
+    struct winograd_place p = winograd_place(&j->tiles, tile);
+    for (int64_t b = 0; b < j->blocks; b++) {
+        int64_t c0 = b * j->block;
+        transform_patch(j, p, c0, least(j->in - c0, j->block), dst);
+        dst += (size_t)(j->positions * j->stride) * j->size;
+    }
+}
+
 static void transform_input(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct job *j = arg;
-    for (int64_t t = begin; t < end; t++) {
-        struct winograd_place p = winograd_place(&j->tiles, j->first_tile + t);
-        for (int64_t b = 0; b < j->blocks; b++) {
-            int64_t c0 = b * j->block, at = b * j->positions * j->stride + t * j->block;
-            int64_t channels = j->in - c0 < j->block ? j->in - c0 : j->block;
-            transform_patch(j, p, c0, channels, j->transformed + (size_t)at * j->size);
-        }
-    }
+    for (int64_t t = begin; t < end; t++)
+        transform_tile(j, j->first_tile + t, j->transformed + (size_t)(t * j->block) * j->size);
 }
 
 /* Packs by lanes and transforms the weights of one panel and block of channels. */
 static void transform_weights(const struct job *j, const struct panel *p, int64_t c0,
-                              int64_t channels, void *u, float *packed, float *converted)
+                              int64_t channels, void *u, char *scratch)
 {
+    float *packed = (float *)scratch, *converted = (float *)(scratch + j->packed_bytes);
     const struct tensor *w = j->a->weight;
     int lanes = j->isa->lanes, width = p->vectors * lanes;
     int64_t stride = winograd_stride(j->block * width, j->size);
@@ -155,40 +173,72 @@ static void write_tile(const struct job *j, const struct panel *p, struct winogr
     }
 }
 
+/* The products of `tiles` tiles at all positions; rows: the first tile's. */
+static void multiply_block(const struct job *j, const struct panel *p, const char *rows,
+                           int64_t tiles, int64_t channels, const char *u, float *products,
+                           const float *init)
+{
+    int width = p->vectors * j->isa->lanes;
+    int64_t weight_stride = winograd_stride(j->block * width, j->size);
+    int64_t product_stride = winograd_stride((j->unit_tiles + ISA_MAX_ROWS) * width, sizeof(float));
+    for (int64_t i = 0; i < j->positions; i++) {
+        const char *left = rows + (size_t)(i * j->stride) * j->size;
+        const char *right = u + (size_t)(i * weight_stride) * j->size;
+        for (int64_t t = 0; t < tiles; t += j->isa->rows)
+            multiply(j, p, left + (size_t)(t * j->block) * j->size, tiles - 1 - t, channels, right,
+                     products + i * product_stride + t * width, init);
+    }
+}
+
+/* Asks for what write_tile reads and writes. */
+static void prefetch_tile(const struct job *j, const struct panel *p, int64_t tile)
+{
+    const struct tensor *y = j->a->y, *residual = j->a->residual;
+    struct winograd_place place = winograd_place(&j->tiles, tile);
+    int64_t size = (int64_t)dtype_size(y->dtype);
+    for (int i = 0; i < j->tiles.out * j->tiles.out; i++) {
+        int64_t at = winograd_pixel(&j->tiles, place, i, j->out);
+        if (at < 0)
+            continue;
+        int64_t begin = (at + p->column) * size, end = begin + p->columns * size;
+        for (int64_t byte = begin; byte < end; byte += 64) {
+            __builtin_prefetch((const char *)y->data + byte, 1);
+            if (residual)
+                __builtin_prefetch((const char *)residual->data + byte);
+        }
+    }
+}
+
+static void write_tiles(const struct job *j, const struct panel *p, int64_t first, int64_t tiles,
+                        const float *products)
+{
+    int width = p->vectors * j->isa->lanes;
+    int64_t stride = winograd_stride((j->unit_tiles + ISA_MAX_ROWS) * width, sizeof(float));
+    const float *bias = j->a->bias ? (const float *)j->a->bias->data + p->column : NULL;
+    for (int64_t t = 0; t < tiles; t++) {
+        if (t + TILES_AHEAD < tiles)
+            prefetch_tile(j, p, first + t + TILES_AHEAD);
+        write_tile(j, p, winograd_place(&j->tiles, first + t), products + t * width, stride, bias);
+    }
+}
+
 static void run_unit(const struct job *j, int64_t unit, char *scratch)
 {
     const struct panel *p = &j->panels[unit % j->panel_count];
     int64_t t0 = unit / j->panel_count * j->unit_tiles;
-    int64_t tiles = j->group_tiles - t0 < j->unit_tiles ? j->group_tiles - t0 : j->unit_tiles;
-    const struct cpu_isa *isa = j->isa;
-    int width = p->vectors * isa->lanes;
-
+    int64_t tiles = least(j->group_tiles - t0, j->unit_tiles);
     char *u = scratch;
-    float *packed = (float *)(u + j->weight_bytes);
-    float *converted = packed + 9 * j->block * ISA_MAX_LANES;
-    float *products = converted + 9 * j->block * ISA_MAX_LANES;
-    int64_t weight_stride = winograd_stride(j->block * width, j->size);
-    int64_t product_stride = winograd_stride((j->unit_tiles + ISA_MAX_ROWS) * width, sizeof(float));
+    float *products = (float *)(u + j->weight_bytes);
+    char *packed = (char *)products + j->product_bytes;
     float none[ISA_MAX_COLUMNS] = {0};
-
     for (int64_t b = 0; b < j->blocks; b++) {
-        int64_t c0 = b * j->block;
-        int64_t channels = j->in - c0 < j->block ? j->in - c0 : j->block;
-        transform_weights(j, p, c0, channels, u, packed, converted);
-        for (int64_t position = 0; position < j->positions; position++) {
-            int64_t first = (b * j->positions + position) * j->stride + t0 * j->block;
-            const char *rows = j->transformed + (size_t)first * j->size;
-            const char *weights = u + (size_t)(position * weight_stride) * j->size;
-            for (int64_t t = 0; t < tiles; t += isa->rows)
-                multiply(j, p, rows + (size_t)(t * j->block) * j->size, tiles - 1 - t, channels,
-                         weights, products + position * product_stride + t * width,
-                         b == 0 ? none : NULL);
-        }
+        int64_t c0 = b * j->block, channels = least(j->in - c0, j->block);
+        int64_t first = b * j->positions * j->stride + t0 * j->block;
+        transform_weights(j, p, c0, channels, u, packed);
+        multiply_block(j, p, j->transformed + (size_t)first * j->size, tiles, channels, u, products,
+                       b == 0 ? none : NULL);
     }
-    const float *bias = j->a->bias ? (const float *)j->a->bias->data + p->column : NULL;
-    for (int64_t t = 0; t < tiles; t++)
-        write_tile(j, p, winograd_place(&j->tiles, j->first_tile + t0 + t), products + t * width,
-                   product_stride, bias);
+    write_tiles(j, p, j->first_tile + t0, tiles, products);
 }
 
 static void run_units(void *arg, int64_t begin, int64_t end, int worker)
@@ -198,6 +248,36 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
+static void share_weights(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    for (int64_t i = begin; i < end; i++)
+        transform_weights(j, &j->panels[i], 0, j->in, j->weights + (size_t)i * j->weight_bytes,
+                          j->scratch + (size_t)worker * j->per_worker);
+}
+
+/* Units of a few tiles, with shared weights. */
+static void run_tiles(void *arg, int64_t begin, int64_t end, int worker)
+{
+    const struct job *j = arg;
+    char *rows = j->scratch + (size_t)worker * j->per_worker;
+    float *products = (float *)(rows + j->transformed_bytes);
+    float none[ISA_MAX_COLUMNS] = {0};
+    for (int64_t unit = begin; unit < end; unit++) {
+        int64_t first = unit * j->unit_tiles;
+        int64_t tiles = least(j->tiles.count - first, j->unit_tiles);
+        for (int64_t t = 0; t < tiles; t++)
+            transform_tile(j, first + t, rows + (size_t)(t * j->block) * j->size);
+        for (int i = 0; i < j->panel_count; i++) {
+            for (int64_t t = 0; t < least(tiles, TILES_AHEAD); t++)
+                prefetch_tile(j, &j->panels[i], first + t);
+            multiply_block(j, &j->panels[i], rows, tiles, j->in,
+                           j->weights + (size_t)i * j->weight_bytes, products, none);
+            write_tiles(j, &j->panels[i], first, tiles, products);
+        }
+    }
+}
+
 /* How tiles are divided: groups that are transformed together, and units of work. */
 static void divide_tiles(struct job *j)
 {
@@ -205,15 +285,24 @@ static void divide_tiles(struct job *j)
     int64_t tile_bytes = j->positions * j->blocks * j->block * (int64_t)j->size;
     int64_t group = WINOGRAD_FORWARD_BYTES / tile_bytes;
     group = group < UNIT_TILES ? UNIT_TILES : group;
-    group = group < tiles ? group : tiles;
-
-    j->group = group;
-    j->panel_count = panels_count(j->isa, j->out);
-    j->tile_units = group ? divide_up(group, UNIT_TILES) : 1;
+    j->group = least(group, tiles);
+    j->tile_units = j->group ? divide_up(j->group, UNIT_TILES) : 1;
     int64_t wanted = divide_up(2 * threads_count(), j->panel_count);
     if (threads_count() > 1 && j->panel_count % threads_count() && j->tile_units < wanted)
         j->tile_units = wanted;
-    j->unit_tiles = divide_up(divide_up(group, j->tile_units), j->isa->rows) * j->isa->rows;
+    j->unit_tiles = divide_up(divide_up(j->group, j->tile_units), j->isa->rows) * j->isa->rows;
+}
+
+static void divide_few_tiles(struct job *j)
+{
+    int64_t tiles = SHARED_TILES / (j->positions * j->block * (int64_t)j->size);
+    tiles = tiles / j->isa->rows * j->isa->rows;
+    j->group = j->unit_tiles = tiles < j->isa->rows ? j->isa->rows : tiles;
+}
+
+static size_t stride_bytes(const struct job *j, int64_t elements, size_t size)
+{
+    return (size_t)(j->positions * winograd_stride(elements, size)) * size;
 }
 
 /* Sizes of what is allocated, and how work is divided. */
@@ -223,22 +312,29 @@ static void plan(struct job *j, const struct conv2d_args *a)
     j->bf16 = a->x->dtype == DTYPE_BF16 ? cpu_bf16() : NULL;
     j->pairs = j->bf16 && a->weight->dtype == DTYPE_BF16 && j->in % 2 == 0;
     j->positions = j->bf16 ? WINOGRAD_BF16_POSITIONS : WINOGRAD_POSITIONS;
-    j->block = j->bf16 ? BLOCK_BF16 : BLOCK_CHANNELS;
     j->size = j->bf16 ? sizeof(uint16_t) : sizeof(float);
-    j->blocks = divide_up(j->in, j->block);
+    j->panel_count = panels_count(j->isa, j->out);
     winograd_tiles_init(&j->tiles, a->x, j->bf16 ? WINOGRAD_BF16_OUT : WINOGRAD_OUT);
-    divide_tiles(j);
+    int64_t in = divide_up(j->in, ISA_MAX_LANES) * ISA_MAX_LANES;
+    size_t weights = (size_t)j->panel_count * stride_bytes(j, in * ISA_MAX_COLUMNS, j->size);
+    j->shares_weights = j->tiles.count > UNIT_TILES && weights <= SHARED_WEIGHTS;
+    j->block = j->shares_weights ? in : least(in, j->bf16 ? BLOCK_BF16 : BLOCK_CHANNELS);
+    j->blocks = divide_up(j->in, j->block);
+    if (j->shares_weights)
+        divide_few_tiles(j);
+    else
+        divide_tiles(j);
     j->stride = winograd_stride(j->group * j->block, j->size);
-    int64_t products =
-        j->positions *
-        winograd_stride((j->unit_tiles + ISA_MAX_ROWS) * ISA_MAX_COLUMNS, sizeof(float));
-    size_t packed = (size_t)(2 * 9 * j->block) * ISA_MAX_LANES;
-    j->weight_bytes =
-        (size_t)(j->positions * winograd_stride(j->block * ISA_MAX_COLUMNS, j->size)) * j->size;
-    j->per_worker = j->weight_bytes + (packed + (size_t)products) * sizeof(float);
+    j->weight_bytes = stride_bytes(j, j->block * ISA_MAX_COLUMNS, j->size);
+    j->product_bytes =
+        stride_bytes(j, (j->unit_tiles + ISA_MAX_ROWS) * ISA_MAX_COLUMNS, sizeof(float));
+    j->packed_bytes = (size_t)(9 * j->block) * ISA_MAX_LANES * sizeof(float);
     j->transformed_bytes = (size_t)(j->blocks * j->positions * j->stride) * j->size;
     j->zero_bytes = (size_t)j->block * sizeof(float);
-    j->bytes = j->transformed_bytes + j->per_worker * (size_t)threads_count() + j->zero_bytes;
+    j->per_worker = j->product_bytes + 2 * j->packed_bytes +
+                    (j->shares_weights ? j->transformed_bytes : j->weight_bytes);
+    j->shared_bytes = j->shares_weights ? weights : j->transformed_bytes;
+    j->bytes = j->zero_bytes + j->shared_bytes + j->per_worker * (size_t)threads_count();
 }
 
 size_t cpu_conv2d_winograd_bytes(const struct conv2d_args *a)
@@ -248,12 +344,21 @@ size_t cpu_conv2d_winograd_bytes(const struct conv2d_args *a)
     return j.bytes;
 }
 
+static void run_groups(struct job *j)
+{
+    for (j->first_tile = 0; j->first_tile < j->tiles.count; j->first_tile += j->group) {
+        j->group_tiles = least(j->tiles.count - j->first_tile, j->group);
+        parallel_for(j->group_tiles, 8, transform_input, j);
+        int64_t units = divide_up(j->group_tiles, j->unit_tiles) * j->panel_count;
+        parallel_for(units, 1, run_units, j);
+    }
+}
+
 void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a)
 {
     struct job j;
     plan(&j, a);
-    int64_t tiles = j.tiles.count;
-    if (tiles == 0)
+    if (j.tiles.count == 0)
         return;
     j.panels = xmalloc((size_t)j.panel_count * sizeof *j.panels);
     panels_cut(j.isa, 0, j.out, j.panels, j.panel_count);
@@ -261,13 +366,13 @@ void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a)
     char *memory = device_allocate(d, j.bytes, &granted);
     memset(memory, 0, j.zero_bytes);
     j.zeros = memory;
-    j.transformed = memory + j.zero_bytes;
-    j.scratch = j.transformed + j.transformed_bytes;
-    for (j.first_tile = 0; j.first_tile < tiles; j.first_tile += j.group) {
-        j.group_tiles = tiles - j.first_tile < j.group ? tiles - j.first_tile : j.group;
-        parallel_for(j.group_tiles, 8, transform_input, &j);
-        int64_t units = divide_up(j.group_tiles, j.unit_tiles) * j.panel_count;
-        parallel_for(units, 1, run_units, &j);
+    j.transformed = j.weights = memory + j.zero_bytes;
+    j.scratch = memory + j.zero_bytes + j.shared_bytes;
+    if (j.shares_weights) {
+        parallel_for(j.panel_count, 1, share_weights, &j);
+        parallel_for(divide_up(j.tiles.count, j.unit_tiles), 1, run_tiles, &j);
+    } else {
+        run_groups(&j);
     }
     device_release(d, memory, granted);
     free(j.panels);
