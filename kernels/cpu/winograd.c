@@ -21,7 +21,7 @@
 #define UNIT_TILES     256 /* tiles of one unit: its products stay in the cache */
 #define TILES_AHEAD    8
 #define SHARED_TILES   ((int64_t)512 << 10) /* bytes of transformed tiles that stay in the cache */
-#define SHARED_WEIGHTS ((int64_t)20 << 20)  /* and of weights, in one that cores share */
+#define SHARED_WEIGHTS ((int64_t)12 << 20)  /* and of weights, in one that cores share */
 
 struct job {
     const struct conv2d_args *a;
