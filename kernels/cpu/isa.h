@@ -47,9 +47,10 @@ struct cpu_isa {
     void (*pack)(float *dst, int width, const float *src, int64_t ld, int rows, int64_t columns,
                  int taps);
 
-    /* y[m][o] = bias[o] + x[m] . w[o] for m < rows, o < columns: few rows, weights read once. */
-    void (*dot)(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const float *w,
-                int64_t ldw, int columns, int64_t k, const float *bias);
+    /* y[m][o] = bias[o] + x[m] . w[o] for m < rows, o < columns: few rows, weights of F32 or BF16
+     * read once. */
+    void (*dot)(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, enum dtype dtype,
+                const void *w, int64_t ldw, int columns, int64_t k, const float *bias);
 
     /* n numbers of F16 or BF16 as floats, and floats as BF16, rounded to nearest even. */
     void (*widen)(float *dst, enum dtype dtype, const void *src, size_t n);

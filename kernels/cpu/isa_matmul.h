@@ -191,62 +191,6 @@ static void pack(float *dst, int width, const float *src, int64_t ld, int rows, 
     }
 }
 
-INLINE void dot_block(const int rows, const int columns, float *y, int64_t ldy, const float *x,
-                      int64_t ldx, const float *w, int64_t ldw, int64_t k, const float *bias)
-{
-    vec sum[4][4];
-#pragma GCC unroll 4
-    for (int m = 0; m < rows; m++)
-#pragma GCC unroll 4
-        for (int o = 0; o < columns; o++)
-            sum[m][o] = splat(0);
-    int64_t i = 0;
-    for (; i + LANES <= k; i += LANES) {
-        vec right[4];
-#pragma GCC unroll 4
-        for (int o = 0; o < columns; o++)
-            right[o] = load(w + o * ldw + i);
-#pragma GCC unroll 4
-        for (int m = 0; m < rows; m++) {
-            vec left = load(x + m * ldx + i);
-#pragma GCC unroll 4
-            for (int o = 0; o < columns; o++)
-                sum[m][o] += left * right[o];
-        }
-    }
-    for (int m = 0; m < rows; m++)
-        for (int o = 0; o < columns; o++) {
-            float s = sum_lanes(sum[m][o]);
-            for (int64_t j = i; j < k; j++)
-                s += x[m * ldx + j] * w[o * ldw + j];
-            y[m * ldy + o] = s + (bias ? bias[o] : 0);
-        }
-}
-
-static void dot(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const float *w,
-                int64_t ldw, int columns, int64_t k, const float *bias)
-{
-    for (int o = 0; o < columns; o += 4) {
-        const float *wo = w + o * ldw, *b = bias ? bias + o : NULL;
-        int few = columns - o < 4 ? columns - o : 4;
-        for (int m = 0; m < rows;) {
-            const float *xm = x + m * ldx;
-            float *ym = y + m * ldy + o;
-            if (few == 4 && rows - m >= 4) {
-                dot_block(4, 4, ym, ldy, xm, ldx, wo, ldw, k, b);
-                m += 4;
-            } else if (few == 4) {
-                dot_block(1, 4, ym, ldy, xm, ldx, wo, ldw, k, b);
-                m++;
-            } else {
-                for (int i = 0; i < few; i++)
-                    dot_block(1, 1, ym + i, ldy, xm, ldx, wo + i * ldw, ldw, k, b ? b + i : NULL);
-                m++;
-            }
-        }
-    }
-}
-
 #if LANES == 16
 #define HALVES_TO_FLOATS(p) (vec) _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(p)))
 #elif LANES == 8

@@ -15,6 +15,7 @@
 #include "kernels/cpu/isa_vector.h"
 #include "kernels/cpu/isa_tile.h"
 #include "kernels/cpu/isa_matmul.h"
+#include "kernels/cpu/isa_dot.h"
 #include "kernels/cpu/isa_winograd.h"
 #include "kernels/cpu/isa_norm.h"
 #include "kernels/cpu/isa_elementwise.h"

@@ -9,7 +9,7 @@ struct dot_job {
     const struct linear_args *a;
     const float *x;
     float *y;       /* a's, or F32 copies */
-    float *scratch; /* per worker, for weights that are not F32 */
+    float *scratch; /* per worker, for weights of F16 */
 };
 
 static void dot_columns(void *arg, int64_t begin, int64_t end, int worker)
@@ -20,11 +20,16 @@ static void dot_columns(void *arg, int64_t begin, int64_t end, int worker)
     const float *bias = a->bias ? (const float *)a->bias->data : NULL;
     float *scratch = j->scratch ? j->scratch + worker * DOT_COLUMNS * k : NULL;
     int count = (int)(end - begin);
-    int64_t ld;
-    const float *w =
-        weights_as_f32(a->weight->dtype, a->weight->data, begin, count, k, 0, k, scratch, &ld);
+    enum dtype dtype = a->weight->dtype;
+    const void *w = (const char *)a->weight->data + (size_t)(begin * k) * dtype_size(dtype);
+    if (dtype == DTYPE_F16) {
+        int64_t ld;
+        w = weights_as_f32(dtype, a->weight->data, begin, count, k, 0, k, scratch, &ld);
+        dtype = DTYPE_F32;
+    }
     float *y = j->y + begin;
-    cpu_isa()->dot(y, columns, j->x, k, (int)rows, w, ld, count, k, bias ? bias + begin : NULL);
+    cpu_isa()->dot(y, columns, j->x, k, (int)rows, dtype, w, k, count, k,
+                   bias ? bias + begin : NULL);
     if (a->act != ACTIVATION_NONE)
         for (int64_t m = 0; m < rows; m++)
             cpu_isa()->activation(y + m * columns, y + m * columns, count, a->act);
@@ -43,7 +48,7 @@ static void dot_rows(struct device *d, const struct linear_args *a)
     int64_t in = tensor_count(a->x), out = tensor_count(a->y);
     bool copies = a->x->dtype != DTYPE_F32;
     int64_t scratch =
-        a->weight->dtype != DTYPE_F32 ? threads_count() * DOT_COLUMNS * tensor_last(a->x) : 0;
+        a->weight->dtype == DTYPE_F16 ? threads_count() * DOT_COLUMNS * tensor_last(a->x) : 0;
     size_t granted;
     float *memory =
         device_allocate(d, (size_t)(scratch + (copies ? in + out : 0)) * sizeof(float), &granted);
