@@ -8,62 +8,127 @@
 #include <math.h>
 
 /* Keys and values of a head are packed once per unit; then scores are computed a few rows at a
- * time, and stay in the cache. */
+ * time, and stay in the cache. Where the processor multiplies BF16, the exponentials of scores are
+ * rounded, and what they weigh is divided by the sum of what is left of them. */
 #define UNIT_ROWS 256
 
 struct job {
     const struct attention_args *a;
     const struct cpu_isa *isa;
+    const struct cpu_bf16 *bf16; /* NULL: products of F32 */
     int64_t row_units;
     int64_t padded_keys, padded_width; /* whole panels */
+    int64_t steps;                     /* s, made even for pairs */
     int64_t wide;                      /* floats of buffers' wide */
     float *scratch;
     size_t per_worker;
 };
 
 struct buffers {
-    float *keys, *values, *scores, *edge;
-    float *wide; /* rows of BF16 as floats: queries [ISA_MAX_ROWS][d], or keys or values [s][d] */
+    void *keys, *values;            /* BF16 in pairs, or floats */
+    float *scores, *edge, *inverse; /* inverse: of the sums of exponentials, [ISA_MAX_ROWS] */
+    union {
+        /* Rows of BF16 as floats: queries [ISA_MAX_ROWS][d], or keys or values [s][d]. */
+        float *wide;
+        uint16_t *exponentials; /* [ISA_MAX_ROWS][steps] */
+        const void **rows;      /* [s] */
+    };
     struct panel *key_panels, *value_panels;
     int key_count, value_count;
 };
 
-static void attend_rows(const struct job *j, const struct buffers *b, int64_t image, int64_t head,
-                        int64_t first, int rows)
+/* left[i] = row i of a tile, `ld` elements apart, of which `rows` exist. */
+#define FIND_ROWS(left, first, ld, rows)                                                           \
+    for (int i = 0; i < j->isa->rows; i++)                                                         \
+        (left)[i] = (first) + (i < (rows) ? i : (rows)-1) * (ld);
+
+static void score_rows(const struct job *j, const struct buffers *b, int64_t image, int64_t head,
+                       int64_t first, int rows)
 {
     const struct attention_args *a = j->a;
-    const struct cpu_isa *isa = j->isa;
-    int lanes = isa->lanes;
     const float none[ISA_MAX_COLUMNS] = {0};
+    int64_t at = (image * a->s + first) * a->ld_q + head * a->d, ld = a->ld_q;
+    const uint16_t *pairs[ISA_MAX_ROWS];
     const float *left[ISA_MAX_ROWS];
-    int64_t ld;
-    const float *q = rows_read(a->y->dtype, a->q, (image * a->s + first) * a->ld_q + head * a->d,
-                               a->ld_q, rows, a->d, b->wide, &ld);
-    for (int i = 0; i < isa->rows; i++)
-        left[i] = q + (i < rows ? i : rows - 1) * ld;
-    for (int p = 0; p < b->key_count; p++)
-        isa->tile(b->key_panels[p].vectors, 1, left, a->d, b->keys + b->key_panels[p].column * a->d,
-                  b->scores + b->key_panels[p].column, j->padded_keys, none);
-    const int32_t *uniform =
-        a->uniform ? (const int32_t *)a->uniform->data + image * a->s + first : NULL;
-    for (int i = 0; i < rows; i++) {
-        float *score = b->scores + i * j->padded_keys;
-        if (uniform && uniform[i])
-            for (int64_t m = 0; m < a->s; m++)
-                score[m] = 1.0f / (float)a->s;
-        else
-            isa->softmax(score, a->s, 1.0f / sqrtf((float)a->d));
+    if (j->bf16) {
+        FIND_ROWS(pairs, (const uint16_t *)a->q + at, ld, rows)
+    } else {
+        const float *q = rows_read(a->y->dtype, a->q, at, ld, rows, a->d, b->wide, &ld);
+        FIND_ROWS(left, q, ld, rows)
     }
-    for (int i = 0; i < isa->rows; i++)
-        left[i] = b->scores + (i < rows ? i : rows - 1) * j->padded_keys;
+    for (int p = 0; p < b->key_count; p++) {
+        const struct panel *panel = &b->key_panels[p];
+        float *scores = b->scores + panel->column;
+        if (j->bf16)
+            j->bf16->tile(panel->vectors, 1, pairs, a->d,
+                          (uint16_t *)b->keys + panel->column * a->d, scores, j->padded_keys, none);
+        else
+            j->isa->tile(panel->vectors, 1, left, a->d, (float *)b->keys + panel->column * a->d,
+                         scores, j->padded_keys, none);
+    }
+}
+
+static void softmax_row(const struct job *j, float *score, bool uniform)
+{
+    if (!uniform)
+        j->isa->softmax(score, j->a->s, 1.0f / sqrtf((float)j->a->d));
+    else
+        for (int64_t m = 0; m < j->a->s; m++)
+            score[m] = 1.0f / (float)j->a->s;
+}
+
+/* Returns their sum. */
+static float exponentials(const struct job *j, uint16_t *dst, const float *score, bool uniform)
+{
+    int64_t s = j->a->s;
+    dst[j->steps - 1] = 0; /* if s is odd */
+    if (!uniform)
+        return j->bf16->exponentials(dst, score, s, 1.0f / sqrtf((float)j->a->d));
+    for (int64_t m = 0; m < s; m++)
+        dst[m] = 0x3f80; /* 1 */
+    return (float)s;
+}
+
+static void softmax_rows(const struct job *j, const struct buffers *b, int64_t image, int64_t first,
+                         int rows)
+{
+    const struct tensor *uniform = j->a->uniform;
+    for (int i = 0; i < rows; i++) {
+        bool all = uniform && ((const int32_t *)uniform->data)[image * j->a->s + first + i];
+        float *score = b->scores + i * j->padded_keys;
+        if (j->bf16)
+            b->inverse[i] = 1.0f / exponentials(j, b->exponentials + i * j->steps, score, all);
+        else
+            softmax_row(j, score, all);
+    }
+}
+
+/* The values weighed by probabilities. */
+static void weigh_rows(const struct job *j, const struct buffers *b, int64_t image, int64_t head,
+                       int64_t first, int rows)
+{
+    const struct attention_args *a = j->a;
+    const float none[ISA_MAX_COLUMNS] = {0};
+    const uint16_t *pairs[ISA_MAX_ROWS];
+    const float *left[ISA_MAX_ROWS];
+    FIND_ROWS(pairs, b->exponentials, j->steps, rows)
+    FIND_ROWS(left, b->scores, j->padded_keys, rows)
     for (int p = 0; p < b->value_count; p++) {
         const struct panel *panel = &b->value_panels[p];
-        int width = panel->vectors * lanes;
-        isa->tile(panel->vectors, 1, left, a->s, b->values + panel->column * a->s, b->edge, width,
-                  none);
+        int width = panel->vectors * j->isa->lanes;
+        int64_t offset = panel->column * j->steps;
+        if (j->bf16)
+            j->bf16->tile(panel->vectors, 1, pairs, j->steps, (uint16_t *)b->values + offset,
+                          b->edge, width, none);
+        else
+            j->isa->tile(panel->vectors, 1, left, a->s, (float *)b->values + offset, b->edge, width,
+                         none);
         for (int i = 0; i < rows; i++) {
             int64_t at = (image * a->s + first + i) * a->heads * a->d + head * a->d + panel->column;
-            if (a->y->dtype == DTYPE_F32)
+            if (j->bf16)
+                j->bf16->narrow((uint16_t *)a->y->data + at, b->edge + i * width, panel->columns,
+                                b->inverse[i]);
+            else if (a->y->dtype == DTYPE_F32)
                 memcpy((float *)a->y->data + at, b->edge + i * width,
                        (size_t)panel->columns * sizeof(float));
             else
@@ -72,24 +137,48 @@ static void attend_rows(const struct job *j, const struct buffers *b, int64_t im
     }
 }
 
+static void pack_pairs(const struct job *j, const struct buffers *b, int64_t image, int64_t head)
+{
+    const struct attention_args *a = j->a;
+    const uint16_t *k = (const uint16_t *)a->k + image * a->s * a->ld_k + head * a->d;
+    const uint16_t *v = (const uint16_t *)a->v + image * a->s * a->ld_v + head * a->d;
+    for (int i = 0; i < b->key_count; i++) {
+        const struct panel *p = &b->key_panels[i];
+        j->isa->pack((float *)((uint16_t *)b->keys + p->column * a->d), p->vectors * j->isa->lanes,
+                     (const float *)(k + p->column * a->ld_k), a->ld_k / 2, p->columns, a->d / 2,
+                     1);
+    }
+    for (int64_t i = 0; i < a->s; i++)
+        b->rows[i] = v + i * a->ld_v;
+    for (int i = 0; i < b->value_count; i++) {
+        const struct panel *p = &b->value_panels[i];
+        j->bf16->pair_rows((uint16_t *)b->values + p->column * j->steps, b->rows, a->s, p->column,
+                           p->columns, p->vectors * j->isa->lanes);
+    }
+}
+
 static void pack_head(const struct job *j, const struct buffers *b, int64_t image, int64_t head)
 {
     const struct attention_args *a = j->a;
     const struct cpu_isa *isa = j->isa;
     int64_t ld;
+    if (j->bf16) {
+        pack_pairs(j, b, image, head);
+        return;
+    }
     const float *k = rows_read(a->y->dtype, a->k, image * a->s * a->ld_k + head * a->d, a->ld_k,
                                a->s, a->d, b->wide, &ld);
     for (int i = 0; i < b->key_count; i++) {
         const struct panel *p = &b->key_panels[i];
-        isa->pack(b->keys + p->column * a->d, p->vectors * isa->lanes, k + p->column * ld, ld,
-                  p->columns, a->d, 1);
+        isa->pack((float *)b->keys + p->column * a->d, p->vectors * isa->lanes, k + p->column * ld,
+                  ld, p->columns, a->d, 1);
     }
     const float *v = rows_read(a->y->dtype, a->v, image * a->s * a->ld_v + head * a->d, a->ld_v,
                                a->s, a->d, b->wide, &ld);
     for (int i = 0; i < b->value_count; i++) {
         const struct panel *p = &b->value_panels[i];
-        pack_rows(b->values + p->column * a->s, p->vectors * isa->lanes, v + p->column, ld, a->s,
-                  p->columns);
+        pack_rows((float *)b->values + p->column * a->s, p->vectors * isa->lanes, v + p->column, ld,
+                  a->s, p->columns);
     }
 }
 
@@ -99,9 +188,10 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
     const struct attention_args *a = j->a;
     const struct cpu_isa *isa = j->isa;
     float *scratch = j->scratch + (size_t)worker * j->per_worker;
-    struct buffers b = {.keys = scratch};
-    b.values = b.keys + j->padded_keys * a->d;
-    b.scores = b.values + j->padded_width * a->s;
+    float inverse[ISA_MAX_ROWS];
+    struct buffers b = {.keys = scratch, .inverse = inverse};
+    b.values = scratch + j->padded_keys * a->d;
+    b.scores = (float *)b.values + j->padded_width * j->steps;
     b.edge = b.scores + ISA_MAX_ROWS * j->padded_keys;
     b.wide = b.edge + ISA_MAX_ROWS * ISA_MAX_COLUMNS;
     b.key_panels = (struct panel *)(b.wide + j->wide);
@@ -117,9 +207,12 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         }
         int64_t row = unit % j->row_units * UNIT_ROWS;
         int64_t last = row + UNIT_ROWS < a->s ? row + UNIT_ROWS : a->s;
-        for (; row < last; row += isa->rows)
-            attend_rows(j, &b, image, head, row,
-                        (int)(last - row < isa->rows ? last - row : isa->rows));
+        for (; row < last; row += isa->rows) {
+            int rows = (int)(last - row < isa->rows ? last - row : isa->rows);
+            score_rows(j, &b, image, head, row, rows);
+            softmax_rows(j, &b, image, row, rows);
+            weigh_rows(j, &b, image, head, row, rows);
+        }
     }
 }
 
@@ -128,15 +221,20 @@ void cpu_attention(struct device *d, const struct attention_args *a)
     struct job j = {.a = a, .isa = cpu_isa()};
     if (a->n * a->s * a->heads * a->d == 0)
         return;
+    bool pairs = a->d % 2 == 0 && a->ld_q % 2 == 0 && a->ld_k % 2 == 0 && a->ld_v % 2 == 0;
+    j.bf16 = a->y->dtype == DTYPE_BF16 && pairs ? cpu_bf16() : NULL;
+    j.steps = j.bf16 ? (a->s + 1) / 2 * 2 : a->s;
     int lanes = j.isa->lanes;
     j.row_units = (a->s + UNIT_ROWS - 1) / UNIT_ROWS;
     j.padded_keys = (a->s + lanes - 1) / lanes * lanes;
     j.padded_width = (a->d + lanes - 1) / lanes * lanes;
     size_t panels = (size_t)((j.padded_keys + j.padded_width) / lanes) * sizeof(struct panel);
-    if (a->y->dtype != DTYPE_F32)
+    if (j.bf16) /* of exponentials, or of pointers */
+        j.wide = ISA_MAX_ROWS * j.steps / 2;
+    else if (a->y->dtype != DTYPE_F32)
         j.wide = ((a->s > ISA_MAX_ROWS ? a->s : ISA_MAX_ROWS) * a->d + 1) / 2 * 2;
     j.per_worker =
-        (size_t)(j.padded_keys * a->d + j.padded_width * a->s + ISA_MAX_ROWS * j.padded_keys +
+        (size_t)(j.padded_keys * a->d + j.padded_width * j.steps + ISA_MAX_ROWS * j.padded_keys +
                  ISA_MAX_ROWS * ISA_MAX_COLUMNS + j.wide) +
         panels / sizeof(float);
     j.per_worker = (j.per_worker + 15) / 16 * 16;

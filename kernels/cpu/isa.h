@@ -135,6 +135,10 @@ struct cpu_bf16 {
      * zeros to width, a multiple of lanes. A row that is NULL is zero, as is one after an odd k. */
     void (*pair_rows)(uint16_t *dst, const void *const *rows, int64_t k, int64_t first, int columns,
                       int width);
+    /* n floats times scale as BF16, rounded to nearest even; subnormal ones become zero. */
+    void (*narrow)(uint16_t *dst, const float *src, int64_t n, float scale);
+    /* dst[i] = exp((x[i] - max)*scale) for scale > 0; returns the sum of what was written. */
+    float (*exponentials)(uint16_t *dst, const float *x, int64_t n, float scale);
     /* Winograd F(2x2, 3x3), whose error is about that of two more roundings: one 4x4 patch to 16
      * vectors, padded with zeros to whole vectors; weights from what cpu_isa()'s `pack` leaves, in
      * pairs of channels, position p, pair i at u[p*stride + 2*i*width]; 16 products to 4 pixels,

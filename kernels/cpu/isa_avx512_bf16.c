@@ -83,6 +83,48 @@ INLINE void store_bf16(uint16_t *p, vec v, int64_t n)
     _mm256_mask_storeu_epi16(p, first_lanes(n), (__m256i)_mm512_cvtneps_pbh((__m512)v));
 }
 
+INLINE vec load_floats(const float *p, int64_t n)
+{
+    return (vec)_mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+
+static void narrow(uint16_t *dst, const float *src, int64_t n, float scale)
+{
+    for (int64_t i = 0; i < n; i += LANES)
+        store_bf16(dst + i, load_floats(src + i, n - i) * scale, n - i);
+}
+
+/* 2^x to 4e-6, more than BF16 resolves, for x <= 0; below 2^-127 nothing is left after rounding. */
+INLINE vec exp2_vec(vec x)
+{
+    x = (vec)_mm512_max_ps((__m512)splat(-127), (__m512)x); /* NaN stays NaN */
+    vec whole = (vec)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT);
+    vec r = x - whole, p = splat(9.6181291e-3f);
+    p = p * r + 5.5503324e-2f;
+    p = p * r + 2.4022651e-1f;
+    p = p * r + 6.9314718e-1f;
+    p = p * r + 1.0f;
+    return (vec)_mm512_scalef_ps((__m512)p, (__m512)whole);
+}
+
+static float exponentials(uint16_t *dst, const float *x, int64_t n, float scale)
+{
+    vec tops = splat(x[0]), sums = splat(0);
+    for (int64_t i = 0; i < n; i += LANES)
+        tops = (vec)_mm512_mask_max_ps((__m512)tops, first_lanes(n - i), (__m512)tops,
+                                       (__m512)load_floats(x + i, n - i));
+    const vec by = splat(scale * 1.44269504088896341f);
+    const vec top = splat(_mm512_reduce_max_ps((__m512)tops));
+    for (int64_t i = 0; i < n; i += LANES) {
+        vec e = exp2_vec((load_floats(x + i, n - i) - top) * by);
+        __m256i rounded = (__m256i)_mm512_cvtneps_pbh((__m512)e);
+        __m512i wide = _mm512_maskz_cvtepu16_epi32(first_lanes(n - i), rounded);
+        _mm256_mask_storeu_epi16(dst + i, first_lanes(n - i), rounded);
+        sums += (vec)_mm512_slli_epi32(wide, 16);
+    }
+    return _mm512_reduce_add_ps((__m512)sums);
+}
+
 INLINE vec pair_of(const uint16_t *even, const uint16_t *odd, __mmask16 mask)
 {
     __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(even ? mask : 0, even));
@@ -248,6 +290,8 @@ const struct cpu_bf16 cpu_bf16_avx512 = {
     .name = "avx512-bf16",
     .tile = tile,
     .pair_rows = pair_rows,
+    .narrow = narrow,
+    .exponentials = exponentials,
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
     .winograd_weight_pairs = winograd_weight_pairs,

@@ -139,7 +139,10 @@ static void write_rows(const struct job *j, const struct panel *p, const float *
             j->isa->add(row, values, before, p->columns);
             values = row;
         }
-        j->isa->narrow((uint16_t *)m->c + at, values, (size_t)p->columns);
+        if (j->bf16)
+            j->bf16->narrow((uint16_t *)m->c + at, values, p->columns, 1);
+        else
+            j->isa->narrow((uint16_t *)m->c + at, values, (size_t)p->columns);
     }
 }
 

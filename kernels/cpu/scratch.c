@@ -80,9 +80,9 @@ static void scratch_conv2d_backward(struct device *d, const struct conv2d_backwa
 static void scratch_attention(struct device *d, const struct attention_args *a)
 {
     int64_t keys = rounded_up(a->s, ISA_MAX_LANES), width = rounded_up(a->d, ISA_MAX_LANES);
-    int64_t wide = converted(a->y, (a->s + ISA_MAX_ROWS) * a->d);
-    take(d, (keys * a->d + width * a->s + ISA_MAX_ROWS * (keys + ISA_MAX_COLUMNS) + keys + width +
-             wide) *
+    int64_t wide = converted(a->y, (a->s + ISA_MAX_ROWS) * (a->d + ISA_MAX_ROWS / 2));
+    take(d, (keys * a->d + width * (a->s + 1) + ISA_MAX_ROWS * (keys + ISA_MAX_COLUMNS) + keys +
+             width + wide) *
                 threads_count());
 }
 
