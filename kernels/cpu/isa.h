@@ -33,8 +33,11 @@ struct cpu_isa {
      * ldc: floats between rows of c. */
     void (*tile)(int vectors, int taps, const float *const *a, int64_t k, const float *b, float *c,
                  int64_t ldc, const float *init);
+    /* The same for half as many rows. */
+    void (*half_tile)(int vectors, int taps, const float *const *a, int64_t k, const float *b,
+                      float *c, int64_t ldc, const float *init);
 
-    /* The same with arbitrary strides on the left side, element (i, k) at a[i*a_row + k*a_step],
+    /* tile() with arbitrary strides on the left side, element (i, k) at a[i*a_row + k*a_step],
      * one tap. The rows read are all of [0, rows). accumulate: start from what c holds, else from
      * 0. */
     void (*tile_strided)(int vectors, const float *a, int64_t a_row, int64_t a_step, int64_t k,

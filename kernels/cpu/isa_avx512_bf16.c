@@ -27,7 +27,7 @@ INLINE void tile_of(const int vectors, int taps, const uint16_t *const *a, int64
                     const uint16_t *b, float *c, int64_t ldc, const float *init)
 {
     vec sum[ROWS][VECTORS];
-    load_tile(vectors, sum, c, ldc, init);
+    load_tile(ROWS, vectors, sum, c, ldc, init);
     for (int tap = 0; tap < taps; tap++, a += ROWS) {
         const uint16_t *row[ROWS];
 #pragma GCC unroll 8
@@ -47,7 +47,7 @@ INLINE void tile_of(const int vectors, int taps, const uint16_t *const *a, int64
             }
         }
     }
-    store_tile(vectors, sum, c, ldc);
+    store_tile(ROWS, vectors, sum, c, ldc);
 }
 
 static void tile(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,

@@ -1,15 +1,15 @@
 /* Part of isa_template.h: products of matrices and the packing of their sides. */
 
 /* sum[i] += row[i][at] * b, b being `vectors` vectors. */
-INLINE void add_product(const int vectors, vec sum[ROWS][VECTORS], const float *const row[ROWS],
-                        int64_t at, const float *b)
+INLINE void add_product(const int rows, const int vectors, vec sum[ROWS][VECTORS],
+                        const float *const row[ROWS], int64_t at, const float *b)
 {
     vec right[VECTORS];
 #pragma GCC unroll 3
     for (int j = 0; j < vectors; j++)
         right[j] = load(b + j * LANES);
 #pragma GCC unroll 8
-    for (int i = 0; i < ROWS; i++) {
+    for (int i = 0; i < rows; i++) {
         vec left = splat(row[i][at]);
 #pragma GCC unroll 3
         for (int j = 0; j < vectors; j++)
@@ -17,38 +17,50 @@ INLINE void add_product(const int vectors, vec sum[ROWS][VECTORS], const float *
     }
 }
 
-INLINE void tile_of(const int vectors, int taps, const float *const *a, int64_t k, const float *b,
-                    float *c, int64_t ldc, const float *init)
+INLINE void tile_of(const int rows, const int vectors, int taps, const float *const *a, int64_t k,
+                    const float *b, float *c, int64_t ldc, const float *init)
 {
     vec sum[ROWS][VECTORS];
-    load_tile(vectors, sum, c, ldc, init);
-    for (int tap = 0; tap < taps; tap++, a += ROWS) {
+    load_tile(rows, vectors, sum, c, ldc, init);
+    for (int tap = 0; tap < taps; tap++, a += rows) {
         const float *row[ROWS];
 #pragma GCC unroll 8
-        for (int i = 0; i < ROWS; i++)
+        for (int i = 0; i < rows; i++)
             row[i] = a[i];
         for (int64_t m = 0; m < k; m++, b += vectors * LANES)
-            add_product(vectors, sum, row, m, b);
+            add_product(rows, vectors, sum, row, m, b);
     }
-    store_tile(vectors, sum, c, ldc);
+    store_tile(rows, vectors, sum, c, ldc);
+}
+
+INLINE void tile_rows(const int rows, int vectors, int taps, const float *const *a, int64_t k,
+                      const float *b, float *c, int64_t ldc, const float *init)
+{
+    switch (vectors) {
+    case 1:
+        tile_of(rows, 1, taps, a, k, b, c, ldc, init);
+        break;
+    case 2:
+        tile_of(rows, 2, taps, a, k, b, c, ldc, init);
+        break;
+#if VECTORS >= 3
+    case 3:
+        tile_of(rows, 3, taps, a, k, b, c, ldc, init);
+        break;
+#endif
+    }
 }
 
 static void tile(int vectors, int taps, const float *const *a, int64_t k, const float *b, float *c,
                  int64_t ldc, const float *init)
 {
-    switch (vectors) {
-    case 1:
-        tile_of(1, taps, a, k, b, c, ldc, init);
-        break;
-    case 2:
-        tile_of(2, taps, a, k, b, c, ldc, init);
-        break;
-#if VECTORS >= 3
-    case 3:
-        tile_of(3, taps, a, k, b, c, ldc, init);
-        break;
-#endif
-    }
+    tile_rows(ROWS, vectors, taps, a, k, b, c, ldc, init);
+}
+
+static void half_tile(int vectors, int taps, const float *const *a, int64_t k, const float *b,
+                      float *c, int64_t ldc, const float *init)
+{
+    tile_rows(ROWS / 2, vectors, taps, a, k, b, c, ldc, init);
 }
 
 INLINE void tile_strided_of(const int vectors, const float *a, int64_t a_row, int64_t a_step,
@@ -65,8 +77,8 @@ INLINE void tile_strided_of(const int vectors, const float *a, int64_t a_row, in
     for (int i = 0; i < ROWS; i++)
         row[i] = a + i * a_row;
     for (int64_t m = 0, at = 0; m < k; m++, at += a_step, b += vectors * LANES)
-        add_product(vectors, sum, row, at, b);
-    store_tile(vectors, sum, c, ldc);
+        add_product(ROWS, vectors, sum, row, at, b);
+    store_tile(ROWS, vectors, sum, c, ldc);
 }
 
 static void tile_strided(int vectors, const float *a, int64_t a_row, int64_t a_step, int64_t k,

@@ -30,6 +30,7 @@ const struct cpu_isa TABLE(ISA) = {
     .rows = ROWS,
     .vectors = VECTORS,
     .tile = tile,
+    .half_tile = half_tile,
     .tile_strided = tile_strided,
     .pack = pack,
     .dot = dot,

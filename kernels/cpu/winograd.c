@@ -16,7 +16,8 @@
  * stay in the cache, a few at a time. No transformed weights are kept.
  */
 
-#define BLOCK_CHANNELS 64 /* BLOCK_BF16 in BF16 */
+#define WIDE_CHANNELS  64  /* that are converted at a time */
+#define BLOCK_CHANNELS 128 /* BLOCK_BF16 in BF16 */
 #define BLOCK_BF16     768
 #define UNIT_TILES     256 /* tiles of one unit: its products stay in the cache */
 #define TILES_AHEAD    8
@@ -53,10 +54,10 @@ static void transform_patch(const struct job *j, struct winograd_place p, int64_
 {
     const struct tensor *x = j->a->x;
     if (!j->bf16) {
-        float wide[WINOGRAD_POSITIONS * BLOCK_CHANNELS];
+        float wide[WINOGRAD_POSITIONS * WIDE_CHANNELS];
         const float *pixels[WINOGRAD_POSITIONS];
-        for (int64_t c = 0; c < channels; c += BLOCK_CHANNELS) {
-            int64_t some = least(channels - c, BLOCK_CHANNELS);
+        for (int64_t c = 0; c < channels; c += WIDE_CHANNELS) {
+            int64_t some = least(channels - c, WIDE_CHANNELS);
             winograd_patch(&j->tiles, p, x, c0 + c, some, j->zeros, pixels, wide);
             j->isa->winograd_input((float *)dst + c, j->stride, pixels, some);
         }
@@ -133,7 +134,10 @@ static void multiply(const struct job *j, const struct panel *p, const char *row
         const float *a[ISA_MAX_ROWS];
         for (int i = 0; i < j->isa->rows; i++)
             a[i] = (const float *)rows + (i < last ? i : last) * j->block;
-        j->isa->tile(p->vectors, 1, a, channels, u, products, width, init);
+        if (last < j->isa->rows / 2)
+            j->isa->half_tile(p->vectors, 1, a, channels, u, products, width, init);
+        else
+            j->isa->tile(p->vectors, 1, a, channels, u, products, width, init);
     }
 }
 
