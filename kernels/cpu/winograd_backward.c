@@ -8,11 +8,12 @@
 #include "kernels/cpu/winograd.h"
 
 /* Gradients of 3x3 weights by the transpose of F(4x4, 3x3): input patches and output gradients each
- * become 36 matrices over tiles, whose 36 outer products [co, ci] are the gradients of the
- * transformed weights. A unit keeps its part of all 36 in the cache and adds it to dweight. */
+ * become 36 matrices over tiles, in the order in which products read them, whose 36 outer products
+ * [co, ci] are the gradients of the transformed weights. A unit keeps its part of all 36 in the
+ * cache and adds it to dweight. */
 
 #define UNIT_OUT   64
-#define UNIT_BLOCK 128 /* tiles packed at a time */
+#define UNIT_BLOCK 128 /* tiles multiplied at a time */
 
 struct job {
     const struct conv2d_backward_args *a;
@@ -21,8 +22,9 @@ struct job {
     int64_t in, out;
     int64_t group;                           /* tiles, at most */
     int64_t first_tile, group_tiles;         /* of the group being computed */
-    float *inputs;                           /* [36], each [group_tiles][ci] */
-    float *gradients;                        /* [36], each [group_tiles][co] */
+    int64_t left;                            /* UNIT_OUT in whole tiles */
+    float *inputs;                           /* [36][panel], each [group][its width] */
+    float *gradients;                        /* [36][unit of co], each [group][left] */
     int64_t inputs_stride, gradients_stride; /* between the 36 */
     const float *zeros;
     struct panel *panels; /* of ci */
@@ -31,31 +33,41 @@ struct job {
     size_t per_worker, bytes;
 };
 
-#define BLOCK_CHANNELS 64 /* transformed at a time */
+/* Zeros for channels `count` to `padded` at all positions. */
+static void pad(float *dst, int64_t stride, int64_t count, int64_t padded)
+{
+    for (int i = 0; i < WINOGRAD_POSITIONS && count < padded; i++)
+        memset(dst + i * stride + count, 0, (size_t)(padded - count) * sizeof *dst);
+}
 
 static void transform_inputs(const struct job *j, int64_t t, struct winograd_place p)
 {
-    float wide[WINOGRAD_POSITIONS * BLOCK_CHANNELS];
-    for (int64_t c = 0; c < j->in; c += BLOCK_CHANNELS) {
+    float wide[WINOGRAD_POSITIONS * ISA_MAX_COLUMNS];
+    for (int i = 0; i < j->panel_count; i++) {
+        const struct panel *panel = &j->panels[i];
         const float *patch[WINOGRAD_POSITIONS];
-        int64_t count = j->in - c < BLOCK_CHANNELS ? j->in - c : BLOCK_CHANNELS;
-        winograd_patch(&j->tiles, p, j->a->forward.x, c, count, j->zeros, patch, wide);
-        j->isa->winograd_input(j->inputs + t * j->in + c, j->inputs_stride, patch, count);
+        int64_t width = panel->vectors * j->isa->lanes;
+        float *dst = j->inputs + panel->column * j->group + t * width;
+        winograd_patch(&j->tiles, p, j->a->forward.x, panel->column, panel->columns, j->zeros,
+                       patch, wide);
+        j->isa->winograd_input(dst, j->inputs_stride, patch, panel->columns);
+        pad(dst, j->inputs_stride, panel->columns, width);
     }
 }
 
 static void transform_gradients(const struct job *j, int64_t t, struct winograd_place p)
 {
-    float wide[WINOGRAD_OUT * WINOGRAD_OUT][BLOCK_CHANNELS];
-    for (int64_t c = 0; c < j->out; c += BLOCK_CHANNELS) {
+    float wide[WINOGRAD_OUT * WINOGRAD_OUT][UNIT_OUT];
+    for (int64_t c = 0; c < j->out; c += UNIT_OUT) {
         const float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
-        int64_t count = j->out - c < BLOCK_CHANNELS ? j->out - c : BLOCK_CHANNELS;
+        int64_t count = least(j->out - c, UNIT_OUT);
+        float *dst = j->gradients + c / UNIT_OUT * j->group * j->left + t * j->left;
         for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++) {
             int64_t at = winograd_pixel(&j->tiles, p, i, j->out);
             pixels[i] = at < 0 ? NULL : row_read(j->a->dy, at + c, count, wide[i]);
         }
-        j->isa->winograd_output_backward(j->gradients + t * j->out + c, j->gradients_stride, pixels,
-                                         count);
+        j->isa->winograd_output_backward(dst, j->gradients_stride, pixels, count);
+        pad(dst, j->gradients_stride, count, divide_up(count, j->isa->rows) * j->isa->rows);
     }
 }
 
@@ -84,20 +96,19 @@ static void run_unit(const struct job *j, int64_t unit, float *scratch)
     const struct panel *p = &j->panels[unit % j->panel_count];
     int64_t o0 = unit / j->panel_count * UNIT_OUT;
     int rows = (int)(j->out - o0 < UNIT_OUT ? j->out - o0 : UNIT_OUT);
-    int left_width = (rows + isa->rows - 1) / isa->rows * isa->rows;
     int width = p->vectors * isa->lanes;
-    float *left = scratch, *right = left + (UNIT_OUT + ISA_MAX_ROWS) * UNIT_BLOCK;
-    float *sums = right + ISA_MAX_COLUMNS * UNIT_BLOCK;
-    int64_t position_sums = winograd_stride((int64_t)left_width * width, sizeof(float));
+    float *sums = scratch;
+    int64_t position_sums =
+        winograd_stride((UNIT_OUT + ISA_MAX_ROWS) * (int64_t)width, sizeof(float));
     for (int position = 0; position < WINOGRAD_POSITIONS; position++)
         for (int64_t t0 = 0; t0 < j->group_tiles; t0 += UNIT_BLOCK) {
-            int64_t k = j->group_tiles - t0 < UNIT_BLOCK ? j->group_tiles - t0 : UNIT_BLOCK;
-            const float *gradients = j->gradients + position * j->gradients_stride;
-            const float *inputs = j->inputs + position * j->inputs_stride;
-            pack_rows(left, left_width, gradients + t0 * j->out + o0, j->out, k, rows);
-            pack_rows(right, width, inputs + t0 * j->in + p->column, j->in, k, p->columns);
+            int64_t k = least(j->group_tiles - t0, UNIT_BLOCK);
+            const float *left = j->gradients + position * j->gradients_stride +
+                                o0 / UNIT_OUT * j->group * j->left + t0 * j->left;
+            const float *right =
+                j->inputs + position * j->inputs_stride + p->column * j->group + t0 * width;
             for (int i = 0; i < rows; i += isa->rows)
-                isa->tile_strided(p->vectors, left + i, 1, left_width, k, right,
+                isa->tile_strided(p->vectors, left + i, 1, j->left, k, right,
                                   sums + position * position_sums + (int64_t)i * width, width,
                                   t0 > 0);
         }
@@ -130,11 +141,13 @@ static void plan(struct job *j, const struct conv2d_backward_args *a)
     int64_t group = WINOGRAD_BY_WEIGHTS_BYTES / tile_bytes;
     group = group < UNIT_BLOCK ? UNIT_BLOCK : group;
     j->group = group < tiles ? group : tiles;
-    j->inputs_stride = winograd_stride(j->group * j->in, sizeof(float));
-    j->gradients_stride = winograd_stride(j->group * j->out, sizeof(float));
-    int64_t rows = UNIT_OUT + ISA_MAX_ROWS;
-    int64_t sums = winograd_stride(rows * ISA_MAX_COLUMNS, sizeof(float));
-    j->per_worker = (size_t)((rows + ISA_MAX_COLUMNS) * UNIT_BLOCK + WINOGRAD_POSITIONS * sums);
+    j->left = divide_up(UNIT_OUT, j->isa->rows) * j->isa->rows;
+    int64_t in = divide_up(j->in, ISA_MAX_LANES) * ISA_MAX_LANES;
+    j->inputs_stride = winograd_stride(j->group * in, sizeof(float));
+    j->gradients_stride =
+        winograd_stride(j->group * divide_up(j->out, UNIT_OUT) * j->left, sizeof(float));
+    int64_t sums = winograd_stride((UNIT_OUT + ISA_MAX_ROWS) * ISA_MAX_COLUMNS, sizeof(float));
+    j->per_worker = (size_t)(WINOGRAD_POSITIONS * sums);
     j->bytes = ((size_t)(WINOGRAD_POSITIONS * (j->inputs_stride + j->gradients_stride) + j->in) +
                 j->per_worker * (size_t)threads_count()) *
                sizeof(float);
