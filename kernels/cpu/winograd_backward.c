@@ -14,23 +14,31 @@
 
 #define UNIT_OUT   64
 #define UNIT_BLOCK 128 /* tiles multiplied at a time */
+/* Where the sums of all units are few, they wait while one part of a group of tiles after the other
+ * is transformed and multiplied in a cache that cores share. */
+#define KEPT_SUMS  ((int64_t)16 << 20)
+#define PART_BYTES ((int64_t)12 << 20)
 
 struct job {
     const struct conv2d_backward_args *a;
     const struct cpu_isa *isa;
     struct winograd_tiles tiles;
     int64_t in, out;
-    int64_t group;                           /* tiles, at most */
-    int64_t first_tile, group_tiles;         /* of the group being computed */
+    int64_t group; /* tiles whose products are added up before they are transformed, at most */
+    int64_t part;  /* tiles that are transformed together, at most */
+    int64_t first_tile, part_tiles;          /* of the part being computed */
+    bool starts, ends;                       /* a group */
     int64_t left;                            /* UNIT_OUT in whole tiles */
-    float *inputs;                           /* [36][panel], each [group][its width] */
-    float *gradients;                        /* [36][unit of co], each [group][left] */
+    float *inputs;                           /* [36][panel], each [part][its width] */
+    float *gradients;                        /* [36][unit of co], each [part][left] */
     int64_t inputs_stride, gradients_stride; /* between the 36 */
     const float *zeros;
     struct panel *panels; /* of ci */
     int panel_count;
-    float *scratch;
-    size_t per_worker, bytes;
+    float *sums; /* of a unit, [36] each: of all units, or of each worker's */
+    bool keeps_sums;
+    int64_t units, unit_sums;
+    size_t bytes;
 };
 
 /* Zeros for channels `count` to `padded` at all positions. */
@@ -47,7 +55,7 @@ static void transform_inputs(const struct job *j, int64_t t, struct winograd_pla
         const struct panel *panel = &j->panels[i];
         const float *patch[WINOGRAD_POSITIONS];
         int64_t width = panel->vectors * j->isa->lanes;
-        float *dst = j->inputs + panel->column * j->group + t * width;
+        float *dst = j->inputs + panel->column * j->part + t * width;
         winograd_patch(&j->tiles, p, j->a->forward.x, panel->column, panel->columns, j->zeros,
                        patch, wide);
         j->isa->winograd_input(dst, j->inputs_stride, patch, panel->columns);
@@ -61,7 +69,7 @@ static void transform_gradients(const struct job *j, int64_t t, struct winograd_
     for (int64_t c = 0; c < j->out; c += UNIT_OUT) {
         const float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
         int64_t count = least(j->out - c, UNIT_OUT);
-        float *dst = j->gradients + c / UNIT_OUT * j->group * j->left + t * j->left;
+        float *dst = j->gradients + c / UNIT_OUT * j->part * j->left + t * j->left;
         for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++) {
             int64_t at = winograd_pixel(&j->tiles, p, i, j->out);
             pixels[i] = at < 0 ? NULL : row_read(j->a->dy, at + c, count, wide[i]);
@@ -90,28 +98,29 @@ static void add_weights(const struct job *j, int64_t o, int64_t i0, int count, c
             dweight[i * 9 + tap] += g[tap * j->isa->lanes + i];
 }
 
-static void run_unit(const struct job *j, int64_t unit, float *scratch)
+static void run_unit(const struct job *j, int64_t unit, float *sums)
 {
     const struct cpu_isa *isa = j->isa;
     const struct panel *p = &j->panels[unit % j->panel_count];
     int64_t o0 = unit / j->panel_count * UNIT_OUT;
     int rows = (int)(j->out - o0 < UNIT_OUT ? j->out - o0 : UNIT_OUT);
     int width = p->vectors * isa->lanes;
-    float *sums = scratch;
     int64_t position_sums =
         winograd_stride((UNIT_OUT + ISA_MAX_ROWS) * (int64_t)width, sizeof(float));
     for (int position = 0; position < WINOGRAD_POSITIONS; position++)
-        for (int64_t t0 = 0; t0 < j->group_tiles; t0 += UNIT_BLOCK) {
-            int64_t k = least(j->group_tiles - t0, UNIT_BLOCK);
+        for (int64_t t0 = 0; t0 < j->part_tiles; t0 += UNIT_BLOCK) {
+            int64_t k = least(j->part_tiles - t0, UNIT_BLOCK);
             const float *left = j->gradients + position * j->gradients_stride +
-                                o0 / UNIT_OUT * j->group * j->left + t0 * j->left;
+                                o0 / UNIT_OUT * j->part * j->left + t0 * j->left;
             const float *right =
-                j->inputs + position * j->inputs_stride + p->column * j->group + t0 * width;
+                j->inputs + position * j->inputs_stride + p->column * j->part + t0 * width;
             for (int i = 0; i < rows; i += isa->rows)
                 isa->tile_strided(p->vectors, left + i, 1, j->left, k, right,
                                   sums + position * position_sums + (int64_t)i * width, width,
-                                  t0 > 0);
+                                  t0 > 0 || !j->starts);
         }
+    if (!j->ends)
+        return;
     float g[9 * ISA_MAX_LANES];
     for (int i = 0; i < rows; i++)
         for (int v = 0; v < p->vectors; v++) {
@@ -127,7 +136,7 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct job *j = arg;
     for (int64_t unit = begin; unit < end; unit++)
-        run_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
+        run_unit(j, unit, j->sums + (j->keeps_sums ? unit : worker) * j->unit_sums);
 }
 
 /* Sizes of what is allocated, and how tiles are divided. */
@@ -140,17 +149,25 @@ static void plan(struct job *j, const struct conv2d_backward_args *a)
     int64_t tile_bytes = WINOGRAD_POSITIONS * (j->in + j->out) * (int64_t)sizeof(float);
     int64_t group = WINOGRAD_BY_WEIGHTS_BYTES / tile_bytes;
     group = group < UNIT_BLOCK ? UNIT_BLOCK : group;
-    j->group = group < tiles ? group : tiles;
+    j->group = least(group, tiles);
+    j->panel_count = panels_count(j->isa, j->in);
+    j->units = j->panel_count * divide_up(j->out, UNIT_OUT);
+    int64_t sums = winograd_stride((UNIT_OUT + ISA_MAX_ROWS) * ISA_MAX_COLUMNS, sizeof(float));
+    j->unit_sums = WINOGRAD_POSITIONS * sums;
+    int64_t part = PART_BYTES / tile_bytes;
+    part = part < UNIT_BLOCK ? UNIT_BLOCK : part;
+    j->keeps_sums =
+        part < j->group && j->units * j->unit_sums * (int64_t)sizeof(float) <= KEPT_SUMS;
+    j->part = j->keeps_sums ? part : j->group;
     j->left = divide_up(UNIT_OUT, j->isa->rows) * j->isa->rows;
     int64_t in = divide_up(j->in, ISA_MAX_LANES) * ISA_MAX_LANES;
-    j->inputs_stride = winograd_stride(j->group * in, sizeof(float));
+    j->inputs_stride = winograd_stride(j->part * in, sizeof(float));
     j->gradients_stride =
-        winograd_stride(j->group * divide_up(j->out, UNIT_OUT) * j->left, sizeof(float));
-    int64_t sums = winograd_stride((UNIT_OUT + ISA_MAX_ROWS) * ISA_MAX_COLUMNS, sizeof(float));
-    j->per_worker = (size_t)(WINOGRAD_POSITIONS * sums);
-    j->bytes = ((size_t)(WINOGRAD_POSITIONS * (j->inputs_stride + j->gradients_stride) + j->in) +
-                j->per_worker * (size_t)threads_count()) *
-               sizeof(float);
+        winograd_stride(j->part * divide_up(j->out, UNIT_OUT) * j->left, sizeof(float));
+    int64_t all_sums = (j->keeps_sums ? j->units : threads_count()) * j->unit_sums;
+    j->bytes =
+        (size_t)(WINOGRAD_POSITIONS * (j->inputs_stride + j->gradients_stride) + j->in + all_sums) *
+        sizeof(float);
 }
 
 size_t cpu_conv2d_winograd_by_weights_bytes(const struct conv2d_backward_args *a)
@@ -160,6 +177,17 @@ size_t cpu_conv2d_winograd_by_weights_bytes(const struct conv2d_backward_args *a
     return j.bytes;
 }
 
+static void run_group(struct job *j, int64_t first, int64_t end)
+{
+    for (j->first_tile = first; j->first_tile < end; j->first_tile += j->part) {
+        j->part_tiles = least(end - j->first_tile, j->part);
+        j->starts = j->first_tile == first;
+        j->ends = j->first_tile + j->part_tiles == end;
+        parallel_for(j->part_tiles, 4, transform_tiles, j);
+        parallel_for(j->units, 1, run_units, j);
+    }
+}
+
 void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a)
 {
     struct job j;
@@ -167,21 +195,17 @@ void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backwa
     int64_t tiles = j.tiles.count;
     if (tiles == 0)
         return;
-    int max_panels = (int)((j.in + j.isa->lanes - 1) / j.isa->lanes);
-    j.panels = xmalloc((size_t)max_panels * sizeof *j.panels);
-    j.panel_count = panels_cut(j.isa, 0, j.in, j.panels, max_panels);
+    j.panels = xmalloc((size_t)j.panel_count * sizeof *j.panels);
+    panels_cut(j.isa, 0, j.in, j.panels, j.panel_count);
     size_t granted;
     float *memory = device_allocate(d, j.bytes, &granted);
     memset(memory, 0, (size_t)j.in * sizeof(float));
     j.zeros = memory;
     j.inputs = memory + j.in;
     j.gradients = j.inputs + WINOGRAD_POSITIONS * j.inputs_stride;
-    j.scratch = j.gradients + WINOGRAD_POSITIONS * j.gradients_stride;
-    for (j.first_tile = 0; j.first_tile < tiles; j.first_tile += j.group) {
-        j.group_tiles = tiles - j.first_tile < j.group ? tiles - j.first_tile : j.group;
-        parallel_for(j.group_tiles, 4, transform_tiles, &j);
-        parallel_for(j.panel_count * ((j.out + UNIT_OUT - 1) / UNIT_OUT), 1, run_units, &j);
-    }
+    j.sums = j.gradients + WINOGRAD_POSITIONS * j.gradients_stride;
+    for (int64_t first = 0; first < tiles; first += j.group)
+        run_group(&j, first, least(first + j.group, tiles));
     device_release(d, memory, granted);
     free(j.panels);
 }
