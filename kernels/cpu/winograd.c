@@ -19,7 +19,9 @@
 #define WIDE_CHANNELS  64  /* that are converted at a time */
 #define BLOCK_CHANNELS 128 /* BLOCK_BF16 in BF16 */
 #define BLOCK_BF16     768
-#define UNIT_TILES     256 /* tiles of one unit: its products stay in the cache */
+#define UNIT_TILES     96 /* tiles of one unit, UNIT_BF16 in BF16 */
+#define UNIT_BF16      256
+#define LARGE_TILES    256 /* an image of more is large */
 #define TILES_AHEAD    8
 #define SHARED_TILES   ((int64_t)512 << 10) /* bytes of transformed tiles that stay in the cache */
 #define SHARED_WEIGHTS ((int64_t)12 << 20)  /* and of weights, in one that cores share */
@@ -288,9 +290,10 @@ static void divide_tiles(struct job *j)
     int64_t tiles = j->tiles.count;
     int64_t tile_bytes = j->positions * j->blocks * j->block * (int64_t)j->size;
     int64_t group = WINOGRAD_FORWARD_BYTES / tile_bytes;
-    group = group < UNIT_TILES ? UNIT_TILES : group;
+    int64_t unit = j->bf16 ? UNIT_BF16 : UNIT_TILES;
+    group = group < unit ? unit : group;
     j->group = least(group, tiles);
-    j->tile_units = j->group ? divide_up(j->group, UNIT_TILES) : 1;
+    j->tile_units = j->group ? divide_up(j->group, unit) : 1;
     int64_t wanted = divide_up(2 * threads_count(), j->panel_count);
     if (threads_count() > 1 && j->panel_count % threads_count() && j->tile_units < wanted)
         j->tile_units = wanted;
@@ -321,7 +324,7 @@ static void plan(struct job *j, const struct conv2d_args *a)
     winograd_tiles_init(&j->tiles, a->x, j->bf16 ? WINOGRAD_BF16_OUT : WINOGRAD_OUT);
     int64_t in = divide_up(j->in, ISA_MAX_LANES) * ISA_MAX_LANES;
     size_t weights = (size_t)j->panel_count * stride_bytes(j, in * ISA_MAX_COLUMNS, j->size);
-    j->shares_weights = j->tiles.count > UNIT_TILES && weights <= SHARED_WEIGHTS;
+    j->shares_weights = j->tiles.count > LARGE_TILES && weights <= SHARED_WEIGHTS;
     j->block = j->shares_weights ? in : least(in, j->bf16 ? BLOCK_BF16 : BLOCK_CHANNELS);
     j->blocks = divide_up(j->in, j->block);
     if (j->shares_weights)
