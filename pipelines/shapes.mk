@@ -61,7 +61,8 @@ CLOOB_PAIRS ?= $(OUT)/pairs-terse.tsv
 # The difference between a blue star on white and a white star on blue is learned last, and from images of a single object.
 # Three in four images of the text tower's last stage are such.
 SINGLE_PAIRS ?= $(OUT)/pairs-single.tsv
-include $(dir $(lastword $(MAKEFILE_LIST)))train.mk
+GENERATOR = $(SHAPES)
+include $(dir $(lastword $(MAKEFILE_LIST)))generated.mk
 
 # The names of shapes or colors as a regular expression for awk.
 names = "$$($(SHAPES) --list $(1) | paste -s -d '|')"
@@ -75,11 +76,7 @@ $(OUT)/pairs-single.tsv: $(OUT)/pairs.tsv
 	    '!length(shapes) { exit 1 } { things = gsub(shapes, "&", $$2) } \
 	    things == 1 || NR % 4 == 0 { print $$1 "\t" $$2 }' $< >$@.part && mv $@.part $@
 
-# Existing images are checked and kept.
-settings_pictures = $(strip -n $(COUNT) --size $(SIZE) --seed $(SEED) --split train)
 settings_more = $(strip -n $(COUNT_MORE) --first $(COUNT) --size $(SIZE) --seed $(SEED) --split train --only $(HARDEST))
-$(OUT)/pairs.tsv: $(OUT)/settings/pictures
-	$(SHAPES) -o $(OUT)/pictures $(settings_pictures) --pairs $@ $(COMPUTE)
 $(OUT)/more/pairs.tsv: $(OUT)/settings/more
 	@mkdir -p $(@D)
 	$(SHAPES) -o $(OUT)/more/pictures $(settings_more) --pairs $@ $(COMPUTE)

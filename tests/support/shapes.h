@@ -7,6 +7,8 @@
 
 #include "common/base/error.h"
 #include "formats/images/image.h"
+#include "tests/support/caption.h"
+#include "tests/support/draws.h"
 
 /* Generated images with captions: one or two objects of ten shapes and ten colors on a background.
  * Scene i of a seed is a pure function of (seed, i, split); so is its caption. */
@@ -55,8 +57,6 @@ enum color {
     X(FLOWER, CYAN)
 bool shapes_held_out(enum shape shape, enum color color);
 
-enum shapes_split { SHAPES_TRAIN, SHAPES_HOLDOUT, SHAPES_BOTH };
-
 /* The words used in captions: "circle", "red". */
 extern const char *const shape_names[SHAPE_COUNT + 1];
 extern const char *const color_names[COLOR_COUNT + 1];
@@ -95,7 +95,6 @@ enum shapes_place {
     PLACE_BOTTOM_RIGHT,
     PLACE_COUNT
 };
-enum shapes_relation { LEFT_OF, RIGHT_OF, ABOVE, BELOW, RELATION_COUNT };
 
 /* Lengths and positions are fractions of the image's side; y grows downwards. */
 struct shapes_object {
@@ -110,21 +109,19 @@ struct shapes_object {
 struct shapes_scene {
     int count; /* of objects: 1 or 2 */
     struct shapes_object objects[2];
-    enum shapes_place place;       /* of a single object */
-    enum shapes_relation relation; /* of objects[0] to objects[1] */
-    int background;                /* index into backgrounds */
-    float slope;                   /* of gradient or horizon */
-    float horizon, phase;          /* height of the horizon, phase of its hills */
-    int style;                     /* selects the caption's wording */
+    enum shapes_place place; /* of a single object */
+    enum relation relation;  /* of objects[0] to objects[1] */
+    int background;          /* index into backgrounds */
+    float slope;             /* of gradient or horizon */
+    float horizon, phase;    /* height of the horizon, phase of its hills */
+    int style;               /* selects the caption's wording */
     /* What the caption tells besides colors and shapes. */
     bool tells_size, tells_background, tells_relation;
 };
 
-void shapes_scene(struct shapes_scene *s, uint64_t seed, uint64_t index, enum shapes_split split);
+void shapes_scene(struct shapes_scene *s, uint64_t seed, uint64_t index, enum split split);
 
-/* Lower-case words separated by single spaces; always fewer than 77 tokens. */
-#define SHAPES_CAPTION_MAX 160
-void shapes_caption(char caption[SHAPES_CAPTION_MAX], const struct shapes_scene *s);
+void shapes_caption(char caption[CAPTION_MAX], const struct shapes_scene *s);
 
 /* Draws an RGB image of size x size pixels, 8 bits per channel. The caller releases it. */
 int shapes_draw(struct image *image, const struct shapes_scene *s, int size, struct error *e);

@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "common/base/message.h"
+#include "tests/support/paint.h"
 #include "tests/support/shapes.h"
 
 #define PI         3.14159265f
@@ -10,32 +11,6 @@
 struct point {
     float x, y;
 };
-
-struct rgb {
-    float r, g, b;
-};
-
-static float clamp(float x, float low, float high)
-{
-    return x < low ? low : x > high ? high : x;
-}
-
-static float smooth_step(float x)
-{
-    x = clamp(x, 0, 1);
-    return x * x * (3 - 2 * x);
-}
-
-static struct rgb mix(struct rgb from, struct rgb to, float share)
-{
-    return (struct rgb){from.r + (to.r - from.r) * share, from.g + (to.g - from.g) * share,
-                        from.b + (to.b - from.b) * share};
-}
-
-static struct rgb rgb_from_bytes(const uint8_t c[3])
-{
-    return (struct rgb){(float)c[0] / 255, (float)c[1] / 255, (float)c[2] / 255};
-}
 
 static float disc(struct point p, float x, float y, float radius)
 {
@@ -242,11 +217,6 @@ static struct rgb pixel_color(const struct shapes_scene *s, const struct sprite 
     return c;
 }
 
-static uint8_t to_byte(float x)
-{
-    return (uint8_t)(255 * clamp(x, 0, 1) + 0.5f);
-}
-
 int shapes_draw(struct image *image, const struct shapes_scene *s, int size, struct error *e)
 {
     struct sprite sprites[2];
@@ -259,10 +229,7 @@ int shapes_draw(struct image *image, const struct shapes_scene *s, int size, str
     for (int y = 0; y < size; y++)
         for (int x = 0; x < size; x++, out += 3) {
             struct point p = {((float)x + 0.5f) * pixel, ((float)y + 0.5f) * pixel};
-            struct rgb c = pixel_color(s, sprites, p, pixel);
-            out[0] = to_byte(c.r);
-            out[1] = to_byte(c.g);
-            out[2] = to_byte(c.b);
+            rgb_store(out, pixel_color(s, sprites, p, pixel));
         }
     return 0;
 }

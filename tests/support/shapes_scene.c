@@ -1,10 +1,7 @@
 /* Draws random scenes and writes their captions. */
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "common/base/message.h"
-#include "common/base/rng.h"
 #include "tests/support/oklab.h"
 #include "tests/support/shapes.h"
 
@@ -87,49 +84,25 @@ bool shapes_stands_out(enum color color, int background)
     return true;
 }
 
-/* The sequence of random draws of one scene. */
-struct draws {
-    uint64_t seed, index, next;
-    enum shapes_split split;
-};
-
-static float between(struct draws *d, float low, float high)
-{
-    float u;
-    rng_uniform(&u, 1, d->seed, RNG_SHAPES, (uint32_t)d->split, d->index, d->next++);
-    return low + (high - low) * u;
-}
-
-static int one_of(struct draws *d, int n)
-{
-    int i = (int)between(d, 0, (float)n);
-    return i < n ? i : n - 1;
-}
-
-static bool chance(struct draws *d, float probability)
-{
-    return between(d, 0, 1) < probability;
-}
-
-static void draw_combination(struct draws *d, struct shapes_object *o, enum shapes_split split)
+static void draw_combination(struct draws *d, struct shapes_object *o, enum split split)
 {
     do {
-        o->shape = (enum shape)one_of(d, SHAPE_COUNT);
-        o->color = (enum color)one_of(d, COLOR_COUNT);
-    } while (split != SHAPES_BOTH &&
-             shapes_held_out(o->shape, o->color) != (split == SHAPES_HOLDOUT));
+        o->shape = (enum shape)draw_one_of(d, SHAPE_COUNT);
+        o->color = (enum color)draw_one_of(d, COLOR_COUNT);
+    } while (split != SPLIT_BOTH &&
+             shapes_held_out(o->shape, o->color) != (split == SPLIT_HOLDOUT));
 }
 
 static void draw_combinations(struct draws *d, struct shapes_scene *s)
 {
-    int lead = one_of(d, s->count);
+    int lead = draw_one_of(d, s->count);
     draw_combination(d, &s->objects[lead], d->split);
     if (s->count == 1)
         return;
     const struct shapes_object *a = &s->objects[lead];
     struct shapes_object *b = &s->objects[!lead];
     do
-        draw_combination(d, b, d->split == SHAPES_HOLDOUT ? SHAPES_BOTH : d->split);
+        draw_combination(d, b, d->split == SPLIT_HOLDOUT ? SPLIT_BOTH : d->split);
     while (a->shape == b->shape && a->color == b->color);
 }
 
@@ -137,14 +110,14 @@ static void draw_background(struct draws *d, struct shapes_scene *s)
 {
     bool fits;
     do {
-        s->background = one_of(d, BACKGROUND_COUNT);
+        s->background = draw_one_of(d, BACKGROUND_COUNT);
         fits = true;
         for (int i = 0; i < s->count; i++)
             fits = fits && shapes_stands_out(s->objects[i].color, s->background);
     } while (!fits);
-    s->slope = between(d, -0.2f, 0.2f);
-    s->horizon = between(d, 0.54f, 0.7f);
-    s->phase = between(d, 0, 6.2831853f);
+    s->slope = draw_between(d, -0.2f, 0.2f);
+    s->horizon = draw_between(d, 0.54f, 0.7f);
+    s->phase = draw_between(d, 0, 6.2831853f);
 }
 
 /* Shapes that are hard to recognize when rotated are rotated less. */
@@ -154,9 +127,9 @@ static void draw_looks(struct draws *d, struct shapes_object *o)
         [SHAPE_SQUARE] = 0.12f, [SHAPE_TRIANGLE] = 0.15f, [SHAPE_STAR] = 0.25f,
         [SHAPE_HEART] = 0.2f,   [SHAPE_MOON] = 0.25f,     [SHAPE_CROSS] = 0.15f,
         [SHAPE_DIAMOND] = 0.1f, [SHAPE_FLOWER] = 0.6f};
-    float turn = between(d, -1, 1);
+    float turn = draw_between(d, -1, 1);
     o->angle = turn * most[o->shape];
-    o->tint = between(d, -1, 1);
+    o->tint = draw_between(d, -1, 1);
 }
 
 static void place_one(struct draws *d, struct shapes_scene *s)
@@ -164,10 +137,10 @@ static void place_one(struct draws *d, struct shapes_scene *s)
     static const float radius[][2] = {{0.15f, 0.18f}, {0.22f, 0.26f}, {0.33f, 0.38f}};
     static const float jitter[] = {0.03f, 0.06f, 0.03f};
     struct shapes_object *o = &s->objects[0];
-    o->size = (enum shapes_size)one_of(d, 3);
-    o->radius = between(d, radius[o->size][0], radius[o->size][1]);
-    if (o->size == SIZE_SMALL && chance(d, 0.6f))
-        s->place = (enum shapes_place)(1 + one_of(d, PLACE_COUNT - 1));
+    o->size = (enum shapes_size)draw_one_of(d, 3);
+    o->radius = draw_between(d, radius[o->size][0], radius[o->size][1]);
+    if (o->size == SIZE_SMALL && draw_chance(d, 0.6f))
+        s->place = (enum shapes_place)(1 + draw_one_of(d, PLACE_COUNT - 1));
     float x = 0.5f, y = 0.5f, j = jitter[o->size];
     if (s->place != PLACE_MIDDLE) {
         bool right = s->place == PLACE_TOP_RIGHT || s->place == PLACE_BOTTOM_RIGHT;
@@ -175,30 +148,32 @@ static void place_one(struct draws *d, struct shapes_scene *s)
         x = right ? 0.73f : 0.27f;
         y = bottom ? 0.73f : 0.27f;
     }
-    o->x = between(d, x - j, x + j);
-    o->y = between(d, y - j, y + j);
+    o->x = draw_between(d, x - j, x + j);
+    o->y = draw_between(d, y - j, y + j);
 }
 
 static void place_two(struct draws *d, struct shapes_scene *s)
 {
-    s->relation = (enum shapes_relation)one_of(d, RELATION_COUNT);
+    s->relation = (enum relation)draw_one_of(d, RELATION_COUNT);
     bool across = s->relation == LEFT_OF || s->relation == RIGHT_OF;
     bool first = s->relation == LEFT_OF || s->relation == ABOVE;
     for (int i = 0; i < 2; i++) {
         struct shapes_object *o = &s->objects[i];
-        o->size = chance(d, 0.5f) ? SIZE_LARGE : SIZE_SMALL;
-        o->radius = o->size == SIZE_LARGE ? between(d, 0.18f, 0.2f) : between(d, 0.12f, 0.14f);
-        float along = between(d, 0.225f, 0.245f), aside = 0.5f + between(d, -0.06f, 0.06f);
+        o->size = draw_chance(d, 0.5f) ? SIZE_LARGE : SIZE_SMALL;
+        o->radius =
+            o->size == SIZE_LARGE ? draw_between(d, 0.18f, 0.2f) : draw_between(d, 0.12f, 0.14f);
+        float along = draw_between(d, 0.225f, 0.245f),
+              aside = 0.5f + draw_between(d, -0.06f, 0.06f);
         along = 0.5f + (first == (i == 0) ? -along : along);
         o->x = across ? along : aside;
         o->y = across ? aside : along;
     }
 }
 
-void shapes_scene(struct shapes_scene *s, uint64_t seed, uint64_t index, enum shapes_split split)
+void shapes_scene(struct shapes_scene *s, uint64_t seed, uint64_t index, enum split split)
 {
-    struct draws d = {.seed = seed, .index = index, .split = split};
-    *s = (struct shapes_scene){.count = chance(&d, 0.5f) ? 2 : 1};
+    struct draws d = {.purpose = RNG_SHAPES, .seed = seed, .index = index, .split = split};
+    *s = (struct shapes_scene){.count = draw_chance(&d, 0.5f) ? 2 : 1};
     draw_combinations(&d, s);
     if (s->count == 1)
         place_one(&d, s);
@@ -207,27 +182,11 @@ void shapes_scene(struct shapes_scene *s, uint64_t seed, uint64_t index, enum sh
     for (int i = 0; i < s->count; i++)
         draw_looks(&d, &s->objects[i]);
     draw_background(&d, s);
-    s->style = one_of(&d, 240);
+    s->style = draw_one_of(&d, 240);
     /* Single objects need details: without them too many captions would be equal. */
-    s->tells_background = chance(&d, s->count == 1 ? 0.92f : 0.6f);
-    s->tells_relation = s->count == 2 && chance(&d, 0.8f);
-    s->tells_size = s->count == 1 || chance(&d, 0.5f);
-}
-
-struct caption {
-    char *text;
-    size_t used;
-};
-
-static void say(struct caption *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct caption *c, const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    int n = vsnprintf(c->text + c->used, SHAPES_CAPTION_MAX - c->used, format, arguments);
-    va_end(arguments);
-    c->used += (size_t)n;
-    CHECK(c->used < SHAPES_CAPTION_MAX);
+    s->tells_background = draw_chance(&d, s->count == 1 ? 0.92f : 0.6f);
+    s->tells_relation = s->count == 2 && draw_chance(&d, 0.8f);
+    s->tells_size = s->count == 1 || draw_chance(&d, 0.5f);
 }
 
 /* "a small red circle" */
@@ -245,25 +204,19 @@ static void say_object(struct caption *c, const struct shapes_scene *s, int i)
 
 static void say_pair(struct caption *c, const struct shapes_scene *s)
 {
-    static const char *const relations[2][RELATION_COUNT] = {
-        {"to the left of", "to the right of", "above", "below"},
-        {"left of", "right of", "over", "under"}};
-    static const enum shapes_relation turned[RELATION_COUNT] = {RIGHT_OF, LEFT_OF, BELOW, ABOVE};
-    static const char *const seen_from_it[RELATION_COUNT] = {"to its left", "to its right",
-                                                             "above it", "below it"};
     int first = s->style / 60 % 2;
-    enum shapes_relation relation = first ? turned[s->relation] : s->relation;
+    enum relation relation = first ? relation_turned[s->relation] : s->relation;
     say_object(c, s, first);
     if (s->tells_relation && s->style % 5 < 4)
-        say(c, " %s ", relations[s->style / 120][relation]);
+        say(c, " %s ", relation_words[s->style / 120][relation]);
     else
         say(c, " %s ", s->tells_relation ? "with" : "and");
     say_object(c, s, !first);
     if (s->tells_relation && s->style % 5 == 4)
-        say(c, " %s", seen_from_it[turned[relation]]);
+        say(c, " %s", relation_seen[relation_turned[relation]]);
 }
 
-void shapes_caption(char caption[SHAPES_CAPTION_MAX], const struct shapes_scene *s)
+void shapes_caption(char caption[CAPTION_MAX], const struct shapes_scene *s)
 {
     static const char *const places[PLACE_COUNT] = {
         "", " in the top left corner", " in the top right corner", " in the bottom left corner",

@@ -45,8 +45,7 @@ static void draw(struct image *image, const struct shapes_scene *scene, int size
 }
 
 /* The index of the next scene with `count` objects. */
-static uint64_t next_scene(struct shapes_scene *scene, uint64_t index, int count,
-                           enum shapes_split split)
+static uint64_t next_scene(struct shapes_scene *scene, uint64_t index, int count, enum split split)
 {
     do
         shapes_scene(scene, 77, index++, split);
@@ -78,7 +77,7 @@ static void degrade(struct image *image, uint64_t seed)
     free(sharp);
 }
 
-static void test_own_pictures(enum shapes_split split, const char *name, int size, int pictures,
+static void test_own_pictures(enum split split, const char *name, int size, int pictures,
                               bool degraded)
 {
     struct tally t = {0};
@@ -86,7 +85,7 @@ static void test_own_pictures(enum shapes_split split, const char *name, int siz
     for (int i = 0; i < pictures; i++) {
         struct shapes_scene scene;
         struct image image;
-        char caption[SHAPES_CAPTION_MAX];
+        char caption[CAPTION_MAX];
         index = next_scene(&scene, index, 1, split);
         shapes_caption(caption, &scene);
         draw(&image, &scene, size);
@@ -108,14 +107,14 @@ static void test_swapped(void)
 {
     struct tally t = {0};
     struct shapes_scene scene;
-    char caption[SHAPES_CAPTION_MAX];
+    char caption[CAPTION_MAX];
     int same_shape = 0, same_color = 0;
-    uint64_t index = next_scene(&scene, 0, 1, SHAPES_BOTH);
+    uint64_t index = next_scene(&scene, 0, 1, SPLIT_BOTH);
     for (int i = 0; i < 200; i++) {
         struct image image;
         struct shapes_object before = scene.objects[0];
         shapes_caption(caption, &scene);
-        index = next_scene(&scene, index, 1, SHAPES_BOTH);
+        index = next_scene(&scene, index, 1, SPLIT_BOTH);
         same_shape += before.shape == scene.objects[0].shape;
         same_color += before.color == scene.objects[0].color;
         draw(&image, &scene, 64);
@@ -142,10 +141,10 @@ static void test_two_objects(void)
         struct shapes_scene scene;
         struct image image;
         struct sighting s;
-        char caption[SHAPES_CAPTION_MAX];
+        char caption[CAPTION_MAX];
         enum shape shape;
         enum color color;
-        index = next_scene(&scene, index, 2, SHAPES_TRAIN);
+        index = next_scene(&scene, index, 2, SPLIT_TRAIN);
         draw(&image, &scene, 64);
         shapes_caption(caption, &scene);
         phrases += fidelity_parse(caption, &shape, &color);
@@ -202,7 +201,7 @@ static void test_other_kinds(void)
     struct image rgb, deep;
     struct sighting a, b;
     struct error e;
-    next_scene(&scene, 3, 1, SHAPES_TRAIN);
+    next_scene(&scene, 3, 1, SPLIT_TRAIN);
     draw(&rgb, &scene, 64);
     if (image_new(&deep, 64, 64, 4, 16, &e) < 0)
         exit(1);
@@ -246,10 +245,10 @@ static void test_parse(void)
 int main(void)
 {
     test_parse();
-    test_own_pictures(SHAPES_TRAIN, "train", 64, PICTURES, false);
-    test_own_pictures(SHAPES_HOLDOUT, "holdout", 64, PICTURES, false);
-    test_own_pictures(SHAPES_BOTH, "larger", 256, 50, false);
-    test_own_pictures(SHAPES_BOTH, "blurred and noisy", 64, 200, true);
+    test_own_pictures(SPLIT_TRAIN, "train", 64, PICTURES, false);
+    test_own_pictures(SPLIT_HOLDOUT, "holdout", 64, PICTURES, false);
+    test_own_pictures(SPLIT_BOTH, "larger", 256, 50, false);
+    test_own_pictures(SPLIT_BOTH, "blurred and noisy", 64, 200, true);
     test_swapped();
     test_two_objects();
     test_nothing();

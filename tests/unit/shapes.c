@@ -38,11 +38,11 @@ static void test_splits(void)
     int holdout_wrong = 0, both = 0;
     for (uint64_t i = 0; i < SCENES; i++) {
         struct shapes_scene s;
-        shapes_scene(&s, 5, i, SHAPES_HOLDOUT);
+        shapes_scene(&s, 5, i, SPLIT_HOLDOUT);
         holdout_wrong += !has_held_out(&s);
-        shapes_scene(&s, 5, i, SHAPES_BOTH);
+        shapes_scene(&s, 5, i, SPLIT_BOTH);
         both += has_held_out(&s);
-        shapes_scene(&s, 5, i, SHAPES_TRAIN);
+        shapes_scene(&s, 5, i, SPLIT_TRAIN);
         wrong += has_held_out(&s);
         for (int j = 0; j < s.count; j++) {
             const struct shapes_object *o = &s.objects[j];
@@ -89,14 +89,14 @@ static void test_backgrounds(void)
 static void test_determinism(void)
 {
     struct shapes_scene a, b, other;
-    char caption_a[SHAPES_CAPTION_MAX], caption_b[SHAPES_CAPTION_MAX];
+    char caption_a[CAPTION_MAX], caption_b[CAPTION_MAX];
     int differ = 0, same = 0;
     for (uint64_t i = 0; i < 200; i++) {
         struct image x, y;
         struct error e;
-        shapes_scene(&a, 9, i, SHAPES_TRAIN);
-        shapes_scene(&other, 10, i, SHAPES_TRAIN);
-        shapes_scene(&b, 9, i, SHAPES_TRAIN);
+        shapes_scene(&a, 9, i, SPLIT_TRAIN);
+        shapes_scene(&other, 10, i, SPLIT_TRAIN);
+        shapes_scene(&b, 9, i, SPLIT_TRAIN);
         shapes_caption(caption_a, &a);
         shapes_caption(caption_b, &b);
         if (shapes_draw(&x, &a, 32, &e) < 0 || shapes_draw(&y, &b, 32, &e) < 0)
@@ -129,9 +129,9 @@ static void test_captions(void)
         exit(1);
     for (uint64_t i = 0; i < SCENES; i++) {
         struct shapes_scene s;
-        char caption[SHAPES_CAPTION_MAX];
+        char caption[CAPTION_MAX];
         int32_t *ids;
-        shapes_scene(&s, 11, i, SHAPES_BOTH);
+        shapes_scene(&s, 11, i, SPLIT_BOTH);
         shapes_caption(caption, &s);
         size_t n = clip_bpe_encode(bpe, caption, strlen(caption), &ids);
         longest = n > longest ? n : longest;
@@ -179,13 +179,13 @@ static void test_captions_tell_apart(void)
 {
     enum { PAIRS = 256, SETS = 20 };
     static struct shapes_scene scenes[PAIRS];
-    static char captions[PAIRS][SHAPES_CAPTION_MAX];
+    static char captions[PAIRS][CAPTION_MAX];
     uint64_t next = 0;
     double best = 0;
     for (int set = 0; set < SETS; set++)
         for (int n = 0; n < PAIRS;) {
             bool known = false;
-            shapes_scene(&scenes[n], 13, next++, SHAPES_TRAIN);
+            shapes_scene(&scenes[n], 13, next++, SPLIT_TRAIN);
             shapes_caption(captions[n], &scenes[n]);
             for (int i = 0; i < n; i++)
                 known = known || !strcmp(captions[i], captions[n]);
