@@ -56,13 +56,13 @@ FORMATS ?= gif tiff heif avif jxl
 FORMAT_LIBRARIES = gif:GIF:libgif:5:libgif-dev tiff:TIFF:libtiff-4:4.5:libtiff-dev \
     heif:HEIF:libheif:1.15:libheif-dev avif:AVIF:libavif:0.11:libavif-dev jxl:JXL:libjxl:0.7:libjxl-dev
 format_field = $(word $2,$(subst :, ,$(filter $1:%,$(FORMAT_LIBRARIES))))
-# Building needs these as well. Tests need a C++ compiler, prove (in perl), netpbm and mandoc.
+# Building needs these as well. Tests need a C++ compiler, prove (in perl), netpbm and mandoc; the world of things FreeType and a font.
 # LINT=1: deps also installs what `make lint` needs.
 LINT ?= 0
 # FUZZ=1: deps also installs what `make fuzz` needs.
 FUZZ ?= 0
 BUILD_PACKAGES = gcc libc6-dev make pkg-config $(if $(filter 1,$(CUDA)),g++) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l))) $(foreach f,$(FORMATS),$(call format_field,$f,5))
-TEST_PACKAGES = g++ perl netpbm mandoc $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(FUZZ)),clang libclang-rt-dev)
+TEST_PACKAGES = g++ perl netpbm mandoc libfreetype-dev fonts-noto-color-emoji $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(FUZZ)),clang libclang-rt-dev)
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
 NO_BUILD = help deps deps-build demo check check-elsewhere install-built uninstall clean
@@ -156,10 +156,14 @@ ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -Itests/cuda-host/include -fPIC -pt
 CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cuda/convolution_plans)
 
 WITHOUT_FORMATS := $(filter-out $(WITH_FORMATS),$(foreach l,$(FORMAT_LIBRARIES),$(firstword $(subst :, ,$l))))
+# The world of things takes its pictures from a font.
+WITH_FREETYPE := $(shell $(PKG_CONFIG) --exists freetype2 2>/dev/null && echo yes)
+THINGS_MAIN := tests/synth/things.c tests/unit/things.c tests/unit/things_look.c tests/bench/bench-things.c
+THINGS_SRC := $(wildcard tests/things/*.c)
 LIB_SRC := $(filter-out $(WITHOUT_FORMATS:%=formats/images/image_%.c),\
     $(wildcard common/*.c common/*/*.c kernels/*.c kernels/ref/*.c kernels/cpu/*.c formats/*.c formats/*/*.c))
 TOOL_SRC := $(wildcard tools/*.c)
-TEST_MAIN := $(wildcard tests/unit/*.c tests/golden/*.c tests/bench/*.c tests/synth/*.c tests/peers/*.c tests/mpi/*.c)
+TEST_MAIN := $(filter-out $(if $(WITH_FREETYPE),,$(THINGS_MAIN)),$(wildcard tests/unit/*.c tests/golden/*.c tests/bench/*.c tests/synth/*.c tests/peers/*.c tests/mpi/*.c))
 SUPPORT_SRC := $(wildcard tests/support/*.c)
 OP_SRC := $(wildcard tests/op/*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(BUILD)/%.o)
@@ -230,6 +234,12 @@ $(TOOLS): $(BUILD)/%: $(BUILD)/tools/%.o $(BUILD)/libccld.a
 $(MAINS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libccld.a
 	$(if $(V),,@echo link $@)
 	$(Q)$(CC) $(ALL_CFLAGS) -o $@ $^ $(ALL_LIBS)
+ifneq ($(WITH_FREETYPE),)
+THINGS := $(patsubst %.c,$(BUILD)/%,$(wildcard $(THINGS_MAIN)))
+$(BUILD)/tests/things/sprites.o: private EXTRA_CFLAGS := $(shell $(PKG_CONFIG) --cflags freetype2)
+$(THINGS): $(THINGS_SRC:%.c=$(BUILD)/%.o)
+$(THINGS): private ALL_LIBS += $(shell $(PKG_CONFIG) --libs freetype2)
+endif
 # The test writes TIFFs.
 ifneq ($(filter tiff,$(WITH_FORMATS)),)
 $(BUILD)/tests/unit/image_tiff: private ALL_LIBS += $(shell $(PKG_CONFIG) --libs libtiff-4)

@@ -25,18 +25,21 @@ recipe() { # NAME OUT ARGUMENT...
         CHECKPOINT_EVERY=2 SAMPLES=1 STEPS_SAMPLES=3 BATCH_DIFFUSION=4 \
         DIFFUSION='--base-channels 16 --channel-multipliers 4,4,4,4 --mapping-width 32' "$@" >>"$log" 2>&1
 }
-shapes() { # OUT ARGUMENT...
-    local out=$1
-    shift
-    recipe shapes "$out" COUNT=120 COUNT_MORE=40 SIZE=32 HOLDOUT=6 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 \
-        SCORE_IMAGES=6 SCORE_EVERY=4 \
-        STEPS_CLOSER=4 STEPS_TEXTS=4 STEPS_SINGLE=4 STEPS_DIFFUSION=16 STEPS_NOISED=6 STEPS_BETWEEN=6 BATCH_AUTOENCODER=2 \
-        BATCH_CLOOB=8 LR_AUTOENCODER=1e-3 \
+world() { # RECIPE OUT ARGUMENT...: a generated world, small
+    local name=$1 out=$2
+    shift 2
+    recipe "$name" "$out" COUNT=120 SIZE=32 HOLDOUT=6 HOLDOUT_CLOOB=8 STEPS_AUTOENCODER=20 STEPS_CLOOB=40 \
+        SCORE_IMAGES=6 SCORE_EVERY=4 STEPS_CLOSER=4 STEPS_TEXTS=4 STEPS_DIFFUSION=16 STEPS_NOISED=6 STEPS_BETWEEN=6 \
+        BATCH_AUTOENCODER=2 BATCH_CLOOB=8 LR_AUTOENCODER=1e-3 \
         AUTOENCODER='--base-channels 32 --channel-multipliers 1,1,1 --blocks 1 --latent-channels 4' \
         CLOOB='--image-size 32 --patch-size 16 --width 64 --layers 1 --text-width 64 --text-layers 1 --context 48
             --vocabulary 600 --embed 32 --warmup 5' CLOSER='--scale-hopfield 4 --warmup 2' \
-        TEXTS='--scale-hopfield 4 --warmup 2' SINGLE='--warmup 2' NOISED='--embed-noise 0.25' \
-        BETWEEN='--embed-noise 0.25 --embed-neighbours 4' "$@"
+        TEXTS='--scale-hopfield 4 --warmup 2' NOISED='--embed-noise 0.25' BETWEEN='--embed-noise 0.25 --embed-neighbours 4' "$@"
+}
+shapes() { # OUT ARGUMENT...
+    local out=$1
+    shift
+    world shapes "$out" COUNT_MORE=40 STEPS_SINGLE=4 SINGLE='--warmup 2' "$@"
 }
 
 # Kills make and its programs once COMMAND is true; sets `product` to 1 if they had finished before.
@@ -128,6 +131,15 @@ wait $running
 [ $? != 0 ] && grep -q 'not at step 5000: run the same command again' "$log"
 ok $? 'a stage stopped by a signal is not taken for finished'
 running=
+
+title='things.mk makes a model and a grid of samples, too'
+if [ -x "$build/tests/synth/things" ] && "$build/tests/synth/things" -q -o "$work/font" -n 0 >>"$log" 2>&1; then
+    world things things && [ -s "$work/things/grid.png" ] && [ "$(wc -l <"$work/things/pairs.tsv")" = 120 ]
+    ok $? "$title"
+else
+    number=$((number + 1))
+    echo "ok $number - $title # skip no FreeType or no Noto Color Emoji"
+fi
 
 # The first line of each text is the caption; images without one are left out.
 mkdir -p "$work/stamps/food"
@@ -225,7 +237,7 @@ rm "$work/clean/cleaned"
 ok $? 'and removes nothing if a list cannot be made'
 
 finds=
-for recipe in clean finetune coco stamps shapes demo; do
+for recipe in clean finetune coco stamps shapes things demo; do
     make -n -f "pipelines/$recipe.mk" OUT='my model' PHOTOS=x MODEL="$work/small" >"$log" 2>&1 && finds="$recipe.mk"
     grep -q "OUT has blanks in it: 'my model'" "$log" || finds+=" $recipe.mk"
 done
