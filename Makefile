@@ -25,9 +25,12 @@ GOLDEN ?= tests/golden/data
 # fuzz: how long each harness runs, and the compiler, which must have libFuzzer.
 FUZZ_SECONDS ?= 60
 CLANG ?= clang
-# bench-fidelity: images per prompt, of which there are 90 seen and 30 held-out, at each guidance.
-FIDELITY_SEEN ?= 2
-FIDELITY_HOLDOUT ?= 6
+# bench-fidelity: what MODEL was trained on, shapes or things, and images per prompt at each guidance. Of shapes there are 90 seen and
+# 30 held-out prompts; of things 256 of each with one thing, 128 of each with two, and 16 that leave the background open.
+WORLD ?= shapes
+FIDELITY_SEEN ?= $(if $(filter things,$(WORLD)),1,2)
+FIDELITY_HOLDOUT ?= $(if $(filter things,$(WORLD)),1,6)
+FIDELITY_OPEN ?= 12
 FIDELITY_GUIDANCE ?= 1 2 3 5
 FIDELITY_STEPS ?= 50
 FIDELITY_SIZE ?= 64
@@ -174,8 +177,16 @@ CHECKER := $(if $(OP_SRC),$(BUILD)/tests/op/checker)
 SYNTH := $(BUILD)/tests/synth/synth-model
 UNIT := $(filter $(BUILD)/tests/unit/%,$(MAINS))
 PARITY := $(filter $(BUILD)/tests/golden/%,$(MAINS))
-FIDELITY := $(BUILD)/tests/bench/bench-fidelity
-BENCHES := $(filter-out $(FIDELITY),$(filter $(BUILD)/tests/bench/%,$(MAINS)))
+ifeq ($(filter $(WORLD),shapes things),)
+$(error WORLD: '$(WORLD)' is neither shapes nor things)
+endif
+ifeq ($(WITH_FREETYPE)$(WORLD),things)
+$(error WORLD=things needs FreeType (Debian package libfreetype-dev): run 'make deps')
+endif
+FIDELITY := $(BUILD)/tests/bench/$(if $(filter things,$(WORLD)),bench-things,bench-fidelity)
+FIDELITY_LISTS := 'seen $(FIDELITY_SEEN)' 'holdout $(FIDELITY_HOLDOUT)' \
+    $(if $(filter things,$(WORLD)),'seen-pairs $(FIDELITY_SEEN)' 'holdout-pairs $(FIDELITY_HOLDOUT)' 'open $(FIDELITY_OPEN)')
+BENCHES := $(filter-out %/bench-fidelity %/bench-things,$(filter $(BUILD)/tests/bench/%,$(MAINS)))
 # A harness for each parser, and small files of all kinds for them to start from.
 FUZZ_SRC := $(wildcard tests/fuzz/*.c)
 CORPUS_SRC := $(wildcard tests/fuzz/corpus/*.c)
@@ -237,6 +248,7 @@ $(MAINS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT_OBJ) $(BUILD)/libccld.a
 ifneq ($(WITH_FREETYPE),)
 THINGS := $(patsubst %.c,$(BUILD)/%,$(wildcard $(THINGS_MAIN)))
 $(BUILD)/tests/things/sprites.o: private EXTRA_CFLAGS := $(shell $(PKG_CONFIG) --cflags freetype2)
+$(BUILD)/tests/things/template.o: private EXTRA_CFLAGS := -O3
 $(THINGS): $(THINGS_SRC:%.c=$(BUILD)/%.o)
 $(THINGS): private ALL_LIBS += $(shell $(PKG_CONFIG) --libs freetype2)
 endif
@@ -413,8 +425,8 @@ bench-count: $(COUNT) $(PLUGIN_ON_HOST)
 FIDELITY_DIR = $(BUILD)/fidelity
 bench-fidelity: $(BUILD)/ccld-plms $(FIDELITY)
 	@mkdir -p $(FIDELITY_DIR)
-	@$(FIDELITY) --list seen >$(FIDELITY_DIR)/seen && $(FIDELITY) --list holdout >$(FIDELITY_DIR)/holdout
-	@for g in $(FIDELITY_GUIDANCE); do for l in 'seen $(FIDELITY_SEEN)' 'holdout $(FIDELITY_HOLDOUT)'; do \
+	@for l in $(FIDELITY_LISTS); do $(FIDELITY) --list $${l% *} >$(FIDELITY_DIR)/$${l% *} || exit 1; done
+	@for g in $(FIDELITY_GUIDANCE); do for l in $(FIDELITY_LISTS); do \
 	    $(BUILD)/ccld-plms $(if $(MODEL),-m '$(MODEL)') --prompts $(FIDELITY_DIR)/$${l% *} -n $${l#* } --guidance $$g \
 	        --size $(FIDELITY_SIZE) --steps $(FIDELITY_STEPS) --seed $(FIDELITY_SEED) $(FIDELITY_OPTIONS) -b 32 || exit 1; \
 	    done; done >$(FIDELITY_DIR)/samples.ppm
@@ -528,7 +540,7 @@ help:
 	    'make gpu-pack      make a folder that checks and measures on a GPU where nothing can be installed (tests/gpu-session)' \
 	    'make bench         time the networks; bench-torch, bench-openvino: PyTorch or OpenVINO on the same networks' \
 	    'make bench-count   count what a GPU would do for the networks, and model its time' \
-	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt' \
+	    'make bench-fidelity   measure how often samples of MODEL show the shape and color of their prompt; with WORLD=things the things' \
 	    'make check-threads   run what uses threads under ThreadSanitizer' \
 	    'make fuzz          fuzz every parser for FUZZ_SECONDS each; needs clang with libFuzzer (make deps FUZZ=1)' \
 	    'make soak          end programs at random for SECONDS_LONG (3600) and check that nothing is lost' \

@@ -32,6 +32,7 @@ check 'CUDA=1 without nvcc is refused' refuses "'nosuch-nvcc' was not found" CUD
 no_libraries() { PKG_CONFIG_LIBDIR=$work PKG_CONFIG_PATH=$work refuses 'libpng-dev.*make deps' all; }
 check 'a missing library is reported with its Debian package' no_libraries
 check 'check-gpu fails when there is nothing to check' refuses 'nothing to check' CUDA=0 check-gpu
+check 'a world that nobody has made is refused' refuses "'nosuch' is neither shapes nor things" WORLD=nosuch bench-fidelity
 
 install_all() {
     make BUILD="$build" install-built DESTDIR="$work/root" PREFIX=/usr >"$work/output" 2>&1 &&

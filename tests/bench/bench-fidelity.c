@@ -1,16 +1,13 @@
 /* Measures how often samples show the shape and color that their prompts ask for. Reads image
  * streams of ccld-plms, or images with captions in .txt files beside them. */
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
-#include "common/base/files.h"
 #include "common/base/message.h"
 #include "common/base/options.h"
-#include "formats/images/image_stream.h"
 #include "tests/support/fidelity.h"
+#include "tests/support/generator.h"
+#include "tests/support/samples.h"
 
 enum list { LIST_NONE, LIST_SEEN, LIST_HOLDOUT };
 static const char *const list_names[] = {"none", "seen", "holdout", NULL};
@@ -36,32 +33,19 @@ static const struct program program = {
 };
 
 struct tally {
-    int images, shape, color, both;
+    int images, right[3]; /* shape, color, both */
 };
 
-#define MAX_ROWS 32
 struct table {
-    int rows, without_prompt;
-    struct row {
-        char *guidance;
-        struct tally seen, held_out;
-    } items[MAX_ROWS];
+    struct sample_rows rows;
+    struct tally seen[SAMPLES_MAX_ROWS], held_out[SAMPLES_MAX_ROWS];
+    int without_prompt;
 };
 
-static struct row *find_row(struct table *t, const char *guidance)
-{
-    for (int i = 0; i < t->rows; i++)
-        if (!strcmp(t->items[i].guidance, guidance))
-            return &t->items[i];
-    if (t->rows == MAX_ROWS)
-        die("more than %d values of guidance", MAX_ROWS);
-    t->items[t->rows] = (struct row){.guidance = xstrdup(guidance)};
-    return &t->items[t->rows++];
-}
-
-static void judge(struct table *t, const struct image *image, const char *prompt,
+static void judge(void *context, const struct image *image, const char *prompt,
                   const char *guidance)
 {
+    struct table *t = context;
     enum shape shape;
     enum color color;
     struct sighting s;
@@ -69,89 +53,18 @@ static void judge(struct table *t, const struct image *image, const char *prompt
         t->without_prompt++;
         return;
     }
-    if (image->color == IMAGE_CMYK)
-        die("cannot judge a CMYK image");
     fidelity_look(&s, image);
-    struct row *row = find_row(t, guidance ? guidance : "-");
-    struct tally *tally = shapes_held_out(shape, color) ? &row->held_out : &row->seen;
+    int row = sample_rows_find(&t->rows, guidance);
+    struct tally *tally = shapes_held_out(shape, color) ? &t->held_out[row] : &t->seen[row];
     tally->images++;
-    tally->shape += s.shape == shape;
-    tally->color += s.color == color;
-    tally->both += s.shape == shape && s.color == color;
+    tally->right[0] += s.shape == shape;
+    tally->right[1] += s.color == color;
+    tally->right[2] += s.shape == shape && s.color == color;
     if (s.trouble)
         note("'%s': %s", prompt, s.trouble);
     else if (s.shape != shape || s.color != color)
         note("'%s': %s %s", prompt, s.color < COLOR_COUNT ? color_names[s.color] : "other color",
              s.shape < SHAPE_COUNT ? shape_names[s.shape] : "other shape");
-}
-
-static void judge_stream(struct table *t, FILE *f, const char *name)
-{
-    struct image_stream stream;
-    struct image image;
-    struct image_remarks remarks;
-    struct error e;
-    int status;
-    image_stream_init(&stream, f, IMAGE_DEFAULT_MAX_PIXELS);
-    while ((status = image_stream_read(&stream, &image, &remarks, &e)) > 0) {
-        judge(t, &image, image_remarks_find(&remarks, "prompt"),
-              image_remarks_find(&remarks, "guidance"));
-        image_release(&image);
-        image_remarks_release(&remarks);
-    }
-    if (status < 0)
-        die("cannot read '%s': %s", name, e.text);
-}
-
-static void judge_image(struct table *t, const char *path)
-{
-    struct image image;
-    struct error e;
-    uint8_t *caption;
-    size_t size;
-    const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
-    int stem = dot && (!slash || dot > slash) ? (int)(dot - path) : (int)strlen(path);
-    char *beside = xasprintf("%.*s.txt", stem, path);
-    if (image_read(&image, path, 0, &e) < 0)
-        die("cannot read '%s': %s", path, e.text);
-    if (file_read(&caption, &size, beside, 65536, &e) < 0)
-        die("cannot read '%s': %s", beside, e.text);
-    judge(t, &image, (const char *)caption, NULL);
-    image_release(&image);
-    free(caption);
-    free(beside);
-}
-
-/* A netpbm file is a stream, possibly of one image. */
-static void judge_file(struct table *t, const char *path)
-{
-    char magic[2] = {0};
-    FILE *f = !strcmp(path, "-") ? stdin : fopen(path, "rb");
-    if (!f)
-        die("cannot open '%s': %s", path, strerror(errno));
-    if (f == stdin) {
-        judge_stream(t, f, "standard input");
-        return;
-    }
-    bool netpbm =
-        fread(magic, 1, 2, f) == 2 && magic[0] == 'P' && magic[1] >= '1' && magic[1] <= '7';
-    rewind(f);
-    if (netpbm)
-        judge_stream(t, f, path);
-    fclose(f);
-    if (!netpbm)
-        judge_image(t, path);
-}
-
-static void print_tally(const struct tally *t)
-{
-    const int right[] = {t->shape, t->color, t->both};
-    printf("  %8d", t->images);
-    for (int i = 0; i < 3; i++)
-        if (t->images > 0)
-            printf("  %5.1f%%", 100.0 * right[i] / t->images);
-        else
-            printf("  %6s", "-");
 }
 
 static void print_table(const struct table *t)
@@ -161,10 +74,10 @@ static void print_table(const struct table *t)
     for (int i = 0; i < 2; i++)
         printf("  %8s  %6s  %6s  %6s", "images", "shape", "color", "both");
     putchar('\n');
-    for (int i = 0; i < t->rows; i++) {
-        printf("%8s", t->items[i].guidance);
-        print_tally(&t->items[i].seen);
-        print_tally(&t->items[i].held_out);
+    for (int i = 0; i < t->rows.count; i++) {
+        printf("%8s", t->rows.guidance[i]);
+        print_shares(t->seen[i].images, t->seen[i].right, 3);
+        print_shares(t->held_out[i].images, t->held_out[i].right, 3);
         putchar('\n');
     }
 }
@@ -207,21 +120,14 @@ int main(int argc, char **argv)
         print_list();
         return 0;
     }
-    if (files == 0 && isatty(STDIN_FILENO))
-        die_usage("no images: name files, or pipe an image stream to standard input");
-    for (int i = 0; i < files; i++)
-        judge_file(&t, argv[1 + i]);
-    if (files == 0)
-        judge_stream(&t, stdin, "standard input");
+    samples_read(argv + 1, files, judge, &t);
     if (t.without_prompt > 0)
         warn("skipped images whose prompt is not about a single known object: %d",
              t.without_prompt);
-    if (t.rows == 0)
+    if (t.rows.count == 0)
         die("no images to judge");
     print_table(&t);
-    for (int i = 0; i < t.rows; i++)
-        free(t.items[i].guidance);
-    if (fflush(stdout) != 0 || ferror(stdout))
-        die("cannot write to standard output: %s", strerror(errno));
+    sample_rows_release(&t.rows);
+    end_output();
     return 0;
 }

@@ -7,6 +7,7 @@
 
 #include "common/base/message.h"
 #include "tests/support/oklab.h"
+#include "tests/support/view.h"
 
 /* Color differences are in oklab_distance, areas are fractions of the image. */
 static const struct {
@@ -23,8 +24,8 @@ static const struct {
     .overlap = 0.75f,
 };
 
-#define SIDE     64 /* larger images are scaled down */
-#define PIXELS   (SIDE * SIDE)
+#define SIDE     VIEW_SIDE
+#define PIXELS   VIEW_PIXELS
 #define MAX_SEEN 64 /* tones of the background */
 #define GRID     40 /* cells per side of a shape of unit area, from -EXTENT to EXTENT */
 #define EXTENT   1.25f
@@ -38,36 +39,6 @@ struct view {
     bool object[PIXELS];
     float cover[PIXELS]; /* of the object, 0 to 1 */
 };
-
-static float channel(const struct image *image, int x, int y, int c)
-{
-    size_t i = ((size_t)y * (size_t)image->width + (size_t)x) * (size_t)image->channels;
-    i += image->channels >= 3 ? (size_t)c : 0;
-    return image->depth == 16 ? (float)((const uint16_t *)image->pixels)[i] / 65535
-                              : (float)image->pixels[i] / 255;
-}
-
-/* Each pixel of the view is the mean of the image's pixels it covers. */
-static void view_init(struct view *v, const struct image *image)
-{
-    int longest = image->width > image->height ? image->width : image->height;
-    float scale = longest > SIDE ? (float)longest / SIDE : 1;
-    v->width = (int)((float)image->width / scale);
-    v->height = (int)((float)image->height / scale);
-    for (int i = 0; i < v->width * v->height; i++) {
-        int x0 = (int)((float)(i % v->width) * scale), y0 = (int)((float)(i / v->width) * scale);
-        int n = scale > 1 ? (int)(scale + 0.5f) : 1;
-        float rgb[3] = {0};
-        int count = 0;
-        for (int y = y0; y < y0 + n && y < image->height; y++)
-            for (int x = x0; x < x0 + n && x < image->width; x++, count++)
-                for (int c = 0; c < 3; c++)
-                    rgb[c] += channel(image, x, y, c);
-        for (int c = 0; c < 3; c++)
-            rgb[c] /= (float)count;
-        v->pixels[i] = oklab_from_srgb(rgb);
-    }
-}
 
 static bool on_border(const struct view *v, int i)
 {
@@ -399,7 +370,7 @@ void fidelity_look(struct sighting *s, const struct image *image)
     struct view *v = xcalloc(1, sizeof *v);
     struct oklab color;
     *s = (struct sighting){.shape = SHAPE_COUNT, .color = COLOR_COUNT};
-    view_init(v, image);
+    view_pixels(v->pixels, &v->width, &v->height, image);
     s->trouble = find_object(v, &color);
     if (!s->trouble) {
         tell_shape(s, v);

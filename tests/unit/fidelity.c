@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "common/base/rng.h"
 #include "tests/support/fidelity.h"
+#include "tests/support/spoil.h"
 #include "tests/support/tap.h"
 
 #define PICTURES 500
@@ -53,30 +53,6 @@ static uint64_t next_scene(struct shapes_scene *scene, uint64_t index, int count
     return index;
 }
 
-/* What a model's decoder does to a picture at worst: 3x3 means, then noise of up to 10 of 255. */
-static void degrade(struct image *image, uint64_t seed)
-{
-    static const int weights[] = {1, 2, 1};
-    int w = image->width, h = image->height;
-    uint8_t *sharp = malloc(image_bytes(image));
-    memcpy(sharp, image->pixels, image_bytes(image));
-    for (int i = 0; i < 3 * w * h; i++) {
-        float u;
-        int x = i / 3 % w, y = i / 3 / w, sum = 0, total = 0;
-        for (int k = 0; k < 9; k++) {
-            int nx = x + k % 3 - 1, ny = y + k / 3 - 1, weight = weights[k % 3] * weights[k / 3];
-            if (nx < 0 || ny < 0 || nx >= w || ny >= h)
-                continue;
-            sum += weight * sharp[3 * (ny * w + nx) + i % 3];
-            total += weight;
-        }
-        rng_uniform(&u, 1, seed, RNG_SHAPES, 98, 0, (uint64_t)i);
-        float value = (float)sum / (float)total + 20 * u - 10;
-        image->pixels[i] = (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-    }
-    free(sharp);
-}
-
 static void test_own_pictures(enum split split, const char *name, int size, int pictures,
                               bool degraded)
 {
@@ -90,7 +66,7 @@ static void test_own_pictures(enum split split, const char *name, int size, int 
         shapes_caption(caption, &scene);
         draw(&image, &scene, size);
         if (degraded)
-            degrade(&image, index);
+            spoil(&image, index);
         judge(&t, &image, caption);
         image_release(&image);
     }
@@ -155,18 +131,6 @@ static void test_two_objects(void)
     }
     tap_ok(single <= 2, "two objects of one size are not one (%d of 100 pictures)", single);
     tap_ok(phrases == 0, "captions of two objects are not about one");
-}
-
-static void fill_noise(struct image *image, uint64_t seed, int grain)
-{
-    int columns = image->width / grain;
-    for (int i = 0; i < image->width * image->height; i++) {
-        uint32_t words[4];
-        int cell = i / image->width / grain * columns + i % image->width / grain;
-        rng_words(words, seed, RNG_SHAPES, 99, (uint64_t)cell, 0);
-        for (int c = 0; c < 3; c++)
-            image->pixels[3 * i + c] = (uint8_t)(words[c] >> 24);
-    }
 }
 
 static void test_nothing(void)
