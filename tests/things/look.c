@@ -40,6 +40,7 @@ struct place {
     int look; /* 2 * thing + mirrored */
     int x, y; /* of the center, in pixels */
     float extent, angle, gain;
+    float explained; /* after the search in full size; 1 before */
 };
 
 struct look {
@@ -152,7 +153,7 @@ static void search_scale(struct look *l, int look, int k)
                 continue;
             float gain = 4 * template_gain(t, &l->half, x, y);
             if (gain > l->best[look].gain)
-                l->best[look] = (struct place){look, (int)cx, (int)cy, extent, 0, gain};
+                l->best[look] = (struct place){look, (int)cx, (int)cy, extent, 0, gain, 1};
         }
 }
 
@@ -164,6 +165,20 @@ static void search_range(void *context, int64_t begin, int64_t end, int worker)
         for (int k = 0; k < SCALES; k++)
             search_scale(l, (int)i, k);
     }
+}
+
+/* What differs from the background in a thing's square. */
+static float difference_at(const struct field *f, const struct template *t, int x, int y)
+{
+    float sum = 0;
+    for (int row = y - t->height / 2; row <= y + t->height / 2; row++)
+        for (int i = x - t->width / 2; i <= x + t->width / 2; i++)
+            for (int c = 0; c < 3; c++) {
+                bool inside = row >= 0 && row < SIDE && i >= 0 && i < SIDE;
+                float d = inside ? f->away[c][row * SIDE + i] : 0;
+                sum += d * d;
+            }
+    return sum;
 }
 
 /* Turned, a little smaller or larger, and moved. */
@@ -181,8 +196,10 @@ static void refine(struct place *p, const struct look *l)
             at.x = from.x + m % 5 - 2;
             at.y = from.y + m / 5 - 2;
             at.gain = template_gain(&t, &l->full, at.x, at.y);
-            if (at.gain > p->gain)
-                *p = at;
+            if (at.gain <= p->gain)
+                continue;
+            at.explained = at.gain / difference_at(&l->full, &t, at.x, at.y);
+            *p = at;
         }
         template_free(&t);
     }
@@ -195,24 +212,12 @@ static void refine_range(void *context, int64_t begin, int64_t end, int worker)
         refine(&l->best[i], l);
 }
 
+/* Something large may explain much of two things, but neither well. */
 static int compare_places(const void *a, const void *b)
 {
     const struct place *x = a, *y = b;
-    return x->gain != y->gain ? (x->gain < y->gain ? 1 : -1) : x->look - y->look;
-}
-
-/* What differs from the background in a thing's square. */
-static float difference_at(const struct field *f, const struct template *t, int x, int y)
-{
-    float sum = 0;
-    for (int row = y - t->height / 2; row <= y + t->height / 2; row++)
-        for (int i = x - t->width / 2; i <= x + t->width / 2; i++)
-            for (int c = 0; c < 3; c++) {
-                bool inside = row >= 0 && row < SIDE && i >= 0 && i < SIDE;
-                float d = inside ? f->away[c][row * SIDE + i] : 0;
-                sum += d * d;
-            }
-    return sum;
+    float one = x->gain * x->explained, other = y->gain * y->explained;
+    return one != other ? (one < other ? 1 : -1) : x->look - y->look;
 }
 
 /* Finds the thing that explains most, and takes it out of the image. Returns its gain, or 0. */
@@ -233,7 +238,7 @@ static float find_next(struct look_object *o, struct look *l)
                               .y = ((float)p->y + 0.5f) / SIDE,
                               .extent = p->extent / SIDE,
                               .gain = p->gain,
-                              .explained = p->gain / difference_at(&l->full, &t, p->x, p->y)};
+                              .explained = p->explained};
     template_put(&t, &l->full, p->x, p->y);
     template_free(&t);
     return p->gain;
