@@ -373,9 +373,10 @@ check-ranks: all tests
 check-emulated: all tests
 	$(PROVE) -j 2 $(TEST_EMULATOR) $(CUDA_TESTS) $(ON_EMULATOR)
 
-# What a sanitizer build can run in reasonable time: not full-size networks, nor the pack and the recipes, which run the same programs.
+# What a sanitizer build can run in reasonable time: not full-size networks, nor the pack and the recipes, which run the same programs,
+# nor what judges samples of things.
 prove-quick: all tests
-	$(PROVE) -j 2 $(CHECKER) $(UNIT) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(filter-out %/nets,$(PARITY)) \
+	$(PROVE) -j 2 $(CHECKER) $(filter-out %/things_look,$(UNIT)) $(TEST_EMULATOR) $(CUDA_TESTS) $(FUZZERS) $(filter-out %/nets,$(PARITY)) \
 	    $(filter-out tests/gpu-pack.sh tests/pipelines.sh,$(SCRIPTS))
 
 # Runs on a GPU with CCLD_DEVICE=cuda and, optionally, CCLD_PRECISION.
