@@ -159,7 +159,7 @@ ALL_CXXFLAGS = -std=c++17 -DCUDA_ON_HOST -I. -Itests/cuda-host/include -fPIC -pt
 CUDA_TESTS := $(BUILD)/tests/cuda/plan_cache $(if $(WITH_CUDA),$(BUILD)/tests/cuda/convolution_plans)
 
 WITHOUT_FORMATS := $(filter-out $(WITH_FORMATS),$(foreach l,$(FORMAT_LIBRARIES),$(firstword $(subst :, ,$l))))
-# The world of things takes its pictures from a font.
+# The world of things takes its bitmaps from a font.
 WITH_FREETYPE := $(shell $(PKG_CONFIG) --exists freetype2 2>/dev/null && echo yes)
 THINGS_MAIN := tests/synth/things.c tests/unit/things.c tests/unit/things_look.c tests/bench/bench-things.c
 THINGS_SRC := $(wildcard tests/things/*.c)

@@ -1,4 +1,4 @@
-# Generates captioned images of pictured things, animals, food, vehicles and others, trains all three networks on them from scratch
+# Generates captioned images of things (animals, food, vehicles and others), trains all three networks on them from scratch
 # and samples a grid. On two cores this takes about a day and a half. The generator needs FreeType and the font Noto Color Emoji
 # (Debian packages libfreetype-dev and fonts-noto-color-emoji, which `make deps` installs):
 #   make all build/tests/synth/things && make -f pipelines/things.mk BIN=build OUT=build/things-world

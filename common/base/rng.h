@@ -33,7 +33,7 @@ enum rng_purpose {
     RNG_EMBED_NOISE = 14,      /* added to embeddings in training */
     RNG_PROMPT_NOISE = 15,     /* added to prompts' embeddings in sampling; sample = image index */
     RNG_EMBED_NEIGHBOURS = 16, /* how many neighbors training embeddings are averaged with */
-    RNG_THINGS = 17,           /* as RNG_SHAPES, of pictured things */
+    RNG_THINGS = 17,           /* as RNG_SHAPES, of things */
 };
 
 /* Block number `block` of a stream, four words: Philox of key `seed` and counter (block, purpose

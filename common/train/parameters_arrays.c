@@ -105,8 +105,7 @@ struct tensor *parameters_whole(const struct parameters *p, enum parameter_array
 
 void parameters_gather_ema(struct parameters *p)
 {
-    parameters_allocate(p);
-    parameters_settle_ema(p);
+    prepare(p, ARRAY_EMA);
     if (!is_sharded(p, ARRAY_EMA) || p->whole_ema)
         return;
     int64_t *bounds = xcalloc((size_t)p->slices.shards + 1, sizeof *bounds);
