@@ -116,6 +116,10 @@ $encode --devices 2 -o store2 <list 2>log
 [ $? = 1 ] && [ "$(cat log)" = "ccld-encode: rank 1: cannot write to store 'store2/parts/1': another program is writing to it" ]
 ok $? 'a part that is in use is named'
 exec 3<&-
+flock store2/parts/1 sleep 0.3 &
+until ! flock -n store2/parts/1 true; do sleep 0.01; done
+$encode --devices 2 -o store2 <list 2>log && same store2 >>log 2>&1
+ok $? 'one whose program is about to end is waited for'
 
 # Sanitizers slow down the end of processes, and as much what they would do if they did not end.
 soon=2

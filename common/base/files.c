@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -283,6 +284,17 @@ bool folder_exists(const char *path)
 {
     struct stat st;
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+int folder_lock(int fd)
+{
+    const struct timespec pause = {.tv_nsec = 10000000};
+    int status = flock(fd, LOCK_EX | LOCK_NB);
+    for (int tries = 0; status != 0 && errno == EWOULDBLOCK && tries < 100; tries++) {
+        nanosleep(&pause, NULL);
+        status = flock(fd, LOCK_EX | LOCK_NB);
+    }
+    return status;
 }
 
 bool files_are_same(const char *a, const char *b)

@@ -52,6 +52,11 @@ int make_directories(const char *path, struct error *e); /* mkdir -p */
 char *path_join(const char *folder, const char *name);   /* malloc'ed */
 bool file_exists(const char *path);
 bool folder_exists(const char *path);
+/* Takes the exclusive lock of the open folder `fd`, which its process holds until it closes it.
+ * Waits for up to a second: a process that was killed holds its locks until the system has taken
+ * back its memory, and may be started again at once. Returns 0, or -1 with errno, which is
+ * EWOULDBLOCK if another process keeps the lock. */
+int folder_lock(int fd);
 /* Whether both name one regular file, by whatever names. */
 bool files_are_same(const char *a, const char *b);
 /* Names of what a program was started with. */

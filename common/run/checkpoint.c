@@ -9,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -164,7 +163,7 @@ int run_open(struct run **out, const char *folder, struct error *e)
     int status = 0;
     if (r->fd < 0)
         status = error_errno(e, "cannot open '%s'", folder);
-    else if (flock(r->fd, LOCK_EX | LOCK_NB) != 0)
+    else if (folder_lock(r->fd) != 0)
         status = errno == EWOULDBLOCK ? error_set(e, "'%s' is in use by another process", folder)
                                       : error_errno(e, "cannot lock '%s'", folder);
     else

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -157,7 +156,7 @@ int shard_folder_lock(int *fd, const char *folder, struct error *e)
         *fd = open(folder, flags);
     if (*fd < 0)
         return error_errno(e, "cannot open the folder");
-    if (flock(*fd, LOCK_EX | LOCK_NB) != 0) {
+    if (folder_lock(*fd) != 0) {
         return errno == EWOULDBLOCK ? error_set(e, "another program is writing to it")
                                     : error_errno(e, "cannot lock the folder");
     }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/base/message.h"
@@ -279,6 +280,29 @@ static void test_beside_program(void)
     free(installed);
 }
 
+static void *close_soon(void *fd)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    close(*(int *)fd);
+    return NULL;
+}
+
+static void test_lock(void)
+{
+    char *folder = in_folder("locked");
+    CHECK(mkdir(folder, 0777) == 0);
+    int first = open(folder, O_RDONLY | O_DIRECTORY), second = open(folder, O_RDONLY | O_DIRECTORY);
+    CHECK(first >= 0 && second >= 0);
+    tap_ok(folder_lock(first) == 0 && folder_lock(second) == -1 && errno == EWOULDBLOCK,
+           "the lock of a folder that is kept is refused");
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, close_soon, &first) == 0);
+    tap_ok(folder_lock(second) == 0, "that of a program that is about to end is waited for");
+    pthread_join(thread, NULL);
+    close(second);
+    free(folder);
+}
+
 int main(void)
 {
     message_init("files");
@@ -287,6 +311,7 @@ int main(void)
     test_atomic_through();
     test_read_and_map();
     test_folders();
+    test_lock();
     test_write();
     test_errors();
     return tap_done();
