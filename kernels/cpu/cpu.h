@@ -55,10 +55,12 @@ size_t cpu_conv2d_winograd_by_weights_bytes(const struct conv2d_backward_args *a
 
 /* Which way a convolution is computed, and how much it gathers at a time: rows of patches, bytes of
  * them for the weights' gradient. */
+bool cpu_conv2d_winograd_is_bf16(const struct conv2d_args *a);
 bool cpu_conv2d_is_winograd(const struct conv2d_args *a);
 bool cpu_conv2d_is_patches(const struct conv2d_args *a);
 bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a);
 bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a);
+#define CPU_SMALL_IMAGE      64 /* pixels */
 #define CPU_PATCHES_SLAB     16384
 #define CPU_BY_WEIGHTS_BYTES ((int64_t)16 << 20)
 

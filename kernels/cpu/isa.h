@@ -63,9 +63,9 @@ struct cpu_isa {
      * interleaved; a row of zeros follows an odd k. */
     void (*pair)(uint16_t *dst, const float *src, int width, int64_t k);
 
-    /* One 6x6 patch (36 pointers to `channels` floats) to 36 vectors, position p at dst[p*stride].
-     */
-    void (*winograd_input)(float *dst, int64_t stride, const float *const *pixels,
+    /* One 6x6 patch (36 pointers to `channels` numbers, F32 or BF16) to 36 vectors, position p at
+     * dst[p*stride]. */
+    void (*winograd_input)(float *dst, int64_t stride, enum dtype dtype, const void *const *pixels,
                            int64_t channels);
     /* g: [channels][9][lanes] as pack() with taps = 1 leaves it; u: position p, channel i at
      * u[p*stride + i*width]. */
@@ -77,8 +77,8 @@ struct cpu_isa {
     /* The backward pass: from the gradients of 16 output pixels (NULL: zeros) to those of 36
      * products, and from the gradients of 36 transformed weights (p at u[p*stride], lanes of them)
      * to those of 9 weights. */
-    void (*winograd_output_backward)(float *dst, int64_t stride, const float *const *pixels,
-                                     int64_t channels);
+    void (*winograd_output_backward)(float *dst, int64_t stride, enum dtype dtype,
+                                     const void *const *pixels, int64_t channels);
     void (*winograd_weight_backward)(float *g, const float *u, int64_t stride);
 
     /* Sum and sum of squares of x - center over n floats: short partial sums, added in double.

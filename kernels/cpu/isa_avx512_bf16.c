@@ -127,18 +127,21 @@ static float exponentials(uint16_t *dst, const float *x, int64_t n, float scale)
 
 INLINE vec pair_of(const uint16_t *even, const uint16_t *odd, __mmask16 mask)
 {
-    __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(even ? mask : 0, even));
-    __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(odd ? mask : 0, odd));
+    __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even));
+    __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd));
     return (vec)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
 }
 
+/* A row that does not exist is read from zeros: a masked load from NULL takes hundreds of cycles.
+ */
 static void pair_rows(uint16_t *dst, const void *const *rows, int64_t k, int64_t first, int columns,
                       int width)
 {
+    static const uint16_t zeros[LANES];
     for (int64_t i = 0; i < k; i += 2) {
         const uint16_t *even = rows[i], *odd = i + 1 < k ? rows[i + 1] : NULL;
         for (int j = 0; j < width; j += LANES, dst += 2 * LANES) {
-            vec both = pair_of(even ? even + first + j : NULL, odd ? odd + first + j : NULL,
+            vec both = pair_of(even ? even + first + j : zeros, odd ? odd + first + j : zeros,
                                first_lanes(columns - j));
             memcpy(dst, &both, sizeof both);
         }

@@ -5,7 +5,7 @@ INLINE vec load_weights(const enum dtype dtype, const char *w)
 {
     if (dtype == DTYPE_F32)
         return load((const float *)w);
-    return (vec)(__builtin_convertvector(*(const short_vec *)w, ivec) << 16);
+    return load_shorts((const uint16_t *)w);
 }
 
 /* The next four rows of weights are prefetched. */

@@ -213,15 +213,23 @@ static void pack(float *dst, int width, const float *src, int64_t ld, int rows, 
 
 typedef uint16_t short_vec __attribute__((vector_size(LANES * 2), aligned(2), may_alias));
 
+/* LANES numbers of BF16. GCC converts 16 integers in two halves. */
+INLINE vec load_shorts(const uint16_t *p)
+{
+#if LANES == 16
+    return (vec)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const void *)p)), 16);
+#else
+    return (vec)(__builtin_convertvector(*(const short_vec *)p, ivec) << 16);
+#endif
+}
+
 static void widen(float *dst, enum dtype dtype, const void *src, size_t n)
 {
     size_t i = 0;
     const uint16_t *from = src;
     if (dtype == DTYPE_BF16)
-        for (; i + LANES <= n; i += LANES) {
-            short_vec v = *(const short_vec *)(from + i);
-            store(dst + i, (vec)(__builtin_convertvector(v, ivec) << 16));
-        }
+        for (; i + LANES <= n; i += LANES)
+            store(dst + i, load_shorts(from + i));
 #ifdef HALVES_TO_FLOATS
     if (dtype == DTYPE_F16)
         for (; i + LANES <= n; i += LANES)

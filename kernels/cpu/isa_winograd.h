@@ -34,8 +34,23 @@ INLINE void output_transform(vec y[4], const vec m[6])
     y[3] = b + 8.0f * e + m[5];
 }
 
-INLINE void input_of(float *dst, int64_t stride, const float *const *pixels, int64_t c,
-                     const int64_t some)
+/* `some` channels from c of a pixel of F32 or BF16. */
+INLINE vec load_pixel(const enum dtype dtype, const void *pixel, int64_t c, const int64_t some)
+{
+    if (dtype == DTYPE_F32) {
+        const float *from = (const float *)pixel + c;
+        return some == LANES ? load(from) : load_some(from, some);
+    }
+    const uint16_t *from = (const uint16_t *)pixel + c;
+    if (some == LANES)
+        return load_shorts(from);
+    uint16_t padded[LANES] = {0};
+    memcpy(padded, from, (size_t)some * sizeof *from);
+    return load_shorts(padded);
+}
+
+INLINE void input_of(const enum dtype dtype, float *dst, int64_t stride, const void *const *pixels,
+                     int64_t c, const int64_t some)
 {
     vec rows[6][6];
 #pragma GCC unroll 6
@@ -43,8 +58,7 @@ INLINE void input_of(float *dst, int64_t stride, const float *const *pixels, int
         vec d[6];
 #pragma GCC unroll 6
         for (int j = 0; j < 6; j++)
-            d[j] = some == LANES ? load(pixels[i * 6 + j] + c)
-                                 : load_some(pixels[i * 6 + j] + c, some);
+            d[j] = load_pixel(dtype, pixels[i * 6 + j], c, some);
         input_transform(rows[i], d);
     }
 #pragma GCC unroll 6
@@ -63,13 +77,23 @@ INLINE void input_of(float *dst, int64_t stride, const float *const *pixels, int
     }
 }
 
-static void winograd_input(float *dst, int64_t stride, const float *const *pixels, int64_t channels)
+INLINE void inputs_of(const enum dtype dtype, float *dst, int64_t stride, const void *const *pixels,
+                      int64_t channels)
 {
     int64_t c = 0;
     for (; c + LANES <= channels; c += LANES)
-        input_of(dst, stride, pixels, c, LANES);
+        input_of(dtype, dst, stride, pixels, c, LANES);
     if (c < channels)
-        input_of(dst, stride, pixels, c, channels - c);
+        input_of(dtype, dst, stride, pixels, c, channels - c);
+}
+
+static void winograd_input(float *dst, int64_t stride, enum dtype dtype, const void *const *pixels,
+                           int64_t channels)
+{
+    if (dtype == DTYPE_F32)
+        inputs_of(DTYPE_F32, dst, stride, pixels, channels);
+    else
+        inputs_of(DTYPE_BF16, dst, stride, pixels, channels);
 }
 
 static void winograd_weight(float *u, int64_t stride, int width, const float *g, int64_t channels)
@@ -145,8 +169,8 @@ INLINE void weight_transform_backward(vec g[3], const vec u[6])
     g[2] = b * (1.0f / 6) - a + u[5];
 }
 
-static void winograd_output_backward(float *dst, int64_t stride, const float *const *pixels,
-                                     int64_t channels)
+INLINE void output_backward_of(const enum dtype dtype, float *dst, int64_t stride,
+                               const void *const *pixels, int64_t channels)
 {
     for (int64_t c = 0; c < channels; c += LANES) {
         int64_t some = channels - c < LANES ? channels - c : LANES;
@@ -155,10 +179,8 @@ static void winograd_output_backward(float *dst, int64_t stride, const float *co
             vec y[4];
 #pragma GCC unroll 4
             for (int j = 0; j < 4; j++) {
-                const float *pixel = pixels[i * 4 + j];
-                y[j] = !pixel          ? splat(0)
-                       : some == LANES ? load(pixel + c)
-                                       : load_some(pixel + c, some);
+                const void *pixel = pixels[i * 4 + j];
+                y[j] = pixel ? load_pixel(dtype, pixel, c, some) : splat(0);
             }
             output_transform_backward(rows[i], y);
         }
@@ -175,6 +197,15 @@ static void winograd_output_backward(float *dst, int64_t stride, const float *co
                     memcpy(dst + (i * 6 + j) * stride + c, &m[i], (size_t)some * 4);
         }
     }
+}
+
+static void winograd_output_backward(float *dst, int64_t stride, enum dtype dtype,
+                                     const void *const *pixels, int64_t channels)
+{
+    if (dtype == DTYPE_F32)
+        output_backward_of(DTYPE_F32, dst, stride, pixels, channels);
+    else
+        output_backward_of(DTYPE_BF16, dst, stride, pixels, channels);
 }
 
 static void winograd_weight_backward(float *g, const float *u, int64_t stride)

@@ -60,7 +60,10 @@ static void by_weights(struct device *d, const struct linear_backward_args *a,
                        struct dense_rows gradient, struct dense_rows x)
 {
     int64_t rows = tensor_rows(a->forward.x);
-    if (gradient.dtype != DTYPE_BF16 || !cpu_bf16()) {
+    bool bf16 = gradient.dtype == DTYPE_BF16 && cpu_bf16() && rows > 0;
+    if (a->fresh && !bf16)
+        memset(a->dweight->data, 0, (size_t)(gradient.ld * x.ld) * sizeof(float));
+    if (!bf16) {
         matmul_outer(d, gradient.ld, x.ld, rows, gradient, x, a->dweight->data, x.ld);
         return;
     }
@@ -74,6 +77,7 @@ static void by_weights(struct device *d, const struct linear_backward_args *a,
         .find_rows = find_dense_rows,
         .context = &x,
         .c = a->dweight->data,
+        .fresh = a->fresh,
     };
     matmul_outer_bf16(d, &m);
 }
@@ -93,8 +97,6 @@ void cpu_linear_backward(struct device *d, const struct linear_backward_args *a)
     struct dense_rows gradient = {dz->data, out, dz->dtype}, x = {f->x->data, in, f->x->dtype};
     if (a->dx)
         by_input(d, a, &gradient);
-    if (a->dweight && a->fresh)
-        memset(a->dweight->data, 0, (size_t)(out * in) * sizeof(float));
     if (a->dweight)
         by_weights(d, a, gradient, x);
     if (a->dbias && a->fresh_bias)

@@ -83,6 +83,7 @@ struct matmul_outer_bf16 {
     void (*find_rows)(const void *context, int64_t k, int count, const void **b, int stride);
     const void *context;
     float *c;
+    bool fresh; /* c is overwritten instead */
 };
 void matmul_outer_bf16(struct device *d, const struct matmul_outer_bf16 *m);
 size_t matmul_outer_bf16_bytes(int64_t rows, int64_t columns, int64_t k, int taps); /* scratch */

@@ -16,7 +16,6 @@
  * stay in the cache, a few at a time. No transformed weights are kept.
  */
 
-#define WIDE_CHANNELS  64  /* that are converted at a time */
 #define BLOCK_CHANNELS 128 /* BLOCK_BF16 in BF16 */
 #define BLOCK_BF16     768
 #define UNIT_TILES     96 /* tiles of one unit, UNIT_BF16 in BF16 */
@@ -56,13 +55,9 @@ static void transform_patch(const struct job *j, struct winograd_place p, int64_
 {
     const struct tensor *x = j->a->x;
     if (!j->bf16) {
-        float wide[WINOGRAD_POSITIONS * WIDE_CHANNELS];
-        const float *pixels[WINOGRAD_POSITIONS];
-        for (int64_t c = 0; c < channels; c += WIDE_CHANNELS) {
-            int64_t some = least(channels - c, WIDE_CHANNELS);
-            winograd_patch(&j->tiles, p, x, c0 + c, some, j->zeros, pixels, wide);
-            j->isa->winograd_input((float *)dst + c, j->stride, pixels, some);
-        }
+        const void *pixels[WINOGRAD_POSITIONS];
+        winograd_patch(&j->tiles, p, x, c0, j->zeros, pixels);
+        j->isa->winograd_input(dst, j->stride, x->dtype, pixels, channels);
         return;
     }
     const uint16_t *pixels[WINOGRAD_BF16_POSITIONS];
@@ -316,7 +311,7 @@ static size_t stride_bytes(const struct job *j, int64_t elements, size_t size)
 static void plan(struct job *j, const struct conv2d_args *a)
 {
     *j = (struct job){.a = a, .isa = cpu_isa(), .in = a->x->shape[3], .out = a->y->shape[3]};
-    j->bf16 = a->x->dtype == DTYPE_BF16 ? cpu_bf16() : NULL;
+    j->bf16 = cpu_conv2d_winograd_is_bf16(a) ? cpu_bf16() : NULL;
     j->pairs = j->bf16 && a->weight->dtype == DTYPE_BF16 && j->in % 2 == 0;
     j->positions = j->bf16 ? WINOGRAD_BF16_POSITIONS : WINOGRAD_POSITIONS;
     j->size = j->bf16 ? sizeof(uint16_t) : sizeof(float);

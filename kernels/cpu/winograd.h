@@ -63,16 +63,30 @@ static inline int64_t winograd_pixel(const struct winograd_tiles *t, struct wino
     return winograd_at(t, p.n, p.y + i / t->out, p.x + i % t->out, c);
 }
 
-/* Pointers to `count` channels from `first` of the 6x6 input pixels under a tile; to zeros outside
- * the image. wide: 36 * count floats, which pixels of BF16 are converted to; otherwise not used. */
+/* Asks for `count` channels from `first` of the pixels of x under a tile, or with `out`, of its
+ * output pixels. */
+static inline void winograd_prefetch(const struct winograd_tiles *t, struct winograd_place p,
+                                     const struct tensor *x, bool out)
+{
+    int side = out ? t->out : t->in;
+    int64_t channels = x->shape[3], bytes = channels * (int64_t)dtype_size(x->dtype);
+    for (int i = 0; i < side * side; i++) {
+        int64_t at = out ? winograd_pixel(t, p, i, channels) : winograd_from(t, p, i, channels);
+        const char *pixel = element_of(x, at);
+        for (int64_t byte = 0; at >= 0 && byte < bytes; byte += 64)
+            __builtin_prefetch(pixel + byte);
+    }
+}
+
+/* Pointers to the channels from `first` of the 6x6 input pixels under a tile; to zeros outside the
+ * image. */
 static inline void winograd_patch(const struct winograd_tiles *t, struct winograd_place p,
-                                  const struct tensor *x, int64_t first, int64_t count,
-                                  const float *zeros, const float *patch[WINOGRAD_POSITIONS],
-                                  float *wide)
+                                  const struct tensor *x, int64_t first, const void *zeros,
+                                  const void *patch[WINOGRAD_POSITIONS])
 {
     for (int i = 0; i < WINOGRAD_POSITIONS; i++) {
         int64_t at = winograd_from(t, p, i, x->shape[3]);
-        patch[i] = at < 0 ? zeros : row_read(x, at + first, count, wide + i * count);
+        patch[i] = at < 0 ? zeros : element_of(x, at + first);
     }
 }
 

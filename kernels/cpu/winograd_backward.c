@@ -13,11 +13,12 @@
  * cache and adds it to dweight. */
 
 #define UNIT_OUT   64
+#define AHEAD      2   /* tiles */
 #define UNIT_BLOCK 128 /* tiles multiplied at a time */
 /* Where the sums of all units are few, they wait while one part of a group of tiles after the other
  * is transformed and multiplied in a cache that cores share. */
 #define KEPT_SUMS  ((int64_t)16 << 20)
-#define PART_BYTES ((int64_t)12 << 20)
+#define PART_BYTES ((int64_t)4 << 20)
 
 struct job {
     const struct conv2d_backward_args *a;
@@ -50,31 +51,30 @@ static void pad(float *dst, int64_t stride, int64_t count, int64_t padded)
 
 static void transform_inputs(const struct job *j, int64_t t, struct winograd_place p)
 {
-    float wide[WINOGRAD_POSITIONS * ISA_MAX_COLUMNS];
+    const struct tensor *x = j->a->forward.x;
     for (int i = 0; i < j->panel_count; i++) {
         const struct panel *panel = &j->panels[i];
-        const float *patch[WINOGRAD_POSITIONS];
+        const void *patch[WINOGRAD_POSITIONS];
         int64_t width = panel->vectors * j->isa->lanes;
         float *dst = j->inputs + panel->column * j->part + t * width;
-        winograd_patch(&j->tiles, p, j->a->forward.x, panel->column, panel->columns, j->zeros,
-                       patch, wide);
-        j->isa->winograd_input(dst, j->inputs_stride, patch, panel->columns);
+        winograd_patch(&j->tiles, p, x, panel->column, j->zeros, patch);
+        j->isa->winograd_input(dst, j->inputs_stride, x->dtype, patch, panel->columns);
         pad(dst, j->inputs_stride, panel->columns, width);
     }
 }
 
 static void transform_gradients(const struct job *j, int64_t t, struct winograd_place p)
 {
-    float wide[WINOGRAD_OUT * WINOGRAD_OUT][UNIT_OUT];
+    const struct tensor *dy = j->a->dy;
     for (int64_t c = 0; c < j->out; c += UNIT_OUT) {
-        const float *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
+        const void *pixels[WINOGRAD_OUT * WINOGRAD_OUT];
         int64_t count = least(j->out - c, UNIT_OUT);
         float *dst = j->gradients + c / UNIT_OUT * j->part * j->left + t * j->left;
         for (int i = 0; i < WINOGRAD_OUT * WINOGRAD_OUT; i++) {
             int64_t at = winograd_pixel(&j->tiles, p, i, j->out);
-            pixels[i] = at < 0 ? NULL : row_read(j->a->dy, at + c, count, wide[i]);
+            pixels[i] = at < 0 ? NULL : element_of(dy, at + c);
         }
-        j->isa->winograd_output_backward(dst, j->gradients_stride, pixels, count);
+        j->isa->winograd_output_backward(dst, j->gradients_stride, dy->dtype, pixels, count);
         pad(dst, j->gradients_stride, count, divide_up(count, j->isa->rows) * j->isa->rows);
     }
 }
@@ -84,6 +84,11 @@ static void transform_tiles(void *arg, int64_t begin, int64_t end, int worker)
     const struct job *j = arg;
     for (int64_t t = begin; t < end; t++) {
         struct winograd_place p = winograd_place(&j->tiles, j->first_tile + t);
+        if (t + AHEAD < end) {
+            struct winograd_place next = winograd_place(&j->tiles, j->first_tile + t + AHEAD);
+            winograd_prefetch(&j->tiles, next, j->a->forward.x, false);
+            winograd_prefetch(&j->tiles, next, j->a->dy, true);
+        }
         transform_inputs(j, t, p);
         transform_gradients(j, t, p);
     }
