@@ -1,8 +1,8 @@
 #include <string.h>
 
 #include "common/base/threads.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/matmul.h"
 #include "kernels/cpu/rows.h"
 
 #include <math.h>
@@ -140,33 +140,17 @@ static void weigh_rows(const struct job *j, const struct buffers *b, int64_t ima
     }
 }
 
-static void pack_pairs(const struct job *j, const struct buffers *b, int64_t image, int64_t head)
-{
-    const struct attention_args *a = j->a;
-    const uint16_t *k = (const uint16_t *)a->k + image * a->s * a->ld_k + head * a->d;
-    const uint16_t *v = (const uint16_t *)a->v + image * a->s * a->ld_v + head * a->d;
-    for (int i = 0; i < b->key_count; i++) {
-        const struct panel *p = &b->key_panels[i];
-        j->isa->pack((float *)((uint16_t *)b->keys + p->column * a->d), p->vectors * j->isa->lanes,
-                     (const float *)(k + p->column * a->ld_k), a->ld_k / 2, p->columns, a->d / 2,
-                     1);
-    }
-    for (int64_t i = 0; i < a->s; i++)
-        b->rows[i] = v + i * a->ld_v;
-    for (int i = 0; i < b->value_count; i++) {
-        const struct panel *p = &b->value_panels[i];
-        j->bf16->pair_rows((uint16_t *)b->values + p->column * j->steps, b->rows, a->s, p->column,
-                           p->columns, p->vectors * j->isa->lanes);
-    }
-}
-
 static void pack_head(const struct job *j, const struct buffers *b, int64_t image, int64_t head)
 {
     const struct attention_args *a = j->a;
     const struct cpu_isa *isa = j->isa;
     int64_t ld;
     if (j->bf16) {
-        pack_pairs(j, b, image, head);
+        pack_elements(isa, b->keys, (const uint16_t *)a->k + image * a->s * a->ld_k + head * a->d,
+                      a->ld_k, a->d, b->key_panels, b->key_count);
+        pack_pairs(isa, j->bf16, b->values,
+                   (const uint16_t *)a->v + image * a->s * a->ld_v + head * a->d, a->ld_v, a->s,
+                   b->rows, b->value_panels, b->value_count);
         return;
     }
     const float *k = rows_read(a->y->dtype, a->k, image * a->s * a->ld_k + head * a->d, a->ld_k,
@@ -219,14 +203,18 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
+bool cpu_attention_is_bf16(const struct attention_args *a, enum dtype dtype)
+{
+    bool pairs = a->d % 2 == 0 && a->ld_q % 2 == 0 && a->ld_k % 2 == 0 && a->ld_v % 2 == 0;
+    return dtype == DTYPE_BF16 && a->d <= WIDTH_BF16 && pairs && cpu_bf16();
+}
+
 void cpu_attention(struct device *d, const struct attention_args *a)
 {
     struct job j = {.a = a, .isa = cpu_isa()};
     if (a->n * a->s * a->heads * a->d == 0)
         return;
-    bool pairs = a->d <= WIDTH_BF16 && a->d % 2 == 0 && a->ld_q % 2 == 0 && a->ld_k % 2 == 0 &&
-                 a->ld_v % 2 == 0;
-    j.bf16 = a->y->dtype == DTYPE_BF16 && pairs ? cpu_bf16() : NULL;
+    j.bf16 = cpu_attention_is_bf16(a, a->y->dtype) ? cpu_bf16() : NULL;
     j.steps = j.bf16 ? (a->s + 1) / 2 * 2 : a->s;
     int lanes = j.isa->lanes;
     j.row_units = (a->s + UNIT_ROWS - 1) / UNIT_ROWS;

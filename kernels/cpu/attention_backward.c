@@ -2,8 +2,8 @@
 #include <string.h>
 
 #include "common/base/threads.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/matmul.h"
 #include "kernels/cpu/rows.h"
 
 /* A unit is one head of one image; it holds the complete scores p and their gradients, [s, s].
@@ -166,6 +166,10 @@ void cpu_attention_backward(struct device *d, const struct attention_backward_ar
     struct job j = {.a = a, .isa = cpu_isa()};
     if (f->n * f->s * f->heads * f->d == 0)
         return;
+    if (cpu_attention_is_bf16(f, a->dy->dtype)) {
+        cpu_attention_backward_bf16(d, a);
+        return;
+    }
     j.padded_keys = round_up(f->s, j.isa->lanes);
     /* Left sides are also read by columns, so rows are padded as columns are, to whole tiles. */
     j.padded_rows = round_up(f->s, j.isa->rows);

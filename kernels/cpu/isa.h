@@ -11,10 +11,11 @@
  * yields one of these tables each time; cpu_isa() returns the best one that this processor
  * supports. */
 
-#define ISA_MAX_ROWS    8  /* rows of a matrix-product tile */
-#define ISA_MAX_VECTORS 3  /* vectors across a tile */
-#define ISA_MAX_LANES   16 /* floats per vector */
-#define ISA_MAX_COLUMNS (ISA_MAX_VECTORS * ISA_MAX_LANES)
+#define ISA_MAX_ROWS       8  /* rows of a matrix-product tile */
+#define ISA_MAX_VECTORS    3  /* vectors across a tile */
+#define ISA_MAX_LANES      16 /* floats per vector */
+#define ISA_MAX_COLUMNS    (ISA_MAX_VECTORS * ISA_MAX_LANES)
+#define ISA_PAIRED_COLUMNS 128
 
 /* Winograd F(4x4, 3x3) (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
  * arXiv 1509.09308): 4x4 outputs from 6x6 inputs with 36 products instead of 144. */
@@ -135,7 +136,8 @@ struct cpu_bf16 {
     void (*tile)(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,
                  float *c, int64_t ldc, const float *init);
     /* A tile's b from k rows, of which `columns` elements from `first` on are taken, padded with
-     * zeros to width, a multiple of lanes. A row that is NULL is zero, as is one after an odd k. */
+     * zeros to width, a multiple of lanes, at most ISA_PAIRED_COLUMNS. A row that is NULL is zero,
+     * as is one after an odd k. */
     void (*pair_rows)(uint16_t *dst, const void *const *rows, int64_t k, int64_t first, int columns,
                       int width);
     /* n floats times scale as BF16, rounded to nearest even; subnormal ones become zero. */

@@ -125,11 +125,30 @@ static float exponentials(uint16_t *dst, const float *x, int64_t n, float scale)
     return _mm512_reduce_add_ps((__m512)sums);
 }
 
-INLINE vec pair_of(const uint16_t *even, const uint16_t *odd, __mmask16 mask)
+/* Up to 16 or 32 columns of two rows. */
+INLINE void pair_16(uint16_t *dst, const uint16_t *even, const uint16_t *odd, int columns)
 {
+    __mmask16 mask = first_lanes(columns);
     __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, even));
     __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, odd));
-    return (vec)_mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+    _mm512_storeu_si512(dst, _mm512_or_si512(low, _mm512_slli_epi32(high, 16)));
+}
+
+INLINE void pair_32(uint16_t *dst, const uint16_t *even, const uint16_t *odd, int columns)
+{
+    static const int16_t halves[2][32] = {
+        {0, 32, 1, 33, 2,  34, 3,  35, 4,  36, 5,  37, 6,  38, 7,  39,
+         8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+        {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
+         24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63},
+    };
+    __mmask32 mask = columns >= 32 ? ~0u : (1u << columns) - 1;
+    __m512i first = _mm512_maskz_loadu_epi16(mask, even);
+    __m512i second = _mm512_maskz_loadu_epi16(mask, odd);
+    for (int i = 0; i < 2; i++) {
+        __m512i order = _mm512_loadu_si512(halves[i]);
+        _mm512_storeu_si512(dst + 32 * i, _mm512_permutex2var_epi16(first, order, second));
+    }
 }
 
 /* A row that does not exist is read from zeros: a masked load from NULL takes hundreds of cycles.
@@ -137,13 +156,17 @@ INLINE vec pair_of(const uint16_t *even, const uint16_t *odd, __mmask16 mask)
 static void pair_rows(uint16_t *dst, const void *const *rows, int64_t k, int64_t first, int columns,
                       int width)
 {
-    static const uint16_t zeros[LANES];
+    static const uint16_t zeros[ISA_PAIRED_COLUMNS];
     for (int64_t i = 0; i < k; i += 2) {
         const uint16_t *even = rows[i], *odd = i + 1 < k ? rows[i + 1] : NULL;
-        for (int j = 0; j < width; j += LANES, dst += 2 * LANES) {
-            vec both = pair_of(even ? even + first + j : zeros, odd ? odd + first + j : zeros,
-                               first_lanes(columns - j));
-            memcpy(dst, &both, sizeof both);
+        even = even ? even + first : zeros;
+        odd = odd ? odd + first : zeros;
+        int j = 0;
+        for (; j + 2 * LANES <= width; j += 2 * LANES, dst += 4 * LANES)
+            pair_32(dst, even + j, odd + j, columns - j);
+        if (j < width) {
+            pair_16(dst, even + j, odd + j, columns - j);
+            dst += 2 * LANES;
         }
     }
 }

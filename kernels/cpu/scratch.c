@@ -1,4 +1,5 @@
 #include "common/base/threads.h"
+#include "kernels/cpu/attention.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/matmul.h"
 
@@ -89,6 +90,10 @@ static void scratch_attention(struct device *d, const struct attention_args *a)
 static void scratch_attention_backward(struct device *d, const struct attention_backward_args *a)
 {
     const struct attention_args *f = &a->forward;
+    if (cpu_attention_is_bf16(f, a->dy->dtype)) {
+        take_bytes(d, cpu_attention_backward_bf16_bytes(f));
+        return;
+    }
     int64_t keys = rounded_up(f->s, ISA_MAX_LANES), width = rounded_up(f->d, ISA_MAX_LANES);
     int64_t wide = keys > width ? keys : width;
     take(d, (wide * (f->s > f->d ? f->s : f->d) + keys * f->d + 2 * keys * keys + keys * width +
