@@ -62,32 +62,39 @@ struct patches_job {
 GATHER(gather_patches, float)
 GATHER(gather_patches_bf16, uint16_t)
 
+void cpu_gather_patches(const struct conv2d_args *a, int64_t first, int64_t count, void *columns,
+                        int64_t ld)
+{
+    struct patches_job j = {.a = a, .columns = columns, .first = first, .ld = ld};
+    j.taps = (int)(a->weight->shape[2] * a->weight->shape[3]);
+    parallel_for(count, PATCHES_CHUNK,
+                 a->x->dtype == DTYPE_BF16 ? gather_patches_bf16 : gather_patches, &j);
+}
+
 /* With few input channels (pixels, latents), patches are copied out, one slab of the image at a
  * time. */
 static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct matmul m)
 {
     int64_t rows = m.rows;
-    bool bf16 = m.dtype == DTYPE_BF16;
-    struct patches_job j = {.a = a, .taps = m.taps};
     m.channels *= m.taps;
     m.taps = 1;
     m.even_rows = true;
-    j.ld = bf16 ? (m.channels + 1) / 2 * 2 : m.channels;
+    int64_t ld = m.dtype == DTYPE_BF16 ? (m.channels + 1) / 2 * 2 : m.channels;
     size_t granted, size = dtype_size(m.dtype);
-    int64_t slab = rows < CPU_PATCHES_SLAB ? rows : CPU_PATCHES_SLAB;
-    j.columns = device_allocate(d, (size_t)(slab * j.ld) * size, &granted);
-    struct dense_rows dense = {j.columns, j.ld, m.dtype};
+    int64_t slab = least(rows, CPU_PATCHES_SLAB);
+    void *columns = device_allocate(d, (size_t)(slab * ld) * size, &granted);
+    struct dense_rows dense = {columns, ld, m.dtype};
     m.find_rows = find_dense_rows;
     m.context = &dense;
-    for (j.first = 0; j.first < rows; j.first += slab) {
-        m.rows = rows - j.first < slab ? rows - j.first : slab;
-        m.c = (char *)a->y->data + (size_t)(j.first * m.ldc) * size;
+    for (int64_t first = 0; first < rows; first += slab) {
+        m.rows = least(rows - first, slab);
+        m.c = (char *)a->y->data + (size_t)(first * m.ldc) * size;
         if (a->residual)
-            m.residual = (char *)a->residual->data + (size_t)(j.first * m.ldc) * size;
-        parallel_for(m.rows, PATCHES_CHUNK, bf16 ? gather_patches_bf16 : gather_patches, &j);
+            m.residual = (char *)a->residual->data + (size_t)(first * m.ldc) * size;
+        cpu_gather_patches(a, first, m.rows, columns, ld);
         matmul(d, &m);
     }
-    device_release(d, j.columns, granted);
+    device_release(d, columns, granted);
 }
 
 /* Of BF16, where the processor multiplies it. Measured on Zen 5, two cores, in ms:

@@ -177,6 +177,34 @@ bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a)
     return a->dy->dtype == DTYPE_BF16 && cpu_bf16() && !is_winograd(&a->forward);
 }
 
+/* Few channels would leave most of a vector empty: they are gathered as in the forward pass. */
+bool cpu_conv2d_gathers_by_weights_bf16(const struct conv2d_backward_args *a)
+{
+    const int64_t *w = a->forward.weight->shape;
+    return cpu_conv2d_is_by_weights_bf16(a) && w[1] < 16 && w[2] * w[3] > 1;
+}
+
+static void by_patches_bf16(struct device *d, const struct conv2d_args *f,
+                            struct matmul_outer_bf16 m)
+{
+    int64_t pixels = m.k, width = m.columns * m.taps, slab = least(pixels, CPU_PATCHES_SLAB);
+    size_t granted;
+    uint16_t *columns = device_allocate(d, (size_t)(slab * width) * sizeof *columns, &granted);
+    struct dense_rows dense = {columns, width, DTYPE_BF16};
+    m.columns = width;
+    m.taps = 1;
+    m.find_rows = find_dense_rows;
+    m.context = &dense;
+    for (int64_t first = 0; first < pixels; first += slab) {
+        m.k = least(pixels - first, slab);
+        cpu_gather_patches(f, first, m.k, columns, width);
+        matmul_outer_bf16(d, &m);
+        m.a += m.k * m.lda;
+        m.fresh = false;
+    }
+    device_release(d, columns, granted);
+}
+
 static void by_weights_bf16(struct device *d, const struct conv2d_backward_args *a)
 {
     struct conv2d_args f = a->forward;
@@ -193,7 +221,10 @@ static void by_weights_bf16(struct device *d, const struct conv2d_backward_args 
         .c = a->dweight->data,
         .fresh = a->fresh,
     };
-    matmul_outer_bf16(d, &m);
+    if (cpu_conv2d_gathers_by_weights_bf16(a))
+        by_patches_bf16(d, &f, m);
+    else
+        matmul_outer_bf16(d, &m);
 }
 
 bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a)

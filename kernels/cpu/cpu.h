@@ -59,8 +59,13 @@ bool cpu_conv2d_winograd_is_bf16(const struct conv2d_args *a);
 bool cpu_conv2d_is_winograd(const struct conv2d_args *a);
 bool cpu_conv2d_is_patches(const struct conv2d_args *a);
 bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a);
+bool cpu_conv2d_gathers_by_weights_bf16(const struct conv2d_backward_args *a);
 bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a);
-#define CPU_SMALL_IMAGE      64 /* pixels */
+#define CPU_SMALL_IMAGE 64 /* pixels */
+/* Writes the input pixels under output pixels [first, first + count) as rows in the order of the
+ * weights, [ci][kh][kw], ld apart, of x's type. */
+void cpu_gather_patches(const struct conv2d_args *a, int64_t first, int64_t count, void *columns,
+                        int64_t ld);
 #define CPU_PATCHES_SLAB     16384
 #define CPU_BY_WEIGHTS_BYTES ((int64_t)16 << 20)
 

@@ -142,7 +142,7 @@ INLINE void pair_32(uint16_t *dst, const uint16_t *even, const uint16_t *odd, in
         {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55,
          24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63},
     };
-    __mmask32 mask = columns >= 32 ? ~0u : (1u << columns) - 1;
+    __mmask32 mask = columns >= 32 ? ~0u : columns > 0 ? (1u << columns) - 1 : 0;
     __m512i first = _mm512_maskz_loadu_epi16(mask, even);
     __m512i second = _mm512_maskz_loadu_epi16(mask, odd);
     for (int i = 0; i < 2; i++) {

@@ -46,11 +46,12 @@ static void pack_left(const struct job *j, const struct buffers *b, int64_t k0, 
 {
     const struct matmul_outer_bf16 *m = j->m;
     const void *left[BLOCK];
+    int lanes = j->isa->lanes, width = (rows + lanes - 1) / lanes * lanes;
     for (int64_t i = 0; i < k; i++)
         left[i] = m->a + (k0 + i) * m->lda;
-    j->bf16->pair_rows(b->pairs, left, k, m0, rows, UNIT_ROWS);
-    j->isa->pack((float *)b->left, BLOCK / 2, (const float *)b->pairs, UNIT_ROWS,
-                 (int)((k + 1) / 2), UNIT_ROWS, 1);
+    j->bf16->pair_rows(b->pairs, left, k, m0, rows, width);
+    j->isa->pack((float *)b->left, BLOCK / 2, (const float *)b->pairs, width, (int)((k + 1) / 2),
+                 width, 1);
 }
 
 static void prefetch_row(const uint16_t *row, int count)

@@ -45,6 +45,12 @@ static void scratch_by_weights(struct device *d, const struct conv2d_backward_ar
     const struct conv2d_args *f = &a->forward;
     int64_t in = f->weight->shape[1], out = f->weight->shape[0];
     int taps = (int)(f->weight->shape[2] * f->weight->shape[3]);
+    if (cpu_conv2d_gathers_by_weights_bf16(a)) {
+        int64_t slab = least(tensor_rows(a->dy), CPU_PATCHES_SLAB);
+        take_bytes(d, (size_t)(slab * in * taps) * sizeof(uint16_t) +
+                          matmul_outer_bf16_bytes(out, in * taps, slab, 1));
+        return;
+    }
     if (cpu_conv2d_is_by_weights_bf16(a)) {
         take_bytes(d, matmul_outer_bf16_bytes(out, in, tensor_rows(a->dy), taps));
         return;
