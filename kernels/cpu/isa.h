@@ -105,6 +105,14 @@ struct cpu_isa {
                                const float *scale, const float *shift, const float *by_dz,
                                const float *constant, const float *by_x, int64_t n,
                                enum activation_kind act);
+    /* Layer norm's backward pass over a row, t = (x - center - shift)*inverse and g = gamma*dy:
+     * sums of g and g*t, dy*t and dy are added to by_gamma and by_beta; dx = (g - mean_g -
+     * t*mean_gt) * inverse. */
+    void (*row_gradient_sums)(const float *x, const float *dy, const float *gamma, int64_t n,
+                              float center, float shift, float inverse, double *by_gamma,
+                              double *by_beta, double *sum_g, double *sum_gt);
+    void (*row_gradient)(float *dx, const float *x, const float *dy, const float *gamma, int64_t n,
+                         float center, float shift, float inverse, float mean_g, float mean_gt);
     void (*activation)(float *y, const float *x, int64_t n, enum activation_kind act);
     void (*activation_backward)(float *dx, const float *x, const float *dy, int64_t n,
                                 enum activation_kind act);

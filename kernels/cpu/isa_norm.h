@@ -240,3 +240,47 @@ static void normalize_row(float *y, const float *x, float center, float scale, f
     for (int64_t i = 0; i < n; i++)
         y[i] = ((x[i] - center) * scale + shift) * gamma[i] + beta[i];
 }
+
+static void row_gradient_sums(const float *x, const float *dy, const float *gamma, int64_t n,
+                              float center, float shift, float inverse, double *restrict by_gamma,
+                              double *restrict by_beta, double *sum_g, double *sum_gt)
+{
+    double s = 0, q = 0;
+    int64_t i = 0;
+    /* Blocks as in moments(). */
+    for (int64_t begin = 0; begin < n; begin += 1024) {
+        int64_t end = begin + 1024 < n ? begin + 1024 : n;
+        vec gs = splat(0), gts = splat(0);
+        for (i = begin; i + LANES <= end; i += LANES) {
+            vec t = (load(x + i) - center - shift) * inverse, by = load(dy + i);
+            vec g = load(gamma + i) * by;
+            gs += g;
+            gts += g * t;
+        }
+        for (int j = 0; j < LANES; j++) {
+            s += gs[j];
+            q += gts[j];
+        }
+        for (; i < end; i++) {
+            float t = (x[i] - center - shift) * inverse, g = gamma[i] * dy[i];
+            s += g;
+            q += g * t;
+        }
+    }
+    for (i = 0; i < n; i++) {
+        by_gamma[i] += dy[i] * ((x[i] - center - shift) * inverse);
+        by_beta[i] += dy[i];
+    }
+    *sum_g = s;
+    *sum_gt = q;
+}
+
+static void row_gradient(float *restrict dx, const float *x, const float *dy, const float *gamma,
+                         int64_t n, float center, float shift, float inverse, float mean_g,
+                         float mean_gt)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float t = (x[i] - center - shift) * inverse;
+        dx[i] = inverse * (gamma[i] * dy[i] - mean_g - t * mean_gt);
+    }
+}

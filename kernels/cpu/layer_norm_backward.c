@@ -33,22 +33,14 @@ static void backward_rows(void *arg, int64_t begin, int64_t end, int worker)
         double offset = sum / (double)n;
         float inverse = (float)(1.0 / sqrt(squares / (double)n - offset * offset + f->eps));
         float shift = (float)offset;
-        double sum_g = 0, sum_gt = 0;
-        for (int64_t i = 0; i < n; i++) {
-            float t = (x[i] - center - shift) * inverse, g = gamma[i] * dy[i];
-            sum_g += g;
-            sum_gt += g * t;
-            by_gamma[i] += dy[i] * t;
-            by_beta[i] += dy[i];
-        }
+        double sum_g, sum_gt;
+        cpu_isa()->row_gradient_sums(x, dy, gamma, n, center, shift, inverse, by_gamma, by_beta,
+                                     &sum_g, &sum_gt);
         if (!j->a->dx)
             continue;
         float *dx = row_begin(j->a->dx, row * n, buffer + 2 * n);
-        float mean_g = (float)(sum_g / (double)n), mean_gt = (float)(sum_gt / (double)n);
-        for (int64_t i = 0; i < n; i++) {
-            float t = (x[i] - center - shift) * inverse;
-            dx[i] = inverse * (gamma[i] * dy[i] - mean_g - t * mean_gt);
-        }
+        cpu_isa()->row_gradient(dx, x, dy, gamma, n, center, shift, inverse,
+                                (float)(sum_g / (double)n), (float)(sum_gt / (double)n));
         row_written(j->a->dx, row * n, n, dx);
     }
 }
