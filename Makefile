@@ -411,7 +411,7 @@ bench: all tests
 	@BUILD=$(BUILD) tests/bench/run
 
 # A folder with all that tests/gpu-session needs, and nothing that has to be installed: $(BUILD)/ccld-gpu and a tar of it.
-GPU_PACK := $(if $(WITH_CUDA),$(PLUGIN)) $(TOOLS) $(CHECKER) $(filter-out %/bench-decode %/count,$(BENCHES)) $(FIDELITY) $(ON_DEVICES) $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
+GPU_PACK := $(if $(WITH_CUDA),$(PLUGIN)) $(TOOLS) $(CHECKER) $(filter-out %/bench-decode %/count,$(BENCHES)) $(ON_DEVICES) $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
 gpu-pack: $(GPU_PACK) $(PLUGIN_ON_HOST)
 	@BUILD=$(BUILD) pipelines/packaging/build-gpu-pack $(GPU_PACK)
 
