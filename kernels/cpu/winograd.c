@@ -68,10 +68,13 @@ static void transform_patch(const struct job *j, struct winograd_place p, int64_
     j->bf16->winograd_input(dst, j->stride, pixels, channels);
 }
 
-/* dst: the tile's row in the first matrix. */
+/* dst: the tile's row in the first matrix. Pixels of BF16 arrive in time without being asked for.
+ */
 static void transform_tile(const struct job *j, int64_t tile, char *dst)
 {
     struct winograd_place p = winograd_place(&j->tiles, tile);
+    if (j->a->x->dtype == DTYPE_F32 && tile + 1 < j->tiles.count)
+        winograd_prefetch(&j->tiles, winograd_place(&j->tiles, tile + 1), j->a->x, false);
     for (int64_t b = 0; b < j->blocks; b++) {
         int64_t c0 = b * j->block;
         transform_patch(j, p, c0, least(j->in - c0, j->block), dst);
