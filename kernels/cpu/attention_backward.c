@@ -155,11 +155,6 @@ static void run_heads(void *arg, int64_t begin, int64_t end, int worker)
         run_head(j, unit / f->heads, unit % f->heads, &b);
 }
 
-static int64_t round_up(int64_t n, int64_t to)
-{
-    return (n + to - 1) / to * to;
-}
-
 void cpu_attention_backward(struct device *d, const struct attention_backward_args *a)
 {
     const struct attention_args *f = &a->forward;

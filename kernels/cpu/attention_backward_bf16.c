@@ -15,9 +15,9 @@ struct job {
     const struct attention_backward_args *a;
     const struct cpu_isa *isa;
     const struct cpu_bf16 *bf16;
-    int64_t block, rows;               /* queries of a block, rounded up to whole tiles */
-    int64_t keys, key_rows, width;     /* s, s and d, in whole vectors, tiles and vectors */
-    int64_t steps, block_steps, pairs; /* s and block, even, and block_steps / 2, in vectors */
+    int64_t block;                 /* queries of a block, whole tiles: an even number */
+    int64_t keys, key_rows, width; /* s, s and d, in whole vectors, tiles and vectors */
+    int64_t steps, pairs;          /* s, even, and block / 2, in vectors */
     char *scratch;
     size_t per_worker;
 };
@@ -26,10 +26,10 @@ struct buffers {
     uint16_t *keys, *values; /* packed by elements */
     uint16_t *key_pairs;     /* packed by rows, as are those of a block */
     uint16_t *query_pairs, *dy_pairs;
-    float *p, *ds;                  /* [rows][keys] */
-    uint16_t *p16, *ds16;           /* [rows][steps] */
-    uint16_t *half_turned, *turned; /* [block_steps / 2][ISA_PAIRED_COLUMNS][2]; [keys][pairs][2] */
-    float *dq, *dk, *dv;            /* [rows][width], [key_rows][width] */
+    float *p, *ds;                  /* [block][keys] */
+    uint16_t *p16, *ds16;           /* [block][steps] */
+    uint16_t *half_turned, *turned; /* [block / 2][ISA_PAIRED_COLUMNS][2]; [keys][pairs][2] */
+    float *dq, *dk, *dv;            /* [block][width], [key_rows][width] */
     const void **found;
     struct panel *key_panels, *width_panels;
     int key_count, width_count;
@@ -40,11 +40,6 @@ struct rows {
     const uint16_t *data;
     int64_t ld;
 };
-
-static int64_t round_up(int64_t n, int64_t to)
-{
-    return (n + to - 1) / to * to;
-}
 
 static void *take(char *memory, size_t *used, int64_t count, size_t size)
 {
@@ -61,25 +56,24 @@ static size_t lay_out(struct buffers *b, const struct job *j, char *memory)
     b->keys = take(memory, &used, j->keys * f->d, half);
     b->values = take(memory, &used, j->keys * f->d, half);
     b->key_pairs = take(memory, &used, j->steps * j->width, half);
-    b->query_pairs = take(memory, &used, j->block_steps * j->width, half);
-    b->dy_pairs = take(memory, &used, j->block_steps * j->width, half);
-    b->p = take(memory, &used, j->rows * j->keys, sizeof(float));
-    b->ds = take(memory, &used, j->rows * j->keys, sizeof(float));
-    b->p16 = take(memory, &used, j->rows * j->steps, half);
-    b->ds16 = take(memory, &used, j->rows * j->steps, half);
-    b->half_turned = take(memory, &used, j->block_steps * ISA_PAIRED_COLUMNS, half);
+    b->query_pairs = take(memory, &used, j->block * j->width, half);
+    b->dy_pairs = take(memory, &used, j->block * j->width, half);
+    b->p = take(memory, &used, j->block * j->keys, sizeof(float));
+    b->ds = take(memory, &used, j->block * j->keys, sizeof(float));
+    b->p16 = take(memory, &used, j->block * j->steps, half);
+    b->ds16 = take(memory, &used, j->block * j->steps, half);
+    b->half_turned = take(memory, &used, j->block * ISA_PAIRED_COLUMNS, half);
     b->turned = take(memory, &used, round_up(f->s, ISA_PAIRED_COLUMNS) * j->pairs * 2, half);
-    b->dq = take(memory, &used, j->rows * j->width, sizeof(float));
+    b->dq = take(memory, &used, j->block * j->width, sizeof(float));
     b->dk = take(memory, &used, j->key_rows * j->width, sizeof(float));
     b->dv = take(memory, &used, j->key_rows * j->width, sizeof(float));
-    b->found = take(memory, &used, j->steps > j->block_steps ? j->steps : j->block_steps,
-                    sizeof *b->found);
+    b->found = take(memory, &used, j->steps > j->block ? j->steps : j->block, sizeof *b->found);
     b->key_panels = take(memory, &used, j->keys / j->isa->lanes, sizeof *b->key_panels);
     b->width_panels = take(memory, &used, j->width / j->isa->lanes, sizeof *b->width_panels);
     return used;
 }
 
-/* c[rows][..] = left[rows][k] times a packed right side, or is added to. */
+/* c[block][..] = left[block][k] times a packed right side, or is added to. */
 static void multiply(const struct job *j, const struct panel *panels, int count,
                      const uint16_t *left, int64_t ld, int64_t rows, int64_t k,
                      const uint16_t *right, float *c, int64_t ldc, bool adds)
@@ -205,13 +199,11 @@ static void plan(struct job *j, const struct attention_backward_args *a)
     const struct attention_args *f = &a->forward;
     *j = (struct job){.a = a, .isa = cpu_isa(), .bf16 = cpu_bf16()};
     j->block = round_up(divide_up(f->s, divide_up(f->s, BLOCK_ROWS)), j->isa->rows);
-    j->rows = j->block;
     j->keys = round_up(f->s, j->isa->lanes);
     j->key_rows = round_up(f->s, j->isa->rows);
     j->width = round_up(f->d, j->isa->lanes);
     j->steps = round_up(f->s, 2);
-    j->block_steps = round_up(j->block, 2);
-    j->pairs = round_up(j->block_steps / 2, j->isa->lanes);
+    j->pairs = round_up(j->block / 2, j->isa->lanes);
     struct buffers b;
     j->per_worker = lay_out(&b, j, NULL);
 }

@@ -164,8 +164,9 @@ static void by_weights(struct device *d, const struct conv2d_backward_args *a)
     tensor_release(sums);
 }
 
-static bool is_winograd(const struct conv2d_args *f)
+bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a)
 {
+    const struct conv2d_args *f = &a->forward;
     return f->weight->shape[2] == 3 && f->weight->shape[3] == 3 && f->stride == 1 &&
            f->pad_begin == 1 && f->pad_end == 1 && f->weight->shape[1] >= 16;
 }
@@ -174,7 +175,7 @@ static bool is_winograd(const struct conv2d_args *f)
  * of 32x32 with 64 channels, 0.40 against 0.29 for 64 of 8x8. */
 bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a)
 {
-    return a->dy->dtype == DTYPE_BF16 && cpu_bf16() && !is_winograd(&a->forward);
+    return a->dy->dtype == DTYPE_BF16 && cpu_bf16() && !cpu_conv2d_is_winograd_by_weights(a);
 }
 
 /* Few channels would leave most of a vector empty: they are gathered as in the forward pass. */
@@ -225,11 +226,6 @@ static void by_weights_bf16(struct device *d, const struct conv2d_backward_args 
         by_patches_bf16(d, &f, m);
     else
         matmul_outer_bf16(d, &m);
-}
-
-bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a)
-{
-    return is_winograd(&a->forward);
 }
 
 void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)

@@ -11,6 +11,11 @@ static inline int64_t divide_up(int64_t a, int64_t b)
     return (a + b - 1) / b;
 }
 
+static inline int64_t round_up(int64_t n, int64_t to)
+{
+    return divide_up(n, to) * to;
+}
+
 static inline int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;

@@ -46,7 +46,7 @@ static void pack_left(const struct job *j, const struct buffers *b, int64_t k0, 
 {
     const struct matmul_outer_bf16 *m = j->m;
     const void *left[BLOCK];
-    int lanes = j->isa->lanes, width = (rows + lanes - 1) / lanes * lanes;
+    int width = (int)round_up(rows, j->isa->lanes);
     for (int64_t i = 0; i < k; i++)
         left[i] = m->a + (k0 + i) * m->lda;
     j->bf16->pair_rows(b->pairs, left, k, m0, rows, width);
@@ -79,7 +79,7 @@ static void multiply_block(const struct job *j, const struct buffers *b, const s
 {
     int width = p->vectors * j->isa->lanes;
     const float none[ISA_MAX_COLUMNS] = {0};
-    int tiles = (rows + j->isa->rows - 1) / j->isa->rows;
+    int tiles = (int)divide_up(rows, j->isa->rows);
     for (int tap = 0; tap < j->m->taps; tap++) {
         j->bf16->pair_rows(b->right, b->found + tap * BLOCK, k, p->column, p->columns, width);
         for (int i = 0; i < rows; i += j->isa->rows) {

@@ -24,11 +24,6 @@ static int64_t converted(const struct tensor *t, int64_t floats)
     return t->dtype == DTYPE_F32 ? 0 : floats;
 }
 
-static int64_t rounded_up(int64_t n, int64_t to)
-{
-    return divide_up(n, to) * to;
-}
-
 static void scratch_conv2d(struct device *d, const struct conv2d_args *a)
 {
     int64_t in = a->weight->shape[1], taps = a->weight->shape[2] * a->weight->shape[3];
@@ -86,7 +81,7 @@ static void scratch_conv2d_backward(struct device *d, const struct conv2d_backwa
 
 static void scratch_attention(struct device *d, const struct attention_args *a)
 {
-    int64_t keys = rounded_up(a->s, ISA_MAX_LANES), width = rounded_up(a->d, ISA_MAX_LANES);
+    int64_t keys = round_up(a->s, ISA_MAX_LANES), width = round_up(a->d, ISA_MAX_LANES);
     int64_t wide = converted(a->y, (a->s + ISA_MAX_ROWS) * (a->d + ISA_MAX_ROWS / 2));
     take(d, (keys * a->d + width * (a->s + 1) + ISA_MAX_ROWS * (keys + ISA_MAX_COLUMNS) + keys +
              width + wide) *
@@ -100,7 +95,7 @@ static void scratch_attention_backward(struct device *d, const struct attention_
         take_bytes(d, cpu_attention_backward_bf16_bytes(f));
         return;
     }
-    int64_t keys = rounded_up(f->s, ISA_MAX_LANES), width = rounded_up(f->d, ISA_MAX_LANES);
+    int64_t keys = round_up(f->s, ISA_MAX_LANES), width = round_up(f->d, ISA_MAX_LANES);
     int64_t wide = keys > width ? keys : width;
     take(d, (wide * (f->s > f->d ? f->s : f->d) + keys * f->d + 2 * keys * keys + keys * width +
              wide + converted(a->dy, f->s * f->d)) *

@@ -63,8 +63,7 @@ static inline int64_t winograd_pixel(const struct winograd_tiles *t, struct wino
     return winograd_at(t, p.n, p.y + i / t->out, p.x + i % t->out, c);
 }
 
-/* Asks for `count` channels from `first` of the pixels of x under a tile, or with `out`, of its
- * output pixels. */
+/* Asks for the pixels of x under a tile, or with `out`, for the tile's own. */
 static inline void winograd_prefetch(const struct winograd_tiles *t, struct winograd_place p,
                                      const struct tensor *x, bool out)
 {
