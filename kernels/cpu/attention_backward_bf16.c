@@ -43,9 +43,7 @@ struct rows {
 
 static void *take(char *memory, size_t *used, int64_t count, size_t size)
 {
-    void *here = memory ? memory + *used : NULL;
-    *used += ((size_t)count * size + 63) / 64 * 64;
-    return here;
+    return take_scratch(memory, used, (size_t)count * size);
 }
 
 /* Lays buffers out in memory, which may be NULL; returns their bytes. */

@@ -16,6 +16,14 @@ static inline int64_t round_up(int64_t n, int64_t to)
     return divide_up(n, to) * to;
 }
 
+/* The next `bytes` bytes of scratch memory, which may be NULL while they are only counted. */
+static inline void *take_scratch(char *memory, size_t *used, size_t bytes)
+{
+    void *here = memory ? memory + *used : NULL;
+    *used += (bytes + 63) / 64 * 64;
+    return here;
+}
+
 static inline int64_t least(int64_t a, int64_t b)
 {
     return a < b ? a : b;

@@ -26,13 +26,6 @@ struct buffers {
     uint16_t *zeros;           /* a row's */
 };
 
-static void *take(char *memory, size_t *used, size_t bytes)
-{
-    void *here = memory ? memory + *used : NULL;
-    *used += (bytes + 63) / 64 * 64;
-    return here;
-}
-
 /* Lays buffers out in memory, which may be NULL; returns their bytes. */
 static size_t lay_out(struct buffers *b, const struct job *j, char *memory)
 {
@@ -40,13 +33,16 @@ static size_t lay_out(struct buffers *b, const struct job *j, char *memory)
     size_t block = (channels + 1) * taps * ISA_MAX_COLUMNS;
     size_t rows = (size_t)(j->units.rows + ISA_MAX_ROWS);
     for (int i = 0; i < UNIT_PANELS; i++) {
-        b->packed[i] = take(memory, &used, block * (j->bf16 ? sizeof(uint16_t) : sizeof(float)));
-        b->sums[i] = take(memory, &used, rows * ISA_MAX_COLUMNS * sizeof(float));
+        b->packed[i] =
+            take_scratch(memory, &used, block * (j->bf16 ? sizeof(uint16_t) : sizeof(float)));
+        b->sums[i] = take_scratch(memory, &used, rows * ISA_MAX_COLUMNS * sizeof(float));
     }
-    b->floats = take(memory, &used, j->bf16 ? block * sizeof(float) : 0);
-    b->converted = take(memory, &used, j->m->weight_dtype == DTYPE_F32 ? 0 : block * sizeof(float));
-    b->left = take(memory, &used, j->bf16 ? 0 : channels * taps * ISA_MAX_ROWS * sizeof(float));
-    b->zeros = take(memory, &used, (channels + 1) * sizeof *b->zeros);
+    b->floats = take_scratch(memory, &used, j->bf16 ? block * sizeof(float) : 0);
+    b->converted =
+        take_scratch(memory, &used, j->m->weight_dtype == DTYPE_F32 ? 0 : block * sizeof(float));
+    b->left =
+        take_scratch(memory, &used, j->bf16 ? 0 : channels * taps * ISA_MAX_ROWS * sizeof(float));
+    b->zeros = take_scratch(memory, &used, (channels + 1) * sizeof *b->zeros);
     return used;
 }
 
