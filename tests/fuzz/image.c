@@ -10,7 +10,7 @@
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
-    return "leak:libdav1d.so\nleak:libde265.so\nleak:libstdc++.so\n";
+    return "leak:heif_image_create\nleak:libdav1d.so\nleak:libde265.so\nleak:libstdc++.so\n";
 }
 
 static void prepare(struct image *image, enum prepare_color how)
