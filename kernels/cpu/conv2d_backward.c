@@ -23,12 +23,12 @@ static void flip_channels(void *arg, int64_t begin, int64_t end, int worker)
     const struct tensor *w = j->weight;
     int64_t out = w->shape[0], in = w->shape[1], taps = w->shape[2] * w->shape[3];
     int64_t step = FLIP_ELEMENTS / taps;
-    for (int64_t first = 0, count; first < out; first += count)
+    for (int64_t first = 0; first < out; first += step)
         for (int64_t i = begin; i < end; i++) {
-            float buffer[FLIP_ELEMENTS], *to;
+            float buffer[FLIP_ELEMENTS];
             int64_t at = (i * out + first) * taps;
-            count = out - first < step ? out - first : step;
-            to = row_begin(j->flipped, at, buffer);
+            int64_t count = out - first < step ? out - first : step;
+            float *to = row_begin(j->flipped, at, buffer);
             for (int64_t o = 0; o < count; o++) {
                 const float *from = (const float *)w->data + ((first + o) * in + i) * taps;
                 for (int64_t t = 0; t < taps; t++)

@@ -112,6 +112,8 @@ int rename(const char *from, const char *to)
     return (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
+/* musl 1.2.3 does not declare it. */
+int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags);
 int renameat2(int from_folder, const char *from, int to_folder, const char *to, unsigned flags)
 {
     disk_call();

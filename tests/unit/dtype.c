@@ -38,7 +38,7 @@ static void test_half_to_float(void)
         double want = half_value((uint16_t)h);
         float got = f16_to_f32((uint16_t)h);
         wrong += isnan(want) ? !isnan(got) : !(fabs(got) == want);
-        wrong += !!signbit(got) != h >> 15;
+        wrong += (signbit(got) != 0) != h >> 15;
         if (!isnan(want))
             wrong += f32_to_f16(got) != h;
         else
@@ -199,7 +199,7 @@ static void test_byte_floats(void)
                 want = mantissa ? NAN : INFINITY;
             wrong += isnan(want) ? !isnan(got[x])
                                  : !(got[x] == (float)(x < 128 ? want : -want)) ||
-                                       !!signbit(got[x]) != x >> 7;
+                                       (signbit(got[x]) != 0) != x >> 7;
             largest = isfinite(got[x]) ? fmaxf(largest, got[x]) : largest;
         }
         tap_ok(wrong == 0 && largest == types[i].largest, "%s to float", dtype_name(types[i].d));

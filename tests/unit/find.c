@@ -32,7 +32,7 @@ static char *folder_of(const char *name)
 
 static bool open_all(struct embed_stores *s, int n, const char *const *names)
 {
-    char *folders[4];
+    char *folders[4] = {0};
     struct error e;
     for (int i = 0; i < n; i++)
         folders[i] = folder_of(names[i]);
