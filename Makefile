@@ -51,7 +51,7 @@ endif
 SANITIZE_FLAGS := $(if $(sanitizers),-fsanitize=$(sanitizers) -fno-sanitize-recover=all -fno-omit-frame-pointer)
 
 # Libraries by their pkg-config names, each with its Debian package.
-LIBRARIES = libarchive:libarchive-dev libjpeg:libjpeg62-turbo-dev libpng:libpng-dev \
+LIBRARIES = libarchive:libarchive-dev libjpeg:libjpeg-dev libpng:libpng-dev \
     libwebp:libwebp-dev lcms2:liblcms2-dev lmdb:liblmdb-dev libzstd:libzstd-dev \
     libxxhash:libxxhash-dev libcjson:libcjson-dev libutf8proc:libutf8proc-dev zlib:zlib1g-dev
 # Image formats that are read if their library is there: name, in C, pkg-config name, lowest version, Debian package. FORMATS= builds without.
