@@ -333,7 +333,7 @@ deps deps-build:
 	    dpkg-query -W -f '$${Architecture} $${Status}\n' $$p 2>/dev/null | grep -Eq "^($$own|all) .* ok installed" || missing="$$missing $$p"; done; \
 	[ -z "$$missing" ] && exit; \
 	if ! command -v apt-get >/dev/null; then \
-	    echo "make deps supports Debian only; install the equivalents of:$$missing" >&2; exit 1; fi; \
+	    echo "make deps needs apt-get, as Debian and Ubuntu have it; install the equivalents of:$$missing" >&2; exit 1; fi; \
 	if [ $$(id -u) = 0 ]; then as_root=env; elif command -v sudo >/dev/null; then as_root=sudo; else \
 	    echo "run this as root: apt-get install --no-install-recommends$$missing" >&2; exit 1; fi; \
 	echo "installing$$missing"; \
