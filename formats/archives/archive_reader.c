@@ -62,6 +62,7 @@ struct archive_reader {
     struct mapped_file file;     /* of a zip, else zeroed */
     struct zip zip;              /* its directory */
     bool truncated;              /* it has none */
+    bool cut;                    /* a member could not be read to its end */
     struct place *places;        /* of all members, once they have been needed; else NULL */
     size_t place_count;
     char number[40]; /* name of a member whose own name cannot be shown */
@@ -145,6 +146,7 @@ static int begin_at(struct archive_reader *r, int64_t at, struct error *e)
         lib.archive_read_free(r->archive);
     r->archive = archive_new(at == 0);
     r->begin = at;
+    r->cut = false;
     if (lseek(r->fd, at, SEEK_SET) != at)
         return read_failed(e, errno);
     if (lib.archive_read_open_fd(r->archive, r->fd, BLOCK) != ARCHIVE_OK)
@@ -235,6 +237,15 @@ static int64_t position(const struct archive_reader *r, const char *name)
     return m ? (int64_t)m->header_offset : 0;
 }
 
+/* Whether the file ends before the archive does. libarchive, from 3.7 on, goes over the rest of a
+ * member without looking whether it is there, and takes that for the end of a tar. */
+static bool is_truncated(const struct archive_reader *r)
+{
+    struct stat st;
+    return r->truncated || r->cut ||
+           (fstat(r->fd, &st) == 0 && lseek(r->fd, 0, SEEK_CUR) > st.st_size);
+}
+
 int archive_reader_next(struct archive_reader *r, struct archive_member *m, struct error *e)
 {
     for (;;) {
@@ -244,7 +255,7 @@ int archive_reader_next(struct archive_reader *r, struct archive_member *m, stru
         if (status == ARCHIVE_RETRY)
             continue;
         if (status == ARCHIVE_EOF)
-            return r->truncated ? error_set(e, "truncated archive") : 0;
+            return is_truncated(r) ? error_set(e, "truncated archive") : 0;
         if (status < ARCHIVE_WARN)
             return failed(r->archive, e);
         if (lib.archive_entry_filetype(r->entry) != AE_IFREG ||
@@ -330,8 +341,10 @@ static int64_t read_some(struct archive_reader *r, uint8_t *data, size_t size, s
         ssize_t n = lib.archive_read_data(r->archive, data + got, size - got);
         if (n == ARCHIVE_RETRY)
             continue;
-        if (n < 0)
+        if (n < 0) {
+            r->cut = r->cut || n == ARCHIVE_FATAL; /* not so a wrong checksum in a zip */
             return failed(r->archive, e);
+        }
         if (n == 0)
             break;
         got += (size_t)n;
