@@ -59,13 +59,13 @@ FORMATS ?= gif tiff heif avif jxl
 FORMAT_LIBRARIES = gif:GIF:libgif:5:libgif-dev tiff:TIFF:libtiff-4:4.5:libtiff-dev \
     heif:HEIF:libheif:1.15:libheif-dev avif:AVIF:libavif:0.11:libavif-dev jxl:JXL:libjxl:0.7:libjxl-dev
 format_field = $(word $2,$(subst :, ,$(filter $1:%,$(FORMAT_LIBRARIES))))
-# Building needs these as well. Tests need a C++ compiler, prove (in perl), netpbm and mandoc; the world of things FreeType and a font.
+# Building needs these as well. Tests need a C++ compiler, prove (in perl), pgrep (in procps), netpbm and mandoc; the world of things FreeType and a font.
 # LINT=1: deps also installs what `make lint` needs.
 LINT ?= 0
 # FUZZ=1: deps also installs what `make fuzz` needs.
 FUZZ ?= 0
 BUILD_PACKAGES = gcc libc6-dev make pkg-config $(if $(filter 1,$(CUDA)),g++) $(if $(filter 1,$(MPI)),libopenmpi-dev openmpi-bin) $(foreach l,$(LIBRARIES),$(lastword $(subst :, ,$l))) $(foreach f,$(FORMATS),$(call format_field,$f,5))
-TEST_PACKAGES = g++ perl netpbm mandoc libfreetype-dev fonts-noto-color-emoji $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(FUZZ)),clang libclang-rt-dev)
+TEST_PACKAGES = g++ perl procps netpbm mandoc libfreetype-dev fonts-noto-color-emoji $(if $(filter 1,$(LINT)),clang-format clang-tidy git) $(if $(filter 1,$(FUZZ)),clang libclang-rt-dev)
 PACKAGES := $(foreach l,$(LIBRARIES),$(firstword $(subst :, ,$l)))
 
 NO_BUILD = help deps deps-build demo check check-elsewhere install-built uninstall clean
