@@ -93,6 +93,15 @@ struct trainer {
     {.name = "ema-decay-at", .kind = OPTION_INT, .value = &(o).ema_decay_at, .argument = "N",      \
      .help = "update from which the EMA of the weights decays by 0.9999", .max = 1e12}
 
+/* Of trainers that read images; o: how. */
+#define FIT_OPTIONS_IMAGES(o)                                                                      \
+    {.name = "pil-compat", .kind = OPTION_FLAG, .value = &(o).pil_compat,                          \
+     .help = "convert colors as Pillow does: no orientation, color profile or alpha"},             \
+    {.name = "allow-truncated", .kind = OPTION_FLAG, .value = &(o).allow_truncated,                \
+     .help = "train on what a truncated JPEG, PNG or WebP has, the rest gray"},                    \
+    {.name = "max-pixels", .kind = OPTION_INT, .value = &(o).max_pixels, .argument = "N",          \
+     .help = "refuse images of more than N pixels", .min = 1, .max = 1e12}
+
 #define FIT_OPTIONS_END(o)                                                                         \
     {.name = "checkpoint-every", .kind = OPTION_INT, .value = &(o).checkpoint_every,               \
      .argument = "N", .help = "steps between checkpoints, 0 for only one at the end",              \
