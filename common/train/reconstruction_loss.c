@@ -149,7 +149,12 @@ static struct tensor *last_gradient_squares(const struct reconstruction *r,
     struct to_nchw_backward_args turn = {dreconstructions, dy};
     d->backend->to_nchw_backward(d, &turn);
     struct tensor *dweight = tensor_new(d, DTYPE_F32, r->last_weight->ndim, r->last_weight->shape);
-    struct conv2d_backward_args args = {.forward = {r->last, r->last_weight, NULL, dy, 1, 1, 1},
+    struct conv2d_backward_args args = {.forward = {.x = r->last,
+                                                    .weight = r->last_weight,
+                                                    .y = dy,
+                                                    .stride = 1,
+                                                    .pad_begin = 1,
+                                                    .pad_end = 1},
                                         .dy = dy,
                                         .dweight = dweight,
                                         .fresh = true};
