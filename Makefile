@@ -349,7 +349,7 @@ check: deps
 	@$(AGAIN) prove
 
 # Tests that run on several devices; tests/on-device tells each test which one to use.
-ON_DEVICES := $(filter %/nets %/gradients %/train %/samplers %/scores,$(PARITY))
+ON_DEVICES := $(filter %/nets %/gradients %/train %/samplers %/scores %/cloob_step %/autoencoder,$(PARITY))
 IN_BF16 := $(filter-out %/samplers,$(ON_DEVICES))
 IN_FP16 := $(filter %/nets,$(PARITY))
 ON_CPU := $(addprefix cpu-bf16:,$(IN_BF16) tests/fit-resume.sh)

@@ -69,6 +69,7 @@ struct device {
     const struct backend *backend;
     struct pool *pool;
     struct pool *recorded_pool; /* replaces `pool` while recording (kernels/replay.c); or NULL */
+    int recordings;             /* that use its memory */
     enum dtype compute;         /* type of activations and working weights: F32, BF16 or F16 */
     bool tf32;                  /* F32 products may be rounded to TF32 */
     bool host_memory;           /* data pointers may be read by the CPU */

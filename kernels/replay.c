@@ -38,11 +38,18 @@ void replay_agree(struct replay *r, replay_agreement *agree, void *context)
     r->agree_context = context;
 }
 
+/* The memory of recordings is given back with the last one. */
 static void forget(struct replay *r)
 {
-    if (r->recording)
-        r->tape->device->backend->forget(r->tape->device, r->recording);
+    struct device *d = r->tape->device;
+    if (!r->recording)
+        return;
+    d->backend->forget(d, r->recording);
     r->recording = NULL;
+    if (--d->recordings == 0) {
+        pool_free(d->recorded_pool);
+        d->recorded_pool = NULL;
+    }
 }
 
 /* Recorded work uses its temporaries' addresses even after they are released, so they come from a
@@ -63,6 +70,7 @@ static void record(struct replay *r)
     r->recording = d->backend->record_end(d);
     CHECK(pool_memory(d->pool).in_use == 0);
     d->pool = usual;
+    d->recordings += r->recording != NULL;
     if (r->agree && !r->agree(r->agree_context, r->recording != NULL))
         forget(r);
     r->plain = !r->recording;

@@ -7,15 +7,13 @@
 #include "common/base/message.h"
 #include "common/train/autoencoder_step.h"
 #include "tests/support/golden.h"
+#include "tests/support/golden_gradients.h"
 #include "tests/support/subject.h"
 #include "tests/support/synth.h"
 #include "tests/support/tap.h"
 
-#define TOLERANCE_LOSS          1e-4
-#define TOLERANCE_LOSS_BF16     2e-2
-#define TOLERANCE_GRADIENT      5e-3
-#define TOLERANCE_GRADIENT_BF16 5e-2
-#define NOTHING                 1e-5 /* of the largest gradient: only rounding errors */
+#define TOLERANCE_LOSS      1e-4
+#define TOLERANCE_LOSS_BF16 2e-2
 
 struct expected {
     const struct golden *golden;
@@ -60,44 +58,6 @@ static void check_close(const struct expected *x, struct device *d, const char *
            what, subject_name(d), how, ours, error, most);
 }
 
-static double norm_of(const struct parameters *p, const struct parameter *t)
-{
-    float *g = xmalloc((size_t)t->count * sizeof *g);
-    const float *at = parameters_read(p, ARRAY_GRADIENTS, t->offset, t->count, g);
-    double sum = 0;
-    for (int64_t i = 0; i < t->count; i++)
-        sum += (double)at[i] * at[i];
-    free(g);
-    return sqrt(sum);
-}
-
-/* Norms of the trained tensors' gradients. They are multiplied by the loss scale. */
-static void check_gradients(const struct expected *x, const struct parameters *p, const char *how,
-                            double scale)
-{
-    double worst = 0, largest = 0;
-    const char *name = "";
-    for (int pass = 0; pass < 2; pass++)
-        for (int i = 0; i < p->trained_count; i++) {
-            char *key = xasprintf("gnorm.%s", p->tensors[i].name);
-            double theirs = read_number(x->golden, key);
-            double ours = pass ? norm_of(p, &p->tensors[i]) / scale : 0;
-            free(key);
-            largest = fmax(largest, theirs);
-            if (!pass)
-                continue;
-            double error = fabs(ours - theirs) / fmax(theirs, NOTHING * largest);
-            if (!(error <= worst)) {
-                worst = error;
-                name = p->tensors[i].name;
-            }
-        }
-    double most = subject_tolerance(p->device, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT,
-                                    TOLERANCE_GRADIENT_BF16);
-    tap_ok(worst <= most, "%s: gradients of %d tensors on %s, %s: worst norm %.2g (<= %.0e), '%s'",
-           x->golden->name, p->trained_count, subject_name(p->device), how, worst, most, name);
-}
-
 static void run(const struct expected *x, struct device *d, int64_t batch, bool fixed,
                 const char *how)
 {
@@ -126,7 +86,7 @@ static void run(const struct expected *x, struct device *d, int64_t batch, bool 
     struct autoencoder_losses losses = autoencoder_step_losses(s);
     check_close(x, d, how, "KL divergence", losses.kl, x->kl);
     check_close(x, d, how, "loss", losses.total, fixed ? x->loss - 1e-6 * x->kl : x->loss);
-    check_gradients(x, p, how, scale);
+    golden_gradients_check(x->golden, p, scale, how);
     free(samples);
     autoencoder_step_close(s);
     parameters_free(p);

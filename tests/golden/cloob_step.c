@@ -8,85 +8,13 @@
 #include "common/base/threads.h"
 #include "common/train/cloob_step.h"
 #include "tests/support/golden.h"
+#include "tests/support/golden_gradients.h"
 #include "tests/support/subject.h"
 #include "tests/support/tap.h"
 #include "tests/support/weight_copy.h"
 
-#define TOLERANCE_LOSS          1e-4
-#define TOLERANCE_GRADIENT      5e-3
-#define TOLERANCE_LOSS_BF16     2e-2
-#define TOLERANCE_GRADIENT_BF16 4e-2
-/* Gradients that should be zero, such as that of a key's bias, which attention cancels, are only
- * rounding errors, below this share of the largest. */
-#define NOTHING 1e-5
-
-static double norm_of(const float *x, int64_t n)
-{
-    double sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        sum += (double)x[i] * x[i];
-    return sqrt(sum);
-}
-
-static double golden_norm(const struct golden *g, const struct parameter *t)
-{
-    char *name = xasprintf("gnorm.%s", t->name);
-    float *norm = golden_read(g, name);
-    double value = norm[0];
-    free(norm);
-    free(name);
-    return value;
-}
-
-/* Worst relative error of the norms of the tensors' gradients; whose: the tensor. */
-static double worst_norm(const struct golden *g, const struct parameters *p, const char **whose)
-{
-    double largest = 0, worst = 0;
-    for (int i = 0; i < p->trained_count; i++)
-        largest = fmax(largest, golden_norm(g, &p->tensors[i]));
-    *whose = "";
-    for (int i = 0; i < p->trained_count; i++) {
-        const struct parameter *t = &p->tensors[i];
-        float *scratch = xmalloc((size_t)t->count * sizeof *scratch);
-        double norm = golden_norm(g, t);
-        double ours =
-            norm_of(parameters_read(p, ARRAY_GRADIENTS, t->offset, t->count, scratch), t->count);
-        double error = fabs(ours - norm) / fmax(norm, NOTHING * largest);
-        if (!(error <= worst)) {
-            worst = error;
-            *whose = t->name;
-        }
-        free(scratch);
-    }
-    return worst;
-}
-
-/* Worst error of the first elements of each gradient, relative to the largest of them or to the
- * gradient's root mean square, whichever is larger. */
-static double worst_head(const struct golden *g, const struct parameters *p)
-{
-    double largest = 0, worst = 0;
-    for (int i = 0; i < p->trained_count; i++)
-        largest = fmax(largest, golden_norm(g, &p->tensors[i]));
-    for (int i = 0; i < p->trained_count; i++) {
-        const struct parameter *t = &p->tensors[i];
-        char *name = xasprintf("ghead.%s", t->name);
-        float *head = golden_read(g, name), *scratch = xmalloc((size_t)t->count * sizeof *scratch);
-        const float *ours = parameters_read(p, ARRAY_GRADIENTS, t->offset, t->count, scratch);
-        int64_t n = weight_count(golden_find(g, name));
-        double scale = fmax(golden_norm(g, t), NOTHING * largest) / sqrt((double)t->count);
-        for (int64_t j = 0; j < n; j++)
-            scale = fmax(scale, fabs(head[j]));
-        for (int64_t j = 0; j < n; j++) {
-            double error = fabs(ours[j] - head[j]) / scale;
-            worst = error <= worst ? worst : error;
-        }
-        free(scratch);
-        free(head);
-        free(name);
-    }
-    return worst;
-}
+#define TOLERANCE_LOSS      1e-4
+#define TOLERANCE_LOSS_BF16 2e-2
 
 static void check_split(const struct golden *g, struct device *d, int64_t accumulate)
 {
@@ -111,19 +39,15 @@ static void check_split(const struct golden *g, struct device *d, int64_t accumu
         cloob_step_micro_batch(s, &batch);
     }
     cloob_step_gradients(s);
-    const char *whose, *on = subject_name(d);
-    double of_loss = subject_tolerance(d, TOLERANCE_LOSS, TOLERANCE_LOSS, TOLERANCE_LOSS_BF16);
-    double of_gradient =
-        subject_tolerance(d, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT, TOLERANCE_GRADIENT_BF16);
-    double norm = worst_norm(g, p, &whose), head = worst_head(g, p);
-    tap_ok(norm <= of_gradient, "%s: gnorm.* in %" PRId64 " micro-batches on %s: worst %.2g, '%s'",
-           g->name, accumulate, on, norm, whose);
-    tap_ok(head <= 4 * of_gradient, "%s: ghead.* in %" PRId64 " micro-batches on %s: worst %.2g",
-           g->name, accumulate, on, head);
+    char *how = xasprintf("in %" PRId64 " micro-batches", accumulate);
+    golden_gradients_check(g, p, 1, how);
+    free(how);
     struct step_result r;
     cloob_step_update(s, 0, 1, &r);
+    const char *on = subject_name(d);
     double error = fabs(r.loss - loss[0]) / fabs(loss[0]);
-    tap_ok(error <= of_loss,
+    double most = subject_tolerance(d, TOLERANCE_LOSS, TOLERANCE_LOSS, TOLERANCE_LOSS_BF16);
+    tap_ok(error <= most,
            "%s: out.loss in %" PRId64 " micro-batches on %s: %.6f, relative error %.2g", g->name,
            accumulate, on, r.loss, error);
     cloob_step_close(s);
