@@ -13,9 +13,10 @@
 #define INSTALLED  "../share/ccld" /* relative to the installed programs */
 #define PIXELS_MAX 16384
 
-#define BEST       "best"       /* in a run's folder, a link to its best checkpoint ... */
-#define LATEST     "latest"     /* ... and to its last one */
-#define STATE_FILE "state.json" /* in a checkpoint's folder */
+#define BEST       "best"            /* in a run's folder, a link to its best checkpoint ... */
+#define LATEST     "latest"          /* ... and to its last one */
+#define STATE_FILE "state.json"      /* in a checkpoint's folder ... */
+#define RAW_FILE   "raw.safetensors" /* ... as last trained, beside their average */
 
 static const struct part_kind {
     unsigned flag;
@@ -120,6 +121,19 @@ char *model_file(const char *path, enum net net, struct error *e)
     return file;
 }
 
+/* The raw weights beside the averaged ones of a checkpoint of ours, else path. Consumes path. */
+static char *raw_of(char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? xasprintf("%.*s", (int)(slash - path), path) : xstrdup(".");
+    if (has_file(folder, STATE_FILE) && has_file(folder, RAW_FILE)) {
+        free(path);
+        path = path_join(folder, RAW_FILE);
+    }
+    free(folder);
+    return path;
+}
+
 /* Networks that a run does not train come from the default model. */
 static char *find_part(const struct model_paths *p, const char *file, const struct part_kind *k,
                        bool *builtin, struct error *e)
@@ -158,6 +172,8 @@ static int part_open(struct model_part *part, const struct model_paths *p, const
     part->path = find_part(p, file, k, &part->builtin, e);
     if (!part->path)
         return -1;
+    if (p->pick == PICK_RAW)
+        part->path = raw_of(part->path);
     struct weights *w = NULL;
     if (weights_open(&w, part->path, e) != 0)
         return error_prefix(e, "cannot read '%s'", part->path);

@@ -16,6 +16,10 @@ ccld-plms -q --checkpoint run --steps 1 x | cmp - expected
 ccld-plms -q --checkpoint run/ --steps 1 x | cmp - expected
 ccld-plms -q -m run/latest --steps 1 x | cmp - expected
 ccld-plms -q --checkpoint run/step-00000002/diffusion.safetensors --steps 1 x >got
+ccld-plms -q --checkpoint run/latest/raw.safetensors --steps 1 x >raw
+ccld-plms -q --checkpoint run --weights raw --steps 1 x | cmp - raw
+ccld-plms -q -m run/latest --weights raw --steps 1 x | cmp - raw
+cmp -s raw expected || echo 'the raw weights are others'
 ccld-fit -q -o finetuned store --init-from run --steps 1 -b 3 --accumulate 1 --holdout 0
 ls run/latest/ finetuned/latest/ | grep diffusion
 ccld-plms -q --autoencoder run x >got || echo $?
