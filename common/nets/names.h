@@ -61,7 +61,9 @@ bool names_scalar(const struct named_weights *n, const char *name, double *value
  * names: the same tensors hash alike in any container, order and naming. Reads all data once. */
 void names_hash(char hex[33], const struct named_weights *n);
 /* The same of the part that makes the data: an autoencoder's encoder and quant_conv, CLOOB's image
- * tower; after the type of its elements, "F32:". "" if the file does not have that part. */
+ * tower; after the type of its elements, "F32:". "" if the file does not have that part. Numbers in
+ * F32 that F16 can all hold are hashed as F16: they stay the same data's if other parts are trained
+ * on from a file in F16. */
 #define ENCODER_HASH_SIZE 48
 void names_encoder_hash(char hash[ENCODER_HASH_SIZE], const struct named_weights *n);
 /* Whether two such hashes say that the parts differ. They cannot if one is empty, or if one part
