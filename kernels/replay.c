@@ -39,6 +39,14 @@ void replay_agree(struct replay *r, replay_agreement *agree, void *context)
 }
 
 /* The memory of recordings is given back with the last one. */
+static void give_back(struct device *d)
+{
+    if (d->recordings > 0 || !d->recorded_pool)
+        return;
+    pool_free(d->recorded_pool);
+    d->recorded_pool = NULL;
+}
+
 static void forget(struct replay *r)
 {
     struct device *d = r->tape->device;
@@ -46,10 +54,8 @@ static void forget(struct replay *r)
         return;
     d->backend->forget(d, r->recording);
     r->recording = NULL;
-    if (--d->recordings == 0) {
-        pool_free(d->recorded_pool);
-        d->recorded_pool = NULL;
-    }
+    d->recordings--;
+    give_back(d);
 }
 
 /* Recorded work uses its temporaries' addresses even after they are released, so they come from a
@@ -74,6 +80,7 @@ static void record(struct replay *r)
     if (r->agree && !r->agree(r->agree_context, r->recording != NULL))
         forget(r);
     r->plain = !r->recording;
+    give_back(d);
 }
 
 void replay_run(struct replay *r)

@@ -342,7 +342,7 @@ static int64_t read_some(struct archive_reader *r, uint8_t *data, size_t size, s
         if (n == ARCHIVE_RETRY)
             continue;
         if (n < 0) {
-            r->cut = r->cut || n == ARCHIVE_FATAL; /* not so a wrong checksum in a zip */
+            r->cut = r->cut || (n == ARCHIVE_FATAL && !r->file.path); /* zips go on */
             return failed(r->archive, e);
         }
         if (n == 0)

@@ -61,15 +61,20 @@ static void spread_rows(void *arg, int64_t begin, int64_t end, int worker)
     }
 }
 
+/* Weights of BF16 save time where they are many for few pixels, but here images are many. */
+enum dtype cpu_conv2d_flipped_dtype(const struct conv2d_backward_args *a)
+{
+    bool small = a->dx->shape[1] * a->dx->shape[2] < CPU_SMALL_IMAGE;
+    return small ? DTYPE_F32 : a->dy->dtype;
+}
+
 static void by_input(struct device *d, const struct conv2d_backward_args *a)
 {
     const struct conv2d_args *f = &a->forward;
     const int64_t *w = f->weight->shape;
     CHECK(w[2] == w[3] && f->pad_begin < w[2] && w[2] * w[3] <= FLIP_ELEMENTS);
-    /* Weights of BF16 save time where they are many for few pixels, but here images are many. */
-    bool small = a->dx->shape[1] * a->dx->shape[2] < CPU_SMALL_IMAGE;
     struct tensor *flipped =
-        tensor_new(d, small ? DTYPE_F32 : a->dy->dtype, DIMS(w[1], w[0], w[2], w[3]));
+        tensor_new(d, cpu_conv2d_flipped_dtype(a), DIMS(w[1], w[0], w[2], w[3]));
     struct flip_job flip = {f->weight, flipped};
     parallel_for(w[1], FLIP_CHANNELS, flip_channels, &flip);
     const struct tensor *dy = a->dy;

@@ -61,6 +61,9 @@ bool cpu_conv2d_is_patches(const struct conv2d_args *a);
 bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a);
 bool cpu_conv2d_gathers_by_weights_bf16(const struct conv2d_backward_args *a);
 bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a);
+/* Of the weights that the input's gradient multiplies with. */
+enum dtype cpu_conv2d_flipped_dtype(const struct conv2d_backward_args *a);
+bool cpu_linear_is_by_weights_bf16(const struct linear_backward_args *a);
 #define CPU_SMALL_IMAGE 64 /* pixels */
 /* Writes the input pixels under output pixels [first, first + count) as rows in the order of the
  * weights, [ci][kh][kw], ld apart, of x's type. */

@@ -1,5 +1,6 @@
 #include "kernels/cpu/isa.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #if defined(__x86_64__)
@@ -74,16 +75,19 @@ static const struct cpu_bf16 *find_bf16(void)
     return &with_amx;
 }
 
+static const struct cpu_bf16 *chosen_bf16;
+
+static void choose_bf16(void)
+{
+    chosen_bf16 = find_bf16();
+}
+
 /* Asking the processor takes microseconds, more in a virtual machine. */
 const struct cpu_bf16 *cpu_bf16(void)
 {
-    static const struct cpu_bf16 *chosen;
-    static int asked;
-    if (!__atomic_load_n(&asked, __ATOMIC_ACQUIRE)) {
-        __atomic_store_n(&chosen, find_bf16(), __ATOMIC_RELAXED);
-        __atomic_store_n(&asked, 1, __ATOMIC_RELEASE);
-    }
-    return __atomic_load_n(&chosen, __ATOMIC_RELAXED);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, choose_bf16);
+    return chosen_bf16;
 }
 #else
 const struct cpu_bf16 *cpu_bf16(void)

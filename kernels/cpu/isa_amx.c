@@ -25,6 +25,12 @@ struct configuration {
     uint8_t rows[16];
 };
 
+/* GCC 12 does not know that the instructions read memory: what is stored before them must stay. */
+static void finish_stores(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+
 /* Of the calling thread, which keeps it. */
 static void configure(void)
 {
@@ -36,6 +42,7 @@ static void configure(void)
         c.row_bytes[i] = 64;
         c.rows[i] = i <= LEFT ? ROWS : CHANNELS / 2;
     }
+    finish_stores();
     _tile_loadconfig(&c);
     done = true;
 }
@@ -59,6 +66,7 @@ static void load_left(const uint16_t *const *row, int64_t channel, ptrdiff_t apa
     uint16_t lines[ROWS][CHANNELS];
     for (int i = 0; i < ROWS; i++)
         memcpy(lines[i], row[i] + channel, sizeof lines[i]);
+    finish_stores();
     _tile_loadd(LEFT, lines, sizeof lines[0]);
 }
 
@@ -66,6 +74,7 @@ static void multiply(int vectors, const uint16_t *const *row, int64_t channels, 
 {
     const int pairs = 2 * LANES, pitch = vectors * pairs * (int)sizeof *b;
     ptrdiff_t apart = distance(row);
+    finish_stores();
     for (int64_t m = 0; m < channels; m += CHANNELS, b += CHANNELS * vectors * LANES) {
         load_left(row, m, apart);
         _tile_loadd(4, b, pitch);
@@ -84,6 +93,7 @@ static void multiply(int vectors, const uint16_t *const *row, int64_t channels, 
 static void load_sums(int vectors, const float *c, int64_t ldc)
 {
     const int64_t pitch = ldc * (int64_t)sizeof *c;
+    finish_stores();
     _tile_loadd(0, c, pitch);
     if (vectors > 1)
         _tile_loadd(1, c + LANES, pitch);
@@ -99,6 +109,7 @@ static void store_sums(int vectors, float *c, int64_t ldc)
         _tile_stored(1, c + LANES, pitch);
     if (vectors > 2)
         _tile_stored(2, c + 2 * LANES, pitch);
+    finish_stores();
 }
 
 void cpu_amx_tile(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,

@@ -56,11 +56,16 @@ static void by_input(struct device *d, const struct linear_backward_args *a,
     tensor_release(sum);
 }
 
+bool cpu_linear_is_by_weights_bf16(const struct linear_backward_args *a)
+{
+    return a->dweight && a->dy->dtype == DTYPE_BF16 && cpu_bf16() && tensor_rows(a->dy) > 0;
+}
+
 static void by_weights(struct device *d, const struct linear_backward_args *a,
                        struct dense_rows gradient, struct dense_rows x)
 {
     int64_t rows = tensor_rows(a->forward.x);
-    bool bf16 = gradient.dtype == DTYPE_BF16 && cpu_bf16() && rows > 0;
+    bool bf16 = cpu_linear_is_by_weights_bf16(a);
     if (a->fresh && !bf16)
         memset(a->dweight->data, 0, (size_t)(gradient.ld * x.ld) * sizeof(float));
     if (!bf16) {

@@ -182,7 +182,8 @@ static void add_segments(void *arg, int64_t begin, int64_t end, int worker)
 static size_t partial_bytes(int64_t rows, int64_t columns, int64_t k, int taps)
 {
     int64_t segments = divide_up(k, SEGMENT);
-    return segments > 1 ? (size_t)(segments * rows * columns * taps) * sizeof(float) : 0;
+    int64_t count = segments > 1 ? segments * rows * columns * taps : 0;
+    return (size_t)round_up(count, 16) * sizeof(float);
 }
 
 static int panels_of_unit(int taps)

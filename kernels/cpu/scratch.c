@@ -64,7 +64,8 @@ static void scratch_conv2d_backward(struct device *d, const struct conv2d_backwa
     const struct conv2d_args *f = &a->forward;
     const int64_t *w = f->weight->shape, *y = a->dy->shape;
     if (a->dx) {
-        struct tensor *flipped = tensor_new(d, a->dy->dtype, DIMS(w[1], w[0], w[2], w[3]));
+        struct tensor *flipped =
+            tensor_new(d, cpu_conv2d_flipped_dtype(a), DIMS(w[1], w[0], w[2], w[3]));
         struct tensor *dy = tensor_new(d, a->dy->dtype,
                                        DIMS(y[0], (y[1] - 1) * f->stride + 1,
                                             (y[2] - 1) * f->stride + 1, f->stride > 1 ? y[3] : 0));
@@ -104,8 +105,12 @@ static void scratch_attention_backward(struct device *d, const struct attention_
 
 static void scratch_linear_backward(struct device *d, const struct linear_backward_args *a)
 {
-    if (a->forward.act == ACTIVATION_RELU)
-        take_bytes(d, (size_t)tensor_count(a->dy) * dtype_size(a->dy->dtype));
+    bool masks = a->forward.act == ACTIVATION_RELU;
+    size_t bytes = masks ? (size_t)tensor_count(a->dy) * dtype_size(a->dy->dtype) : 0;
+    if (cpu_linear_is_by_weights_bf16(a))
+        bytes += matmul_outer_bf16_bytes(tensor_last(a->dy), tensor_last(a->forward.x),
+                                         tensor_rows(a->dy), 1);
+    take_bytes(d, bytes);
 }
 
 void cpu_scratch_init(struct backend *b)

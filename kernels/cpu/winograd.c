@@ -11,16 +11,15 @@
 /* 3x3 convolution by F(4x4, 3x3) in F32, or by F(2x2, 3x3) in BF16 where the processor multiplies
  * that: the input becomes matrices of [tiles, channels], one for each position of a patch, each is
  * multiplied with a matrix of transformed weights, and the products become a tile of output pixels.
- * A small image has more weights than pixels: they are transformed in the cache as needed, and all
- * tiles are multiplied with them. Of a large one, the weights are transformed first, and its tiles
- * stay in the cache, a few at a time. No transformed weights are kept.
- */
+ * A batch of few tiles has more weights than pixels: they are transformed in the cache as needed,
+ * and all tiles are multiplied with them. For one of many, the weights are transformed first, and
+ * its tiles stay in the cache, a few at a time. No transformed weights are kept. */
 
 #define BLOCK_CHANNELS 128 /* BLOCK_BF16 in BF16 */
 #define BLOCK_BF16     768
 #define UNIT_TILES     96 /* tiles of one unit, UNIT_BF16 in BF16 */
 #define UNIT_BF16      256
-#define LARGE_TILES    256 /* an image of more is large */
+#define LARGE_TILES    256 /* a batch of more has many */
 #define TILES_AHEAD    8
 #define SHARED_TILES   ((int64_t)512 << 10) /* bytes of transformed tiles that stay in the cache */
 #define SHARED_WEIGHTS ((int64_t)12 << 20)  /* and of weights, in one that cores share */

@@ -218,6 +218,39 @@ static void test_truncated(const struct kind *k)
     free(whole);
 }
 
+/* One member of a zip that cannot be decompressed; the others can. */
+static void test_damaged_zip(void)
+{
+    struct path_source list;
+    struct image_entry told;
+    struct error e;
+    uint8_t *zip;
+    size_t size;
+    int read = 0, failed = 0, complaints = 0;
+    CHECK(file_read(&zip, &size, "deflated.zip", 1 << 20, &e) == 0);
+    uint8_t *name = memmem(zip, size, members[4].name, strlen(members[4].name));
+    CHECK(name);
+    memset(name + strlen(members[4].name) + name[-2] + 256 * name[-1], 0xff, 64);
+    CHECK(file_write("damaged.zip", zip, size, &e) == 0);
+    struct image_source *s = source_of(&list, 1, (char *const[]){"damaged.zip"});
+    while (image_source_next(s, -1, &told, &e) == 1) {
+        uint8_t *data;
+        complaints += told.status != 0;
+        if (told.status != 0)
+            continue;
+        bool good = image_source_read(s, &data, &size, 1 << 20, &e) == 0;
+        read += good;
+        failed += !good;
+        if (good)
+            free(data);
+    }
+    tap_ok(failed == 1 && read == MEMBERS - 2 && complaints == 0,
+           "%d members of a damaged zip are read, and 1 fails", read);
+    image_source_free(s);
+    path_source_release(&list);
+    free(zip);
+}
+
 static void test_archives(void)
 {
     struct image_entry told;
@@ -233,6 +266,7 @@ static void test_archives(void)
     tap_ok(!archive_has_name("a.jpg") && !archive_has_name(".tar") && !archive_has_name("tar") &&
                !archive_has_name("a.gz"),
            "other names are not those of archives");
+    test_damaged_zip();
 }
 
 /* Returns the paths that the source tells, joined by line feeds; a "!" stands before those that
