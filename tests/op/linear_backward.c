@@ -14,6 +14,7 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1, 1, 640, 1024, 2, 2, 1, ACTIVATION_RELU, FILL_NORMAL, 6},
     {3, 1, 1024, 100, 2, 2, 0, ACTIVATION_NONE, FILL_NORMAL, 3},
     {2, 5, 33, 65, 3, 2, 1, ACTIVATION_RELU, FILL_NORMAL, 7},
+    {1, 32769, 17, 3, 3, 2, 1, ACTIVATION_NONE, FILL_NORMAL, 7}, /* partial sums of an odd size */
     {2, 17, 128, 384, 3, 2, 1, ACTIVATION_NONE, FILL_NORMAL, 7},
     {1, 64, 256, 96, 3, 4, 1, ACTIVATION_NONE, FILL_NORMAL, 7},
     {1, 64, 4, 64, 3, 4, 1, ACTIVATION_RELU, FILL_NORMAL, 7},
