@@ -62,8 +62,9 @@ static const struct program program = {
     .name = "ccld-shards",
     .summary = "Inspects shard stores: shows their statistics, verifies them, lists their records "
                "or extracts one.\n"
-               "Joins several stores into one; removes records that standard input lists, or those "
-               "that are damaged; exports records to tars for Python; decodes them to images.",
+               "Joins several stores into one, which empties them; removes records that standard "
+               "input lists, or those that are damaged; exports records to tars for Python; "
+               "decodes them to images.",
     .usage = "[OPTION]... stat STORE...\n"
              "verify STORE...\n"
              "ls STORE...\n"
@@ -322,18 +323,26 @@ static int do_cat(const struct shard_folders *stores, int count, char *const *op
 {
     int n = stores->count;
     char *const *folders = stores->items;
-    int64_t index = parse_index(operands[count - 1]), before = 0;
+    int64_t index = parse_index(operands[count - 1]), before = 0, within = 0;
+    struct shard_store *here = NULL;
+    const char *folder = NULL;
     output_begin_binary("redirect it to a file");
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) { /* all: one that does not exist is an error */
         struct shard_store *s = open_store(folders[i], 1);
-        int64_t records = shard_store_count(s);
-        bool here = index < before + records;
-        if (here)
-            write_record(s, folders[i], index - before);
-        shard_store_close(s);
-        if (here)
-            return 0;
-        before += records;
+        int64_t first = before;
+        before += shard_store_count(s);
+        if (here || index >= before) {
+            shard_store_close(s);
+            continue;
+        }
+        here = s;
+        folder = folders[i];
+        within = index - first;
+    }
+    if (here) {
+        write_record(here, folder, within);
+        shard_store_close(here);
+        return 0;
     }
     if (n == 1) {
         die("store '%s' has no record %" PRId64 ": it has %" PRId64 " record%s", folders[0], index,

@@ -11,6 +11,7 @@
 #include "common/base/options.h"
 #include "common/base/progress.h"
 #include "common/base/text.h"
+#include "common/nets/model.h"
 #include "common/nets/network.h"
 #include "common/program/output.h"
 #include "common/program/stop.h"
@@ -279,6 +280,22 @@ static void check_metadata(void)
         die_usage("--metadata needs safetensors: a torch checkpoint has no metadata");
 }
 
+/* Of these keys, samplers and trainers take defaults, and check what fits. */
+static void warn_of_metadata(const struct weights *w)
+{
+    static const char *const used[] = {"pixels", "embed_noise", "guidance_start",
+                                       "autoencoder_encoder", "cloob_encoder"};
+    char list[128] = "";
+    for (size_t i = 0; i < sizeof used / sizeof *used; i++) {
+        size_t length = strlen(list);
+        if (weights_metadata(w, used[i]))
+            snprintf(list + length, sizeof list - length, "%s%s", length ? ", " : "", used[i]);
+    }
+    if (*list)
+        warn("'%s' loses the metadata of '%s' (%s): only safetensors holds any", options.output,
+             options.input, list);
+}
+
 static void declare(struct weights_writer *out, const struct weights *w, const struct weight *items,
                     int count)
 {
@@ -327,6 +344,8 @@ static int do_convert(const struct weights *w)
         die("cannot write '%s': it is the file to convert", options.output);
     int count = select_tensors(&items, &named, w, &net, &recognized);
     check_types(items, count);
+    if (write_torch())
+        warn_of_metadata(w);
     /* The reference reads U-Net tensors at the top level, all others under `state_dict`. */
     bool plain = (recognized && net == NET_CLOOB) || weights_find(w, "net.0.main.0.weight") ||
                  (items == named.items && net == NET_UNET);
@@ -356,7 +375,8 @@ int main(int argc, char **argv)
                            : "no command given: use ls or convert",
                   command);
     if (operands != 2)
-        die_usage("'%s' needs one file", command);
+        die_usage("'%s' needs one file%s", command,
+                  convert && operands > 2 ? "; -o names the file to write" : "");
     if (convert && !options.output)
         die_usage("'convert' needs an output file: -o OUTPUT");
     if (convert && strcmp(options.output, "-") == 0)
@@ -367,10 +387,14 @@ int main(int argc, char **argv)
         die_usage("'ls' does not write a file: omit -o");
     struct weights *w;
     struct error e;
-    options.input = argv[2];
-    if (weights_open(&w, options.input, &e) != 0)
-        die("cannot read '%s': %s", options.input, e.text);
+    char *input = model_only_file(argv[2], &e);
+    if (!input)
+        die("cannot read weights: %s", e.text);
+    options.input = input;
+    if (weights_open(&w, input, &e) != 0)
+        die("cannot read '%s': %s", input, e.text);
     int status = ls ? do_ls(w) : do_convert(w);
     weights_close(w);
+    free(input);
     return status;
 }

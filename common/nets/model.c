@@ -121,6 +121,26 @@ char *model_file(const char *path, enum net net, struct error *e)
     return file;
 }
 
+char *model_only_file(const char *path, struct error *e)
+{
+    char *only = NULL, *found = NULL;
+    if (!is_folder(path))
+        return xstrdup(path);
+    for (int i = 0; i < KINDS; i++) {
+        found = file_of_folder(path, kinds[i].stem);
+        if (found && only) {
+            error_set(e, "'%s' has several networks: name a file, such as '%s'", path, only);
+            free(found);
+            free(only);
+            return NULL;
+        }
+        only = found ? found : only;
+    }
+    if (!only)
+        error_set(e, "'%s' is a folder without a network's weights", path);
+    return only;
+}
+
 /* The raw weights beside the averaged ones of a checkpoint of ours, else path. Consumes path. */
 static char *raw_of(char *path)
 {
@@ -149,7 +169,11 @@ static char *find_part(const struct model_paths *p, const char *file, const stru
     if (!folder)
         return NULL;
     path = file_of_folder(folder, k->stem);
-    if (!path && !file_exists(folder))
+    if (!path && file_exists(folder) && !is_folder(folder))
+        error_set(e,
+                  "model folder '%s' is a file: --checkpoint, --autoencoder and --cloob name files",
+                  folder);
+    else if (!path && !file_exists(folder))
         error_set(e, "cannot open model folder '%s': no such folder", folder);
     else if (!path)
         say_missing(e, folder, k->stem);

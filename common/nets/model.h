@@ -40,6 +40,8 @@ struct model {
  * checkpoint or a run, the network's file in it (a run's best checkpoint's, else its last one's).
  * malloc'ed; NULL if the folder has none. */
 char *model_file(const char *path, enum net net, struct error *e);
+/* The same for whatever network it is: fails if the folder has several. e names path. */
+char *model_only_file(const char *path, struct error *e);
 /* Finds and opens the files of the networks in `which` (MODEL_...), and says which of them are the
  * built-in model's. The reason in e names the file. */
 int model_find(struct model **out, const struct model_paths *p, unsigned which, struct error *e);

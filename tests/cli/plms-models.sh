@@ -78,6 +78,7 @@ $SYNTH -q -o wide --embed 256 --unet-only
 try -m nosuch
 try -m empty
 try -m part
+try -m model/diffusion.safetensors
 try -m model --checkpoint nosuch.ckpt
 try -m model --autoencoder nosuch.zip
 try -m model --cloob nosuch.pkl

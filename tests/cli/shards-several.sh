@@ -46,3 +46,6 @@ ccld-shards stat a small | sed '1,/^total/d' | grep -v ^bytes
 # Nor does one store count twice.
 ln -s a link
 for again in a link; do ccld-shards stat a small $again || echo $?; done
+# A store that does not exist, though the record is in the first.
+ccld-shards cat a nosuch 0 | wc -c
+ccld-shards cat a 0 1 | wc -c

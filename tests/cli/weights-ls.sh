@@ -18,3 +18,11 @@ ccld-weights ls "$c/hostile.ckpt"
 ccld-weights ls "$c/hostile.pkl" || echo $?
 ls /tmp/ccld-pickle-ran 2>/dev/null || echo nothing was run
 ccld-weights ls "$c/bare.pth" >/dev/full || echo $?
+# The folder of a run or checkpoint stands for its network's file; that of a model has several.
+mkdir run
+$SYNTH -q -o synthetic
+cp synthetic/diffusion.safetensors run
+ccld-weights -q ls run | sed -n 2p
+ccld-weights -q ls synthetic || echo $?
+mkdir empty
+ccld-weights -q ls empty || echo $?

@@ -30,3 +30,6 @@ convert new/diffusion.safetensors -o x.ckpt --metadata a=b || echo $?
 convert new/diffusion.safetensors -o x.safetensors --metadata a || echo $?
 convert new/diffusion.safetensors -o x.safetensors --metadata =a || echo $?
 ls
+# A torch checkpoint cannot hold it.
+convert new/diffusion.safetensors -o x.ckpt
+convert x.ckpt -o y.ckpt
