@@ -358,6 +358,10 @@ int main(int argc, char **argv)
     if (options.decoder_only && trainer_is_from_scratch(&trainer))
         die_usage("--decoder-only needs an encoder: give --init-from");
     parse_config();
+    option_requires("perceptual-weight", options.perceptual, "--perceptual");
+    option_requires("disc-weight", fit.step.disc_start >= 0, "--disc-start");
+    option_requires("disc-lr", fit.step.disc_start >= 0, "--disc-start");
+    option_requires("disc-channels", fit.step.disc_start >= 0, "--disc-start");
     open_perceptual();
     set_step();
     open_images(operands, argv);

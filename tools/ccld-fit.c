@@ -331,8 +331,10 @@ static void check_score_options(void)
         die_usage("--score-images needs -m for the autoencoder and CLOOB");
     if (fit.loop.scores && options.score_images <= NEIGHBOURS_DENSE)
         die_usage("--score-images needs at least %d images", NEIGHBOURS_DENSE + 1);
-    if (option_given("score-every") && fit.loop.options.score_every > 0 && !fit.loop.scores)
-        die_usage("--score-every requires --score-images");
+    option_requires("score-every", fit.loop.scores || !fit.loop.options.score_every,
+                    "--score-images");
+    option_requires("demo-every", options.demo_prompts, "--demo-prompts");
+    option_requires("demo-grid", options.demo_prompts, "--demo-prompts");
 }
 
 /* With the parameters on a dry device. */

@@ -344,8 +344,7 @@ static void open_files(struct image_files *files)
     struct error e;
     if (options.output && strcmp(options.output, "-") == 0)
         options.output = NULL;
-    if (options.force && !options.output)
-        die_usage("--force requires -o");
+    option_requires("force", options.output, "-o");
     if (!options.output)
         output_begin_binary("pipe it to ccld-grid, redirect it, or name files with -o");
     else if (image_files_init(files, options.output, options.force, &e) != 0)
@@ -477,8 +476,7 @@ int main(int argc, char **argv)
     open_files(&files);
     if (options.eta > 0 && options.method != SAMPLER_DDIM)
         die_usage("--eta requires --method ddim");
-    if (option_given("starting-timestep") && !options.init)
-        die_usage("--starting-timestep requires --init");
+    option_requires("starting-timestep", options.init, "--init");
     check_stdin(count);
     options.model.pick = options.pick;
     struct prompts prompts = {0};

@@ -323,8 +323,7 @@ static void compare(struct scoring *s, int files, char **paths)
 
 static void check_options(int files)
 {
-    if (options.overall && !options.top)
-        die_usage("--overall requires --top");
+    option_requires("overall", options.top, "--top");
     if (options.top && options.against.count)
         die_usage("--top and --against cannot be combined");
     for (int i = 0; i < options.against.count; i++)
@@ -334,8 +333,7 @@ static void check_options(int files)
         die_usage("--top writes images: --json has nothing to print");
     if (options.against.count && options.prompts.count + options.images.count)
         die_usage("--against compares with images: prompts have no effect");
-    if (option_given("reference") && !options.against.count)
-        die_usage("--reference requires --against");
+    option_requires("reference", options.against.count, "--against");
 }
 
 int main(int argc, char **argv)

@@ -143,6 +143,12 @@ bool option_given(const char *name)
     return false;
 }
 
+void option_requires(const char *name, bool met, const char *other)
+{
+    if (option_given(name) && !met)
+        die_usage("--%s requires %s", name, other);
+}
+
 static bool checked(const struct option *o)
 {
     return o->min != 0 || o->max != 0;

@@ -72,6 +72,9 @@ int options_parse(const struct program *program, int argc, char **argv);
 
 /* For programs that resume a run with its saved options; to be called after options_parse. */
 bool option_given(const char *name); /* whether the command line set it; name is the long name */
+/* Ends the program if the command line has an option without the one that it belongs to, "--force
+ * requires -o". met: whether that one is there; other: it, as it is written. */
+void option_requires(const char *name, bool met, const char *other);
 /* Finds an option of the program or a common one by its long name; NULL if there is none. */
 const struct option *option_find(const struct program *program, const char *name);
 /* Those that every program has; ends with a NULL name. */

@@ -147,6 +147,8 @@ static void check_options(struct trainer *t)
         die_usage("option '--betas': '%s': both must be at least 0 and less than 1", t->betas);
     if (o->rate.schedule == LEARNING_RATE_COSINE && !o->steps && !o->epochs)
         die_usage("--lr-schedule cosine needs --steps or --epochs");
+    option_requires("holdout-every", o->holdout || option_given("holdout") || !o->holdout_every,
+                    "--holdout");
     o->step.adamw.beta1 = betas[0];
     o->step.adamw.beta2 = betas[1];
     o->rate.steps = o->steps;

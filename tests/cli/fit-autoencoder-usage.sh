@@ -17,6 +17,8 @@ try -o run --channel-multipliers 1,0
 try -o run --decoder-only
 try -o run --init-from nowhere --blocks 2
 try -o run --lr-schedule cosine
+try -o run --perceptual-weight 2
+try -o run --disc-lr 1e-4
 try --resume nowhere
 try -o run --init-from nowhere
 ls -d list run 2>/dev/null || true
