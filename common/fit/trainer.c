@@ -397,7 +397,9 @@ static void report(const struct trainer *t, enum fit_end end, int64_t steps, dou
         inform("SIG%s: stopped after step %" PRId64 "; resume with --resume %s",
                signal_name(stop_signal(t)), s->step, folder);
     else if (steps == 0)
-        inform("nothing to do: step %" PRId64 " is the last one of run '%s'", s->step, folder);
+        inform("nothing to do: step %" PRId64
+               " is the last one of run '%s': give more --steps or --epochs",
+               s->step, folder);
     else
         inform("%" PRId64
                " step%s in %s (%.1f images/s), loss %.5f%s; run '%s' is at step %" PRId64,
