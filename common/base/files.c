@@ -274,6 +274,30 @@ char *path_join(const char *folder, const char *name)
     return xasprintf("%s%s%s", folder, bare ? "" : "/", name);
 }
 
+char *path_normalize(const char *given)
+{
+    char *path = xmalloc(strlen(given) + 2), *out = path;
+    for (const char *at = given; *at;) {
+        size_t length = strcspn(at, "/");
+        bool last = !at[length];
+        if (at == given && length == 0)
+            *out++ = '/';
+        else if (length > 0 && !(length == 1 && *at == '.')) {
+            memmove(out, at, length);
+            out += length;
+            if (!last)
+                *out++ = '/';
+        }
+        at += length + !last;
+    }
+    if (out > path + 1 && out[-1] == '/')
+        out--;
+    if (out == path)
+        *out++ = '.';
+    *out = 0;
+    return path;
+}
+
 bool file_exists(const char *path)
 {
     struct stat st;

@@ -50,6 +50,9 @@ int file_write(const char *path, const void *data, size_t size, struct error *e)
 
 int make_directories(const char *path, struct error *e); /* mkdir -p */
 char *path_join(const char *folder, const char *name);   /* malloc'ed */
+/* A path without "./" at its beginning, repeated slashes, components "." and a slash at its end;
+ * malloc'ed. */
+char *path_normalize(const char *given);
 bool file_exists(const char *path);
 bool folder_exists(const char *path);
 /* Takes the exclusive lock of the open folder `fd`, which its process holds until it closes it.

@@ -6,14 +6,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "common/base/files.h"
 #include "common/base/message.h"
-#include "common/images/image_source.h"
 #include "common/images/path_source.h"
 
 static void add(struct path_set *set, const char *path)
 {
     uint8_t key[PATH_KEY_SIZE];
-    char *normal = image_path_normalize(path);
+    char *normal = path_normalize(path);
     path_key(key, path);
     path_set_add(set, key);
     path_key(key, normal);

@@ -21,8 +21,8 @@ struct image_source {
      * often is a later member. */
     struct archive_reader *archive;
     char *archive_path;
-    bool all;     /* all members of the archive are wanted */
-    char *member; /* the path told last, if it was a member's */
+    bool all;               /* all members of the archive are wanted */
+    char *member, *written; /* the path told last, if it was a member's, and as in the archive */
 };
 
 struct image_source *image_source_new(struct path_source *list, bool captions)
@@ -49,6 +49,7 @@ void image_source_free(struct image_source *s)
     close_archive(s);
     folder_walk_free(s->walk);
     free(s->member);
+    free(s->written);
     free(s->given);
     free(s->path);
     free(s);
@@ -89,8 +90,11 @@ static void tell_member(struct image_source *s, struct image_entry *entry,
                         const struct archive_member *m)
 {
     free(s->member);
+    free(s->written);
     s->member = xasprintf("%s!/%s", s->archive_path, m->name);
-    entry->path = entry->given = s->member;
+    s->written = xasprintf("%s!/%s", s->archive_path, m->written);
+    entry->path = s->member;
+    entry->given = s->written;
     entry->member = true;
     entry->archive = s->archive_path;
     entry->at = m->at;
@@ -161,31 +165,6 @@ static int find_member(struct image_source *s, struct image_entry *entry, const 
     return 1;
 }
 
-/* Removes "./" at the beginning, repeated slashes, components "." and a slash at the end. */
-char *image_path_normalize(const char *given)
-{
-    char *path = xmalloc(strlen(given) + 2), *out = path;
-    for (const char *at = given; *at;) {
-        size_t length = strcspn(at, "/");
-        bool last = !at[length];
-        if (at == given && length == 0)
-            *out++ = '/';
-        else if (length > 0 && !(length == 1 && *at == '.')) {
-            memmove(out, at, length);
-            out += length;
-            if (!last)
-                *out++ = '/';
-        }
-        at += length + !last;
-    }
-    if (out > path + 1 && out[-1] == '/')
-        out--;
-    if (out == path)
-        *out++ = '.';
-    *out = 0;
-    return path;
-}
-
 /* Tells what one path of the list names, or opens it. Returns 0 if it has no files. */
 static int begin(struct image_source *s, struct image_entry *entry)
 {
@@ -223,7 +202,7 @@ static int next_of_list(struct image_source *s, int wake_fd, const char **captio
     if (tab)
         *tab++ = 0;
     *caption = tab;
-    s->path = image_path_normalize(s->given);
+    s->path = path_normalize(s->given);
     return 1;
 }
 

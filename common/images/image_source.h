@@ -9,12 +9,13 @@
  * - a folder, in arguments only, stands for the files below it (folder_walk.h);
  * - an archive (formats/archives/archive_reader.h) for its members, whose paths are
  *   "ARCHIVE!/MEMBER"; such a path names one member;
- * - paths that begin with "./", or have repeated slashes or components ".", are those without. */
+ * - paths that begin with "./", or have repeated slashes or components ".", are those without
+ *   (path_normalize, common/base/files.h), and so are the names of members. */
 struct image_source;
 
 struct image_entry {
     const char *path;    /* borrowed until the next call */
-    const char *given;   /* as the list spells it; path for files that it does not name itself */
+    const char *given;   /* as the list or, of members, the archive spells it; else path */
     const char *caption; /* what is behind the tab, or NULL */
     /* The file was found in a folder or an archive: unless it is an image, nobody wanted it. */
     bool found;
@@ -46,10 +47,6 @@ int image_source_is_image(struct image_source *s, const struct image_entry *entr
  * by a zero byte. Fails with -1, also if it has more than `limit` bytes, or READ_SYSTEM_FAILED. */
 int image_source_read(struct image_source *s, uint8_t **data, size_t *size, size_t limit,
                       struct error *e);
-
-/* A path without "./" at its beginning, repeated slashes, components "." and a slash at its end;
- * malloc'ed. */
-char *image_path_normalize(const char *given);
 
 /* Splits "ARCHIVE!/MEMBER" and returns MEMBER, or NULL if the path is not of this form. *length: of
  * ARCHIVE. */

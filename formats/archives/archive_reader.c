@@ -65,6 +65,7 @@ struct archive_reader {
     bool cut;                    /* a member could not be read to its end */
     struct place *places;        /* of all members, once they have been needed; else NULL */
     size_t place_count;
+    char *name;      /* of the member told last, normalized */
     char number[40]; /* name of a member whose own name cannot be shown */
     int64_t members;
     uint8_t peeked[PEEK_SIZE];
@@ -207,6 +208,7 @@ void archive_reader_close(struct archive_reader *r)
     if (r->archive)
         lib.archive_read_free(r->archive);
     free(r->places);
+    free(r->name);
     free(r->path);
     if (r->file.path) {
         zip_release(&r->zip);
@@ -214,6 +216,12 @@ void archive_reader_close(struct archive_reader *r)
     }
     close(r->fd);
     free(r);
+}
+
+/* As `tar -C FOLDER .` writes "./NAME", and tar -P "/NAME". malloc'ed. */
+static char *normalize(const char *name)
+{
+    return path_normalize(name + strspn(name, "/"));
 }
 
 static const char *name_of(struct archive_reader *r)
@@ -261,8 +269,10 @@ int archive_reader_next(struct archive_reader *r, struct archive_member *m, stru
         if (lib.archive_entry_filetype(r->entry) != AE_IFREG ||
             lib.archive_entry_hardlink(r->entry))
             continue;
-        m->name = name_of(r);
-        m->at = position(r, m->name);
+        free(r->name);
+        m->written = name_of(r);
+        m->name = r->name = normalize(m->written);
+        m->at = position(r, m->written);
         return 1;
     }
 }
@@ -316,8 +326,8 @@ static int jump(struct archive_reader *r, const char *name, struct archive_membe
     return status == 1 && strcmp(m->name, name) != 0 ? 0 : status;
 }
 
-int archive_reader_find(struct archive_reader *r, const char *name, struct archive_member *m,
-                        struct error *e)
+static int find(struct archive_reader *r, const char *name, struct archive_member *m,
+                struct error *e)
 {
     int status = r->places ? 0 : scan(r, name, m, e);
     if (status != 0)
@@ -330,6 +340,15 @@ int archive_reader_find(struct archive_reader *r, const char *name, struct archi
         return jump(r, name, m, e);
     status = begin_at(r, 0, e);
     return status == 0 ? scan(r, name, m, e) : status;
+}
+
+int archive_reader_find(struct archive_reader *r, const char *name, struct archive_member *m,
+                        struct error *e)
+{
+    char *normal = normalize(name);
+    int status = find(r, normal, m, e);
+    free(normal);
+    return status;
 }
 
 /* Returns the number of bytes read, fewer than size only at the end; or -1 or READ_SYSTEM_FAILED.
@@ -402,11 +421,13 @@ int archive_member_read(uint8_t **data, size_t *size, const char *path, const ch
     int status = open_from(&r, path, at, e);
     if (status != 0)
         return status;
+    char *normal = normalize(name);
     status = archive_reader_next(r, &m, e);
-    if (status == 1 && strcmp(m.name, name) == 0)
+    if (status == 1 && strcmp(m.name, normal) == 0)
         status = archive_reader_read(r, data, size, limit, e);
     else if (status >= 0)
         status = error_set(e, "the archive has changed");
+    free(normal);
     archive_reader_close(r);
     return status;
 }

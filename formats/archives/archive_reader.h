@@ -23,15 +23,17 @@ int archive_reader_open(struct archive_reader **out, const char *path, struct er
 void archive_reader_close(struct archive_reader *r); /* NULL is fine */
 
 struct archive_member {
-    const char *name; /* as in the archive, valid until the next call */
-    int64_t at;       /* for archive_member_read */
+    /* Normalized (path_normalize, common/base/files.h) and without a slash at its beginning, and as
+     * in the archive; valid until the next call. */
+    const char *name, *written;
+    int64_t at; /* for archive_member_read */
 };
 /* Goes to the next regular file. Returns 1, or 0 at the end. Fails if the rest of the archive
  * cannot be read. */
 int archive_reader_next(struct archive_reader *r, struct archive_member *m, struct error *e);
-/* Goes to the member of this name. Fast for one that comes later than the last, and in seekable
- * archives; else the archive is read from its beginning. Returns as archive_reader_next; 0: the
- * archive has none. */
+/* Goes to the member of this name, however the archive or the caller spells it. Fast for one that
+ * comes later than the last, and in seekable archives; else the archive is read from its beginning.
+ * Returns as archive_reader_next; 0: the archive has none. */
 int archive_reader_find(struct archive_reader *r, const char *name, struct archive_member *m,
                         struct error *e);
 /* The first bytes of the member, at most 4096; borrowed until the next call. */

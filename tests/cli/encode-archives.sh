@@ -9,13 +9,13 @@ tar --format=pax --sort=name --mtime=2020-01-01 -cf a.tar album
 gzip -c a.tar >b.TGZ
 encode() {
     status=0
-    ccld-encode -m model --size 64 -o store "$@" || status=$?
+    ccld-encode -m model --size 64 "$@" || status=$?
     echo status $status
 }
-encode a.tar
-echo b.TGZ | encode -
+encode -o store a.tar
+echo b.TGZ | encode -o store -
 ccld-shards ls store | tee listed
-encode a.tar b.TGZ
+encode -o store a.tar b.TGZ
 # The records are those of the files.
 ccld-encode -q -m model --size 64 -o files album
 for i in 0 1 2; do
@@ -27,9 +27,17 @@ done
 printf 'a.tar!/album/ü b.png\nb.TGZ!/album/gray.jpg\na.tar!/album/gray.jpg\na.tar!/album/none.jpg\n' |
     ccld-encode -m model --size 64 --max-failures 25 --rejects - -o members
 ccld-shards ls members
+# However the archive or the list spells their names.
+tar --sort=name -cf dotted.tar -C album .
+tar -Pcf absolute.tar "$PWD/album/gray.jpg"
+encode -q -o dotted dotted.tar
+ccld-shards ls dotted
+printf 'dotted.tar!/./gray.jpg\ndotted.tar!/photo420.jpg\n' | encode -o dotted
+printf 'dotted.tar!/./gray.jpg\ndotted.tar!//photo420.jpg\nabsolute.tar!/%s\n' "$PWD/album/gray.jpg" | encode -o spelled
+ccld-shards ls spelled | sed "s:${PWD#/}:HERE:"
 # Truncated, damaged and missing archives.
 head -c 40000 a.tar >short.tar
 head -c 9000 b.TGZ >short.tgz
 echo 'not an archive' >text.zip
-for archive in short.tar short.tgz text.zip none.tar; do encode --max-failures 100 $archive album/gray.jpg; done
+for archive in short.tar short.tgz text.zip none.tar; do encode -o store --max-failures 100 $archive album/gray.jpg; done
 ccld-shards stat store | grep -c 'finished *no' || true

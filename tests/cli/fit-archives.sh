@@ -17,6 +17,13 @@ $train -o tar --steps 3 images.tar
 mv images hidden
 $train --resume tar --steps 8
 same tar
+# With its members as tar -C writes them, and a caption in a file beside each.
+while IFS="$(printf '\t')" read -r file caption; do echo "$caption" >"hidden/$(basename "$file" .png).txt"; done <pairs.tsv
+tar --sort=name -cf dotted.tar -C hidden .
+$train -o dotted --steps 3 dotted.tar
+$train --resume dotted --steps 8
+same dotted
+tr '\0' '\n' <dotted/pairs.list | sed 's:.*/dotted.tar:dotted.tar:' | head -n 2
 # Members by name, with captions of their own, in another order; here the order of the list is the data's.
 sed 's:.*/:images.tar!/images/:' pairs.tsv | tac >names
 tac names >reversed

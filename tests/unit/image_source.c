@@ -338,10 +338,41 @@ static void test_folders(void)
                        "./photos/b/all.zip!/none", "gnu.tar!/a/b/three"});
 }
 
+/* Members whose names have components "." or begin with a slash. */
+static void test_spellings(const char *path, int (*format)(struct archive *))
+{
+    static const struct member spelled[] = {{"./a//one.pgm", 40, true}, {"/b/./two.pgm", 50, true}};
+    struct archive *a = archive_write_new();
+    CHECK(format(a) >= ARCHIVE_WARN && archive_write_open_filename(a, path) == ARCHIVE_OK);
+    write_member(a, &spelled[0], 0);
+    write_member(a, &spelled[1], 0);
+    CHECK(archive_write_close(a) == ARCHIVE_OK);
+    archive_write_free(a);
+    char *one = xasprintf("%s!/a/one.pgm", path), *two = xasprintf("%s!/b/two.pgm", path);
+    char *dotted = xasprintf("%s!/./a/one.pgm", path), *text = xasprintf("%s\n%s\n", one, two);
+    ok_list(text, "members are told by normalized names", 1, (char *[]){(char *)path});
+    free(text);
+    text = xasprintf("%s\n%s\n%s\n", two, one, one);
+    ok_list(text, "and found by any", 3, (char *[]){two, one, dotted});
+    uint8_t *data;
+    size_t size;
+    struct error e;
+    bool read = archive_member_read(&data, &size, path, "./a/one.pgm", 0, 1 << 20, &e) == 0;
+    tap_ok(read && size == 40, "and read");
+    if (read)
+        free(data);
+    free(one);
+    free(two);
+    free(dotted);
+    free(text);
+}
+
 int main(void)
 {
     CHECK(chdir(test_folder()) == 0);
     test_archives();
     test_folders();
+    test_spellings("spelled.tar", archive_write_set_format_pax);
+    test_spellings("spelled.zip", archive_write_set_format_zip);
     return tap_done();
 }
