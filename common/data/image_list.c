@@ -170,16 +170,22 @@ static int find_caption(struct listing *l, const struct image_entry *entry, char
     return status == 0;
 }
 
-/* Refuses a list of pairs in the place of an image. */
+/* Refuses an argument that names nothing, or a list in the place of an image. */
 static int check_argument(struct listing *l, const struct image_entry *entry, struct error *e)
 {
     bool is_image = true;
-    if (l->arguments && l->set->options.captions && !entry->found && !entry->member &&
-        file_exists(entry->path))
-        image_source_is_image(l->source, entry, &is_image, e);
+    if (!l->arguments || entry->found)
+        return 0;
+    if (entry->status != 0)
+        return error_set(e, "cannot read '%s': %s", entry->path, entry->error.text);
+    if (entry->member)
+        return 0;
+    if (!file_exists(entry->path))
+        return error_errno(e, "cannot read '%s'", entry->path);
+    image_source_is_image(l->source, entry, &is_image, e);
     return is_image ? 0
-                    : error_set(e, "'%s' is not an image: pairs are listed on standard input",
-                                entry->path);
+                    : error_set(e, "'%s' is not an image: %s are listed on standard input",
+                                entry->path, l->set->options.captions ? "pairs" : "paths");
 }
 
 /* Returns 0; -1 if the archive or the system fails. */

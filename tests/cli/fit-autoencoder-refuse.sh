@@ -14,7 +14,15 @@ echo $status
 try -o run $small --holdout 12
 try -o run $small --holdout 9
 try -o run $small --size 33
-try -o run $small -b 1 /nowhere/a.png
+try -o run $small -b 1 "$GOLDEN/images/gray.jpg" /nowhere/a.png
+try -o run $small -b 1 nowhere
+try -o run $small -b 1 list
+tar cf a.tar -C "$GOLDEN/images" gray.jpg
+try -o run $small -b 1 a.tar!/none.jpg
+ls -d run 2>/dev/null || true
+status=0
+echo /nowhere/a.png | ccld-fit-autoencoder -q -o run $small -b 1 || status=$?
+echo $status
 ls -d run
 rm -r run
 try -o run -b 4 --steps 1 --size 32 --init-from model/cloob.safetensors

@@ -20,6 +20,10 @@ printf ' \n' >images/000005.txt
 ls images/*.png | try -o beside --steps 1 -b 4
 tr '\0' '\n' <beside/pairs.list | sed 's:.*/images/::' | head -n 8
 
+echo arguments that name nothing
+try -o none --steps 1 -b 4 nowhere images
+ls -d none 2>/dev/null || true
+
 echo missing files and files that are not images: others replace them
 sed 's:000001.png:nowhere.png:' pairs.tsv >list
 echo not an image >images/000007.png
