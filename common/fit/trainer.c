@@ -90,6 +90,19 @@ static void not_saved(const char *names[NAMES_MAX], const struct trainer *t)
     names[count] = NULL;
 }
 
+/* Before options are restored, which another program's run has, too, with other meanings. */
+static void check_origin(const struct trainer *t)
+{
+    static const char *const programs[] = {
+        [NET_UNET] = "ccld-fit",
+        [NET_KL] = "ccld-fit-autoencoder",
+        [NET_CLOOB] = "ccld-fit-cloob",
+    };
+    enum net net;
+    if (training_state_net(&net, &t->saved) && net != t->net)
+        die("cannot resume from '%s': it is a run of %s", t->resume, programs[net]);
+}
+
 static void read_origin(struct trainer *t)
 {
     struct error e;
@@ -101,6 +114,7 @@ static void read_origin(struct trainer *t)
         die("cannot resume from '%s': %s", t->resume, e.text);
     if (checkpoint_read_state(&t->saved, t->origin.checkpoint, &e) != 0)
         die("cannot resume from '%s': %s", t->origin.checkpoint, e.text);
+    check_origin(t);
     for (int i = 0; t->architecture[i]; i++)
         check_unchanged(t, t->architecture[i]);
     for (int i = 0; t->fixed && t->fixed[i]; i++)

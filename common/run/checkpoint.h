@@ -85,6 +85,10 @@ void training_state_set_option(struct training_state *s, const char *name, const
 /* NULL if it is not set. */
 const char *training_state_option(const struct training_state *s, const char *name);
 
+/* The network that a checkpoint with this state holds, by the name of its file of EMA weights;
+ * false if that is none of ours. */
+bool training_state_net(enum net *net, const struct training_state *s);
+
 /* A run's folder, opened by the one process that may write there. */
 struct run;
 /* Creates the folder if needed, locks it (fails if another process has it open) and cleans up what

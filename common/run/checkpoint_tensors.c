@@ -15,20 +15,31 @@
 /* In the order of training_state.files; the last two are the companion's, if there is one. */
 enum { FILE_RAW, FILE_EMA, FILE_OPTIMIZER, FILE_COMPANION, FILE_COMPANION_OPTIMIZER };
 
+static const char *const ema_names[] = {
+    [NET_UNET] = "diffusion.safetensors",
+    [NET_KL] = "autoencoder.safetensors",
+    [NET_CLOOB] = "cloob.safetensors",
+};
+
 static const char *file_name(enum net net, int file)
 {
-    static const char *const ema[] = {
-        [NET_UNET] = "diffusion.safetensors",
-        [NET_KL] = "autoencoder.safetensors",
-        [NET_CLOOB] = "cloob.safetensors",
-    };
     static const char *const others[] = {
         [FILE_RAW] = "raw.safetensors",
         [FILE_OPTIMIZER] = "optimizer.safetensors",
         [FILE_COMPANION] = "discriminator.safetensors",
         [FILE_COMPANION_OPTIMIZER] = "discriminator-optimizer.safetensors",
     };
-    return file == FILE_EMA ? ema[net] : others[file];
+    return file == FILE_EMA ? ema_names[net] : others[file];
+}
+
+bool training_state_net(enum net *net, const struct training_state *s)
+{
+    for (size_t i = 0; i < sizeof ema_names / sizeof *ema_names; i++) {
+        *net = (enum net)i;
+        if (strcmp(s->files[FILE_EMA].name, ema_names[i]) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* An array that a file holds, and the prefix of its tensors' names there. */
