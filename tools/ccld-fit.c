@@ -184,17 +184,16 @@ static struct unet_config parse_config(void)
     return config;
 }
 
-/* Reads a list of paths, if a file is given. Returns `set` or NULL. */
-static const struct path_set *read_paths(struct path_set *set, const char *file)
+/* Reads a list of paths, if a file is given. Returns `list` or NULL. */
+static const struct path_list *read_paths(struct path_list *list, const char *file)
 {
     struct error e;
-    int64_t count;
     if (!file)
         return NULL;
-    if (path_list_read(set, &count, file, &e) != 0)
+    if (path_list_read(list, file, &e) != 0)
         die("%s", e.text);
-    note("'%s' lists %" PRId64 " path%s", file, count, plural(count));
-    return set;
+    note("'%s' lists %" PRId64 " path%s", file, list->count, plural(list->count));
+    return list;
 }
 
 static struct latent_set *open_data(int operands, char **argv)
@@ -212,16 +211,14 @@ static struct latent_set *open_data(int operands, char **argv)
         die_usage("no data given: name the folders of shard stores");
     struct latent_set *data;
     struct error e;
-    struct path_set only, except;
+    struct path_list only = {0}, except = {0};
     struct latent_set_options o = {.holdout = fit.loop.options.holdout,
                                    .only = read_paths(&only, options.only),
                                    .except = read_paths(&except, options.except)};
     if (latent_set_open(&data, folders, count, &o, &e) != 0)
         die("cannot train: %s", e.text);
-    if (o.only)
-        path_set_release(&only);
-    if (o.except)
-        path_set_release(&except);
+    path_list_release(&only);
+    path_list_release(&except);
     run_paths_store(&trainer.state, "shards", count, folders);
     free(folders);
     return data;

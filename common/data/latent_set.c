@@ -42,9 +42,10 @@ static int open_sources(struct latent_set *d, char *const *folders, int count, s
     return 0;
 }
 
-/* Marks the records whose paths are in a set. */
+/* Marks the records whose paths are in a list. */
 struct marking {
-    const struct path_set *set;
+    const struct path_list *list;
+    struct path_set met; /* paths of the list that are those of records */
     bool *marked;
     int64_t first; /* of the store */
 };
@@ -52,25 +53,36 @@ struct marking {
 static void mark(void *arg, const struct shard_path *path)
 {
     struct marking *m = arg;
-    if (path_set_has(m->set, path->key))
-        m->marked[m->first + path->index] = true;
+    if (!path_set_has(&m->list->set, path->key))
+        return;
+    m->marked[m->first + path->index] = true;
+    path_set_add(&m->met, path->key);
 }
 
-static int mark_all(const struct latent_set *d, const struct path_set *set, bool *marked,
+static int mark_all(const struct latent_set *d, const struct path_list *list, bool *marked,
                     struct error *e)
 {
-    for (int i = 0; i < d->count; i++) {
-        struct marking m = {.set = set, .marked = marked, .first = d->sources[i].first};
-        if (shard_store_each_path(d->sources[i].store, mark, &m, e) != 0)
-            return error_prefix(e, "'%s'", d->sources[i].folder);
+    struct marking m = {.list = list, .marked = marked};
+    int status = 0;
+    path_set_init(&m.met);
+    for (int i = 0; i < d->count && status == 0; i++) {
+        m.first = d->sources[i].first;
+        status = shard_store_each_path(d->sources[i].store, mark, &m, e);
+        if (status != 0)
+            error_prefix(e, "'%s'", d->sources[i].folder);
     }
-    return 0;
+    int64_t unmet = status == 0 ? path_list_unmet(list, &m.met) : 0;
+    if (unmet > 0)
+        warn("%" PRId64 " of %" PRId64 " path%s of '%s' match%s no record", unmet, list->count,
+             plural(list->count), list->file, unmet == 1 ? "es" : "");
+    path_set_release(&m.met);
+    return status;
 }
 
 /* Leaves out what the options say. */
 static int choose(struct latent_set *d, const struct latent_set_options *o, struct error *e)
 {
-    if (!o->only && !o->except)
+    if ((!o->only && !o->except) || d->records == 0)
         return 0;
     size_t all = (size_t)d->records;
     bool *only = xcalloc(all + 1, sizeof *only), *except = xcalloc(all + 1, sizeof *except);
@@ -90,9 +102,14 @@ static int choose(struct latent_set *d, const struct latent_set_options *o, stru
 static int check_counts(const struct latent_set *d, const struct latent_set_options *o,
                         struct error *e)
 {
+    const struct path_list *list = o->only ? o->only : o->except;
+    if (d->records == 0 && !d->kept)
+        return error_set(e, "the shard stores contain no records");
+    if (d->records == 0 && o->only && o->except)
+        return error_set(e, "--only '%s' and --except '%s' leave no record", o->only->file,
+                         o->except->file);
     if (d->records == 0)
-        return error_set(e, o->only || o->except ? "no record is left"
-                                                 : "the shard stores contain no records");
+        return error_set(e, "--%s '%s' leaves no record", o->only ? "only" : "except", list->file);
     if (o->holdout >= d->records)
         return error_set(e, "cannot hold out %" PRId64 " of %" PRId64 " record%s", o->holdout,
                          d->records, plural(d->records));

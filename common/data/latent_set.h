@@ -4,10 +4,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "common/data/path_list.h"
 #include "common/data/read_ahead.h"
 #include "common/data/unreadable.h"
 #include "common/train/unet_step.h"
-#include "formats/shards/path_set.h"
 #include "formats/shards/shard_store.h"
 
 /* The data set of the U-Net: all records of one or more shard stores, in the order of the stores,
@@ -21,9 +21,9 @@ struct latent_set;
 
 struct latent_set_options {
     int64_t holdout; /* number of records to hold out */
-    /* Paths of records (common/data/path_list.h): all others are left out, or these; NULL: none is
-     * given. Numbers count only the records that are left. */
-    const struct path_set *only, *except;
+    /* Paths of records: all others are left out, or these; NULL: none is given. Numbers count only
+     * the records that are left. A warning says how many paths are those of no record. */
+    const struct path_list *only, *except;
 };
 
 /* Opens compatible stores (shard_info_check); a store in parts counts as its parts with shards, in

@@ -27,3 +27,13 @@ try ccld-fit -q --threads 1 --resume only --steps 5
 try $fit store -o new --only nowhere --steps 1
 try $fit store -o new --only pairs.tsv --steps 1
 try $fit store -o new --only some --except some --steps 1
+# Paths that match nothing are counted: absolute ones, and lines of ccld-shards ls.
+(head -n 3 all && sed "s:^:$PWD/:" all) | head -n 5 >mixed
+try $fit store -o absolute --except mixed --steps 1 2>err
+grep -v overfit err >&2
+(head -n 3 all && echo nowhere) >mixed
+try $fit store -o ranks --only mixed --steps 1 --devices 2 -b 1 2>err
+grep -v overfit err >&2
+ccld-shards ls store | head -n 5 >lines
+try $fit store -o new --only lines --steps 1
+try $fit store -o new --except all --steps 1
