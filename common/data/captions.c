@@ -34,8 +34,10 @@ static int read_caption(char **caption, const char *path, struct error *e)
     uint8_t *text;
     size_t size;
     int status = file_read(&text, &size, path, CAPTION_LIMIT, e);
-    if (status != 0)
+    if (status != 0) {
+        error_prefix(e, "cannot read '%s'", path);
         return status;
+    }
     *caption = caption_of_text((char *)text);
     if (!*caption)
         status = error_set(e, "'%s' is empty", path);
@@ -43,18 +45,21 @@ static int read_caption(char **caption, const char *path, struct error *e)
     return status;
 }
 
-int caption_beside(char **caption, const char *path, struct error *e)
+int caption_beside(char **caption, char **file, const char *path, struct error *e)
 {
-    char *file = xasprintf("%s.txt", path);
-    int status = read_caption(caption, file, e);
-    if (status == -1 && !file_exists(file)) {
-        const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
-        int stem = dot && (!slash || dot > slash) ? (int)(dot - path) : (int)strlen(path);
-        free(file);
-        file = xasprintf("%.*s.txt", stem, path);
-        status = read_caption(caption, file, e);
-    }
-    free(file);
+    const char *slash = strrchr(path, '/'), *dot = strrchr(path, '.');
+    int stem = dot && (!slash || dot > slash) ? (int)(dot - path) : (int)strlen(path);
+    char *longer = xasprintf("%s.txt", path), *shorter = xasprintf("%.*s.txt", stem, path);
+    int status = -1;
+    *file = file_exists(longer) ? xstrdup(longer) : file_exists(shorter) ? xstrdup(shorter) : NULL;
+    if (*file)
+        status = read_caption(caption, *file, e);
+    else if (path[stem])
+        error_set(e, "neither '%s' nor '%s' exists", longer, shorter);
+    else
+        error_set(e, "'%s' does not exist", longer);
+    free(longer);
+    free(shorter);
     return status;
 }
 

@@ -14,8 +14,9 @@ char *caption_trim(char *text);
 /* What a file says: without a byte order mark. NULL: nothing. Changes text. */
 char *caption_of_text(char *text);
 /* The content of PATH.txt or, if there is no such file, of the file named like path but with the
- * extension .txt. Fails with -1 or READ_SYSTEM_FAILED (common/base/files.h). */
-int caption_beside(char **caption, const char *path, struct error *e);
+ * extension .txt. *file: which of them there is, malloc'ed also after a failure; NULL: none. Fails
+ * with -1 or READ_SYSTEM_FAILED (common/base/files.h). */
+int caption_beside(char **caption, char **file, const char *path, struct error *e);
 
 /* The members of an archive with one key, by the convention of WebDataset: they stand together, and
  * the key is the path up to the first dot of the last component. What follows it is the extension:

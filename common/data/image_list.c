@@ -44,6 +44,9 @@ struct listing {
     char *folder;   /* of relative paths */
     struct path_set seen;
     int64_t repeated, others;
+    /* With captions: the keys of other files in folders, and of those that captions were looked for
+     * in, which are not left out. */
+    struct path_set other_files, caption_files;
     char *repeated_path; /* the first one */
     struct complaints *complaints;
     /* Members with one key, and images among them whose caption may be still to come. */
@@ -124,6 +127,27 @@ static int add_caption(struct listing *l, const struct image_entry *entry, struc
     return status;
 }
 
+/* Counts a file that is not an image, unless a caption has come from it. */
+static void leave_out(struct listing *l, const char *path)
+{
+    uint8_t key[PATH_KEY_SIZE];
+    path_key(key, path);
+    if (path_set_has(&l->caption_files, key))
+        return;
+    l->others++;
+    if (l->set->options.captions)
+        path_set_add(&l->other_files, key);
+}
+
+/* The image may come behind the file with its caption. */
+static void take_caption_file(struct listing *l, const char *path)
+{
+    uint8_t key[PATH_KEY_SIZE];
+    path_key(key, path);
+    if (path_set_add(&l->caption_files, key) && path_set_has(&l->other_files, key))
+        l->others--;
+}
+
 /* A file in a folder or an archive. Fails as add_entry. */
 static int add_found(struct listing *l, const struct image_entry *entry, struct error *e)
 {
@@ -136,7 +160,7 @@ static int add_found(struct listing *l, const struct image_entry *entry, struct 
     if (status != 0)
         return status;
     if (!is_image)
-        l->others++;
+        leave_out(l, entry->path);
     else if (grouped)
         add_pending(l, entry);
     else
@@ -149,7 +173,7 @@ static int add_found(struct listing *l, const struct image_entry *entry, struct 
 static int find_caption(struct listing *l, const struct image_entry *entry, char **caption,
                         struct error *e)
 {
-    char *given = entry->caption ? xstrdup(entry->caption) : NULL;
+    char *given = entry->caption ? xstrdup(entry->caption) : NULL, *file = NULL;
     char *trimmed = given ? caption_trim(given) : NULL;
     int status = 0;
     if (trimmed)
@@ -159,7 +183,10 @@ static int find_caption(struct listing *l, const struct image_entry *entry, char
     else if (entry->member)
         status = error_set(e, "the list has none");
     else
-        status = caption_beside(caption, entry->path, e);
+        status = caption_beside(caption, &file, entry->path, e);
+    if (file)
+        take_caption_file(l, file);
+    free(file);
     free(given);
     if (status == READ_SYSTEM_FAILED) {
         error_prefix(e, "cannot read the caption of '%s'", entry->path);
@@ -256,6 +283,8 @@ static void end_listing(struct listing *l)
                plural(l->others));
     image_source_free(l->source);
     path_set_release(&l->seen);
+    path_set_release(&l->other_files);
+    path_set_release(&l->caption_files);
     free(l->pending);
     free(l->repeated_path);
     free(l->folder);
@@ -272,6 +301,8 @@ int image_set_open(struct image_set **out, struct path_source *list,
     l.arguments = list->arguments;
     l.source = image_source_new(list, o->captions);
     path_set_init(&l.seen);
+    path_set_init(&l.other_files);
+    path_set_init(&l.caption_files);
     struct image_entry entry;
     int got;
     while ((got = image_source_next(l.source, -1, &entry, e)) > 0)

@@ -18,6 +18,13 @@ rm images/000003.txt
 mv images/000004.txt images/000004.png.txt
 printf ' \n' >images/000005.txt
 ls images/*.png | try -o beside --steps 1 -b 4
+try -o folder --steps 1 -b 4 images
+cp images/000003.png images/plain
+mv images/000006.png images/000006.webp
+echo no caption >images/README
+try -o folder2 --steps 1 -b 4 images
+mv images/000006.webp images/000006.png
+rm images/plain images/README
 tr '\0' '\n' <beside/pairs.list | sed 's:.*/images/::' | head -n 8
 
 echo arguments that name nothing
