@@ -461,8 +461,10 @@ static int exit_status(const struct encode_counts *c)
         return 1;
     }
     if (percent > options.max_failures) {
-        warn("%" PRId64 " of %" PRId64 " file%s failed, more than %g%%", c->failed, c->listed,
-             plural(c->listed), options.max_failures);
+        warn("%" PRId64 " of %" PRId64
+             " file%s failed, more than %g%%: '%s' is usable without them; --max-failures sets the "
+             "limit",
+             c->failed, c->listed, plural(c->listed), options.max_failures, options.store);
         return 1;
     }
     return 0;
