@@ -1,5 +1,7 @@
 #include "common/run/origin.h"
 
+#include <dirent.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,6 +42,40 @@ static bool same_folder(const char *a, const char *b)
     return same;
 }
 
+/* What a run has in its folder before its first checkpoint, and keeps. */
+static bool belongs_to_run(const char *name)
+{
+    static const char *const beginnings[] = {"step-", "metrics.jsonl", "events.out.tfevents.",
+                                             "images.list", "pairs.list"};
+    for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
+        if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0)
+            return true;
+    return false;
+}
+
+/* Refuses a folder of other things, such as images or shards. Hidden files do not count. */
+static int check_new(const char *folder, struct error *e)
+{
+    DIR *d = opendir(folder);
+    if (!d)
+        return error_errno(e, "cannot read the folder");
+    char *foreign = NULL;
+    bool is_run = false;
+    errno = 0;
+    for (struct dirent *entry; (entry = readdir(d)); errno = 0) {
+        is_run = is_run || belongs_to_run(entry->d_name);
+        if (entry->d_name[0] != '.' && !foreign)
+            foreign = xstrdup(entry->d_name);
+    }
+    int status = errno ? error_errno(e, "cannot read the folder") : 0;
+    closedir(d);
+    if (status == 0 && foreign && !is_run)
+        status = error_set(e, "the folder holds '%s' but no run; a new run needs an empty folder",
+                           foreign);
+    free(foreign);
+    return status;
+}
+
 static int check_run(const struct run *r, bool same, const struct run_origin *o, struct error *e)
 {
     const char *folder = run_folder(r);
@@ -49,7 +85,7 @@ static int check_run(const struct run *r, bool same, const struct run_origin *o,
     if (run_checkpoints(r) > 0 && !same)
         return error_set(e, "it already holds a run: name another folder with -o");
     if (!same)
-        return 0;
+        return check_new(folder, e);
     char *last;
     if (checkpoint_find(folder, &last, NULL, e) != 0)
         return -1;

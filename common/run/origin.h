@@ -29,9 +29,10 @@ struct run_origin {
     char *checkpoint, *run;
 };
 
-/* Opens the folder of a run that starts from o. Refuses a folder that holds another run or has less
- * than checkpoint_bytes free, and resuming in place from any but the run's last checkpoint, which
- * would leave two histories in one folder. *same: whether o's run continues in its own folder. */
+/* Opens the folder of a run that starts from o. Refuses a folder that holds another run or
+ * something else, or has less than checkpoint_bytes free, and resuming in place from any but the
+ * run's last checkpoint, which would leave two histories in one folder. *same: whether o's run
+ * continues in its own folder. */
 int run_begin(struct run **r, bool *same, const char *folder, const struct run_origin *o,
               int64_t checkpoint_bytes, struct error *e);
 

@@ -35,6 +35,10 @@ try --resume run --steps 2 --base-channels 64
 try --resume run --steps 2 --decoder-only
 try --resume run --steps 2 --pil-compat
 try --resume run --steps 2 --init-from run/latest/raw.safetensors
+mkdir photos
+cp "$GOLDEN/images/gray.jpg" photos
+try -o photos $small
+ls photos
 mkdir lost
 cp -R run/latest/ lost/step-00000001
 try --resume lost --steps 2

@@ -41,6 +41,17 @@ try model.shards -o run $first --demo-prompts prompts -m other
 try model.shards -o run $first --demo-prompts nowhere -m model
 : >empty
 try model.shards -o run $first --demo-prompts empty -m model
+echo a folder with other files
+mkdir photos begun
+cp "$GOLDEN/images/gray.jpg" photos
+touch begun/.hidden
+try model.shards -o model.shards $first
+try model.shards -o photos $first
+ls photos
+ls model.shards
+try model.shards -o begun $first
+rm -r begun/step* begun/latest
+try model.shards -o begun $first
 echo an existing run
 rm -rf run
 try model.shards -o run $first
