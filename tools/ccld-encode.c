@@ -17,6 +17,7 @@
 #include "common/encode/networks.h"
 #include "common/encode/rejects.h"
 #include "common/fit/ranks.h"
+#include "common/images/folder_walk.h"
 #include "common/program/device.h"
 #include "common/program/devices.h"
 #include "common/program/stop.h"
@@ -402,6 +403,8 @@ static void summarize(const struct encode_state *s, double seconds)
     if (c->others > 0)
         inform("%" PRId64 " file%s in the folders and archives left out: not an image", c->others,
                plural(c->others));
+    if (c->links > 0)
+        inform(FOLDER_LINKS_LEFT_OUT, c->links, plural(c->links));
     if (c->orphans > 0)
         inform("duplicates of records that have been replaced since: %" PRId64
                "; run again to encode them",
@@ -440,6 +443,8 @@ static int exit_status(const struct encode_counts *c)
     if (c->listed + c->other_part == 0) {
         if (c->others > 0)
             warn("none of the files is an image");
+        else if (c->links > 0)
+            warn("there are no files to encode, only symbolic links, which are not followed");
         else
             warn("there are no files to encode");
         return 1;
@@ -520,7 +525,7 @@ static int report(int status, double begin)
     struct encode_state all = encode_tally_sum(job.tally);
     encode_tally_free(job.tally);
     bool read = status == 0 && !all.counts.list_failed;
-    bool any = all.counts.listed + all.counts.other_part + all.counts.others > 0;
+    bool any = all.counts.listed + all.counts.other_part + all.counts.others + all.counts.links > 0;
     int code = read ? exit_status(&all.counts) : 1;
     if (any)
         summarize(&all, seconds);

@@ -11,6 +11,7 @@
 #include "common/base/message.h"
 #include "common/base/text.h"
 #include "common/data/captions.h"
+#include "common/images/folder_walk.h"
 #include "common/images/image_source.h"
 #include "formats/archives/archive_reader.h"
 #include "formats/shards/path_set.h"
@@ -43,7 +44,7 @@ struct listing {
     bool arguments; /* the list is the program's arguments */
     char *folder;   /* of relative paths */
     struct path_set seen;
-    int64_t repeated, others;
+    int64_t repeated, others, links;
     /* With captions: the keys of other files in folders, and of those that captions were looked for
      * in, which are not left out. */
     struct path_set other_files, caption_files;
@@ -219,6 +220,10 @@ static int check_argument(struct listing *l, const struct image_entry *entry, st
 static int add_entry(struct listing *l, const struct image_entry *entry, struct error *e)
 {
     char *caption = NULL;
+    if (entry->link) {
+        l->links++;
+        return 0;
+    }
     if (entry->unread || entry->status == READ_SYSTEM_FAILED)
         return error_set(e, "cannot read '%s': %s", entry->path, entry->error.text);
     if (entry->member && entry->status == 0 && !archive_is_seekable(entry->archive))
@@ -281,6 +286,8 @@ static void end_listing(struct listing *l)
     if (l->others > 0)
         inform("%" PRId64 " file%s in the folders and archives left out: not an image", l->others,
                plural(l->others));
+    if (l->links > 0)
+        inform(FOLDER_LINKS_LEFT_OUT, l->links, plural(l->links));
     image_source_free(l->source);
     path_set_release(&l->seen);
     path_set_release(&l->other_files);

@@ -49,10 +49,10 @@ void pipeline_put_counts(struct pipeline *p)
     encode_tally_put(p->options->tally, p->options->tally_part, &s);
 }
 
-void pipeline_leave_out(struct pipeline *p)
+void pipeline_leave_out(struct pipeline *p, int64_t *counter)
 {
     pthread_mutex_lock(&p->mutex);
-    p->counts.others++;
+    (*counter)++;
     p->counts.listed--;
     pipeline_put_counts(p);
     pthread_mutex_unlock(&p->mutex);
@@ -180,7 +180,7 @@ static void collect(struct pipeline *p, struct batch *b)
         }
         if (s->status < 0) {
             if (s->status == IMAGE_UNKNOWN && s->found)
-                pipeline_leave_out(p);
+                pipeline_leave_out(p, &p->counts.others);
             else
                 reject(p, s->path, s->error.text, false);
             continue;

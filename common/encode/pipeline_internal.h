@@ -75,8 +75,9 @@ struct pipeline {
 void pipeline_fail(struct pipeline *p, const struct error *e);
 /* Called with the mutex held: tells the tally. */
 void pipeline_put_counts(struct pipeline *p);
-/* Counts a file in a folder or an archive that is not an image. */
-void pipeline_leave_out(struct pipeline *p);
+/* Counts a file in a folder or an archive that is not to be encoded. counter: counts.others or
+ * counts.links. */
+void pipeline_leave_out(struct pipeline *p, int64_t *counter);
 /* Turns the bytes of a file into the networks' inputs. Returns its status. */
 int pipeline_prepare(struct pipeline *p, struct slot *s);
 /* The stage that lists files, a thread's function. arg: struct pipeline. */

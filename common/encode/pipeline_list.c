@@ -106,17 +106,20 @@ static int look_up(struct pipeline *p, struct listed *f, struct error *e)
     return status;
 }
 
-/* Whether the file is of this part of the list and has not been there before; counts it. */
-static bool is_wanted(struct pipeline *p, struct path_set *seen, const char *path)
+/* Whether the file is of this part of the list and has not been there before; counts it. A link is
+ * only counted: its path may still be in the list, which names a file then. */
+static bool is_wanted(struct pipeline *p, struct path_set *seen, const struct image_entry *entry)
 {
     uint8_t key[PATH_KEY_SIZE];
-    path_key(key, path);
+    path_key(key, entry->path);
     int parts = p->options->parts;
     bool ours = parts <= 1 || path_part(key, parts) == p->options->part;
     pthread_mutex_lock(&p->mutex);
     (*(ours ? &p->counts.listed : &p->counts.other_part))++;
     pthread_mutex_unlock(&p->mutex);
-    if (!ours)
+    if (ours && entry->link)
+        pipeline_leave_out(p, &p->counts.links);
+    if (!ours || entry->link)
         return false;
     bool added = path_set_add(seen, key);
     if (!added)
@@ -150,7 +153,7 @@ static int add_new(struct pipeline *p, struct listed *f, struct error *e)
     if (f->entry->member && f->entry->found)
         f->status = image_source_is_image(p->files, f->entry, &is_image, &f->error);
     if (f->status == 0 && !is_image) {
-        pipeline_leave_out(p);
+        pipeline_leave_out(p, &p->counts.others);
         return 1;
     }
     if (f->entry->member && f->status == 0)
@@ -163,7 +166,7 @@ static int add_new(struct pipeline *p, struct listed *f, struct error *e)
 static int list_one(struct pipeline *p, struct path_set *seen, const struct image_entry *entry,
                     struct error *e)
 {
-    if (!is_wanted(p, seen, entry->path))
+    if (!is_wanted(p, seen, entry))
         return 1;
     struct listed f = {.entry = entry, .path = entry->path};
     examine(&f);

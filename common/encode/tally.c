@@ -107,6 +107,7 @@ static void add_counts(struct encode_counts *sum, const struct encode_counts *c)
     for (int i = 0; i < ENCODE_REASONS && c->reasons[i].count > 0; i++)
         encode_count_failed(sum, c->reasons[i].text, c->reasons[i].count);
     sum->others += c->others;
+    sum->links += c->links;
     sum->unread += c->unread;
     sum->bad_latents += c->bad_latents;
     sum->interrupted |= c->interrupted;

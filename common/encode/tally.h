@@ -24,6 +24,7 @@ struct encode_counts {
     int64_t orphans;    /* of these, those whose record has been replaced since */
     int64_t failed;
     int64_t others;      /* files in folders and archives that are not images; not in `listed` */
+    int64_t links;       /* symbolic links in folders; not in `listed` */
     int64_t unread;      /* folders and archives that could not be read to their ends */
     int64_t bad_latents; /* failed because their latents or embeddings cannot be stored */
     bool interrupted;

@@ -92,7 +92,10 @@ static unsigned char type_of(const struct dirent *d, const char *path)
         return d->d_type;
     if (lstat(path, &st) != 0)
         return DT_UNKNOWN;
-    return S_ISREG(st.st_mode) ? DT_REG : S_ISDIR(st.st_mode) ? DT_DIR : DT_LNK;
+    return S_ISREG(st.st_mode)   ? DT_REG
+           : S_ISDIR(st.st_mode) ? DT_DIR
+           : S_ISLNK(st.st_mode) ? DT_LNK
+                                 : DT_UNKNOWN;
 }
 
 /* The path of a folder's next entry; NULL: it has no more. */
@@ -124,9 +127,9 @@ int folder_walk_next(struct folder_walk *w, const char **path, struct error *e)
             leave(w);
         } else if (type == DT_DIR) {
             w->enter = next;
-        } else if (type == DT_REG) {
+        } else if (type == DT_REG || type == DT_LNK) {
             *path = w->path = next;
-            return 1;
+            return type == DT_REG ? 1 : FOLDER_WALK_LINK;
         } else {
             free(next);
         }

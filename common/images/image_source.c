@@ -226,7 +226,8 @@ static int next_found(struct image_source *s, struct image_entry *entry)
         entry->unread = true;
         return 1;
     }
-    if (archive_has_name(path)) {
+    entry->link = status == FOLDER_WALK_LINK;
+    if (!entry->link && archive_has_name(path)) {
         status = open_archive(s, s->path, &entry->error);
         s->all = status == 0;
         return status == 0 ? 0 : end_archive(s, entry, status);

@@ -6,7 +6,8 @@
 #include "common/images/path_source.h"
 
 /* Image files as users name them, in arguments or a list (path_source.h), one by one:
- * - a folder, in arguments only, stands for the files below it (folder_walk.h);
+ * - a folder, in arguments only, stands for the files below it (folder_walk.h), and links are told
+ *   so that they can be counted;
  * - an archive (formats/archives/archive_reader.h) for its members, whose paths are
  *   "ARCHIVE!/MEMBER"; such a path names one member;
  * - paths that begin with "./", or have repeated slashes or components ".", are those without
@@ -19,6 +20,7 @@ struct image_entry {
     const char *caption; /* what is behind the tab, or NULL */
     /* The file was found in a folder or an archive: unless it is an image, nobody wanted it. */
     bool found;
+    bool link;   /* a symbolic link in a folder, which is not followed */
     bool member; /* of the archive `archive` */
     const char *archive;
     int64_t at; /* of a member, for archive_member_read */

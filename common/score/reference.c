@@ -182,12 +182,16 @@ static bool is_image(const char *path)
 static int add_folder(struct reference_paths *p, const char *folder, struct error *e)
 {
     struct folder_walk *walk = folder_walk_new(folder);
-    int64_t before = p->count;
+    int64_t before = p->count, links = 0;
     const char *path;
     int got;
     while ((got = folder_walk_next(walk, &path, e)) > 0)
-        if (is_image(path))
+        if (got == FOLDER_WALK_LINK)
+            links++;
+        else if (is_image(path))
             add_path(p, path);
+    if (links > 0)
+        inform(FOLDER_LINKS_LEFT_OUT, links, plural(links));
     if (got < 0)
         error_prefix(e, "cannot read '%s'", path);
     else if (p->count == before)

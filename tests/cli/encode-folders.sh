@@ -27,3 +27,11 @@ ccld-shards ls other
 # In a list, a folder is a mistake.
 echo 'my photos' | ccld-encode -m model --size 64 -o third || true
 encode empty
+mkdir links
+for i in 1 2 3; do ln -s "../my photos/b/2.png" "links/$i.png"; done
+encode links
+encode links 'my photos/b'
+encode links links/2.png
+status=0
+ccld-fit-autoencoder -q -o run links || status=$?
+echo status $status

@@ -270,7 +270,7 @@ static void test_archives(void)
 }
 
 /* Returns the paths that the source tells, joined by line feeds; a "!" stands before those that
- * cannot be read. */
+ * cannot be read, a "@" before links. */
 static char *list_all(int count, char *const *paths)
 {
     struct path_source list;
@@ -281,7 +281,7 @@ static char *list_all(int count, char *const *paths)
     FILE *memory = open_memstream(&text, &size);
     struct image_source *s = source_of(&list, count, paths);
     while (image_source_next(s, -1, &told, &e) == 1)
-        fprintf(memory, "%s%s\n", told.status != 0 ? "!" : "", told.path);
+        fprintf(memory, "%s%s\n", told.status != 0 ? "!" : told.link ? "@" : "", told.path);
     image_source_free(s);
     path_source_release(&list);
     fclose(memory);
@@ -318,17 +318,19 @@ static void test_folders(void)
     CHECK(symlink("photos", "album") == 0);
     CHECK(rename("stored.zip", "photos/b/all.zip") == 0);
 #define BELOW(folder)                                                                              \
-    folder "/a/3.jpg\n" folder "/b/10.jpg\n" folder "/b/2.jpg\n" folder                            \
+    folder "/a/3.jpg\n@" folder "/a/6.jpg\n" folder "/b/10.jpg\n" folder "/b/2.jpg\n" folder       \
            "/b/all.zip!/a/one.pgm\n" folder "/b/all.zip!/a/one.txt\n" folder                       \
            "/b/all.zip!/two two.pgm\n" folder "/b/all.zip!/a/b/three\n" folder                     \
            "/b/all.zip!/a/b/empty\n" folder "/b/all.zip!/a/\303\274.pgm\n" folder                  \
-           "/b/all.zip!/z/last.pgm\n" folder "/b/deep/er/1.jpg\n" folder "/c.jpg\n"
+           "/b/all.zip!/z/last.pgm\n" folder "/b/deep/er/1.jpg\n@" folder "/b/loop\n" folder       \
+           "/c.jpg\n"
     ok_list(BELOW("photos"), "a folder's files are told in the order of their names", 1,
             (char *[]){"photos"});
     ok_list("photos/c.jpg\n" BELOW("photos") "x\n" BELOW("album"),
             "among other arguments, also as a link", 4,
             (char *[]){"photos//c.jpg", "./photos/", "x", "album"});
-    ok_list("photos/a/3.jpg\n", "by any spelling", 1, (char *[]){".//photos/./a/."});
+    ok_list("photos/a/3.jpg\n@photos/a/6.jpg\n", "by any spelling", 1,
+            (char *[]){".//photos/./a/."});
     ok_list("!none.tar\nphotos/c.jpg\n", "an archive that is missing is told", 2,
             (char *[]){"none.tar", "photos/c.jpg"});
     ok_list("photos/b/all.zip!/z/last.pgm\nphotos/b/all.zip!/a/one.pgm\n!photos/b/all.zip!/none\n"
