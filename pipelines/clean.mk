@@ -5,13 +5,14 @@
 # in the file UNWANTED. Each of its lines is a text, or a text, a tab and a score for it in place of ABOVE. The images themselves
 # remain. The goal `lists` encodes and, without removing anything, writes OUT/duplicates.tsv and OUT/unwanted.tsv, as ccld-find prints
 # them: look at these before you choose the limits. OUT/cleaned lists what was removed; once it exists, nothing is encoded or
-# removed any more. Delete it to encode new images, and those that were removed, and to choose again.
+# removed any more, and other values of DUPLICATES, UNWANTED and ABOVE only cause a message. Delete it to encode new images, and those
+# that were removed, and to choose again.
 DUPLICATES ?= 1.4
 UNWANTED ?=
 ABOVE ?= 0.3
 
 # What finetune.mk trains on.
-override store_is_ready = $(OUT)/cleaned
+override store_is_ready = chosen_before $(OUT)/cleaned
 include $(dir $(lastword $(MAKEFILE_LIST)))finetune.mk
 $(call without_blanks,UNWANTED DUPLICATES ABOVE)
 
@@ -25,10 +26,18 @@ lists: $(OUT)/shards
 	$(or $(call find_duplicates),:) >$(OUT)/duplicates.tsv
 	{ $(or $(call find_unwanted),:); } >$(OUT)/unwanted.tsv
 
+chosen_before $(OUT)/cleaned: export CHOICE = $(strip DUPLICATES=$(DUPLICATES) \
+    $(if $(UNWANTED),UNWANTED=$(abspath $(UNWANTED)) ABOVE=$(ABOVE)))
+chosen_before:
+	@[ ! -e $(OUT)/cleaned ] || [ ! -e $(OUT)/settings/cleaned ] || printf '%s\n' "$$CHOICE" | cmp -s - $(OUT)/settings/cleaned || \
+	    echo "$(OUT)/cleaned was made with $$(cat $(OUT)/settings/cleaned): delete it to choose again" >&2
+
 $(OUT)/cleaned: $(if $(wildcard $(OUT)/cleaned),,$(OUT)/shards)
 	{ $(or $(call find_duplicates,--to-remove),:); } >$@.part
 	{ $(or $(call find_unwanted,--to-remove),:); } >>$@.part
 	$(BIN)/ccld-shards remove $(OUT)/shards <$@.part
+	mkdir -p $(OUT)/settings
+	printf '%s\n' "$$CHOICE" >$(OUT)/settings/cleaned
 	mv $@.part $@
 
 # A removal that was killed in its last moments is completed first.
@@ -38,4 +47,4 @@ endif
 complete_removal:
 	$(BIN)/ccld-shards remove $(OUT)/shards </dev/null
 
-.PHONY: lists complete_removal
+.PHONY: lists complete_removal chosen_before

@@ -6,7 +6,8 @@
 # train (--devices of the programs), and BATCH is per GPU; images that were first encoded without DEVICES stay one store, which one
 # device adds to. PHOTOS is a folder or an archive of any name. Other files than images in it are counted and left out; if more than
 # 5 % of the images are damaged, this ends, and ENCODE="--max-failures 100" goes on. ENCODE holds further options of ccld-encode. With
-# few images, BATCH (64) and HOLDOUT (100) must be smaller.
+# few images, BATCH (64) and HOLDOUT (100) must be smaller. A run keeps its settings, which are in OUT/settings: another STEPS resumes
+# it, other values of LR, BATCH, HOLDOUT, MODEL and PROMPTS are an error.
 BIN ?= build
 OUT ?= tuned
 STEPS ?= 20000
@@ -40,8 +41,17 @@ $(OUT)/shards: FORCE
 	photos=$$PHOTOS; case $$photos in '~/'*) photos=$$HOME/$${photos#'~/'} ;; esac; \
 	$(BIN)/ccld-encode -m $(MODEL) -o $@ $(if $(wildcard $@/00000.mdb),,$(devices)) $(ENCODE) -- "$$photos"
 
+# The run of an older recipe has none: it gets those of now.
+$(OUT)/settings/run: export SETTINGS = $(strip LR=$(LR) BATCH=$(BATCH) HOLDOUT=$(HOLDOUT) MODEL=$(abspath $(MODEL)) \
+    $(if $(PROMPTS),PROMPTS=$(abspath $(PROMPTS))))
+$(OUT)/settings/run: FORCE
+	@[ ! -e $(OUT)/run/latest ] || [ ! -e $@ ] || printf '%s\n' "$$SETTINGS" | cmp -s - $@ || { \
+	    echo "$(OUT)/run was begun with $$(cat $@): set these again, change the run by FIT=\"--lr X\", or delete it" >&2; exit 1; }
+	@mkdir -p $(@D)
+	@printf '%s\n' "$$SETTINGS" >$@
+
 # clean.mk sets what the store needs before.
-$(OUT)/run: $(or $(store_is_ready),$(OUT)/shards) FORCE
+$(OUT)/run: $(OUT)/settings/run $(or $(store_is_ready),$(OUT)/shards) FORCE
 	if [ -e $@/latest ]; then $(BIN)/ccld-fit --resume $@ --steps $(STEPS) $(devices) $(FIT); else \
 	    $(BIN)/ccld-fit $(OUT)/shards -o $@ --init-from $(diffusion) --steps $(STEPS) --lr $(LR) -b $(BATCH) \
 	        --holdout $(HOLDOUT) $(if $(PROMPTS),-m $(MODEL) --demo-prompts $(PROMPTS)) $(devices) $(FIT); fi

@@ -207,6 +207,9 @@ ok $? 'finetune.mk encodes and trains with two processes'
 finetune STEPS=3 DEVICES=2 && finetune STEPS=4 &&
     [ "$(readlink "$work/finetuned/run/latest")" = step-00000004 ] && [ "$(ls "$work/finetuned/shards/parts")" = "$(printf '0\n1')" ]
 ok $? 'and resumes with two and with one'
+! finetune STEPS=5 LR=1e-4 && tail -n 3 "$log" | grep -q "finetuned/run was begun with LR=3e-5 BATCH=1 HOLDOUT=1 MODEL=.*: set these again" &&
+    ! finetune STEPS=5 BATCH=2 && [ "$(readlink "$work/finetuned/run/latest")" = step-00000004 ] && finetune STEPS=4 FIT='-q --lr 1e-4'
+ok $? 'and refuses other settings'
 
 clean() { # ARGUMENT...
     CCLD_DEVICE=cpu make --no-print-directory -f pipelines/clean.mk BIN="$build" MODEL="$work/small" PHOTOS="$work/$photos" \
@@ -221,8 +224,9 @@ ok $? 'clean.mk lists duplicates and removes nothing'
 clean STEPS=2 DUPLICATES=1e-6 UNWANTED="$work/texts" && [ "$(listed)" = 3 ] && [ "$(wc -l <"$work/clean/cleaned")" = 7 ] &&
     [ -s "$work/clean/model/diffusion.safetensors" ]
 ok $? 'and trains on what is left of them'
-clean STEPS=3 && [ "$(listed)" = 3 ] && [ "$(readlink "$work/clean/run/latest")" = step-00000003 ]
-ok $? 'and resumes without encoding them again'
+clean STEPS=3 && [ "$(listed)" = 3 ] && [ "$(readlink "$work/clean/run/latest")" = step-00000003 ] &&
+    grep -q "clean/cleaned was made with DUPLICATES=1e-6 UNWANTED=.*texts ABOVE=0.3: delete it to choose again" "$log"
+ok $? 'and resumes without encoding them again, and says what was chosen'
 rm "$work/clean/cleaned"
 clean STEPS=4 DUPLICATES= && [ "$(listed)" = 10 ]
 ok $? 'unless the list of what was removed is deleted'
