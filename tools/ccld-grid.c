@@ -10,6 +10,7 @@
 #include "common/base/options.h"
 #include "common/base/text.h"
 #include "common/images/grid.h"
+#include "common/images/grid_parameters.h"
 #include "formats/images/image.h"
 #include "common/program/output.h"
 
@@ -85,6 +86,14 @@ static void read_images(struct grid *g, int files, char **paths)
         die("no images: %s", files ? "the files contain none" : "standard input is empty");
 }
 
+static void warn_of_labels(const struct grid *g)
+{
+    for (int i = 0; i < g->count; i++)
+        if (image_remarks_find(&g->remarks[i], "prompt"))
+            return;
+    warn("no labels: none of the images has a prompt, as those of ccld-plms have");
+}
+
 static void check_output(int files, char **paths)
 {
     bool same = files == 0 && files_are_same(options.output, STANDARD_INPUT);
@@ -117,6 +126,8 @@ int main(int argc, char **argv)
         check_output(files, argv + 1);
     struct grid g = {.labels = options.labels, .fit = options.fit};
     read_images(&g, files, argv + 1);
+    if (options.labels)
+        warn_of_labels(&g);
 
     struct error e;
     struct image sheet = {0};

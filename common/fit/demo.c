@@ -9,6 +9,7 @@
 #include "common/base/message.h"
 #include "common/diffusion/sample.h"
 #include "common/images/grid.h"
+#include "common/images/grid_parameters.h"
 #include "common/train/network_views.h"
 
 #define DEMO_STEPS    50

@@ -37,12 +37,4 @@ int grid_default_columns(int count);
  * background is black, or transparent if the sheet has alpha. */
 int grid_draw(struct image *sheet, const struct grid *g, int columns, int padding, struct error *e);
 
-/* The text of the PNG chunk `parameters` that web UIs read: the prompt, then one line like "Steps:
- * 50, Sampler: PLMS, CFG scale: 3, Seed: 0, Size: 256x256, Model: name, Schedule: spliced", with
- * what else is known of the images, of a single image its index. Different prompts appear on a line
- * each; other fields list every different value once. A value with a comma, colon, quote or line
- * break is written as a JSON string, as web UIs do. malloc'ed; NULL if the images have no metadata.
- */
-char *grid_parameters(const struct grid *g);
-
 #endif

@@ -8,6 +8,7 @@
 #include "common/base/message.h"
 #include "common/base/text.h"
 #include "common/images/grid.h"
+#include "common/images/grid_parameters.h"
 
 #define WIDTH_MAX 18 /* digits */
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "common/images/grid_parameters.h"
 #include "common/images/prepare.h"
 
 void image_input_init(struct image_input *s, char *const *paths, int count, int64_t max_pixels)
@@ -27,17 +28,24 @@ void image_input_release(struct image_input *s)
     close_stream(s);
 }
 
-static int read_single(struct image_input *s, struct image *image, struct error *e)
+static int read_single(struct image_input *s, struct image *image, struct image_remarks *remarks,
+                       struct error *e)
 {
+    const struct image_options o = {.max_pixels = s->max_pixels, .text = "parameters"};
     snprintf(s->name, sizeof s->name, "'%s'", s->path);
-    if (image_read(image, s->path, s->max_pixels, e) != 0)
+    if (image_read_with(image, s->path, &o, e) != 0)
         return error_prefix(e, "cannot read %s", s->name);
+    if (image->text)
+        grid_parameters_read(remarks, image->text, image);
+    free(image->text);
+    image->text = NULL;
     if (image->warning[0])
         warn("%s: %s", s->path, image->warning);
     prepare_note_first(image, s->path);
     bool convert = image->orientation > 1 || image->icc || image->color >= IMAGE_CMYK;
     if (convert && !s->as_stored && prepare_color(image, PREPARE_DISPLAY, e) != 0) {
         image_release(image);
+        image_remarks_release(remarks);
         return error_prefix(e, "cannot read %s", s->name);
     }
     return 1;
@@ -93,6 +101,6 @@ int image_input_next(struct image_input *s, struct image *image, struct image_re
         if (open_next(s, &single, e) != 0)
             return -1;
         if (single)
-            return read_single(s, image, e);
+            return read_single(s, image, remarks, e);
     }
 }

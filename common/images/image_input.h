@@ -9,7 +9,8 @@
 /* The images of files, one after another, or of the stream on standard input. A binary PGM, PPM or
  * PAM file is a stream of any number of images, other formats hold one. An image that needs color
  * conversion (orientation, an ICC profile, CMYK) becomes 8-bit as a person sees it, alpha
- * composited over white; others stay as they are. With as_stored, all do. */
+ * composited over white; others stay as they are. With as_stored, all do. A PNG file of ccld-plms
+ * has the remarks that it would have in a stream (common/images/grid_parameters.h). */
 struct image_input {
     char *const *paths; /* borrowed; "-" is standard input */
     int count, next;

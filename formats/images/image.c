@@ -12,6 +12,7 @@ void image_release(struct image *image)
 {
     free(image->pixels);
     free(image->icc);
+    free(image->text);
     *image = (struct image){0};
 }
 

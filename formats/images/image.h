@@ -49,6 +49,7 @@ struct image {
     bool first_of_several; /* the file has further frames or pages, which are not read */
     uint8_t *icc;          /* ICC profile, or NULL */
     size_t icc_size;
+    char *text; /* see image_options.text; or NULL */
     /* [height, width, channels] without gaps between rows. In CMYK, 255 is full ink; in L*a*b* of 8
      * bits, 255 is an L* of 100, and 128 an a* or b* of 0. The last row is followed by
      * IMAGE_PADDING zero bytes, for vector loads. */
@@ -71,6 +72,7 @@ struct image_options {
     /* Read gray TIFFs of signed, floating-point or 32-bit samples, clipped to 0 to 255 as Pillow
      * does. Otherwise such files, whose white and black no tag tells, are refused. */
     bool clip_gray;
+    const char *text; /* NULL, or the keyword of a PNG's text that is kept, as UTF-8 */
 };
 
 #define IMAGE_PADDING            64

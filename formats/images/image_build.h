@@ -25,6 +25,9 @@ int image_choose_orientation(int exif, int xmp);
  * ImageMagick's text "Raw profile type exif", else in XMP; 1 if it has none. Compressed texts are
  * expanded to a megabyte at most. */
 int image_png_orientation(const uint8_t *data, size_t size);
+/* The first text of a PNG with this keyword, of undamaged chunks, as UTF-8; malloc'ed, NULL: none.
+ * At most a megabyte of it. */
+char *image_png_text(const uint8_t *data, size_t size, const char *keyword);
 /* Fills the pixels with the color of missing ones, opaque. */
 void image_fill(struct image *image, uint8_t value);
 /* Copies the profile; later calls are ignored. */

@@ -193,6 +193,8 @@ static int read_png(struct png_reader *r, const struct image_options *o, struct 
         status = accept(r, o);
     if (status == 0)
         r->image->orientation = image_png_orientation(r->data, r->size);
+    if (status == 0 && o->text)
+        r->image->text = image_png_text(r->data, r->size, o->text);
     free(r->rows);
     png_destroy_read_struct(&r->png, &r->info, NULL);
     return status;

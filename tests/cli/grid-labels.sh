@@ -17,6 +17,13 @@ pngtopnm labels.png | pamcut -top 88 -height 64 >a
 pngtopnm plain.png | pamcut -top 64 -height 64 | cmp - a
 # A letter.
 pngtopnm labels.png | pamcut -left 0 -width 12 -top 68 -height 16 | ppmtopgm | pgmtopbm -threshold | pnmtoplainpnm | tail -n +3
+# Files of ccld-plms have labels as the stream has, images without prompts none, which is said once.
+printf 'a cat\na dog with a very long description, na\303\257ve and verbose, in the garden of a neighbor\n' >list
+ccld-plms -q -m model --size 64 --steps 1 -n 2 --prompts list -o 'file-%d.png'
+ccld-grid -q -c 2 --labels file-?.png | cmp - labels.png
+ccld-grid -q --labels "$GOLDEN/images/small.png" "$GOLDEN/images/small.png" -o x.png
+ccld-grid -q --labels file-0.png -o one.png
+ccld-grid -q --labels one.png -o x.png
 # Sizes that differ are refused unless they are to fit.
 ccld-grid -q stream "$GOLDEN/images/small.png" -o x.png || echo $?
 ccld-grid -q -c 3 --fit stream "$GOLDEN/images/small.png" "$GOLDEN/images/exif_orientation.jpg" \

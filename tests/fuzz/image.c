@@ -1,5 +1,8 @@
 /* Image files of all formats that the build reads. Decodes and prepares them. */
+#include <stdlib.h>
+
 #include "common/base/message.h"
+#include "common/images/grid_parameters.h"
 #include "common/images/prepare.h"
 #include "tests/fuzz/support/fuzz.h"
 
@@ -30,6 +33,15 @@ static void prepare(struct image *image, enum prepare_color how)
     image_release(image);
 }
 
+static void read_text(struct image *image)
+{
+    struct image_remarks remarks;
+    if (image->text && grid_parameters_read(&remarks, image->text, image))
+        image_remarks_release(&remarks);
+    free(image->text);
+    image->text = NULL;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct image image;
@@ -40,13 +52,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .max_pixels = MAX_PIXELS,
         .allow_truncated = data[size - 1] & 2,
         .missing = 128,
+        .text = "parameters",
     };
     if (image_decode_with(&image, data, size, &o, &e) == 0) {
         CHECK((int64_t)image.width * image.height <= MAX_PIXELS);
         CHECK(o.allow_truncated || !image.truncated);
+        read_text(&image);
         prepare(&image, data[size - 1] & 1 ? PREPARE_PIL : PREPARE_DISPLAY);
     } else {
-        CHECK(e.text[0] && !image.pixels && !image.icc);
+        CHECK(e.text[0] && !image.pixels && !image.icc && !image.text);
     }
     return 0;
 }

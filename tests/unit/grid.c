@@ -4,6 +4,7 @@
 
 #include "common/base/message.h"
 #include "common/images/grid.h"
+#include "common/images/grid_parameters.h"
 #include "tests/support/tap.h"
 
 static struct image plain(int width, int height, int channels, int depth, unsigned value)
@@ -153,6 +154,93 @@ static void test_parameters(void)
     expect_parameters(&g, NULL, "no metadata: no text");
 }
 
+/* What ccld-plms says of an image: all of it can be read again. */
+static void add_all_remarks(struct grid *g)
+{
+    static const char *const values[][2] = {
+        {"prompt", "a \"cat\"\nand: Steps: 3, \\n | dog:2"},
+        {"prompts", "a \"cat\" and\\: Steps\\: 3, \\\\n:+3\tdog:+2"},
+        {"seed", "7"},
+        {"index", "4"},
+        {"steps", "50"},
+        {"method", "dpm2m"},
+        {"guidance", "-2.5"},
+        {"guidance_start", "0.7"},
+        {"embed_noise", "0.25"},
+        {"schedule", "ddpm"},
+        {"eta", "0.5"},
+        {"init", "x, \"y\": \r z.png"},
+        {"starting_timestep", "0.8"},
+        {"model", "a\\b"},
+    };
+    struct image image = plain(8, 4, 3, 8, 0);
+    struct image_remarks r = {0};
+    struct error e;
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        image_remarks_set(&r, values[i][0], values[i][1]);
+    grid_add(g, &image, &r, "the image", &e);
+}
+
+static bool same_remarks(const struct image_remarks *a, const struct image_remarks *b)
+{
+    for (int i = 0; i < a->count && a->count == b->count; i++)
+        if (strcmp(a->items[i].key, b->items[i].key) != 0 ||
+            strcmp(a->items[i].value, b->items[i].value) != 0)
+            return false;
+    return a->count == b->count;
+}
+
+static void expect_foreign(const char *text, const char *what)
+{
+    struct image image = {.width = 8, .height = 4};
+    struct image_remarks r;
+    tap_ok(!grid_parameters_read(&r, text, &image) && r.count == 0, "not read: %s", what);
+    image_remarks_release(&r);
+}
+
+static void test_parameters_read(void)
+{
+    struct grid g = {0};
+    struct image_remarks r;
+    add_all_remarks(&g);
+    char *text = grid_parameters(&g);
+    struct image image = {.width = 8, .height = 4}, other = {.width = 9, .height = 4};
+    tap_ok(grid_parameters_read(&r, text, &image) && same_remarks(&r, &g.remarks[0]),
+           "all remarks come back, in their order");
+    image_remarks_release(&r);
+    tap_ok(!grid_parameters_read(&r, text, &other) && r.count == 0, "of an image of another size");
+    for (size_t n = strlen(text); n-- > 0;) {
+        text[n] = 0;
+        if (grid_parameters_read(&r, text, &image))
+            break;
+    }
+    tap_ok(r.count == 0, "nothing is read of a text that is cut off");
+    free(text);
+    add_all_remarks(&g);
+    text = grid_parameters(&g);
+    expect_foreign(text, "a grid of several images");
+    free(text);
+    grid_release(&g);
+    expect_foreign("", "nothing");
+    expect_foreign("a cat", "a prompt alone");
+#define OURS "a cat\nSteps: 50, Sampler: PLMS, CFG scale: 3, Seed: 0, Size: 8x4, Model: m"
+    tap_ok(grid_parameters_read(&r, OURS ", Schedule: log, Index: 0", &image), "a short one");
+    image_remarks_release(&r);
+    expect_foreign(
+        "a cat\nSteps: 20, Sampler: DPM++ 2M, CFG scale: 7, Seed: 1, Size: 8x4, Model hash: "
+        "6ce0161689, Model: v1-5, Version: v1.6.0",
+        "a web UI's");
+    expect_foreign(
+        "a cat\nNegative prompt: dog\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, "
+        "Size: 8x4, Schedule type: Karras, Model: m",
+        "one with a schedule");
+    expect_foreign(OURS ", Schedule: log, Index: 0, Version: v1.6.0", "a further field");
+    expect_foreign(OURS ", Index: 0, Schedule: log", "another order");
+    expect_foreign(OURS ", Schedule: log, Index: \"0", "a string without end");
+    expect_foreign(OURS ", Schedule: log, Index: \"\\u00g0\"", "a bad escape");
+    expect_foreign(OURS ", Schedule: log, Index", "a field without value");
+}
+
 static void add_prompt(struct grid *g, int width, const char *prompt)
 {
     struct image image = plain(width, 20, 1, 8, 100);
@@ -234,6 +322,7 @@ int main(void)
     test_layout();
     test_kinds();
     test_parameters();
+    test_parameters_read();
     test_labels();
     test_fit();
     return tap_done();

@@ -255,6 +255,30 @@ static bool has_text(const struct bytes *file, const char *chunk, const char *ke
     return false;
 }
 
+static bool keeps_text(const struct bytes *file, const char *key, const char *value)
+{
+    struct image image;
+    struct error e;
+    if (image_decode_with(&image, file->data, file->size, &(struct image_options){.text = key},
+                          &e) != 0)
+        return false;
+    bool same = image.text && value ? strcmp(image.text, value) == 0 : image.text == value;
+    image_release(&image);
+    return same;
+}
+
+static void read_texts(struct bytes *file, const struct image_text *texts)
+{
+    tap_ok(keeps_text(file, "parameters", texts[0].value), "a tEXt chunk is read as UTF-8");
+    tap_ok(keeps_text(file, "prompt", texts[1].value), "so is an iTXt chunk");
+    tap_ok(keeps_text(file, NULL, NULL) && keeps_text(file, "prom", NULL),
+           "other texts, or without a keyword, are not kept");
+    uint8_t *caf = memmem(file->data, file->size, "caf", 3);
+    *caf ^= 1;
+    tap_ok(keeps_text(file, "parameters", NULL), "a damaged text is left out");
+    *caf ^= 1;
+}
+
 static void test_png_texts(void)
 {
     struct image_text texts[] = {
@@ -276,6 +300,8 @@ static void test_png_texts(void)
                                    "a\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbdz\xef\xbf\xbd"),
            "invalid UTF-8 is replaced");
     tap_ok(status == 0 && has_text(&file, "tEXt", "empty", ""), "a text may be empty");
+    if (status == 0)
+        read_texts(&file, texts);
     free(status == 0 ? file.data : NULL);
     struct image_text bad = {"", "x"};
     tap_ok(png_encode(&file.data, &file.size, &image, &bad, 1, 6, &e) < 0 && !file.data,
