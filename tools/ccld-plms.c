@@ -232,15 +232,21 @@ static void check_stdin(int count)
 struct prompts {
     struct conditionings conditionings;
     struct prompt_lines lines;
+    bool only_one; /* the output's name has no number for a second image */
     struct tape *tape;
     struct model *model;
 };
 
 /* Sampled together at most, as lines that have arrived. */
+static int most_lines(const struct prompts *p)
+{
+    return p->only_one ? 1 : (int)options.batch_size;
+}
+
 static int read_lines(struct prompts *p, bool wait, struct error *e)
 {
-    return conditionings_read(&p->conditionings, &p->lines, wait, (int)options.batch_size,
-                              &options.images, options.guidance, e);
+    return conditionings_read(&p->conditionings, &p->lines, wait, most_lines(p), &options.images,
+                              options.guidance, e);
 }
 
 static void read_prompts(struct prompts *p, int count, char **prompt)
@@ -289,10 +295,13 @@ static int more_prompts(void *context, int done, struct error *e)
     struct prompts *p = context;
     int waiting = p->conditionings.count - done;
     conditionings_forget(&p->conditionings, done);
-    if (prompt_lines_ended(&p->lines) || waiting >= options.batch_size)
+    if (prompt_lines_ended(&p->lines) || waiting >= most_lines(p))
         return 0;
     if (read_lines(p, waiting == 0, e) != 0)
         return -1;
+    if (p->only_one && p->conditionings.count > 1)
+        return error_set(e, "cannot write a second image: '%s' has no number, such as %%05d",
+                         options.output);
     return embed_prompts(p, e);
 }
 
@@ -338,6 +347,13 @@ static int write_image(void *context, const struct image *image, int conditionin
     return status;
 }
 
+static void check_numbered(const struct image_files *files, int64_t images)
+{
+    if (options.output && !files->numbered && images > 1)
+        die_usage("option '--output': '%s' has no number, such as %%05d, for several images",
+                  options.output);
+}
+
 /* Prepares -o. Standard output is for the others. */
 static void open_files(struct image_files *files)
 {
@@ -349,6 +365,7 @@ static void open_files(struct image_files *files)
         output_begin_binary("pipe it to ccld-grid, redirect it, or name files with -o");
     else if (image_files_init(files, options.output, options.force, &e) != 0)
         die_usage("option '--output': %s", e.text);
+    check_numbered(files, options.count);
 }
 
 /* What is known of the files before any image is sampled. */
@@ -356,10 +373,7 @@ static void check_files(const struct image_files *files, const struct prompts *p
 {
     int64_t images = p->conditionings.count * options.count;
     struct error e;
-    bool pipe = p->lines.source && !p->lines.is_file;
-    if (!files->numbered && (images > 1 || pipe))
-        die_usage("option '--output': '%s' has no number, such as %%05d, for several images",
-                  options.output);
+    check_numbered(files, images);
     if (image_files_check(files, options.first, images, &e) != 0)
         die("%s", e.text);
 }
@@ -479,7 +493,7 @@ int main(int argc, char **argv)
     option_requires("starting-timestep", options.init, "--init");
     check_stdin(count);
     options.model.pick = options.pick;
-    struct prompts prompts = {0};
+    struct prompts prompts = {.only_one = options.output && !files.numbered};
     read_prompts(&prompts, count, argv + 1);
     if (options.output)
         check_files(&files, &prompts);

@@ -47,12 +47,21 @@ try a -o 'x%s.png'
 try a -o 'x%5'
 try a -o x.jpg
 try a -n 2 -o x.png
+try --prompts list -o x.png
+try <list -o x.png
 try a -o x.png -o -
-echo a | try -o x.png
 try a --force
 try a -o nosuch/x.png
 try a -o nosuch/%d.png
 ls x* || :
+# One image needs no number, wherever its prompt is from; the second line of a pipe is refused when it comes.
+: | try --images one.ppm -o x.png
+try --images nosuch.ppm -o nosuch.png </dev/null
+echo a | try -o line.png
+printf 'a\nb\n' | try -o lines.png
+printf 'a\nb\n' | try -b 1 -n 2 -o several.png
+{ echo a; while [ ! -e waited.png ]; do sleep 0.1; done; } | try -o waited.png
+ls x.png *line*.png several.png waited.png nosuch.png 2>/dev/null || :
 # A folder that cannot be written to, and what is in the way of a file.
 mkdir dir.png
 try a -o dir.png
