@@ -54,6 +54,7 @@ char *path_join(const char *folder, const char *name);   /* malloc'ed */
  * malloc'ed. */
 char *path_normalize(const char *given);
 bool file_exists(const char *path);
+bool file_is_regular(const char *path); /* or a link to such a file */
 bool folder_exists(const char *path);
 /* Takes the exclusive lock of the open folder `fd`, which its process holds until it closes it.
  * Waits for up to a second: a process that was killed holds its locks until the system has taken

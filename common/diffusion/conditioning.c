@@ -11,6 +11,7 @@
 #include "common/base/text.h"
 #include "common/diffusion/guidance.h"
 #include "common/images/prepare.h"
+#include "formats/images/image.h"
 #include "formats/text/mojibake.h"
 
 #define BLANKS       " \t\v\f"
@@ -73,17 +74,46 @@ void conditionings_forget(struct conditionings *c, int count)
     }
 }
 
+/* Whether another doubt is to be shown. */
+static bool shows_doubt(struct conditionings *c)
+{
+    if (c->from_images)
+        return false;
+    if (++c->doubts == DOUBTS_SHOWN + 1)
+        warn("more prompts may be meant otherwise than they are read: not shown");
+    return c->doubts <= DOUBTS_SHOWN;
+}
+
+static bool names_image(const char *text)
+{
+    char start[32];
+    FILE *f = file_is_regular(text) ? fopen(text, "rb") : NULL;
+    if (!f)
+        return false;
+    size_t size = fread(start, 1, sizeof start, f);
+    fclose(f);
+    return image_is_known(start, size);
+}
+
+/* An image's @ may have been forgotten. */
+static void warn_of_file(struct conditionings *c, const struct prompt *p, const char *argument)
+{
+    if (!p->is_image && p->text[0] != '@' && names_image(p->text) && shows_doubt(c))
+        warn("prompt '%.200s' is read as text, but an image file has this name (write '@%.200s' "
+             "for an "
+             "image prompt)",
+             argument, argument);
+}
+
 /* Says how the suffix of a prompt was read, and how to write either meaning. */
 static void warn_of_doubt(struct conditionings *c, const struct prompt *p, const char *argument)
 {
     const char *colon = strrchr(argument, ':');
-    if (p->doubt == PROMPT_CLEAR || !colon || ++c->doubts > DOUBTS_SHOWN + 1)
+    if (p->doubt == PROMPT_CLEAR || !colon || !shows_doubt(c))
         return;
     const char *number = colon + 1 + strspn(colon + 1, BLANKS);
     int n = (int)strcspn(number, BLANKS);
-    if (c->doubts > DOUBTS_SHOWN)
-        warn("more prompts end in a colon and a number that may be meant otherwise: not shown");
-    else if (p->doubt == PROMPT_READ_AS_TEXT)
+    if (p->doubt == PROMPT_READ_AS_TEXT)
         warn("prompt '%.200s': ':%.*s' is read as part of a time, not as a weight (write '\\:%.*s' "
              "for text, ':+%.*s' for a weight)",
              argument, n, number, n, number, n, number);
@@ -141,8 +171,10 @@ int conditionings_add(struct conditionings *c, int prompts, const char *const *p
         conditioning_release(&p);
         return -1;
     }
-    for (int i = 0; i < prompts; i++)
+    for (int i = 0; i < prompts; i++) {
+        warn_of_file(c, &p.prompts[i], prompt[i]);
         warn_of_doubt(c, &p.prompts[i], prompt[i]);
+    }
     for (int i = prompts; i < count && c->count == 0; i++)
         warn_of_doubt(c, &p.prompts[i], images->items[i - prompts]);
     if (count == 1)

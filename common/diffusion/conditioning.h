@@ -26,13 +26,15 @@ struct conditionings {
     float *image_embeds;     /* of the images that all conditionings have; NULL: none so far */
     struct clip_bpe *bpe;    /* NULL before conditionings_embed */
     int doubts;              /* prompts that may have been meant otherwise */
+    bool from_images;        /* nobody writes the prompts: no warnings of doubts */
 };
 
 #define CONDITIONING_MAX_WEIGHT 1e6 /* larger magnitudes would only overflow float32 */
 
 /* Adds one conditioning from all these prompts (see prompt_parse_any) and images, which must be the
  * same each time, written as `path[:weight]`. Fails if a weight is too large. Warns of the first
- * prompts whose suffix may have been meant otherwise. Start with zeroed conditionings. */
+ * prompts whose suffix may have been meant otherwise, and of texts that are names of image files.
+ * Start with zeroed conditionings. */
 int conditionings_add(struct conditionings *c, int prompts, const char *const *prompt,
                       const struct string_list *images, double default_weight, struct error *e);
 /* Adds one conditioning from the prompts of a line, which tabs separate, and images. A blank line

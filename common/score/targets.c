@@ -64,6 +64,7 @@ static int add_target(struct targets *s, const struct image_remarks *remarks, st
     const char *several = image_remarks_find(remarks, "prompts");
     const char *one = image_remarks_find(remarks, "prompt");
     int before = c->count, status;
+    c->from_images = several || one;
     if (several) {
         char *line = xstrdup(several);
         status = conditionings_add_line(c, line, &none, WEIGHT, e);

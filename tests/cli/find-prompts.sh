@@ -28,6 +28,7 @@ first=$(head -n 1 list)
 $find one --image "$first" -k 1 | cut -f 2
 $find one "@$first:2" 'a red star' -k 5 >with
 $find one --image "$first:2" 'a red star' -k 5 | cmp - with
+$find one "$first" -k 1 >/dev/null
 mkdir 'a red star'
 $find one --prompt 'a red star' -k 3 | cmp - best
 rmdir 'a red star'

@@ -18,6 +18,13 @@ said
 printf 'a cat:4\na dog\n' | $plms --images rgb.png:2 --images ./gray.jpg >stream
 said
 head -c $(wc -c <both) stream | cmp - both
+# Without the @, the name of a file is text, and a warning says so; not of a folder, nor of what is scored.
+mkdir somewhere
+echo text >a
+$plms ./gray.jpg:2 somewhere a gray.jpg/ @gray.jpg '\@gray.jpg' >stream
+said
+ccld-score -q -m model stream | cut -f 6
+$plms gray.jpg | ccld-score -q -m model | cut -f 6
 # Their contents matter.
 $plms --images rgb.png | tail -c 12288 >one
 $plms --images gray.jpg | tail -c 12288 >two
