@@ -12,7 +12,8 @@
 #define NOT_NEEDED    "configuration files are not needed"
 
 /* Names that other projects have for our options. The first row whose option the program has is the
- * hint. Underscores count as dashes, and capitals as small letters. */
+ * hint, or the first whose option begins with the name. Underscores count as dashes, and capitals
+ * as small letters. */
 static const struct foreign {
     const char *names;  /* separated by blanks */
     const char *ours;   /* an option; the row is for programs that have it */
@@ -100,16 +101,46 @@ static char *did_you_mean(const char *name)
     return xasprintf(": did you mean '--%s'?", name);
 }
 
-static char *foreign_hint(const struct program *p, const char *name)
+static bool begins(const char *option, const char *name)
 {
+    return strncmp(option, name, strlen(name)) == 0;
+}
+
+static const struct foreign *find_foreign(const struct program *p, const char *name)
+{
+    const struct foreign *found = NULL;
     for (size_t i = 0; i < sizeof foreign / sizeof *foreign; i++) {
         const struct foreign *f = &foreign[i];
-        if (!has_word(f->names, name))
+        if (!has_word(f->names, name) || !option_find(p, f->ours))
             continue;
-        if (option_find(p, f->ours))
-            return f->advice ? xasprintf(": %s", f->advice) : did_you_mean(f->ours);
+        if (f->advice || begins(f->ours, name))
+            return f;
+        if (!found)
+            found = f;
     }
+    return found;
+}
+
+/* The program's first own option that begins with this name of at least three letters, or NULL. */
+static const char *find_beginning(const struct program *p, const char *name)
+{
+    for (const struct option *o = p->options; o && o->name && strlen(name) >= 3; o++)
+        if (begins(o->name, name))
+            return o->name;
     return NULL;
+}
+
+static char *foreign_hint(const struct program *p, const char *name)
+{
+    const struct foreign *f = find_foreign(p, name);
+    const char *own = find_beginning(p, name);
+    if (!f)
+        return NULL;
+    if (f->advice)
+        return xasprintf(": %s", f->advice);
+    return own && !begins(f->ours, name)
+               ? xasprintf(": did you mean '--%s' or '--%s'?", own, f->ours)
+               : did_you_mean(f->ours);
 }
 
 static int least(int a, int b)
@@ -152,8 +183,8 @@ static void consider(struct nearest *best, const char *candidate, const char *na
     size_t n = strlen(name), m = strlen(candidate);
     if (m >= NAME_LIMIT)
         return;
-    bool begins = n >= 3 && strncmp(candidate, name, n) == 0;
-    int d = begins ? 0 : distance(name, candidate), limit = n <= 3 ? 1 : n <= 7 ? 2 : 3;
+    bool is_start = n >= 3 && begins(candidate, name);
+    int d = is_start ? 0 : distance(name, candidate), limit = n <= 3 ? 1 : n <= 7 ? 2 : 3;
     if (d > limit || (size_t)d >= n || (size_t)d >= m || d > best->distance)
         return;
     best->count = d < best->distance ? 1 : best->count + 1;

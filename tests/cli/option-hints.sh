@@ -8,6 +8,11 @@ for option in --cfg --cfg_scale --sampler --num-gpus --batch_size --width --heig
     --num-inference-steps --prompt --negative-prompt --config --fp16 --output-dir --nosuch -y; do
     try ccld-plms "$option" 1 x
 done
+# An option that begins with the name comes first.
+try ccld-plms --image x.jpg
+try ccld-find --images x.jpg
+try ccld-fit --clip 1 shards
+try ccld-fit --checkpoint x.ckpt shards
 for option in --learning-rate --learning_rate=1 --num-gpus --max-steps --pretrained --grad-accum --checkpoint-evry --yaml; do
     try ccld-fit "$option" 1 shards
 done
