@@ -311,9 +311,20 @@ char *option_text(const struct option *o)
     return NULL;
 }
 
+/* A default outside min..max stands for an option that is not given. */
+static bool is_preset(const struct option *o)
+{
+    double v = o->kind == OPTION_INT     ? (double)*(int64_t *)o->value
+               : o->kind == OPTION_FLOAT ? *(double *)o->value
+                                         : o->min;
+    return !checked(o) || (v >= o->min && v <= o->max);
+}
+
 static void format_default(const struct option *o, char *buf, size_t size)
 {
     buf[0] = '\0';
+    if (!is_preset(o))
+        return;
     switch (o->kind) {
     case OPTION_INT:
         snprintf(buf, size, "%" PRId64, *(int64_t *)o->value);

@@ -40,7 +40,7 @@ struct option {
     void *value;          /* holds the default before parsing, which --help prints */
     const char *argument; /* placeholder for --help, e.g. "DIR"; NULL for flags */
     const char *help;     /* one line, no full stop */
-    double min, max;      /* both 0: unchecked */
+    double min, max;      /* both 0: unchecked; --help shows no default outside them */
     /* NULL-terminated: all values of OPTION_CHOICE; what shells offer of OPTION_STRING */
     const char *const *choices;
 };

@@ -19,7 +19,8 @@ static struct {
     bool force, zero;
     int64_t count;
     uint64_t seed;
-    double scale;
+    int64_t top;
+    double scale, limit;
     const char *output;
     struct string_list prompts;
     int colour;
@@ -53,6 +54,20 @@ static const struct option table[] = {
      .help = "guidance",
      .min = -10,
      .max = 10},
+    {.name = "top",
+     .kind = OPTION_INT,
+     .value = &v.top,
+     .argument = "K",
+     .help = "none without it",
+     .min = 1,
+     .max = 10},
+    {.name = "limit",
+     .kind = OPTION_FLOAT,
+     .value = &v.limit,
+     .argument = "X",
+     .help = "of nothing",
+     .min = 0.5,
+     .max = 1},
     {.name = "output",
      .letter = 'o',
      .kind = OPTION_STRING,
@@ -249,6 +264,8 @@ static void test_help(void)
         "usage: test-tool [OPTION]... [FILE]...\n       test-tool list FILE\n",
         "does nothing\n",
         "  -n, --count N             images [4]\n",
+        "      --top K               none without it\n",
+        "      --limit X             of nothing\n",
         "      --colour NAME         paint (red, green) [red]\n",
         "  -s, --size HxW            of the image [256]\n",
         "  -f, --force               overwrite\n",
