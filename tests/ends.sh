@@ -235,7 +235,8 @@ for devices in '' '--devices 2'; do
     bad | $run --rejects new$n -o retried$n 2>log && bad | grep nope | cmp - <(sort new$n) 2>>log
     ok $? 'a new file has the rejects of all'
 done
-refuses 'it is one of the images of the grid' link.jpg ccld-grid "$(head -n 1 list)" picture.jpg -o link.jpg
+ln -s picture.jpg link.png
+refuses 'it is one of the images of the grid' link.png ccld-grid "$(head -n 1 list)" picture.jpg -o link.png
 ok $? 'ccld-grid refuses to write over one of its images'
 ccld-grid -q $(head -n 2 list) -o a.png && cp a.png b.png &&
     refuses 'it is one of the images of the grid' a.png from b.png ccld-grid - a.png -o a.png

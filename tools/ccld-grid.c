@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "common/base/files.h"
@@ -104,6 +105,19 @@ static void check_output(int files, char **paths)
         die("cannot write '%s': it is one of the images of the grid", options.output);
 }
 
+/* A PNG file with the name of another format misleads programs, and may replace a photograph. */
+static void check_name(void)
+{
+    static const char *const others[] = {".jpg",  ".jpeg", ".webp", ".gif", ".tif", ".tiff",
+                                         ".bmp",  ".pbm",  ".pgm",  ".ppm", ".pnm", ".pam",
+                                         ".avif", ".heic", ".heif", ".jxl"};
+    const char *dot = strrchr(options.output, '.');
+    for (size_t i = 0; dot && i < sizeof others / sizeof *others; i++)
+        if (strcasecmp(dot, others[i]) == 0)
+            die_usage("option '--output': '%s' ends in %s, but a grid is a PNG: name it .png",
+                      options.output, dot);
+}
+
 static void write_file(const struct image *sheet, const struct image_text *text, int texts)
 {
     struct error e;
@@ -120,10 +134,12 @@ int main(int argc, char **argv)
     int files = options_parse(&program, argc, argv);
     if (options.output && strcmp(options.output, "-") == 0)
         options.output = NULL;
-    if (!options.output)
+    if (!options.output) {
         output_begin_binary("redirect it, or name a file with -o");
-    else
+    } else {
+        check_name();
         check_output(files, argv + 1);
+    }
     struct grid g = {.labels = options.labels, .fit = options.fit};
     read_images(&g, files, argv + 1);
     if (options.labels)

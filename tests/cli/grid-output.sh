@@ -23,6 +23,17 @@ try -o nowhere/sheet.png a.pgm
 mkdir folder
 try -o folder a.pgm
 ls folder
+# A name of another format is refused, even if there is no such file.
+cp a.pgm photo.JPG
+try -o photo.JPG b.pgm
+cmp a.pgm photo.JPG
+for i in jpg jpeg webp gif tif tiff bmp pbm pgm ppm pnm pam avif heic heif jxl Tiff; do
+    try -o new.$i a.pgm
+done
+ls new.* 2>/dev/null || :
+try -o sheet a.pgm
+try -o a.jpg.png a.pgm
+rm sheet a.jpg.png
 # A pipe is written directly.
 mkfifo pipe
 cat pipe >copy &
