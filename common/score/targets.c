@@ -57,6 +57,17 @@ static int check_images(const struct conditioning *c, struct error *e)
     return 0;
 }
 
+/* Weights that are all 0 ask for nothing. ccld-plms samples without guidance then, and what it has
+ * made is still scored by its prompts. */
+static int check_weights(const struct conditioning *c, struct error *e)
+{
+    for (int i = 0; i < c->count; i++)
+        if (c->prompts[i].weight != 0)
+            return 0;
+    return error_set(e, "'%.200s' asks for nothing: %s 0", c->label,
+                     c->count > 1 ? "all weights are" : "its weight is");
+}
+
 static int add_target(struct targets *s, const struct image_remarks *remarks, struct error *e)
 {
     const struct string_list none = {0};
@@ -75,6 +86,8 @@ static int add_target(struct targets *s, const struct image_remarks *remarks, st
         status = add_text(c, one, image_remarks_find(remarks, "guidance"), e);
     } else if (s->prompts.count + s->images.count > 0) {
         status = conditionings_add(c, s->prompts.count, s->prompts.items, &s->images, WEIGHT, e);
+        if (status == 0)
+            status = check_weights(&c->items[before], e);
     } else {
         return error_set(e, "it has no prompt: name one with --prompt or --images");
     }

@@ -7,7 +7,8 @@
 
 /* The prompts of a stream of images, each once, and the direction in CLOOB's space that an image of
  * it should have: the sum of its prompts' embeddings, each times its weight, as ccld-plms combines
- * predictions. If all weights are 0, each counts 1. */
+ * predictions. If all weights of an image's own prompts are 0, as ccld-plms makes images without
+ * guidance, each counts 1; those of others are refused. */
 struct targets {
     struct conditionings conditionings;
     struct embeddings directions; /* [prompts, width] */

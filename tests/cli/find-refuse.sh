@@ -22,6 +22,8 @@ try store other 'a red star'
 # Prompts.
 try store ''
 try store 'a:1' 'a:-1'
+try store 'a red star:0'
+try store a:0 --image "$(head -n 1 list):0"
 try store @nosuch.png
 try store --image nosuch.png
 # The command line.

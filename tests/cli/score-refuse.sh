@@ -14,6 +14,7 @@ try --against store drawn/000000.png
 head -n 5 list >five
 try --against five $(cat list)
 try --prompt 'a:0' --prompt '' nosuch.png
+try --prompt a:0 drawn/000000.png
 try --prompt a drawn
 try --prompt a list
 try
