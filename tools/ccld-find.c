@@ -135,6 +135,19 @@ static struct string_list take_operands(int n, char **operands)
     return stores;
 }
 
+/* Which operand may have been meant as the prompt. */
+static _Noreturn void refuse_without_prompt(const struct string_list *stores)
+{
+    const char *first = stores->items[0], *last = stores->items[stores->count - 1];
+    if (!has_suffix(first, "/") && !folder_exists(first))
+        die_usage("no prompt: '%s' is no store, and stores come first", first);
+    if (stores->count > 1)
+        die_usage("no prompt: '%s' is a folder, hence a store; pass a prompt after the stores, or "
+                  "with --prompt or --image",
+                  last);
+    die_usage("no prompt: pass one after the stores, or with --prompt or --image");
+}
+
 static void check_options(const struct string_list *stores)
 {
     if (stores->count == 0)
@@ -155,7 +168,7 @@ static void check_options(const struct string_list *stores)
     if (lists_duplicates() && (option_given("top") || option_given("above")))
         die_usage("--duplicates lists all: --top and --above have no effect");
     if (!lists_duplicates() && !prompts)
-        die_usage("no prompt: pass one after the stores, or with --prompt or --image");
+        refuse_without_prompt(stores);
 }
 
 static void open_stores(struct embed_stores *s, const struct string_list *names)

@@ -11,6 +11,9 @@ try() {
 try
 try store
 try 'a red star'
+try 'a red star' store
+mkdir red
+try store red
 try nosuch 'a red star'
 try store nosuch/ 'a red star'
 try store drawn 'a red star'
