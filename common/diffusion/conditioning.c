@@ -62,6 +62,7 @@ void conditionings_release(struct conditionings *c)
         conditioning_release(&c->items[i]);
     free(c->items);
     free(c->image_embeds);
+    free(c->source);
     clip_bpe_free(c->bpe);
     *c = (struct conditionings){0};
 }
@@ -247,10 +248,16 @@ int conditionings_read(struct conditionings *c, struct prompt_lines *lines, bool
 {
     char *line;
     int status = 0, before = c->count;
+    if (!c->source)
+        c->source = xstrdup(lines->source);
     while ((lines->is_file || c->count - before < most) &&
-           (status = prompt_lines_next(lines, wait && c->count == before, &line, e)) > 0)
+           (status = prompt_lines_next(lines, wait && c->count == before, &line, e)) > 0) {
+        int at = c->count;
         if (conditionings_add_line(c, line, images, default_weight, e) != 0)
             return error_prefix(e, "%s, line %" PRId64, lines->source, lines->number);
+        if (c->count > at)
+            c->items[at].line = lines->number;
+    }
     return status < 0 ? -1 : 0;
 }
 
@@ -353,14 +360,19 @@ static int check_towers(const struct conditioning *p, const struct cloob *cloob,
     return 0;
 }
 
-/* A missing file may have been meant as text. */
-static int add_advice(const struct conditioning *p, int i, struct error *e)
+/* Says where an own prompt, not an image of all, is from. A missing file may have been meant as
+ * text.
+ */
+static int explain(const struct conditionings *c, const struct conditioning *p, int i,
+                   struct error *e)
 {
     struct error before = *e;
     const struct prompt *prompt = &p->prompts[i];
-    if (prompt->is_image && i < p->count - p->given && !file_exists(prompt->text))
+    if (i >= p->count - p->given)
+        return -1;
+    if (prompt->is_image && !file_exists(prompt->text))
         error_set(e, "%s (a text that begins with @ is written '\\@')", before.text);
-    return -1;
+    return p->line ? error_prefix(e, "%s, line %" PRId64, c->source, p->line) : -1;
 }
 
 /* The images that all conditionings share are embedded once, for the first. */
@@ -372,7 +384,7 @@ static int embed_conditioning(struct conditionings *c, struct conditioning *p, s
     p->embeds = xcalloc((size_t)p->count * width, sizeof *p->embeds);
     for (int j = 0; j < own; j++)
         if (embed_prompt(p->embeds + (size_t)j * width, c, t, cloob, &p->prompts[j], e) != 0)
-            return add_advice(p, j, e);
+            return explain(c, p, j, e);
     size_t bytes = (size_t)p->given * width * sizeof *p->embeds;
     float *shared = p->embeds + (size_t)(p->count - p->given) * width;
     if (bytes > 0 && c->image_embeds)

@@ -15,6 +15,7 @@ struct conditioning {
     double guidance;        /* the weight of prompts that have none in the label */
     struct prompt *prompts; /* those of the arguments or line, then the images of all */
     int count, given;       /* all prompts; of them, images of all */
+    int64_t line;           /* of the source, from 1; 0: none */
     float *weights; /* [count + 1], see guidance_weights; the unconditional one comes first */
     float *embeds;  /* [count, embedding width]; NULL before conditionings_embed */
 };
@@ -26,6 +27,7 @@ struct conditionings {
     float *image_embeds;     /* of the images that all conditionings have; NULL: none so far */
     struct clip_bpe *bpe;    /* NULL before conditionings_embed */
     int doubts;              /* prompts that may have been meant otherwise */
+    char *source;            /* of lines, for messages; or NULL */
     bool from_images;        /* nobody writes the prompts: no warnings of doubts */
 };
 

@@ -33,4 +33,8 @@ try --prompts blank --images "$GOLDEN/images/rgb.png"
 try --prompts nosuch
 try --prompts folder
 printf 'a\n\nb:1e7\n' | try
+printf 'a\n\nb\t@nosuch.png\n' >bad
+try --prompts bad
+printf 'a\n@folder:2\n' | try -b 1
+try --prompts list --images nosuch.png
 printf 'a\nb\0c\n' | try
