@@ -27,6 +27,7 @@ struct progress {
 
 #define REDRAW_SECONDS 0.1
 #define REPORT_SECONDS 60
+#define RATE_SECONDS   1 /* before they have passed, a rate says nothing */
 
 double seconds_now(void)
 {
@@ -148,12 +149,12 @@ static void fit_terminal(char *line)
 static int append_count(const struct progress *p, char *line, size_t size, int64_t done,
                         double elapsed)
 {
-    double rate = elapsed > 0 ? (double)done / elapsed : 0;
+    double rate = elapsed >= RATE_SECONDS ? (double)done / elapsed : 0;
     int n = append(line, size, 0, "%s: %" PRId64, p->label, done);
     if (p->total >= 0)
         n = append(line, size, n, " of %" PRId64, p->total);
     n = append(line, size, n, " %s", p->unit);
-    if (rate >= 1 || (rate > 0 && elapsed < 1))
+    if (rate >= 1)
         return append(line, size, n, ", %.1f/s", rate);
     if (rate > 0)
         return append(line, size, n, ", %.1f s each", 1 / rate);
@@ -168,7 +169,7 @@ static void compose(const struct progress *p, char *line, size_t size, int64_t d
     int n = p->label ? append_count(p, line, size, done, elapsed)
                      : append(line, size, 0, "%s, %.*f %s/s", detail ? detail : "",
                               rate < 1 ? 3 : 1, rate, p->unit);
-    if (p->total > done && rate > 0)
+    if (p->total > done && rate > 0 && (!p->label || elapsed >= RATE_SECONDS))
         n = append(line, size, n, ", %s left",
                    format_duration(left, (double)(p->total - done) / rate));
     if (p->label && detail && *detail)

@@ -383,7 +383,7 @@ int sample_run(struct tape *t, const struct sample_options *o, const struct unet
     if (status == 0 && o->init)
         status = encode_init(&r, t, e);
     if (status == 0) {
-        r.progress = progress_start("sampling", "evaluations", -1);
+        r.progress = o->silent ? NULL : progress_start("sampling", "evaluations", -1);
         status = run_all(&r, t, emit, context, e);
         progress_finish(r.progress);
     }

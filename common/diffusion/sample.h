@@ -33,6 +33,7 @@ struct sample_options {
     double starting_time; /* with init: skip timesteps at or above it */
     int batch_size;       /* images sampled together */
     bool low_memory;      /* one condition per U-Net pass; free idle memory between networks */
+    bool silent;          /* show no progress */
     const volatile sig_atomic_t *stop; /* end with an error once it is not 0; may be NULL */
 
     /* NULL, or called before each batch: appends embedded conditionings to those being sampled. The

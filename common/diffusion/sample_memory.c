@@ -77,6 +77,7 @@ static int run(struct tape *t, const struct model *m, const struct sample_option
         encode_init(t, m->kl, o);
     few.init = NULL;
     few.more = NULL;
+    few.silent = true;
     few.embed_noise = 0;
     few.steps = o->steps < STEPS ? o->steps : STEPS;
     few.first = 0;

@@ -45,3 +45,6 @@ for program in ccld-grid ccld-weights; do
     echo $status $(head -n 1 err)
 done
 CCLD_PROGRESS=0 CCLD_DEVICE=tpu CCLD_PRECISION=fp8 ccld-weights -q ls model/cloob.safetensors >/dev/null && echo read
+# The number of evaluations is right from the first line on.
+script -q -e -c "TERM=xterm ccld-plms -m model --size 64 'a cat' -o image.png" /dev/null </dev/null >typescript
+tr '\r' '\n' <typescript | grep -a -o 'of [0-9]* evaluations' | sort -u
