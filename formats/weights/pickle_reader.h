@@ -74,7 +74,7 @@ int pickle_take_number(struct pickle_reader *r, int bytes, uint64_t *value);
 int pickle_take_line(struct pickle_reader *r, struct pickle_string *line);
 int pickle_take_decimal(struct pickle_reader *r, int64_t *value);
 /* These push what they read: lines of text, little-endian integers, a big-endian double, and
- * strings and long integers after their size in so many bytes. */
+ * strings and long integers after their size, a number of count_bytes. */
 int pickle_read_int_line(struct pickle_reader *r);
 int pickle_read_long_line(struct pickle_reader *r);
 int pickle_read_float_line(struct pickle_reader *r);
