@@ -4,9 +4,8 @@
 #include <stdint.h>
 
 /* A progress line on stderr: label, done of total, after a second rate and time left, then the
- * caller's text. On a
- * terminal it is redrawn at most ten times a second; elsewhere, a message a minute, or every
- * $CCLD_PROGRESS seconds (0: none). Not shown with -q. */
+ * caller's text. On a terminal it is redrawn at most ten times a second; elsewhere, a message a
+ * minute, or every $CCLD_PROGRESS seconds (0: none). Not shown with -q. */
 struct progress;
 
 /* Returns NULL if no progress is shown; the functions below accept that. total < 0: unknown, so no

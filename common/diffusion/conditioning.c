@@ -100,9 +100,8 @@ static bool names_image(const char *text)
 static void warn_of_file(struct conditionings *c, const struct prompt *p, const char *argument)
 {
     if (!p->is_image && p->text[0] != '@' && names_image(p->text) && shows_doubt(c))
-        warn("prompt '%.200s' is read as text, but an image file has this name (write '@%.200s' "
-             "for an "
-             "image prompt)",
+        warn("prompt '%.200s' is read as text, but an image file has this name (write '@%.200s' for "
+             "an image prompt)",
              argument, argument);
 }
 
@@ -361,8 +360,7 @@ static int check_towers(const struct conditioning *p, const struct cloob *cloob,
 }
 
 /* Says where an own prompt, not an image of all, is from. A missing file may have been meant as
- * text.
- */
+ * text. */
 static int explain(const struct conditionings *c, const struct conditioning *p, int i,
                    struct error *e)
 {
