@@ -100,8 +100,8 @@ static bool names_image(const char *text)
 static void warn_of_file(struct conditionings *c, const struct prompt *p, const char *argument)
 {
     if (!p->is_image && p->text[0] != '@' && names_image(p->text) && shows_doubt(c))
-        warn("prompt '%.200s' is read as text, but an image file has this name (write '@%.200s' for "
-             "an image prompt)",
+        warn("prompt '%.200s' is read as text, but an image file has this name (write "
+             "'@%.200s' for an image prompt)",
              argument, argument);
 }
 
