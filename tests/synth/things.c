@@ -64,7 +64,7 @@ static void print_things(void)
 static void print_backgrounds(void)
 {
     for (const struct scenery *s = sceneries; s < sceneries + SCENERIES; s++)
-        printf("%s\t%s\t%s\n", s->name, s->where[0], s->where[1]);
+        printf("%s\t%s\t%s\t%s\n", s->name, s->where[0], s->where[1], s->with);
 }
 
 /* Each with the words for it in a prompt. */
