@@ -175,8 +175,7 @@ static void test_progress(void)
            "a message erases and redraws the line");
     tap_ok(occurrences(text, "encoding: 20 of") < 500,
            "most updates in quick succession are not drawn");
-    tap_ok(strstr(text, "encoding: 500 of 1000 images, ") && strstr(text, " left, 3 failed"),
-           "rate, time left and detail");
+    tap_ok(strstr(text, "encoding: 500 of 1000 images, 3 failed"), "the caller's text");
     size_t n = strlen(text);
     tap_ok(n > 4 && !strcmp(text + n - 4, "\r\033[K"), "the line is erased at the end");
     bool fits = true;
