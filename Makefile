@@ -559,4 +559,4 @@ clean:
 FORCE:
 .PHONY: all programs tests deps deps-build demo check check-elsewhere check-ranks prove prove-quick check-golden check-emulated check-gpu check-gpu-memory gpu-pack bench bench-count bench-fidelity bench-torch bench-torch-cpu bench-openvino check-threads prove-threads fuzz fuzzers soak lint install install-built uninstall deb help clean FORCE
 .SECONDARY:
--include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(FUZZ_SRC) $(CORPUS_SRC) $(FUZZ_SUPPORT_SRC)) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)
+-include $(LIB_OBJ:.o=.d) $(SUPPORT_OBJ:.o=.d) $(THINGS_SRC:%.c=$(BUILD)/%.d) $(TOOL_SRC:%.c=$(BUILD)/%.d) $(TEST_MAIN:%.c=$(BUILD)/%.d) $(patsubst %.c,$(BUILD)/%.d,$(FUZZ_SRC) $(CORPUS_SRC) $(FUZZ_SUPPORT_SRC)) $(OP_SRC:%.c=$(BUILD)/%.d) $(PLUGIN_OBJ:.o=.d) $(EMULATOR_OBJ:.o=.d) $(TEST_EMULATOR:=.d) $(CUDA_TESTS:=.d) $(ON_HOST_OBJ:.o=.d) $(MPI_SIGNED:.o=.d)

@@ -11,7 +11,7 @@ work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
 log=$work/log
 . tests/support/tap.sh
-echo 1..14
+echo 1..15
 
 # dpkg-query knows the packages of $INSTALLED, lines "PACKAGE ARCHITECTURE"; apt-get prints what it is asked to install.
 mkdir "$work/bin"
@@ -107,4 +107,11 @@ for folder in first 'second one'; do
 done
 cmp "$work/first/build/common/base/message.o" "$work/second one/build/common/base/message.o" >>"$log" 2>&1
 ok $? 'clones in different folders build the same'
+# What the compiler wrote about headers, except of files that are gone.
+printf 'include Makefile\nprint: ; @echo $(MAKEFILE_LIST)\n' | make -s -f - BUILD="$build" print | tr ' ' '\n' | sort >"$work/read"
+find "$build/common" "$build/formats" "$build/kernels" "$build/tools" "$build/tests" -name '*.d' | while read -r found; do
+    source=${found#"$build/"} && source=${source%.d}
+    for kind in c cu cc; do [ ! -e "$source.$kind" ] || echo "$found"; done
+done | sort | comm -13 "$work/read" - >"$work/unread"
+report 'objects are made again when a header changes' "$(cat "$work/unread")"
 [ $failed = 0 ]
