@@ -140,7 +140,7 @@ static _Noreturn void refuse_without_prompt(const struct string_list *stores)
 {
     const char *first = stores->items[0], *last = stores->items[stores->count - 1];
     if (!has_suffix(first, "/") && !folder_exists(first))
-        die_usage("no prompt: '%s' is no store, and stores come first", first);
+        die_usage("no prompt: '%s' is not a store, and stores come first", first);
     if (stores->count > 1)
         die_usage("no prompt: '%s' is a folder, hence a store; pass a prompt after the stores, or "
                   "with --prompt or --image",

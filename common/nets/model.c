@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
@@ -72,12 +71,6 @@ static char *file_of_folder(const char *folder, const char *stem)
     return path;
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat st;
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
-
 static bool is_run(const char *folder)
 {
     return has_file(folder, STATE_FILE) || has_file(folder, LATEST) || has_file(folder, BEST);
@@ -113,7 +106,7 @@ static void say_missing(struct error *e, const char *folder, const char *stem)
 char *model_file(const char *path, enum net net, struct error *e)
 {
     const struct part_kind *k = kind_of(net);
-    if (!is_folder(path))
+    if (!folder_exists(path))
         return xstrdup(path);
     char *file = file_of_folder(path, k->stem);
     if (!file)
@@ -124,7 +117,7 @@ char *model_file(const char *path, enum net net, struct error *e)
 char *model_only_file(const char *path, struct error *e)
 {
     char *only = NULL, *found = NULL;
-    if (!is_folder(path))
+    if (!folder_exists(path))
         return xstrdup(path);
     for (int i = 0; i < KINDS; i++) {
         found = file_of_folder(path, kinds[i].stem);
@@ -169,7 +162,7 @@ static char *find_part(const struct model_paths *p, const char *file, const stru
     if (!folder)
         return NULL;
     path = file_of_folder(folder, k->stem);
-    if (!path && file_exists(folder) && !is_folder(folder))
+    if (!path && file_exists(folder) && !folder_exists(folder))
         error_set(e,
                   "model folder '%s' is a file: --checkpoint, --autoencoder and --cloob name files",
                   folder);

@@ -17,12 +17,6 @@ struct hashing {
 
 typedef bool takes_function(const struct named_weights *n, const char *name);
 
-static void to_half(uint16_t half[CHUNK], const float *x, size_t count)
-{
-    for (size_t i = 0; i < count; i++)
-        half[i] = f32_to_f16(x[i]);
-}
-
 static int hash_run(void *arg, const void *data, size_t count)
 {
     struct hashing *h = arg;
@@ -33,7 +27,7 @@ static int hash_run(void *arg, const void *data, size_t count)
         uint16_t half[CHUNK];
         size_t some = count - at < CHUNK ? count - at : CHUNK;
         memcpy(x, (const char *)data + at * sizeof *x, some * sizeof *x);
-        to_half(half, x, some);
+        dtype_from_f32(DTYPE_F16, half, x, some);
         XXH3_128bits_update(h->state, half, some * sizeof *half);
     }
     return 0;

@@ -19,7 +19,23 @@ static void zero(struct tensor *t)
         memset(t->data, 0, t->bytes);
 }
 
-/* Bytes that the op takes besides its operands. */
+/* What is in use before the op runs. */
+static size_t begin(struct tensor *const *operands, int count)
+{
+    for (int i = 0; i < count; i++)
+        zero(operands[i]);
+    return device_memory(operands[0]->device).in_use;
+}
+
+/* Bytes that the op has taken besides its operands, which are released. */
+static size_t end(struct tensor *const *operands, int count, size_t before)
+{
+    size_t taken = device_memory(operands[0]->device).peak - before;
+    for (int i = 0; i < count; i++)
+        tensor_release(operands[i]);
+    return taken;
+}
+
 static size_t of_conv2d(struct device *d, const struct sizes *s)
 {
     struct tensor *x = tensor_new(d, DTYPE_BF16, DIMS(s->n, s->side, s->side, s->in));
@@ -28,9 +44,7 @@ static size_t of_conv2d(struct device *d, const struct sizes *s)
     struct tensor *weight = tensor_new(d, DTYPE_F32, DIMS(s->out, s->in, 3, 3));
     struct tensor *dweight = tensor_new(d, DTYPE_F32, DIMS(s->out, s->in, 3, 3));
     struct tensor *all[] = {x, dx, dy, weight, dweight};
-    for (int i = 0; i < 5; i++)
-        zero(all[i]);
-    size_t before = device_memory(d).in_use;
+    size_t before = begin(all, 5);
     struct conv2d_backward_args a = {
         .forward = {.x = x, .weight = weight, .y = dy, .stride = 1, .pad_begin = 1, .pad_end = 1},
         .dy = dy,
@@ -38,10 +52,7 @@ static size_t of_conv2d(struct device *d, const struct sizes *s)
         .dweight = dweight,
         .fresh = true};
     d->backend->conv2d_backward(d, &a);
-    size_t taken = device_memory(d).peak - before;
-    for (int i = 0; i < 5; i++)
-        tensor_release(all[i]);
-    return taken;
+    return end(all, 5, before);
 }
 
 static size_t of_linear(struct device *d, const struct sizes *s)
@@ -51,18 +62,13 @@ static size_t of_linear(struct device *d, const struct sizes *s)
     struct tensor *weight = tensor_new(d, DTYPE_F32, DIMS(s->out, s->in));
     struct tensor *dweight = tensor_new(d, DTYPE_F32, DIMS(s->out, s->in));
     struct tensor *all[] = {x, dy, weight, dweight};
-    for (int i = 0; i < 4; i++)
-        zero(all[i]);
-    size_t before = device_memory(d).in_use;
+    size_t before = begin(all, 4);
     struct linear_backward_args a = {.forward = {.x = x, .weight = weight, .y = dy},
                                      .dy = dy,
                                      .dweight = dweight,
                                      .fresh = true};
     d->backend->linear_backward(d, &a);
-    size_t taken = device_memory(d).peak - before;
-    for (int i = 0; i < 4; i++)
-        tensor_release(all[i]);
-    return taken;
+    return end(all, 4, before);
 }
 
 static void check(const char *op, size_t (*take)(struct device *d, const struct sizes *s),
