@@ -87,13 +87,7 @@ static bool shows_doubt(struct conditionings *c)
 
 static bool names_image(const char *text)
 {
-    char start[32];
-    FILE *f = file_is_regular(text) ? fopen(text, "rb") : NULL;
-    if (!f)
-        return false;
-    size_t size = fread(start, 1, sizeof start, f);
-    fclose(f);
-    return image_is_known(start, size);
+    return file_is_regular(text) && image_file_is_known(text) > 0;
 }
 
 /* An image's @ may have been forgotten. */

@@ -259,23 +259,13 @@ int image_source_next(struct image_source *s, int wake_fd, struct image_entry *e
     }
 }
 
-static bool file_is_image(const char *path)
-{
-    uint8_t start[4096];
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t n = fd < 0 ? -1 : read(fd, start, sizeof start);
-    if (fd >= 0)
-        close(fd);
-    return n < 0 || image_is_known(start, (size_t)n);
-}
-
 int image_source_is_image(struct image_source *s, const struct image_entry *entry, bool *is_image,
                           struct error *e)
 {
     const uint8_t *start;
     size_t size;
     if (!entry->member) {
-        *is_image = file_is_image(entry->path);
+        *is_image = image_file_is_known(entry->path) != 0;
         return 0;
     }
     int status = archive_reader_peek(s->archive, &start, &size, e);

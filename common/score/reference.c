@@ -15,9 +15,8 @@
 #include "common/images/path_source.h"
 #include "common/score/embed_input.h"
 
-#define GRAIN     64 /* records in a unit of work for a thread */
-#define TOGETHER  4096
-#define START_MAX 16 /* bytes that tell an image */
+#define GRAIN    64 /* records in a unit of work for a thread */
+#define TOGETHER 4096
 
 static int ascending(const void *a, const void *b)
 {
@@ -169,16 +168,6 @@ static void add_path(struct reference_paths *p, const char *path)
     p->items[p->count++] = xstrdup(path);
 }
 
-static bool is_image(const char *path)
-{
-    uint8_t start[START_MAX] = {0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    ssize_t n = fd < 0 ? -1 : read(fd, start, sizeof start);
-    if (fd >= 0)
-        close(fd);
-    return n > 0 && image_is_known(start, (size_t)n);
-}
-
 static int add_folder(struct reference_paths *p, const char *folder, struct error *e)
 {
     struct folder_walk *walk = folder_walk_new(folder);
@@ -188,7 +177,7 @@ static int add_folder(struct reference_paths *p, const char *folder, struct erro
     while ((got = folder_walk_next(walk, &path, e)) > 0)
         if (got == FOLDER_WALK_LINK)
             links++;
-        else if (is_image(path))
+        else if (image_file_is_known(path) > 0)
             add_path(p, path);
     if (links > 0)
         inform(FOLDER_LINKS_LEFT_OUT, links, plural(links));
@@ -229,7 +218,7 @@ int reference_paths_expand(struct reference_paths *out, const struct string_list
         return error_set(e, "stores and images cannot be combined");
     for (int i = 0; i < names->count && status == 0; i++) {
         const char *name = names->items[i];
-        if (out->stores || (!folder_exists(name) && is_image(name)))
+        if (out->stores || (!folder_exists(name) && image_file_is_known(name) > 0))
             add_path(out, name);
         else
             status = folder_exists(name) ? add_folder(out, name, e) : add_list(out, name, e);

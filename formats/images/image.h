@@ -101,6 +101,8 @@ int image_decode_with(struct image *image, const void *data, size_t size,
                       const struct image_options *o, struct error *e);
 /* Whether the file that starts so is of a format that image_decode reads. */
 bool image_is_known(const void *data, size_t size);
+/* The same of a file: 1 if it is, 0 if not, -1 if it cannot be read. Does not wait for a FIFO. */
+int image_file_is_known(const char *path);
 /* For what decodes or prepares an image after it has set errno to 0: returns status or, if memory
  * ran out meanwhile, READ_SYSTEM_FAILED, or -1 for an image of more than a gibibyte. Decoders and
  * lcms2 leave out, without failing, what they have no memory for. */

@@ -152,6 +152,16 @@ bool image_is_known(const void *data, size_t size)
     return f && (f->decode || f->package);
 }
 
+int image_file_is_known(const char *path)
+{
+    uint8_t start[4096];
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    ssize_t n = fd < 0 ? -1 : read(fd, start, sizeof start);
+    if (fd >= 0)
+        close(fd);
+    return n < 0 ? -1 : image_is_known(start, (size_t)n);
+}
+
 int image_decode_with(struct image *image, const void *data, size_t size,
                       const struct image_options *o, struct error *e)
 {
