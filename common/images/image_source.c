@@ -1,9 +1,7 @@
 #include "common/images/image_source.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "common/base/files.h"
 #include "common/base/message.h"
