@@ -175,7 +175,7 @@ extern const struct cpu_bf16 cpu_bf16_avx512;
 void cpu_amx_tile(int vectors, int taps, const uint16_t *const *a, int64_t k, const uint16_t *b,
                   float *c, int64_t ldc, const float *init);
 #endif
-/* NULL: the processor has none. */
+/* NULL: the processor has none, or multiplies widened numbers faster. */
 const struct cpu_bf16 *cpu_bf16(void);
 
 #endif

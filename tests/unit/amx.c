@@ -121,6 +121,7 @@ static double worst_error(int vectors, int taps, int64_t k, int64_t apart, bool 
 
 int main(void)
 {
+    setenv("CCLD_CPU", "avx512-bf16", 1);
     bool rest = cpu_bf16() != NULL; /* AVX-512 adds what does not fill a tile */
     draw(values, sizeof values / sizeof *values, 1);
     draw(weights, sizeof weights / sizeof *weights, 2);
