@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/base/message.h"
+#include "common/base/standard_streams.h"
 #include "common/base/text.h"
 
 int run_check_data(struct training_state *state, const struct training_state *saved,
@@ -53,7 +54,8 @@ static bool belongs_to_run(const char *name)
     return false;
 }
 
-/* Refuses a folder of other things, such as images or shards. Hidden files do not count. */
+/* Refuses a folder of other things, such as images or shards. Hidden files and our own log do not
+ * count. */
 static int check_new(const char *folder, struct error *e)
 {
     DIR *d = opendir(folder);
@@ -64,7 +66,7 @@ static int check_new(const char *folder, struct error *e)
     errno = 0;
     for (struct dirent *entry; (entry = readdir(d)); errno = 0) {
         is_run = is_run || belongs_to_run(entry->d_name);
-        if (entry->d_name[0] != '.' && !foreign)
+        if (entry->d_name[0] != '.' && !foreign && !standard_streams_fill(dirfd(d), entry->d_name))
             foreign = xstrdup(entry->d_name);
     }
     int status = errno ? error_errno(e, "cannot read the folder") : 0;

@@ -11,6 +11,7 @@
 
 #include "common/base/files.h"
 #include "common/base/message.h"
+#include "common/base/standard_streams.h"
 #include "formats/shards/embed_cache.h"
 #include "formats/shards/shard_internal.h"
 
@@ -100,7 +101,8 @@ static int scan_folder(const char *folder, int *count, int *lowest, int *highest
             *lowest = number < *lowest ? number : *lowest;
             *highest = number > *highest ? number : *highest;
         } else if (entry->d_name[0] != '.' && parse_name(entry->d_name, "-lock") < 0 &&
-                   strcmp(entry->d_name, SHARD_PARTS) != 0 && !*foreign) {
+                   strcmp(entry->d_name, SHARD_PARTS) != 0 && !*foreign &&
+                   !standard_streams_fill(dirfd(d), entry->d_name)) {
             *foreign = xstrdup(entry->d_name);
         }
     }
