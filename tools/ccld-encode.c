@@ -444,7 +444,7 @@ static int exit_status(const struct encode_counts *c)
         if (c->others > 0)
             warn("none of the files is an image");
         else if (c->links > 0)
-            warn("there are no files to encode, only symbolic links, which are not followed");
+            warn("there are no files to encode, only links, which are not followed");
         else
             warn("there are no files to encode");
         return 1;

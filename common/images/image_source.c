@@ -128,6 +128,7 @@ static int next_member(struct image_source *s, struct image_entry *entry)
         return 0;
     }
     entry->found = true;
+    entry->link = m.link;
     tell_member(s, entry, &m);
     return 1;
 }

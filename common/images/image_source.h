@@ -20,7 +20,7 @@ struct image_entry {
     const char *caption; /* what is behind the tab, or NULL */
     /* The file was found in a folder or an archive: unless it is an image, nobody wanted it. */
     bool found;
-    bool link;   /* a symbolic link in a folder, which is not followed */
+    bool link;   /* a symbolic link in a folder, or a link in an archive: not followed */
     bool member; /* of the archive `archive` */
     const char *archive;
     int64_t at; /* of a member, for archive_member_read */

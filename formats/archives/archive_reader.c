@@ -266,8 +266,9 @@ int archive_reader_next(struct archive_reader *r, struct archive_member *m, stru
             return is_truncated(r) ? error_set(e, "truncated archive") : 0;
         if (status < ARCHIVE_WARN)
             return failed(r->archive, e);
-        if (lib.archive_entry_filetype(r->entry) != AE_IFREG ||
-            lib.archive_entry_hardlink(r->entry))
+        unsigned kind = lib.archive_entry_filetype(r->entry);
+        m->link = kind == AE_IFLNK || lib.archive_entry_hardlink(r->entry);
+        if (kind != AE_IFREG && !m->link)
             continue;
         free(r->name);
         m->written = name_of(r);
@@ -277,12 +278,21 @@ int archive_reader_next(struct archive_reader *r, struct archive_member *m, stru
     }
 }
 
+static int next_file(struct archive_reader *r, struct archive_member *m, struct error *e)
+{
+    int status;
+    do
+        status = archive_reader_next(r, m, e);
+    while (status == 1 && m->link);
+    return status;
+}
+
 static int scan(struct archive_reader *r, const char *name, struct archive_member *m,
                 struct error *e)
 {
     int status;
     do
-        status = archive_reader_next(r, m, e);
+        status = next_file(r, m, e);
     while (status == 1 && strcmp(m->name, name) != 0);
     return status;
 }
@@ -300,7 +310,7 @@ static int find_places(struct archive_reader *r, struct error *e)
     int status = begin_at(r, 0, e);
     if (status != 0)
         return status;
-    while ((status = archive_reader_next(r, &m, e)) == 1) {
+    while ((status = next_file(r, &m, e)) == 1) {
         if (r->place_count == capacity) {
             capacity = capacity ? 2 * capacity : 1024;
             r->places = xrealloc(r->places, capacity * sizeof *r->places);
@@ -322,7 +332,7 @@ static int jump(struct archive_reader *r, const char *name, struct archive_membe
         return 0;
     int status = begin_at(r, p->at, e);
     if (status == 0)
-        status = archive_reader_next(r, m, e);
+        status = next_file(r, m, e);
     return status == 1 && strcmp(m->name, name) != 0 ? 0 : status;
 }
 
@@ -422,7 +432,7 @@ int archive_member_read(uint8_t **data, size_t *size, const char *path, const ch
     if (status != 0)
         return status;
     char *normal = normalize(name);
-    status = archive_reader_next(r, &m, e);
+    status = next_file(r, &m, e);
     if (status == 1 && strcmp(m.name, normal) == 0)
         status = archive_reader_read(r, data, size, limit, e);
     else if (status >= 0)

@@ -27,9 +27,10 @@ struct archive_member {
      * in the archive; valid until the next call. */
     const char *name, *written;
     int64_t at; /* for archive_member_read */
+    bool link;  /* a symbolic or hard link, which has no content; archive_reader_find finds none */
 };
-/* Goes to the next regular file. Returns 1, or 0 at the end. Fails if the rest of the archive
- * cannot be read. */
+/* Goes to the next regular file or link. Returns 1, or 0 at the end. Fails if the rest of the
+ * archive cannot be read. */
 int archive_reader_next(struct archive_reader *r, struct archive_member *m, struct error *e);
 /* Goes to the member of this name, however the archive or the caller spells it. Fast for one that
  * comes later than the last, and in seekable archives; else the archive is read from its beginning.

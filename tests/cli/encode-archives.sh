@@ -41,3 +41,9 @@ head -c 9000 b.TGZ >short.tgz
 echo 'not an archive' >text.zip
 for archive in short.tar short.tgz text.zip none.tar; do encode -o store --max-failures 100 $archive album/gray.jpg; done
 ccld-shards stat store | grep -c 'finished *no' || true
+# Links have no content of their own.
+ln -s ../gray.jpg album/z/soft.jpg
+ln album/gray.jpg album/hard.jpg
+tar --sort=name -cf linked.tar album
+encode -o linked linked.tar
+encode -o linked linked.tar!/album/z/soft.jpg

@@ -59,3 +59,8 @@ done
 ccld-fit-autoencoder -q -o ae --base-channels 32 --channel-multipliers 1,1 --blocks 1 --latent-channels 2 --size 16 --threads 1 \
     --steps 2 -b 2 --flip images.tar data.tar hidden
 tr '\0' '\n' <ae/images.list | sed -n 's:/[^/]*$::; s:.*/fit-archives/::p' | uniq -c | sed 's/^ *//'
+ln -s 0.jpg hidden/soft.jpg
+tar cf linked.tar hidden
+ccld-fit-autoencoder -q -o linked --base-channels 32 --channel-multipliers 1,1 --blocks 1 --latent-channels 2 --size 16 --steps 1 -b 1 \
+    linked.tar
+tr '\0' '\n' <linked/images.list | grep -c 'tar!'
