@@ -10,7 +10,7 @@ struct folder_walk;
 
 /* A message, for the number of links and its plural. */
 #define FOLDER_LINKS_LEFT_OUT                                                                      \
-    "%" PRId64 " link%s in folders or archives left out: find -L DIR -type f lists files "          \
+    "%" PRId64 " link%s in folders or archives left out: find -L DIR -type f lists files "         \
     "instead, tar -h --hard-dereference archives them"
 
 struct folder_walk *folder_walk_new(const char *folder); /* may be a link to a folder */
