@@ -450,8 +450,8 @@ static int exit_status(const struct encode_counts *c)
         return 1;
     }
     if (c->unread > 0) {
-        warn("%" PRId64 " folder%s or archive%s could not be read completely", c->unread,
-             plural(c->unread), plural(c->unread));
+        warn("%" PRId64 " folder%s, archive%s or argument%s could not be read completely",
+             c->unread, plural(c->unread), plural(c->unread), plural(c->unread));
         return 1;
     }
     if (c->listed == 0)

@@ -24,8 +24,8 @@ struct encode_counts {
     int64_t orphans;    /* of these, those whose record has been replaced since */
     int64_t failed;
     int64_t others;      /* files in folders and archives that are not images; not in `listed` */
-    int64_t links;       /* symbolic links in folders; not in `listed` */
-    int64_t unread;      /* folders and archives that could not be read to their ends */
+    int64_t links;       /* in folders and archives; not in `listed` */
+    int64_t unread;      /* folders and archives not read to their ends, and missing arguments */
     int64_t bad_latents; /* failed because their latents or embeddings cannot be stored */
     bool interrupted;
     bool list_failed; /* the list itself could not be read */

@@ -1,5 +1,6 @@
 #include "common/images/image_source.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,6 +185,10 @@ static int begin(struct image_source *s, struct image_entry *entry)
     }
     entry->path = s->path;
     entry->given = s->given;
+    if (s->list->arguments && !file_exists(s->path)) {
+        entry->status = read_failed(&entry->error, errno);
+        entry->unread = true;
+    }
     return 1;
 }
 

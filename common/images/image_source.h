@@ -27,7 +27,9 @@ struct image_entry {
     /* 0, or -1 or READ_SYSTEM_FAILED if a folder, an archive or a member cannot be read, which path
      * names then. */
     int status;
-    bool unread; /* it is a folder or an archive: nobody knows how many files are missing */
+    /* It is a folder, an archive or an argument that names nothing: nobody knows how many files are
+     * missing. */
+    bool unread;
     struct error error;
 };
 

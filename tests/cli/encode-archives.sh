@@ -39,7 +39,7 @@ ccld-shards ls spelled | sed "s:${PWD#/}:HERE:"
 head -c 40000 a.tar >short.tar
 head -c 9000 b.TGZ >short.tgz
 echo 'not an archive' >text.zip
-for archive in short.tar short.tgz text.zip none.tar; do encode -o store --max-failures 100 $archive album/gray.jpg; done
+for archive in short.tar short.tgz text.zip none.tar none.jpg; do encode -o store --max-failures 100 $archive album/gray.jpg; done
 ccld-shards stat store | grep -c 'finished *no' || true
 # Links have no content of their own.
 ln -s ../gray.jpg album/z/soft.jpg
