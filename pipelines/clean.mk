@@ -5,8 +5,8 @@
 # in the file UNWANTED. Each of its lines is a text, or a text, a tab and a score for it in place of ABOVE. The images themselves
 # remain. The goal `lists` encodes and, without removing anything, writes OUT/duplicates.tsv and OUT/unwanted.tsv, as ccld-find prints
 # them: look at these before you choose the limits. OUT/cleaned lists what was removed; once it exists, nothing is encoded or
-# removed any more, and other values of DUPLICATES, UNWANTED and ABOVE only cause a message. Delete it to encode new images, and those
-# that were removed, and to choose again.
+# removed any more, and other values of DUPLICATES, UNWANTED and ABOVE, or other texts in the file, only cause a message. Delete it to
+# encode new images, and those that were removed, and to choose again.
 DUPLICATES ?= 1.4
 UNWANTED ?=
 ABOVE ?= 0.3
@@ -27,7 +27,7 @@ lists: $(OUT)/shards
 	{ $(or $(call find_unwanted),:); } >$(OUT)/unwanted.tsv
 
 chosen_before $(OUT)/cleaned: export CHOICE = $(strip DUPLICATES=$(DUPLICATES) \
-    $(if $(UNWANTED),UNWANTED=$(abspath $(UNWANTED)) ABOVE=$(ABOVE)))
+    $(if $(UNWANTED),UNWANTED=$(abspath $(UNWANTED)) (checksum $(firstword $(shell cksum <$(UNWANTED)))) ABOVE=$(ABOVE)))
 chosen_before:
 	@[ ! -e $(OUT)/cleaned ] || [ ! -e $(OUT)/settings/cleaned ] || printf '%s\n' "$$CHOICE" | cmp -s - $(OUT)/settings/cleaned || \
 	    echo "$(OUT)/cleaned was made with $$(cat $(OUT)/settings/cleaned): delete it to choose again" >&2

@@ -225,7 +225,7 @@ clean STEPS=2 DUPLICATES=1e-6 UNWANTED="$work/texts" && [ "$(listed)" = 3 ] && [
     [ -s "$work/clean/model/diffusion.safetensors" ]
 ok $? 'and trains on what is left of them'
 clean STEPS=3 && [ "$(listed)" = 3 ] && [ "$(readlink "$work/clean/run/latest")" = step-00000003 ] &&
-    grep -q "clean/cleaned was made with DUPLICATES=1e-6 UNWANTED=.*texts ABOVE=0.3: delete it to choose again" "$log"
+    grep -q "clean/cleaned was made with DUPLICATES=1e-6 UNWANTED=.*texts (checksum [0-9]*) ABOVE=0.3: delete it to choose again" "$log"
 ok $? 'and resumes without encoding them again, and says what was chosen'
 rm "$work/clean/cleaned"
 clean STEPS=4 DUPLICATES= && [ "$(listed)" = 10 ]
@@ -236,6 +236,9 @@ printf 'a house' >"$work/texts" # without an end of line
 clean STEPS=5 DUPLICATES= UNWANTED="$work/texts" ABOVE="$score" && [ "$(listed)" = $((10 - $(wc -l <"$work/clean/cleaned"))) ] &&
     [ -s "$work/clean/cleaned" ]
 ok $? 'and removes images that fit an unwanted text'
+echo ' or a hut' >>"$work/texts"
+clean STEPS=5 DUPLICATES= UNWANTED="$work/texts" ABOVE="$score" && tail -n 20 "$log" | grep -q 'cleaned was made with'
+ok $? 'and says that the texts are others now'
 rm "$work/clean/cleaned"
 ! clean STEPS=6 UNWANTED="$work/nowhere" && [ ! -e "$work/clean/cleaned" ] && [ "$(listed)" = 10 ]
 ok $? 'and removes nothing if a list cannot be made'
