@@ -18,6 +18,7 @@
 #include "common/encode/rejects.h"
 #include "common/fit/ranks.h"
 #include "common/images/folder_walk.h"
+#include "common/nets/model.h"
 #include "common/program/device.h"
 #include "common/program/devices.h"
 #include "common/program/stop.h"
@@ -47,22 +48,9 @@ static const struct option option_table[] = {
      .value = &options.store,
      .argument = "STORE",
      .help = "shard store to create or add to"},
-    {.name = "model",
-     .letter = 'm',
-     .kind = OPTION_STRING,
-     .value = &options.models.model,
-     .argument = "DIR",
-     .help = "folder with autoencoder.* and cloob.* (else $CCLD_MODEL)"},
-    {.name = "autoencoder",
-     .kind = OPTION_STRING,
-     .value = &options.models.autoencoder,
-     .argument = "FILE",
-     .help = "load the autoencoder from FILE"},
-    {.name = "cloob",
-     .kind = OPTION_STRING,
-     .value = &options.models.cloob,
-     .argument = "FILE",
-     .help = "load CLOOB from FILE"},
+    MODEL_OPTION(options.models, "autoencoder.* and cloob.*"),
+    MODEL_OPTION_AUTOENCODER(options.models),
+    MODEL_OPTION_CLOOB(options.models),
     {.name = "size",
      .kind = OPTION_SIZE,
      .value = &options.size,

@@ -27,17 +27,8 @@ static struct {
 } options = {.reference = 50000, .batch_size = 16, .max_pixels = IMAGE_DEFAULT_MAX_PIXELS};
 
 static const struct option option_table[] = {
-    {.name = "model",
-     .letter = 'm',
-     .kind = OPTION_STRING,
-     .value = &options.model.model,
-     .argument = "DIR",
-     .help = "folder with cloob.* (else $CCLD_MODEL)"},
-    {.name = "cloob",
-     .kind = OPTION_STRING,
-     .value = &options.model.cloob,
-     .argument = "FILE",
-     .help = "load CLOOB from FILE"},
+    MODEL_OPTION(options.model, "cloob.*"),
+    MODEL_OPTION_CLOOB(options.model),
     {.name = "prompt",
      .kind = OPTION_LIST,
      .value = &options.prompts,

@@ -21,6 +21,19 @@ struct model_paths {
     enum weights_pick pick;
 };
 
+/* Rows of an option table; paths is a struct model_paths, files what the folder must have. */
+/* clang-format off */
+#define MODEL_OPTION(paths, files)                                                                 \
+    {.name = "model", .letter = 'm', .kind = OPTION_STRING, .value = &(paths).model,               \
+     .argument = "DIR", .help = "folder with " files " (else $CCLD_MODEL)"}
+#define MODEL_OPTION_AUTOENCODER(paths)                                                            \
+    {.name = "autoencoder", .kind = OPTION_STRING, .value = &(paths).autoencoder,                  \
+     .argument = "FILE", .help = "load the autoencoder from FILE"}
+#define MODEL_OPTION_CLOOB(paths)                                                                  \
+    {.name = "cloob", .kind = OPTION_STRING, .value = &(paths).cloob, .argument = "FILE",          \
+     .help = "load CLOOB from FILE"}
+/* clang-format on */
+
 /* One network's file, opened. */
 struct model_part {
     char *path;
