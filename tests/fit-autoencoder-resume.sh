@@ -31,25 +31,8 @@ fit="ccld-fit-autoencoder -q --threads 2"
 begin="$fit --size 32 --base-channels 32 --channel-multipliers 1,2 --blocks 1 --seed 7 -b 4 --accumulate 2 \
     --lr 1e-3 --warmup 3 --clip-grad 1 --flip --holdout 3 --holdout-every 4 --steps $steps --log-every 1 \
     --demo-every 4 --demo-pictures 3"
-last=step-$(printf %08d $steps)
-
-same() { # RUN [OTHER]
-    local other=${2:-whole} at=${2:+latest}
-    for file in raw autoencoder optimizer; do
-        cmp "$other/${at:-$last}/$file.safetensors" "$1/${at:-$last}/$file.safetensors" || return 1
-    done
-}
-# Makes two steps more of a run that was stopped or killed somewhere, and `ends` of another at once: they must be the same.
-resumes() { # RUN
-    local at=$(readlink "$1/latest")
-    ends=$((10#${at#step-} + 2))
-    rm -rf straight
-    $begin --steps $ends -o straight <list 2>log && $fit --resume "$1" --steps $ends 2>>log && same "$1" straight >>log 2>&1
-}
-# The log without times.
-logged() { # RUN
-    sed 's/"\(time\|images-per-second\|data-wait\|unreadable\)":[^,}]*,\{0,1\}//g' "$1/metrics.jsonl"
-}
+list=list trained=autoencoder
+. "$top/tests/support/resume.sh"
 
 $begin -o whole <list 2>log
 ok $? 'an uninterrupted run'
@@ -72,42 +55,8 @@ ok $? 'and the same demo grids'
 $fit --resume whole/latest -o branch --steps $((steps + 1)) 2>log && $fit --resume branch --steps $((steps + 2)) 2>>log
 ok $? 'a run resumes in another folder, which then has the list'
 
-$begin --steps 1000000 -o signalled <list 2>log &
-fitting=$!
-until [ -s signalled/metrics.jsonl ] && grep -q '"loss":' signalled/metrics.jsonl; do
-    kill -0 $fitting 2>/dev/null || break
-    sleep 0.02
-done
-kill -TERM $fitting
-wait $fitting
-status=$?
-[ $status = 0 ] && [ -e signalled/latest/state.json ]
-ok $? "SIGTERM leaves a checkpoint ($(readlink signalled/latest)), status $status"
-resumes signalled
-ok $? 'from which the run resumes to the same weights'
-
-$begin -o killed --checkpoint-every 1 --keep 2 --steps 1 <list 2>log
-ok $? 'a run with a checkpoint at every step starts'
-begun=$(date +%s%N)
-$fit --resume killed --steps 2 2>log
-took=$((($(date +%s%N) - begun) / 1000)) # microseconds to start and take a step
-died=0
-for kill in $(seq "$kills"); do
-    $fit --resume killed --steps 1000000 2>log &
-    fitting=$!
-    micro=$((took / 2 + took * (RANDOM * 32768 + RANDOM) / 1073741824))
-    sleep "$((micro / 1000000)).$(printf %06d $((micro % 1000000)))"
-    kill -KILL $fitting 2>/dev/null
-    wait $fitting 2>/dev/null
-    [ $? = 137 ] && died=$((died + 1))
-done
-[ $died = "$kills" ]
-ok $? "killed $died times, finally at $(readlink killed/latest)"
-resumes killed
-ok $? 'the run resumes to the same weights'
-[ "$(ls -d killed/step-* | wc -l)" = 2 ] &&
-    [ -z "$(ls -A killed | grep -v '^\(step-\|latest$\|metrics\|events\|demo\|images\.list$\)')" ]
-ok $? 'two checkpoints are kept, and incomplete ones are gone'
+stops_at TERM
+killed_often "$kills"
 
 $fit --init-from whole/latest/autoencoder.safetensors --decoder-only --size 32 -b 4 --lr 1e-3 --steps 4 \
     -o tuned <list 2>log
