@@ -3,19 +3,10 @@
 # number; processes that are stopped, killed or fail, and reruns. Prints TAP.
 # usage: [BUILD=build] [KILLS=6] [SEED=n] tests/encode-devices.sh
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
+. "$(dirname "$0")/support/apart.sh"
+draw
 kills=${KILLS:-6}
-RANDOM=${SEED:-$$}
-echo "# SEED=${SEED:-$$}"
-export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu
-unset CCLD_MODEL
-
-work=$(mktemp -d) || exit 2
-trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
-cd "$work" || exit 2
-
-. "$top/tests/support/tap.sh"
+export CCLD_DEVICE=cpu
 
 exec 2>stderr # where the shell reports processes that are killed
 "$build/tests/synth/synth-model" -q -o model || exit 2

@@ -5,16 +5,8 @@
 set -u
 # nohup, under which tests may run, would have SIGHUP ignored by all programs.
 [ -n "${ENDS_SIGNALS:-}" ] || ENDS_SIGNALS=1 exec env --default-signal=HUP "$0" "$@"
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
-export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu GOLDEN="$top/tests/golden/data"
-unset CCLD_MODEL
-
-work=$(mktemp -d) || exit 2
-trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
-cd "$work" || exit 2
-
-. "$top/tests/support/tap.sh"
+. "$(dirname "$0")/support/apart.sh"
+export CCLD_DEVICE=cpu GOLDEN="$top/tests/golden/data"
 
 exec 2>stderr # where the shell reports processes that are killed
 : >log
@@ -23,6 +15,7 @@ exec 2>stderr # where the shell reports processes that are killed
 cut -f 1 pairs.tsv >list
 encode="ccld-encode -m model --size 64"
 $encode -q -o shards <list || exit 2
+echo text >text.jpg
 
 # Closed standard streams. No file of a program may take their numbers.
 closed() { # STREAMS COMMAND...: runs the command with standard streams closed, and prints its status
@@ -37,11 +30,11 @@ closed() { # STREAMS COMMAND...: runs the command with standard streams closed, 
     status=$?
 }
 for streams in 0 1 2 01 02 12 012; do
-    closed $streams $encode --max-failures 60 --rejects rejects$streams -o store$streams nope.jpg $(head -n 4 list)
+    closed $streams $encode --max-failures 60 --rejects rejects$streams -o store$streams text.jpg $(head -n 4 list)
     [ $status = 0 ] && ccld-shards -q verify store$streams 2>>log && [ "$(ccld-shards ls store$streams | wc -l)" = 4 ] &&
-        [ "$(cat rejects$streams)" = nope.jpg ]
+        [ "$(cat rejects$streams)" = text.jpg ]
     ok $? "ccld-encode without streams $streams stores all records, and only them"
-    closed $streams $encode --devices 2 --max-failures 60 -o parts$streams nope.jpg $(head -n 4 list)
+    closed $streams $encode --devices 2 --max-failures 60 -o parts$streams text.jpg $(head -n 4 list)
     [ $status = 0 ] && ccld-shards -q verify parts$streams 2>>log && [ "$(ccld-shards ls parts$streams | wc -l)" = 4 ]
     ok $? 'so do two processes'
     for ranks in 1 2; do

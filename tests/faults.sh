@@ -5,16 +5,8 @@
 # usage: [BUILD=build] [FAULTS=all] [KINDS='write open'] tests/faults.sh [encode|rerun|fit|resume|convert|grid|join]...
 #   FAULTS=all: all calls where there are many, as of allocations, and further errors for each
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
-export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu
-unset CCLD_MODEL
-
-work=$(mktemp -d) || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
-
-. "$top/tests/support/tap.sh"
+. "$(dirname "$0")/support/apart.sh"
+export CCLD_DEVICE=cpu
 
 shim="$build/tests/faults/shim.so"
 if nm "$build/ccld-encode" | grep -q __asan_init; then

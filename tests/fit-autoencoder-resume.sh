@@ -3,18 +3,9 @@
 # those of an uninterrupted run, bit for bit. One file of the list is unreadable. Prints TAP.
 # usage: [BUILD=build] [KILLS=6] [SEED=n] tests/fit-autoencoder-resume.sh
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
+. "$(dirname "$0")/support/apart.sh"
+draw
 kills=${KILLS:-6}
-RANDOM=${SEED:-$$}
-echo "# SEED=${SEED:-$$}"
-export PATH="$build:$PATH" LC_ALL=C
-
-work=$(mktemp -d) || exit 2
-trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
-cd "$work" || exit 2
-
-. "$top/tests/support/tap.sh"
 
 mkdir photos
 images=("$top"/tests/golden/data/images/*.*)

@@ -3,19 +3,9 @@
 # uninterrupted run, bit for bit, in the middle of an epoch and with accumulation. Prints TAP.
 # usage: [BUILD=build] [KILLS=12] [SEED=n] tests/fit-resume.sh
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
+. "$(dirname "$0")/support/apart.sh"
+draw
 kills=${KILLS:-12}
-RANDOM=${SEED:-$$}
-echo "# SEED=${SEED:-$$}"
-export PATH="$build:$PATH" LC_ALL=C
-unset CCLD_MODEL
-
-work=$(mktemp -d) || exit 2
-trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
-cd "$work" || exit 2
-
-. "$top/tests/support/tap.sh"
 
 "$build/tests/synth/synth-model" -q --embed 32 --unet-cond 64 -o model || exit 2
 mkdir photos

@@ -5,22 +5,14 @@
 # FLIPS=all: every byte of a store of one record, of state.json and of the headers of weight files, and a sample of the values
 # in these, where no byte decides anything: an hour or two, with TMPDIR in memory.
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
-export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu
-unset CCLD_MODEL
+. "$(dirname "$0")/support/apart.sh"
+export CCLD_DEVICE=cpu
 what=${*:-store encode fit resume plms}
 if [ $# = 0 ] && nm "$build/ccld-encode" | grep -q __asan_init; then
     echo '1..0 # SKIP takes long with sanitizers: name a part'
     exit 0
 fi
-
-work=$(mktemp -d) || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
 ulimit -c 0
-
-. "$top/tests/support/tap.sh"
 
 "$build/tests/synth/synth-model" -q --embed 16 --unet-base 64 --unet-multipliers 1,1,1,1 --unet-cond 32 --image-size 32 --image-width 64 \
     --image-layers 1 --text-width 64 --text-layers 1 --vocabulary 514 --kl-channels 32 -o model 2>log || { cat log; exit 2; }

@@ -4,16 +4,7 @@
 # are. Prints TAP.
 # usage: [BUILD=build] tests/gpu-ranks.sh
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
-export PATH="$build:$PATH" LC_ALL=C
-unset CCLD_MODEL
-
-work=$(mktemp -d) || exit 2
-trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
-cd "$work" || exit 2
-
-. "$top/tests/support/tap.sh"
+. "$(dirname "$0")/support/apart.sh"
 . "$top/tests/support/runs.sh"
 
 if [ "${CCLD_DEVICE:-}" = cuda ]; then

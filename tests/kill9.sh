@@ -3,20 +3,10 @@
 # the beginning of the list; a rerun encodes the rest. Prints TAP.
 # usage: [BUILD=build] [KILLS=25] [SEED=n] tests/kill9.sh
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
+. "$(dirname "$0")/support/apart.sh"
+draw
 kills=${KILLS:-25}
-RANDOM=${SEED:-$$}
-echo "# SEED=${SEED:-$$}"
-export PATH="$build:$PATH" LC_ALL=C
-unset CCLD_MODEL
-
-work=$(mktemp -d) || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
 "$build/tests/synth/synth-model" -q -o model || exit 2
-
-. "$top/tests/support/tap.sh"
 
 mkdir photos
 images=("$top"/tests/golden/data/images/*.*)

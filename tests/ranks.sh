@@ -3,19 +3,10 @@
 # numbers of ranks, and ranks that are stopped, killed, hung or fail. Prints TAP.
 # usage: [BUILD=build] [KILLS=8] [SEED=n] tests/ranks.sh
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
+. "$(dirname "$0")/support/apart.sh"
+draw
 kills=${KILLS:-8}
-RANDOM=${SEED:-$$}
-echo "# SEED=${SEED:-$$}"
-export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu
-unset CCLD_MODEL
-
-work=$(mktemp -d) || exit 2
-trap 'kill -KILL $(jobs -p) 2>/dev/null; rm -rf "$work"' EXIT
-cd "$work" || exit 2
-
-. "$top/tests/support/tap.sh"
+export CCLD_DEVICE=cpu
 . "$top/tests/support/runs.sh"
 
 exec 2>stderr # where the shell reports processes that are killed

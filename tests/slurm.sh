@@ -2,16 +2,8 @@
 # The batch files of pipelines/slurm/, with programs in place of Slurm's: srun runs the tasks here, one process each. Prints TAP.
 # usage: [BUILD=build] tests/slurm.sh
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
-export PATH="$build:$PATH" LC_ALL=C CCLD_DEVICE=cpu
-unset CCLD_MODEL
-
-work=$(mktemp -d) || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
-
-. "$top/tests/support/tap.sh"
+. "$(dirname "$0")/support/apart.sh"
+export CCLD_DEVICE=cpu
 
 mkdir bin
 cat >bin/srun <<'END'

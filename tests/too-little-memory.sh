@@ -2,17 +2,10 @@
 # What programs print if there is too little memory, of a GPU (on the emulator) or of the CPU: one line that says what
 # would fit. Prints TAP.
 set -u
-top=$(cd "$(dirname "$0")/.." && pwd)
-build=$(cd "$top" && cd "${BUILD:-build}" && pwd) || exit 2
-export PATH="$build:$PATH" LC_ALL=C CCLD_CUDA_PLUGIN="$build/tests/cuda-host/libccld-cuda-host.so"
-unset CCLD_MODEL CCLD_DEVICE CCLD_PRECISION
-
-work=$(mktemp -d) || exit 2
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 2
+. "$(dirname "$0")/support/apart.sh"
+export CCLD_CUDA_PLUGIN="$build/tests/cuda-host/libccld-cuda-host.so"
+unset CCLD_DEVICE CCLD_PRECISION
 export XDG_CACHE_HOME="$work"
-
-. "$top/tests/support/tap.sh"
 told() { # PATTERN NAME: the log is a single line that matches
     [ "$(wc -l <log)" = 1 ] && grep -Eq "$1" log
     ok $? "$2"
