@@ -12,8 +12,9 @@ ccld-shards ls odd-store
 printf '\377\376p\0\n\0' | ccld-encode -q -m model --size 64 -o store || echo $?
 # Rejects go to standard output, and their list can have been edited on Windows.
 printf 'nowhere.jpg\r\n' >bad
-ccld-encode -q -m model --size 64 -o store --rejects - 'photo one.jpg' gone.jpg --max-failures 100
-ccld-encode -q -m model --size 64 -o store --rejects bad --max-failures 100 'photo one.jpg' gone.jpg
+printf 'photo one.jpg\ngone.jpg\n' >some
+ccld-encode -q -m model --size 64 -o store --rejects - --max-failures 100 <some
+ccld-encode -q -m model --size 64 -o store --rejects bad --max-failures 100 <some
 cat bad
 # Captions beside images and in lists, of trainers.
 printf '\357\273\277a photo\r\n' >'photo one.txt'
