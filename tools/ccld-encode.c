@@ -1,5 +1,4 @@
 /* Encodes images into a shard store: reads a list of paths, writes latents and embeddings. */
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
