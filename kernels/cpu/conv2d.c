@@ -71,17 +71,17 @@ void cpu_gather_patches(const struct conv2d_args *a, int64_t first, int64_t coun
                  a->x->dtype == DTYPE_BF16 ? gather_patches_bf16 : gather_patches, &j);
 }
 
+static int64_t patches_ld(const struct matmul *m)
+{
+    return m->dtype == DTYPE_BF16 ? round_up(m->channels, 2) : m->channels;
+}
+
 /* With few input channels (pixels, latents), patches are copied out, one slab of the image at a
  * time. */
 static void conv2d_patches(struct device *d, const struct conv2d_args *a, struct matmul m)
 {
-    int64_t rows = m.rows;
-    m.channels *= m.taps;
-    m.taps = 1;
-    m.even_rows = true;
-    int64_t ld = m.dtype == DTYPE_BF16 ? (m.channels + 1) / 2 * 2 : m.channels;
+    int64_t rows = m.rows, ld = patches_ld(&m), slab = least(rows, CPU_PATCHES_SLAB);
     size_t granted, size = dtype_size(m.dtype);
-    int64_t slab = least(rows, CPU_PATCHES_SLAB);
     void *columns = device_allocate(d, (size_t)(slab * ld) * size, &granted);
     struct dense_rows dense = {columns, ld, m.dtype};
     m.find_rows = find_dense_rows;
@@ -116,7 +116,7 @@ bool cpu_conv2d_winograd_is_bf16(const struct conv2d_args *a)
     return multiplies_bf16(a) && a->weight->shape[1] >= 128;
 }
 
-bool cpu_conv2d_is_winograd(const struct conv2d_args *a)
+static bool is_winograd(const struct conv2d_args *a)
 {
     int64_t pixels = a->y->shape[1] * a->y->shape[2];
     if (a->weight->shape[2] != 3 || a->weight->shape[3] != 3 || a->stride != 1 ||
@@ -129,30 +129,23 @@ bool cpu_conv2d_is_winograd(const struct conv2d_args *a)
 
 /* Few input channels; or many of a small image, whose weights of BF16 then are packed as they lie,
  * in pairs. */
-bool cpu_conv2d_is_patches(const struct conv2d_args *a)
+static bool is_patches(const struct conv2d_args *a)
 {
     int64_t taps = a->weight->shape[2] * a->weight->shape[3];
     bool pairs = multiplies_bf16(a) && a->weight->dtype == DTYPE_BF16 &&
                  a->y->shape[1] * a->y->shape[2] < CPU_SMALL_IMAGE;
-    return !cpu_conv2d_is_winograd(a) && taps > 1 &&
-           (a->weight->shape[1] < 32 || taps > 25 || pairs);
+    return !is_winograd(a) && taps > 1 && (a->weight->shape[1] < 32 || taps > 25 || pairs);
 }
 
-/* The algorithm depends on the shape of one image only, so that results do not depend on the batch.
+/* The product that a convolution without Winograd's transforms is, of patches if it is by patches.
  */
-static void run(struct device *d, const struct conv2d_args *a)
+static struct matmul product_of(const struct conv2d_args *a)
 {
-    int64_t kernel_h = a->weight->shape[2], kernel_w = a->weight->shape[3];
-    int64_t in = a->weight->shape[1];
-    if (cpu_conv2d_is_winograd(a)) {
-        cpu_conv2d_winograd(d, a);
-        return;
-    }
     struct matmul m = {
         .rows = tensor_rows(a->y),
         .columns = a->weight->shape[0],
-        .channels = in,
-        .taps = (int)(kernel_h * kernel_w),
+        .channels = a->weight->shape[1],
+        .taps = (int)(a->weight->shape[2] * a->weight->shape[3]),
         .find_rows = cpu_find_pixels,
         .context = a,
         .dtype = a->x->dtype,
@@ -163,10 +156,38 @@ static void run(struct device *d, const struct conv2d_args *a)
         .ldc = a->weight->shape[0],
         .residual = a->residual ? a->residual->data : NULL,
     };
-    if (cpu_conv2d_is_patches(a))
+    if (is_patches(a)) {
+        m.channels *= m.taps;
+        m.taps = 1;
+        m.even_rows = true;
+    }
+    return m;
+}
+
+/* The algorithm depends on the shape of one image only, so that results do not depend on the batch.
+ */
+static void run(struct device *d, const struct conv2d_args *a)
+{
+    if (is_winograd(a)) {
+        cpu_conv2d_winograd(d, a);
+        return;
+    }
+    struct matmul m = product_of(a);
+    if (is_patches(a))
         conv2d_patches(d, a, m);
     else
         matmul(d, &m);
+}
+
+size_t cpu_conv2d_bytes(const struct conv2d_args *a)
+{
+    if (is_winograd(a))
+        return cpu_conv2d_winograd_bytes(a);
+    struct matmul m = product_of(a);
+    if (!is_patches(a))
+        return matmul_bytes(&m);
+    m.rows = least(m.rows, CPU_PATCHES_SLAB);
+    return (size_t)(m.rows * patches_ld(&m)) * dtype_size(m.dtype) + matmul_bytes(&m);
 }
 
 /* F32 is added afterwards: products are not rounded before. */

@@ -56,8 +56,6 @@ size_t cpu_conv2d_winograd_by_weights_bytes(const struct conv2d_backward_args *a
 /* Which way a convolution is computed, and how much it gathers at a time: rows of patches, bytes of
  * them for the weights' gradient. */
 bool cpu_conv2d_winograd_is_bf16(const struct conv2d_args *a);
-bool cpu_conv2d_is_winograd(const struct conv2d_args *a);
-bool cpu_conv2d_is_patches(const struct conv2d_args *a);
 bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a);
 bool cpu_conv2d_gathers_by_weights_bf16(const struct conv2d_backward_args *a);
 bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a);
@@ -71,6 +69,8 @@ void cpu_gather_patches(const struct conv2d_args *a, int64_t first, int64_t coun
                         int64_t ld);
 #define CPU_PATCHES_SLAB     16384
 #define CPU_BY_WEIGHTS_BYTES ((int64_t)16 << 20)
+
+size_t cpu_conv2d_bytes(const struct conv2d_args *a); /* of a convolution's scratch memory */
 
 /* conv2d.c's fast path for 3x3, stride 1, padding 1 (winograd.c). */
 void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a);

@@ -197,6 +197,32 @@ struct matmul_units matmul_units(const struct matmul *m, const struct cpu_isa *i
     return u;
 }
 
+/* Without memory yet. */
+static struct job begin_job(const struct matmul *m)
+{
+    struct job j = {.m = m, .isa = cpu_isa(), .units = matmul_units(m, cpu_isa())};
+    size_t block = (size_t)(j.units.channels * m->taps) * ISA_MAX_COLUMNS;
+    j.per_worker = UNIT_PANELS * block + (m->weight_dtype == DTYPE_F32 ? 0 : block) +
+                   (ISA_MAX_ROWS + UNIT_PANELS) * ISA_MAX_COLUMNS;
+    return j;
+}
+
+static size_t job_bytes(const struct job *j)
+{
+    size_t floats = j->per_worker * (size_t)threads_count() + (size_t)j->units.channels;
+    return floats * sizeof(float);
+}
+
+size_t matmul_bytes(const struct matmul *m)
+{
+    if (m->rows == 0 || m->columns == 0)
+        return 0;
+    if (m->dtype == DTYPE_BF16)
+        return matmul_bf16_bytes(m);
+    struct job j = begin_job(m);
+    return job_bytes(&j);
+}
+
 void matmul(struct device *d, const struct matmul *m)
 {
     if (m->rows == 0 || m->columns == 0)
@@ -205,14 +231,9 @@ void matmul(struct device *d, const struct matmul *m)
         matmul_bf16(d, m);
         return;
     }
-    struct job j = {.m = m, .isa = cpu_isa(), .units = matmul_units(m, cpu_isa())};
-    size_t block = (size_t)(j.units.channels * m->taps) * ISA_MAX_COLUMNS;
-    j.per_worker = UNIT_PANELS * block + (m->weight_dtype == DTYPE_F32 ? 0 : block) +
-                   (ISA_MAX_ROWS + UNIT_PANELS) * ISA_MAX_COLUMNS;
-    size_t zeros = (size_t)j.units.channels;
-    size_t granted;
-    float *memory = device_allocate(
-        d, (j.per_worker * (size_t)threads_count() + zeros) * sizeof(float), &granted);
+    struct job j = begin_job(m);
+    size_t zeros = (size_t)j.units.channels, granted;
+    float *memory = device_allocate(d, job_bytes(&j), &granted);
     memset(memory, 0, zeros * sizeof(float));
     j.zeros = memory;
     j.scratch = memory + zeros;
@@ -222,6 +243,10 @@ void matmul(struct device *d, const struct matmul *m)
 
 #define OUTER_ROWS  64  /* of a unit */
 #define OUTER_BLOCK 256 /* of k: both packed sides of a unit stay in the cache */
+/* Floats of a worker: both packed sides, and sums of two panels. */
+#define OUTER_SCRATCH                                                                              \
+    ((OUTER_ROWS + ISA_MAX_ROWS + ISA_MAX_COLUMNS) * OUTER_BLOCK +                                 \
+     UNIT_PANELS * (OUTER_ROWS + ISA_MAX_ROWS) * ISA_MAX_COLUMNS)
 
 struct outer_job {
     const struct cpu_isa *isa;
@@ -291,6 +316,11 @@ static void outer_units(void *arg, int64_t begin, int64_t end, int worker)
         outer_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
 }
 
+size_t matmul_outer_bytes(void)
+{
+    return (size_t)OUTER_SCRATCH * (size_t)threads_count() * sizeof(float);
+}
+
 void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, struct dense_rows a,
                   struct dense_rows b, float *c, int64_t ldc)
 {
@@ -302,12 +332,9 @@ void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, st
     j.column_units = divide_up(vectors, UNIT_PANELS * isa->vectors);
     j.unit_columns = divide_up(vectors, j.column_units) * isa->lanes;
     j.column_units = divide_up(columns, j.unit_columns);
-    size_t block_rows = OUTER_ROWS + ISA_MAX_ROWS;
-    j.per_worker =
-        (block_rows + ISA_MAX_COLUMNS) * OUTER_BLOCK + UNIT_PANELS * block_rows * ISA_MAX_COLUMNS;
+    j.per_worker = OUTER_SCRATCH;
     size_t granted;
-    j.scratch =
-        device_allocate(d, j.per_worker * (size_t)threads_count() * sizeof(float), &granted);
+    j.scratch = device_allocate(d, matmul_outer_bytes(), &granted);
     parallel_for(j.column_units * divide_up(rows, OUTER_ROWS), 1, outer_units, &j);
     device_release(d, j.scratch, granted);
 }

@@ -55,9 +55,11 @@ struct matmul {
     const void *residual; /* of BF16: added to c, shaped like it, and may be c; or NULL */
 };
 void matmul(struct device *d, const struct matmul *m);
+size_t matmul_bytes(const struct matmul *m); /* scratch */
 
-/* The part of matmul() for BF16. */
+/* The parts of matmul() and matmul_bytes() for BF16. */
 void matmul_bf16(struct device *d, const struct matmul *m);
+size_t matmul_bf16_bytes(const struct matmul *m);
 
 /* How a product is divided into units of work, which threads take in any order. */
 struct matmul_units {
@@ -85,6 +87,7 @@ void find_dense_rows(const void *context, int64_t m, int count, const void **a, 
  * number of threads. */
 void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, struct dense_rows a,
                   struct dense_rows b, float *c, int64_t ldc);
+size_t matmul_outer_bytes(void); /* scratch */
 
 /* c[i][j][tap] += sum over k of a[k][i] * b[k][j] for the row of b under that tap: the gradients of
  * a kernel, by products of BF16, which the processor must have. */

@@ -179,15 +179,27 @@ static void run_units(void *arg, int64_t begin, int64_t end, int worker)
         run_unit(j, unit, &b);
 }
 
-void matmul_bf16(struct device *d, const struct matmul *m)
+/* Without memory yet. */
+static struct job begin_job(const struct matmul *m)
 {
     bool pairs = m->channels % 2 == 0 || m->even_rows;
     struct job j = {.m = m, .isa = cpu_isa(), .bf16 = pairs ? cpu_bf16() : NULL};
     j.units = matmul_units(m, j.isa);
     struct buffers b;
     j.per_worker = lay_out(&b, &j, NULL);
+    return j;
+}
+
+size_t matmul_bf16_bytes(const struct matmul *m)
+{
+    return begin_job(m).per_worker * (size_t)threads_count();
+}
+
+void matmul_bf16(struct device *d, const struct matmul *m)
+{
+    struct job j = begin_job(m);
     size_t granted;
-    j.scratch = device_allocate(d, j.per_worker * (size_t)threads_count(), &granted);
+    j.scratch = device_allocate(d, matmul_bf16_bytes(m), &granted);
     parallel_for(j.units.column_units * j.units.row_units, 1, run_units, &j);
     device_release(d, j.scratch, granted);
 }

@@ -26,13 +26,7 @@ static int64_t converted(const struct tensor *t, int64_t floats)
 
 static void scratch_conv2d(struct device *d, const struct conv2d_args *a)
 {
-    int64_t in = a->weight->shape[1], taps = a->weight->shape[2] * a->weight->shape[3];
-    size_t size = dtype_size(a->x->dtype);
-    if (cpu_conv2d_is_winograd(a))
-        take_bytes(d, cpu_conv2d_winograd_bytes(a));
-    else if (cpu_conv2d_is_patches(a))
-        take_bytes(d,
-                   (size_t)(least(tensor_rows(a->y), CPU_PATCHES_SLAB) * (in * taps + 1)) * size);
+    take_bytes(d, cpu_conv2d_bytes(a));
 }
 
 static void scratch_by_weights(struct device *d, const struct conv2d_backward_args *a)
@@ -56,7 +50,9 @@ static void scratch_by_weights(struct device *d, const struct conv2d_backward_ar
     }
     int64_t width = in * taps;
     int64_t slab = CPU_BY_WEIGHTS_BYTES / (width * (int64_t)sizeof(float));
-    take(d, least(slab < 256 ? 256 : slab, tensor_rows(a->dy)) * width + out * width);
+    slab = least(slab < 256 ? 256 : slab, tensor_rows(a->dy));
+    take_bytes(d, (size_t)(slab * width) * dtype_size(f->x->dtype) +
+                      (size_t)(out * width) * sizeof(float) + matmul_outer_bytes());
 }
 
 static void scratch_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
@@ -110,6 +106,8 @@ static void scratch_linear_backward(struct device *d, const struct linear_backwa
     if (cpu_linear_is_by_weights_bf16(a))
         bytes += matmul_outer_bf16_bytes(tensor_last(a->dy), tensor_last(a->forward.x),
                                          tensor_rows(a->dy), 1);
+    else if (a->dweight)
+        bytes += matmul_outer_bytes();
     take_bytes(d, bytes);
 }
 
