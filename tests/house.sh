@@ -100,7 +100,9 @@ all_seen() {
 check 'the runner of tests/cli tells good cases from bad ones' all_seen
 some_seen() { runner good quiet skipped && [ "$(grep -c '^ok' "$work/output")" = 3 ]; }
 check 'and runs only the named ones' some_seen
-writes() { runner --write stdout no-stderr && runner stdout no-stderr; }
+writes() {
+    runner --write stdout no-stderr good && runner stdout no-stderr good && grep -qx 'a warning about \* files' "$cases/good.err"
+}
 check 'and with --write takes what they print for what is expected' writes
 none_such() { ! runner nosuch && grep -q '^not ok' "$work/output"; }
 check 'a case that does not exist fails' none_such

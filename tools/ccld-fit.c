@@ -319,6 +319,10 @@ static void check_score_options(void)
                     "--score-images");
     option_requires("demo-every", options.demo_prompts, "--demo-prompts");
     option_requires("demo-grid", options.demo_prompts, "--demo-prompts");
+    static const char *const paths[] = {"model", "autoencoder", "cloob"};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        option_requires(paths[i], options.demo_prompts || fit.loop.scores,
+                        "--demo-prompts or --score-images");
 }
 
 /* With the parameters on a dry device. */

@@ -24,6 +24,8 @@ try shards -o run --init-from model/diffusion.safetensors --base-channels 64
 try shards -o run --device cpu --precision fp16 --steps 1 --batch-size 4 --holdout 0
 try shards -o run --holdout 0 --holdout-every 3 --demo-every 2
 try shards -o run --demo-grid 2
+try shards -o run -m model
+try shards -o run --cloob model/cloob.safetensors
 try shards -o run --holdout-every 3
 try shards --resume nowhere
 try shards -o run --resume run --init-from model/diffusion.safetensors
