@@ -196,7 +196,9 @@ MAKE_CORPUS := $(BUILD)/tests/fuzz/corpus/make-corpus
 CORPUS := $(BUILD)/corpus
 # Preloaded, it makes calls of a program fail.
 FAULTS := $(BUILD)/tests/faults/shim.so $(BUILD)/tests/flips/shim.so
-SCRIPTS := tests/cli/run $(wildcard tests/*.sh)
+# Two run at a time: the longest come first.
+SCRIPTS := $(addprefix tests/,cli/run op-instruction-sets.sh)
+SCRIPTS += $(filter-out $(SCRIPTS),$(wildcard tests/*.sh))
 
 all: programs $(if $(WITH_CUDA),$(PLUGIN)) $(if $(WITH_MPI),$(MPI_PLUGIN))
 programs: $(TOOLS) $(BUILD)/models
