@@ -137,9 +137,8 @@ static bool is_patches(const struct conv2d_args *a)
     return !is_winograd(a) && taps > 1 && (a->weight->shape[1] < 32 || taps > 25 || pairs);
 }
 
-/* The product that a convolution without Winograd's transforms is, of patches if it is by patches.
- */
-static struct matmul product_of(const struct conv2d_args *a)
+/* The product that a convolution without Winograd's transforms is. */
+static struct matmul product_of(const struct conv2d_args *a, bool patches)
 {
     struct matmul m = {
         .rows = tensor_rows(a->y),
@@ -156,7 +155,7 @@ static struct matmul product_of(const struct conv2d_args *a)
         .ldc = a->weight->shape[0],
         .residual = a->residual ? a->residual->data : NULL,
     };
-    if (is_patches(a)) {
+    if (patches) {
         m.channels *= m.taps;
         m.taps = 1;
         m.even_rows = true;
@@ -172,8 +171,9 @@ static void run(struct device *d, const struct conv2d_args *a)
         cpu_conv2d_winograd(d, a);
         return;
     }
-    struct matmul m = product_of(a);
-    if (is_patches(a))
+    bool patches = is_patches(a);
+    struct matmul m = product_of(a, patches);
+    if (patches)
         conv2d_patches(d, a, m);
     else
         matmul(d, &m);
@@ -183,8 +183,9 @@ size_t cpu_conv2d_bytes(const struct conv2d_args *a)
 {
     if (is_winograd(a))
         return cpu_conv2d_winograd_bytes(a);
-    struct matmul m = product_of(a);
-    if (!is_patches(a))
+    bool patches = is_patches(a);
+    struct matmul m = product_of(a, patches);
+    if (!patches)
         return matmul_bytes(&m);
     m.rows = least(m.rows, CPU_PATCHES_SLAB);
     return (size_t)(m.rows * patches_ld(&m)) * dtype_size(m.dtype) + matmul_bytes(&m);

@@ -100,6 +100,8 @@ static void by_input(struct device *d, const struct conv2d_backward_args *a)
 /* The weights' gradient: for every tap, dy times the input pixels under the tap, which are gathered
  * for one slab of output pixels at a time. */
 
+#define BY_WEIGHTS_BYTES ((int64_t)16 << 20)
+
 struct gather_job {
     const struct conv2d_args *f;
     int64_t first;
@@ -144,14 +146,20 @@ static void add_weights(void *arg, int64_t begin, int64_t end, int worker)
                 j->dweight[(o * in + i) * taps + t] += j->sums[(o * taps + t) * in + i];
 }
 
+/* Output pixels that are gathered at a time. */
+static int64_t slab_of(const struct conv2d_backward_args *a)
+{
+    const int64_t *w = a->forward.weight->shape;
+    int64_t slab = BY_WEIGHTS_BYTES / (w[1] * w[2] * w[3] * (int64_t)sizeof(float));
+    return least(slab < 256 ? 256 : slab, tensor_rows(a->dy));
+}
+
 static void by_weights(struct device *d, const struct conv2d_backward_args *a)
 {
     const struct conv2d_args *f = &a->forward;
     int64_t out = f->weight->shape[0], in = f->weight->shape[1];
     int64_t width = in * f->weight->shape[2] * f->weight->shape[3], pixels = tensor_rows(a->dy);
-    int64_t slab = CPU_BY_WEIGHTS_BYTES / (width * (int64_t)sizeof(float));
-    slab = slab < 256 ? 256 : slab;
-    slab = slab < pixels ? slab : pixels;
+    int64_t slab = slab_of(a);
     struct tensor *columns = tensor_new(d, f->x->dtype, DIMS(slab, width));
     struct tensor *sums = tensor_new(d, DTYPE_F32, DIMS(out, width));
     memset(sums->data, 0, (size_t)(out * width) * sizeof(float));
@@ -169,7 +177,7 @@ static void by_weights(struct device *d, const struct conv2d_backward_args *a)
     tensor_release(sums);
 }
 
-bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a)
+static bool is_winograd_by_weights(const struct conv2d_backward_args *a)
 {
     const struct conv2d_args *f = &a->forward;
     return f->weight->shape[2] == 3 && f->weight->shape[3] == 3 && f->stride == 1 &&
@@ -178,16 +186,16 @@ bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a)
 
 /* Measured as in conv2d.c, in ms, with Winograd's F(4x4, 3x3) in F32: 7.4 against 4.4 for 64 images
  * of 32x32 with 64 channels, 0.40 against 0.29 for 64 of 8x8. */
-bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a)
+static bool is_by_weights_bf16(const struct conv2d_backward_args *a)
 {
-    return a->dy->dtype == DTYPE_BF16 && cpu_bf16() && !cpu_conv2d_is_winograd_by_weights(a);
+    return a->dy->dtype == DTYPE_BF16 && cpu_bf16() && !is_winograd_by_weights(a);
 }
 
 /* Few channels would leave most of a vector empty: they are gathered as in the forward pass. */
-bool cpu_conv2d_gathers_by_weights_bf16(const struct conv2d_backward_args *a)
+static bool gathers_bf16(const struct conv2d_backward_args *a)
 {
     const int64_t *w = a->forward.weight->shape;
-    return cpu_conv2d_is_by_weights_bf16(a) && w[1] < 16 && w[2] * w[3] > 1;
+    return is_by_weights_bf16(a) && w[1] < 16 && w[2] * w[3] > 1;
 }
 
 static void by_patches_bf16(struct device *d, const struct conv2d_args *f,
@@ -227,10 +235,28 @@ static void by_weights_bf16(struct device *d, const struct conv2d_backward_args 
         .c = a->dweight->data,
         .fresh = a->fresh,
     };
-    if (cpu_conv2d_gathers_by_weights_bf16(a))
+    if (gathers_bf16(a))
         by_patches_bf16(d, &f, m);
     else
         matmul_outer_bf16(d, &m);
+}
+
+size_t cpu_conv2d_by_weights_bytes(const struct conv2d_backward_args *a)
+{
+    const struct conv2d_args *f = &a->forward;
+    int64_t out = f->weight->shape[0], in = f->weight->shape[1], pixels = tensor_rows(a->dy);
+    int taps = (int)(f->weight->shape[2] * f->weight->shape[3]);
+    if (gathers_bf16(a)) {
+        int64_t slab = least(pixels, CPU_PATCHES_SLAB);
+        return (size_t)(slab * in * taps) * sizeof(uint16_t) +
+               matmul_outer_bf16_bytes(out, in * taps, slab, 1);
+    }
+    if (is_by_weights_bf16(a))
+        return matmul_outer_bf16_bytes(out, in, pixels, taps);
+    if (is_winograd_by_weights(a))
+        return cpu_conv2d_winograd_by_weights_bytes(a);
+    return (size_t)(slab_of(a) * in * taps) * dtype_size(f->x->dtype) +
+           (size_t)(out * in * taps) * sizeof(float) + matmul_outer_bytes();
 }
 
 void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
@@ -238,12 +264,12 @@ void cpu_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
     if (a->dx)
         by_input(d, a);
     if (a->dweight) {
-        bool bf16 = cpu_conv2d_is_by_weights_bf16(a) && tensor_rows(a->dy) > 0;
+        bool bf16 = is_by_weights_bf16(a) && tensor_rows(a->dy) > 0;
         if (a->fresh && !bf16)
             memset(a->dweight->data, 0, (size_t)tensor_count(a->dweight) * sizeof(float));
         if (bf16)
             by_weights_bf16(d, a);
-        else if (cpu_conv2d_is_winograd_by_weights(a))
+        else if (is_winograd_by_weights(a))
             cpu_conv2d_winograd_by_weights(d, a);
         else
             by_weights(d, a);

@@ -53,12 +53,8 @@ void cpu_widened_init(struct backend *b);
 void cpu_conv2d_winograd_by_weights(struct device *d, const struct conv2d_backward_args *a);
 size_t cpu_conv2d_winograd_by_weights_bytes(const struct conv2d_backward_args *a); /* scratch */
 
-/* Which way a convolution is computed, and how much it gathers at a time: rows of patches, bytes of
- * them for the weights' gradient. */
+/* Which way a convolution is computed, and how many rows of patches it gathers at a time. */
 bool cpu_conv2d_winograd_is_bf16(const struct conv2d_args *a);
-bool cpu_conv2d_is_by_weights_bf16(const struct conv2d_backward_args *a);
-bool cpu_conv2d_gathers_by_weights_bf16(const struct conv2d_backward_args *a);
-bool cpu_conv2d_is_winograd_by_weights(const struct conv2d_backward_args *a);
 /* Of the weights that the input's gradient multiplies with. */
 enum dtype cpu_conv2d_flipped_dtype(const struct conv2d_backward_args *a);
 bool cpu_linear_is_by_weights_bf16(const struct linear_backward_args *a);
@@ -67,10 +63,11 @@ bool cpu_linear_is_by_weights_bf16(const struct linear_backward_args *a);
  * weights, [ci][kh][kw], ld apart, of x's type. */
 void cpu_gather_patches(const struct conv2d_args *a, int64_t first, int64_t count, void *columns,
                         int64_t ld);
-#define CPU_PATCHES_SLAB     16384
-#define CPU_BY_WEIGHTS_BYTES ((int64_t)16 << 20)
+#define CPU_PATCHES_SLAB 16384
 
-size_t cpu_conv2d_bytes(const struct conv2d_args *a); /* of a convolution's scratch memory */
+/* Scratch memory of a convolution, and of its weights' gradient. */
+size_t cpu_conv2d_bytes(const struct conv2d_args *a);
+size_t cpu_conv2d_by_weights_bytes(const struct conv2d_backward_args *a);
 
 /* conv2d.c's fast path for 3x3, stride 1, padding 1 (winograd.c). */
 void cpu_conv2d_winograd(struct device *d, const struct conv2d_args *a);

@@ -255,7 +255,6 @@ struct outer_job {
     float *c;
     int64_t unit_columns, column_units;
     float *scratch;
-    size_t per_worker;
 };
 
 /* pack_rows for activations of either type, from row k0 and `column` on. */
@@ -313,7 +312,7 @@ static void outer_units(void *arg, int64_t begin, int64_t end, int worker)
 {
     const struct outer_job *j = arg;
     for (int64_t unit = begin; unit < end; unit++)
-        outer_unit(j, unit, j->scratch + (size_t)worker * j->per_worker);
+        outer_unit(j, unit, j->scratch + (size_t)worker * OUTER_SCRATCH);
 }
 
 size_t matmul_outer_bytes(void)
@@ -327,12 +326,11 @@ void matmul_outer(struct device *d, int64_t rows, int64_t columns, int64_t k, st
     if (rows == 0 || columns == 0 || k == 0)
         return;
     const struct cpu_isa *isa = cpu_isa();
-    struct outer_job j = {isa, rows, columns, k, ldc, a, b, c, 0, 0, NULL, 0};
+    struct outer_job j = {isa, rows, columns, k, ldc, a, b, c, 0, 0, NULL};
     int64_t vectors = divide_up(columns, isa->lanes);
     j.column_units = divide_up(vectors, UNIT_PANELS * isa->vectors);
     j.unit_columns = divide_up(vectors, j.column_units) * isa->lanes;
     j.column_units = divide_up(columns, j.unit_columns);
-    j.per_worker = OUTER_SCRATCH;
     size_t granted;
     j.scratch = device_allocate(d, matmul_outer_bytes(), &granted);
     parallel_for(j.column_units * divide_up(rows, OUTER_ROWS), 1, outer_units, &j);

@@ -190,16 +190,22 @@ static struct job begin_job(const struct matmul *m)
     return j;
 }
 
+static size_t job_bytes(const struct job *j)
+{
+    return j->per_worker * (size_t)threads_count();
+}
+
 size_t matmul_bf16_bytes(const struct matmul *m)
 {
-    return begin_job(m).per_worker * (size_t)threads_count();
+    struct job j = begin_job(m);
+    return job_bytes(&j);
 }
 
 void matmul_bf16(struct device *d, const struct matmul *m)
 {
     struct job j = begin_job(m);
     size_t granted;
-    j.scratch = device_allocate(d, matmul_bf16_bytes(m), &granted);
+    j.scratch = device_allocate(d, job_bytes(&j), &granted);
     parallel_for(j.units.column_units * j.units.row_units, 1, run_units, &j);
     device_release(d, j.scratch, granted);
 }

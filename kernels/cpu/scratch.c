@@ -29,32 +29,6 @@ static void scratch_conv2d(struct device *d, const struct conv2d_args *a)
     take_bytes(d, cpu_conv2d_bytes(a));
 }
 
-static void scratch_by_weights(struct device *d, const struct conv2d_backward_args *a)
-{
-    const struct conv2d_args *f = &a->forward;
-    int64_t in = f->weight->shape[1], out = f->weight->shape[0];
-    int taps = (int)(f->weight->shape[2] * f->weight->shape[3]);
-    if (cpu_conv2d_gathers_by_weights_bf16(a)) {
-        int64_t slab = least(tensor_rows(a->dy), CPU_PATCHES_SLAB);
-        take_bytes(d, (size_t)(slab * in * taps) * sizeof(uint16_t) +
-                          matmul_outer_bf16_bytes(out, in * taps, slab, 1));
-        return;
-    }
-    if (cpu_conv2d_is_by_weights_bf16(a)) {
-        take_bytes(d, matmul_outer_bf16_bytes(out, in, tensor_rows(a->dy), taps));
-        return;
-    }
-    if (cpu_conv2d_is_winograd_by_weights(a)) {
-        take_bytes(d, cpu_conv2d_winograd_by_weights_bytes(a));
-        return;
-    }
-    int64_t width = in * taps;
-    int64_t slab = CPU_BY_WEIGHTS_BYTES / (width * (int64_t)sizeof(float));
-    slab = least(slab < 256 ? 256 : slab, tensor_rows(a->dy));
-    take_bytes(d, (size_t)(slab * width) * dtype_size(f->x->dtype) +
-                      (size_t)(out * width) * sizeof(float) + matmul_outer_bytes());
-}
-
 static void scratch_conv2d_backward(struct device *d, const struct conv2d_backward_args *a)
 {
     const struct conv2d_args *f = &a->forward;
@@ -73,7 +47,7 @@ static void scratch_conv2d_backward(struct device *d, const struct conv2d_backwa
         tensor_release(flipped);
     }
     if (a->dweight)
-        scratch_by_weights(d, a);
+        take_bytes(d, cpu_conv2d_by_weights_bytes(a));
 }
 
 static void scratch_attention(struct device *d, const struct attention_args *a)
