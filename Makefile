@@ -197,7 +197,7 @@ CORPUS := $(BUILD)/corpus
 # Preloaded, it makes calls of a program fail.
 FAULTS := $(BUILD)/tests/faults/shim.so $(BUILD)/tests/flips/shim.so
 # Two run at a time: the longest come first.
-SCRIPTS := $(addprefix tests/,cli/run op-instruction-sets.sh)
+SCRIPTS := tests/cli/run tests/op-instruction-sets.sh
 SCRIPTS += $(filter-out $(SCRIPTS),$(wildcard tests/*.sh))
 
 all: programs $(if $(WITH_CUDA),$(PLUGIN)) $(if $(WITH_MPI),$(MPI_PLUGIN))

@@ -9,9 +9,12 @@ set -- generic avx2
 has() {
     grep -qw "$1" /proc/cpuinfo
 }
-if has avx512_bf16; then
-    ! has amx_bf16 && has GenuineIntel || set -- "$@" avx512
-    ! has amx_bf16 && ! has GenuineIntel || set -- "$@" avx512-bf16
+if has amx_bf16; then
+    set -- "$@" avx512 avx512-bf16
+elif has avx512_bf16 && has GenuineIntel; then
+    set -- "$@" avx512-bf16
+elif has avx512_bf16; then
+    set -- "$@" avx512
 fi
 echo "1..$#"
 for set in "$@"; do
