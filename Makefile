@@ -357,7 +357,7 @@ IN_FP16 := $(filter %/nets,$(PARITY))
 ON_CPU := $(addprefix cpu-bf16:,$(IN_BF16) tests/fit-resume.sh)
 ON_EMULATOR := $(addprefix emulated-fp32:,$(CHECKER) $(ON_DEVICES) tests/cli/run) \
     $(addprefix emulated-bf16:,$(IN_BF16) tests/cli/run) $(addprefix emulated-fp16:,$(IN_FP16))
-ON_GPU := $(addprefix gpu-fp32:,$(CHECKER) $(ON_DEVICES) tests/fit-resume.sh tests/gpu-ranks.sh tests/cli/run) \
+ON_GPU := $(addprefix gpu-fp32:,$(CHECKER) $(ON_DEVICES) $(BUILD)/tests/unit/muon tests/fit-resume.sh tests/gpu-ranks.sh tests/cli/run) \
     $(addprefix gpu-bf16:,$(IN_BF16) tests/fit-resume.sh tests/cli/run) \
     $(addprefix gpu-fp16:,$(IN_FP16) tests/fit-resume.sh)
 
@@ -413,7 +413,7 @@ bench: all tests
 	@BUILD=$(BUILD) tests/bench/run
 
 # A folder with all that tests/gpu-session needs, and nothing that has to be installed: $(BUILD)/ccld-gpu and a tar of it.
-GPU_PACK := $(if $(WITH_CUDA),$(PLUGIN)) $(TOOLS) $(CHECKER) $(filter-out %/bench-decode %/count,$(BENCHES)) $(ON_DEVICES) $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
+GPU_PACK := $(if $(WITH_CUDA),$(PLUGIN)) $(TOOLS) $(CHECKER) $(filter-out %/bench-decode %/count,$(BENCHES)) $(ON_DEVICES) $(BUILD)/tests/unit/muon $(SYNTH) $(BUILD)/tests/synth/shapes $(CUDA_TESTS)
 gpu-pack: $(GPU_PACK) $(PLUGIN_ON_HOST)
 	@BUILD=$(BUILD) pipelines/packaging/build-gpu-pack $(GPU_PACK)
 

@@ -49,6 +49,10 @@ struct moving_average_args {
  * in torch.optim.AdamW), then the moving_average ema of the parameters with ema_decay. The gradient
  * is first multiplied by gradient_scale (accumulation, clipping). step counts from 1.
  *
+ * m and v may be NULL: then the gradient is the step itself, of length learning_rate, and is not
+ * multiplied: parameter = parameter * (1 - learning_rate * weight_decay) - learning_rate *
+ * gradient.
+ *
  * If ema_is_behind, ema has not taken in the parameters of the step before: it does so first, with
  * ema_decay_before. The bits are those of two moving averages, but ema is read and written once. */
 struct adamw_args {
@@ -81,7 +85,8 @@ struct square_sums_args {
 
 /* The end of a training step over `count` elements of flat arrays: norm = sqrt(sum of squares) /
  * loss_scale; if it is finite, one adamw step with gradient_scale = min(1, clip / norm) /
- * loss_scale (clip 0: no clipping), else nothing changes. The host need not know the norm. */
+ * loss_scale (clip 0: no clipping), else nothing changes. If m and v are NULL, no gradient may be
+ * compact. The host need not know the norm. */
 struct update_result {
     double gradient_norm;
     bool applied;

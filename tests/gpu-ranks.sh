@@ -54,6 +54,18 @@ fi
 $fit --steps $steps -b 2 --accumulate 2 --device cuda:0 --precision bf16 -o one-bf16 2>log &&
     $fit --steps $steps -b 2 --devices 2 --precision bf16 -o two-bf16 2>>log && same one-bf16 two-bf16 >>log 2>&1
 ok $? 'in bf16, too'
+muon="$fit --optimizer muon --steps $steps"
+$muon --device cuda:0 -b 1 --accumulate 4 -o muon-one 2>log
+ok $? 'Muon on one GPU'
+for order in early late; do
+    CCLD_EMULATED_ORDER=$order $muon -b 1 --accumulate 2 --devices 2 -o muon-$order 2>log &&
+        same muon-one muon-$order >>log 2>&1
+    ok $? "Muon on two GPUs, bit for bit: $order"
+done
+$muon -b 4 --device cuda:0 --precision bf16 -o muon-whole 2>log &&
+    $muon -b 4 --device cuda:0 --precision bf16 --steps 2 -o muon-parts 2>>log &&
+    ccld-fit --resume muon-parts --device cuda:0 --steps $steps 2>>log && same muon-whole muon-parts >>log 2>&1
+ok $? 'Muon in bf16, whose kernels have working copies, and resumed'
 $fit_autoencoder --steps 3 -b 1 --accumulate 2 --device cuda:0 -o a-one <list 2>log &&
     $fit_autoencoder --steps 3 -b 1 --devices 2 -o a-two <list 2>>log && same a-one a-two >>log 2>&1
 ok $? 'ccld-fit-autoencoder, with a discriminator'

@@ -69,6 +69,24 @@ for program in fit fit_autoencoder fit_cloob; do
     grep -q -- '--devices 2 instead of 4, --accumulate 2 instead of 1' log
     ok $? 'and it says how the effective batch is kept'
 done
+
+# Muon shares whole kernels among ranks, not slices.
+for n in 1 2 4; do
+    $fit shards --steps 6 --optimizer muon -b 1 --accumulate $((4 / n)) --devices $n -o muon-$n 2>log &&
+        { [ $n = 1 ] || same muon-1 muon-$n >>log 2>&1; }
+    ok $? "with Muon, $n ranks end in the same bytes"
+done
+same fit-1 muon-1 >log 2>&1
+[ $? = 1 ]
+ok $? 'which are not those of AdamW'
+$fit shards -b 1 --devices 4 --steps 2 --optimizer muon -o muon-chain 2>log &&
+    ccld-fit --resume muon-chain --devices 2 --steps 4 2>>log &&
+    ccld-fit -q --resume muon-chain --steps 6 2>>log && same muon-1 muon-chain >>log 2>&1
+ok $? 'also when resumed on 2 and then on 1'
+ccld-fit --resume muon-chain --steps 7 --optimizer adamw 2>log
+[ $? = 2 ] && grep -q 'ccld-fit: --optimizer adamw differs from the checkpoint: --resume cannot change it' log
+ok $? 'a run keeps its optimizer'
+
 log=log2
 [ "$(find / -xdev -maxdepth 2 -path '/dev/shm/*' -user "$(id -u)" -newer cut 2>/dev/null | wc -l)" = 0 ]
 ok $? 'nothing is left in /dev/shm'

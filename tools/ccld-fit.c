@@ -39,9 +39,13 @@ static const struct program program;
 static const char *const architecture_options[] = {"base-channels", "channel-multipliers",
                                                    "mapping-width", NULL};
 
+/* Another optimizer's moments are of no use to it. */
+static const char *const fixed_options[] = {"optimizer", NULL};
+
 static struct trainer trainer = {
     .program = &program,
     .net = NET_UNET,
+    .fixed = fixed_options,
     .architecture = architecture_options,
     .advice = "a smaller --batch-size with more --accumulate, or --recompute",
     .sample = "image",
@@ -50,6 +54,12 @@ static struct trainer trainer = {
 
 static const struct option option_table[] = {
     FIT_OPTIONS_BEGIN(trainer, fit.loop.options),
+    {.name = "optimizer",
+     .kind = OPTION_CHOICE,
+     .value = &fit.loop.options.step.optimizer,
+     .choices = optimizers,
+     .argument = "NAME",
+     .help = "optimizer of 3x3 kernels; AdamW updates all other weights"},
     {.name = "uncond-prob",
      .kind = OPTION_FLOAT,
      .value = &fit.step.uncond_prob,

@@ -212,6 +212,8 @@ static void place_parameters(void *context, struct parameters *p)
     const struct trainer *t = context;
     int *completion = xcalloc((size_t)p->trained_count + 1, sizeof *completion);
     completion_find(p, completion);
+    if (t->loop->options.step.optimizer == OPTIMIZER_MUON)
+        parameters_kernels_first(p);
     parameters_place(p, t->loop->collective, completion);
     free(completion);
 }

@@ -78,12 +78,14 @@ static void lay_out(struct parameters *p)
 
 struct move {
     int tensor, completion;
-    bool decayed;
+    bool kernel, decayed;
 };
 
 static int by_completion(const void *left, const void *right)
 {
     const struct move *a = left, *b = right;
+    if (a->kernel != b->kernel)
+        return b->kernel - a->kernel;
     if (a->decayed != b->decayed)
         return b->decayed - a->decayed;
     return a->completion != b->completion ? (a->completion > b->completion) * 2 - 1
@@ -99,13 +101,24 @@ static void copy_elements(struct tensor *to, int64_t at, struct tensor *from, in
     tensor_release(place);
 }
 
+#define HIDDEN_CHANNELS 64 /* input and output have fewer */
+static bool is_kernel(const struct parameter *t)
+{
+    return strncmp(t->name, "net.", 4) == 0 && t->ndim == 4 && t->shape[2] * t->shape[3] > 1 &&
+           t->shape[0] >= HIDDEN_CHANNELS && t->shape[1] >= HIDDEN_CHANNELS;
+}
+
+/* completion: NULL if nothing is known of it. */
 static void arrange(struct parameters *p, const int *completion)
 {
     struct move *moves = xcalloc((size_t)p->trained_count + 1, sizeof *moves);
     struct tensor *before = p->arrays[ARRAY_WEIGHTS];
     int64_t at = 0, fixed = p->elements - p->trained_elements;
     for (int i = 0; i < p->trained_count; i++)
-        moves[i] = (struct move){i, completion[i], p->tensors[i].offset < p->decayed_elements};
+        moves[i] = (struct move){.tensor = i,
+                                 .completion = completion ? completion[i] : 0,
+                                 .kernel = p->kernels_first && is_kernel(&p->tensors[i]),
+                                 .decayed = p->tensors[i].offset < p->decayed_elements};
     qsort(moves, (size_t)p->trained_count, sizeof *moves, by_completion);
     p->arrays[ARRAY_WEIGHTS] = parameters_array(p, p->elements);
     for (int i = 0; i < p->trained_count; i++) {
@@ -113,6 +126,8 @@ static void arrange(struct parameters *p, const int *completion)
         copy_elements(p->arrays[ARRAY_WEIGHTS], at, before, t->offset, t->count);
         t->offset = at;
         at += padded(t->count);
+        if (moves[i].kernel)
+            p->kernel_elements = at;
     }
     if (fixed > 0)
         copy_elements(p->arrays[ARRAY_WEIGHTS], p->trained_elements, before, p->trained_elements,
@@ -121,10 +136,16 @@ static void arrange(struct parameters *p, const int *completion)
     free(moves);
 }
 
+void parameters_kernels_first(struct parameters *p)
+{
+    CHECK(!p->arrays[ARRAY_EMA]);
+    p->kernels_first = p->net == NET_UNET;
+}
+
 void parameters_place(struct parameters *p, struct collective *c, const int *completion)
 {
     CHECK(!p->arrays[ARRAY_EMA]);
-    if (completion)
+    if (completion || p->kernels_first)
         arrange(p, completion);
     p->collective = c;
     parameters_allocate(p);
@@ -233,6 +254,8 @@ struct parameters *parameters_like(const struct parameters *p, struct device *d)
     lay_out(other);
     for (int i = 0; i < p->count; i++)
         other->tensors[i].offset = p->tensors[i].offset;
+    other->kernels_first = p->kernels_first;
+    other->kernel_elements = p->kernel_elements;
     other->companion = p->companion ? parameters_like(p->companion, d) : NULL;
     return other;
 }

@@ -47,6 +47,8 @@ struct parameters {
                                   a U-Net's modulations and CLOOB's matrices before others */
     int count, trained_count;
     int64_t elements, trained_elements; /* lengths of the arrays, gaps included */
+    bool kernels_first;                 /* parameters_kernels_first */
+    int64_t kernel_elements;            /* then, those of kernels at the start; else 0 */
     int64_t decayed_elements; /* those at the start that weight decay applies to: CLOOB's matrices,
                                  or all trained elements of other networks */
     int64_t parameter_count;  /* trained elements without gaps */
@@ -103,6 +105,10 @@ struct parameters *parameters_like(const struct parameters *p, struct device *d)
 void parameters_free(struct parameters *p); /* NULL is fine */
 /* Lists the tensors, for parameters_empty; free with architecture_release. */
 struct architecture parameters_architecture(const struct parameters *p);
+
+/* parameters_place will put a U-Net's kernels at the start, in their own order: those of
+ * convolutions larger than 1x1 in hidden layers, which have at least 64 channels on both sides. */
+void parameters_kernels_first(struct parameters *p);
 
 /* Shards the arrays among the ranks of c, which must outlive p, and moves trained tensors into the
  * order in which their gradients become complete. completion: [trained_count], of each tensor, a

@@ -4,6 +4,8 @@
 
 #include "common/base/message.h"
 
+const char *const optimizers[] = {"adamw", "muon", NULL};
+
 int64_t step_effective_batch(const struct step_options *o, const struct collective *c)
 {
     return o->batch * o->accumulate * c->size;

@@ -5,12 +5,18 @@
 
 /* What the training steps of all networks share. */
 
+/* Of a U-Net's kernels; all else is AdamW's (common/train/muon.h). */
+enum optimizer { OPTIMIZER_ADAMW, OPTIMIZER_MUON };
+/* For option tables: in the order of the enum, then NULL. */
+extern const char *const optimizers[];
+
 struct step_options {
     uint64_t seed;
     int64_t batch;      /* samples of a micro-batch on this rank */
     int64_t accumulate; /* micro-batches of an update */
     double clip_grad;   /* largest L2 norm of the whole gradient; 0: not clipped */
     struct adamw_options adamw;
+    int optimizer;  /* enum optimizer; an int for option tables; the U-Net only */
     bool recompute; /* recompute block activations in the backward pass; the U-Net only */
 };
 

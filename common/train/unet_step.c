@@ -51,7 +51,11 @@ int unet_step_open(struct unet_step **out, struct parameters *p, struct collecti
     s->options = *o;
     s->unet = *u;
     tape_init(&s->tape, p->device);
+    if (o->optimizer == OPTIMIZER_MUON && !p->arrays[ARRAY_EMA])
+        parameters_kernels_first(p);
     updater_init(&s->updater, p, c, &o->adamw, o->clip_grad, o->accumulate);
+    if (o->optimizer == OPTIMIZER_MUON)
+        updater_use_muon(&s->updater);
     if (network_views_open(&s->views, &unet_network, p, e) != 0) {
         unet_step_close(s);
         return -1;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "common/base/message.h"
+#include "common/train/muon.h"
 
 #define LOSS_SCALE_FIRST    65536.0
 #define LOSS_SCALE_PATIENCE 2000
@@ -97,8 +98,15 @@ void updater_init(struct updater *u, struct parameters *p, struct collective *c,
     expect_all(u);
 }
 
+void updater_use_muon(struct updater *u)
+{
+    CHECK(u->parameters->kernels_first);
+    u->muon = muon_new(u->parameters, u->collective);
+}
+
 void updater_release(struct updater *u)
 {
+    muon_free(u->muon);
     tensor_release((struct tensor *)u->copies.table);
     tensor_release(u->squares);
     free(u->missing);
@@ -110,6 +118,12 @@ static int by_first(const void *a, const void *b)
 {
     const struct update_copy *x = a, *y = b;
     return (x->first > y->first) - (x->first < y->first);
+}
+
+/* Whether Muon updates this element of the whole array. */
+static bool is_stepped(const struct updater *u, int64_t element)
+{
+    return u->muon && element < u->parameters->kernel_elements;
 }
 
 /* Of a weight with its working copy, and with a compact gradient where nothing but one product of
@@ -125,7 +139,7 @@ static struct update_copy copy_of(struct updater *u, const struct loaded *item, 
         c.window = weight->shape[2] * weight->shape[3];
         c.channels = weight->shape[1];
     }
-    bool product = item->matrix && !item->table;
+    bool product = item->matrix && !item->table && !is_stepped(u, first);
     if (product && !u->parameters->micro_gradients && weight->gradient) {
         c.gradient = parameters_compact(u->parameters, weight);
         u->copies.spared += count * ((int64_t)sizeof(float) - size);
@@ -244,7 +258,8 @@ static void find_squares(struct updater *u)
     collective_join(u->collective, p->device);
 }
 
-/* Elements that lie together in all arrays, all with weight decay or all without. */
+/* Elements that lie together in all arrays, all with weight decay or all without, all by Muon or by
+ * AdamW. */
 static void update_elements(struct updater *u, const struct update_args *all, int64_t first,
                             int64_t count, int64_t local)
 {
@@ -252,23 +267,30 @@ static void update_elements(struct updater *u, const struct update_args *all, in
     struct update_args part = *all;
     if (count == 0)
         return;
+    bool stepped = is_stepped(u, first);
     part.count = count;
     part.first = first;
     part.parameter = (float *)p->arrays[ARRAY_WEIGHTS]->data + first;
-    part.m = (float *)p->arrays[ARRAY_M]->data + local;
-    part.v = (float *)p->arrays[ARRAY_V]->data + local;
+    part.m = stepped ? NULL : (float *)p->arrays[ARRAY_M]->data + local;
+    part.v = stepped ? NULL : (float *)p->arrays[ARRAY_V]->data + local;
     part.ema = all->ema_is_behind ? (float *)p->arrays[ARRAY_EMA]->data + local : NULL;
-    part.gradient = (const float *)p->arrays[ARRAY_GRADIENTS]->data + local;
+    part.gradient =
+        stepped ? u->steps + first : (const float *)p->arrays[ARRAY_GRADIENTS]->data + local;
     part.weight_decay = first < p->decayed_elements ? all->weight_decay : 0;
     p->device->backend->update(p->device, &part);
 }
 
 static void update_slice(struct updater *u, const struct update_args *args, struct slice s)
 {
-    int64_t decayed = u->parameters->decayed_elements - s.first;
-    decayed = decayed < 0 ? 0 : decayed < s.count ? decayed : s.count;
-    update_elements(u, args, s.first, decayed, s.local);
-    update_elements(u, args, s.first + decayed, s.count - decayed, s.local + decayed);
+    const struct parameters *p = u->parameters;
+    int64_t bounds[] = {u->muon ? p->kernel_elements : 0, p->decayed_elements, INT64_MAX};
+    int64_t done = 0;
+    for (int i = 0; i < 3; i++) {
+        int64_t end = bounds[i] - s.first;
+        end = end < done ? done : end < s.count ? end : s.count;
+        update_elements(u, args, s.first + done, end - done, s.local + done);
+        done = end;
+    }
 }
 
 static void share_weights(struct updater *u, int bucket)
@@ -278,6 +300,23 @@ static void share_weights(struct updater *u, int bucket)
     float *weights = (float *)p->arrays[ARRAY_WEIGHTS]->data + slices_bucket(&p->slices, bucket);
     struct share_slices_args share = {weights, u->bounds, sizeof *weights};
     collective_share_slices(u->collective, p->device, &share);
+}
+
+/* The result, which must be known before the momentum takes in a gradient, and Muon's steps if it
+ * will be applied. */
+static bool find_steps(struct updater *u, const struct update_args *all,
+                       struct update_result *result)
+{
+    struct device *d = u->parameters->device;
+    struct update_args none = *all;
+    none.result = result;
+    d->backend->update(d, &none);
+    if (!result->applied && !d->dry)
+        return false;
+    double norm = result->gradient_norm;
+    double clipped = u->clip > 0 && norm > u->clip ? u->clip / norm : 1;
+    u->steps = muon_steps(u->muon, clipped / u->loss_scale.scale);
+    return true;
 }
 
 void updater_apply(struct updater *u, double learning_rate, double ema_decay,
@@ -303,17 +342,22 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         .ema_decay_before = p->ema_decay_before,
     };
     *result = (struct update_result){0};
-    bool alone = u->collective->size == 1 && p->trained_elements > 0;
-    args.result = alone ? result : NULL;
     args.fetch = u->fetch;
     args.fetched = u->fetched;
+    bool known = u->muon && find_steps(u, &args, result);
+    if (u->muon && !known) {
+        u->fetch = NULL;
+        return;
+    }
+    bool alone = u->collective->size == 1 && p->trained_elements > 0;
+    args.result = alone && !known ? result : NULL;
     for (int b = 0; b < owned(u); b++) {
         update_slice(u, &args, owned_at(u, b));
         if (!alone)
             share_weights(u, b);
     }
     collective_wait(u->collective, p->device);
-    if (!alone) {
+    if (!alone && !known) {
         args.result = result; /* nothing to update, but the result to get */
         p->device->backend->update(p->device, &args);
     }

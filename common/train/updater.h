@@ -28,11 +28,14 @@ struct loss_scale {
     int64_t updates; /* since it was changed */
 };
 
+struct muon;
 struct updater {
     struct parameters *parameters;
     struct collective *collective;
     struct adamw_options adamw;
-    double clip; /* largest L2 norm of the whole gradient; 0: not clipped */
+    struct muon *muon;  /* NULL: AdamW for all */
+    const float *steps; /* Muon's, of this update */
+    double clip;        /* largest L2 norm of the whole gradient; 0: not clipped */
     struct loss_scale loss_scale;
     int64_t added; /* micro-batches of this rank in the sum */
     bool direct; /* the backward pass writes into the sum: the first micro-batch of a single rank */
@@ -52,6 +55,10 @@ struct updater {
  * before parameters_bind. Release it before p. */
 void updater_init(struct updater *u, struct parameters *p, struct collective *c,
                   const struct adamw_options *adamw, double clip, int64_t accumulate);
+/* From now on, Muon updates a U-Net's kernels (common/train/muon.h), which must come
+ * first (parameters_kernels_first). Call it before updater_write_copies. Updates then wait for the
+ * norm of the gradients before they start. */
+void updater_use_muon(struct updater *u);
 void updater_release(struct updater *u); /* zeroed is fine */
 void updater_set_loss_scale(struct updater *u, struct loss_scale l);
 

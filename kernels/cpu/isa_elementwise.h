@@ -133,7 +133,10 @@ static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
     const float *restrict g = a->gradient;
     if (a->ema && a->ema_is_behind)
         moving_average(&average, begin, end);
-    for (int64_t i = begin; i < end; i++) {
+    const float rate = (float)a->learning_rate;
+    for (int64_t i = begin; i < end && !m; i++)
+        p[i] = p[i] * keep - rate * g[i];
+    for (int64_t i = begin; i < end && m; i++) {
         float gradient = g[i] * gradient_scale;
         float first = m[i] * beta1 + gradient * rest1;
         float second = v[i] * beta2 + gradient * gradient * rest2;

@@ -46,7 +46,7 @@ struct adamw_step {
     float *parameter, *m, *v, *ema;
     const float *gradient;
     int64_t count;
-    float keep, step_size, root_bias2, epsilon, rate1, beta2, rate2;
+    float keep, rate, step_size, root_bias2, epsilon, rate1, beta2, rate2;
     averaging before, now;
     bool is_behind;
 };
@@ -73,20 +73,28 @@ template <int N>
 static __device__ void step_at(const adamw_step &a, float scale, int64_t i, float *kept)
 {
     const vec<float, N> gradient = load_vec<N>(a.copies ? kept : a.gradient + i);
-    vec<float, N> p = load_vec<N>(a.parameter + i), m = load_vec<N>(a.m + i);
-    vec<float, N> v = load_vec<N>(a.v + i), ema;
+    vec<float, N> p = load_vec<N>(a.parameter + i), m, v, ema;
+    if (a.m) {
+        m = load_vec<N>(a.m + i);
+        v = load_vec<N>(a.v + i);
+    }
     if (a.ema)
         ema = load_vec<N>(a.ema + i);
     if (a.ema && a.is_behind)
         a.before.take_in<N>(ema, p);
 #pragma unroll
     for (int k = 0; k < N; k++)
-        step_element(a, scale, gradient[k], p[k], m[k], v[k]);
+        if (a.m)
+            step_element(a, scale, gradient[k], p[k], m[k], v[k]);
+        else
+            p[k] = __fsub_rn(__fmul_rn(p[k], a.keep), __fmul_rn(a.rate, gradient[k]));
     store_vec(a.parameter + i, p);
     if (a.copies)
         store_vec(kept, p);
-    store_vec(a.m + i, m);
-    store_vec(a.v + i, v);
+    if (a.m) {
+        store_vec(a.m + i, m);
+        store_vec(a.v + i, v);
+    }
     if (!a.ema)
         return;
     a.now.take_in<N>(ema, p);
@@ -188,6 +196,7 @@ static void launch_adamw(struct device *d, const struct adamw_args *a, const dec
     s.gradient = a->gradient;
     s.count = a->count;
     s.keep = (float)(1 - a->learning_rate * a->weight_decay);
+    s.rate = (float)a->learning_rate;
     s.step_size = (float)(a->learning_rate / bias1);
     s.root_bias2 = (float)sqrt(bias2);
     s.epsilon = (float)a->epsilon;

@@ -170,6 +170,13 @@ static void adamw_forgets_a_step(struct device *d, const struct adamw_args *a)
     ref_adamw(d, &wrong);
 }
 
+static void adamw_scales_a_given_step(struct device *d, const struct adamw_args *a)
+{
+    struct adamw_args wrong = *a;
+    wrong.learning_rate *= a->gradient_scale;
+    ref_adamw(d, &wrong);
+}
+
 static void moving_average_swaps(struct device *d, const struct moving_average_args *a)
 {
     struct moving_average_args wrong = *a;
@@ -203,9 +210,11 @@ void check_broken_backward_kernels(const struct check *c)
     const char *uniform = "n=2 s=6 heads=2 d=8 packed=0 uniform=1 fill=0";
     const char *tokens = "n=2 s=9 d=5 rows=3";
     const char *step = "count=50 step=2 rate_exponent=1 eps_exponent=8 decay=1 scale=100 ema=2 "
-                       "fill=0 before=0";
+                       "fill=0 before=0 given=0";
     const char *behind = "count=50 step=2 rate_exponent=1 eps_exponent=8 decay=1 scale=100 ema=2 "
-                         "fill=0 before=1";
+                         "fill=0 before=1 given=0";
+    const char *given = "count=50 step=2 rate_exponent=1 eps_exponent=8 decay=0 scale=50 ema=0 "
+                        "fill=0 before=0 given=1";
     const char *off = "relative error", *outside = "touched memory outside";
     EXPECT_CAUGHT(c, conv2d_backward, conv2d_backward_forgets_to_add, conv, off, NULL);
     EXPECT_CAUGHT(c, conv2d_backward, conv2d_backward_drops_a_tap, conv, off, NULL);
@@ -225,6 +234,7 @@ void check_broken_backward_kernels(const struct check *c)
     EXPECT_CAUGHT(c, adamw, adamw_without_correction, step, off, NULL);
     EXPECT_CAUGHT(c, adamw, adamw_averages_before, step, off, NULL);
     EXPECT_CAUGHT(c, adamw, adamw_forgets_a_step, behind, off, NULL);
+    EXPECT_CAUGHT(c, adamw, adamw_scales_a_given_step, given, off, NULL);
     EXPECT_CAUGHT(c, moving_average, moving_average_swaps, "count=50 decay=2 fill=0", off, NULL);
     EXPECT_DIFFERENCES(c, conv2d_backward, conv2d_backward_forgets_to_add, conv);
     EXPECT_DIFFERENCES(c, conv2d_backward, conv2d_backward_drops_a_tap, conv);

@@ -11,7 +11,8 @@
  * 3 if an element of the gradient is NaN, infinite or -infinite. copied: the input channels of a
  * 3x3 kernel that has a copy with channels last, as has a vector after it; 0: none. compact: 1 +
  * the type of that kernel's copy and compact gradient; 0: F32, and a plain gradient. before: EMA is
- * behind, and the decay of the step before was 1 - 10^-before; 0: it is not. */
+ * behind, and the decay of the step before was 1 - 10^-before; 0: it is not. given: the gradient is
+ * the step, without m and v; none is compact then. */
 enum {
     COUNT,
     STEP,
@@ -23,7 +24,8 @@ enum {
     BROKEN,
     COPIED,
     GRADIENT_TYPE,
-    BEFORE
+    BEFORE,
+    GIVEN
 };
 
 static const int64_t sweep[][MAX_PARAMETERS] = {
@@ -50,6 +52,9 @@ static const int64_t sweep[][MAX_PARAMETERS] = {
     {1003, 5, 1, 1, 1, 16, 50, 0, 0, 0, 1},
     {70001, 5, 1, 1, 2, 0, 50, 0, 130, 1 + DTYPE_BF16, 1},
     {1003, 5, 1, 1, 1, 0, 50, 1, 0, 0, 1},
+    {70001, 5, 1, 1, 2, 10, 50, 0, 0, 0, 1, 1},
+    {70001, 5, 1, 1, 2, 10, 50, 0, 130, 0, 1, 1},
+    {1003, 2, 1, 1, 2, 0, 50, 1, 0, 0, 0, 1},
 };
 
 static const int64_t bench[][MAX_PARAMETERS] = {
@@ -72,6 +77,7 @@ static void draw(struct check *c, int64_t *p)
     p[GRADIENT_TYPE] =
         !p[COPIED] || p[BROKEN] || coin(c) ? 0 : 1 + between(c, DTYPE_F32, DTYPE_BF16);
     p[BEFORE] = coin(c) ? 0 : between(c, 1, 4);
+    p[GIVEN] = !p[GRADIENT_TYPE] && between(c, 0, 4) == 0;
 }
 
 static struct operand *draw_gradient(struct check *c, const int64_t *p)
@@ -172,8 +178,8 @@ static void run(struct check *c, const int64_t *p)
 {
     struct copies copies = copies_of(c, p);
     struct operand *parameters = updated(c, "parameter", 0, 1, p[COUNT]);
-    struct operand *m = updated(c, "m", 0, 1, p[COUNT]);
-    struct operand *v = updated(c, "v", 5, 1, p[COUNT]); /* positive */
+    struct operand *m = p[GIVEN] ? NULL : updated(c, "m", 0, 1, p[COUNT]);
+    struct operand *v = p[GIVEN] ? NULL : updated(c, "v", 5, 1, p[COUNT]); /* positive */
     struct operand *ema = p[EMA] ? updated(c, "ema", 0, 1, p[COUNT]) : NULL;
     struct operand *g = draw_gradient(c, p);
     struct operand *squares = squares_of(c, g, p[COUNT]);
@@ -182,12 +188,12 @@ static void run(struct check *c, const int64_t *p)
     double ema_decay = 1 - pow(10, -(double)p[EMA]), scale = ldexp(1, (int)p[LOSS_SCALE]);
     double clip = (double)p[CLIP] / 100 * sqrt((double)p[COUNT]);
     memset(result, 0xff, sizeof result);
-    work(c, 0, (ema ? 9 : 7) * (double)g->bytes);
-    RUN(c, update, p[COUNT], on(parameters, side)->data, on(m, side)->data, on(v, side)->data,
-        ema ? on(ema, side)->data : NULL, on(g, side)->data, rate, 0.9, 0.999, 1e-8, decay,
-        ema_decay, scale, clip, p[STEP], on(squares, side)->data, squares_segments(p[COUNT]),
-        &result[side], copies.kernel ? &copies.on[side] : NULL, AHEAD, NULL, NULL, p[BEFORE] > 0,
-        1 - pow(10, -(double)p[BEFORE]));
+    work(c, 0, ((ema ? 5 : 3) + (m ? 4 : 0)) * (double)g->bytes);
+    RUN(c, update, p[COUNT], on(parameters, side)->data, m ? on(m, side)->data : NULL,
+        v ? on(v, side)->data : NULL, ema ? on(ema, side)->data : NULL, on(g, side)->data, rate,
+        0.9, 0.999, 1e-8, decay, ema_decay, scale, clip, p[STEP], on(squares, side)->data,
+        squares_segments(p[COUNT]), &result[side], copies.kernel ? &copies.on[side] : NULL, AHEAD,
+        NULL, NULL, p[BEFORE] > 0, 1 - pow(10, -(double)p[BEFORE]));
     for (enum side side = REF; side < SIDES; side++)
         tensor_release((struct tensor *)copies.on[side].table);
     if (c->mode == MODE_BENCH) {
@@ -205,5 +211,5 @@ const struct op_test test_update = {
     .tolerance = 4e-6,
     .f32_only = true,
     .parameters = {"count", "step", "rate_exponent", "decay", "ema", "loss_scale", "clip", "broken",
-                   "copied", "compact", "before"},
+                   "copied", "compact", "before", "given"},
 };

@@ -92,6 +92,40 @@ static void layout(const struct parameters *p)
     tap_ok(!parameters_find(p, "net.99.main.0.weight"), "an unknown name is not found");
 }
 
+static bool is_hidden_kernel(const struct parameter *t)
+{
+    bool input = strcmp(t->name, "net.0.main.0.weight") == 0;
+    bool output = strcmp(t->name, "net.8.main.4.weight") == 0;
+    return !input && !output && t->ndim == 4 && t->shape[2] == 3;
+}
+
+static void kernels_first(void)
+{
+    struct parameters *p = parameters_new(&architecture, NET_UNET, 5, device);
+    struct parameters *usual = parameters_new(&architecture, NET_UNET, 5, device);
+    parameters_kernels_first(p);
+    parameters_place(p, collective_alone(), NULL);
+    bool first = true, same = true;
+    int64_t elements = 0, end = 0;
+    for (int i = 0; i < p->trained_count; i++) {
+        const struct parameter *t = &p->tensors[i];
+        bool kernel = is_hidden_kernel(t);
+        first &= kernel == (t->offset < p->kernel_elements);
+        elements += kernel ? t->count : 0;
+        end = kernel && t->offset + t->count > end ? t->offset + t->count : end;
+        int64_t n;
+        const float *x = values(usual, t->name, &n);
+        same &= !memcmp(parameters_read(p, ARRAY_WEIGHTS, t->offset, n, NULL), x,
+                        (size_t)n * sizeof *x);
+    }
+    tap_ok(first && elements > 0 && end == p->kernel_elements && elements == end,
+           "kernels of hidden layers come first if asked for");
+    tap_ok(same, "all weights move with their tensors");
+    tap_ok(usual->kernel_elements == 0, "and only then");
+    parameters_free(p);
+    parameters_free(usual);
+}
+
 static void initialization(struct parameters *p)
 {
     int64_t n;
@@ -399,6 +433,7 @@ int main(void)
     unet_architecture(&architecture, &sizes);
     struct parameters *p = parameters_new(&architecture, NET_UNET, 5, device);
     layout(p);
+    kernels_first();
     initialization(p);
     loaded(p);
     from_names(p);
