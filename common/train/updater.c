@@ -302,21 +302,22 @@ static void share_weights(struct updater *u, int bucket)
     collective_share_slices(u->collective, p->device, &share);
 }
 
-/* The result, which must be known before the momentum takes in a gradient, and Muon's steps if it
- * will be applied. */
-static bool find_steps(struct updater *u, const struct update_args *all,
-                       struct update_result *result)
+/* args: of all updates. */
+static void update_slices(struct updater *u, const struct update_args *args, bool alone)
 {
-    struct device *d = u->parameters->device;
-    struct update_args none = *all;
-    none.result = result;
-    d->backend->update(d, &none);
-    if (!result->applied && !d->dry)
-        return false;
-    double norm = result->gradient_norm;
+    for (int b = 0; b < owned(u); b++) {
+        update_slice(u, args, owned_at(u, b));
+        if (!alone)
+            share_weights(u, b);
+    }
+    collective_wait(u->collective, u->parameters->device);
+}
+
+/* By which the update multiplies gradients. */
+static double gradient_scale(const struct updater *u, double norm)
+{
     double clipped = u->clip > 0 && norm > u->clip ? u->clip / norm : 1;
-    u->steps = muon_steps(u->muon, clipped / u->loss_scale.scale);
-    return true;
+    return clipped / u->loss_scale.scale;
 }
 
 void updater_apply(struct updater *u, double learning_rate, double ema_decay,
@@ -341,25 +342,23 @@ void updater_apply(struct updater *u, double learning_rate, double ema_decay,
         .ema_is_behind = p->ema_is_behind,
         .ema_decay_before = p->ema_decay_before,
     };
+    struct update_args with_result = args;
     *result = (struct update_result){0};
-    args.fetch = u->fetch;
-    args.fetched = u->fetched;
-    bool known = u->muon && find_steps(u, &args, result);
-    if (u->muon && !known) {
-        u->fetch = NULL;
-        return;
-    }
+    with_result.result = result;
+    with_result.fetch = u->fetch;
+    with_result.fetched = u->fetched;
     bool alone = u->collective->size == 1 && p->trained_elements > 0;
-    args.result = alone && !known ? result : NULL;
-    for (int b = 0; b < owned(u); b++) {
-        update_slice(u, &args, owned_at(u, b));
-        if (!alone)
-            share_weights(u, b);
-    }
-    collective_wait(u->collective, p->device);
-    if (!alone && !known) {
-        args.result = result; /* nothing to update, but the result to get */
-        p->device->backend->update(p->device, &args);
+    if (u->muon) { /* whose momentum must not take in what is not finite */
+        p->device->backend->update(p->device, &with_result);
+        if (result->applied || p->device->dry) {
+            u->steps = muon_steps(u->muon, gradient_scale(u, result->gradient_norm));
+            update_slices(u, &args, alone);
+        }
+    } else if (alone) {
+        update_slices(u, &with_result, alone);
+    } else { /* at the end nothing to update, but the result to get */
+        update_slices(u, &args, alone);
+        p->device->backend->update(p->device, &with_result);
     }
     collective_join(u->collective, p->device);
     u->fetch = NULL;

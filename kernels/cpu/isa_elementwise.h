@@ -117,8 +117,19 @@ static __attribute__((noinline)) void moving_average(const struct moving_average
         average[i] = average[i] * decay + x[i] * fresh;
 }
 
+/* Where the gradient is the step itself. */
+static void given_step(const struct adamw_args *a, int64_t begin, int64_t end)
+{
+    const float keep = (float)(1 - a->learning_rate * a->weight_decay);
+    const float rate = (float)a->learning_rate;
+    float *restrict p = a->parameter;
+    const float *restrict g = a->gradient;
+    for (int64_t i = begin; i < end; i++)
+        p[i] = p[i] * keep - rate * g[i];
+}
+
 /* torch.optim.AdamW's order of operations. */
-static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
+static void adamw_step(const struct adamw_args *a, int64_t begin, int64_t end)
 {
     double correction1 = 1 - pow(a->beta1, (double)a->step);
     double correction2 = 1 - pow(a->beta2, (double)a->step);
@@ -129,14 +140,8 @@ static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
     const float step_size = (float)(a->learning_rate / correction1);
     const float root2 = (float)sqrt(correction2), epsilon = (float)a->epsilon;
     float *restrict p = a->parameter, *restrict m = a->m, *restrict v = a->v;
-    struct moving_average_args average = {a->count, a->ema, p, a->ema_decay_before};
     const float *restrict g = a->gradient;
-    if (a->ema && a->ema_is_behind)
-        moving_average(&average, begin, end);
-    const float rate = (float)a->learning_rate;
-    for (int64_t i = begin; i < end && !m; i++)
-        p[i] = p[i] * keep - rate * g[i];
-    for (int64_t i = begin; i < end && m; i++) {
+    for (int64_t i = begin; i < end; i++) {
         float gradient = g[i] * gradient_scale;
         float first = m[i] * beta1 + gradient * rest1;
         float second = v[i] * beta2 + gradient * gradient * rest2;
@@ -144,6 +149,17 @@ static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
         v[i] = second;
         p[i] = p[i] * keep - step_size * (first / (__builtin_sqrtf(second) / root2 + epsilon));
     }
+}
+
+static void adamw(const struct adamw_args *a, int64_t begin, int64_t end)
+{
+    struct moving_average_args average = {a->count, a->ema, a->parameter, a->ema_decay_before};
+    if (a->ema && a->ema_is_behind)
+        moving_average(&average, begin, end);
+    if (a->m)
+        adamw_step(a, begin, end);
+    else
+        given_step(a, begin, end);
     average.decay = a->ema_decay;
     if (a->ema)
         moving_average(&average, begin, end);

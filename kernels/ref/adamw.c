@@ -23,9 +23,11 @@ void ref_adamw(struct device *d, const struct adamw_args *a)
     float rate1 = (float)(1 - a->beta1), beta2 = (float)a->beta2, rate2 = (float)(1 - a->beta2);
     if (a->ema && a->ema_is_behind)
         average(d, a, a->ema_decay_before);
-    for (int64_t i = 0; i < a->count && !a->m; i++)
-        a->parameter[i] = a->parameter[i] * keep - (float)a->learning_rate * a->gradient[i];
-    for (int64_t i = 0; i < a->count && a->m; i++) {
+    for (int64_t i = 0; i < a->count; i++) {
+        if (!a->m) {
+            a->parameter[i] = a->parameter[i] * keep - (float)a->learning_rate * a->gradient[i];
+            continue;
+        }
         float g = a->gradient[i] * scale, p = a->parameter[i] * keep;
         float m = a->m[i] + rate1 * (g - a->m[i]);
         float v = a->v[i] * beta2 + rate2 * g * g;

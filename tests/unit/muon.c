@@ -26,8 +26,8 @@ static const struct {
     int64_t shape[4];
 } kernels[] = {
     {"net.1.wide.weight", {64, 64, 3, 3}},
-    {"net.2.square.weight", {576, 64, 3, 3}},
-    {"net.3.tall.weight", {704, 64, 3, 3}},
+    {"net.2.square.weight", {128, 64, 1, 2}},
+    {"net.3.tall.weight", {384, 64, 1, 2}},
 };
 #define KERNELS (sizeof kernels / sizeof kernels[0])
 static const struct {
@@ -134,7 +134,9 @@ static float *read_array(const struct parameters *p, enum parameter_array which,
     const struct parameter *t = parameters_find(p, name);
     CHECK(t);
     float *x = xmalloc((size_t)t->count * sizeof *x);
-    memcpy(x, parameters_read(p, which, t->offset, t->count, x), (size_t)t->count * sizeof *x);
+    const float *there = parameters_read(p, which, t->offset, t->count, x);
+    if (there != x)
+        memcpy(x, there, (size_t)t->count * sizeof *x);
     return x;
 }
 
